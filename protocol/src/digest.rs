@@ -1,0 +1,48 @@
+//! What a bucket of records holds, in few bytes, so that two units can compare.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ids::UnitId;
+
+/// Records are spread over this many buckets, by hash of their id.
+pub const BUCKETS: usize = 256;
+
+/// The XOR over a bucket's records of a hash of `<id> <version>`. Order does not matter, and a
+/// change is one XOR out and one in. Written as 16 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Digest(pub u64);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let value = u64::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
+        Ok(Self(value))
+    }
+}
+
+/// A bucket as one unit sees it at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BucketState {
+    /// Which bucket.
+    pub bucket: u8,
+    /// What it holds.
+    pub digest: Digest,
+    /// The last op applied of each unit, this unit's own included. Two digests are comparable only
+    /// where all of these are equal: otherwise ops are still on their way.
+    pub positions: BTreeMap<UnitId, u64>,
+}

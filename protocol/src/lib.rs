@@ -1,0 +1,25 @@
+//! What travels: between the filter and its companion, and from unit to unit.
+//!
+//! Types and their rules only; no I/O, no clock. Whatever decodes here is valid: ids are checked
+//! while they are read, so that no later code has to check them again.
+//!
+//! # Layout
+//!
+//! | module | what travels |
+//! |---|---|
+//! | [`ids`] | names of services, instances, reporters, units, datasets and records |
+//! | [`report`] | filter → companion: loads and instance events |
+//! | [`snapshot`] | companion → filter: the load of the rest of the fleet |
+//! | [`record`] | a record, its version, and an op: one change of it |
+//! | [`digest`] | what a bucket holds, in few bytes |
+//! | [`envelope`] | unit → unit: the message around all of it |
+
+pub mod digest;
+pub mod envelope;
+pub mod ids;
+pub mod record;
+pub mod report;
+pub mod snapshot;
+
+/// The version of everything in this crate. A reader refuses what is newer.
+pub const PROTOCOL_VERSION: u32 = 1;

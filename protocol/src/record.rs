@@ -1,0 +1,177 @@
+//! A record, its version, and an op: one change of a record on its way to the other units.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ids::{DatasetName, RecordKey, UnitId};
+
+/// The largest value of a record, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// A hybrid logical clock: wall time that never runs backwards, and a counter within one
+/// millisecond (Kulkarni et al., "Logical Physical Clocks", 2014).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Clock {
+    /// Milliseconds since the Unix epoch.
+    pub ms: u64,
+    /// Orders changes of the same millisecond.
+    pub counter: u32,
+}
+
+/// Which of two changes of a record is the later one: by clock, then by unit.
+///
+/// Written `<ms>.<counter>@<unit>`, as in an ETag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version {
+    /// When it was made.
+    pub clock: Clock,
+    /// Where it was made.
+    pub unit: UnitId,
+}
+
+/// Why a string is not a version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("version {0:?}: must be <ms>.<counter>@<unit>")]
+pub struct InvalidVersion(pub String);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}@{}", self.clock.ms, self.clock.counter, self.unit)
+    }
+}
+
+impl FromStr for Version {
+    type Err = InvalidVersion;
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
+        let parse = || {
+            let (clock, unit) = text.split_once('@')?;
+            let (ms, counter) = clock.split_once('.')?;
+            let clock = Clock {
+                ms: ms.parse().ok()?,
+                counter: counter.parse().ok()?,
+            };
+            Some(Version {
+                clock,
+                unit: unit.parse().ok()?,
+            })
+        };
+        parse().ok_or_else(|| InvalidVersion(text.chars().take(64).collect()))
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = InvalidVersion;
+    fn try_from(text: String) -> Result<Self, InvalidVersion> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> String {
+        version.to_string()
+    }
+}
+
+/// A record's value: bytes, base64 inside JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Value(pub Vec<u8>);
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64.decode(text).map_err(serde::de::Error::custom)?;
+        if bytes.len() > VALUE_BYTES_MAX {
+            return Err(serde::de::Error::custom("value: must be at most 1 MiB"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// The names of a record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordId {
+    /// The set it belongs to.
+    pub dataset: DatasetName,
+    /// Its key in that set.
+    pub key: RecordKey,
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.dataset, self.key)
+    }
+}
+
+/// The last change of a record: what a store holds and a peer is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Which record.
+    #[serde(flatten)]
+    pub id: RecordId,
+    /// When and where it was changed.
+    #[serde(rename = "at")]
+    pub version: Version,
+    /// To what; `None` for a deleted record, which stays as a tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+}
+
+/// One change of a record, as its own unit recorded it for the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Op {
+    /// Its place among the ops of its unit for this bucket: 1, 2, 3 … without a gap.
+    pub sequence: u64,
+    /// The change.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn version(ms: u64, counter: u32, unit: &str) -> Version {
+        Version {
+            clock: Clock { ms, counter },
+            unit: unit.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_later_clock_wins_and_the_unit_breaks_a_tie() {
+        assert!(version(2, 0, "a") > version(1, 9, "z"));
+        assert!(version(1, 10, "a") > version(1, 9, "z"));
+        assert!(version(1, 1, "b") > version(1, 1, "a"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_version_reads_back_as_written(ms: u64, counter: u32, unit in "[a-z0-9._-]{1,64}") {
+            let written = version(ms, counter, &unit);
+            prop_assert_eq!(written.to_string().parse::<Version>().unwrap(), written);
+        }
+
+        #[test]
+        fn decoding_a_version_never_panics(text in ".{0,80}") {
+            let _ = text.parse::<Version>();
+        }
+
+        #[test]
+        fn a_value_of_any_bytes_survives_json(bytes: Vec<u8>) {
+            let json = serde_json::to_string(&Value(bytes.clone())).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Value>(&json).unwrap().0, bytes);
+        }
+    }
+}

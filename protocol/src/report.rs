@@ -1,0 +1,126 @@
+//! Filter → companion: what one Envoy process knows of its instances.
+//!
+//! Counters are totals since the process started, so a lost or repeated report loses and adds
+//! nothing: the companion takes the difference to the last one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{InstanceId, ReporterId, ServiceName};
+
+/// One report of one Envoy process, sent each interval by one of its VMs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`crate::PROTOCOL_VERSION`] of the sender.
+    pub version: u32,
+    /// Who reports.
+    pub reporter: ReporterId,
+    /// Grows by one with each report of this reporter; an older one is dropped.
+    pub sequence: u64,
+    /// When the next report is due. A reporter that misses several is forgotten.
+    pub interval_ms: u64,
+    /// One entry per service that the filter balances.
+    pub services: Vec<ServiceReport>,
+}
+
+/// The part of a report about one service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// Which service.
+    pub service: ServiceName,
+    /// The ring that requests are placed on.
+    pub ring: RingReport,
+    /// Requests left to Envoy's own policy since the process started.
+    pub fallbacks: u64,
+    /// Every instance that the filter knows, in the order that makes the ring.
+    pub instances: Vec<InstanceLoad>,
+    /// Events that no companion has confirmed yet, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<InstanceEvent>,
+}
+
+/// The ring in use, enough to build the same one elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingReport {
+    /// Names the ring's content: equal versions place equally.
+    pub version: String,
+    /// How many virtual nodes it has.
+    pub points: u64,
+    /// The rule that made it.
+    pub shape: RingShape,
+}
+
+/// The rule that turns instances into virtual nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fill", rename_all = "snake_case")]
+pub enum RingShape {
+    /// Envoy's RING_HASH: shares of a ring of at least `min_size` points.
+    Envoy {
+        /// Least number of points.
+        min_size: u64,
+        /// Greatest number of points.
+        max_size: u64,
+    },
+    /// The same number of points for an instance whatever the others are.
+    Fixed {
+        /// Points of an instance of weight 1.
+        virtual_nodes: u32,
+        /// Greatest number of points.
+        max_size: u64,
+    },
+}
+
+/// An instance and its load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceLoad {
+    /// Which instance.
+    pub id: InstanceId,
+    /// Where requests for it go, `ip:port`.
+    pub address: String,
+    /// Its share is `weight` of the sum of weights.
+    pub weight: u32,
+    /// Whether it takes new requests.
+    pub healthy: bool,
+    /// Requests sent to it since the process started.
+    pub calls: u64,
+    /// Requests started and not finished, now.
+    pub in_flight: u64,
+    /// Data updates it made since the process started.
+    pub updates: u64,
+}
+
+/// Something that happened to an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceEvent {
+    /// Grows by one with each event of this reporter, so that a repeated one is known.
+    pub number: u64,
+    /// When, in milliseconds since the Unix epoch, by the reporter's clock.
+    pub at_ms: u64,
+    /// What.
+    pub kind: EventKind,
+    /// To which instance.
+    pub instance: InstanceId,
+    /// Why, in a few words for people.
+    pub reason: String,
+    /// The ring's version after it.
+    pub ring: String,
+    /// The share of all keys that has another owner now, 0 to 1.
+    pub moved: f64,
+}
+
+/// The kinds of [`InstanceEvent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// It joined the service.
+    Added,
+    /// It left the service.
+    Removed,
+    /// It is a member but takes no new requests.
+    Ejected,
+    /// It takes new requests again.
+    Recovered,
+    /// Its load passed the threshold.
+    Overloaded,
+    /// Its load is clearly under the threshold again.
+    Relieved,
+}
