@@ -14,7 +14,7 @@ pub struct Report {
     pub version: u32,
     /// Who reports.
     pub reporter: ReporterId,
-    /// Grows by one with each report of this reporter; an older one is dropped.
+    /// Grows with each report of this reporter; an older one is dropped.
     pub sequence: u64,
     /// When the next report is due. A reporter that misses several is forgotten.
     pub interval_ms: u64,
@@ -91,7 +91,7 @@ pub struct InstanceLoad {
 /// Something that happened to an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceEvent {
-    /// Grows by one with each event of this reporter, so that a repeated one is known.
+    /// Grows with each event of this reporter, so that a repeated one is known.
     pub number: u64,
     /// When, in milliseconds since the Unix epoch, by the reporter's clock.
     pub at_ms: u64,

@@ -1,1 +1,22 @@
-//! Not written yet.
+//! Decisions: from a request's hash key and the loads of instances to its candidates.
+//!
+//! Pure: values in, values out; no I/O, no clock, no randomness. The filter and the companion's
+//! `locate` both decide with this code, so that the explanation is the decision.
+//!
+//! # Layout, in the order of the flow
+//!
+//! | module | arrow |
+//! |---|---|
+//! | [`hash`] | bytes → 64 bits |
+//! | [`key`] | values of a request → hash key |
+//! | [`membership`] | instances before and after → what changed, who is eligible |
+//! | [`ring`] | eligible instances → ordered map of virtual nodes → owner of a hash |
+//! | [`movement`] | two rings → the share of keys that moved |
+//! | [`bounded`] | owner and loads → candidates and the reason |
+
+pub mod bounded;
+pub mod hash;
+pub mod key;
+pub mod membership;
+pub mod movement;
+pub mod ring;
