@@ -78,6 +78,8 @@ pub enum Reason {
     Overflow,
     /// All are at their capacity; this one is the least loaded for its weight.
     LeastLoaded,
+    /// The owner takes no requests now; this one owns the key until it does again.
+    Ejected,
 }
 
 impl Reason {
@@ -87,6 +89,7 @@ impl Reason {
             Reason::Primary => "primary",
             Reason::Overflow => "overflow",
             Reason::LeastLoaded => "least-loaded",
+            Reason::Ejected => "ejected",
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`ring`] | eligible instances → ordered map of virtual nodes → owner of a hash |
 //! | [`movement`] | two rings → the share of keys that moved |
 //! | [`bounded`] | owner and loads → candidates and the reason |
+//! | [`table`] | all of it for one service, as the filter and `locate` use it |
 
 pub mod bounded;
 pub mod hash;
@@ -20,3 +21,4 @@ pub mod key;
 pub mod membership;
 pub mod movement;
 pub mod ring;
+pub mod table;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use crate::hash::xxh64_chain;
-use crate::ring::{Host, Ring, RingError, Shape};
-
 /// An instance of a service, as discovery found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its address, `ip:port`.
+    /// What people and reports call it; its address unless it was given a name.
+    pub id: String,
+    /// Where requests go, `ip:port`; it is placed on the ring by this.
     pub address: String,
     /// Its share of requests, relative to the others.
     pub weight: NonZeroU32,
@@ -30,29 +29,33 @@ pub enum Change {
     Recovered,
 }
 
-/// The changes from one look to the next, by address; in order of address.
-pub fn diff<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<(&'a str, Change)> {
+/// The changes from one look to the next, in order of address.
+pub fn diff<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<(&'a Member, Change)> {
     let old = by_address(before);
     let new = by_address(after);
-    let removed = old.keys().filter(|address| !new.contains_key(*address));
-    let mut changes: Vec<_> = removed.map(|address| (*address, Change::Removed)).collect();
-    changes.extend(new.iter().filter_map(|(address, healthy)| {
-        let change = match (old.get(address), healthy) {
+    let removed = old
+        .iter()
+        .filter(|(address, _)| !new.contains_key(*address));
+    let mut changes: Vec<_> = removed
+        .map(|(_, member)| (*member, Change::Removed))
+        .collect();
+    changes.extend(new.iter().filter_map(|(address, member)| {
+        let change = match (old.get(address).map(|old| old.healthy), member.healthy) {
             (None, _) => Change::Added,
             (Some(true), false) => Change::Ejected,
             (Some(false), true) => Change::Recovered,
             _ => return None,
         };
-        Some((*address, change))
+        Some((*member, change))
     }));
-    changes.sort_unstable_by_key(|(address, _)| *address);
+    changes.sort_unstable_by_key(|(member, _)| member.address.as_str());
     changes
 }
 
-fn by_address(members: &[Member]) -> BTreeMap<&str, bool> {
+fn by_address(members: &[Member]) -> BTreeMap<&str, &Member> {
     members
         .iter()
-        .map(|member| (member.address.as_str(), member.healthy))
+        .map(|member| (member.address.as_str(), member))
         .collect()
 }
 
@@ -61,53 +64,14 @@ fn by_address(members: &[Member]) -> BTreeMap<&str, bool> {
 pub const PANIC_THRESHOLD_PERCENT: usize = 50;
 
 /// The members that may take requests, in their order: the healthy ones, or all if too few are.
-pub fn eligible(members: &[Member]) -> Vec<&Member> {
-    let healthy: Vec<&Member> = members.iter().filter(|member| member.healthy).collect();
-    if healthy.len() * 100 < members.len() * PANIC_THRESHOLD_PERCENT {
-        return members.iter().collect();
-    }
-    healthy
-}
-
-/// The ring of these members.
-///
-/// # Errors
-/// As [`Ring::build`].
-pub fn ring_of(members: &[&Member], shape: Shape) -> Result<Ring, RingError> {
-    let hosts: Vec<Host<'_>> = members
+pub fn eligible(members: &[Member]) -> Vec<Member> {
+    let healthy = members.iter().filter(|member| member.healthy).count();
+    let panic = healthy * 100 < members.len() * PANIC_THRESHOLD_PERCENT;
+    members
         .iter()
-        .map(|member| Host {
-            name: &member.address,
-            weight: member.weight,
-        })
-        .collect();
-    Ring::build(&hosts, shape)
-}
-
-/// Names the content of a ring: equal for equal members in equal order and an equal shape, on
-/// every machine.
-pub fn ring_version(members: &[&Member], shape: Shape) -> u64 {
-    let shape = match shape {
-        Shape::Envoy { min_size, max_size } => [0, min_size, max_size],
-        Shape::Fixed {
-            virtual_nodes,
-            max_size,
-        } => [1, u64::from(virtual_nodes.get()), max_size],
-    };
-    let shape: Vec<u8> = shape
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    let weights: Vec<[u8; 4]> = members
-        .iter()
-        .map(|member| member.weight.get().to_le_bytes())
-        .collect();
-    let hosts = members.iter().zip(&weights);
-    xxh64_chain(
-        std::iter::once(shape.as_slice()).chain(
-            hosts.flat_map(|(member, weight)| [member.address.as_bytes(), weight.as_slice()]),
-        ),
-    )
+        .filter(|member| panic || member.healthy)
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]
@@ -115,8 +79,10 @@ mod tests {
     use super::*;
 
     fn member(port: u16, healthy: bool) -> Member {
+        let address = format!("10.0.0.1:{port}");
         Member {
-            address: format!("10.0.0.1:{port}"),
+            id: address.clone(),
+            address,
             weight: NonZeroU32::MIN,
             healthy,
         }
@@ -136,8 +102,12 @@ mod tests {
             member(4, true),
             member(5, true),
         ];
+        let changes: Vec<_> = diff(&before, &after)
+            .into_iter()
+            .map(|(member, change)| (member.address.as_str(), change))
+            .collect();
         assert_eq!(
-            diff(&before, &after),
+            changes,
             [
                 ("10.0.0.1:1", Change::Removed),
                 ("10.0.0.1:2", Change::Ejected),
@@ -151,36 +121,9 @@ mod tests {
     #[test]
     fn the_unhealthy_are_left_out_until_too_many_are() {
         let half = [member(1, true), member(2, false)];
-        assert_eq!(eligible(&half), [&half[0]]);
+        assert_eq!(eligible(&half), [half[0].clone()]);
         let third = [member(1, true), member(2, false), member(3, false)];
-        assert_eq!(eligible(&third).len(), 3);
+        assert_eq!(eligible(&third), third);
         assert!(eligible(&[]).is_empty());
-    }
-
-    #[test]
-    fn a_ring_version_changes_with_members_weights_and_shape() {
-        let shape = Shape::Envoy {
-            min_size: 1024,
-            max_size: 4096,
-        };
-        let [a, b] = [member(1, true), member(2, true)];
-        let heavy = Member {
-            weight: NonZeroU32::new(2).unwrap(),
-            ..a.clone()
-        };
-        let version = ring_version(&[&a, &b], shape);
-        assert_eq!(version, ring_version(&[&a, &b], shape));
-        assert_ne!(version, ring_version(&[&a], shape));
-        assert_ne!(version, ring_version(&[&heavy, &b], shape));
-        assert_ne!(
-            version,
-            ring_version(
-                &[&a, &b],
-                Shape::Envoy {
-                    min_size: 1,
-                    max_size: 4096
-                }
-            )
-        );
     }
 }

@@ -61,7 +61,7 @@ fn a_key_stays_with_its_owner_while_the_owner_is_under_min_capacity() {
         weights: vec![1; 4],
     };
     let ring = ring(&fleet.weights);
-    for hash in (0..100).map(|n| mix(n)) {
+    for hash in (0..100).map(mix) {
         let choice = choose(&ring, hash, 3, Some(&bound(100, 16)), &fleet).unwrap();
         assert_eq!(choice.reason, Reason::Primary);
         assert_eq!(Some(choice.candidates.first()), ring.owner(hash));
@@ -76,7 +76,7 @@ fn a_full_owners_keys_spread_over_all_others() {
     };
     let ring = ring(&fleet.weights);
     let mut taken = [0; 4];
-    for hash in (0..10_000).map(|n| mix(n)) {
+    for hash in (0..10_000).map(mix) {
         let choice = choose(&ring, hash, 1, Some(&bound(125, 1)), &fleet).unwrap();
         if choice.reason == Reason::Overflow {
             taken[choice.candidates.first().get()] += 1;
@@ -104,7 +104,7 @@ fn where_all_are_full_the_least_loaded_for_its_weight_takes_it() {
         balance_factor: NonZeroU32::MIN,
         min_capacity: 0,
     };
-    for hash in (0..100).map(|n| mix(n)) {
+    for hash in (0..100).map(mix) {
         let choice = choose(&ring, hash, 2, Some(&none), &fleet).unwrap();
         assert_eq!(
             (choice.candidates.first().get(), choice.reason),
