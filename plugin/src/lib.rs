@@ -1,1 +1,29 @@
-//! Not written yet.
+//! The filter: chooses each request's instance inside Envoy, and counts what each carries.
+//!
+//! # Layout, in the order of the flow
+//!
+//! | module | arrow |
+//! |---|---|
+//! | [`settings`] | the filter's JSON → valid settings |
+//! | [`request`] | a request's headers → its hash key, and what must be removed |
+//! | [`discovery`] | Envoy's clusters → members |
+//! | [`directory`] | members → the table, and the stats that count each instance |
+//! | [`balancer`] | hash key, gauges, fleet → candidates and the reason |
+//! | [`threshold`] | loads → overloaded, relieved |
+//! | [`reporter`] | loads and events → report; snapshot → fleet |
+//! | [`lease`] | which VM of the process discovers and reports |
+//! | `filter` | the only code that sees `proxy_wasm`: it decides nothing |
+//!
+//! Everything but `filter` is pure and runs in native tests.
+
+pub mod balancer;
+pub mod directory;
+pub mod discovery;
+pub mod lease;
+pub mod reporter;
+pub mod request;
+pub mod settings;
+pub mod threshold;
+
+#[cfg(target_arch = "wasm32")]
+mod filter;

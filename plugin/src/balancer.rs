@@ -1,0 +1,278 @@
+//! Hash key, gauges and the rest of the fleet → candidates and the reason.
+//!
+//! In-flight of an instance = the gauge of this process + the rest of the fleet from the last
+//! snapshot. A stale snapshot counts as no fleet.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use unitring_protocol::snapshot::ServiceSnapshot;
+use unitring_routing::bounded::Choice;
+use unitring_routing::ring::{RingError, Shape};
+use unitring_routing::table::Table;
+
+use crate::directory::Directory;
+use crate::settings::{Load, Scope, Settings};
+
+/// The process-wide gauges, asked only where the bound needs them.
+pub trait Gauges {
+    /// Requests in flight on an instance; `host` is an index into [`Table::hosts`].
+    fn in_flight(&self, host: usize) -> u64;
+    /// Requests in flight on the service.
+    fn total(&self) -> u64;
+}
+
+/// Why the choice is left to Envoy's own policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// The request has none of the key's sources.
+    NoKey,
+    /// No instances are known, or none may take requests.
+    NoRing,
+}
+
+/// A snapshot with the moment it came, as it lies in shared data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// Milliseconds since the Unix epoch.
+    pub received_ms: u64,
+    /// The rest of the fleet.
+    pub rest: ServiceSnapshot,
+}
+
+/// What one VM routes a service by.
+#[derive(Debug)]
+pub struct Balancer {
+    shape: Shape,
+    load: Load,
+    wanted: usize,
+    directory: Directory,
+    table: Table,
+    fleet: Option<Fleet>,
+    /// The fleet's rest, by index of host.
+    rest: Vec<u64>,
+    rest_total: u64,
+}
+
+impl Balancer {
+    /// Knows no instance yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            shape: settings.shape,
+            load: settings.load.clone(),
+            wanted: settings.steer.candidates,
+            directory: Directory::default(),
+            table: Table::default(),
+            fleet: None,
+            rest: Vec::new(),
+            rest_total: 0,
+        }
+    }
+
+    /// The instances on their ring.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The instances with their stats.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Routes by another directory from now on, and returns the table that was in force.
+    ///
+    /// # Errors
+    /// If its ring would be too large; what was in force stays.
+    pub fn install(&mut self, directory: Directory) -> Result<Table, RingError> {
+        let table = Table::build(&directory.members(), self.shape)?;
+        self.directory = directory;
+        let old = std::mem::replace(&mut self.table, table);
+        self.spread_fleet();
+        Ok(old)
+    }
+
+    /// Takes a snapshot into account.
+    pub fn set_fleet(&mut self, fleet: Fleet) {
+        if self.load.scope == Scope::Fleet {
+            self.fleet = Some(fleet);
+            self.spread_fleet();
+        }
+    }
+
+    /// Forgets a snapshot that is stale by now. Returns whether one was.
+    pub fn drop_stale_fleet(&mut self, now_ms: u64) -> bool {
+        let limit_ms = u64::try_from(self.load.stale_after.as_millis()).unwrap_or(u64::MAX);
+        let stale = |fleet: &Fleet| now_ms.saturating_sub(fleet.received_ms) > limit_ms;
+        if !self.fleet.as_ref().is_some_and(stale) {
+            return false;
+        }
+        self.fleet = None;
+        self.spread_fleet();
+        true
+    }
+
+    fn spread_fleet(&mut self) {
+        let rest: BTreeMap<&str, u64> = self
+            .fleet
+            .iter()
+            .flat_map(|fleet| &fleet.rest.rest)
+            .map(|rest| (rest.id.as_str(), rest.in_flight))
+            .collect();
+        let of = |id: &str| rest.get(id).copied().unwrap_or(0);
+        self.rest = self.table.hosts().iter().map(|host| of(&host.id)).collect();
+        self.rest_total = self
+            .rest
+            .iter()
+            .fold(0, |sum, load| sum.saturating_add(*load));
+    }
+
+    /// What the rest of the fleet carries on an instance.
+    pub fn rest_of(&self, host: usize) -> u64 {
+        self.rest.get(host).copied().unwrap_or(0)
+    }
+
+    /// Chooses for one request.
+    ///
+    /// # Errors
+    /// [`Fallback`] where the filter has nothing to choose by.
+    pub fn decide(&self, hash: Option<u64>, gauges: &impl Gauges) -> Result<Choice, Fallback> {
+        let hash = hash.ok_or(Fallback::NoKey)?;
+        let in_flight = |host| gauges.in_flight(host).saturating_add(self.rest_of(host));
+        let total = || gauges.total().saturating_add(self.rest_total);
+        self.table
+            .choose(
+                hash,
+                self.wanted,
+                self.load.bound.as_ref(),
+                in_flight,
+                total,
+            )
+            .ok_or(Fallback::NoRing)
+    }
+
+    /// Writes the candidates as the `override_host` policy reads them: `ip:port,ip:port`.
+    pub fn write_candidates(&self, choice: &Choice, out: &mut String) {
+        out.clear();
+        for host in choice.candidates.as_slice() {
+            if let Some(member) = self.table.host(*host) {
+                if !out.is_empty() {
+                    out.push(',');
+                }
+                out.push_str(&member.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::Shown;
+    use std::num::NonZeroU32;
+    use unitring_protocol::snapshot::InstanceRest;
+    use unitring_routing::bounded::Reason;
+    use unitring_routing::membership::Member;
+
+    struct Idle;
+    impl Gauges for Idle {
+        fn in_flight(&self, _: usize) -> u64 {
+            0
+        }
+        fn total(&self) -> u64 {
+            0
+        }
+    }
+
+    fn member(port: u16) -> Member {
+        let address = format!("10.0.0.1:{port}");
+        Member {
+            id: address.clone(),
+            address,
+            weight: NonZeroU32::MIN,
+            healthy: true,
+        }
+    }
+
+    fn balancer(load: &str) -> Balancer {
+        let json = format!(r#"{{"service": "orders", "load": {load}}}"#);
+        let mut balancer = Balancer::new(&Settings::parse(json.as_bytes()).unwrap());
+        let members: Vec<Member> = (1..=4).map(member).collect();
+        let directory = Directory::default().with(&members, |_| Shown::default());
+        balancer.install(directory).unwrap();
+        balancer
+    }
+
+    fn fleet(id: &str, in_flight: u64) -> Fleet {
+        let rest = vec![InstanceRest {
+            id: id.parse().unwrap(),
+            in_flight,
+        }];
+        let service = "orders".parse().unwrap();
+        Fleet {
+            received_ms: 10_000,
+            rest: ServiceSnapshot {
+                service,
+                reporters: 1,
+                rest,
+            },
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_key_or_without_instances_is_left_to_envoy() {
+        assert_eq!(balancer("{}").decide(None, &Idle), Err(Fallback::NoKey));
+        let settings = Settings::parse(br#"{"service": "orders"}"#).unwrap();
+        assert_eq!(
+            Balancer::new(&settings).decide(Some(1), &Idle),
+            Err(Fallback::NoRing)
+        );
+    }
+
+    #[test]
+    fn the_rest_of_the_fleet_fills_an_instance_until_the_snapshot_is_stale() {
+        let mut balancer = balancer(r#"{"min_capacity": 1, "stale_after": "5s"}"#);
+        let first = |balancer: &Balancer| {
+            let choice = balancer.decide(Some(1), &Idle).unwrap();
+            (
+                balancer
+                    .table()
+                    .host(choice.candidates.first())
+                    .unwrap()
+                    .id
+                    .clone(),
+                choice.reason,
+            )
+        };
+        let (owner, reason) = first(&balancer);
+        assert_eq!(reason, Reason::Primary);
+        balancer.set_fleet(fleet(&owner, 50));
+        assert_eq!(first(&balancer).1, Reason::Overflow);
+        assert!(!balancer.drop_stale_fleet(15_000));
+        assert_eq!(first(&balancer).1, Reason::Overflow);
+        assert!(balancer.drop_stale_fleet(15_001));
+        assert_eq!(first(&balancer), (owner, Reason::Primary));
+    }
+
+    #[test]
+    fn with_scope_process_the_fleet_does_not_count() {
+        let mut balancer = balancer(r#"{"min_capacity": 1, "scope": "process"}"#);
+        balancer.set_fleet(fleet("10.0.0.1:1", 1_000));
+        assert_eq!((0..4).map(|host| balancer.rest_of(host)).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn candidates_are_written_as_envoy_reads_them() {
+        let balancer = balancer("{}");
+        let choice = balancer.decide(Some(1), &Idle).unwrap();
+        let mut header = "leftover".to_owned();
+        balancer.write_candidates(&choice, &mut header);
+        let parts: Vec<&str> = header.split(',').collect();
+        assert_eq!(parts.len(), 3);
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.parse::<std::net::SocketAddr>().is_ok()),
+            "{header}"
+        );
+    }
+}

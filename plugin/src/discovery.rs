@@ -1,0 +1,193 @@
+//! Envoy's `/clusters?format=json` → members.
+//!
+//! Envoy's order of hosts is kept, since its fill of the ring depends on it. Only the hosts of the
+//! highest priority are taken: that a lower one is to be used is Envoy's decision, and then its own
+//! policy makes the choice.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+
+use serde::Deserialize;
+use unitring_routing::membership::Member;
+
+use crate::settings::INSTANCES_MAX;
+
+/// Why an answer of the admin interface is of no use. The last members stay in force.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// It is not what Envoy answers.
+    #[error("the admin interface did not answer with clusters: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// There is no such cluster (any more).
+    #[error("Envoy has no cluster named {0}")]
+    NoCluster(String),
+    /// More hosts than the filter is made for.
+    #[error("cluster has {0} hosts, more than {INSTANCES_MAX}")]
+    TooMany(usize),
+}
+
+/// The path that asks for one cluster.
+pub fn path(service: &str) -> String {
+    // A service's name has letters, digits and `._-` only; of these the dot means something in a
+    // regular expression.
+    format!(
+        "/clusters?format=json&filter=%5E{}%24",
+        service.replace('.', "%5C.")
+    )
+}
+
+/// The members of the service's cluster.
+///
+/// # Errors
+/// Anything that is not a cluster of that name with a bounded number of hosts.
+pub fn members(service: &str, body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
+    let answer: Clusters = serde_json::from_slice(body)?;
+    let cluster = answer
+        .cluster_statuses
+        .into_iter()
+        .find(|cluster| cluster.name == service)
+        .ok_or_else(|| DiscoveryError::NoCluster(service.to_owned()))?;
+    if cluster.host_statuses.len() > INSTANCES_MAX {
+        return Err(DiscoveryError::TooMany(cluster.host_statuses.len()));
+    }
+    let highest = cluster
+        .host_statuses
+        .iter()
+        .map(|host| host.priority)
+        .min()
+        .unwrap_or(0);
+    let mut seen = BTreeSet::new();
+    let hosts = cluster
+        .host_statuses
+        .into_iter()
+        .filter(|host| host.priority == highest);
+    // An address that Envoy lists twice is one instance; a host without an IP (a pipe) cannot be
+    // named in the header.
+    Ok(hosts
+        .filter_map(Host::into_member)
+        .filter(|m| seen.insert(m.address.clone()))
+        .collect())
+}
+
+#[derive(Deserialize)]
+struct Clusters {
+    #[serde(default)]
+    cluster_statuses: Vec<Cluster>,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    name: String,
+    #[serde(default)]
+    host_statuses: Vec<Host>,
+}
+
+#[derive(Deserialize)]
+struct Host {
+    #[serde(default)]
+    address: Address,
+    weight: Option<NonZeroU32>,
+    #[serde(default)]
+    priority: u32,
+    #[serde(default)]
+    health_status: Health,
+}
+
+#[derive(Deserialize, Default)]
+struct Address {
+    socket_address: Option<Socket>,
+}
+
+#[derive(Deserialize)]
+struct Socket {
+    address: IpAddr,
+    port_value: u16,
+}
+
+/// Envoy leaves out what is false.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Health {
+    eds_health_status: Option<String>,
+    failed_active_health_check: bool,
+    failed_outlier_check: bool,
+    pending_dynamic_removal: bool,
+    excluded_via_immediate_hc_fail: bool,
+}
+
+impl Host {
+    fn into_member(self) -> Option<Member> {
+        let Socket {
+            address,
+            port_value,
+        } = self.address.socket_address?;
+        let address = SocketAddr::new(address, port_value).to_string();
+        let health = &self.health_status;
+        let told = health.eds_health_status.as_deref().unwrap_or("HEALTHY");
+        let healthy = matches!(told, "HEALTHY" | "UNKNOWN" | "DEGRADED")
+            && !health.failed_active_health_check
+            && !health.failed_outlier_check
+            && !health.pending_dynamic_removal
+            && !health.excluded_via_immediate_hc_fail;
+        let weight = self.weight.unwrap_or(NonZeroU32::MIN);
+        Some(Member {
+            id: address.clone(),
+            address,
+            weight,
+            healthy,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hosts_come_in_envoys_order_with_weight_and_health() {
+        let body = br#"{"cluster_statuses": [{"name": "other"}, {"name": "orders", "host_statuses": [
+            {"address": {"socket_address": {"address": "10.0.0.9", "port_value": 80}}, "weight": 3,
+             "health_status": {"eds_health_status": "HEALTHY"}, "stats": [{"name": "cx_total"}]},
+            {"address": {"socket_address": {"address": "::1", "port_value": 80}},
+             "health_status": {"failed_active_health_check": true}},
+            {"address": {"pipe": {"path": "/tmp/x"}}},
+            {"address": {"socket_address": {"address": "10.0.0.1", "port_value": 80}},
+             "health_status": {"eds_health_status": "DRAINING"}},
+            {"address": {"socket_address": {"address": "10.0.0.2", "port_value": 80}}, "priority": 1}
+        ]}]}"#;
+        let members = members("orders", body).unwrap();
+        let seen: Vec<_> = members
+            .iter()
+            .map(|m| (m.address.as_str(), m.weight.get(), m.healthy))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("10.0.0.9:80", 3, true),
+                ("[::1]:80", 1, false),
+                ("10.0.0.1:80", 1, false)
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_without_the_cluster_is_an_error_and_not_an_empty_service() {
+        let error = members("orders", br#"{"cluster_statuses": []}"#).unwrap_err();
+        assert_eq!(error.to_string(), "Envoy has no cluster named orders");
+        assert!(members("orders", b"<html>").is_err());
+    }
+
+    #[test]
+    fn the_path_asks_for_exactly_one_cluster() {
+        assert_eq!(path("a.b-c"), "/clusters?format=json&filter=%5Ea%5C.b-c%24");
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes: Vec<u8>) {
+            drop(members("orders", &bytes));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Data shared by the VMs of the process, through Envoy: one global lock and a copy in and out, so
+//! nothing here is touched by a request.
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::Status;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A value under a key, with a number beside it that tells cheaply whether it changed.
+#[derive(Debug)]
+pub(super) struct Shared {
+    key: String,
+    generation_key: String,
+    seen: Option<u32>,
+}
+
+impl Shared {
+    pub(super) fn new(service: &str, what: &str) -> Self {
+        let key = format!("unitring/{service}/{what}");
+        Self {
+            generation_key: format!("{key}/generation"),
+            key,
+            seen: None,
+        }
+    }
+
+    /// The value, if it was written since this VM last looked.
+    pub(super) fn changed<T: DeserializeOwned>(&mut self) -> Option<T> {
+        // Envoy numbers the versions of a key; the small key spares copying the large one.
+        let (_, generation) = hostcalls::get_shared_data(&self.generation_key).ok()?;
+        if generation.is_none() || generation == self.seen {
+            return None;
+        }
+        self.seen = generation;
+        let (bytes, _) = hostcalls::get_shared_data(&self.key).ok()?;
+        match serde_json::from_slice(&bytes?) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                log::error!(
+                    "unitring: shared data {} is not readable: {error}",
+                    self.key
+                );
+                None
+            }
+        }
+    }
+
+    /// Writes the value for the other VMs. This VM does not see it as a change.
+    pub(super) fn publish<T: Serialize>(&mut self, value: &T) {
+        let written = serde_json::to_vec(value)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| {
+                hostcalls::set_shared_data(&self.key, Some(&bytes), None)
+                    .and_then(|()| {
+                        hostcalls::set_shared_data(&self.generation_key, Some(b"1"), None)
+                    })
+                    .map_err(|status| format!("{status:?}"))
+            });
+        if let Err(error) = written {
+            log::error!(
+                "unitring: shared data {} could not be written: {error}",
+                self.key
+            );
+        }
+        if let Ok((_, generation)) = hostcalls::get_shared_data(&self.generation_key) {
+            self.seen = generation;
+        }
+    }
+}
+
+/// Reads a value with Envoy's version of it.
+pub(super) fn read<T: DeserializeOwned>(key: &str) -> Option<(T, u32)> {
+    let (bytes, version) = hostcalls::get_shared_data(key).ok()?;
+    Some((serde_json::from_slice(&bytes?).ok()?, version?))
+}
+
+/// Writes a value unless another VM wrote since `version`. Envoy does not check an absent key.
+pub(super) fn write<T: Serialize>(key: &str, value: &T, version: Option<u32>) -> bool {
+    let Ok(bytes) = serde_json::to_vec(value) else {
+        return false;
+    };
+    match hostcalls::set_shared_data(key, Some(&bytes), version) {
+        Ok(()) => true,
+        Err(Status::CasMismatch) => false,
+        Err(status) => {
+            log::error!("unitring: shared data {key} could not be written: {status:?}");
+            false
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Which VM of an Envoy process discovers and reports: one, whatever the number of workers.
+//!
+//! The lease lies in Envoy's shared data. It is a matter of economy and not of safety: should two
+//! VMs ever hold it for a moment, the companion drops the older of two reports.
+//!
+//! A VM that serves requests would rather not: work done there delays them. It gives the lease up
+//! once, and takes it again only when nobody else has wanted it for a while.
+
+use serde::{Deserialize, Serialize};
+
+/// How long the lease is good for without a renewal.
+pub const LEASE_MS: u64 = 3_000;
+
+/// What lies in shared data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The VM that holds it; 0 is nobody.
+    pub holder: u64,
+    /// Until when, in milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+impl Lease {
+    /// Nobody's: what the process starts with.
+    pub const FREE: Lease = Lease {
+        holder: 0,
+        until_ms: 0,
+    };
+}
+
+/// One VM's side of the lease.
+#[derive(Debug)]
+pub struct Claimant {
+    /// Unique among the VMs of the process, and not 0.
+    vm: u64,
+    gave_up: bool,
+}
+
+/// What a VM should do about the lease now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is another's.
+    Follow,
+    /// Write this; if the write succeeds the lease is held until the next tick.
+    Take(Lease),
+    /// Write this; the lease is not held any more.
+    GiveUp(Lease),
+}
+
+impl Claimant {
+    /// A VM; `vm` is any number that no other VM of the process has.
+    pub fn new(vm: u64) -> Self {
+        Self {
+            vm: vm.max(1),
+            gave_up: false,
+        }
+    }
+
+    /// Decides by the lease as it is, and by whether this VM has served requests.
+    pub fn claim(&mut self, lease: &Lease, serves: bool, now_ms: u64) -> Claim {
+        if lease.holder == self.vm {
+            if serves && !self.gave_up {
+                self.gave_up = true;
+                // Not `FREE`: the grace of the other workers starts now.
+                return Claim::GiveUp(Lease {
+                    holder: 0,
+                    until_ms: now_ms,
+                });
+            }
+            return self.take(now_ms);
+        }
+        let grace_ms = if serves { 2 * LEASE_MS } else { 0 };
+        // A clock that was set back must not freeze the lease for as long.
+        let expired = now_ms >= lease.until_ms.saturating_add(grace_ms);
+        let impossible = lease.until_ms > now_ms.saturating_add(2 * LEASE_MS);
+        if expired || impossible {
+            self.take(now_ms)
+        } else {
+            Claim::Follow
+        }
+    }
+
+    fn take(&self, now_ms: u64) -> Claim {
+        Claim::Take(Lease {
+            holder: self.vm,
+            until_ms: now_ms.saturating_add(LEASE_MS),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(vm: &mut Claimant, lease: &mut Lease, serves: bool, now_ms: u64) -> bool {
+        match vm.claim(lease, serves, now_ms) {
+            Claim::Follow => false,
+            Claim::Take(new) => {
+                *lease = new;
+                true
+            }
+            Claim::GiveUp(new) => {
+                *lease = new;
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn one_of_several_holds_it_and_another_takes_over_when_it_dies() {
+        let (mut a, mut b, mut lease) = (Claimant::new(1), Claimant::new(2), Lease::FREE);
+        assert!(step(&mut a, &mut lease, false, 1_000));
+        assert!(!step(&mut b, &mut lease, false, 1_100));
+        assert!(step(&mut a, &mut lease, false, 2_000), "renewed");
+        assert!(!step(&mut b, &mut lease, false, 4_900));
+        assert!(step(&mut b, &mut lease, false, 5_000), "expired");
+        assert!(!step(&mut a, &mut lease, false, 5_100));
+    }
+
+    #[test]
+    fn a_worker_hands_it_to_a_vm_that_serves_nobody() {
+        let (mut worker, mut main) = (Claimant::new(1), Claimant::new(2));
+        let mut lease = Lease::FREE;
+        assert!(step(&mut worker, &mut lease, false, 10_000));
+        assert!(!step(&mut worker, &mut lease, true, 10_250), "serves now");
+        assert!(
+            !step(&mut worker, &mut lease, true, 10_300),
+            "waits for others"
+        );
+        assert!(step(&mut main, &mut lease, false, 10_400));
+        assert!(!step(&mut worker, &mut lease, true, 10_500));
+    }
+
+    #[test]
+    fn a_worker_takes_it_where_nobody_else_is_left() {
+        let (mut worker, mut lease) = (Claimant::new(1), Lease::FREE);
+        assert!(step(&mut worker, &mut lease, false, 10_000));
+        assert!(!step(&mut worker, &mut lease, true, 10_250));
+        assert!(!step(&mut worker, &mut lease, true, 16_249));
+        assert!(step(&mut worker, &mut lease, true, 16_250));
+        assert!(step(&mut worker, &mut lease, true, 16_500), "and keeps it");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_does_not_freeze_it() {
+        let (mut a, mut lease) = (
+            Claimant::new(1),
+            Lease {
+                holder: 9,
+                until_ms: 1_000_000,
+            },
+        );
+        assert!(step(&mut a, &mut lease, false, 1_000));
+    }
+}

@@ -1,0 +1,281 @@
+//! Loads and events → a report; the companion's answer → the fleet.
+//!
+//! Events are sent again with each report until the companion says that it has them. The queue is
+//! bounded: past the bound the oldest are dropped and counted, so that a companion that is away
+//! for long costs nothing but events.
+
+use std::collections::VecDeque;
+
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::ids::{InstanceId, InvalidName, ReporterId};
+use unitring_protocol::report::{
+    EventKind, InstanceEvent, InstanceLoad, Report, RingReport, RingShape, ServiceReport,
+};
+use unitring_protocol::snapshot::Snapshot;
+use unitring_routing::membership::Change;
+use unitring_routing::ring::Shape;
+use unitring_routing::table::Table;
+
+use crate::directory::{Entry, Shown};
+use crate::settings::Settings;
+
+/// Events that wait for a companion.
+pub const EVENTS_MAX: usize = 1_024;
+
+/// Why an answer is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// Not a snapshot.
+    #[error("the companion did not answer with a snapshot: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A newer protocol.
+    #[error("the companion speaks protocol {0}, newer than {PROTOCOL_VERSION}: update the filter")]
+    Newer(u32),
+}
+
+/// Reads the companion's answer.
+///
+/// # Errors
+/// [`AnswerError`]; the last snapshot stays in force until it is stale.
+pub fn read_answer(body: &[u8]) -> Result<Snapshot, AnswerError> {
+    let snapshot: Snapshot = serde_json::from_slice(body)?;
+    if snapshot.version > PROTOCOL_VERSION {
+        return Err(AnswerError::Newer(snapshot.version));
+    }
+    Ok(snapshot)
+}
+
+/// Makes the reports of one process.
+#[derive(Debug)]
+pub struct Reporter {
+    id: ReporterId,
+    events: VecDeque<InstanceEvent>,
+    last_number: u64,
+    dropped: u64,
+}
+
+/// What happened to an instance, before it has a number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happening {
+    /// What.
+    pub kind: EventKind,
+    /// To which instance.
+    pub instance: String,
+    /// Why.
+    pub reason: &'static str,
+    /// The ring's version after it.
+    pub ring: String,
+    /// The share of keys that moved.
+    pub moved: f64,
+}
+
+impl Happening {
+    /// A change that discovery found.
+    pub fn change(instance: &str, change: Change, new: &Table, moved: f64) -> Self {
+        let (kind, reason) = match change {
+            Change::Added => (EventKind::Added, "discovered"),
+            Change::Removed => (EventKind::Removed, "no longer discovered"),
+            Change::Ejected => (EventKind::Ejected, "unhealthy in Envoy"),
+            Change::Recovered => (EventKind::Recovered, "healthy in Envoy"),
+        };
+        Self {
+            kind,
+            instance: instance.to_owned(),
+            reason,
+            ring: new.version(),
+            moved,
+        }
+    }
+
+    /// A crossing of the threshold.
+    pub fn crossing(instance: &str, kind: EventKind, table: &Table) -> Self {
+        let reason = "in-flight requests against load.threshold";
+        Self {
+            kind,
+            instance: instance.to_owned(),
+            reason,
+            ring: table.version(),
+            moved: 0.0,
+        }
+    }
+}
+
+impl Reporter {
+    /// The reporter of this process.
+    pub fn new(id: ReporterId) -> Self {
+        Self {
+            id,
+            events: VecDeque::new(),
+            last_number: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Queues an event for the next report.
+    pub fn note(&mut self, happening: Happening, now_ms: u64) -> Result<(), InvalidName> {
+        let instance: InstanceId = happening.instance.parse()?;
+        // By the clock and not from 1: a VM that takes over the lease goes on above its predecessor.
+        self.last_number = now_ms.max(self.last_number.saturating_add(1));
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+            self.dropped += 1;
+        }
+        self.events.push_back(InstanceEvent {
+            number: self.last_number,
+            at_ms: now_ms,
+            kind: happening.kind,
+            instance,
+            reason: happening.reason.to_owned(),
+            ring: happening.ring,
+            moved: happening.moved,
+        });
+        Ok(())
+    }
+
+    /// The companion has the events up to this number.
+    pub fn confirm(&mut self, events_through: u64) {
+        self.events.retain(|event| event.number > events_through);
+    }
+
+    /// Events dropped since the last call, because no companion took them.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// The report of this moment.
+    pub fn report<'a>(
+        &self,
+        settings: &Settings,
+        table: &Table,
+        instances: impl Iterator<Item = (&'a Entry, Shown)>,
+        fallbacks: u64,
+        now_ms: u64,
+    ) -> Report {
+        let interval = settings
+            .companion
+            .as_ref()
+            .map(|companion| companion.interval.as_millis());
+        let service = ServiceReport {
+            service: settings.service.clone(),
+            ring: RingReport {
+                version: table.version(),
+                points: u64::try_from(table.points()).unwrap_or(u64::MAX),
+                shape: ring_shape(settings.shape),
+            },
+            fallbacks,
+            instances: instances
+                .filter_map(|(entry, shown)| load(entry, shown))
+                .collect(),
+            events: self.events.iter().cloned().collect(),
+        };
+        Report {
+            version: PROTOCOL_VERSION,
+            reporter: self.id.clone(),
+            sequence: now_ms,
+            interval_ms: interval.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
+            services: vec![service],
+        }
+    }
+}
+
+fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
+    Some(InstanceLoad {
+        id: entry.id.parse().ok()?,
+        address: entry.address.clone(),
+        weight: entry.weight.get(),
+        healthy: entry.healthy,
+        calls: shown.totals.calls.saturating_sub(entry.base.calls),
+        in_flight: shown.in_flight,
+        updates: shown.totals.updates.saturating_sub(entry.base.updates),
+    })
+}
+
+fn ring_shape(shape: Shape) -> RingShape {
+    match shape {
+        Shape::Envoy { min_size, max_size } => RingShape::Envoy { min_size, max_size },
+        Shape::Fixed {
+            virtual_nodes,
+            max_size,
+        } => RingShape::Fixed {
+            virtual_nodes: virtual_nodes.get(),
+            max_size,
+        },
+    }
+}
+
+/// Names this process for its reports: Envoy's node id, so that people find it, and a number that
+/// no other process of that id has.
+pub fn reporter_id(node_id: &str, unique: u64) -> ReporterId {
+    let visible = |c: char| c.is_ascii_graphic() && c != ',';
+    let node: String = node_id.chars().filter(|c| visible(*c)).take(200).collect();
+    let node = if node.is_empty() { "envoy" } else { &node };
+    // Visible ASCII of a bounded length is always a reporter id; the fallback only spares a panic.
+    format!("{node}~{unique:016x}")
+        .parse()
+        .unwrap_or_else(|_| reporter_id("envoy", unique))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn happening(instance: &str) -> Happening {
+        Happening::change(instance, Change::Added, &Table::default(), 0.25)
+    }
+
+    fn reporter() -> Reporter {
+        Reporter::new(reporter_id("edge-1", 7))
+    }
+
+    #[test]
+    fn events_are_sent_until_confirmed_and_numbers_only_grow() {
+        let mut reporter = reporter();
+        for (instance, now) in [("a:1", 100), ("b:1", 100), ("c:1", 50)] {
+            reporter.note(happening(instance), now).unwrap();
+        }
+        let numbers: Vec<u64> = reporter.events.iter().map(|event| event.number).collect();
+        assert_eq!(numbers, [100, 101, 102]);
+        reporter.confirm(101);
+        assert_eq!(reporter.events.len(), 1);
+        reporter.confirm(102);
+        assert!(reporter.events.is_empty());
+    }
+
+    #[test]
+    fn without_a_companion_the_oldest_events_go_and_are_counted() {
+        let mut reporter = reporter();
+        for now in 1..=2_000 {
+            reporter.note(happening("a:1"), now).unwrap();
+        }
+        assert_eq!(reporter.events.len(), EVENTS_MAX);
+        assert_eq!(reporter.take_dropped(), 2_000 - EVENTS_MAX as u64);
+        assert_eq!(reporter.take_dropped(), 0);
+        assert_eq!(reporter.events.back().unwrap().number, 2_000);
+    }
+
+    #[test]
+    fn an_answer_of_a_newer_protocol_is_refused_with_the_way_out() {
+        let body = br#"{"version": 99, "events_through": 0, "services": []}"#;
+        assert!(
+            read_answer(body)
+                .unwrap_err()
+                .to_string()
+                .contains("update the filter")
+        );
+        assert!(read_answer(b"nope").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_node_id_makes_a_reporter_id(node: String, unique: u64) {
+            let suffix = format!("~{unique:016x}");
+            prop_assert!(reporter_id(&node, unique).as_str().ends_with(&suffix));
+        }
+
+        #[test]
+        fn decoding_an_answer_never_panics(bytes: Vec<u8>) {
+            drop(read_answer(&bytes));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The filter's JSON → valid settings, or one error that names path, value and rule.
+//!
+//! Every field of the design is known here. What has no meaning yet is refused with "is not
+//! supported yet": a setting that is silently ignored is a trap.
+
+mod discovery;
+mod key;
+mod load;
+mod reader;
+
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::Value;
+use unitring_protocol::ids::ServiceName;
+use unitring_routing::bounded::CANDIDATES_MAX;
+use unitring_routing::ring::{POINTS_MAX, Shape};
+
+pub use discovery::{Discovery, INSTANCES_MAX, Source};
+pub use key::KeySource;
+pub use load::{Load, Scope};
+use reader::Section;
+pub use reader::SettingsError;
+
+/// Valid settings of the filter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The Envoy cluster whose instances are chosen.
+    pub service: ServiceName,
+    /// Where the hash key comes from, in order; at least one.
+    pub key: Vec<KeySource>,
+    /// How instances become virtual nodes.
+    pub shape: Shape,
+    /// How much an instance may take.
+    pub load: Load,
+    /// Where instances come from.
+    pub discovery: Discovery,
+    /// Where reports go; `None` if nowhere.
+    pub companion: Option<Companion>,
+    /// How Envoy learns the choice.
+    pub steer: Steer,
+    /// Whether the caller sees the allocation in response headers.
+    pub explain: bool,
+}
+
+/// Where reports go, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Companion {
+    /// The Envoy cluster of the companion.
+    pub cluster: String,
+    /// From one report to the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Sent as a bearer token unless empty.
+    pub token: String,
+}
+
+/// How Envoy learns the choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steer {
+    /// The request header that the cluster's `override_host` policy reads.
+    pub header: String,
+    /// How many candidates it names: the first attempt and the retries.
+    pub candidates: usize,
+}
+
+impl Settings {
+    /// Reads the filter's configuration.
+    ///
+    /// # Errors
+    /// The first field that breaks a rule.
+    pub fn parse(json: &[u8]) -> Result<Self, SettingsError> {
+        let value: Value = serde_json::from_slice(json).map_err(|error| {
+            let text = String::from_utf8_lossy(json).into_owned();
+            SettingsError::new(
+                "(settings)",
+                &Value::String(text),
+                format!("must be JSON: {error}"),
+            )
+        })?;
+        let mut root = Section::new("", value)?;
+        root.not_supported_yet("services")?;
+        let settings = Self {
+            service: service(&mut root)?,
+            key: key::read(&mut root)?,
+            shape: shape(root.section("ring")?)?,
+            load: load::read(root.section("load")?)?,
+            discovery: discovery::read(root.section("discovery")?)?,
+            companion: companion(root.section("companion")?)?,
+            steer: steer(root.section("steer")?)?,
+            explain: root.boolean("explain", false)?,
+        };
+        root.not_supported_yet("ejection")?;
+        capture(root.section("capture")?)?;
+        root.finish()?;
+        Ok(settings)
+    }
+}
+
+fn service(root: &mut Section) -> Result<ServiceName, SettingsError> {
+    let value = root.take("service").unwrap_or(Value::Null);
+    match value.as_str().map(str::parse::<ServiceName>) {
+        Some(Ok(name)) => Ok(name),
+        Some(Err(error)) => Err(SettingsError::new("service", &value, error.rule)),
+        None => Err(SettingsError::new(
+            "service",
+            &value,
+            "is required: the name of a cluster",
+        )),
+    }
+}
+
+fn shape(mut ring: Section) -> Result<Shape, SettingsError> {
+    #[derive(Clone, Copy)]
+    enum Fill {
+        Envoy,
+        Fixed,
+    }
+    ring.word("algorithm", (), &[("ring_hash", ())], &["maglev"])?;
+    ring.word("hash", (), &[("xx_hash", ())], &["murmur_hash_2"])?;
+    ring.word("identity", (), &[("address", ())], &["id"])?;
+    let fills = [("envoy", Fill::Envoy), ("fixed", Fill::Fixed)];
+    let fill = ring.word("fill", Fill::Envoy, &fills, &[])?;
+    let max_size = ring.integer("max_size", POINTS_MAX, 1..=POINTS_MAX)?;
+    let min_size = ring.integer("min_size", 1024.min(max_size), 1..=max_size)?;
+    let virtual_nodes = virtual_nodes(&mut ring)?;
+    ring.finish()?;
+    Ok(match fill {
+        Fill::Envoy => Shape::Envoy { min_size, max_size },
+        Fill::Fixed => Shape::Fixed {
+            virtual_nodes,
+            max_size,
+        },
+    })
+}
+
+fn virtual_nodes(ring: &mut Section) -> Result<NonZeroU32, SettingsError> {
+    const VIRTUAL_NODES_MAX: u64 = 65_536;
+    let number = ring.integer("virtual_nodes", 160, 1..=VIRTUAL_NODES_MAX)?;
+    Ok(u32::try_from(number)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::MIN))
+}
+
+/// Every interval of the filter is kept between these: faster burns workers, slower is no detection.
+pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(50);
+pub(crate) const INTERVAL_MAX: Duration = Duration::from_secs(600);
+
+fn companion(mut section: Section) -> Result<Option<Companion>, SettingsError> {
+    let second = Duration::from_secs(1);
+    let companion = Companion {
+        cluster: section.string("cluster", "unitring")?,
+        interval: section.duration("interval", second, INTERVAL_MIN..=INTERVAL_MAX)?,
+        timeout: section.duration("timeout", 2 * second, INTERVAL_MIN..=INTERVAL_MAX)?,
+        token: section.string("token", "")?,
+    };
+    if !companion.token.bytes().all(|b| b.is_ascii_graphic()) {
+        let value = Value::String("…".to_owned());
+        let rule = "must be visible ASCII characters";
+        return Err(SettingsError::new("companion.token", &value, rule));
+    }
+    section.finish()?;
+    Ok(Some(companion).filter(|companion| !companion.cluster.is_empty()))
+}
+
+fn steer(mut section: Section) -> Result<Steer, SettingsError> {
+    let header = section.string("header", "x-unitring-host")?;
+    if !key::is_header_name(&header) {
+        let value = Value::String(header);
+        return Err(SettingsError::new(
+            "steer.header",
+            &value,
+            key::HEADER_NAME_RULE,
+        ));
+    }
+    let most = u64::try_from(CANDIDATES_MAX).unwrap_or(u64::MAX);
+    let candidates = section.integer("candidates", 3, 1..=most)?;
+    section.finish()?;
+    let candidates = usize::try_from(candidates).unwrap_or(CANDIDATES_MAX);
+    Ok(Steer {
+        header: header.to_ascii_lowercase(),
+        candidates,
+    })
+}
+
+/// Capture is off in this version; its bounds are checked all the same.
+fn capture(mut section: Section) -> Result<(), SettingsError> {
+    section.word("mode", (), &[("off", ())], &["count", "async", "sync"])?;
+    section.integer("body_bytes_max", 65_536, 0..=16_777_216)?;
+    section.integer("queue_max", 4096, 1..=1_048_576)?;
+    section.finish()
+}

@@ -1,0 +1,135 @@
+//! `discovery`: where instances come from.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use unitring_protocol::ids::InstanceId;
+use unitring_routing::membership::Member;
+
+use super::reader::{Section, SettingsError};
+use super::{INTERVAL_MAX, INTERVAL_MIN};
+
+/// The most instances of one service.
+pub const INSTANCES_MAX: usize = 16_384;
+
+/// Where instances come from, and how often to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Where from.
+    pub source: Source,
+    /// From one look to the next.
+    pub interval: Duration,
+}
+
+/// The sources of instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The settings themselves.
+    Static(Vec<Member>),
+    /// Envoy's own view, through its admin interface.
+    Admin {
+        /// The Envoy cluster that is Envoy's admin address.
+        cluster: String,
+    },
+}
+
+pub(super) fn read(mut section: Section) -> Result<Discovery, SettingsError> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        Static,
+        Admin,
+    }
+    let kinds = [("static", Kind::Static), ("admin", Kind::Admin)];
+    let kind = section.word("source", Kind::Admin, &kinds, &["companion"])?;
+    let cluster = section.string("cluster", "envoy_admin")?;
+    let interval = section.duration(
+        "interval",
+        Duration::from_secs(1),
+        INTERVAL_MIN..=INTERVAL_MAX,
+    )?;
+    let instances = instances(&mut section)?;
+    let refuse = |field: &str, value: Value, rule: &str| {
+        Err(SettingsError::new(&section.path(field), &value, rule))
+    };
+    let source = match kind {
+        Kind::Static if instances.is_empty() => {
+            return refuse(
+                "instances",
+                Value::Array(vec![]),
+                "must not be empty with source static",
+            );
+        }
+        Kind::Admin if !instances.is_empty() => {
+            let rule = "must be empty unless source is static";
+            return refuse("instances", Value::from(instances.len()), rule);
+        }
+        Kind::Admin if cluster.is_empty() => {
+            return refuse("cluster", Value::String(cluster), "must name a cluster");
+        }
+        Kind::Static => Source::Static(instances),
+        Kind::Admin => Source::Admin { cluster },
+    };
+    section.finish()?;
+    Ok(Discovery { source, interval })
+}
+
+fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
+    let path = section.path("instances");
+    let sections = section.list("instances")?.unwrap_or_default();
+    if sections.len() > INSTANCES_MAX {
+        let rule = format!("must have at most {INSTANCES_MAX} instances");
+        return Err(SettingsError::new(
+            &path,
+            &Value::from(sections.len()),
+            rule,
+        ));
+    }
+    let members = sections
+        .into_iter()
+        .map(instance)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    for member in &members {
+        for name in BTreeSet::from([&member.id, &member.address]) {
+            if !seen.insert(name) {
+                let value = Value::String(name.clone());
+                return Err(SettingsError::new(
+                    &path,
+                    &value,
+                    "must not name an instance twice",
+                ));
+            }
+        }
+    }
+    Ok(members)
+}
+
+fn instance(mut section: Section) -> Result<Member, SettingsError> {
+    let address = section.string("address", "")?;
+    if address.parse::<SocketAddr>().is_err() {
+        let (path, value) = (section.path("address"), Value::String(address));
+        return Err(SettingsError::new(
+            &path,
+            &value,
+            "must be ip:port, as 10.0.0.5:8080",
+        ));
+    }
+    let id = section.string("id", &address)?;
+    if let Err(error) = id.parse::<InstanceId>() {
+        return Err(SettingsError::new(
+            &section.path("id"),
+            &Value::String(id),
+            error.rule,
+        ));
+    }
+    let weight = section.positive_u32("weight", 1)?;
+    section.finish()?;
+    Ok(Member {
+        id,
+        address,
+        weight,
+        healthy: true,
+    })
+}

@@ -1,0 +1,75 @@
+//! `load`: how much an instance may take.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use serde_json::Value;
+use unitring_routing::bounded::Bound;
+
+use super::reader::{Section, SettingsError};
+use super::{INTERVAL_MAX, INTERVAL_MIN};
+
+/// How much an instance may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// The bound; `None` if it is switched off.
+    pub bound: Option<Bound>,
+    /// Whose requests count.
+    pub scope: Scope,
+    /// A snapshot older than this counts as no fleet.
+    pub stale_after: Duration,
+    /// In-flight requests of an instance over which it is reported as overloaded.
+    pub threshold: Option<NonZeroU64>,
+}
+
+/// Whose requests count for the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This Envoy process alone.
+    Process,
+    /// Every Envoy that reports to the companion.
+    Fleet,
+}
+
+pub(super) fn read(mut section: Section) -> Result<Load, SettingsError> {
+    let balance_factor = balance_factor(&mut section)?;
+    let min_capacity = section.integer("min_capacity", 16, 0..=1_000_000)?;
+    let scopes = [("process", Scope::Process), ("fleet", Scope::Fleet)];
+    let scope = section.word("scope", Scope::Fleet, &scopes, &[])?;
+    let stale_after = section.duration(
+        "stale_after",
+        Duration::from_secs(5),
+        INTERVAL_MIN..=INTERVAL_MAX,
+    )?;
+    if let cap @ 1.. = section.integer("max_in_flight", 0, 0..=1_000_000_000)? {
+        let path = section.path("max_in_flight");
+        return Err(SettingsError::new(
+            &path,
+            &Value::from(cap),
+            "is not supported yet",
+        ));
+    }
+    let threshold = section.integer("threshold", 0, 0..=1_000_000_000)?;
+    section.finish()?;
+    Ok(Load {
+        bound: balance_factor.map(|balance_factor| Bound {
+            balance_factor,
+            min_capacity,
+        }),
+        scope,
+        stale_after,
+        threshold: NonZeroU64::new(threshold),
+    })
+}
+
+/// 0 switches the bound off; under 100 the fair share itself would not fit.
+fn balance_factor(section: &mut Section) -> Result<Option<NonZeroU32>, SettingsError> {
+    const FACTOR_MAX: u64 = 100_000;
+    let factor = section.integer("balance_factor", 125, 0..=FACTOR_MAX)?;
+    if (1..100).contains(&factor) {
+        let rule = format!("must be 0 (no bound) or a whole number from 100 to {FACTOR_MAX}");
+        let path = section.path("balance_factor");
+        return Err(SettingsError::new(&path, &Value::from(factor), rule));
+    }
+    Ok(u32::try_from(factor).ok().and_then(NonZeroU32::new))
+}

@@ -1,0 +1,81 @@
+//! Loads → `overloaded` and `relieved`: each crossing of the threshold once.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+
+use unitring_protocol::report::EventKind;
+
+/// An instance is relieved below this share of the threshold, in percent, so that a load that
+/// plays around the threshold does not raise an event each time.
+const RELIEF_PERCENT: u64 = 80;
+
+/// The instances over the threshold.
+#[derive(Debug)]
+pub struct Watch {
+    threshold: NonZeroU64,
+    over: BTreeSet<String>,
+}
+
+impl Watch {
+    /// Watches for more than `threshold` requests in flight.
+    pub fn new(threshold: NonZeroU64) -> Self {
+        Self {
+            threshold,
+            over: BTreeSet::new(),
+        }
+    }
+
+    /// Tells which instances crossed it since the last call. An instance that is gone is forgotten.
+    pub fn check<'a>(
+        &mut self,
+        loads: impl IntoIterator<Item = (&'a str, u64)>,
+    ) -> Vec<(&'a str, EventKind)> {
+        let mut still_over = BTreeSet::new();
+        let mut crossings = Vec::new();
+        for (instance, in_flight) in loads {
+            let was_over = self.over.contains(instance);
+            let relief = u128::from(self.threshold.get()) * u128::from(RELIEF_PERCENT);
+            let is_over = if was_over {
+                u128::from(in_flight) * 100 >= relief
+            } else {
+                in_flight > self.threshold.get()
+            };
+            match (was_over, is_over) {
+                (false, true) => crossings.push((instance, EventKind::Overloaded)),
+                (true, false) => crossings.push((instance, EventKind::Relieved)),
+                _ => {}
+            }
+            if is_over {
+                still_over.insert(instance.to_owned());
+            }
+        }
+        self.over = still_over;
+        crossings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crossing_is_told_once_and_relief_needs_a_clear_drop() {
+        let mut watch = Watch::new(NonZeroU64::new(10).unwrap());
+        let mut at = |load| watch.check([("a", load)]).first().map(|(_, kind)| *kind);
+        assert_eq!(at(10), None);
+        assert_eq!(at(11), Some(EventKind::Overloaded));
+        assert_eq!(at(12), None);
+        assert_eq!(at(8), None, "not clearly under it");
+        assert_eq!(at(11), None);
+        assert_eq!(at(7), Some(EventKind::Relieved));
+        assert_eq!(at(7), None);
+    }
+
+    #[test]
+    fn an_instance_that_left_is_forgotten() {
+        let mut watch = Watch::new(NonZeroU64::new(1).unwrap());
+        assert_eq!(watch.check([("a", 5)]).len(), 1);
+        assert!(watch.check([]).is_empty());
+        assert_eq!(watch.check([("a", 5)]).len(), 1);
+    }
+}
