@@ -4,6 +4,7 @@
 //! supported yet": a setting that is silently ignored is a trap.
 
 mod discovery;
+mod encoding;
 mod key;
 mod load;
 mod reader;
@@ -69,20 +70,12 @@ pub struct Steer {
 }
 
 impl Settings {
-    /// Reads the filter's configuration.
+    /// Reads the filter's configuration, as JSON or as a `google.protobuf.Struct`.
     ///
     /// # Errors
     /// The first field that breaks a rule.
-    pub fn parse(json: &[u8]) -> Result<Self, SettingsError> {
-        let value: Value = serde_json::from_slice(json).map_err(|error| {
-            let text = String::from_utf8_lossy(json).into_owned();
-            SettingsError::new(
-                "(settings)",
-                &Value::String(text),
-                format!("must be JSON: {error}"),
-            )
-        })?;
-        let mut root = Section::new("", value)?;
+    pub fn parse(bytes: &[u8]) -> Result<Self, SettingsError> {
+        let mut root = Section::new("", encoding::read(bytes)?)?;
         root.not_supported_yet("services")?;
         let settings = Self {
             service: service(&mut root)?,
