@@ -1,0 +1,33 @@
+# The one entry point. Everything that is fetched or built stays in this folder: .parts and target.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check build parts clean
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+UNITS ?= 1
+
+help: ## this text
+	@echo 'unitring: make TARGET'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+
+run: build ## a playground on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units
+	@cargo build --quiet --package unitring-tests --bins
+	@exec $(TARGET)/debug/playground --units $(UNITS)
+
+test: build ## every test, the integration tests with the real Envoy, Redis and RabbitMQ included
+	cargo test --workspace
+
+check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts
+	@scripts/check
+
+build: parts ## the filter (target/unitring.wasm) and the companion (target/debug/unitring)
+	@scripts/build-plugin
+	cargo build --package unitring
+
+parts: ## Envoy, Redis and RabbitMQ into .parts, if they are not there
+	@scripts/parts
+
+clean: ## removes what was built; `rm -rf .parts` removes what was fetched
+	cargo clean
