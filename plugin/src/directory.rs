@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
-use unitring_routing::membership::Member;
+use unitring_routing::membership::{Change, Member, diff};
 
 use stat_names::StatNames;
 
@@ -32,6 +32,9 @@ pub struct Entry {
     pub weight: NonZeroU32,
     /// Whether it may take requests.
     pub healthy: bool,
+    /// Whether it was ever healthy. Envoy counts a host as unhealthy until its first active check,
+    /// so that what becomes healthy for the first time has not recovered from anything.
+    pub was_healthy: bool,
     /// Its stats are `unitring.<service>.<stat>.calls` and so on.
     pub stat: String,
     /// What the counters of a reused stat showed before this member.
@@ -73,6 +76,19 @@ impl Directory {
         self.entries.iter().map(member).collect()
     }
 
+    /// What these members change, as events tell it.
+    pub fn changes(&self, members: &[Member]) -> Vec<(Member, Change)> {
+        let unknown = |member: &Member| {
+            let mut entries = self.entries.iter();
+            entries.any(|entry| entry.address == member.address && !entry.was_healthy)
+        };
+        diff(&self.members(), members)
+            .into_iter()
+            .filter(|(member, change)| *change != Change::Recovered || !unknown(member))
+            .map(|(member, change)| (member.clone(), change))
+            .collect()
+    }
+
     /// The directory of these members; one that stays keeps its stats. `shown` reads a stat.
     pub fn with(&self, members: &[Member], shown: impl Fn(&str) -> Shown) -> Self {
         let old: BTreeMap<&str, &Entry> = self
@@ -106,6 +122,7 @@ impl Directory {
                 address: member.address.clone(),
                 weight: member.weight,
                 healthy: member.healthy,
+                was_healthy: member.healthy || kept.is_some_and(|old| old.was_healthy),
                 stat,
                 base,
             }
@@ -136,6 +153,25 @@ mod tests {
         assert_eq!(stats, ["instance.b", "instance.c"]);
         let json = serde_json::to_vec(&second).unwrap();
         assert_eq!(serde_json::from_slice::<Directory>(&json).unwrap(), second);
+    }
+
+    #[test]
+    fn a_first_health_check_that_passes_is_no_recovery_but_one_after_a_failure_is() {
+        let sick = Member {
+            healthy: false,
+            ..member("a")
+        };
+        let step = |directory: &Directory, member: &Member| {
+            let changes = directory.changes(std::slice::from_ref(member));
+            let directory = directory.with(std::slice::from_ref(member), |_| Shown::default());
+            (directory, changes.first().map(|(_, change)| *change))
+        };
+        let (start, _) = step(&Directory::default(), &sick);
+        let (checked, change) = step(&start, &member("a"));
+        assert_eq!(change, None);
+        let (failed, change) = step(&checked, &sick);
+        assert_eq!(change, Some(Change::Ejected));
+        assert_eq!(step(&failed, &member("a")).1, Some(Change::Recovered));
     }
 
     #[test]

@@ -37,21 +37,11 @@ pub fn path(service: &str) -> String {
     )
 }
 
-/// What one look at Envoy's clusters found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The instances.
-    pub members: Vec<Member>,
-    /// Whether every one has a verdict: Envoy counts a host as unhealthy until its first active
-    /// check, so that what becomes healthy before all are settled has not recovered from anything.
-    pub settled: bool,
-}
-
 /// The members of the service's cluster.
 ///
 /// # Errors
 /// Anything that is not a cluster of that name with a bounded number of hosts.
-pub fn members(service: &str, body: &[u8]) -> Result<Found, DiscoveryError> {
+pub fn members(service: &str, body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
     let answer: Clusters = serde_json::from_slice(body)?;
     let cluster = answer
         .cluster_statuses
@@ -67,10 +57,6 @@ pub fn members(service: &str, body: &[u8]) -> Result<Found, DiscoveryError> {
         .map(|host| host.priority)
         .min()
         .unwrap_or(0);
-    let settled = !cluster
-        .host_statuses
-        .iter()
-        .any(|host| host.health_status.pending_active_hc);
     let mut seen = BTreeSet::new();
     let hosts = cluster
         .host_statuses
@@ -78,11 +64,10 @@ pub fn members(service: &str, body: &[u8]) -> Result<Found, DiscoveryError> {
         .filter(|host| host.priority == highest);
     // An address that Envoy lists twice is one instance; a host without an IP (a pipe) cannot be
     // named in the header.
-    let members = hosts.filter_map(Host::into_member);
-    let members = members
-        .filter(|member| seen.insert(member.address.clone()))
-        .collect();
-    Ok(Found { members, settled })
+    Ok(hosts
+        .filter_map(Host::into_member)
+        .filter(|m| seen.insert(m.address.clone()))
+        .collect())
 }
 
 #[derive(Deserialize)]
@@ -127,7 +112,6 @@ struct Health {
     eds_health_status: Option<String>,
     failed_active_health_check: bool,
     failed_outlier_check: bool,
-    pending_active_hc: bool,
     pending_dynamic_removal: bool,
     excluded_via_immediate_hc_fail: bool,
 }
@@ -173,10 +157,8 @@ mod tests {
              "health_status": {"eds_health_status": "DRAINING"}},
             {"address": {"socket_address": {"address": "10.0.0.2", "port_value": 80}}, "priority": 1}
         ]}]}"#;
-        let found = members("orders", body).unwrap();
-        assert!(found.settled);
-        let seen: Vec<_> = found
-            .members
+        let members = members("orders", body).unwrap();
+        let seen: Vec<_> = members
             .iter()
             .map(|m| (m.address.as_str(), m.weight.get(), m.healthy))
             .collect();
@@ -188,16 +170,6 @@ mod tests {
                 ("10.0.0.1:80", 1, false)
             ]
         );
-    }
-
-    #[test]
-    fn a_host_before_its_first_check_leaves_the_service_unsettled() {
-        let body = br#"{"cluster_statuses": [{"name": "orders", "host_statuses": [
-            {"address": {"socket_address": {"address": "10.0.0.9", "port_value": 80}},
-             "health_status": {"failed_active_health_check": true, "pending_active_hc": true}}
-        ]}]}"#;
-        let found = members("orders", body).unwrap();
-        assert!(!found.settled && !found.members[0].healthy);
     }
 
     #[test]

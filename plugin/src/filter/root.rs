@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
-use unitring_routing::membership::diff;
+use unitring_routing::membership::Member;
 
 use super::callout::{Callout, Outgoing, answer};
 use super::service::Service;
 use super::shared::{self, Shared};
 use super::stream::Stream;
 use crate::balancer::Fleet;
-use crate::discovery::{self, Found};
+use crate::discovery;
 use crate::lease::{Claim, Claimant, Lease};
 use crate::reporter::{Happening, Reporter, read_answer, reporter_id};
 use crate::settings::{Settings, Source};
@@ -42,10 +42,8 @@ struct Vm {
     watch: Option<Watch>,
     discovery: Callout,
     reports: Callout,
-    /// Whether members were found, by this VM or another.
+    /// Whether members are known, so that a difference to them is an event.
     knows_members: bool,
-    /// Whether a difference to them is an event: what a process finds at its start is none.
-    tells_changes: bool,
 }
 
 impl Vm {
@@ -76,18 +74,11 @@ impl Vm {
             reports: Callout::every(companion.map_or(TICK_MAX, |companion| companion.interval)),
             service: Rc::new(Service::new(settings)),
             knows_members: false,
-            tells_changes: false,
         };
         vm.follow();
         if let Source::Static(members) = &vm.service.settings.discovery.source {
             let members = members.clone();
-            vm.discovered(
-                &Found {
-                    members,
-                    settled: true,
-                },
-                now_ms,
-            );
+            vm.discovered(&members, now_ms);
         }
         vm
     }
@@ -105,7 +96,6 @@ impl Vm {
     fn follow(&mut self) {
         if let Some(directory) = self.directory.changed() {
             self.knows_members = true;
-            self.tells_changes = true;
             if let Err(error) = self.service.install(directory) {
                 log::error!("unitring: {}: {error}", self.service.settings.service);
             }
@@ -155,13 +145,13 @@ impl Vm {
 
     fn on_clusters(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) {
         let service = self.service.settings.service.as_str();
-        let found = body
+        let members = body
             .and_then(|body| discovery::members(service, &body).map_err(|error| error.to_string()));
-        match found {
-            Ok(found) => {
+        match members {
+            Ok(members) => {
                 self.service.stats.discovery_done.add(1);
                 self.discovery.log_outcome("discovery", Ok(()));
-                self.discovered(&found, now_ms);
+                self.discovered(&members, now_ms);
             }
             Err(error) => {
                 self.service.stats.discovery_failed.add(1);
@@ -171,15 +161,12 @@ impl Vm {
     }
 
     /// Compares with the members in force; if they differ, re-allocates and tells.
-    fn discovered(&mut self, found: &Found, now_ms: u64) {
+    fn discovered(&mut self, members: &[Member], now_ms: u64) {
         let before = self.service.directory();
-        let known = before.members();
-        let tells = self.tells_changes;
-        self.tells_changes |= found.settled;
-        if self.knows_members && known == found.members {
+        if self.knows_members && before.members() == members {
             return;
         }
-        let after = before.with(&found.members, |stat| self.service.shown(stat));
+        let after = before.with(members, |stat| self.service.shown(stat));
         let (old, new) = match self.service.install(after.clone()) {
             Ok(tables) => tables,
             Err(error) => {
@@ -190,13 +177,12 @@ impl Vm {
             }
         };
         self.directory.publish(&after);
-        self.knows_members = true;
         let moved = new.moved_from(&old);
         log::info!(
             "unitring: {}: {} of {} instances take requests, ring {} of {} virtual nodes, {:.1} % of keys moved",
             self.service.settings.service,
             new.hosts().len(),
-            found.members.len(),
+            members.len(),
             new.version(),
             new.points(),
             if old.hosts().is_empty() {
@@ -205,8 +191,9 @@ impl Vm {
                 moved * 100.0
             },
         );
-        if tells {
-            for (member, change) in diff(&known, &found.members) {
+        // What a process finds at its start is no change.
+        if std::mem::replace(&mut self.knows_members, true) {
+            for (member, change) in before.changes(members) {
                 self.note(Happening::change(&member.id, change, &new, moved), now_ms);
             }
         }
