@@ -4,6 +4,8 @@
 //! Each file of `golden/` decodes to the value here and the value encodes to the file. A test that
 //! fails after a change of a type says: this needs a new `PROTOCOL_VERSION`, or a default.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Debug;
 
 use serde::Serialize;
