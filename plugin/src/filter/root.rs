@@ -178,13 +178,16 @@ impl Vm {
         };
         self.directory.publish(&after);
         let moved = new.moved_from(&old);
+        let stats = &self.service.stats;
+        stats.instances.set(members.len());
+        stats.instances_eligible.set(new.hosts().len());
         log::info!(
-            "unitring: {}: {} of {} instances take requests, ring {} of {} virtual nodes, {:.1} % of keys moved",
+            "unitring: {}: {} of {} instances take requests, {} virtual nodes, ring {}, {:.1} % of keys moved",
             self.service.settings.service,
             new.hosts().len(),
             members.len(),
-            new.version(),
             new.points(),
+            new.version(),
             if old.hosts().is_empty() {
                 0.0
             } else {

@@ -62,6 +62,16 @@ impl Gauge {
         increment(self.id, -1);
     }
 
+    /// For a gauge that only the VM with the lease moves.
+    pub(super) fn set(&self, value: usize) {
+        let value = u64::try_from(value).unwrap_or(u64::MAX);
+        if let Some(id) = self.id
+            && let Err(status) = hostcalls::record_metric(id, value)
+        {
+            log::error!("unitring: stat {id} could not be set: {status:?}");
+        }
+    }
+
     pub(super) fn show(&self) -> u64 {
         show(self.id)
     }
@@ -128,6 +138,10 @@ macro_rules! service_counters {
         pub(super) struct ServiceStats {
             /// Requests in flight that the filter placed.
             pub(super) in_flight: Gauge,
+            /// Instances that discovery found.
+            pub(super) instances: Gauge,
+            /// Those of them that are on the ring.
+            pub(super) instances_eligible: Gauge,
             $($(#[$doc])* pub(super) $field: Counter,)*
         }
 
@@ -136,6 +150,8 @@ macro_rules! service_counters {
                 let name = |what: &str| format!("unitring.{service}.{what}");
                 Self {
                     in_flight: Gauge::define(&name("in_flight")),
+                    instances: Gauge::define(&name("instances")),
+                    instances_eligible: Gauge::define(&name("instances_eligible")),
                     $($field: Counter::define(&name($name)),)*
                 }
             }
