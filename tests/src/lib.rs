@@ -1,1 +1,28 @@
-//! Not written yet.
+//! Starts the real servers, each on free ports in a folder of its own, and ends them for certain.
+//!
+//! # Layout, from the bottom up
+//!
+//! | module | what |
+//! |---|---|
+//! | [`programs`] | where the programs are, and what to run if they are not |
+//! | [`ports`] | free ports, and a second try when another process was faster |
+//! | [`process`] | a child process: its log, its end |
+//! | [`deadline`] | waiting for something to become true |
+//! | [`instance`] | an instance of a service: a small real HTTP server |
+//! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
+//! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
+//! | [`unit`] | a unit: companion, store, Envoy and instances together |
+//!
+//! Nothing is skipped: what is missing is an error that names the command that gets it.
+
+pub mod companion;
+pub mod config;
+pub mod deadline;
+pub mod envoy;
+pub mod instance;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod rabbit;
+pub mod redis;
+pub mod unit;

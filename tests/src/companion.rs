@@ -1,0 +1,236 @@
+//! The companion as users run it: the shipped file, the environment for what differs.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::deadline;
+use crate::instance::Instance;
+use crate::ports;
+use crate::process::Process;
+use crate::programs;
+use crate::rabbit::Rabbit;
+use crate::redis::Redis;
+
+/// A running companion.
+#[derive(Debug)]
+pub struct Companion {
+    /// Its HTTP port on 127.0.0.1.
+    pub port: u16,
+    /// Its gRPC port.
+    pub xds_port: u16,
+    settings: Settings,
+    process: Process,
+    client: Client,
+    folder: TempDir,
+}
+
+/// How it is to be started.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    file: &'static str,
+    environment: BTreeMap<String, String>,
+}
+
+impl Default for Settings {
+    /// One unit on the embedded store.
+    fn default() -> Self {
+        Self {
+            file: "unitring.toml",
+            environment: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// A unit of this name, syncing with the others.
+    pub fn unit(name: &str, peers: &[&str], redis: &Redis, rabbit: &Rabbit) -> Self {
+        Self {
+            file: "unit-east.toml",
+            environment: BTreeMap::new(),
+        }
+        .variable("UNITRING_UNIT", name)
+        .variable("UNITRING_STORE_REDIS_URL", &redis.url())
+        .variable("UNITRING_SYNC_AMQP_URL", &rabbit.url())
+        .variable("UNITRING_SYNC_PEERS", &peers.join(","))
+    }
+
+    /// Any field, by its variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts it on free ports.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start(&self) -> Result<Companion> {
+        ports::with_fresh_ports(async || self.start_on(ports::free()?, ports::free()?).await).await
+    }
+
+    /// Starts it on these ports.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_on(&self, port: u16, xds_port: u16) -> Result<Companion> {
+        let folder = TempDir::with_prefix("unitring-companion-")?;
+        let process = self.spawn(port, xds_port, &folder).await?;
+        let settings = self.clone();
+        Ok(Companion {
+            port,
+            xds_port,
+            settings,
+            process,
+            client: Client::new(),
+            folder,
+        })
+    }
+
+    async fn spawn(&self, port: u16, xds_port: u16, folder: &TempDir) -> Result<Process> {
+        let mut command = Command::new(programs::built("unitring")?);
+        let file = programs::root()?.join("envoy").join(self.file);
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(file)
+            .env("UNITRING_LISTEN", format!("127.0.0.1:{port}"))
+            .env("UNITRING_XDS_LISTEN", format!("127.0.0.1:{xds_port}"))
+            .current_dir(folder.path())
+            .envs(&self.environment);
+        if self.file == "unitring.toml" {
+            command.env("UNITRING_STORE_PATH", folder.path().join("unitring.redb"));
+        }
+        let unit = self
+            .environment
+            .get("UNITRING_UNIT")
+            .map_or("unit", String::as_str);
+        let mut process =
+            Process::start(&format!("companion-{unit}"), &mut command, folder.path())?;
+        let url = format!("http://127.0.0.1:{port}/healthz");
+        process.answers(&url).await?;
+        Ok(process)
+    }
+}
+
+impl Companion {
+    /// Any call of its API.
+    ///
+    /// # Errors
+    /// No HTTP answer.
+    pub async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Response> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        Ok(self.client.request(method, url).body(body).send().await?)
+    }
+
+    /// Reads JSON.
+    ///
+    /// # Errors
+    /// Anything but a 2xx with JSON.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let response = self.call(Method::GET, path, vec![]).await?;
+        let status = response.status();
+        let text = response.text().await?;
+        ensure!(status.is_success(), "GET {path}: {status}: {text}");
+        serde_json::from_str(&text).with_context(|| format!("GET {path}: {text}"))
+    }
+
+    /// Registers an instance of `orders`, or says that it is still there.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn register(&self, instance: &Instance) -> Result<()> {
+        let path = format!("/v1/services/orders/instances/{}", instance.id);
+        let body = json!({"address": instance.address(), "weight": 1});
+        accepted(
+            self.call(Method::PUT, &path, body.to_string().into_bytes())
+                .await?,
+        )
+        .await
+    }
+
+    /// Removes an instance of `orders`.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn unregister(&self, id: &str) -> Result<()> {
+        let path = format!("/v1/services/orders/instances/{id}");
+        accepted(self.call(Method::DELETE, &path, vec![]).await?).await
+    }
+
+    /// Writes a record of the dataset `profiles`.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn put_record(&self, key: &str, value: &str) -> Result<()> {
+        let path = format!("/v1/data/profiles/{key}");
+        accepted(
+            self.call(Method::PUT, &path, value.as_bytes().to_vec())
+                .await?,
+        )
+        .await
+    }
+
+    /// Waits until this unit has the record with this value.
+    ///
+    /// # Errors
+    /// It never has.
+    pub async fn has_record(&self, key: &str, value: &str) -> Result<()> {
+        deadline::until(&format!("the record {key} to be {value}"), async || {
+            let path = format!("/v1/data/profiles/{key}");
+            let response = self.call(Method::GET, &path, vec![]).await?;
+            let status = response.status();
+            let body = response.text().await?;
+            ensure!(status.is_success() && body == value, "{status}: {body}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until it says that all it needs is there.
+    ///
+    /// # Errors
+    /// It never does.
+    pub async fn is_ready(&self) -> Result<()> {
+        deadline::until("the companion to be ready", async || {
+            let response = self.call(Method::GET, "/readyz", vec![]).await?;
+            let status = response.status();
+            ensure!(status.is_success(), "{status}: {}", response.text().await?);
+            Ok(())
+        })
+        .await
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again, on the same ports and data.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = self
+            .settings
+            .spawn(self.port, self.xds_port, &self.folder)
+            .await?;
+        Ok(())
+    }
+}
+
+async fn accepted(response: Response) -> Result<()> {
+    let (status, url) = (response.status(), response.url().clone());
+    let text = response.text().await?;
+    ensure!(status.is_success(), "{url}: {status}: {text}");
+    Ok(())
+}

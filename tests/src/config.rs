@@ -1,0 +1,186 @@
+//! The shipped Envoy configurations, moved to free ports, and variants of them.
+//!
+//! What is tested is what users copy: a test says only how its configuration differs.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::companion::Companion;
+use crate::instance::Instance;
+use crate::programs;
+
+/// The ports that the shipped files name.
+pub const LISTENER: u16 = 10_000;
+/// Envoy's admin interface.
+pub const ADMIN: u16 = 9901;
+/// The companion's HTTP.
+pub const COMPANION: u16 = 7001;
+/// The companion's gRPC.
+pub const COMPANION_XDS: u16 = 7002;
+
+/// An Envoy configuration.
+#[derive(Debug, Clone)]
+pub struct EnvoyConfig {
+    json: Value,
+}
+
+impl EnvoyConfig {
+    /// A file of `envoy/`, with the filter that was built.
+    ///
+    /// # Errors
+    /// The file or the filter is missing.
+    pub fn shipped(name: &str) -> Result<Self> {
+        let path = programs::root()?.join("envoy").join(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let json = serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
+        let filter = programs::filter()?;
+        Self { json }
+            .edit_filter(|config| set(config, "/vm_config/code/local/filename", json!(filter)))
+    }
+
+    /// The same, with another instance list: each with its weight.
+    ///
+    /// # Errors
+    /// The file has no cluster `orders`.
+    pub fn instances(self, instances: &[Instance], weights: &[u64]) -> Result<Self> {
+        let endpoints: Vec<Value> = instances
+            .iter()
+            .zip(weights.iter().chain(std::iter::repeat(&1)))
+            .map(|(instance, weight)| {
+                let address = json!({"address": "127.0.0.1", "port_value": instance.port});
+                json!({
+                    "endpoint": {"address": {"socket_address": address}},
+                    "load_balancing_weight": weight,
+                })
+            })
+            .collect();
+        self.edit_cluster("orders", |cluster| {
+            set(
+                cluster,
+                "/load_assignment/endpoints/0/lb_endpoints",
+                json!(endpoints),
+            )
+        })
+    }
+
+    /// The same, reporting to this companion.
+    ///
+    /// # Errors
+    /// None that are expected.
+    pub fn companion(mut self, companion: &Companion) -> Result<Self> {
+        move_port(&mut self.json, COMPANION, companion.port);
+        move_port(&mut self.json, COMPANION_XDS, companion.xds_port);
+        Ok(self)
+    }
+
+    /// The same, with one of the filter's settings changed, as `setting("load.balance_factor", …)`.
+    ///
+    /// # Errors
+    /// The file has no filter.
+    pub fn setting(self, path: &str, value: Value) -> Result<Self> {
+        self.edit_filter(|config| {
+            let mut place = config
+                .pointer_mut("/configuration/value")
+                .context("no settings")?;
+            for field in path.split('.') {
+                let fields = place.as_object_mut().context("not an object")?;
+                place = fields
+                    .entry(field)
+                    .or_insert_with(|| Value::Object(Map::new()));
+            }
+            *place = value;
+            Ok(())
+        })
+    }
+
+    /// Without the filter: the cluster's own policy is the fallback, Envoy's RING_HASH.
+    ///
+    /// # Errors
+    /// The file has another form than expected.
+    pub fn without_filter(self) -> Result<Self> {
+        self.edit_cluster("orders", |cluster| {
+            let fallback = "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy";
+            let fallback = cluster.pointer(fallback).context("no fallback")?.clone();
+            set(cluster, "/load_balancing_policy", fallback)
+        })?
+        .edit_connections(|manager| {
+            let filters = manager.pointer_mut("/http_filters").context("no filters")?;
+            filters.as_array_mut().context("not a list")?.remove(0);
+            Ok(())
+        })
+    }
+
+    /// Any change to a cluster.
+    ///
+    /// # Errors
+    /// The cluster is missing, or what the change says.
+    pub fn edit_cluster(
+        mut self,
+        name: &str,
+        change: impl FnOnce(&mut Value) -> Result<()>,
+    ) -> Result<Self> {
+        let clusters = self.json.pointer_mut("/static_resources/clusters");
+        let mut clusters = clusters.and_then(Value::as_array_mut).into_iter().flatten();
+        let cluster = clusters.find(|cluster| cluster.get("name") == Some(&json!(name)));
+        change(cluster.with_context(|| format!("no cluster {name}"))?)?;
+        Ok(self)
+    }
+
+    /// Any change to the connection manager of the listener.
+    ///
+    /// # Errors
+    /// It is missing, or what the change says.
+    pub fn edit_connections(
+        mut self,
+        change: impl FnOnce(&mut Value) -> Result<()>,
+    ) -> Result<Self> {
+        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+        change(
+            self.json
+                .pointer_mut(manager)
+                .context("no connection manager")?,
+        )?;
+        Ok(self)
+    }
+
+    fn edit_filter(self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
+        self.edit_connections(|manager| {
+            let filter = manager.pointer_mut("/http_filters/0/typed_config/config");
+            change(filter.context("no filter")?)
+        })
+    }
+
+    /// What Envoy is started with.
+    pub(crate) fn on_ports(&self, listener: u16, admin: u16) -> Value {
+        let mut json = self.json.clone();
+        move_port(&mut json, LISTENER, listener);
+        move_port(&mut json, ADMIN, admin);
+        json
+    }
+}
+
+fn set(value: &mut Value, path: &str, new: Value) -> Result<()> {
+    *value
+        .pointer_mut(path)
+        .with_context(|| format!("no {path}"))? = new;
+    Ok(())
+}
+
+/// Every address with this port gets the other one.
+fn move_port(value: &mut Value, from: u16, to: u16) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if name == "port_value" && *field == json!(from) {
+                    *field = json!(to);
+                } else {
+                    move_port(field, from, to);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| move_port(item, from, to)),
+        _ => {}
+    }
+}

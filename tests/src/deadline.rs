@@ -1,0 +1,39 @@
+//! Waiting for something to become true: never a fixed sleep, never for ever.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// How long anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
+/// Tries until it succeeds. After [`PATIENCE`] the last error is the answer.
+///
+/// # Errors
+/// What the last try failed with, and what was waited for.
+pub async fn until<T>(what: &str, attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    within(PATIENCE, what, attempt).await
+}
+
+/// [`until`], with another limit.
+///
+/// # Errors
+/// What the last try failed with, and what was waited for.
+pub async fn within<T>(
+    limit: Duration,
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() >= end => {
+                return Err(error).with_context(|| format!("waited {limit:?} for: {what}"));
+            }
+            Err(_) => tokio::time::sleep(BETWEEN_TRIES).await,
+        }
+    }
+}

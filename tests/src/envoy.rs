@@ -1,0 +1,268 @@
+//! A real Envoy, what it answers, and what it counts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, RequestBuilder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::config::EnvoyConfig;
+use crate::deadline;
+use crate::ports;
+use crate::process::Process;
+use crate::programs;
+
+/// A running Envoy.
+#[derive(Debug)]
+pub struct Envoy {
+    /// Where it takes requests, on 127.0.0.1.
+    pub port: u16,
+    /// Its admin interface.
+    pub admin_port: u16,
+    process: Process,
+    client: Client,
+    _folder: TempDir,
+}
+
+/// What came back for one request.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Which instance answered; empty if none did.
+    pub instance: String,
+    /// The answer's headers.
+    pub headers: HeaderMap,
+    /// What the instance received, as JSON; null if none answered.
+    pub body: Value,
+}
+
+impl Answer {
+    /// A header of the answer, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl Envoy {
+    /// Starts one with one worker.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start(config: &EnvoyConfig) -> Result<Self> {
+        Self::start_with_workers(config, 1).await
+    }
+
+    /// Starts one with several workers.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_with_workers(config: &EnvoyConfig, workers: u32) -> Result<Self> {
+        ports::with_fresh_ports(async || {
+            Self::start_on(config, workers, ports::free()?, ports::free()?).await
+        })
+        .await
+    }
+
+    /// Starts one on these ports.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_on(
+        config: &EnvoyConfig,
+        workers: u32,
+        port: u16,
+        admin_port: u16,
+    ) -> Result<Self> {
+        let (mut process, folder) = spawn(config, workers, port, admin_port)?;
+        let url = format!("http://127.0.0.1:{admin_port}/ready");
+        process.answers(&url).await?;
+        Ok(Self {
+            port,
+            admin_port,
+            process,
+            client: Client::new(),
+            _folder: folder,
+        })
+    }
+
+    /// Starts one that must not come up, and returns what it said.
+    ///
+    /// # Errors
+    /// It came up.
+    pub async fn refuses(config: &EnvoyConfig) -> Result<String> {
+        let (mut process, _folder) = spawn(config, 1, ports::free()?, ports::free()?)?;
+        deadline::until(
+            "Envoy to refuse its configuration",
+            async || match process.exited()? {
+                Some(status) if status.success() => bail!("it ended without an error"),
+                Some(_) => Ok(process.log()),
+                None => bail!("it runs"),
+            },
+        )
+        .await
+    }
+
+    /// A request through it.
+    pub fn request(&self, path: &str) -> RequestBuilder {
+        self.client.get(self.url(path))
+    }
+
+    /// Its address and this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Sends a request with this key.
+    ///
+    /// # Errors
+    /// No HTTP answer at all.
+    pub async fn get(&self, key: &str) -> Result<Answer> {
+        send(self.request("/").header("x-user-id", key)).await
+    }
+
+    /// Waits until the filter has found this many instances that take requests.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn steers_to(&self, instances: usize) -> Result<()> {
+        let sign = format!("orders: {instances} of ");
+        deadline::until(
+            &format!("the filter to steer to {instances} instances"),
+            async || {
+                let log = self.process.log();
+                let last = log
+                    .lines()
+                    .rfind(|line| line.contains("virtual nodes, ring"));
+                ensure!(
+                    last.is_some_and(|line| line.contains(&sign)),
+                    "last: {last:?}"
+                );
+                // Workers follow on their own timers.
+                let answer = self.get("any").await?;
+                ensure!(answer.status == 200, "answered {}", answer.status);
+                Ok(())
+            },
+        )
+        .await?;
+        // A worker that has not followed yet leaves requests to Envoy's policy, which places alike.
+        deadline::until("the workers to follow", async || {
+            let before = self
+                .stat("wasmcustom.unitring.orders.fallback.no_ring")
+                .await?;
+            for _ in 0..5 {
+                self.get("any").await?;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            let after = self
+                .stat("wasmcustom.unitring.orders.fallback.no_ring")
+                .await?;
+            ensure!(
+                before == after,
+                "{} more were left to Envoy",
+                after - before
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Counters and gauges whose name begins so; Envoy creates them when they first move.
+    ///
+    /// # Errors
+    /// The admin interface does not answer.
+    pub async fn stats(&self, prefix: &str) -> Result<BTreeMap<String, u64>> {
+        let text = self.admin("/stats").await?;
+        let pairs = text.lines().filter_map(|line| line.split_once(": "));
+        let ours = pairs.filter(|(name, _)| name.starts_with(prefix));
+        Ok(ours
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .collect())
+    }
+
+    /// One counter or gauge; 0 if Envoy does not have it yet.
+    ///
+    /// # Errors
+    /// The admin interface does not answer.
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        Ok(self.stats(name).await?.get(name).copied().unwrap_or(0))
+    }
+
+    /// A page of the admin interface.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn admin(&self, path: &str) -> Result<String> {
+        let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
+        Ok(self
+            .client
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .text()
+            .await?)
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// Sends a request and reads the whole answer.
+///
+/// # Errors
+/// No HTTP answer at all.
+pub async fn send(request: RequestBuilder) -> Result<Answer> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.bytes().await.context("the answer's body")?;
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let instance = body
+        .get("instance")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    Ok(Answer {
+        status,
+        instance,
+        headers,
+        body,
+    })
+}
+
+fn spawn(
+    config: &EnvoyConfig,
+    workers: u32,
+    port: u16,
+    admin_port: u16,
+) -> Result<(Process, TempDir)> {
+    let folder = TempDir::with_prefix("unitring-envoy-")?;
+    let file = folder.path().join("envoy.json");
+    fs::write(
+        &file,
+        serde_json::to_vec_pretty(&config.on_ports(port, admin_port))?,
+    )?;
+    let mut command = Command::new(programs::part("envoy")?);
+    command
+        .arg("--config-path")
+        .arg(&file)
+        .arg("--disable-hot-restart");
+    command.args(["--concurrency", &workers.to_string()]);
+    // The filter's own lines are what tests read.
+    command.args([
+        "--log-level",
+        "warning",
+        "--component-log-level",
+        "wasm:info",
+    ]);
+    Ok((
+        Process::start("envoy", &mut command, folder.path())?,
+        folder,
+    ))
+}

@@ -1,0 +1,92 @@
+//! An instance of a service: a child process that answers with what it received.
+//!
+//! Its program is `bin/instance.rs`; what a request can ask of it stands there.
+
+use std::process::Command;
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::ports;
+use crate::process::Process;
+use crate::programs;
+
+/// A running instance.
+#[derive(Debug)]
+pub struct Instance {
+    /// Its name in answers.
+    pub id: String,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    process: Process,
+    folder: TempDir,
+}
+
+impl Instance {
+    /// Starts one on a free port.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start(id: &str) -> Result<Self> {
+        ports::with_fresh_ports(async || Self::start_on(id, ports::free()?).await).await
+    }
+
+    /// Starts several, on ports that grow in the same order.
+    ///
+    /// # Errors
+    /// One of them does not come up.
+    pub async fn start_all(ids: &[&str]) -> Result<Vec<Self>> {
+        let mut instances = Vec::new();
+        for id in ids {
+            instances.push(Self::start(id).await?);
+        }
+        Ok(instances)
+    }
+
+    /// Starts one on this port.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_on(id: &str, port: u16) -> Result<Self> {
+        let folder = TempDir::with_prefix("unitring-instance-")?;
+        let process = Self::spawn(id, port, &folder).await?;
+        Ok(Self {
+            id: id.to_owned(),
+            port,
+            process,
+            folder,
+        })
+    }
+
+    async fn spawn(id: &str, port: u16, folder: &TempDir) -> Result<Process> {
+        let mut command = Command::new(programs::built("instance")?);
+        command.args([id, &port.to_string()]);
+        let mut process = Process::start(&format!("instance-{id}"), &mut command, folder.path())?;
+        let url = format!("http://127.0.0.1:{port}/healthz");
+        process.answers(&url).await?;
+        Ok(process)
+    }
+
+    /// `127.0.0.1:<port>`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL: connections end without a word.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// The same instance again, on its port.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = Self::spawn(&self.id, self.port, &self.folder).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! A child process: started in a group of its own, its output in a file, ended with its children.
+//!
+//! If the program that started it dies without a chance to clean up, a small shell does: it reads
+//! from a pipe that only this program holds open, and kills every group at its end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+const SHOWN_LINES_MAX: usize = 40;
+
+/// A running program and everything that it started.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the program; its output goes to `<folder>/<name>.log`, after what is there.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let output = OpenOptions::new().create(true).append(true).open(&log)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let process = Self {
+            name: name.to_owned(),
+            child,
+            log,
+        };
+        tell_keeper("add", process.child.id())?;
+        Ok(process)
+    }
+
+    /// Waits until `is_ready` says so, but not longer than the process lives.
+    ///
+    /// # Errors
+    /// It ended, or the time is up; the end of its log is in the text.
+    pub async fn ready(&mut self, mut is_ready: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+        let end = Instant::now() + crate::deadline::PATIENCE;
+        loop {
+            if let Some(status) = self.exited()? {
+                bail!(
+                    "{} ended ({status}) while it started:\n{}",
+                    self.name,
+                    self.log_end()
+                );
+            }
+            match is_ready().await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= end => {
+                    return Err(error.context(format!(
+                        "{} is not ready:\n{}",
+                        self.name,
+                        self.log_end()
+                    )));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// [`Self::ready`] once this URL is answered with a 2xx.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn answers(&mut self, url: &str) -> Result<()> {
+        self.ready(async || {
+            reqwest::get(url).await?.error_for_status()?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// How it ended, if it did.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// The process id, which is also that of its group.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has printed.
+    pub fn log(&self) -> String {
+        fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The last lines of it.
+    pub fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let (_, end) = lines.split_at(lines.len().saturating_sub(SHOWN_LINES_MAX));
+        end.join("\n")
+    }
+
+    /// SIGKILL to it and everything that it started; returns when it is gone.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, then SIGKILL to what is left after ten seconds.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.exited()?.is_none() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.kill()
+    }
+
+    /// Any signal to the whole group; SIGSTOP makes a server that is slow for ever.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let group = Pid::from_raw(i32::try_from(self.child.id())?);
+        match kill_process_group(group.ok_or_else(|| anyhow!("no process id"))?, signal) {
+            // Nobody is left in the group.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => bail!("signal to {}: {error}", self.name),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let outcome = self
+            .kill()
+            .and_then(|()| tell_keeper("drop", self.child.id()));
+        // The test runner shows this only if the test failed.
+        println!(
+            "--- {} {}",
+            self.name,
+            outcome.err().map(|e| e.to_string()).unwrap_or_default()
+        );
+        println!("{}", self.log_end());
+    }
+}
+
+/// What the shell does with the lines that it reads: `add <group>`, `drop <group>`.
+const KEEPER: &str = r#"
+trap '' INT TERM HUP
+groups=' '
+while read -r verb group; do
+    case $verb in
+        add) groups="$groups$group " ;;
+        drop) groups="${groups%% $group *} ${groups#* $group }" ;;
+    esac
+done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+"#;
+
+fn tell_keeper(verb: &str, group: u32) -> Result<()> {
+    static PIPE: OnceLock<Mutex<Option<ChildStdin>>> = OnceLock::new();
+    let pipe = PIPE.get_or_init(|| Mutex::new(start_keeper().ok()));
+    let mut pipe = pipe
+        .lock()
+        .map_err(|_| anyhow!("a thread died while it held the keeper"))?;
+    let pipe = pipe.as_mut().context("sh cannot be started")?;
+    writeln!(pipe, "{verb} {group}").context("the keeper is gone")
+}
+
+fn start_keeper() -> Result<ChildStdin> {
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    let mut command = Command::new("sh");
+    command.args(["-c", KEEPER, "keeper"]).stdin(Stdio::piped());
+    command
+        .stdout(nowhere.try_clone()?)
+        .stderr(nowhere)
+        .process_group(0);
+    command.spawn()?.stdin.context("the keeper has no input")
+}

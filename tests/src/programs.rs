@@ -1,0 +1,65 @@
+//! Where the programs are. Nothing is built or fetched here: `make` does that.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The checkout.
+pub fn root() -> Result<PathBuf> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests
+        .parent()
+        .map(Path::to_path_buf)
+        .context("the crate has no folder above it")
+}
+
+/// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`.
+///
+/// # Errors
+/// It is not there; the text names the command.
+pub fn part(name: &str) -> Result<PathBuf> {
+    let chosen = if name == "envoy" {
+        env::var_os("UNITRING_ENVOY").map(PathBuf::from)
+    } else {
+        None
+    };
+    let parts = env::var_os("UNITRING_PARTS").map_or(root()?.join(".parts"), PathBuf::from);
+    existing(chosen.unwrap_or(parts.join("bin").join(name)), "make parts")
+}
+
+/// A program of this workspace, beside the one that runs now: `unitring`, `instance`.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn built(name: &str) -> Result<PathBuf> {
+    existing(target()?.join("debug").join(name), "make build")
+}
+
+/// The filter, as Envoy loads it.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn filter() -> Result<PathBuf> {
+    existing(target()?.join("unitring.wasm"), "make build")
+}
+
+/// The folder above `debug`, in which the program that runs now was built.
+fn target() -> Result<PathBuf> {
+    let program = env::current_exe().context("this program's own path")?;
+    let debug = program.ancestors().find(|folder| folder.ends_with("debug"));
+    let target = debug
+        .and_then(Path::parent)
+        .context("not built by cargo into a folder debug/")?;
+    Ok(target.to_path_buf())
+}
+
+fn existing(path: PathBuf, command: &str) -> Result<PathBuf> {
+    if path.exists() {
+        return Ok(path);
+    }
+    bail!(
+        "{} is missing: run `{command}` first (`make test` does all of it)",
+        path.display()
+    )
+}

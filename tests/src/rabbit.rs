@@ -1,0 +1,129 @@
+//! A real RabbitMQ node of its own: own Erlang port mapper, own cookie, own database.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::ports;
+use crate::process::Process;
+use crate::programs;
+
+/// A running RabbitMQ.
+#[derive(Debug)]
+pub struct Rabbit {
+    place: Place,
+    node: Process,
+    // Erlang would start one as a daemon, which nobody would end.
+    _port_mapper: Process,
+}
+
+#[derive(Debug)]
+struct Place {
+    port: u16,
+    distribution: u16,
+    port_mapper: u16,
+    folder: TempDir,
+}
+
+impl Rabbit {
+    /// Starts one; takes about ten seconds.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start() -> Result<Self> {
+        ports::with_fresh_ports(async || {
+            let place = Place {
+                port: ports::free()?,
+                distribution: ports::free()?,
+                port_mapper: ports::free()?,
+                folder: TempDir::with_prefix("unitring-rabbit-")?,
+            };
+            let mut command = Command::new(programs::part("epmd")?);
+            command.args([
+                "-port",
+                &place.port_mapper.to_string(),
+                "-address",
+                "127.0.0.1",
+            ]);
+            let mut port_mapper = Process::start("epmd", &mut command, place.folder.path())?;
+            port_mapper
+                .ready(async || connects(place.port_mapper).await)
+                .await?;
+            let node = place.spawn().await?;
+            Ok(Self {
+                place,
+                node,
+                _port_mapper: port_mapper,
+            })
+        })
+        .await
+    }
+
+    /// `amqp://guest:guest@127.0.0.1:<port>/%2f`.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.place.port)
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.node.kill()
+    }
+
+    /// Starts it again, on the same port and data.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.node.kill()?;
+        self.node = self.place.spawn().await?;
+        Ok(())
+    }
+}
+
+impl Place {
+    async fn spawn(&self) -> Result<Process> {
+        let folder = self.folder.path();
+        let mut command = Command::new(programs::part("rabbitmq-server")?);
+        command
+            .env("HOME", folder)
+            .env("ERL_EPMD_PORT", self.port_mapper.to_string())
+            .env(
+                "RABBITMQ_NODENAME",
+                format!("unitring{}@localhost", self.port),
+            )
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution.to_string())
+            .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
+            .env("RABBITMQ_LOGS", "-")
+            .env("RABBITMQ_LOG_BASE", folder.join("log"))
+            .env("RABBITMQ_PID_FILE", folder.join("pid"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
+            // Whatever this machine has in /etc/rabbitmq is not ours.
+            .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
+            .env("RABBITMQ_CONF_ENV_FILE", folder.join("environment"));
+        let mut process = Process::start("rabbitmq", &mut command, folder)?;
+        process.ready(async || speaks_amqp(self.port).await).await?;
+        Ok(process)
+    }
+}
+
+async fn connects(port: u16) -> Result<()> {
+    TcpStream::connect(("127.0.0.1", port)).await?;
+    Ok(())
+}
+
+/// The server's first frame after the client's greeting is Connection.Start, a method frame.
+async fn speaks_amqp(port: u16) -> Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+    let kind = stream.read_u8().await?;
+    ensure!(kind == 1, "frame of type {kind}");
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! A unit: a companion with its store, an Envoy and instances in front of it.
+
+use anyhow::Result;
+
+use crate::companion::{Companion, Settings};
+use crate::config::EnvoyConfig;
+use crate::envoy::Envoy;
+use crate::instance::Instance;
+use crate::rabbit::Rabbit;
+use crate::redis::Redis;
+
+/// One Envoy with the filter, its companion on the embedded store, and instances a, b, c, d.
+#[derive(Debug)]
+pub struct Site {
+    /// The front.
+    pub envoy: Envoy,
+    /// Its companion.
+    pub companion: Companion,
+    /// The instances of `orders`.
+    pub instances: Vec<Instance>,
+}
+
+impl Site {
+    /// Starts all of it with the shipped `envoy.yaml`, and waits until the filter steers.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Ok).await
+    }
+
+    /// The same with a changed configuration.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub async fn start_with(
+        change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
+    ) -> Result<Self> {
+        let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+        let companion = Settings::default().start().await?;
+        let config = EnvoyConfig::shipped("envoy.yaml")?
+            .instances(&instances, &[])?
+            .companion(&companion)?;
+        let envoy = Envoy::start(&change(config)?).await?;
+        envoy.steers_to(instances.len()).await?;
+        Ok(Self {
+            envoy,
+            companion,
+            instances,
+        })
+    }
+
+    /// The instance of this name.
+    ///
+    /// # Panics
+    /// There is none.
+    #[allow(
+        clippy::expect_used,
+        reason = "a test that asks for another name is wrong"
+    )]
+    pub fn instance(&mut self, id: &str) -> &mut Instance {
+        self.instances
+            .iter_mut()
+            .find(|instance| instance.id == id)
+            .expect("a, b, c or d")
+    }
+}
+
+/// A unit node: a companion and its Redis.
+#[derive(Debug)]
+pub struct UnitNode {
+    /// The companion.
+    pub companion: Companion,
+    /// Its store.
+    pub redis: Redis,
+}
+
+impl UnitNode {
+    /// Starts a unit that syncs with its peers through this broker.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub async fn start(name: &str, peers: &[&str], rabbit: &Rabbit) -> Result<Self> {
+        let redis = Redis::start().await?;
+        let companion = Settings::unit(name, peers, &redis, rabbit).start().await?;
+        companion.is_ready().await?;
+        Ok(Self { companion, redis })
+    }
+}

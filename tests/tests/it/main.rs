@@ -1,0 +1,38 @@
+//! The promises, each kept or broken by the real Envoy, Redis and RabbitMQ.
+//!
+//! | module | promise |
+//! |---|---|
+//! | [`servers`] | the harness itself: servers keep what they acknowledged, nothing outlives a test |
+//! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
+//! | [`failover`] | clients do not notice that an instance is gone |
+//! | [`keys`] | any key, and none, is served |
+//! | [`settings`] | bad settings are refused with path, value and rule |
+//! | [`explain`] | the allocation is returned to the caller |
+//! | [`load`] | what is counted as in flight has ended when it ends |
+//! | [`reports`] | one report per Envoy process and interval |
+//! | [`absence`] | no request fails because the companion or Redis is away |
+//! | [`registry`] | a registered instance takes its keys |
+//! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
+
+#[cfg(test)]
+mod absence;
+#[cfg(test)]
+mod explain;
+#[cfg(test)]
+mod failover;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod placement;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod reports;
+#[cfg(test)]
+mod servers;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
+mod sync;
