@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -154,11 +155,21 @@ impl Process {
     }
 }
 
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on the end of a process is not shown: for people, who know that they ended it.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let outcome = self
             .kill()
             .and_then(|()| tell_keeper("drop", self.child.id()));
+        if QUIET.load(Ordering::Relaxed) {
+            return;
+        }
         // The test runner shows this only if the test failed.
         println!(
             "--- {} {}",

@@ -1,1 +1,125 @@
-//! Not written yet.
+//! Clients do not notice that an instance is gone.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::unit::Site;
+
+/// The instance of each key; every answer must be 200.
+async fn owners(envoy: &Envoy, keys: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut owners = BTreeMap::new();
+    for key in keys {
+        let answer = envoy.get(key).await?;
+        ensure!(
+            answer.status == 200,
+            "{key}: {} {}",
+            answer.status,
+            answer.body
+        );
+        owners.insert(key.clone(), answer.instance);
+    }
+    Ok(owners)
+}
+
+fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("user-{number}")).collect()
+}
+
+#[tokio::test]
+async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() -> Result<()> {
+    let mut site = Site::start_with(|config| config.setting("ring.fill", json!("fixed"))).await?;
+    let keys = keys(300);
+    let before = owners(&site.envoy, &keys).await?;
+
+    // Four clients send all the time while it happens.
+    let Site {
+        envoy,
+        companion,
+        instances,
+    } = &mut site;
+    let gone = instances.iter_mut().find(|instance| instance.id == "b");
+    let gone = gone.ok_or_else(|| anyhow::anyhow!("no instance b"))?;
+    let (envoy, address) = (&*envoy, gone.address());
+    let done = AtomicBool::new(false);
+    let client = async |part: &[String]| -> Result<usize> {
+        let mut sent = 0;
+        while !done.load(Ordering::Relaxed) {
+            sent += owners(envoy, part).await?.len();
+        }
+        Ok(sent)
+    };
+    let stop = async {
+        gone.kill()?;
+        let outcome = envoy.steers_to(3).await;
+        done.store(true, Ordering::Relaxed);
+        outcome
+    };
+    let parts: Vec<&[String]> = keys.chunks(75).collect();
+    let clients = futures_util::future::try_join_all(parts.into_iter().map(client));
+    let (sent, ()) = tokio::try_join!(clients, stop)?;
+    assert!(sent.iter().all(|sent| *sent > 0), "{sent:?}");
+
+    let after = owners(envoy, &keys).await?;
+    for (key, owner) in &before {
+        if owner == "b" {
+            assert_ne!(after[key], "b", "{key}");
+        } else {
+            assert_eq!(&after[key], owner, "{key} had to stay");
+        }
+    }
+    until("the event at the companion", async || {
+        let events = companion.get("/v1/events?format=json&limit=100").await?;
+        let told = events.to_string();
+        ensure!(
+            told.contains(&address) && told.contains("ejected"),
+            "{told}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_request_for_a_killed_instance_is_retried_on_the_next_candidate() -> Result<()> {
+    let mut site = Site::start_with(|config| {
+        // Envoy does not notice by itself: only the retry can help.
+        config.edit_cluster("orders", |cluster| {
+            cluster
+                .as_object_mut()
+                .map(|cluster| cluster.remove("health_checks"));
+            Ok(())
+        })
+    })
+    .await?;
+    let keys = keys(100);
+    let before = owners(&site.envoy, &keys).await?;
+    site.instance("c").kill()?;
+    let first = owners(&site.envoy, &keys).await?;
+    let second = owners(&site.envoy, &keys).await?;
+    assert_eq!(
+        first, second,
+        "the next candidate of a key is always the same one"
+    );
+    let moved = before.iter().filter(|(_, owner)| *owner == "c").count();
+    assert!(moved > 0);
+    assert!(
+        before
+            .iter()
+            .all(|(key, owner)| owner == "c" || &first[key] == owner)
+    );
+    let retries = site.envoy.stat("cluster.orders.upstream_rq_retry").await?;
+    assert!(
+        retries >= u64::try_from(2 * moved)?,
+        "{retries} retries for {moved} keys, twice"
+    );
+    for (key, _) in before.iter().filter(|(_, owner)| *owner == "c") {
+        let answer = site.envoy.get(key).await?;
+        assert_eq!(answer.header("x-unitring-reason"), Some("retry"));
+        assert_ne!(answer.body["instance"], Value::Null);
+    }
+    Ok(())
+}

@@ -35,7 +35,9 @@ async fn ten_thousand_keys_have_the_instances_that_ring_hash_gives_them() -> Res
 
     // It was the filter that placed them, not the fallback; its VMs count on their timers.
     until("the filter to have counted them", async || {
-        let stats = filtered.stats("wasmcustom.unitring.orders.instance.").await?;
+        let stats = filtered
+            .stats("wasmcustom.unitring.orders.instance.")
+            .await?;
         let calls = stats.iter().filter(|(name, _)| name.ends_with(".calls"));
         let calls: u64 = calls.map(|(_, count)| count).sum();
         ensure!(calls >= u64::try_from(KEYS)?, "it placed {calls}");

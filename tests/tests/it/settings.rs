@@ -1,1 +1,70 @@
-//! Not written yet.
+//! Bad settings are refused before the first request: one line with path, value and rule.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::envoy::Envoy;
+
+/// Envoy must not start, and one line of its log must have all of `parts`.
+async fn refuses(path: &str, value: Value, parts: &[&str]) -> Result<()> {
+    let config = EnvoyConfig::shipped("envoy.yaml")?.setting(path, value)?;
+    let log = Envoy::refuses(&config).await?;
+    let told = log
+        .lines()
+        .any(|line| parts.iter().all(|part| line.contains(part)));
+    assert!(told, "no line with all of {parts:?} in:\n{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_value_is_refused_with_path_value_and_rule() -> Result<()> {
+    refuses(
+        "load.balance_factor",
+        json!(50),
+        &["load.balance_factor", "50", "100"],
+    )
+    .await?;
+    refuses(
+        "discovery.interval",
+        json!("soon"),
+        &["discovery.interval", "soon", "duration"],
+    )
+    .await?;
+    refuses(
+        "key",
+        json!([{"header": "a b"}]),
+        &["key[0].header", "a b", "header name"],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn an_unknown_field_is_refused_and_the_known_ones_are_named() -> Result<()> {
+    refuses(
+        "load.balance_facto",
+        json!(125),
+        &["load.balance_facto", "125", "balance_factor"],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_missing_service_is_refused() -> Result<()> {
+    refuses("service", Value::Null, &["service", "required"]).await
+}
+
+#[tokio::test]
+async fn what_is_designed_and_not_built_says_that_it_is_not_supported_yet() -> Result<()> {
+    refuses(
+        "ring.algorithm",
+        json!("maglev"),
+        &["ring.algorithm", "maglev", "not supported yet"],
+    )
+    .await?;
+    refuses(
+        "capture.mode",
+        json!("sync"),
+        &["capture.mode", "sync", "not supported yet"],
+    )
+    .await
+}
