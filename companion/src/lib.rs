@@ -1,1 +1,45 @@
-//! Not written yet.
+//! The companion: takes load reports and answers with the load of the rest of the fleet, keeps the
+//! registry and hands it to Envoy, keeps records and has its unit hold the same as the others.
+//!
+//! # Layout, in the order of the flow
+//!
+//! | module | arrow |
+//! |---|---|
+//! | [`cli`] | command line → what to do |
+//! | [`config`] | file, environment, flags → settings |
+//! | [`serve`] | settings → everything below, started and stopped |
+//! | [`http`] | requests → answers |
+//! | [`loads`] | reports → fleet load (pure) |
+//! | [`events`] | what happened to instances |
+//! | [`registry`] | which instances a service has |
+//! | [`xds`] | registry → Envoy |
+//! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
+//! | [`unit`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
+//! | [`driver`] | carries [`unit`]'s inputs and effects |
+//! | [`links`] | messages ⇄ the other units |
+//! | [`metrics`] | all of it, counted |
+
+pub mod cli;
+pub mod config;
+pub mod driver;
+pub mod events;
+pub mod http;
+pub mod links;
+pub mod loads;
+pub mod metrics;
+pub mod registry;
+pub mod serve;
+pub mod store;
+pub mod unit;
+pub mod xds;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The wall clock, in milliseconds since the Unix epoch. Only shells ask it.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,138 @@
+//! The command line: what can be asked of the program, and how fields are said by flag and
+//! environment. What a command does is in [`crate::serve`] and [`ask`].
+
+pub mod ask;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::raw::Raw;
+use crate::config::{ConfigError, Settings};
+
+/// The companion of unitring's Envoy filter.
+#[derive(Debug, Parser)]
+#[command(name = "unitring", version, about, long_about = None)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a unit: registry, fleet load, records, sync.
+    Serve(Fields),
+    /// Check the configuration and print the settings in force, without secrets.
+    Check(Fields),
+    /// Ask a running companion where a key goes, and why.
+    Locate {
+        /// The value that the filter would hash.
+        #[arg(long)]
+        key: String,
+        /// The service; needed only if the companion knows more than one.
+        #[arg(long)]
+        service: Option<String>,
+        /// Which companion.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Ask a running companion how it and its unit group are.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Which companion.
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// A running companion.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Its HTTP address.
+    #[arg(long, env = "UNITRING_URL", default_value = "http://127.0.0.1:7001")]
+    pub url: String,
+    /// Its bearer token.
+    #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+/// The configuration: a file, and each field by environment or flag over it.
+#[derive(Debug, Default, Args)]
+pub struct Fields {
+    /// The configuration file (TOML).
+    #[arg(long, env = "UNITRING_CONFIG")]
+    config: Option<PathBuf>,
+    /// Name of this unit.
+    #[arg(long, env = "UNITRING_UNIT")]
+    unit: Option<String>,
+    /// HTTP address, ip:port; port 0 takes a free one.
+    #[arg(long, env = "UNITRING_LISTEN")]
+    listen: Option<String>,
+    /// gRPC (EDS) address, ip:port; port 0 takes a free one.
+    #[arg(long, env = "UNITRING_XDS_LISTEN")]
+    xds_listen: Option<String>,
+    /// Bearer token that writes need.
+    #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Log filter, as info or unitring=debug.
+    #[arg(long, env = "UNITRING_LOG")]
+    log: Option<String>,
+    /// Store: embedded or redis.
+    #[arg(long, env = "UNITRING_STORE_KIND")]
+    store_kind: Option<String>,
+    /// File of the embedded store.
+    #[arg(long, env = "UNITRING_STORE_PATH")]
+    store_path: Option<String>,
+    /// URL of the unit's Redis.
+    #[arg(long, env = "UNITRING_STORE_REDIS_URL", hide_env_values = true)]
+    store_redis_url: Option<String>,
+    /// URL of the broker of all units.
+    #[arg(long, env = "UNITRING_SYNC_AMQP_URL", hide_env_values = true)]
+    sync_amqp_url: Option<String>,
+    /// The other units, comma separated.
+    #[arg(long, env = "UNITRING_SYNC_PEERS")]
+    sync_peers: Option<String>,
+    /// How often units compare, as 10s.
+    #[arg(long, env = "UNITRING_SYNC_DIGEST_INTERVAL")]
+    sync_digest_interval: Option<String>,
+    /// Ops that may wait for other units; beyond it writes get 503.
+    #[arg(long, env = "UNITRING_SYNC_OUTBOX_MAX")]
+    sync_outbox_max: Option<String>,
+}
+
+impl Fields {
+    /// The settings in force: flag over environment over file over default.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; the program ends with exit code 64.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let mut raw = match &self.config {
+            Some(path) => Raw::read(path)?,
+            None => Raw::default(),
+        };
+        let fields = [
+            ("unit", &self.unit),
+            ("listen", &self.listen),
+            ("xds_listen", &self.xds_listen),
+            ("token", &self.token),
+            ("log", &self.log),
+            ("store.kind", &self.store_kind),
+            ("store.path", &self.store_path),
+            ("store.redis_url", &self.store_redis_url),
+            ("sync.amqp_url", &self.sync_amqp_url),
+            ("sync.peers", &self.sync_peers),
+            ("sync.digest_interval", &self.sync_digest_interval),
+            ("sync.outbox_max", &self.sync_outbox_max),
+        ];
+        for (path, said) in fields {
+            if let Some(text) = said {
+                raw.set(path, text);
+            }
+        }
+        Settings::try_from(raw)
+    }
+}

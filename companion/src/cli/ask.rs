@@ -1,0 +1,200 @@
+//! `locate` and `status`: questions to a running companion, and their answers in plain text.
+
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::Target;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody answered, or not with JSON.
+    #[error("{url}: {source}")]
+    Unanswered {
+        /// What was asked.
+        url: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// The companion refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The companion knows several services.
+    #[error("--service is needed: the companion knows {0}")]
+    Which(String),
+}
+
+/// Asks one path.
+fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
+    let url = format!("{}{path}", target.url.trim_end_matches('/'));
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .http_status_as_error(false)
+        .build()
+        .new_agent();
+    let unanswered = |source| AskError::Unanswered {
+        url: url.clone(),
+        source: Box::new(source),
+    };
+    let mut request = agent.get(&url);
+    if let Some(token) = &target.token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let mut response = request.call().map_err(unanswered)?;
+    let is_readiness = path == "/readyz";
+    let is_refused = !response.status().is_success() && !is_readiness;
+    let text = response.body_mut().read_to_string().map_err(unanswered)?;
+    let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if !is_refused {
+        return Ok(body);
+    }
+    let error = body.get("error").and_then(Value::as_str);
+    Err(AskError::Refused(match error {
+        Some(error) => error.to_owned(),
+        None => format!("{url}: {}", response.status()),
+    }))
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or("?")
+}
+
+fn number(value: &Value, pointer: &str) -> u64 {
+    value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// Where a key goes, and why.
+///
+/// # Errors
+/// [`AskError`].
+pub fn locate(target: &Target, key: &str, service: Option<&str>) -> Result<String, AskError> {
+    let service = match service {
+        Some(service) => service.to_owned(),
+        None => only_service(target)?,
+    };
+    let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
+    let service = utf8_percent_encode(&service, NON_ALPHANUMERIC);
+    let answer = ask(target, &format!("/v1/services/{service}/locate?key={key}"))?;
+    let mut out = format!(
+        "key        {}\nhash       {}\nowner      {} ({})\nreason     {}\nring       {} ({} virtual nodes)\n",
+        text(&answer, "/key"),
+        text(&answer, "/hash"),
+        text(&answer, "/owner/id"),
+        text(&answer, "/owner/address"),
+        text(&answer, "/reason"),
+        text(&answer, "/ring/version"),
+        number(&answer, "/ring/points"),
+    );
+    for candidate in list(&answer, "/candidates") {
+        out.push_str(&format!(
+            "candidate  {} ({}), in flight {}\n",
+            text(candidate, "/id"),
+            text(candidate, "/address"),
+            number(candidate, "/in_flight")
+        ));
+    }
+    Ok(out)
+}
+
+fn only_service(target: &Target) -> Result<String, AskError> {
+    let services = ask(target, "/v1/services")?;
+    let names: Vec<&str> = list(&services, "/services")
+        .iter()
+        .map(|service| text(service, "/service"))
+        .collect();
+    match names.as_slice() {
+        [one] => Ok((*one).to_owned()),
+        [] => Err(AskError::Refused(
+            "the companion knows no service yet".to_owned(),
+        )),
+        several => Err(AskError::Which(several.join(", "))),
+    }
+}
+
+/// How a companion and its unit group are.
+///
+/// # Errors
+/// [`AskError`].
+pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
+    let ready = ask(target, "/readyz")?;
+    // A store that is away is a status, not a failure to tell it.
+    let or_error = |answer: Result<Value, AskError>| match answer {
+        Err(AskError::Refused(error)) => Ok(serde_json::json!({ "error": error })),
+        answer => answer,
+    };
+    let units = or_error(ask(target, "/v1/units"))?;
+    let services = or_error(ask(target, "/v1/services"))?;
+    if json {
+        let services = services.get("services").cloned().unwrap_or(services);
+        let all = serde_json::json!({ "ready": ready, "units": units, "services": services });
+        return Ok(format!("{all:#}\n"));
+    }
+    let mut out = format!(
+        "unit       {}\nstore      {}\nlink       {}\n",
+        text(&units, "/unit"),
+        text(&ready, "/checks/store"),
+        text(&ready, "/checks/link"),
+    );
+    if let Some(sync) = units.get("sync").filter(|sync| !sync.is_null()) {
+        let peers: Vec<&str> = list(sync, "/peers")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        let (waiting, max) = (number(sync, "/outbox"), number(sync, "/outbox_max"));
+        out.push_str(&format!(
+            "peers      {}\noutbox     {waiting} of at most {max} ops wait\n",
+            peers.join(", ")
+        ));
+        for (unit, compared) in sync
+            .get("compared")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            out.push_str(&format!(
+                "compared   {unit}: {} buckets at equal positions, {} differ, {} behind\n",
+                number(compared, "/comparable"),
+                list(compared, "/diverged").len(),
+                list(compared, "/behind").len(),
+            ));
+        }
+    }
+    for service in list(&services, "/services") {
+        out.push_str(&format!(
+            "service    {}: {} registered, {} reporters\n",
+            text(service, "/service"),
+            list(service, "/registry").len(),
+            list(service, "/reporters").len()
+        ));
+        for instance in list(service, "/instances") {
+            out.push_str(&format!(
+                "instance   {} calls {}, in flight {}, updates {}{}\n",
+                text(instance, "/id"),
+                number(instance, "/calls"),
+                number(instance, "/in_flight"),
+                number(instance, "/updates"),
+                if instance.get("healthy") == Some(&Value::Bool(false)) {
+                    ", unhealthy"
+                } else {
+                    ""
+                },
+            ));
+        }
+    }
+    Ok(out)
+}

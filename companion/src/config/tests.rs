@@ -1,0 +1,79 @@
+use super::*;
+use std::path::Path;
+
+fn settings(text: &str) -> Result<Settings, String> {
+    Raw::parse(Path::new("u.toml"), text)
+        .and_then(Settings::try_from)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn nothing_said_is_one_unit_on_the_embedded_store() {
+    let settings = settings("").unwrap();
+    assert_eq!(settings.unit.as_str(), "local");
+    assert_eq!(settings.sync, None);
+    let path = PathBuf::from("unitring.redb");
+    assert_eq!(settings.store, StoreSettings::Embedded { path });
+}
+
+#[test]
+fn a_bad_field_names_its_path_its_value_and_the_rule() {
+    for (text, error) in [
+        ("unit = \"a b\"", "unit: \"a b\": must be 1 to 64"),
+        ("listen = \"here\"", "listen: \"here\": must be an ip:port"),
+        ("unti = \"a\"", "unti: \"a\": unknown field"),
+        (
+            "[store]\nkind = \"sqlite\"",
+            "store.kind: \"sqlite\": must be \"embedded\"",
+        ),
+        (
+            "[store]\nkind = \"redis\"",
+            "store.kind: \"redis\": needs store.redis_url",
+        ),
+        (
+            "[store]\nredis_url = \"http://x:pass@y\"",
+            "store.redis_url: <redacted>: must start",
+        ),
+        (
+            "[sync]\npeers = [\"west\"]",
+            "sync.peers: \"west\": needs sync.amqp_url",
+        ),
+        (
+            "[sync]\namqp_url = \"amqp://h\"",
+            "sync.amqp_url: <redacted>: needs sync.peers",
+        ),
+        (
+            "unit = \"west\"\n[sync]\namqp_url = \"amqp://h\"\npeers = [\"west\"]",
+            "sync.peers: \"west\": must name the other units",
+        ),
+        (
+            "[sync]\ndigest_interval = \"soon\"",
+            "sync.digest_interval: \"soon\": must be a dur",
+        ),
+        (
+            "[sync]\noutbox_max = 0",
+            "sync.outbox_max: \"0\": must be a number",
+        ),
+        ("log = 1.5", "log: 1.5: must be a text"),
+    ] {
+        let said = settings(text).unwrap_err();
+        assert!(said.starts_with(error), "{text}: {said}");
+    }
+}
+
+#[test]
+fn redis_is_implied_by_its_url_and_no_output_shows_a_password() {
+    let text = "token = \"s3cret\"\n[store]\nredis_url = \"redis://me:s3cret@h:1/2\"";
+    let settings = settings(text).unwrap();
+    assert!(matches!(settings.store, StoreSettings::Redis { .. }));
+    let shown = settings.to_string();
+    assert!(shown.contains("redis://me:***@h:1/2"), "{shown}");
+    assert!(!shown.contains("s3cret") && !format!("{settings:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_later_word_wins() {
+    let mut raw = Raw::parse(Path::new("u.toml"), "unit = \"east\"").unwrap();
+    raw.set("unit", "north");
+    assert_eq!(Settings::try_from(raw).unwrap().unit.as_str(), "north");
+}

@@ -1,0 +1,98 @@
+//! Events: what happened to instances, as it is stored and shown.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::report::{EventKind, InstanceEvent};
+
+/// One event of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, in milliseconds since the Unix epoch, by the clock of whoever saw it.
+    pub at_ms: u64,
+    /// What.
+    pub kind: EventKind,
+    /// Of which service.
+    pub service: ServiceName,
+    /// To which instance.
+    pub instance: InstanceId,
+    /// Why, in a few words for people.
+    pub reason: String,
+    /// The version of the reporter's ring after it; empty for the registry's own events.
+    pub ring: String,
+    /// The share of all keys with another owner now, 0 to 1.
+    pub moved: f64,
+    /// Who saw it; absent for the registry's own events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reporter: Option<ReporterId>,
+}
+
+impl Event {
+    /// What a reporter saw.
+    pub fn reported(service: &ServiceName, reporter: &ReporterId, event: &InstanceEvent) -> Self {
+        Self {
+            at_ms: event.at_ms,
+            kind: event.kind,
+            service: service.clone(),
+            instance: event.instance.clone(),
+            reason: event.reason.chars().take(REASON_CHARS_MAX).collect(),
+            ring: event.ring.chars().take(RING_CHARS_MAX).collect(),
+            moved: event.moved.clamp(0.0, 1.0),
+            reporter: Some(reporter.clone()),
+        }
+    }
+
+    /// What the registry did.
+    pub fn registry(
+        kind: EventKind,
+        service: &ServiceName,
+        instance: &InstanceId,
+        reason: &str,
+        at_ms: u64,
+    ) -> Self {
+        Self {
+            at_ms,
+            kind,
+            service: service.clone(),
+            instance: instance.clone(),
+            reason: reason.to_owned(),
+            ring: String::new(),
+            moved: 0.0,
+            reporter: None,
+        }
+    }
+}
+
+/// Characters of a reason that are kept.
+const REASON_CHARS_MAX: usize = 256;
+/// Characters of a ring's version that are kept.
+const RING_CHARS_MAX: usize = 64;
+
+/// A place in the event log, written `<a>-<b>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Cursor(pub u64, pub u64);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (a, b) = text.split_once('-').unwrap_or((text, "0"));
+        match (a.parse(), b.parse()) {
+            (Ok(a), Ok(b)) => Ok(Self(a, b)),
+            _ => Err(InvalidCursor),
+        }
+    }
+}
+
+/// Why a text is no cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a cursor is a number, or two with '-' between them, as given with each event")]
+pub struct InvalidCursor;

@@ -1,0 +1,97 @@
+//! Requests → answers. One file per kind of resource; this one is the map of paths and the bounds
+//! that hold for all of them.
+
+mod answer;
+mod bounds;
+mod data;
+mod events;
+mod health;
+mod instances;
+mod locate;
+mod reports;
+mod services;
+mod units;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post, put};
+use tokio::sync::{Notify, Semaphore, watch};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::VALUE_BYTES_MAX;
+
+use crate::config::Secret;
+use crate::driver::Handle;
+use crate::metrics::Metrics;
+use crate::store::{Fleet, Records};
+
+pub use bounds::{EVENT_STREAMS_MAX, REQUEST_TIMEOUT, REQUESTS_MAX};
+
+/// The largest report, in bytes.
+pub const REPORT_BYTES_MAX: usize = 4 << 20;
+/// The largest other body, in bytes.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// What every request may use.
+pub struct App {
+    /// This unit.
+    pub unit: UnitId,
+    /// What a write has to bear.
+    pub token: Option<Secret>,
+    /// Records.
+    pub records: Arc<dyn Records>,
+    /// Registry, loads, events.
+    pub fleet: Arc<dyn Fleet>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Told of every change of the registry.
+    pub registry_changed: Arc<Notify>,
+    /// Told of every event.
+    pub events_changed: Arc<Notify>,
+    /// Sync with the other units; `None` if the unit is alone.
+    pub sync: Option<Handle>,
+    /// True once the process is to stop: streams end.
+    pub stopping: watch::Receiver<bool>,
+    /// Requests at a time.
+    pub requests: Semaphore,
+    /// Event streams at a time.
+    pub event_streams: Arc<Semaphore>,
+}
+
+/// All paths.
+pub fn router(app: Arc<App>) -> Router {
+    let reports = Router::new()
+        .route("/v1/reports", post(reports::take))
+        .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX));
+    let data = Router::new()
+        .route(
+            "/v1/data/{dataset}/{*key}",
+            put(data::put).get(data::get).delete(data::delete),
+        )
+        .layer(DefaultBodyLimit::max(VALUE_BYTES_MAX));
+    Router::new()
+        .route("/v1/services", get(services::list))
+        .route("/v1/services/{service}", get(services::one))
+        .route("/v1/services/{service}/snapshot", get(services::snapshot))
+        .route("/v1/services/{service}/locate", get(locate::locate))
+        .route(
+            "/v1/services/{service}/instances/{id}",
+            put(instances::put).delete(instances::delete),
+        )
+        .route("/v1/events", get(events::events))
+        .route("/v1/units", get(units::units))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .merge(reports)
+        .merge(data)
+        .layer(from_fn_with_state(Arc::clone(&app), bounds::authorize))
+        .layer(from_fn_with_state(Arc::clone(&app), bounds::bound))
+        // Health and metrics are answered however busy the rest is.
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(bounds::not_found)
+        .method_not_allowed_fallback(bounds::not_allowed)
+        .with_state(app)
+}

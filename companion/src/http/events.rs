@@ -1,0 +1,138 @@
+//! `GET /v1/events`: the event log, as JSON or as server-sent events that resume where a client
+//! was.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, Stream, StreamExt as _};
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::App;
+use super::answer::Refusal;
+use crate::events::{Cursor, Event};
+
+/// Events in one answer, and the default.
+const LIMIT_MAX: usize = 1_000;
+const LIMIT: usize = 100;
+/// How often a stream looks for events that another companion stored.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A comment is sent after this long without an event.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The query.
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    after: Option<String>,
+    limit: Option<usize>,
+    format: Option<String>,
+}
+
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    Query(question): Query<Question>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let after = question.after.as_deref().or_else(|| text("last-event-id"));
+    let after: Option<Cursor> = after.map(str::parse).transpose().map_err(Refusal::bad)?;
+    let is_json = match question.format.as_deref() {
+        Some("json") => true,
+        Some("sse") => false,
+        Some(other) => {
+            return Err(Refusal::bad(format!(
+                "format: {other:?}: must be json or sse"
+            )));
+        }
+        None => {
+            text(header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("application/json"))
+        }
+    };
+    if !is_json {
+        let Ok(permit) = Arc::clone(&app.event_streams).try_acquire_owned() else {
+            app.metrics.event_streams_refused.inc();
+            let error = "too many event streams are open";
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+        };
+        let stream = follow(app, after, permit);
+        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+        return Ok(Sse::new(stream).keep_alive(keep_alive).into_response());
+    }
+    let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let events = app.fleet.events(after, limit).await?;
+    let events: Vec<_> = events
+        .iter()
+        .map(|(cursor, event)| shown(*cursor, event))
+        .collect();
+    Ok(Json(events).into_response())
+}
+
+/// An event with its cursor.
+fn shown(cursor: Cursor, event: &Event) -> serde_json::Value {
+    let mut value = serde_json::json!(event);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("cursor".to_owned(), cursor.to_string().into());
+    }
+    value
+}
+
+/// Where a stream is.
+struct Place {
+    app: Arc<App>,
+    after: Option<Cursor>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Events from a cursor on, or the latest ones first, until the client or the process ends.
+fn follow(
+    app: Arc<App>,
+    after: Option<Cursor>,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+    let place = Place {
+        app,
+        after,
+        _permit: permit,
+    };
+    stream::unfold(place, |mut place| async move {
+        let mut stopping = place.app.stopping.clone();
+        let batch = tokio::select! {
+            batch = next(&place.app, place.after) => batch,
+            _ = stopping.wait_for(|stopping| *stopping) => return None,
+        };
+        if let Some((last, _)) = batch.last() {
+            place.after = Some(*last);
+        }
+        let events: Vec<_> = batch
+            .into_iter()
+            .map(|(cursor, event)| {
+                let data = shown(cursor, &event).to_string();
+                Ok(sse::Event::default().id(cursor.to_string()).data(data))
+            })
+            .collect();
+        Some((stream::iter(events), place))
+    })
+    .flatten()
+}
+
+/// The next events; waits for them. A store that is away is waited for, too.
+async fn next(app: &App, after: Option<Cursor>) -> Vec<(Cursor, Event)> {
+    loop {
+        let changed = app.events_changed.notified();
+        match app.fleet.events(after, LIMIT).await {
+            Ok(events) if !events.is_empty() => return events,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "event stream waits for the store"),
+        }
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}

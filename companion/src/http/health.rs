@@ -1,0 +1,55 @@
+//! `/healthz`, `/readyz`, `/metrics`: for whoever runs the companion.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::{App, services};
+
+/// How long the store may take to say that it is there.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The process is alive.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the unit can take writes and pass them on.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let store = match tokio::time::timeout(CHECK_TIMEOUT, app.fleet.check()).await {
+        Ok(Ok(())) => "ok".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", CHECK_TIMEOUT.as_secs()),
+    };
+    let link = match &app.sync {
+        None => "ok".to_owned(),
+        Some(sync) => sync.status().link,
+    };
+    let is_ready = store == "ok" && link == "ok";
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let checks = serde_json::json!({ "store": store, "link": link });
+    (
+        status,
+        Json(serde_json::json!({ "ready": is_ready, "checks": checks })),
+    )
+        .into_response()
+}
+
+/// The Prometheus text. While the store is away it has this process's metrics alone.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let shown = tokio::time::timeout(CHECK_TIMEOUT, services::shown(&*app.fleet)).await;
+    let shown = shown.ok().and_then(Result::ok).unwrap_or_default();
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match app.metrics.text(&shown) {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

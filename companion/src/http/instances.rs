@@ -1,0 +1,109 @@
+//! `PUT` and `DELETE /v1/services/{s}/instances/{id}`: the registry's writes. A `PUT` is also the
+//! heartbeat.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use unitring_protocol::ids::{InstanceId, ServiceName};
+
+use super::App;
+use super::answer::{Refusal, json};
+use crate::config::parse_duration;
+use crate::now_ms;
+use crate::registry::{Registered, Registration, WEIGHT_MAX};
+
+/// Bounds of a time to live.
+const TTL_MIN: Duration = Duration::from_millis(500);
+const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What a registration says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    address: Option<String>,
+    weight: Option<u32>,
+    ttl: Option<String>,
+}
+
+fn registered(id: InstanceId, body: &Body, now_ms: u64) -> Result<Registered, Refusal> {
+    let address = body.address.as_deref().unwrap_or(id.as_str());
+    let address: SocketAddr = address
+        .parse()
+        .map_err(|_| Refusal::bad(format!("address: {address:?}: must be an ip:port")))?;
+    let weight = body.weight.unwrap_or(1);
+    let weight = NonZeroU32::new(weight)
+        .filter(|weight| weight.get() <= WEIGHT_MAX)
+        .ok_or_else(|| Refusal::bad(format!("weight: {weight}: must be from 1 to {WEIGHT_MAX}")))?;
+    let expires_ms = match &body.ttl {
+        None => None,
+        Some(text) => {
+            let ttl = parse_duration(text).filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl));
+            let rule = || {
+                Refusal::bad(format!(
+                    "ttl: {text:?}: must be from 500ms to 24h, as \"30s\""
+                ))
+            };
+            let ms = u64::try_from(ttl.ok_or_else(rule)?.as_millis()).unwrap_or(u64::MAX);
+            Some(now_ms.saturating_add(ms))
+        }
+    };
+    Ok(Registered {
+        id,
+        address,
+        weight,
+        expires_ms,
+    })
+}
+
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    Path((service, id)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<Registered>), Refusal> {
+    let service: ServiceName = service.parse()?;
+    let body = body?;
+    let body: Body = if body.is_empty() {
+        Body::default()
+    } else {
+        json(&body)?
+    };
+    let now_ms = now_ms();
+    let instance = registered(id.parse()?, &body, now_ms)?;
+    let done = app.fleet.register(&service, &instance, now_ms).await?;
+    if done != Registration::Renewed {
+        app.registry_changed.notify_one();
+        app.events_changed.notify_waiters();
+        let (id, address, weight) = (&instance.id, instance.address, instance.weight);
+        tracing::info!(%service, %id, %address, weight, ?done, "instance registered");
+    }
+    let status = match done {
+        Registration::Created => StatusCode::CREATED,
+        Registration::Changed | Registration::Renewed => StatusCode::OK,
+    };
+    Ok((status, Json(instance)))
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Path((service, id)): Path<(String, String)>,
+) -> Result<StatusCode, Refusal> {
+    let service: ServiceName = service.parse()?;
+    let id: InstanceId = id.parse()?;
+    if !app.fleet.unregister(&service, &id, now_ms()).await? {
+        return Err(Refusal::absent(format!(
+            "instance {id} of service {service}"
+        )));
+    }
+    app.registry_changed.notify_one();
+    app.events_changed.notify_waiters();
+    tracing::info!(%service, %id, "instance unregistered");
+    Ok(StatusCode::NO_CONTENT)
+}

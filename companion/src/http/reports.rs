@@ -1,0 +1,72 @@
+//! `POST /v1/reports`: a report in, the load of the rest of the fleet out.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::report::Report;
+use unitring_protocol::snapshot::Snapshot;
+
+use super::App;
+use super::answer::{Refusal, json};
+use crate::store::StoreError;
+use crate::{loads, now_ms};
+
+pub(super) async fn take(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Snapshot>, Refusal> {
+    let answer = answer(&app, body).await;
+    if answer.is_err() {
+        app.metrics.reports_refused.inc();
+    }
+    answer
+}
+
+/// The one field that says whether the rest can be read at all.
+#[derive(serde::Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<Snapshot>, Refusal> {
+    let body = body?;
+    let Versioned { version } = json(&body)?;
+    if version > PROTOCOL_VERSION {
+        return Err(loads::ReportError::Newer(version).into());
+    }
+    let report: Report = json(&body)?;
+    loads::check(&report)?;
+    let now_ms = now_ms();
+    let mut snapshot = Snapshot {
+        version: PROTOCOL_VERSION,
+        events_through: 0,
+        services: Vec::with_capacity(report.services.len()),
+    };
+    for service in &report.services {
+        let taken = app.fleet.take(&report, service, now_ms).await;
+        let taken = taken.inspect_err(|error| count(app, error))?;
+        if taken.old {
+            app.metrics.reports_old.inc();
+        }
+        if taken.events > 0 {
+            app.metrics.events_stored.inc_by(taken.events);
+            app.events_changed.notify_waiters();
+        }
+        snapshot.events_through = snapshot.events_through.max(taken.events_through);
+        let loads = app.fleet.loads(&service.service, now_ms).await?;
+        let rest = loads::rest(&service.service, &loads, Some(&report.reporter));
+        snapshot.services.push(rest);
+    }
+    app.metrics.reports.inc();
+    Ok(Json(snapshot))
+}
+
+fn count(app: &App, error: &StoreError) {
+    if matches!(error, StoreError::Away(_)) {
+        app.metrics.store_errors.inc();
+    }
+}

@@ -1,0 +1,166 @@
+//! `GET /v1/services…`: registry, loads and rings as they are now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Serialize;
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::report::RingReport;
+use unitring_protocol::snapshot::Snapshot;
+
+use super::App;
+use super::answer::Refusal;
+use crate::loads::{self, StoredLoad};
+use crate::metrics::Shown;
+use crate::now_ms;
+use crate::registry::Registered;
+use crate::store::{Fleet, StoreError};
+
+/// A service as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct View {
+    service: ServiceName,
+    /// The ring of the latest report.
+    ring: Option<RingReport>,
+    registry: Vec<Registered>,
+    reporters: Vec<ReporterView>,
+    instances: Vec<InstanceView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReporterView {
+    reporter: ReporterId,
+    alive_until_ms: u64,
+    ring: String,
+    fallbacks: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct InstanceView {
+    id: InstanceId,
+    address: String,
+    weight: u32,
+    healthy: bool,
+    calls: u64,
+    in_flight: u64,
+    updates: u64,
+}
+
+async fn view(
+    fleet: &dyn Fleet,
+    service: ServiceName,
+    registry: Vec<Registered>,
+) -> Result<View, StoreError> {
+    let loads = fleet.loads(&service, now_ms()).await?;
+    let totals = fleet.totals(&service).await?;
+    let mut instances: BTreeMap<InstanceId, InstanceView> = BTreeMap::new();
+    for reported in loads.iter().flat_map(|load| &load.instances) {
+        let seen = instances.entry(reported.id.clone()).or_insert_with(|| {
+            let totals = totals.get(&reported.id).copied().unwrap_or_default();
+            InstanceView {
+                id: reported.id.clone(),
+                address: reported.address.clone(),
+                weight: reported.weight,
+                healthy: true,
+                calls: totals.calls,
+                in_flight: 0,
+                updates: totals.updates,
+            }
+        });
+        seen.healthy &= reported.healthy;
+        seen.in_flight = seen.in_flight.saturating_add(reported.in_flight);
+    }
+    Ok(View {
+        ring: loads::latest(&loads).map(|load| load.ring.clone()),
+        registry,
+        reporters: loads.into_iter().map(reporter).collect(),
+        instances: instances.into_values().collect(),
+        service,
+    })
+}
+
+fn reporter(load: StoredLoad) -> ReporterView {
+    ReporterView {
+        reporter: load.reporter,
+        alive_until_ms: load.alive_until_ms,
+        ring: load.ring.version,
+        fallbacks: load.fallbacks,
+    }
+}
+
+/// Every service that somebody registered or reports on.
+async fn views(fleet: &dyn Fleet) -> Result<Vec<View>, StoreError> {
+    let mut registry = fleet.registry().await?.services;
+    let mut names: BTreeSet<ServiceName> = fleet.reported().await?;
+    names.extend(registry.keys().cloned());
+    let mut views = Vec::with_capacity(names.len());
+    for name in names {
+        let registered = registry.remove(&name).unwrap_or_default();
+        views.push(view(fleet, name, registered.into_values().collect()).await?);
+    }
+    Ok(views)
+}
+
+/// Every instance with its load, for `/metrics`.
+pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
+    let views = views(fleet).await?;
+    let shown = views.into_iter().flat_map(|view| {
+        let service = view.service;
+        view.instances.into_iter().map(move |instance| Shown {
+            service: service.clone(),
+            instance: instance.id,
+            calls: instance.calls,
+            updates: instance.updates,
+            in_flight: instance.in_flight,
+        })
+    });
+    Ok(shown.collect())
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
+    let views = views(&*app.fleet).await?;
+    Ok(Json(serde_json::json!({ "services": views })))
+}
+
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+) -> Result<Json<View>, Refusal> {
+    let service: ServiceName = service.parse()?;
+    let registry = app.fleet.registry().await?;
+    let registered = registry.instances(service.as_str()).cloned().collect();
+    let view = view(&*app.fleet, service, registered).await?;
+    if view.registry.is_empty() && view.reporters.is_empty() {
+        return Err(Refusal::absent(format!("service {}", view.service)));
+    }
+    Ok(Json(view))
+}
+
+/// The query of a snapshot.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Wait {
+    version: Option<String>,
+    wait: Option<String>,
+}
+
+pub(super) async fn snapshot(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+    Query(query): Query<Wait>,
+) -> Result<Json<Snapshot>, Refusal> {
+    if query.wait.is_some() || query.version.is_some() {
+        return Err(Refusal::unsupported(
+            "waiting for a version (?version=&wait=)",
+        ));
+    }
+    let service: ServiceName = service.parse()?;
+    let loads = app.fleet.loads(&service, now_ms()).await?;
+    Ok(Json(Snapshot {
+        version: PROTOCOL_VERSION,
+        events_through: 0,
+        services: vec![loads::rest(&service, &loads, None)],
+    }))
+}

@@ -1,0 +1,245 @@
+//! Reports → the load of the fleet. Pure: values in, values out; stores call [`advance`] inside
+//! their atomic step.
+//!
+//! Counters of a report are totals since that Envoy started. What is added to the companion's own
+//! totals is the growth since the reporter's last report, so that a repeated or lost report adds
+//! nothing twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::report::{InstanceLoad, Report, RingReport, ServiceReport};
+use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
+
+use crate::events::Event;
+
+/// A reporter that misses this many reports is no longer counted.
+const INTERVALS_MISSED_MAX: u64 = 5;
+/// It is counted at least this long.
+const ALIVE_MS_MIN: u64 = 5_000;
+/// And at most this long.
+const ALIVE_MS_MAX: u64 = 600_000;
+/// Its counters and event number are remembered longer, for the case that it comes back.
+const REMEMBERED_MS: u64 = 600_000;
+/// Services in a report.
+pub const SERVICES_MAX: usize = 256;
+/// Instances of a service in a report.
+pub const INSTANCES_MAX: usize = 10_000;
+
+/// Counters of an instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests sent to it.
+    pub calls: u64,
+    /// Data updates it made.
+    pub updates: u64,
+}
+
+impl Totals {
+    /// Both counters added, staying at the top rather than wrapping.
+    pub fn add(self, more: Self) -> Self {
+        Self {
+            calls: self.calls.saturating_add(more.calls),
+            updates: self.updates.saturating_add(more.updates),
+        }
+    }
+
+    fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// The last report of a reporter on a service, as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredLoad {
+    /// Who reported.
+    pub reporter: ReporterId,
+    /// The report's sequence.
+    pub sequence: u64,
+    /// Until when it counts, in milliseconds since the Unix epoch.
+    pub alive_until_ms: u64,
+    /// Until when it is remembered.
+    pub remembered_until_ms: u64,
+    /// The highest event number that is stored.
+    pub events_through: u64,
+    /// The ring in use there.
+    pub ring: RingReport,
+    /// Requests left to Envoy's own policy.
+    pub fallbacks: u64,
+    /// Instances with their loads.
+    pub instances: Vec<InstanceLoad>,
+}
+
+impl StoredLoad {
+    /// Whether it still counts.
+    pub fn is_alive(&self, now_ms: u64) -> bool {
+        now_ms < self.alive_until_ms
+    }
+}
+
+/// Why a report is refused as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// A newer filter.
+    #[error("version {0}: newer than {PROTOCOL_VERSION}, which this companion speaks: update it")]
+    Newer(u32),
+    /// Too large.
+    #[error("{what}: at most {max} in a report")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
+}
+
+/// Checks a report before anything of it is taken.
+///
+/// # Errors
+/// [`ReportError`].
+pub fn check(report: &Report) -> Result<(), ReportError> {
+    if report.version > PROTOCOL_VERSION {
+        return Err(ReportError::Newer(report.version));
+    }
+    let bounds = [
+        ("services", report.services.len(), SERVICES_MAX),
+        (
+            "instances of a service",
+            report
+                .services
+                .iter()
+                .map(|part| part.instances.len())
+                .max()
+                .unwrap_or(0),
+            INSTANCES_MAX,
+        ),
+    ];
+    match bounds.iter().find(|(_, count, max)| count > max) {
+        Some(&(what, _, max)) => Err(ReportError::TooMany { what, max }),
+        None => Ok(()),
+    }
+}
+
+/// What a report changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Advance {
+    /// What to keep instead of the last report.
+    pub next: StoredLoad,
+    /// What to add to the totals; instances that did not grow are absent.
+    pub growth: BTreeMap<InstanceId, Totals>,
+    /// Events that are new, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// The step from a reporter's last report to this one; `None` if this one is not newer.
+pub fn advance(
+    last: Option<&StoredLoad>,
+    report: &Report,
+    service: &ServiceReport,
+    now_ms: u64,
+) -> Option<Advance> {
+    if last.is_some_and(|last| report.sequence <= last.sequence) {
+        return None;
+    }
+    let mut through = last.map_or(0, |last| last.events_through);
+    let mut events = Vec::new();
+    for event in &service.events {
+        if event.number > through {
+            through = event.number;
+            events.push(Event::reported(&service.service, &report.reporter, event));
+        }
+    }
+    let alive_ms = report
+        .interval_ms
+        .saturating_mul(INTERVALS_MISSED_MAX)
+        .clamp(ALIVE_MS_MIN, ALIVE_MS_MAX);
+    let alive_until_ms = now_ms.saturating_add(alive_ms);
+    let next = StoredLoad {
+        reporter: report.reporter.clone(),
+        sequence: report.sequence,
+        alive_until_ms,
+        remembered_until_ms: alive_until_ms.saturating_add(REMEMBERED_MS),
+        events_through: through,
+        ring: service.ring.clone(),
+        fallbacks: service.fallbacks,
+        instances: service.instances.clone(),
+    };
+    Some(Advance {
+        next,
+        growth: growth(last, service),
+        events,
+    })
+}
+
+fn growth(last: Option<&StoredLoad>, service: &ServiceReport) -> BTreeMap<InstanceId, Totals> {
+    let before: BTreeMap<&InstanceId, &InstanceLoad> = last
+        .into_iter()
+        .flat_map(|last| &last.instances)
+        .map(|load| (&load.id, load))
+        .collect();
+    // A counter that shrank started again, so all of it is growth.
+    let grown = |now: u64, before: Option<u64>| now.checked_sub(before.unwrap_or(0)).unwrap_or(now);
+    service
+        .instances
+        .iter()
+        .map(|load| {
+            let before = before.get(&load.id);
+            let totals = Totals {
+                calls: grown(load.calls, before.map(|before| before.calls)),
+                updates: grown(load.updates, before.map(|before| before.updates)),
+            };
+            (load.id.clone(), totals)
+        })
+        .filter(|(_, totals)| !totals.is_zero())
+        .collect()
+}
+
+/// What the rest of the fleet carries, without one reporter (or all of it).
+pub fn rest(
+    service: &ServiceName,
+    loads: &[StoredLoad],
+    without: Option<&ReporterId>,
+) -> ServiceSnapshot {
+    let others = loads.iter().filter(|load| Some(&load.reporter) != without);
+    let mut reporters = 0;
+    let mut in_flight: BTreeMap<&InstanceId, u64> = BTreeMap::new();
+    for load in others {
+        reporters += 1;
+        for instance in &load.instances {
+            let sum = in_flight.entry(&instance.id).or_default();
+            *sum = sum.saturating_add(instance.in_flight);
+        }
+    }
+    let rest = in_flight
+        .into_iter()
+        .filter(|(_, in_flight)| *in_flight > 0)
+        .map(|(id, in_flight)| InstanceRest {
+            id: id.clone(),
+            in_flight,
+        })
+        .collect();
+    ServiceSnapshot {
+        service: service.clone(),
+        reporters,
+        rest,
+    }
+}
+
+/// Every instance that a report names.
+pub fn instances(loads: &[StoredLoad]) -> BTreeSet<InstanceId> {
+    loads
+        .iter()
+        .flat_map(|load| &load.instances)
+        .map(|instance| instance.id.clone())
+        .collect()
+}
+
+/// The report that was taken last: its ring is the one to explain by.
+pub fn latest(loads: &[StoredLoad]) -> Option<&StoredLoad> {
+    loads.iter().max_by_key(|load| load.alive_until_ms)
+}
+
+#[cfg(test)]
+mod tests;

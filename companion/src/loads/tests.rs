@@ -1,0 +1,104 @@
+use super::*;
+use proptest::prelude::*;
+use unitring_protocol::report::{EventKind, InstanceEvent, RingShape};
+
+fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
+    let instance = InstanceLoad {
+        id: "10.0.0.1:80".parse().unwrap(),
+        address: "10.0.0.1:80".to_owned(),
+        weight: 1,
+        healthy: true,
+        calls,
+        in_flight,
+        updates: 0,
+    };
+    let event = |number| InstanceEvent {
+        number,
+        at_ms: 1,
+        kind: EventKind::Added,
+        instance: instance.id.clone(),
+        reason: "discovered".to_owned(),
+        ring: "r".to_owned(),
+        moved: 0.5,
+    };
+    Report {
+        version: 1,
+        reporter: reporter.parse().unwrap(),
+        sequence,
+        interval_ms: 1000,
+        services: vec![ServiceReport {
+            service: "orders".parse().unwrap(),
+            ring: RingReport {
+                version: "r".to_owned(),
+                points: 160,
+                shape: RingShape::Fixed {
+                    virtual_nodes: 160,
+                    max_size: 1 << 20,
+                },
+            },
+            fallbacks: 0,
+            events: vec![event(1), event(2)],
+            instances: vec![instance],
+        }],
+    }
+}
+
+fn step(last: Option<&StoredLoad>, report: &Report) -> Option<Advance> {
+    advance(last, report, &report.services[0], 10_000)
+}
+
+#[test]
+fn an_older_report_is_dropped_and_known_events_are_not_stored_again() {
+    let first = step(None, &report("e1", 7, 10, 1)).unwrap();
+    assert_eq!(first.events.len(), 2);
+    assert_eq!(first.next.events_through, 2);
+    assert_eq!(step(Some(&first.next), &report("e1", 7, 10, 1)), None);
+    assert_eq!(step(Some(&first.next), &report("e1", 6, 10, 1)), None);
+    let second = step(Some(&first.next), &report("e1", 8, 10, 1)).unwrap();
+    assert_eq!(second.events, []);
+    assert!(second.growth.is_empty());
+}
+
+#[test]
+fn the_rest_leaves_the_asker_out() {
+    let loads: Vec<StoredLoad> = [("e1", 3), ("e2", 5), ("e3", 7)]
+        .map(|(name, in_flight)| step(None, &report(name, 1, 0, in_flight)).unwrap().next)
+        .into();
+    let service = "orders".parse().unwrap();
+    let me = "e2".parse().unwrap();
+    let snapshot = rest(&service, &loads, Some(&me));
+    assert_eq!((snapshot.reporters, snapshot.rest[0].in_flight), (2, 10));
+    assert_eq!(rest(&service, &loads, None).rest[0].in_flight, 15);
+}
+
+#[test]
+fn a_newer_report_is_refused_with_a_clear_text() {
+    let mut newer = report("e1", 1, 0, 0);
+    newer.version = 2;
+    let error = check(&newer).unwrap_err().to_string();
+    assert!(error.contains("version 2: newer than 1"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn totals_are_the_last_counter_whatever_was_lost_or_repeated(
+        mut counters in prop::collection::vec(0u64..1_000_000, 1..20),
+        repeats in prop::collection::vec(0usize..3, 20),
+    ) {
+        counters.sort_unstable();
+        let mut last = None;
+        let mut total = Totals::default();
+        for (index, (calls, repeat)) in counters.iter().zip(repeats).enumerate() {
+            for _ in 0..repeat {
+                let report = report("e1", u64::try_from(index).unwrap(), *calls, 0);
+                let Some(advance) = step(last.as_ref(), &report) else { continue };
+                for growth in advance.growth.values() {
+                    total = total.add(*growth);
+                }
+                last = Some(advance.next);
+            }
+        }
+        let seen = last.map_or(0, |last| last.instances[0].calls);
+        prop_assert_eq!(total.calls, seen);
+    }
+}

@@ -1,0 +1,147 @@
+//! What is counted, and its Prometheus text.
+//!
+//! Invariant: no label set grows without bound. Only services and instances are labels, and they
+//! are written from the store's bounded state when somebody scrapes, so that what is gone from
+//! there is gone here.
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use unitring_protocol::ids::{InstanceId, ServiceName};
+
+/// Instances shown one by one; beyond it only the sums of services are.
+pub const INSTANCES_SHOWN_MAX: usize = 2_000;
+
+type Count = Counter<u64>;
+type Level = Gauge<u64, AtomicU64>;
+
+macro_rules! metrics {
+    ($($name:ident: $kind:ty, $help:literal;)*) => {
+        /// Counters and gauges of this process.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $name: $kind,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("unitring");
+                $(let $name = <$kind>::default();
+                registry.register(stringify!($name), $help, $name.clone());)*
+                Self { registry, $($name,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    reports: Count, "Reports taken";
+    reports_old: Count, "Reports dropped because a newer one was known";
+    reports_refused: Count, "Reports refused: newer, malformed, or too many reporters";
+    events_stored: Count, "Instance events stored";
+    instances_expired: Count, "Instances removed because their time to live ran out";
+    records_written: Count, "Records put or deleted here";
+    writes_refused: Count, "Writes refused because the outbox is full";
+    requests_unauthorized: Count, "Requests without the token they need";
+    requests_shed: Count, "Requests refused because too many were under way";
+    event_streams_refused: Count, "Event streams refused because too many were open";
+    store_errors: Count, "Requests to the store that failed";
+    xds_streams: Level, "Open endpoint discovery streams";
+    xds_pushes: Count, "Endpoint assignments sent";
+    xds_nacks: Count, "Endpoint assignments refused by an Envoy";
+    outbox_ops: Level, "Ops that wait for the other units";
+    link_up: Level, "1 while the broker is connected";
+    link_failures: Count, "Connections to the broker that ended or failed";
+    ops_published: Count, "Ops confirmed by the broker";
+    publishes_failed: Count, "Messages that the broker did not confirm";
+    ops_received: Count, "Ops received from other units";
+    records_applied: Count, "Records changed by other units";
+    sequence_gaps: Count, "Ops that came before one they follow";
+    apply_failures: Count, "Batches that could not be applied and are tried again";
+    poison_messages: Count, "Messages set aside because they cannot be read";
+    diverged_buckets: Count, "Buckets found to differ from another unit's at equal positions";
+    stalled_buckets: Count, "Buckets that missed ops of another unit and asked for them";
+    repaired_records: Count, "Records changed by a repair";
+    repairs_dropped: Count, "Repairs asked of this unit beyond the bound";
+}
+
+/// One instance as it is shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// Its service.
+    pub service: ServiceName,
+    /// Which.
+    pub instance: InstanceId,
+    /// Requests sent to it.
+    pub calls: u64,
+    /// Data updates it made.
+    pub updates: u64,
+    /// Requests in flight over all reporters.
+    pub in_flight: u64,
+}
+
+impl Metrics {
+    /// The Prometheus text: this process's metrics, then the instances'.
+    ///
+    /// # Errors
+    /// None in practice: writing to a string does not fail.
+    pub fn text(&self, instances: &[Shown]) -> Result<String, std::fmt::Error> {
+        let mut own = String::new();
+        encode(&mut own, &self.registry)?;
+        let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
+        let mut text = body.to_owned();
+        let families: [(&str, &str, fn(&Shown) -> u64); 3] = [
+            ("instance_calls_total", "counter", |shown| shown.calls),
+            ("instance_updates_total", "counter", |shown| shown.updates),
+            ("instance_in_flight", "gauge", |shown| shown.in_flight),
+        ];
+        for (name, kind, value) in families {
+            let family = name.strip_suffix("_total").unwrap_or(name);
+            writeln!(text, "# TYPE unitring_{family} {kind}")?;
+            for shown in instances.iter().take(INSTANCES_SHOWN_MAX) {
+                // Neither name can contain a character that needs an escape but the backslash and
+                // the quote.
+                let id = shown
+                    .instance
+                    .as_str()
+                    .replace('\\', "\\\\")
+                    .replace('"', "\\\"");
+                let (service, value) = (&shown.service, value(shown));
+                writeln!(
+                    text,
+                    "unitring_{name}{{service=\"{service}\",instance=\"{id}\"}} {value}"
+                )?;
+            }
+        }
+        text.push_str("# EOF\n");
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_ends_once_and_shows_each_instance_with_its_labels() {
+        let metrics = Metrics::default();
+        metrics.reports.inc();
+        let shown = Shown {
+            service: "orders".parse().unwrap(),
+            instance: "a\"b".parse().unwrap(),
+            calls: 7,
+            updates: 0,
+            in_flight: 2,
+        };
+        let text = metrics.text(&[shown]).unwrap();
+        assert!(text.contains("unitring_reports_total 1\n"), "{text}");
+        let line = "unitring_instance_calls_total{service=\"orders\",instance=\"a\\\"b\"} 7\n";
+        assert!(text.contains(line), "{text}");
+        assert_eq!(text.matches("# EOF").count(), 1);
+    }
+}

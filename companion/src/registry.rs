@@ -1,0 +1,66 @@
+//! The registry: which instances a service has, as they or their operators say. It feeds Envoy
+//! through [`crate::xds`] and filters that discover by companion.
+//!
+//! Values only; where it is kept is [`crate::store`], and [`watch`] follows it.
+
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+use unitring_protocol::ids::{InstanceId, ServiceName};
+
+/// The largest weight, so that the sum of a service fits in Envoy's 32 bits.
+pub const WEIGHT_MAX: u32 = 65_536;
+
+/// One registered instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Its id.
+    pub id: InstanceId,
+    /// Where requests for it go.
+    pub address: SocketAddr,
+    /// Its share is `weight` of the sum of weights.
+    pub weight: NonZeroU32,
+    /// When it is forgotten unless renewed, in milliseconds since the Unix epoch; `None` for never.
+    pub expires_ms: Option<u64>,
+}
+
+impl Registered {
+    /// Whether a change from `self` to `new` is one that Envoy has to hear of.
+    pub fn differs(&self, new: &Self) -> bool {
+        self.address != new.address || self.weight != new.weight
+    }
+}
+
+/// What a registration did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// There was none of this id.
+    Created,
+    /// Address or weight changed.
+    Changed,
+    /// Only its time was renewed.
+    Renewed,
+}
+
+/// All of it at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registry {
+    /// Grows with each change.
+    pub revision: u64,
+    /// Instances by service and id.
+    pub services: BTreeMap<ServiceName, BTreeMap<InstanceId, Registered>>,
+}
+
+impl Registry {
+    /// The instances of a service, in order of id.
+    pub fn instances(&self, service: &str) -> impl Iterator<Item = &Registered> {
+        self.services
+            .get(service)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+    }
+}

@@ -1,0 +1,148 @@
+//! Settings → a running companion, and its end.
+//!
+//! Order at the end: no new requests, those under way finish (bounded), then the rest stops.
+//! Nothing waits in memory that a kill could lose: whatever was answered is in the store.
+
+use std::future::{Future, IntoFuture as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::{Settings, StoreSettings};
+use crate::driver::Handle;
+use crate::http::{self, App, EVENT_STREAMS_MAX, REQUESTS_MAX};
+use crate::metrics::Metrics;
+use crate::registry;
+use crate::store::embedded::Embedded;
+use crate::store::{Fleet, Records, StoreError};
+
+/// How long requests under way may take once the process is to stop.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the companion could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address could not be had.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Serving ended by itself.
+    #[error("serving ended: {0}")]
+    Ended(std::io::Error),
+}
+
+/// Serves until `stop` ends.
+///
+/// # Errors
+/// [`ServeError`]. A store or broker that can't be reached is none: the companion waits for it,
+/// and `/readyz` says so.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let has_peers = settings.sync.is_some();
+    let (records, fleet) = open(&settings, has_peers)?;
+    let metrics = Arc::new(Metrics::default());
+    let listener = listen(settings.listen).await?;
+    let xds_listener = listen(settings.xds_listen).await?;
+    let mut tasks = JoinSet::new();
+
+    let (stopping_sender, stopping) = watch::channel(false);
+    let (registry_sender, registry) = watch::channel(None);
+    let registry_changed = Arc::new(Notify::new());
+    let follow = registry::watch::run(
+        Arc::clone(&fleet),
+        Arc::clone(&registry_changed),
+        registry_sender,
+        Arc::clone(&metrics),
+    );
+    tasks.spawn(follow);
+    let sync = settings.sync.as_ref().map(|sync| {
+        let (handle, status) = Handle::new(sync);
+        drop(status);
+        handle
+    });
+    drop((registry, xds_listener.local_addr()));
+
+    tracing::info!(
+        unit = %settings.unit,
+        http = %bound(&listener, settings.listen),
+        xds = %bound(&xds_listener, settings.xds_listen),
+        "serving"
+    );
+    let app = Arc::new(App {
+        unit: settings.unit,
+        token: settings.token,
+        records,
+        fleet,
+        metrics,
+        registry_changed,
+        events_changed: Arc::new(Notify::new()),
+        sync,
+        stopping: stopping.clone(),
+        requests: Semaphore::new(REQUESTS_MAX),
+        event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+    });
+    serve(listener, app, stop, &stopping_sender, stopping).await
+    // Dropping the tasks ends them.
+}
+
+async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    stop: impl Future<Output = ()>,
+    sender: &watch::Sender<bool>,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let mut until_stopping = stopping.clone();
+    let server = axum::serve(listener, http::router(app))
+        .with_graceful_shutdown(async move {
+            if until_stopping.wait_for(|stopping| *stopping).await.is_err() {
+                tracing::debug!("nobody left to say stop");
+            }
+        })
+        .into_future();
+    let drain = async {
+        stop.await;
+        tracing::info!("stopping");
+        sender.send_replace(true);
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
+    };
+    tokio::select! {
+        ended = server => ended.map_err(ServeError::Ended)?,
+        () = drain => tracing::warn!("requests still under way after {DRAIN_TIMEOUT:?} are cut off"),
+    }
+    stopping.mark_unchanged();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open(
+    settings: &Settings,
+    has_peers: bool,
+) -> Result<(Arc<dyn Records>, Arc<dyn Fleet>), StoreError> {
+    match &settings.store {
+        StoreSettings::Embedded { path } => {
+            let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
+            Ok((Arc::new(store.clone()), Arc::new(store)))
+        }
+        StoreSettings::Redis { .. } => Err(StoreError::Away("not written yet".to_owned())),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn bound(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}

@@ -1,0 +1,213 @@
+//! Where records, registry, loads and events are kept: the traits, and what they carry.
+//!
+//! Two stores implement them and pass one suite ([`contract`]): [`embedded`], one file of one
+//! process, and [`redis`], which the companions of a unit share. A store decides nothing but
+//! what must be decided in the same atomic step as the change.
+
+#[cfg(any(test, feature = "contract-tests"))]
+pub mod contract;
+pub mod digest;
+pub mod embedded;
+mod error;
+pub mod redis;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use unitring_protocol::digest::BucketState;
+use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
+use unitring_protocol::record::{Op, Record, RecordId, Version};
+use unitring_protocol::report::{Report, ServiceReport};
+
+pub use error::StoreError;
+
+use crate::events::{Cursor, Event};
+use crate::loads::{StoredLoad, Totals};
+use crate::registry::{Registered, Registration, Registry};
+
+/// The layout of what is kept. A store that holds a newer one is refused.
+pub const LAYOUT: u64 = 1;
+/// Events kept; older ones are dropped.
+pub const EVENTS_MAX: u64 = 10_000;
+/// Reports kept, one per reporter and service; more are refused.
+pub const REPORTERS_MAX: u64 = 4_096;
+/// Instances in the registry; more are refused.
+pub const REGISTERED_MAX: u64 = 20_000;
+/// Ops or records that are read at once, and their values together, in bytes (at least one).
+pub const BATCH_MAX: usize = 200;
+/// See [`BATCH_MAX`].
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What a local write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The version it got.
+    pub version: Version,
+    /// Whether there was no such record, or a deleted one.
+    pub created: bool,
+}
+
+/// Changes from other units, of one bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Batch {
+    /// Ops of one unit, in order of sequence.
+    Ops {
+        /// The unit that made them.
+        origin: UnitId,
+        /// One or more.
+        ops: Vec<Op>,
+    },
+    /// Records, of whatever origin.
+    Records {
+        /// Any number.
+        records: Vec<Record>,
+        /// Up to where these and all before them hold every op: positions move up to it, this
+        /// unit's own included.
+        positions: BTreeMap<UnitId, u64>,
+    },
+}
+
+/// What applying a batch did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Records that changed; the others were known, or older than what was there.
+    pub changed: u64,
+    /// Ops that came before one they follow. They are applied, but not claimed by the position.
+    pub gaps: u64,
+}
+
+/// Where the next page of a bucket starts. Only the store that made it can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Ids that were listed, and not yet read.
+    pub listed: Vec<RecordId>,
+    /// Where listing goes on; `None` if all is listed.
+    pub more: Option<String>,
+}
+
+impl Page {
+    /// The first page.
+    pub fn first() -> Self {
+        Self {
+            listed: Vec::new(),
+            more: Some(String::new()),
+        }
+    }
+
+    /// Whether nothing is left to read.
+    pub fn is_done(&self) -> bool {
+        self.listed.is_empty() && self.more.is_none()
+    }
+}
+
+/// Records with their versions, outbox, digests and positions.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// Changes a record here: `None` deletes. Record, version, digest, sequence and, if the unit has
+    /// peers, outbox change in one step. `None` if there is nothing to delete.
+    async fn write(
+        &self,
+        id: &RecordId,
+        value: Option<&[u8]>,
+        now_ms: u64,
+    ) -> Result<Option<Written>, StoreError>;
+
+    /// A record, a deleted one included.
+    async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError>;
+
+    /// Applies changes of other units, each only if its version is later than what is there.
+    /// Records, versions, digest, clock and position change in one step.
+    async fn apply(&self, bucket: u8, batch: &Batch) -> Result<Applied, StoreError>;
+
+    /// The first ops of a bucket's outbox after `after`, within [`BATCH_MAX`].
+    async fn outbox(&self, bucket: u8, after: u64) -> Result<Vec<Op>, StoreError>;
+
+    /// Removes ops up to `through`; answers how many.
+    async fn trim(&self, bucket: u8, through: u64) -> Result<u64, StoreError>;
+
+    /// How many ops wait, per bucket that has some.
+    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError>;
+
+    /// Every bucket that holds or held something, in order.
+    async fn states(&self) -> Result<Vec<BucketState>, StoreError>;
+
+    /// Some records of a bucket, tombstones included, and where the next ones start.
+    async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError>;
+}
+
+/// What a report did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The highest event number of this reporter that is stored.
+    pub events_through: u64,
+    /// What each counter grew by; nothing if the report was older than a known one.
+    pub growth: BTreeMap<InstanceId, Totals>,
+    /// Whether the report was dropped as old.
+    pub old: bool,
+    /// Events that were stored.
+    pub events: u64,
+}
+
+/// Registry, loads and events of a unit.
+#[async_trait]
+pub trait Fleet: Send + Sync {
+    /// Takes one service's part of a report.
+    async fn take(
+        &self,
+        report: &Report,
+        service: &ServiceReport,
+        now_ms: u64,
+    ) -> Result<Taken, StoreError>;
+
+    /// The last reports on a service of the reporters that are alive.
+    async fn loads(
+        &self,
+        service: &ServiceName,
+        now_ms: u64,
+    ) -> Result<Vec<StoredLoad>, StoreError>;
+
+    /// Counters of a service's instances, over all reporters there ever were.
+    async fn totals(
+        &self,
+        service: &ServiceName,
+    ) -> Result<BTreeMap<InstanceId, Totals>, StoreError>;
+
+    /// Services that somebody reports on.
+    async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError>;
+
+    /// Registers an instance or renews it, with an event if it is new.
+    async fn register(
+        &self,
+        service: &ServiceName,
+        instance: &Registered,
+        now_ms: u64,
+    ) -> Result<Registration, StoreError>;
+
+    /// Removes an instance, with an event. `false` if there was none.
+    async fn unregister(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        now_ms: u64,
+    ) -> Result<bool, StoreError>;
+
+    /// The whole registry with its revision.
+    async fn registry(&self) -> Result<Registry, StoreError>;
+
+    /// The registry's revision: it grows with each change, not with a renewal.
+    async fn revision(&self) -> Result<u64, StoreError>;
+
+    /// Removes what has expired: instances, with an event each, reports, and counters of instances
+    /// that nobody knows. Answers how many instances.
+    async fn expire(&self, now_ms: u64) -> Result<u64, StoreError>;
+
+    /// Events after a cursor, oldest first; without one, the latest `limit`.
+    async fn events(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, Event)>, StoreError>;
+
+    /// Whether the store answers, and with a layout that this program knows.
+    async fn check(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,84 @@
+//! A record's share of its bucket's digest, and its bucket. The Lua scripts of the Redis store
+//! compute the same: the first 64 bits of SHA-1, since that is the hash that Redis' Lua has.
+
+use sha1::{Digest as _, Sha1};
+use unitring_protocol::digest::Digest;
+use unitring_protocol::record::{Record, RecordId, Version};
+
+use super::StoreError;
+
+/// A version's last character if the record is deleted; no unit's name contains it.
+pub const TOMBSTONE: char = '!';
+
+/// The bucket of a record: xxh64 of `<dataset>/<key>`, modulo 256.
+pub fn bucket_of(id: &RecordId) -> u8 {
+    let [low, ..] = unitring_routing::hash::xxh64(id.to_string().as_bytes()).to_le_bytes();
+    low
+}
+
+/// A version as it is stored: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone.
+pub fn mark(version: &Version, is_deleted: bool) -> String {
+    if is_deleted {
+        format!("{version}{TOMBSTONE}")
+    } else {
+        version.to_string()
+    }
+}
+
+/// Reads what [`mark`] wrote: the version, and whether the record is deleted.
+pub fn unmark(mark: &str) -> Result<(Version, bool), StoreError> {
+    let (version, is_deleted) = match mark.strip_suffix(TOMBSTONE) {
+        Some(version) => (version, true),
+        None => (mark, false),
+    };
+    let version = version
+        .parse()
+        .map_err(|_| StoreError::Corrupt(format!("version {mark:?}")))?;
+    Ok((version, is_deleted))
+}
+
+/// What a record adds to its bucket's digest, and takes from it again: the same XOR.
+pub fn share(id: &str, mark: &str) -> Digest {
+    let hash = Sha1::new()
+        .chain_update(id.as_bytes())
+        .chain_update(b" ")
+        .chain_update(mark.as_bytes())
+        .finalize();
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(hash.iter()) {
+        *to = *from;
+    }
+    Digest(u64::from_be_bytes(first))
+}
+
+/// The mark of a record.
+pub fn mark_of(record: &Record) -> String {
+    mark(&record.version, record.value.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_the_first_half_of_what_redis_sha1hex_gives() {
+        // redis-cli eval 'return redis.sha1hex("d/k 1.0@a")' 0
+        let id: RecordId = RecordId {
+            dataset: "d".parse().unwrap(),
+            key: "k".parse().unwrap(),
+        };
+        let sha1 = Sha1::digest(b"d/k 1.0@a");
+        let hex: String = sha1.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(share(&id.to_string(), "1.0@a").to_string(), hex[..16]);
+    }
+
+    #[test]
+    fn a_mark_reads_back_as_written() {
+        let version: Version = "17.3@east".parse().unwrap();
+        for is_deleted in [false, true] {
+            let read = unmark(&mark(&version, is_deleted)).unwrap();
+            assert_eq!(read, (version.clone(), is_deleted));
+        }
+        assert!(unmark("nonsense").is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! Why a store could not do what was asked.
+
+use std::path::PathBuf;
+
+/// Why a store could not do what was asked. Nothing was changed, unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store can't be reached or is not ready. Whether a change was made is unknown.
+    #[error("the store is away: {0}")]
+    Away(String),
+    /// Too many ops wait for the other units.
+    #[error("the outbox is full: {waiting} ops wait for other units, outbox_max is {max}")]
+    OutboxFull {
+        /// How many.
+        waiting: u64,
+        /// How many may.
+        max: u64,
+    },
+    /// A bound on what is kept.
+    #[error("{what}: at most {max}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        max: u64,
+    },
+    /// Another process changed the same thing again and again.
+    #[error("others kept changing {0} meanwhile")]
+    Contended(&'static str),
+    /// Written by a newer program.
+    #[error("the store has layout {found}, newer than {known}: update unitring")]
+    Newer {
+        /// Its layout.
+        found: u64,
+        /// What this program knows.
+        known: u64,
+    },
+    /// Another process has the file.
+    #[error("{path}: in use by another process; a file serves one companion")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file can't be used.
+    #[error("{path}: {message}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// What is stored is not what this program writes.
+    #[error("the store holds what no unitring wrote: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// Whether the same request may work later, unchanged.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Away(_) | Self::OutboxFull { .. } | Self::TooMany { .. } | Self::Contended(_)
+        )
+    }
+}
