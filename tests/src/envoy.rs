@@ -125,47 +125,32 @@ impl Envoy {
         send(self.request("/").header("x-user-id", key)).await
     }
 
-    /// Waits until the filter has found this many instances that take requests.
+    /// Waits until this many instances are healthy, and every VM of the filter steers to these.
     ///
     /// # Errors
-    /// It does not.
+    /// It never comes to that.
     pub async fn steers_to(&self, instances: usize) -> Result<()> {
-        let sign = format!("orders: {instances} of ");
-        deadline::until(
-            &format!("the filter to steer to {instances} instances"),
-            async || {
-                let log = self.process.log();
-                let last = log
-                    .lines()
-                    .rfind(|line| line.contains("virtual nodes, ring"));
-                ensure!(
-                    last.is_some_and(|line| line.contains(&sign)),
-                    "last: {last:?}"
-                );
-                // Workers follow on their own timers.
-                let answer = self.get("any").await?;
-                ensure!(answer.status == 200, "answered {}", answer.status);
-                Ok(())
-            },
-        )
-        .await?;
-        // A worker that has not followed yet leaves requests to Envoy's policy, which places alike.
-        deadline::until("the workers to follow", async || {
-            let before = self
-                .stat("wasmcustom.unitring.orders.fallback.no_ring")
-                .await?;
-            for _ in 0..5 {
-                self.get("any").await?;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-            let after = self
-                .stat("wasmcustom.unitring.orders.fallback.no_ring")
+        let expected = u64::try_from(instances)?;
+        let what = format!("{instances} instances to be healthy and steered to");
+        deadline::until(&what, async || {
+            let healthy = self.stat("cluster.orders.membership_healthy").await?;
+            let eligible = self
+                .stat("wasmcustom.unitring.orders.instances_eligible")
                 .await?;
             ensure!(
-                before == after,
-                "{} more were left to Envoy",
-                after - before
+                (healthy, eligible) == (expected, expected),
+                "{healthy}, {eligible}"
             );
+            Ok(())
+        })
+        .await?;
+        // Envoy's hosts pend until their first check, and the filter looks at them now and then: its
+        // second look from now on began after now.
+        let looks = async || self.stat("wasmcustom.unitring.orders.discovery.done").await;
+        let seen = looks().await?;
+        deadline::until("the filter to have seen that", async || {
+            let done = looks().await?;
+            ensure!(done >= seen + 2, "{seen} looks before, {done} now");
             Ok(())
         })
         .await
