@@ -18,6 +18,7 @@ use crate::http::{self, App, EVENT_STREAMS_MAX, REQUESTS_MAX};
 use crate::metrics::Metrics;
 use crate::registry;
 use crate::store::embedded::Embedded;
+use crate::store::redis::Redis;
 use crate::store::{Fleet, Records, StoreError};
 
 /// How long requests under way may take once the process is to stop.
@@ -134,7 +135,10 @@ fn open(
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
             Ok((Arc::new(store.clone()), Arc::new(store)))
         }
-        StoreSettings::Redis { .. } => Err(StoreError::Away("not written yet".to_owned())),
+        StoreSettings::Redis { url } => {
+            let store = Redis::at(url, settings.unit.clone(), has_peers)?;
+            Ok((Arc::new(store.clone()), Arc::new(store)))
+        }
     }
 }
 

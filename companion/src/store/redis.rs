@@ -1,1 +1,169 @@
-//! Not written yet.
+//! The Redis store: shared by the companions of a unit, readable by any Redis client.
+//!
+//! Invariant: each change is one Lua script over keys of one slot. A Redis that is away is waited
+//! for: each request tries to connect, and says so if it can't.
+
+mod fleet;
+mod keys;
+mod records;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands as _, Client, RedisError, Script};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::RecordId;
+
+use super::{LAYOUT, StoreError};
+use crate::config::Url;
+use keys::Keys;
+
+/// How long an answer may take. The largest one is a page of a bucket, a few megabytes.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may take.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts to connect.
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
+/// Counters of instances that nobody knows are looked for this often.
+const PRUNE_MS: u64 = 30_000;
+
+/// The store. Clones are the same store.
+#[derive(Clone)]
+pub struct Redis {
+    manager: ConnectionManager,
+    unit: UnitId,
+    has_peers: bool,
+    keys: Keys,
+    scripts: Arc<Scripts>,
+    is_checked: Arc<AtomicBool>,
+    pruned_ms: Arc<AtomicU64>,
+}
+
+struct Scripts {
+    write: Script,
+    apply: Script,
+    outbox: Script,
+    take: Script,
+    register: Script,
+    remove: Script,
+    forget: Script,
+}
+
+impl Scripts {
+    fn new() -> Self {
+        macro_rules! script {
+            ($($file:literal),*) => { Script::new(concat!($(include_str!($file)),*)) };
+        }
+        Self {
+            write: script!("redis/common.lua", "redis/write.lua"),
+            apply: script!("redis/common.lua", "redis/apply.lua"),
+            outbox: script!("redis/outbox.lua"),
+            take: script!("redis/take.lua"),
+            register: script!("redis/register.lua"),
+            remove: script!("redis/remove.lua"),
+            forget: script!("redis/forget.lua"),
+        }
+    }
+}
+
+impl Redis {
+    /// The store at this URL; it need not answer yet. With peers, writes go to the outbox too.
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if this is no Redis URL.
+    pub fn at(url: &Url, unit: UnitId, has_peers: bool) -> Result<Self, StoreError> {
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_max_delay(RETRY_DELAY_MAX)
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(CONNECTION_TIMEOUT));
+        let bad =
+            |error: RedisError| StoreError::Corrupt(format!("store.redis_url {url}: {error}"));
+        let client = Client::open(url.reveal()).map_err(bad)?;
+        let manager = ConnectionManager::new_lazy_with_config(client, config).map_err(bad)?;
+        Ok(Self {
+            manager,
+            keys: Keys::of(unit.clone()),
+            unit,
+            has_peers,
+            scripts: Arc::new(Scripts::new()),
+            is_checked: Arc::default(),
+            pruned_ms: Arc::default(),
+        })
+    }
+
+    /// A connection to a store whose layout is known.
+    async fn connection(&self) -> Result<ConnectionManager, StoreError> {
+        if !self.is_checked.load(Ordering::Relaxed) {
+            self.check_layout().await?;
+        }
+        Ok(self.manager.clone())
+    }
+
+    async fn check_layout(&self) -> Result<(), StoreError> {
+        let mut connection = self.manager.clone();
+        let key = self.keys.layout();
+        let mut found: Option<u64> = connection.get(&key).await?;
+        if found.is_none() {
+            let _: bool = connection.set_nx(&key, LAYOUT).await?;
+            found = connection.get(&key).await?;
+        }
+        match found {
+            Some(found) if found > LAYOUT => Err(StoreError::Newer {
+                found,
+                known: LAYOUT,
+            }),
+            _ => {
+                self.is_checked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    fn prune_is_due(&self, now_ms: u64) -> bool {
+        let is_due = now_ms.saturating_sub(self.pruned_ms.load(Ordering::Relaxed)) >= PRUNE_MS;
+        if is_due {
+            self.pruned_ms.store(now_ms, Ordering::Relaxed);
+        }
+        is_due
+    }
+}
+
+impl From<RedisError> for StoreError {
+    /// A server that is away, loading, read-only or full may be well later; a wrong type will not.
+    fn from(error: RedisError) -> Self {
+        match error.code() {
+            Some("WRONGTYPE") => Self::Corrupt(error.to_string()),
+            _ => Self::Away(error.to_string()),
+        }
+    }
+}
+
+impl From<redis::ParsingError> for StoreError {
+    fn from(error: redis::ParsingError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("{what:?}"))
+}
+
+fn record_id(text: &str) -> Result<RecordId, StoreError> {
+    let (dataset, key) = text.split_once('/').ok_or_else(|| corrupt(text))?;
+    Ok(RecordId {
+        dataset: dataset.parse().map_err(|_| corrupt(text))?,
+        key: key.parse().map_err(|_| corrupt(text))?,
+    })
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(error.to_string()))
+}

@@ -1,0 +1,347 @@
+//! [`Fleet`] in Redis, shared by the companions of a unit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use redis::AsyncCommands as _;
+use sha1::{Digest as _, Sha1};
+use unitring_protocol::ids::{InstanceId, ServiceName};
+use unitring_protocol::report::{EventKind, Report, ServiceReport};
+
+use super::{Redis, corrupt, decode, encode};
+use crate::events::{Cursor, Event};
+use crate::loads::{StoredLoad, Totals, advance, instances};
+use crate::registry::{Registered, Registration, Registry};
+use crate::store::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
+
+/// Times that a report is tried while another companion takes one of the same reporter.
+const TRIES_MAX: usize = 8;
+/// Instances or reporters that one look removes; the next look goes on.
+const EXPIRED_MAX: isize = 500;
+
+fn split(key: &str) -> Result<(ServiceName, &str), StoreError> {
+    let (service, rest) = key.split_once('/').ok_or_else(|| corrupt(key))?;
+    Ok((service.parse().map_err(|_| corrupt(key))?, rest))
+}
+
+fn signed(growth: u64) -> i64 {
+    i64::try_from(growth).unwrap_or(i64::MAX)
+}
+
+impl Redis {
+    async fn remove(
+        &self,
+        (service, id): (&ServiceName, &InstanceId),
+        expired_by: Option<u64>,
+        reason: &str,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.connection().await?;
+        let event = Event::registry(EventKind::Removed, service, id, reason, now_ms);
+        let removed: u8 = self
+            .scripts
+            .remove
+            .key(self.keys.registry())
+            .key(self.keys.expiry())
+            .key(self.keys.revision())
+            .key(self.keys.events())
+            .arg(format!("{service}/{id}"))
+            .arg(expired_by.map_or_else(String::new, |ms| ms.to_string()))
+            .arg(EVENTS_MAX)
+            .arg(encode(&event)?)
+            .invoke_async(&mut connection)
+            .await?;
+        Ok(removed == 1)
+    }
+
+    /// Every remembered report on a service.
+    async fn remembered(&self, service: &ServiceName) -> Result<Vec<StoredLoad>, StoreError> {
+        let mut connection = self.connection().await?;
+        let texts: Vec<String> = connection.hvals(self.keys.loads(service)).await?;
+        texts.iter().map(|text| decode(text)).collect()
+    }
+
+    /// Removes reports that nobody renewed, and the counters of instances that nobody knows.
+    async fn forget(&self, now_ms: u64) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let reporters = self.keys.reporters();
+        let silent: Vec<String> = connection
+            .zrangebyscore_limit(&reporters, "-inf", now_ms, 0, EXPIRED_MAX)
+            .await?;
+        let mut services = BTreeSet::new();
+        for key in &silent {
+            let (service, reporter) = split(key)?;
+            let forgotten: u8 = self
+                .scripts
+                .forget
+                .key(self.keys.loads(&service))
+                .key(&reporters)
+                .arg(reporter)
+                .arg(key)
+                .arg(now_ms)
+                .invoke_async(&mut connection)
+                .await?;
+            tracing::debug!(key, forgotten, "silent reporter");
+            services.insert(service);
+        }
+        if self.prune_is_due(now_ms) {
+            services.extend(self.reported().await?);
+        }
+        if services.is_empty() {
+            return Ok(());
+        }
+        let registry = self.registry().await?;
+        for service in services {
+            let mut known = instances(&self.remembered(&service).await?);
+            known.extend(
+                registry
+                    .instances(service.as_str())
+                    .map(|instance| instance.id.clone()),
+            );
+            let totals = self.totals(&service).await?;
+            for gone in totals.keys().filter(|id| !known.contains(*id)) {
+                let fields = [format!("{gone} calls"), format!("{gone} updates")];
+                let _: u64 = connection.hdel(self.keys.totals(&service), &fields).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Fleet for Redis {
+    async fn take(
+        &self,
+        report: &Report,
+        service: &ServiceReport,
+        now_ms: u64,
+    ) -> Result<Taken, StoreError> {
+        let mut connection = self.connection().await?;
+        let loads = self.keys.loads(&service.service);
+        let reporter = report.reporter.as_str();
+        for _ in 0..TRIES_MAX {
+            let text: Option<String> = connection.hget(&loads, reporter).await?;
+            let last: Option<StoredLoad> = text.as_deref().map(decode).transpose()?;
+            let Some(step) = advance(last.as_ref(), report, service, now_ms) else {
+                return Ok(Taken {
+                    events_through: last.map_or(0, |last| last.events_through),
+                    old: true,
+                    ..Taken::default()
+                });
+            };
+            let hex = |text: &String| {
+                let hash = Sha1::digest(text.as_bytes());
+                hash.iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+            };
+            let mut call = self.scripts.take.prepare_invoke();
+            call.key(&loads)
+                .key(self.keys.totals(&service.service))
+                .key(self.keys.reporters())
+                .key(self.keys.events())
+                .arg(reporter)
+                .arg(text.as_ref().map_or_else(String::new, hex))
+                .arg(encode(&step.next)?)
+                .arg(format!("{}/{reporter}", service.service))
+                .arg(step.next.remembered_until_ms)
+                .arg(REPORTERS_MAX)
+                .arg(EVENTS_MAX)
+                .arg(step.next.remembered_until_ms.saturating_sub(now_ms))
+                .arg(step.growth.len() * 2);
+            for (instance, growth) in &step.growth {
+                call.arg(format!("{instance} calls"))
+                    .arg(signed(growth.calls));
+                call.arg(format!("{instance} updates"))
+                    .arg(signed(growth.updates));
+            }
+            for event in &step.events {
+                call.arg(encode(event)?);
+            }
+            let done: String = call.invoke_async(&mut connection).await?;
+            match done.as_str() {
+                "changed" => continue,
+                "full" => {
+                    return Err(StoreError::TooMany {
+                        what: "reporters",
+                        max: REPORTERS_MAX,
+                    });
+                }
+                _ => {}
+            }
+            return Ok(Taken {
+                events_through: step.next.events_through,
+                growth: step.growth,
+                old: false,
+                events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
+            });
+        }
+        Err(StoreError::Contended("a reporter's load"))
+    }
+
+    async fn loads(
+        &self,
+        service: &ServiceName,
+        now_ms: u64,
+    ) -> Result<Vec<StoredLoad>, StoreError> {
+        let mut loads = self.remembered(service).await?;
+        loads.retain(|load| load.is_alive(now_ms));
+        loads.sort_by(|a, b| a.reporter.cmp(&b.reporter));
+        Ok(loads)
+    }
+
+    async fn totals(
+        &self,
+        service: &ServiceName,
+    ) -> Result<BTreeMap<InstanceId, Totals>, StoreError> {
+        let mut connection = self.connection().await?;
+        let fields: Vec<(String, u64)> = connection.hgetall(self.keys.totals(service)).await?;
+        let mut totals: BTreeMap<InstanceId, Totals> = BTreeMap::new();
+        for (field, count) in fields {
+            let (id, counter) = field.split_once(' ').ok_or_else(|| corrupt(&field))?;
+            let id: InstanceId = id.parse().map_err(|_| corrupt(&field))?;
+            let sum = totals.entry(id).or_default();
+            match counter {
+                "calls" => sum.calls = count,
+                _ => sum.updates = count,
+            }
+        }
+        Ok(totals)
+    }
+
+    async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError> {
+        let mut connection = self.connection().await?;
+        let keys: Vec<String> = connection.zrange(self.keys.reporters(), 0, -1).await?;
+        keys.iter().map(|key| Ok(split(key)?.0)).collect()
+    }
+
+    async fn register(
+        &self,
+        service: &ServiceName,
+        instance: &Registered,
+        now_ms: u64,
+    ) -> Result<Registration, StoreError> {
+        let mut connection = self.connection().await?;
+        let id = &instance.id;
+        let event = Event::registry(EventKind::Added, service, id, "registered", now_ms);
+        let done: String = self
+            .scripts
+            .register
+            .key(self.keys.registry())
+            .key(self.keys.expiry())
+            .key(self.keys.revision())
+            .key(self.keys.events())
+            .arg(format!("{service}/{id}"))
+            .arg(encode(instance)?)
+            .arg(
+                instance
+                    .expires_ms
+                    .map_or_else(String::new, |ms| ms.to_string()),
+            )
+            .arg(REGISTERED_MAX)
+            .arg(EVENTS_MAX)
+            .arg(encode(&event)?)
+            .invoke_async(&mut connection)
+            .await?;
+        match done.as_str() {
+            "created" => Ok(Registration::Created),
+            "changed" => Ok(Registration::Changed),
+            "renewed" => Ok(Registration::Renewed),
+            _ => Err(StoreError::TooMany {
+                what: "registered instances",
+                max: REGISTERED_MAX,
+            }),
+        }
+    }
+
+    async fn unregister(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
+        self.remove((service, id), None, "unregistered", now_ms)
+            .await
+    }
+
+    async fn registry(&self) -> Result<Registry, StoreError> {
+        let mut connection = self.connection().await?;
+        let (revision, rows): (Option<u64>, Vec<(String, String)>) = redis::pipe()
+            .atomic()
+            .get(self.keys.revision())
+            .hgetall(self.keys.registry())
+            .query_async(&mut connection)
+            .await?;
+        let mut registry = Registry {
+            revision: revision.unwrap_or(0),
+            services: BTreeMap::new(),
+        };
+        for (key, text) in rows {
+            let (service, _) = split(&key)?;
+            let instance: Registered = decode(&text)?;
+            let instances = registry.services.entry(service).or_default();
+            instances.insert(instance.id.clone(), instance);
+        }
+        Ok(registry)
+    }
+
+    async fn revision(&self) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let revision: Option<u64> = connection.get(self.keys.revision()).await?;
+        Ok(revision.unwrap_or(0))
+    }
+
+    async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let expired: Vec<String> = connection
+            .zrangebyscore_limit(self.keys.expiry(), "-inf", now_ms, 0, EXPIRED_MAX)
+            .await?;
+        let mut removed = 0;
+        for key in &expired {
+            let (service, id) = split(key)?;
+            let id: InstanceId = id.parse().map_err(|_| corrupt(key))?;
+            let reason = "its time to live ran out";
+            if self
+                .remove((&service, &id), Some(now_ms), reason, now_ms)
+                .await?
+            {
+                removed += 1;
+            }
+        }
+        self.forget(now_ms).await?;
+        Ok(removed)
+    }
+
+    async fn events(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, Event)>, StoreError> {
+        let mut connection = self.connection().await?;
+        let key = self.keys.events();
+        let mut rows: Vec<(String, Vec<String>)> = match after {
+            Some(cursor) => {
+                connection
+                    .xrange_count(key, format!("({cursor}"), "+", limit)
+                    .await?
+            }
+            None => connection.xrevrange_count(key, "+", "-", limit).await?,
+        };
+        if after.is_none() {
+            rows.reverse();
+        }
+        rows.iter()
+            .map(|(id, fields)| {
+                let cursor = id.parse().map_err(|_| corrupt(id))?;
+                let [_, text] = fields.as_slice() else {
+                    return Err(corrupt(id));
+                };
+                Ok((cursor, decode(text)?))
+            })
+            .collect()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.check_layout().await
+    }
+}

@@ -1,0 +1,92 @@
+//! Every key, and what is under it. `{…}` is the part that Redis Cluster hashes: keys that change
+//! together share it.
+
+use unitring_protocol::ids::{ServiceName, UnitId};
+use unitring_protocol::record::RecordId;
+
+use crate::store::digest::bucket_of;
+
+/// The keys of a unit.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    unit: UnitId,
+}
+
+impl Keys {
+    pub(super) fn of(unit: UnitId) -> Self {
+        Self { unit }
+    }
+
+    fn of_bucket(&self, bucket: u8, name: &str) -> String {
+        format!("unitring:{{{}:{bucket}}}:{name}", self.unit)
+    }
+
+    fn of_unit(&self, name: &str) -> String {
+        format!("unitring:{{{}}}:{name}", self.unit)
+    }
+
+    /// string: the value, as any Redis client reads it. Absent for a tombstone.
+    pub(super) fn record(&self, id: &RecordId) -> String {
+        self.of_bucket(bucket_of(id), &format!("r:{id}"))
+    }
+
+    /// hash: `<dataset>/<key>` → `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone.
+    pub(super) fn versions(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "versions")
+    }
+
+    /// hash: `ms` and `counter` of the clock, `sequence`, `digest`.
+    pub(super) fn meta(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "meta")
+    }
+
+    /// hash: unit → the last op applied without a gap.
+    pub(super) fn applied(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "applied")
+    }
+
+    /// stream: `<sequence>-0` → `id`, `mark` (the version), `value`.
+    pub(super) fn outbox(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "outbox")
+    }
+
+    /// string: the layout of all this, 1.
+    pub(super) fn layout(&self) -> String {
+        self.of_unit("layout")
+    }
+
+    /// hash: reporter → its last report on the service, JSON.
+    pub(super) fn loads(&self, service: &ServiceName) -> String {
+        self.of_unit(&format!("loads:{service}"))
+    }
+
+    /// hash: `<instance> calls` and `<instance> updates` → counter.
+    pub(super) fn totals(&self, service: &ServiceName) -> String {
+        self.of_unit(&format!("totals:{service}"))
+    }
+
+    /// sorted set: `<service>/<reporter>` by when it is forgotten, in ms.
+    pub(super) fn reporters(&self) -> String {
+        self.of_unit("reporters")
+    }
+
+    /// hash: `<service>/<instance>` → registered instance, JSON.
+    pub(super) fn registry(&self) -> String {
+        self.of_unit("registry")
+    }
+
+    /// sorted set: `<service>/<instance>` by when it expires, in ms.
+    pub(super) fn expiry(&self) -> String {
+        self.of_unit("expiry")
+    }
+
+    /// string: grows with each change of the registry.
+    pub(super) fn revision(&self) -> String {
+        self.of_unit("revision")
+    }
+
+    /// stream: `event` → JSON.
+    pub(super) fn events(&self) -> String {
+        self.of_unit("events")
+    }
+}

@@ -1,0 +1,264 @@
+//! [`Records`] in Redis. Every change is one script.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use redis::pipe;
+use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Op, Record, RecordId, Value};
+
+use super::{Redis, record_id};
+use crate::store::digest::{mark_of, unmark};
+use crate::store::{
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Page, Records, StoreError, Written,
+};
+
+/// What `HMGET meta sequence digest` answers.
+type Meta = (Option<u64>, Option<String>);
+
+fn buckets() -> impl Iterator<Item = u8> {
+    (0..BUCKETS).filter_map(|bucket| u8::try_from(bucket).ok())
+}
+
+fn record(id: RecordId, mark: &str, value: Option<Vec<u8>>) -> Result<Option<Record>, StoreError> {
+    let (version, is_deleted) = unmark(mark)?;
+    // A live record without a value was removed behind our back; a repair brings it again.
+    let value = match (is_deleted, value) {
+        (true, _) => None,
+        (false, Some(value)) => Some(Value(value)),
+        (false, None) => return Ok(None),
+    };
+    Ok(Some(Record { id, version, value }))
+}
+
+fn state(
+    own: &UnitId,
+    bucket: u8,
+    (sequence, digest): Meta,
+    applied: BTreeMap<String, u64>,
+) -> Result<Option<BucketState>, StoreError> {
+    let Some(digest) = digest else {
+        return Ok(None);
+    };
+    let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of bucket {bucket}"));
+    let digest = u64::from_str_radix(&digest, 16).map_err(|_| corrupt("digest"))?;
+    let mut positions = BTreeMap::from([(own.clone(), sequence.unwrap_or(0))]);
+    for (unit, position) in applied {
+        positions.insert(unit.parse().map_err(|_| corrupt("positions"))?, position);
+    }
+    positions.retain(|_, position| *position > 0);
+    Ok(Some(BucketState {
+        bucket,
+        digest: Digest(digest),
+        positions,
+    }))
+}
+
+#[async_trait]
+impl Records for Redis {
+    async fn write(
+        &self,
+        id: &RecordId,
+        value: Option<&[u8]>,
+        now_ms: u64,
+    ) -> Result<Option<Written>, StoreError> {
+        let mut connection = self.connection().await?;
+        let bucket = crate::store::digest::bucket_of(id);
+        let done: Option<(String, u8)> = self
+            .scripts
+            .write
+            .key(self.keys.record(id))
+            .key(self.keys.versions(bucket))
+            .key(self.keys.meta(bucket))
+            .key(self.keys.outbox(bucket))
+            .arg(id.to_string())
+            .arg(self.unit.as_str())
+            .arg(now_ms)
+            .arg(u8::from(value.is_some()))
+            .arg(value.unwrap_or_default())
+            .arg(u8::from(self.has_peers))
+            .invoke_async(&mut connection)
+            .await?;
+        done.map(|(version, created)| {
+            let (version, _) = unmark(&version)?;
+            Ok(Written {
+                version,
+                created: created == 1,
+            })
+        })
+        .transpose()
+    }
+
+    async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
+        let mut connection = self.connection().await?;
+        let bucket = crate::store::digest::bucket_of(id);
+        let (mark, value): (Option<String>, Option<Vec<u8>>) = pipe()
+            .atomic()
+            .hget(self.keys.versions(bucket), id.to_string())
+            .get(self.keys.record(id))
+            .query_async(&mut connection)
+            .await?;
+        match mark {
+            Some(mark) => record(id.clone(), &mark, value),
+            None => Ok(None),
+        }
+    }
+
+    async fn apply(&self, bucket: u8, batch: &Batch) -> Result<Applied, StoreError> {
+        let mut connection = self.connection().await?;
+        let (origin, changes): (&str, Vec<(u64, &Record)>) = match batch {
+            Batch::Ops { origin, ops } => {
+                let ops = ops.iter().map(|op| (op.sequence, &op.record));
+                (origin.as_str(), ops.collect())
+            }
+            Batch::Records { records, .. } => {
+                ("", records.iter().map(|record| (0, record)).collect())
+            }
+        };
+        let mut call = self.scripts.apply.prepare_invoke();
+        call.key(self.keys.versions(bucket))
+            .key(self.keys.meta(bucket))
+            .key(self.keys.applied(bucket));
+        call.arg(self.unit.as_str()).arg(origin).arg(changes.len());
+        for (sequence, record) in changes {
+            let value = record.value.as_ref().map(|value| value.0.as_slice());
+            call.key(self.keys.record(&record.id));
+            call.arg(record.id.to_string())
+                .arg(mark_of(record))
+                .arg(value.unwrap_or_default())
+                .arg(sequence);
+        }
+        if let Batch::Records { positions, .. } = batch {
+            for (unit, position) in positions {
+                call.arg(unit.as_str()).arg(*position);
+            }
+        }
+        let (changed, gaps): (u64, u64) = call.invoke_async(&mut connection).await?;
+        Ok(Applied { changed, gaps })
+    }
+
+    async fn outbox(&self, bucket: u8, after: u64) -> Result<Vec<Op>, StoreError> {
+        let mut connection = self.connection().await?;
+        let rows: Vec<(u64, String, String, Vec<u8>)> = self
+            .scripts
+            .outbox
+            .key(self.keys.outbox(bucket))
+            .arg(after.saturating_add(1))
+            .arg(BATCH_MAX)
+            .arg(BATCH_BYTES_MAX)
+            .invoke_async(&mut connection)
+            .await?;
+        let mut ops = Vec::with_capacity(rows.len());
+        for (sequence, id, mark, value) in rows {
+            if let Some(record) = record(record_id(&id)?, &mark, Some(value))? {
+                ops.push(Op { sequence, record });
+            }
+        }
+        Ok(ops)
+    }
+
+    async fn trim(&self, bucket: u8, through: u64) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let trimmed = redis::cmd("XTRIM")
+            .arg(self.keys.outbox(bucket))
+            .arg("MINID")
+            .arg(format!("{}-0", through.saturating_add(1)))
+            .query_async(&mut connection)
+            .await?;
+        Ok(trimmed)
+    }
+
+    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut lengths = pipe();
+        for bucket in buckets() {
+            lengths.xlen(self.keys.outbox(bucket));
+        }
+        let lengths: Vec<u64> = lengths.query_async(&mut connection).await?;
+        let waiting = buckets().zip(lengths);
+        Ok(waiting.filter(|(_, waiting)| *waiting > 0).collect())
+    }
+
+    async fn states(&self) -> Result<Vec<BucketState>, StoreError> {
+        let mut connection = self.connection().await?;
+        // One transaction, so that no script runs between the two answers about a bucket.
+        let mut all = pipe();
+        all.atomic();
+        for bucket in buckets() {
+            all.cmd("HMGET")
+                .arg(self.keys.meta(bucket))
+                .arg("sequence")
+                .arg("digest");
+            all.hgetall(self.keys.applied(bucket));
+        }
+        let answers: Vec<redis::Value> = all.query_async(&mut connection).await?;
+        let mut states = Vec::new();
+        for (bucket, pair) in buckets().zip(answers.chunks_exact(2)) {
+            let [meta, applied] = pair else { continue };
+            let meta = redis::from_redis_value_ref(meta)?;
+            let applied = redis::from_redis_value_ref(applied)?;
+            states.extend(state(&self.unit, bucket, meta, applied)?);
+        }
+        Ok(states)
+    }
+
+    async fn page(&self, bucket: u8, mut page: Page) -> Result<(Vec<Record>, Page), StoreError> {
+        let mut connection = self.connection().await?;
+        if page.listed.is_empty() {
+            let Some(cursor) = page.more.take() else {
+                return Ok((Vec::new(), page));
+            };
+            let (next, pairs): (String, Vec<(String, String)>) = redis::cmd("HSCAN")
+                .arg(self.keys.versions(bucket))
+                .arg(if cursor.is_empty() { "0" } else { &cursor })
+                .arg("COUNT")
+                .arg(BATCH_MAX)
+                .query_async(&mut connection)
+                .await?;
+            page.more = (next != "0").then_some(next);
+            let ids: Result<_, _> = pairs.iter().map(|(id, _)| record_id(id)).collect();
+            page.listed = ids?;
+        }
+        let count = self.fitting(&page.listed).await?;
+        let rest = page.listed.split_off(count.min(page.listed.len()));
+        let ids = std::mem::replace(&mut page.listed, rest);
+        let mut read = pipe();
+        read.atomic();
+        for id in &ids {
+            read.hget(self.keys.versions(bucket), id.to_string());
+            read.get(self.keys.record(id));
+        }
+        let mut records = Vec::with_capacity(ids.len());
+        if !ids.is_empty() {
+            let answers: Vec<Option<Vec<u8>>> = read.query_async(&mut connection).await?;
+            for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
+                let [Some(mark), value] = pair else { continue };
+                let mark = String::from_utf8_lossy(mark);
+                records.extend(record(id, &mark, value.clone())?);
+            }
+        }
+        Ok((records, page))
+    }
+}
+
+impl Redis {
+    /// How many of these records may be read at once; at least one.
+    async fn fitting(&self, ids: &[RecordId]) -> Result<usize, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut lengths = pipe();
+        for id in ids.iter().take(BATCH_MAX) {
+            lengths.strlen(self.keys.record(id));
+        }
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let lengths: Vec<usize> = lengths.query_async(&mut connection).await?;
+        let mut bytes = 0;
+        let fitting = lengths.iter().take_while(|length| {
+            bytes += **length;
+            bytes <= BATCH_BYTES_MAX
+        });
+        Ok(fitting.count().max(1))
+    }
+}
