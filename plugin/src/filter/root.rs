@@ -44,6 +44,8 @@ struct Vm {
     reports: Callout,
     /// Whether members are known, so that a difference to them is an event.
     knows_members: bool,
+    /// Whether the members of the settings were compared with those in force.
+    compared_static: bool,
 }
 
 impl Vm {
@@ -74,10 +76,12 @@ impl Vm {
             reports: Callout::every(companion.map_or(TICK_MAX, |companion| companion.interval)),
             service: Rc::new(Service::new(settings)),
             knows_members: false,
+            compared_static: false,
         };
         vm.follow();
-        if let Source::Static(members) = &vm.service.settings.discovery.source {
-            let members = members.clone();
+        if !vm.knows_members
+            && let Source::Static(members) = vm.service.settings.discovery.source.clone()
+        {
             vm.discovered(&members, now_ms);
         }
         vm
@@ -122,8 +126,16 @@ impl Vm {
     }
 
     fn discover(&mut self, now_ms: u64) {
-        let Source::Admin { cluster } = &self.service.settings.discovery.source else {
-            return;
+        let cluster = match &self.service.settings.discovery.source {
+            Source::Admin { cluster } => cluster,
+            Source::Static(members) => {
+                // Once: new settings may have other members than the old ones left behind.
+                if !std::mem::replace(&mut self.compared_static, true) {
+                    let members = members.clone();
+                    self.discovered(&members, now_ms);
+                }
+                return;
+            }
         };
         if !self.discovery.is_due(now_ms) {
             return;

@@ -84,16 +84,22 @@ impl Stream {
         let upstream = upstream
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .unwrap_or_default();
-        let instance = self
-            .service
-            .instance_at(&upstream)
-            .unwrap_or_else(|| upstream.clone());
-        let moved_on = !explanation.chosen.is_empty() && explanation.chosen != upstream;
+        // No address: Envoy itself answered, before any instance was asked.
+        let ended_at = if upstream.is_empty() {
+            &explanation.chosen
+        } else {
+            &upstream
+        };
+        let moved_on = !explanation.chosen.is_empty() && explanation.chosen != *ended_at;
         let reason = if moved_on {
             "retry"
         } else {
             explanation.reason
         };
+        let instance = self
+            .service
+            .instance_at(ended_at)
+            .unwrap_or_else(|| ended_at.clone());
         self.set_http_response_header("x-unitring-instance", Some(&instance));
         self.set_http_response_header("x-unitring-reason", Some(reason));
         self.set_http_response_header("x-unitring-ring", Some(&explanation.ring));
