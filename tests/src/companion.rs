@@ -47,6 +47,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// One unit that keeps its data in this Redis.
+    pub fn on_redis(redis: &Redis) -> Self {
+        Self::default()
+            .variable("UNITRING_STORE_KIND", "redis")
+            .variable("UNITRING_STORE_REDIS_URL", &redis.url())
+    }
+
     /// A unit of this name, syncing with the others.
     pub fn unit(name: &str, peers: &[&str], redis: &Redis, rabbit: &Rabbit) -> Self {
         Self {

@@ -3,9 +3,10 @@
 use anyhow::{Result, ensure};
 use reqwest::Method;
 use serde_json::Value;
+use unitring_tests::companion::Settings;
 use unitring_tests::deadline::until;
-use unitring_tests::rabbit::Rabbit;
-use unitring_tests::unit::{Site, UnitNode};
+use unitring_tests::redis::Redis;
+use unitring_tests::unit::Site;
 
 #[tokio::test]
 async fn requests_flow_while_the_companion_is_away_and_a_counter_says_so() -> Result<()> {
@@ -45,22 +46,24 @@ async fn requests_flow_while_the_companion_is_away_and_a_counter_says_so() -> Re
 
 #[tokio::test]
 async fn while_redis_is_away_the_companion_says_so_and_heals_by_itself() -> Result<()> {
-    let rabbit = Rabbit::start().await?;
-    let mut unit = UnitNode::start("east", &["west"], &rabbit).await?;
-    unit.companion.put_record("ada", "1").await?;
-    unit.redis.kill()?;
+    let mut redis = Redis::start().await?;
+    let companion = Settings::on_redis(&redis).start().await?;
+    companion.is_ready().await?;
+    companion.put_record("ada", "1").await?;
+    redis.kill()?;
     until("the companion to notice", async || {
-        let response = unit.companion.call(Method::GET, "/readyz", vec![]).await?;
-        let (status, text) = (response.status().as_u16(), response.text().await?);
+        let response = companion.call(Method::GET, "/readyz", vec![]).await?;
+        let status = response.status().as_u16();
+        let told: Value = response.json().await?;
         ensure!(
-            status == 503 && text.to_lowercase().contains("redis"),
-            "{status}: {text}"
+            status == 503 && told["checks"]["store"] != "ok",
+            "{status}: {told}"
         );
+        assert_eq!(told["checks"]["link"], "ok", "only the store is away");
         Ok(())
     })
     .await?;
-    let response = unit
-        .companion
+    let response = companion
         .call(Method::PUT, "/v1/data/profiles/ada", b"2".to_vec())
         .await?;
     assert_eq!(response.status().as_u16(), 503);
@@ -68,16 +71,16 @@ async fn while_redis_is_away_the_companion_says_so_and_heals_by_itself() -> Resu
     assert!(told.to_string().to_lowercase().contains("store"), "{told}");
     // It is alive all the same: nobody should restart it.
     assert!(
-        unit.companion
+        companion
             .call(Method::GET, "/healthz", vec![])
             .await?
             .status()
             .is_success()
     );
 
-    unit.redis.restart().await?;
-    unit.companion.is_ready().await?;
-    unit.companion.has_record("ada", "1").await?;
-    unit.companion.put_record("ada", "3").await?;
-    unit.companion.has_record("ada", "3").await
+    redis.restart().await?;
+    companion.is_ready().await?;
+    companion.has_record("ada", "1").await?;
+    companion.put_record("ada", "3").await?;
+    companion.has_record("ada", "3").await
 }

@@ -12,6 +12,7 @@
 //! | [`reports`] | one report per Envoy process and interval |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
+//! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 
 #[cfg(test)]
@@ -34,5 +35,7 @@ mod reports;
 mod servers;
 #[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod store;
 #[cfg(test)]
 mod sync;
