@@ -9,17 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use unitring_protocol::ids::UnitId;
 
-use crate::config::{Settings, StoreSettings};
-use crate::driver::Handle;
+use crate::config::{Settings, StoreSettings, SyncSettings};
+use crate::driver::{Driver, Handle};
 use crate::http::{self, App, EVENT_STREAMS_MAX, REQUESTS_MAX};
+use crate::links::amqp;
 use crate::metrics::Metrics;
 use crate::registry;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
 use crate::store::{Fleet, Records, StoreError};
+use crate::unit::Unit;
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,9 +70,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     );
     tasks.spawn(follow);
     let sync = settings.sync.as_ref().map(|sync| {
-        let (handle, status) = Handle::new(sync);
-        drop(status);
-        handle
+        let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
+        start_sync(sync, unit, Arc::clone(&records), metrics, &mut tasks)
     });
     drop((registry, xds_listener.local_addr()));
 
@@ -94,6 +96,31 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     });
     serve(listener, app, stop, &stopping_sender, stopping).await
     // Dropping the tasks ends them.
+}
+
+/// Starts driver and link; they run until the process ends.
+fn start_sync(
+    settings: &SyncSettings,
+    unit: UnitId,
+    records: Arc<dyn Records>,
+    metrics: Arc<Metrics>,
+    tasks: &mut JoinSet<()>,
+) -> Handle {
+    let (handle, status) = Handle::new(settings);
+    let (command_sender, commands) = mpsc::channel(amqp::COMMANDS_MAX);
+    let (event_sender, events) = mpsc::channel(amqp::EVENTS_MAX);
+    let link = amqp::Settings {
+        url: settings.amqp_url.clone(),
+        unit: unit.clone(),
+        peers: settings.peers.clone(),
+    };
+    tasks.spawn(amqp::run(link, commands, event_sender));
+    let interval_ms = u64::try_from(settings.digest_interval.as_millis()).unwrap_or(u64::MAX);
+    let machine = Unit::new(unit.clone(), interval_ms);
+    let ends = (handle.clone(), status);
+    let driver = Driver::new((unit, machine), records, metrics, ends, command_sender);
+    tasks.spawn(driver.run(events));
+    handle
 }
 
 async fn serve(

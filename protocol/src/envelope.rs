@@ -1,5 +1,7 @@
 //! Unit → unit: one message through the broker.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::BucketState;
@@ -44,5 +46,9 @@ pub enum Body {
         bucket: u8,
         /// A bounded number of them; a bucket may take several messages.
         records: Vec<Record>,
+        /// In the last message of a bucket: the sender's positions before it read the first
+        /// record. Whoever applied all messages has every op up to there. Empty in the others.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        positions: BTreeMap<UnitId, u64>,
     },
 }

@@ -150,11 +150,13 @@ fn a_repair_and_its_request() {
         buckets: vec![17, 200],
     });
     is_golden(&request, include_str!("golden/repair_request.json"));
-    let repair = from_east(Body::Repair {
+    let positions = [("east".parse().unwrap(), 12)].into();
+    let body = Body::Repair {
         bucket: 17,
         records: vec![record("users/43", None)],
-    });
-    is_golden(&repair, include_str!("golden/repair.json"));
+        positions,
+    };
+    is_golden(&from_east(body), include_str!("golden/repair.json"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::SyncSettings;
 use crate::store::StoreError;
+use crate::unit::compare::Comparison;
 
 /// How sync is, as `/v1/units` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -28,19 +29,6 @@ pub struct Status {
     pub repaired_records: u64,
 }
 
-/// One comparison of digests with another unit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Comparison {
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// Buckets at equal positions on both sides.
-    pub comparable: usize,
-    /// Buckets of these that differ.
-    pub diverged: BTreeSet<u8>,
-    /// Buckets in which this unit is behind the other.
-    pub behind: BTreeSet<u8>,
-}
-
 /// The rest of the process's end of sync.
 #[derive(Clone)]
 pub struct Handle {
@@ -55,6 +43,8 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// Ops in the outbox: counted now and then, and kept up in between.
     pub(super) waiting: AtomicU64,
+    /// Ops that ever went into it.
+    pub(super) written: AtomicU64,
     outbox_max: u64,
 }
 
@@ -72,6 +62,7 @@ impl Handle {
             dirty: Mutex::default(),
             wake: Notify::new(),
             waiting: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             outbox_max: settings.outbox_max,
         };
         let shared = Arc::new(shared);
@@ -93,6 +84,7 @@ impl Handle {
 
     /// A write came in.
     pub fn written(&self, bucket: u8) {
+        self.shared.written.fetch_add(1, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared.lock_dirty().insert(bucket);
         self.shared.wake.notify_one();
@@ -113,5 +105,27 @@ impl Shared {
 
     pub(super) fn take_dirty(&self) -> BTreeSet<u8> {
         std::mem::take(&mut *self.lock_dirty())
+    }
+
+    /// The store was counted; what was written since may or may not be in it, and is added: too
+    /// many for a moment rather than too few.
+    pub(super) fn counted(&self, waiting: u64, written_before: u64) {
+        let since = self
+            .written
+            .load(Ordering::Relaxed)
+            .saturating_sub(written_before);
+        self.waiting
+            .store(waiting.saturating_add(since), Ordering::Relaxed);
+    }
+
+    pub(super) fn trimmed(&self, ops: u64) {
+        // Not below zero: a count may have run in between.
+        let less = |waiting: u64| waiting.checked_sub(ops);
+        let done = self
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if done.is_err() {
+            self.waiting.store(0, Ordering::Relaxed);
+        }
     }
 }
