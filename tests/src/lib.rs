@@ -11,7 +11,7 @@
 //! | [`instance`] | an instance of a service: a small real HTTP server |
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
 //! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
-//! | [`unit`] | a unit: companion, store, Envoy and instances together |
+//! | [`site`] | all of them together |
 //!
 //! Nothing is skipped: what is missing is an error that names the command that gets it.
 
@@ -25,4 +25,4 @@ pub mod process;
 pub mod programs;
 pub mod rabbit;
 pub mod redis;
-pub mod unit;
+pub mod site;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use unitring_tests::companion::Settings;
 use unitring_tests::deadline::until;
 use unitring_tests::redis::Redis;
-use unitring_tests::unit::Site;
+use unitring_tests::site::Site;
 
 #[tokio::test]
 async fn requests_flow_while_the_companion_is_away_and_a_counter_says_so() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
-use unitring_tests::unit::Site;
+use unitring_tests::site::Site;
 
 const HEADERS: [&str; 3] = [
     "x-unitring-instance",

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
-use unitring_tests::unit::Site;
+use unitring_tests::site::Site;
 
 /// The instance of each key; every answer must be 200.
 async fn owners(envoy: &Envoy, keys: &[String]) -> Result<BTreeMap<String, String>> {

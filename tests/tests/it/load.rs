@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures_util::future::join_all;
 use unitring_tests::deadline::until;
-use unitring_tests::unit::Site;
+use unitring_tests::site::Site;
 
 const REQUESTS: usize = 200;
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use unitring_tests::rabbit::Rabbit;
-use unitring_tests::unit::UnitNode;
+use unitring_tests::site::UnitNode;
 
 struct Group {
     rabbit: Rabbit,

@@ -1,4 +1,4 @@
-//! A unit: a companion with its store, an Envoy and instances in front of it.
+//! All of them together: a front with what stands behind it, and a unit node.
 
 use anyhow::Result;
 
