@@ -18,11 +18,11 @@ use crate::driver::{Driver, Handle};
 use crate::http::{self, App, EVENT_STREAMS_MAX, REQUESTS_MAX};
 use crate::links::amqp;
 use crate::metrics::Metrics;
-use crate::registry;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
 use crate::store::{Fleet, Records, StoreError};
 use crate::unit::Unit;
+use crate::{registry, xds};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,12 +73,23 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
         start_sync(sync, unit, Arc::clone(&records), metrics, &mut tasks)
     });
-    drop((registry, xds_listener.local_addr()));
+    let xds = bound(&xds_listener, settings.xds_listen);
+    let discovery = xds::serve(
+        xds_listener,
+        registry,
+        stopping.clone(),
+        Arc::clone(&metrics),
+    );
+    tasks.spawn(async {
+        if let Err(error) = discovery.await {
+            tracing::error!(%error, "endpoint discovery ended");
+        }
+    });
 
     tracing::info!(
         unit = %settings.unit,
         http = %bound(&listener, settings.listen),
-        xds = %bound(&xds_listener, settings.xds_listen),
+        %xds,
         "serving"
     );
     let app = Arc::new(App {

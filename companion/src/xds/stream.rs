@@ -1,0 +1,189 @@
+//! One stream's requests and the registry → responses, as Envoy's xDS protocol says
+//! (`xds_protocol.rst`, state of the world).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
+
+use super::assignment;
+use crate::registry::Registry;
+
+/// The type that this service speaks of.
+pub const TYPE_URL: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+/// Clusters that one Envoy may follow.
+pub const NAMES_MAX: usize = 4_096;
+
+/// What one Envoy follows, and what it was sent.
+#[derive(Debug, Default)]
+pub struct Subscription {
+    names: BTreeSet<String>,
+    sent: BTreeMap<String, ClusterLoadAssignment>,
+    nonce: u64,
+}
+
+/// What a request says of the last response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It is in force, or there was none.
+    Fine,
+    /// Envoy refused it, and why. The same is not sent again.
+    Refused(String),
+}
+
+/// Why a stream ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// It asks for something else.
+    #[error("type_url {0:?}: only {TYPE_URL} is served")]
+    Type(String),
+    /// It asks for too much.
+    #[error("resource_names: at most {NAMES_MAX}")]
+    TooMany,
+}
+
+impl Subscription {
+    /// Takes a request.
+    ///
+    /// # Errors
+    /// [`StreamError`]: the stream ends.
+    pub fn hear(&mut self, request: &DiscoveryRequest) -> Result<Heard, StreamError> {
+        if !matches!(request.type_url.as_str(), "" | TYPE_URL) {
+            return Err(StreamError::Type(request.type_url.clone()));
+        }
+        if request.resource_names.len() > NAMES_MAX {
+            return Err(StreamError::TooMany);
+        }
+        if !request.response_nonce.is_empty() && request.response_nonce != self.nonce.to_string() {
+            // It answers an older response than the last; the answer to the last is on its way.
+            return Ok(Heard::Fine);
+        }
+        self.names = request.resource_names.iter().cloned().collect();
+        self.sent.retain(|name, _| self.names.contains(name));
+        match &request.error_detail {
+            Some(error) => Ok(Heard::Refused(error.message.clone())),
+            None => Ok(Heard::Fine),
+        }
+    }
+
+    /// What has to be sent: whatever differs from what was sent before.
+    pub fn respond(&mut self, registry: &Registry) -> Option<DiscoveryResponse> {
+        let mut resources = Vec::new();
+        for name in &self.names {
+            let assignment = assignment::of(registry, name);
+            if self.sent.get(name) == Some(&assignment) {
+                continue;
+            }
+            resources.push(Any {
+                type_url: TYPE_URL.to_owned(),
+                value: assignment.encode_to_vec(),
+            });
+            self.sent.insert(name.clone(), assignment);
+        }
+        if resources.is_empty() {
+            return None;
+        }
+        self.nonce += 1;
+        Some(DiscoveryResponse {
+            version_info: registry.revision.to_string(),
+            resources,
+            type_url: TYPE_URL.to_owned(),
+            nonce: self.nonce.to_string(),
+            ..DiscoveryResponse::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registered;
+    use envoy_types::pb::google::rpc::Status;
+
+    fn request(names: &[&str], nonce: &str) -> DiscoveryRequest {
+        DiscoveryRequest {
+            resource_names: names.iter().map(ToString::to_string).collect(),
+            response_nonce: nonce.to_owned(),
+            ..DiscoveryRequest::default()
+        }
+    }
+
+    fn registry(revision: u64, ports: &[u16]) -> Registry {
+        let instances = ports.iter().map(|port| {
+            let id = format!("10.0.0.1:{port}");
+            let registered = Registered {
+                address: id.parse().unwrap(),
+                id: id.parse().unwrap(),
+                weight: 3.try_into().unwrap(),
+                expires_ms: None,
+            };
+            (registered.id.clone(), registered)
+        });
+        let services = [("orders".parse().unwrap(), instances.collect())].into();
+        Registry { revision, services }
+    }
+
+    fn sent(response: Option<DiscoveryResponse>) -> Vec<(String, usize)> {
+        let resources = response
+            .map(|response| response.resources)
+            .unwrap_or_default();
+        let decode = |any: Any| ClusterLoadAssignment::decode(any.value.as_slice()).unwrap();
+        resources
+            .into_iter()
+            .map(decode)
+            .map(|it| {
+                let endpoints = it.endpoints.iter().map(|at| at.lb_endpoints.len()).sum();
+                (it.cluster_name, endpoints)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_unknown_service_is_empty_and_only_what_changed_is_sent_again() {
+        let mut stream = Subscription::default();
+        assert_eq!(stream.respond(&registry(1, &[1])), None);
+        stream.hear(&request(&["orders", "carts"], "")).unwrap();
+        let first = sent(stream.respond(&registry(1, &[1])));
+        assert_eq!(first, [("carts".to_owned(), 0), ("orders".to_owned(), 1)]);
+        stream.hear(&request(&["orders", "carts"], "1")).unwrap();
+        assert_eq!(stream.respond(&registry(1, &[1])), None);
+        let second = sent(stream.respond(&registry(2, &[1, 2])));
+        assert_eq!(second, [("orders".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn a_refused_assignment_is_told_and_not_sent_again() {
+        let mut stream = Subscription::default();
+        stream.hear(&request(&["orders"], "")).unwrap();
+        stream.respond(&registry(1, &[1])).unwrap();
+        let refusal = DiscoveryRequest {
+            error_detail: Some(Status {
+                message: "no".to_owned(),
+                ..Status::default()
+            }),
+            ..request(&["orders"], "1")
+        };
+        assert_eq!(stream.hear(&refusal), Ok(Heard::Refused("no".to_owned())));
+        assert_eq!(stream.respond(&registry(1, &[1])), None);
+    }
+
+    #[test]
+    fn a_request_that_answers_an_older_response_changes_nothing() {
+        let mut stream = Subscription::default();
+        stream.hear(&request(&["orders"], "")).unwrap();
+        stream.respond(&registry(1, &[1])).unwrap();
+        stream.respond(&registry(2, &[1, 2])).unwrap();
+        stream.hear(&request(&[], "1")).unwrap();
+        assert!(stream.respond(&registry(3, &[1])).is_some());
+        let wrong = DiscoveryRequest {
+            type_url: "other".to_owned(),
+            ..DiscoveryRequest::default()
+        };
+        assert_eq!(
+            stream.hear(&wrong),
+            Err(StreamError::Type("other".to_owned()))
+        );
+    }
+}
