@@ -39,7 +39,7 @@ pub struct Totals {
 
 impl Totals {
     /// Both counters added, staying at the top rather than wrapping.
-    pub fn add(self, more: Self) -> Self {
+    pub fn plus(self, more: Self) -> Self {
         Self {
             calls: self.calls.saturating_add(more.calls),
             updates: self.updates.saturating_add(more.updates),

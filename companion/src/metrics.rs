@@ -16,6 +16,8 @@ use unitring_protocol::ids::{InstanceId, ServiceName};
 /// Instances shown one by one; beyond it only the sums of services are.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;
 
+/// What is shown of an instance.
+type Value = fn(&Shown) -> u64;
 type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
 
@@ -95,7 +97,7 @@ impl Metrics {
         encode(&mut own, &self.registry)?;
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
         let mut text = body.to_owned();
-        let families: [(&str, &str, fn(&Shown) -> u64); 3] = [
+        let families: [(&str, &str, Value); 3] = [
             ("instance_calls_total", "counter", |shown| shown.calls),
             ("instance_updates_total", "counter", |shown| shown.updates),
             ("instance_in_flight", "gauge", |shown| shown.in_flight),

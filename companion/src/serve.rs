@@ -27,6 +27,9 @@ use crate::{registry, xds};
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// One store, as the two that it is.
+type Stores = (Arc<dyn Records>, Arc<dyn Fleet>);
+
 /// Why the companion could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -164,10 +167,7 @@ async fn serve(
     Ok(())
 }
 
-fn open(
-    settings: &Settings,
-    has_peers: bool,
-) -> Result<(Arc<dyn Records>, Arc<dyn Fleet>), StoreError> {
+fn open(settings: &Settings, has_peers: bool) -> Result<Stores, StoreError> {
     match &settings.store {
         StoreSettings::Embedded { path } => {
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;

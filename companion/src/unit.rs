@@ -21,6 +21,8 @@ pub mod incoming;
 pub mod message;
 pub mod outgoing;
 pub mod repair;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
 

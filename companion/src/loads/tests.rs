@@ -93,7 +93,7 @@ proptest! {
                 let report = report("e1", u64::try_from(index).unwrap(), *calls, 0);
                 let Some(advance) = step(last.as_ref(), &report) else { continue };
                 for growth in advance.growth.values() {
-                    total = total.add(*growth);
+                    total = total.plus(*growth);
                 }
                 last = Some(advance.next);
             }

@@ -81,7 +81,7 @@ fn take(
             .get(key)
             .map_err(away)?
             .map_or((0, 0), |row| row.value());
-        let sum = Totals { calls, updates }.add(*growth);
+        let sum = Totals { calls, updates }.plus(*growth);
         totals.insert(key, (sum.calls, sum.updates)).map_err(away)?;
     }
     if !step.events.is_empty() {
