@@ -54,9 +54,17 @@ fn print(text: &str) -> anyhow::Result<()> {
         .context("write to standard output")
 }
 
+/// The broker client logs each lost connection several times; the driver says it once.
+fn log_filter(asked: &str) -> String {
+    if asked.contains("lapin") {
+        return asked.to_owned();
+    }
+    format!("{asked},lapin=off,io_loop=off")
+}
+
 fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
-        .with_env_filter(settings.log.as_str())
+        .with_env_filter(log_filter(&settings.log))
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;

@@ -1,6 +1,7 @@
 //! The embedded store: one redb file of one process. Every change is one transaction, on disk
 //! before it is answered; only loads, which the next report replaces, wait for the next commit.
 
+mod changes;
 mod fleet;
 mod records;
 mod tables;

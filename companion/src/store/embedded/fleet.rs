@@ -1,228 +1,23 @@
-//! [`Fleet`] in the file.
+//! [`Fleet`] in the file: who asks for which transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use redb::{Durability, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{Durability, ReadableTable as _};
 use unitring_protocol::ids::{InstanceId, ServiceName};
-use unitring_protocol::report::{EventKind, Report, ServiceReport};
+use unitring_protocol::report::{Report, ServiceReport};
 
+use super::changes::{all, expire, register, remove, take};
 use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
-use super::{Embedded, away, decode, encode};
+use super::{Embedded, away, decode};
 use crate::events::{Cursor, Event};
-use crate::loads::{StoredLoad, Totals, advance};
+use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
-use crate::store::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
+use crate::store::{Fleet, StoreError, Taken};
 
 /// Loads reach the disk at least this often.
 const FLUSH_MS: u64 = 10_000;
-
-fn append(transaction: &WriteTransaction, events: &[Event]) -> Result<(), StoreError> {
-    let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
-    let mut log = transaction.open_table(EVENTS).map_err(away)?;
-    let mut number = numbers
-        .get("event")
-        .map_err(away)?
-        .map_or(0, |number| number.value());
-    for event in events {
-        number += 1;
-        log.insert(number, encode(event)?.as_str()).map_err(away)?;
-    }
-    numbers.insert("event", number).map_err(away)?;
-    while log.len().map_err(away)? > EVENTS_MAX {
-        log.pop_first().map_err(away)?;
-    }
-    Ok(())
-}
-
-fn bump_revision(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
-    let revision = numbers
-        .get("revision")
-        .map_err(away)?
-        .map_or(0, |number| number.value());
-    numbers.insert("revision", revision + 1).map_err(away)?;
-    Ok(())
-}
-
-fn take(
-    transaction: &WriteTransaction,
-    report: &Report,
-    service: &ServiceReport,
-    now_ms: u64,
-) -> Result<Taken, StoreError> {
-    let key = (service.service.as_str(), report.reporter.as_str());
-    let mut loads = transaction.open_table(LOADS).map_err(away)?;
-    let last: Option<StoredLoad> = match loads.get(key).map_err(away)? {
-        Some(text) => Some(decode(text.value())?),
-        None => None,
-    };
-    if last.is_none() && loads.len().map_err(away)? >= REPORTERS_MAX {
-        return Err(StoreError::TooMany {
-            what: "reporters",
-            max: REPORTERS_MAX,
-        });
-    }
-    let Some(step) = advance(last.as_ref(), report, service, now_ms) else {
-        return Ok(Taken {
-            events_through: last.map_or(0, |last| last.events_through),
-            old: true,
-            ..Taken::default()
-        });
-    };
-    loads
-        .insert(key, encode(&step.next)?.as_str())
-        .map_err(away)?;
-    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
-    for (instance, growth) in &step.growth {
-        let key = (service.service.as_str(), instance.as_str());
-        let (calls, updates) = totals
-            .get(key)
-            .map_err(away)?
-            .map_or((0, 0), |row| row.value());
-        let sum = Totals { calls, updates }.plus(*growth);
-        totals.insert(key, (sum.calls, sum.updates)).map_err(away)?;
-    }
-    if !step.events.is_empty() {
-        append(transaction, &step.events)?;
-    }
-    Ok(Taken {
-        events_through: step.next.events_through,
-        growth: step.growth,
-        old: false,
-        events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
-    })
-}
-
-fn register(
-    transaction: &WriteTransaction,
-    service: &ServiceName,
-    instance: &Registered,
-    now_ms: u64,
-) -> Result<Registration, StoreError> {
-    let key = format!("{service}/{}", instance.id);
-    let mut registry = transaction.open_table(REGISTRY).map_err(away)?;
-    let before: Option<Registered> = match registry.get(key.as_str()).map_err(away)? {
-        Some(text) => Some(decode(text.value())?),
-        None => None,
-    };
-    if before.is_none() && registry.len().map_err(away)? >= REGISTERED_MAX {
-        return Err(StoreError::TooMany {
-            what: "registered instances",
-            max: REGISTERED_MAX,
-        });
-    }
-    registry
-        .insert(key.as_str(), encode(instance)?.as_str())
-        .map_err(away)?;
-    let done = match before {
-        None => Registration::Created,
-        Some(before) if before.differs(instance) => Registration::Changed,
-        Some(_) => return Ok(Registration::Renewed),
-    };
-    bump_revision(transaction)?;
-    if done == Registration::Created {
-        let id = &instance.id;
-        let event = Event::registry(EventKind::Added, service, id, "registered", now_ms);
-        append(transaction, &[event])?;
-    }
-    Ok(done)
-}
-
-fn remove(
-    transaction: &WriteTransaction,
-    service: &ServiceName,
-    id: &InstanceId,
-    reason: &str,
-    now_ms: u64,
-) -> Result<bool, StoreError> {
-    let mut registry = transaction.open_table(REGISTRY).map_err(away)?;
-    let key = format!("{service}/{id}");
-    if registry.remove(key.as_str()).map_err(away)?.is_none() {
-        return Ok(false);
-    }
-    bump_revision(transaction)?;
-    append(
-        transaction,
-        &[Event::registry(
-            EventKind::Removed,
-            service,
-            id,
-            reason,
-            now_ms,
-        )],
-    )?;
-    Ok(true)
-}
-
-fn split(key: &str) -> Result<(ServiceName, InstanceId), StoreError> {
-    let corrupt = || StoreError::Corrupt(format!("instance {key:?}"));
-    let (service, id) = key.split_once('/').ok_or_else(corrupt)?;
-    Ok((
-        service.parse().map_err(|_| corrupt())?,
-        id.parse().map_err(|_| corrupt())?,
-    ))
-}
-
-fn all(
-    rows: &impl ReadableTable<&'static str, &'static str>,
-) -> Result<Vec<(ServiceName, Registered)>, StoreError> {
-    let mut all = Vec::new();
-    for row in rows.iter().map_err(away)? {
-        let (key, text) = row.map_err(away)?;
-        let (service, _) = split(key.value())?;
-        all.push((service, decode(text.value())?));
-    }
-    Ok(all)
-}
-
-fn expire(transaction: &WriteTransaction, now_ms: u64) -> Result<u64, StoreError> {
-    let registered = all(&transaction.open_table(REGISTRY).map_err(away)?)?;
-    let mut known: BTreeSet<(String, String)> = BTreeSet::new();
-    let mut expired = 0;
-    for (service, instance) in &registered {
-        if instance.expires_ms.is_some_and(|at| at <= now_ms) {
-            remove(
-                transaction,
-                service,
-                &instance.id,
-                "its time to live ran out",
-                now_ms,
-            )?;
-            expired += 1;
-        } else {
-            known.insert((service.to_string(), instance.id.to_string()));
-        }
-    }
-    let mut loads = transaction.open_table(LOADS).map_err(away)?;
-    let mut stale = Vec::new();
-    for row in loads.iter().map_err(away)? {
-        let (key, text) = row.map_err(away)?;
-        let (service, reporter) = key.value();
-        let load: StoredLoad = decode(text.value())?;
-        if load.remembered_until_ms <= now_ms {
-            stale.push((service.to_owned(), reporter.to_owned()));
-            continue;
-        }
-        let ids = load
-            .instances
-            .iter()
-            .map(|instance| instance.id.to_string());
-        known.extend(ids.map(|id| (service.to_owned(), id)));
-    }
-    for (service, reporter) in &stale {
-        loads
-            .remove((service.as_str(), reporter.as_str()))
-            .map_err(away)?;
-    }
-    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
-    let is_known = |service: &str, id: &str| known.contains(&(service.to_owned(), id.to_owned()));
-    totals
-        .retain(|(service, id), _| is_known(service, id))
-        .map_err(away)?;
-    Ok(expired)
-}
 
 #[async_trait]
 impl Fleet for Embedded {

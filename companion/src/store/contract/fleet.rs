@@ -1,0 +1,172 @@
+//! What a store promises about registry, loads and events.
+
+use unitring_protocol::report::{
+    EventKind, InstanceEvent, InstanceLoad, Report, RingReport, RingShape, ServiceReport,
+};
+
+use crate::registry::{Registered, Registration};
+use crate::store::Fleet;
+
+/// The promises about registry, loads and events, on an empty store.
+pub async fn fleet(store: &dyn Fleet) {
+    store.check().await.unwrap();
+    a_registration_is_created_changed_renewed_and_expires(store).await;
+    a_report_is_taken_once_and_adds_its_growth(store).await;
+    a_reporter_that_is_silent_is_no_longer_counted(store).await;
+    events_are_read_on_from_a_cursor(store).await;
+    counters_stay_at_the_top(store).await;
+}
+
+fn registered(port: u16, weight: u32, expires_ms: Option<u64>) -> Registered {
+    let address = format!("10.0.0.1:{port}");
+    Registered {
+        id: address.parse().unwrap(),
+        address: address.parse().unwrap(),
+        weight: weight.try_into().unwrap(),
+        expires_ms,
+    }
+}
+
+async fn a_registration_is_created_changed_renewed_and_expires(store: &dyn Fleet) {
+    let service = "orders".parse().unwrap();
+    let revision = store.revision().await.unwrap();
+    for (instance, done, step) in [
+        (registered(1, 1, Some(500)), Registration::Created, 1),
+        (registered(1, 1, Some(900)), Registration::Renewed, 1),
+        (registered(1, 2, Some(1_000)), Registration::Changed, 2),
+        (registered(2, 1, None), Registration::Created, 3),
+    ] {
+        assert_eq!(
+            store.register(&service, &instance, 100).await.unwrap(),
+            done
+        );
+        assert_eq!(store.revision().await.unwrap(), revision + step);
+    }
+    assert_eq!(store.expire(999).await.unwrap(), 0);
+    assert_eq!(store.expire(1_000).await.unwrap(), 1);
+    assert_eq!(store.expire(1_000).await.unwrap(), 0);
+    let registry = store.registry().await.unwrap();
+    assert_eq!(registry.revision, revision + 4);
+    let left: Vec<_> = registry.instances("orders").cloned().collect();
+    assert_eq!(left, [registered(2, 1, None)]);
+    let id = &registered(2, 1, None).id;
+    assert!(store.unregister(&service, id, 2_000).await.unwrap());
+    assert!(!store.unregister(&service, id, 2_000).await.unwrap());
+    let kinds: Vec<EventKind> = store
+        .events(None, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(_, event)| event.kind)
+        .collect();
+    use EventKind::{Added, Removed};
+    assert_eq!(kinds, [Added, Added, Removed, Removed]);
+}
+
+fn report(reporter: &str, sequence: u64, calls: u64, events: &[u64]) -> Report {
+    let load = InstanceLoad {
+        id: "10.0.0.9:80".parse().unwrap(),
+        address: "10.0.0.9:80".to_owned(),
+        weight: 1,
+        healthy: true,
+        calls,
+        in_flight: 4,
+        updates: 1,
+    };
+    let event = |&number: &u64| InstanceEvent {
+        number,
+        at_ms: number,
+        kind: EventKind::Ejected,
+        instance: load.id.clone(),
+        reason: format!("event {number}"),
+        ring: "r".to_owned(),
+        moved: 0.25,
+    };
+    Report {
+        version: 1,
+        reporter: reporter.parse().unwrap(),
+        sequence,
+        interval_ms: 1_000,
+        services: vec![ServiceReport {
+            service: "carts".parse().unwrap(),
+            ring: RingReport {
+                version: "r".to_owned(),
+                points: 160,
+                shape: RingShape::Fixed {
+                    virtual_nodes: 160,
+                    max_size: 1_000,
+                },
+            },
+            fallbacks: 0,
+            events: events.iter().map(event).collect(),
+            instances: vec![load],
+        }],
+    }
+}
+
+async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Fleet) {
+    let service = "carts".parse().unwrap();
+    for (report, old, events_through, calls) in [
+        (report("e1", 10, 5, &[1, 2]), false, 2, 5),
+        (report("e1", 10, 5, &[1, 2]), true, 2, 5),
+        (report("e1", 9, 4, &[1]), true, 2, 5),
+        (report("e2", 1, 100, &[]), false, 0, 105),
+        (report("e1", 11, 8, &[2, 3]), false, 3, 108),
+    ] {
+        let taken = store
+            .take(&report, &report.services[0], 10_000)
+            .await
+            .unwrap();
+        assert_eq!((taken.old, taken.events_through), (old, events_through));
+        assert_eq!(
+            store.totals(&service).await.unwrap()["10.0.0.9:80"].calls,
+            calls
+        );
+    }
+    let loads = store.loads(&service, 10_001).await.unwrap();
+    assert_eq!(loads.len(), 2);
+    assert!(store.reported().await.unwrap().contains(&service));
+}
+
+async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Fleet) {
+    let service = "carts".parse().unwrap();
+    assert_eq!(store.loads(&service, 14_999).await.unwrap().len(), 2);
+    assert_eq!(store.loads(&service, 15_000).await.unwrap().len(), 0);
+    // Back in time, its counters still count from where they were.
+    let report = report("e1", 12, 9, &[]);
+    let taken = store
+        .take(&report, &report.services[0], 60_000)
+        .await
+        .unwrap();
+    assert_eq!(taken.growth.values().next().unwrap().calls, 1);
+    // Forgotten, together with the counters of its instance.
+    store.expire(10_000_000).await.unwrap();
+    assert!(store.reported().await.unwrap().is_empty());
+    assert!(store.totals(&service).await.unwrap().is_empty());
+}
+
+async fn events_are_read_on_from_a_cursor(store: &dyn Fleet) {
+    let all = store.events(None, 1_000).await.unwrap();
+    assert!(all.is_sorted_by_key(|(cursor, _)| *cursor));
+    let (third, _) = all[2];
+    assert_eq!(store.events(Some(third), 1_000).await.unwrap(), all[3..]);
+    assert_eq!(store.events(Some(third), 2).await.unwrap(), all[3..5]);
+    assert_eq!(store.events(None, 2).await.unwrap(), all[all.len() - 2..]);
+    let (last, _) = all[all.len() - 1];
+    assert_eq!(store.events(Some(last), 10).await.unwrap(), []);
+}
+
+async fn counters_stay_at_the_top(store: &dyn Fleet) {
+    let service = "carts".parse().unwrap();
+    for name in ["big1", "big2", "big3"] {
+        let report = report(name, 1, u64::MAX, &[]);
+        store
+            .take(&report, &report.services[0], 20_000_000)
+            .await
+            .unwrap();
+    }
+    let totals = store.totals(&service).await.unwrap();
+    let calls = totals["10.0.0.9:80"].calls;
+    assert!(calls >= i64::MAX.unsigned_abs(), "{calls}");
+    assert_eq!(totals["10.0.0.9:80"].updates, 3);
+}
