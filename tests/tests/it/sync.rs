@@ -62,6 +62,10 @@ async fn a_record_written_in_one_unit_is_read_in_the_other() -> Result<()> {
 async fn a_record_written_while_rabbitmq_is_dead_arrives_once_it_lives() -> Result<()> {
     let mut group = Group::start().await?;
     group.agrees_on("before").await?;
+    group
+        .rabbit
+        .keeps(&["unitring.sync.east", "unitring.sync.west"])
+        .await?;
     group.rabbit.kill()?;
     group
         .east
