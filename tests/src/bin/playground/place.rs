@@ -136,22 +136,39 @@ impl Place {
     pub(crate) fn suggestions(&self) -> String {
         let (companion, control) = (self.companion(), self.control());
         let lines = [
-            format!("curl -i -H 'x-user-id: ada' 127.0.0.1:{}/", self.envoy.port),
-            format!(
-                "curl '{companion}/v1/services/orders/locate?key=ada'   # the same, without a request"
+            (
+                format!("curl -i -H 'x-user-id: ada' 127.0.0.1:{}/", self.envoy.port),
+                "who answers, and why",
             ),
-            format!(
-                "curl -X POST {control}/instances              # adds e: it takes its share of keys"
+            (
+                format!("curl '{companion}/v1/services/orders/locate?key=ada'"),
+                "the same, without a request",
             ),
-            format!(
-                "curl -X DELETE {control}/instances/b          # kills b: callers do not notice"
+            (
+                format!("curl -X POST {control}/instances"),
+                "adds e, which takes its share of keys",
             ),
-            format!("curl {companion}/v1/services/orders           # loads of all instances"),
-            format!("curl '{companion}/v1/events?format=json'      # what happened to them"),
-            format!("curl -X PUT {companion}/v1/data/profiles/ada -d 'a record'"),
-            format!("curl {companion}/v1/data/profiles/ada"),
+            (
+                format!("curl -X DELETE {control}/instances/b"),
+                "kills b: callers do not notice",
+            ),
+            (
+                format!("curl {companion}/v1/services/orders"),
+                "the loads of all instances",
+            ),
+            (
+                format!("curl '{companion}/v1/events?format=json'"),
+                "what happened to them",
+            ),
+            (
+                format!("curl -X PUT {companion}/v1/data/profiles/ada -d hello"),
+                "writes a record",
+            ),
+            (format!("curl {companion}/v1/data/profiles/ada"), "reads it"),
         ];
-        lines.map(|line| format!("  {line}")).join("\n")
+        lines
+            .map(|(command, why)| format!("  {command:<60} # {why}"))
+            .join("\n")
     }
 
     fn control(&self) -> String {
