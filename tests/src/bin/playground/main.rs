@@ -6,6 +6,7 @@ mod control;
 mod place;
 
 use std::env;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -18,7 +19,17 @@ use place::Place;
 const NAMES: [&str; 2] = ["east", "west"];
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let units = units()?;
     process::be_quiet();
     let (mut interrupt, mut terminate) = (
