@@ -14,8 +14,8 @@
 //! | [`registry`] | which instances a service has |
 //! | [`xds`] | registry → Envoy |
 //! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
-//! | [`unit`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
-//! | [`driver`] | carries [`unit`]'s inputs and effects |
+//! | [`mod@unit`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
+//! | [`driver`] | carries [`mod@unit`]'s inputs and effects |
 //! | [`links`] | messages ⇄ the other units |
 //! | [`metrics`] | all of it, counted |
 

@@ -1,6 +1,6 @@
 //! Where records, registry, loads and events are kept: the traits, and what they carry.
 //!
-//! Two stores implement them and pass one suite ([`contract`]): [`embedded`], one file of one
+//! Two stores implement them and pass one suite (`contract`): [`embedded`], one file of one
 //! process, and [`redis`], which the companions of a unit share. A store decides nothing but
 //! what must be decided in the same atomic step as the change.
 
