@@ -14,6 +14,7 @@
 //! | [`registry`] | a registered instance takes its keys |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
+//! | [`playground`] | what `make run` prints works as printed |
 
 #[cfg(test)]
 mod absence;
@@ -27,6 +28,8 @@ mod keys;
 mod load;
 #[cfg(test)]
 mod placement;
+#[cfg(test)]
+mod playground;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
