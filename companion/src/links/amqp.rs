@@ -25,8 +25,8 @@ use super::{Command, Event};
 use crate::config::Url;
 use crate::unit::{MessageId, Route, Tag};
 
-/// How long connecting and declaring may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long each step from nothing to a session may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause between two tries: doubles from the first to the last, give or take a quarter.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
@@ -46,6 +46,26 @@ pub struct Settings {
     pub peers: Vec<UnitId>,
 }
 
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    /// The broker said no, or nothing at all.
+    #[error(transparent)]
+    Broker(#[from] lapin::Error),
+    /// It went silent in one of the steps.
+    #[error("{0}: no answer within {seconds} s", seconds = STEP_TIMEOUT.as_secs())]
+    Silent(&'static str),
+}
+
+/// One step, in bounded time.
+async fn step<T>(
+    name: &'static str,
+    work: impl Future<Output = Result<T, lapin::Error>>,
+) -> Result<T, OpenError> {
+    let done = tokio::time::timeout(STEP_TIMEOUT, work).await;
+    Ok(done.map_err(|_| OpenError::Silent(name))??)
+}
+
 /// Runs until the driver is gone.
 pub async fn run(
     settings: Settings,
@@ -55,9 +75,8 @@ pub async fn run(
     let mut pause = RETRY_MIN;
     let mut last_tag: Tag = 0;
     loop {
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, Session::open(&settings)).await;
-        let why = match connected {
-            Ok(Ok(mut session)) => {
+        let why = match Session::open(&settings).await {
+            Ok(mut session) => {
                 pause = RETRY_MIN;
                 session.last_tag = last_tag;
                 if events.send(Event::Up).await.is_err() {
@@ -70,8 +89,7 @@ pub async fn run(
                     Err(error) => error.to_string(),
                 }
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
+            Err(error) => error.to_string(),
         };
         if events.send(Event::Down(why)).await.is_err() {
             return;
@@ -104,12 +122,20 @@ struct Session {
 type Confirmed = (MessageId, Result<Confirmation, lapin::Error>);
 
 impl Session {
-    async fn open(settings: &Settings) -> Result<Self, lapin::Error> {
+    async fn open(settings: &Settings) -> Result<Self, OpenError> {
         let name = format!("unitring {}", settings.unit);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connection = Connection::connect(settings.url.reveal(), properties).await?;
-        let channel = connection.create_channel().await?;
-        let consumer = topology::declare(&channel, settings).await?;
+        let connect = Connection::connect(settings.url.reveal(), properties);
+        let connection = step("connecting", connect).await?;
+        let channel = step("opening a channel", connection.create_channel()).await?;
+        // A quorum queue that lost its leader (a broker killed right after the queue was made) is
+        // silent here for good: only an operator may delete it, since it may hold messages.
+        let declare = topology::declare(&channel, settings);
+        let consumer = step(
+            "declaring queues (is one of them without a leader?)",
+            declare,
+        )
+        .await?;
         Ok(Self {
             connection,
             channel,
