@@ -129,7 +129,9 @@ impl Fields {
             ("sync.outbox_max", &self.sync_outbox_max),
         ];
         for (path, said) in fields {
-            if let Some(text) = said {
+            // Said but empty, as an unset variable of a deployment is: it must not, for one, take the
+            // token of the file away.
+            if let Some(text) = said.as_ref().filter(|text| !text.is_empty()) {
                 raw.set(path, text);
             }
         }

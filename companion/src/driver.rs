@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -65,6 +65,9 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.handle.shared);
+        // The machine's timers must not stand still because somebody set the clock back.
+        let (started_ms, started) = (now_ms(), Instant::now());
+        let elapsed_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         loop {
             let input = tokio::select! {
                 event = events.recv() => match event {
@@ -76,7 +79,10 @@ impl Driver {
                 _ = tick.tick() => Some(Input::Tick),
             };
             if let Some(input) = input {
-                for effect in self.machine.handle(input, now_ms()) {
+                for effect in self
+                    .machine
+                    .handle(input, started_ms.saturating_add(elapsed_ms()))
+                {
                     self.perform(effect);
                 }
             }

@@ -26,7 +26,7 @@ const REMEMBERED_MS: u64 = 600_000;
 /// Services in a report.
 pub const SERVICES_MAX: usize = 256;
 /// Instances of a service in a report.
-pub const INSTANCES_MAX: usize = 10_000;
+pub const INSTANCES_MAX: usize = 16_384;
 
 /// Counters of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

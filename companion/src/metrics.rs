@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use unitring_protocol::ids::{InstanceId, ServiceName};
 
-/// Instances shown one by one; beyond it only the sums of services are.
+/// Instances shown; the others are in `GET /v1/services`.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;
 
 /// What is shown of an instance.

@@ -108,8 +108,25 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         requests: Semaphore::new(REQUESTS_MAX),
         event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
     });
-    serve(listener, app, stop, &stopping_sender, stopping).await
+    let ended = background_ended(&mut tasks, stopping.clone());
+    tokio::select! {
+        outcome = serve(listener, app, stop, &stopping_sender, stopping) => outcome,
+        () = ended => {
+            let error = "a background task ended; a restart is the way out";
+            Err(ServeError::Ended(std::io::Error::other(error)))
+        }
+    }
     // Dropping the tasks ends them.
+}
+
+/// Returns when a task ends that must not: without it the process would look alive and not be.
+async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<bool>) {
+    while tasks.join_next().await.is_some() {
+        if !*stopping.borrow() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Starts driver and link; they run until the process ends.

@@ -19,6 +19,7 @@ use lapin::Acker;
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
 use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
 use unitring_protocol::ids::UnitId;
 
 use super::{Command, Event};
@@ -27,6 +28,9 @@ use crate::unit::{MessageId, Route, Tag};
 
 /// How long each step from nothing to a session may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the broker may take to confirm a message. Then the session is over, and what was in
+/// doubt goes out again in the next one.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause between two tries: doubles from the first to the last, give or take a quarter.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
@@ -46,13 +50,13 @@ pub struct Settings {
     pub peers: Vec<UnitId>,
 }
 
-/// Why there is no session.
+/// Why there is no session, or no more.
 #[derive(Debug, thiserror::Error)]
-enum OpenError {
+enum SessionError {
     /// The broker said no, or nothing at all.
     #[error(transparent)]
     Broker(#[from] lapin::Error),
-    /// It went silent in one of the steps.
+    /// It went silent, as it does under a memory or disk alarm.
     #[error("{0}: no answer within {seconds} s", seconds = STEP_TIMEOUT.as_secs())]
     Silent(&'static str),
 }
@@ -61,9 +65,9 @@ enum OpenError {
 async fn step<T>(
     name: &'static str,
     work: impl Future<Output = Result<T, lapin::Error>>,
-) -> Result<T, OpenError> {
+) -> Result<T, SessionError> {
     let done = tokio::time::timeout(STEP_TIMEOUT, work).await;
-    Ok(done.map_err(|_| OpenError::Silent(name))??)
+    Ok(done.map_err(|_| SessionError::Silent(name))??)
 }
 
 /// Runs until the driver is gone.
@@ -119,10 +123,13 @@ struct Session {
     last_tag: Tag,
 }
 
-type Confirmed = (MessageId, Result<Confirmation, lapin::Error>);
+type Confirmed = (
+    MessageId,
+    Result<Result<Confirmation, lapin::Error>, Elapsed>,
+);
 
 impl Session {
-    async fn open(settings: &Settings) -> Result<Self, OpenError> {
+    async fn open(settings: &Settings) -> Result<Self, SessionError> {
         let name = format!("unitring {}", settings.unit);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let connect = Connection::connect(settings.url.reveal(), properties);
@@ -151,16 +158,19 @@ impl Session {
         settings: &Settings,
         commands: &mut mpsc::Receiver<Command>,
         events: &mpsc::Sender<Event>,
-    ) -> Result<(), lapin::Error> {
+    ) -> Result<(), SessionError> {
         let mut confirms = FuturesUnordered::new();
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
                     None => return Ok(()),
                     Some(Command::Ack(tag)) => self.ack(tag).await?,
-                    Some(Command::SetAside(tag)) => self.set_aside(tag, settings).await?,
+                    Some(Command::SetAside(tag)) => {
+                        step("setting a message aside", self.set_aside(tag, settings)).await?;
+                    }
                     Some(Command::Publish { id, route, bytes }) => {
                         let confirm = self.publish(settings, &route, &bytes).await?;
+                        let confirm = tokio::time::timeout(CONFIRM_TIMEOUT, confirm);
                         confirms.push(confirm.map(move |confirmed| (id, confirmed)));
                     }
                 },
@@ -171,12 +181,13 @@ impl Session {
                     }
                     if !confirmed {
                         // Nobody is bound to it: somebody deleted a queue. Declare all again.
-                        topology::declare_queues(&self.channel, settings).await?;
+                        let declare = topology::declare_queues(&self.channel, settings);
+                        step("declaring queues again", declare).await?;
                     }
                 },
                 delivery = self.consumer.next() => {
                     let Some(delivery) = delivery else {
-                        return Err(topology::cancelled());
+                        return Err(topology::cancelled().into());
                     };
                     let delivery = delivery?;
                     self.last_tag += 1;
@@ -251,6 +262,7 @@ fn persistent() -> BasicProperties {
 }
 
 /// Confirmed is only what the broker took and could route.
-fn judge((id, confirmation): Confirmed) -> Result<(MessageId, bool), lapin::Error> {
-    Ok((id, matches!(confirmation?, Confirmation::Ack(None))))
+fn judge((id, confirmation): Confirmed) -> Result<(MessageId, bool), SessionError> {
+    let confirmation = confirmation.map_err(|_| SessionError::Silent("confirming a message"))??;
+    Ok((id, matches!(confirmation, Confirmation::Ack(None))))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::Registry;
 use crate::metrics::Metrics;
@@ -16,6 +17,10 @@ use crate::store::{Fleet, StoreError};
 /// How often another companion's changes and expiries are looked for.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// After a start or an outage nothing expires for this long, and as long again as the outage: while
+/// the store was away nobody could renew.
+pub const RENEWAL_GRACE: Duration = Duration::from_secs(30);
+
 /// Runs for ever; the last registry that was read is in `sender`, `None` before the first.
 pub async fn run(
     fleet: Arc<dyn Fleet>,
@@ -23,16 +28,23 @@ pub async fn run(
     sender: watch::Sender<Option<Arc<Registry>>>,
     metrics: Arc<Metrics>,
 ) {
-    let mut was_away = false;
+    let mut away_since = None;
+    let mut grace_until = Instant::now() + RENEWAL_GRACE;
     loop {
-        match look(&*fleet, &sender, &metrics).await {
-            Ok(()) => was_away = false,
+        let may_expire = away_since.is_none() && Instant::now() >= grace_until;
+        match look(&*fleet, &sender, &metrics, may_expire).await {
+            Ok(()) => {
+                if let Some(since) = away_since.take() {
+                    let now = Instant::now();
+                    grace_until = now + RENEWAL_GRACE + now.duration_since(since);
+                }
+            }
             Err(error) => {
                 metrics.store_errors.inc();
-                if !was_away {
+                if away_since.is_none() {
                     tracing::warn!(%error, "registry unreadable: the last one stays in force");
                 }
-                was_away = true;
+                away_since.get_or_insert_with(Instant::now);
             }
         }
         tokio::select! {
@@ -46,8 +58,13 @@ async fn look(
     fleet: &dyn Fleet,
     sender: &watch::Sender<Option<Arc<Registry>>>,
     metrics: &Metrics,
+    may_expire: bool,
 ) -> Result<(), StoreError> {
-    let expired = fleet.expire(now_ms()).await?;
+    let expired = if may_expire {
+        fleet.expire(now_ms()).await?
+    } else {
+        0
+    };
     if expired > 0 {
         metrics.instances_expired.inc_by(expired);
         tracing::info!(expired, "instances expired");

@@ -9,8 +9,9 @@ use crate::store::digest::bucket_of;
 
 /// The largest message that is read, in bytes: a batch of values in base64, with names.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// Clocks stay under it, so that Redis' Lua, whose numbers are doubles, does not round them.
-const CLOCK_MS_MAX: u64 = 1 << 53;
+/// Clocks, sequences and positions stay under it, so that Redis' Lua, whose numbers are doubles, does
+/// not round them.
+const EXACT_MAX: u64 = 1 << 53;
 
 /// Why a message is set aside. Trying again would not help.
 #[derive(Debug, thiserror::Error)]
@@ -51,20 +52,27 @@ pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<Envelope, Poison> {
         return Err(Poison::Wrong("it says that it comes from this unit itself"));
     }
     let is_right = |bucket: u8, record: &Record| {
-        bucket_of(&record.id) == bucket && record.version.clock.ms < CLOCK_MS_MAX
+        bucket_of(&record.id) == bucket && record.version.clock.ms < EXACT_MAX
     };
     let all_right = match &envelope.body {
-        Body::Ops { bucket, ops } => ops.iter().all(|op| is_right(*bucket, &op.record)),
+        Body::Ops { bucket, ops } => ops
+            .iter()
+            .all(|op| op.sequence < EXACT_MAX && is_right(*bucket, &op.record)),
         Body::Repair {
-            bucket, records, ..
-        } => records.iter().all(|record| is_right(*bucket, record)),
+            bucket,
+            records,
+            positions,
+        } => {
+            positions.values().all(|position| *position < EXACT_MAX)
+                && records.iter().all(|record| is_right(*bucket, record))
+        }
         Body::Digests { .. } | Body::RepairRequest { .. } => true,
     };
     if all_right {
         return Ok(envelope);
     }
     Err(Poison::Wrong(
-        "a record of another bucket, or of a time beyond 2^53 ms",
+        "a record of another bucket, or a number beyond 2^53",
     ))
 }
 
