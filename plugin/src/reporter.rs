@@ -51,6 +51,7 @@ pub struct Reporter {
     id: ReporterId,
     events: VecDeque<InstanceEvent>,
     last_number: u64,
+    last_sequence: u64,
     dropped: u64,
 }
 
@@ -107,6 +108,7 @@ impl Reporter {
             id,
             events: VecDeque::new(),
             last_number: 0,
+            last_sequence: 0,
             dropped: 0,
         }
     }
@@ -144,13 +146,15 @@ impl Reporter {
 
     /// The report of this moment.
     pub fn report<'a>(
-        &self,
+        &mut self,
         settings: &Settings,
         table: &Table,
         instances: impl Iterator<Item = (&'a Entry, Shown)>,
         fallbacks: u64,
         now_ms: u64,
     ) -> Report {
+        // A clock that was set back must not make reports look old.
+        self.last_sequence = now_ms.max(self.last_sequence.saturating_add(1));
         let interval = settings
             .companion
             .as_ref()
@@ -171,7 +175,7 @@ impl Reporter {
         Report {
             version: PROTOCOL_VERSION,
             reporter: self.id.clone(),
-            sequence: now_ms,
+            sequence: self.last_sequence,
             interval_ms: interval.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
             services: vec![service],
         }

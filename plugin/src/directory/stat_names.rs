@@ -38,7 +38,8 @@ impl StatNames {
     /// The stat of an instance, and whether another one may have used it before.
     pub fn give(&mut self, id: &str) -> (String, bool) {
         if self.named.contains(id) {
-            return (own_name(id), false);
+            // It was here before, and its counters went on from then.
+            return (own_name(id), true);
         }
         if self.named.len() < NAMED_MAX {
             self.named.insert(id.to_owned());

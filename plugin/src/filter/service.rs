@@ -120,6 +120,10 @@ impl Service {
         self.routing.borrow().balancer.table().clone()
     }
 
+    pub(super) fn ring_version(&self) -> String {
+        self.routing.borrow().balancer.table().version()
+    }
+
     pub(super) fn set_fleet(&self, fleet: Fleet) {
         self.routing.borrow_mut().balancer.set_fleet(fleet);
     }
