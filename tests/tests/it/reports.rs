@@ -21,13 +21,13 @@ async fn an_envoy_with_two_workers_reports_once_per_interval() -> Result<()> {
     envoy.steers_to(2).await?;
     let sent = async || envoy.stat("wasmcustom.unitring.orders.report.sent").await;
 
+    let start = Instant::now();
     let first = until("the first report", async || {
         let count = sent().await?;
         ensure!(count > 0, "none");
         Ok(count)
     })
     .await?;
-    let start = Instant::now();
     let last = until("five more", async || {
         let count = sent().await?;
         ensure!(count >= first + 5, "{count}");

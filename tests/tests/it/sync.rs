@@ -1,6 +1,9 @@
 //! A record written in one unit is read in the other, whatever was killed in between.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use reqwest::Method;
+use serde_json::Value;
+use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::site::UnitNode;
 
@@ -67,6 +70,16 @@ async fn a_record_written_while_rabbitmq_is_dead_arrives_once_it_lives() -> Resu
         .keeps(&["unitring.sync.east", "unitring.sync.west"])
         .await?;
     group.rabbit.kill()?;
+    until("readiness to name the link", async || {
+        let companion = &group.east.companion;
+        let response = companion.call(Method::GET, "/readyz", vec![]).await?;
+        let (status, checks) = (response.status(), response.json::<Value>().await?);
+        ensure!(status.as_u16() == 503, "{status}: {checks}");
+        ensure!(checks["checks"]["store"] == "ok", "{checks}");
+        ensure!(checks["checks"]["link"] != "ok", "{checks}");
+        Ok(())
+    })
+    .await?;
     group
         .east
         .companion
