@@ -13,7 +13,7 @@ help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 run: build ## a playground on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units
-	@cargo build --quiet --package unitring-tests --bins
+	cargo build --package unitring-tests --bins
 	@exec $(TARGET)/debug/playground --units $(UNITS)
 
 test: build ## every test, the integration tests with the real Envoy, Redis and RabbitMQ included
