@@ -4,6 +4,7 @@
 //! snapshot. A stale snapshot counts as no fleet.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use unitring_protocol::snapshot::ServiceSnapshot;
@@ -46,8 +47,8 @@ pub struct Balancer {
     shape: Shape,
     load: Load,
     wanted: usize,
-    directory: Directory,
-    table: Table,
+    directory: Rc<Directory>,
+    table: Rc<Table>,
     fleet: Option<Fleet>,
     /// The fleet's rest, by index of host.
     rest: Vec<u64>,
@@ -61,8 +62,8 @@ impl Balancer {
             shape: settings.shape,
             load: settings.load.clone(),
             wanted: settings.steer.candidates,
-            directory: Directory::default(),
-            table: Table::default(),
+            directory: Rc::default(),
+            table: Rc::default(),
             fleet: None,
             rest: Vec::new(),
             rest_total: 0,
@@ -70,12 +71,12 @@ impl Balancer {
     }
 
     /// The instances on their ring.
-    pub fn table(&self) -> &Table {
+    pub fn table(&self) -> &Rc<Table> {
         &self.table
     }
 
     /// The instances with their stats.
-    pub fn directory(&self) -> &Directory {
+    pub fn directory(&self) -> &Rc<Directory> {
         &self.directory
     }
 
@@ -83,10 +84,10 @@ impl Balancer {
     ///
     /// # Errors
     /// If its ring would be too large; what was in force stays.
-    pub fn install(&mut self, directory: Directory) -> Result<Table, RingError> {
+    pub fn install(&mut self, directory: Directory) -> Result<Rc<Table>, RingError> {
         let table = Table::build(&directory.members(), self.shape)?;
-        self.directory = directory;
-        let old = std::mem::replace(&mut self.table, table);
+        self.directory = Rc::new(directory);
+        let old = std::mem::replace(&mut self.table, Rc::new(table));
         self.spread_fleet();
         Ok(old)
     }

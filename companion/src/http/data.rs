@@ -41,6 +41,15 @@ fn tagged(status: StatusCode, version: &Version, body: impl IntoResponse) -> Res
     (status, [(header::ETAG, format!("\"{version}\""))], body).into_response()
 }
 
+/// The answer to a change.
+fn changed(status: StatusCode, version: &Version) -> Response {
+    tagged(
+        status,
+        version,
+        Json(serde_json::json!({ "version": version })),
+    )
+}
+
 async fn write(app: &App, id: &RecordId, value: Option<&[u8]>) -> Result<Option<Written>, Refusal> {
     if let Some(sync) = &app.sync {
         sync.admit().inspect_err(|_| {
@@ -78,8 +87,7 @@ pub(super) async fn put(
     } else {
         StatusCode::OK
     };
-    let body = Json(serde_json::json!({ "version": written.version }));
-    Ok(tagged(status, &written.version, body))
+    Ok(changed(status, &written.version))
 }
 
 pub(super) async fn get(
@@ -106,10 +114,7 @@ pub(super) async fn delete(
     let id = id(names)?;
     refuse_unsupported(&headers, query.as_deref())?;
     match write(&app, &id, None).await? {
-        Some(written) => {
-            let body = Json(serde_json::json!({ "version": written.version }));
-            Ok(tagged(StatusCode::OK, &written.version, body))
-        }
+        Some(written) => Ok(changed(StatusCode::OK, &written.version)),
         None => Err(Refusal::absent(format!("record {id}"))),
     }
 }

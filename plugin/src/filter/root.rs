@@ -179,7 +179,7 @@ impl Vm {
             return;
         }
         let after = before.with(members, |stat| self.service.shown(stat));
-        let (old, new) = match self.service.install(after.clone()) {
+        let (old, new) = match self.service.install(after) {
             Ok(tables) => tables,
             Err(error) => {
                 self.service.stats.discovery_failed.add(1);
@@ -188,7 +188,7 @@ impl Vm {
                 return;
             }
         };
-        self.directory.publish(&after);
+        self.directory.publish(&*self.service.directory());
         let moved = new.moved_from(&old);
         let stats = &self.service.stats;
         stats.instances.set(members.len());

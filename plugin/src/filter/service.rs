@@ -85,7 +85,10 @@ impl Service {
     }
 
     /// Routes by another directory. Returns the tables before and after.
-    pub(super) fn install(&self, directory: Directory) -> Result<(Table, Table), RingError> {
+    pub(super) fn install(
+        &self,
+        directory: Directory,
+    ) -> Result<(Rc<Table>, Rc<Table>), RingError> {
         let mut routing = self.routing.borrow_mut();
         let Routing {
             balancer,
@@ -109,19 +112,15 @@ impl Service {
             .filter_map(|host| by_address.get(host.address.as_str()))
             .filter_map(|entry| defined.get(&entry.stat).cloned())
             .collect();
-        Ok((old, balancer.table().clone()))
+        Ok((old, Rc::clone(balancer.table())))
     }
 
-    pub(super) fn directory(&self) -> Directory {
-        self.routing.borrow().balancer.directory().clone()
+    pub(super) fn directory(&self) -> Rc<Directory> {
+        Rc::clone(self.routing.borrow().balancer.directory())
     }
 
-    pub(super) fn table(&self) -> Table {
-        self.routing.borrow().balancer.table().clone()
-    }
-
-    pub(super) fn ring_version(&self) -> String {
-        self.routing.borrow().balancer.table().version()
+    pub(super) fn table(&self) -> Rc<Table> {
+        Rc::clone(self.routing.borrow().balancer.table())
     }
 
     pub(super) fn set_fleet(&self, fleet: Fleet) {

@@ -74,7 +74,7 @@ impl Stream {
         self.explanation = self.service.settings.explain.then(|| Explanation {
             chosen: String::new(),
             reason: "fallback",
-            ring: self.service.ring_version(),
+            ring: self.service.table().version(),
         });
     }
 
