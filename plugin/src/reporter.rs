@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, InvalidName, ReporterId};
 use unitring_protocol::report::{
-    EventKind, InstanceEvent, InstanceLoad, Report, RingReport, RingShape, ServiceReport,
+    EventKind, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport, RingShape,
+    ServiceReport,
 };
 use unitring_protocol::snapshot::Snapshot;
 use unitring_routing::membership::Change;
@@ -165,7 +166,9 @@ impl Reporter {
                 version: table.version(),
                 points: u64::try_from(table.points()).unwrap_or(u64::MAX),
                 shape: ring_shape(settings.shape),
+                identity: Identity::Address,
             },
+            bound: None,
             fallbacks,
             instances: instances
                 .filter_map(|(entry, shown)| load(entry, shown))
@@ -188,6 +191,8 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
         address: entry.address.clone(),
         weight: entry.weight.get(),
         healthy: entry.healthy,
+        draining: false,
+        warmth: 100,
         calls: shown.totals.calls.saturating_sub(entry.base.calls),
         in_flight: shown.in_flight,
         updates: shown.totals.updates.saturating_sub(entry.base.updates),
@@ -196,13 +201,18 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
 
 fn ring_shape(shape: Shape) -> RingShape {
     match shape {
-        Shape::Envoy { min_size, max_size } => RingShape::Envoy { min_size, max_size },
+        Shape::Envoy { min_size, max_size } => RingShape::Envoy {
+            min_size,
+            max_size,
+            hash: RingHash::XxHash,
+        },
         Shape::Fixed {
             virtual_nodes,
             max_size,
         } => RingShape::Fixed {
             virtual_nodes: virtual_nodes.get(),
             max_size,
+            hash: RingHash::XxHash,
         },
     }
 }

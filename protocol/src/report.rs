@@ -29,6 +29,9 @@ pub struct ServiceReport {
     pub service: ServiceName,
     /// The ring that requests are placed on.
     pub ring: RingReport,
+    /// How much an instance may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<BoundReport>,
     /// Requests left to Envoy's own policy since the process started.
     pub fallbacks: u64,
     /// Every instance that the filter knows, in the order that makes the ring.
@@ -47,6 +50,9 @@ pub struct RingReport {
     pub points: u64,
     /// The rule that made it.
     pub shape: RingShape,
+    /// What an instance is placed by.
+    #[serde(default)]
+    pub identity: Identity,
 }
 
 /// The rule that turns instances into virtual nodes.
@@ -59,6 +65,9 @@ pub enum RingShape {
         min_size: u64,
         /// Greatest number of points.
         max_size: u64,
+        /// What points are hashed with.
+        #[serde(default)]
+        hash: RingHash,
     },
     /// The same number of points for an instance whatever the others are.
     Fixed {
@@ -66,7 +75,62 @@ pub enum RingShape {
         virtual_nodes: u32,
         /// Greatest number of points.
         max_size: u64,
+        /// What points are hashed with.
+        #[serde(default)]
+        hash: RingHash,
     },
+    /// Envoy's MAGLEV: a table that instances fill in turn.
+    Maglev {
+        /// Slots of the table, a prime.
+        table_size: u32,
+    },
+}
+
+/// The hash function of ring points.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RingHash {
+    /// xxh64, Envoy's `XX_HASH`.
+    #[default]
+    #[serde(rename = "xx_hash")]
+    XxHash,
+    /// Envoy's `MURMUR_HASH_2`.
+    #[serde(rename = "murmur_hash_2")]
+    MurmurHash2,
+}
+
+/// What an instance is placed by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Its `ip:port`, as Envoy does.
+    #[default]
+    Address,
+    /// Its id, so that it keeps its keys at another address.
+    Id,
+}
+
+/// The bound that requests are placed under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundReport {
+    /// Percent over the fair share; 0 if the bound is off.
+    pub balance_factor: u32,
+    /// In-flight that is always allowed.
+    pub min_capacity: u64,
+    /// The hard cap of an instance; 0 if there is none.
+    pub max_in_flight: u64,
+    /// Whose requests count.
+    pub scope: LoadScope,
+}
+
+/// Whose requests count for the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadScope {
+    /// Those of the reporting Envoy alone.
+    Process,
+    /// Those of every Envoy that reports.
+    Fleet,
 }
 
 /// An instance and its load.
@@ -78,14 +142,28 @@ pub struct InstanceLoad {
     pub address: String,
     /// Its share is `weight` of the sum of weights.
     pub weight: u32,
-    /// Whether it takes new requests.
+    /// Whether it takes new requests, as far as health goes.
     pub healthy: bool,
+    /// Whether it is to take no new requests for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// How much of its weight counts while it warms up, in percent.
+    #[serde(default = "all_of_it", skip_serializing_if = "is_all_of_it")]
+    pub warmth: u8,
     /// Requests sent to it since the process started.
     pub calls: u64,
     /// Requests started and not finished, now.
     pub in_flight: u64,
     /// Data updates it made since the process started.
     pub updates: u64,
+}
+
+fn all_of_it() -> u8 {
+    100
+}
+
+fn is_all_of_it(warmth: &u8) -> bool {
+    *warmth == all_of_it()
 }
 
 /// Something that happened to an instance.
@@ -119,6 +197,8 @@ pub enum EventKind {
     Ejected,
     /// It takes new requests again.
     Recovered,
+    /// It has its whole share, after a slow start.
+    Warmed,
     /// Its load passed the threshold.
     Overloaded,
     /// Its load is clearly under the threshold again.

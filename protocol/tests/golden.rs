@@ -14,7 +14,8 @@ use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::record::{Clock, Op, Record, RecordId, Value, Version};
 use unitring_protocol::report::{
-    EventKind, InstanceEvent, InstanceLoad, Report, RingReport, RingShape, ServiceReport,
+    BoundReport, EventKind, Identity, InstanceEvent, InstanceLoad, LoadScope, Report, RingHash,
+    RingReport, RingShape, ServiceReport,
 };
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
 
@@ -43,14 +44,24 @@ fn a_report() {
                 shape: RingShape::Envoy {
                     min_size: 1024,
                     max_size: 8_388_608,
+                    hash: RingHash::XxHash,
                 },
+                identity: Identity::Address,
             },
+            bound: Some(BoundReport {
+                balance_factor: 125,
+                min_capacity: 16,
+                max_in_flight: 0,
+                scope: LoadScope::Fleet,
+            }),
             fallbacks: 2,
             instances: vec![InstanceLoad {
                 id: "10.0.0.5:8080".parse().unwrap(),
                 address: "10.0.0.5:8080".to_owned(),
                 weight: 3,
                 healthy: true,
+                draining: true,
+                warmth: 30,
                 calls: 41,
                 in_flight: 5,
                 updates: 7,
@@ -67,6 +78,17 @@ fn a_report() {
         }],
     };
     is_golden(&report, include_str!("golden/report.json"));
+}
+
+#[test]
+fn a_report_of_before_bounds_and_draining_means_what_it_did() {
+    let file = include_str!("golden/report_first.json");
+    let report: Report = serde_json::from_str(file).unwrap();
+    let service = &report.services[0];
+    assert_eq!(service.bound, None);
+    assert_eq!(service.ring.identity, Identity::Address);
+    let instance = &service.instances[0];
+    assert_eq!((instance.draining, instance.warmth), (false, 100));
 }
 
 #[test]

@@ -68,14 +68,18 @@ pub(super) async fn locate(
 
 fn shape(shape: RingShape) -> Option<Shape> {
     Some(match shape {
-        RingShape::Envoy { min_size, max_size } => Shape::Envoy { min_size, max_size },
+        RingShape::Envoy {
+            min_size, max_size, ..
+        } => Shape::Envoy { min_size, max_size },
         RingShape::Fixed {
             virtual_nodes,
             max_size,
+            ..
         } => Shape::Fixed {
             virtual_nodes: NonZeroU32::new(virtual_nodes)?,
             max_size,
         },
+        RingShape::Maglev { .. } => return None,
     })
 }
 
@@ -150,6 +154,7 @@ fn answer(
             version: table.version(),
             points: u64::try_from(table.points()).unwrap_or(u64::MAX),
             shape: latest.ring.shape,
+            identity: latest.ring.identity,
         },
         hash: format!("{hash:016x}"),
         key: question.key,

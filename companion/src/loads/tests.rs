@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use unitring_protocol::report::{EventKind, InstanceEvent, RingShape};
+use unitring_protocol::report::{EventKind, Identity, InstanceEvent, RingHash, RingShape};
 
 fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
     let instance = InstanceLoad {
@@ -8,6 +8,8 @@ fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
         address: "10.0.0.1:80".to_owned(),
         weight: 1,
         healthy: true,
+        draining: false,
+        warmth: 100,
         calls,
         in_flight,
         updates: 0,
@@ -34,8 +36,11 @@ fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
                 shape: RingShape::Fixed {
                     virtual_nodes: 160,
                     max_size: 1 << 20,
+                    hash: RingHash::XxHash,
                 },
+                identity: Identity::Address,
             },
+            bound: None,
             fallbacks: 0,
             events: vec![event(1), event(2)],
             instances: vec![instance],

@@ -1,7 +1,8 @@
 //! What a store promises about registry, loads and events.
 
 use unitring_protocol::report::{
-    EventKind, InstanceEvent, InstanceLoad, Report, RingReport, RingShape, ServiceReport,
+    EventKind, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport, RingShape,
+    ServiceReport,
 };
 
 use crate::registry::{Registered, Registration};
@@ -69,6 +70,8 @@ fn report(reporter: &str, sequence: u64, calls: u64, events: &[u64]) -> Report {
         address: "10.0.0.9:80".to_owned(),
         weight: 1,
         healthy: true,
+        draining: false,
+        warmth: 100,
         calls,
         in_flight: 4,
         updates: 1,
@@ -95,8 +98,11 @@ fn report(reporter: &str, sequence: u64, calls: u64, events: &[u64]) -> Report {
                 shape: RingShape::Fixed {
                     virtual_nodes: 160,
                     max_size: 1_000,
+                    hash: RingHash::XxHash,
                 },
+                identity: Identity::Address,
             },
+            bound: None,
             fallbacks: 0,
             events: events.iter().map(event).collect(),
             instances: vec![load],
