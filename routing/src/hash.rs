@@ -2,14 +2,61 @@
 
 use twox_hash::XxHash64;
 
+/// What ring points are hashed with. Hash keys of requests are always xxh64, as in Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HashFunction {
+    /// Envoy's `XX_HASH`.
+    #[default]
+    XxHash64,
+    /// Envoy's `MURMUR_HASH_2`.
+    Murmur2,
+}
+
+impl HashFunction {
+    /// The hash of these bytes.
+    pub fn hash(self, bytes: &[u8]) -> u64 {
+        match self {
+            HashFunction::XxHash64 => xxh64(bytes),
+            HashFunction::Murmur2 => murmur2(bytes),
+        }
+    }
+}
+
 /// Envoy's `XX_HASH`: xxh64 with seed 0, as used for ring points and for hash keys.
 pub fn xxh64(bytes: &[u8]) -> u64 {
-    XxHash64::oneshot(0, bytes)
+    xxh64_seeded(bytes, 0)
+}
+
+pub(crate) fn xxh64_seeded(bytes: &[u8], seed: u64) -> u64 {
+    XxHash64::oneshot(seed, bytes)
 }
 
 /// xxh64 of several values as Envoy chains them: the hash of one is the seed of the next.
 pub fn xxh64_chain<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     values.into_iter().fold(0, XxHash64::oneshot)
+}
+
+/// MurmurHash2 of 64 bits (Appleby 2008) as libstdc++ hashes strings, with its seed.
+fn murmur2(bytes: &[u8]) -> u64 {
+    const SEED: u64 = 0xc70f_6907;
+    const MUL: u64 = 0xc6a4_a793_5bd1_e995;
+    let shift_mix = |value: u64| value ^ (value >> 47);
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let mut hash = SEED ^ length.wrapping_mul(MUL);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        hash ^= shift_mix(word.wrapping_mul(MUL)).wrapping_mul(MUL);
+        hash = hash.wrapping_mul(MUL);
+    }
+    if !rest.is_empty() {
+        let word = rest
+            .iter()
+            .rev()
+            .fold(0, |word, byte| (word << 8) | u64::from(*byte));
+        hash = (hash ^ word).wrapping_mul(MUL);
+    }
+    shift_mix(shift_mix(hash).wrapping_mul(MUL))
 }
 
 /// A bijection of 64 bits in which every input bit reaches every output bit (the finalizer of

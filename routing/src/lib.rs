@@ -11,6 +11,7 @@
 //! | [`key`] | values of a request → hash key |
 //! | [`membership`] | instances before and after → what changed, who is eligible |
 //! | [`ring`] | eligible instances → ordered map of virtual nodes → owner of a hash |
+//! | [`maglev`] | the same by Envoy's other table |
 //! | [`movement`] | two rings → the share of keys that moved |
 //! | [`bounded`] | owner and loads → candidates and the reason |
 //! | [`table`] | all of it for one service, as the filter and `locate` use it |
@@ -18,6 +19,7 @@
 pub mod bounded;
 pub mod hash;
 pub mod key;
+pub mod maglev;
 pub mod membership;
 pub mod movement;
 pub mod ring;

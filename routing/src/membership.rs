@@ -1,19 +1,132 @@
 //! Instances before and after → what changed; and which of them may take requests.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
-/// An instance of a service, as discovery found it.
+use crate::ring::WEIGHT_UNIT;
+
+/// An instance of a service, as discovery found it and health judged it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// What people and reports call it; its address unless it was given a name.
     pub id: String,
-    /// Where requests go, `ip:port`; it is placed on the ring by this.
+    /// Where requests go, `ip:port`.
     pub address: String,
     /// Its share of requests, relative to the others.
     pub weight: NonZeroU32,
-    /// Whether it may take requests, as far as discovery knows.
-    pub healthy: bool,
+    /// How much of that share it has so far.
+    pub warmth: Warmth,
+    /// Whether it may take requests.
+    pub state: State,
+}
+
+/// Whether an instance may take requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum State {
+    /// It may.
+    #[default]
+    Serving,
+    /// It must not, until it is well again; where most of a service is failed, nobody is.
+    Failed(Cause),
+    /// It must not take new requests: it is leaving. What it has, it finishes.
+    Draining,
+}
+
+/// Why an instance counts as failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Cause {
+    /// Envoy's active health check failed.
+    ActiveCheck,
+    /// Envoy's outlier detection ejected it.
+    OutlierDetection,
+    /// Whoever told Envoy of it says so, or Envoy is about to remove it.
+    Told,
+    /// Its own answers: gateway failures in a row.
+    GatewayFailures,
+}
+
+impl Cause {
+    /// As people read it in an event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::ActiveCheck => "failed Envoy's active health check",
+            Cause::OutlierDetection => "ejected by Envoy's outlier detection",
+            Cause::Told => "unhealthy as Envoy was told",
+            Cause::GatewayFailures => "gateway failures in a row",
+        }
+    }
+}
+
+/// How much of its weight counts, in percent: less than 100 during a slow start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "u8", into = "u8")
+)]
+pub struct Warmth(u8);
+
+impl From<Warmth> for u8 {
+    fn from(warmth: Warmth) -> u8 {
+        warmth.0
+    }
+}
+
+impl TryFrom<u8> for Warmth {
+    type Error = &'static str;
+    fn try_from(percent: u8) -> Result<Self, Self::Error> {
+        Self::new(percent).ok_or("warmth is 1 to 100 percent")
+    }
+}
+
+impl Warmth {
+    /// All of its weight.
+    pub const FULL: Warmth = Warmth(100);
+
+    /// 1 to 100 percent; `None` for anything else.
+    pub fn new(percent: u8) -> Option<Self> {
+        (1..=100).contains(&percent).then_some(Self(percent))
+    }
+
+    /// 1 to 100.
+    pub fn percent(self) -> u8 {
+        self.0
+    }
+}
+
+/// What an instance is placed by, and known by from one look to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Identity {
+    /// Its `ip:port`, as Envoy does.
+    #[default]
+    Address,
+    /// Its id, so that it keeps its keys when it comes back at another address.
+    Id,
+}
+
+impl Member {
+    /// What it is placed by.
+    pub fn name(&self, identity: Identity) -> &str {
+        match identity {
+            Identity::Address => &self.address,
+            Identity::Id => &self.id,
+        }
+    }
+
+    /// Whether all of its weight counts.
+    pub fn is_warm(&self) -> bool {
+        self.warmth == Warmth::FULL
+    }
+
+    /// Its weight as it counts now, in hundredths.
+    pub fn effective_weight(&self) -> NonZeroU64 {
+        const { assert!(WEIGHT_UNIT == 100, "a percent is a hundredth") };
+        let weight = u64::from(self.weight.get()) * u64::from(self.warmth.percent());
+        NonZeroU64::new(weight).unwrap_or(NonZeroU64::MIN)
+    }
 }
 
 /// What happened to one instance between two looks.
@@ -23,107 +136,79 @@ pub enum Change {
     Added,
     /// It is gone.
     Removed,
+    /// The same instance, at another address.
+    Moved,
     /// It stays, but must not take requests.
-    Ejected,
+    Ejected(Cause),
+    /// It stays, but takes no new requests.
+    Draining,
     /// It takes requests again.
     Recovered,
+    /// Its slow start is over.
+    Warmed,
 }
 
-/// The changes from one look to the next, in order of address.
-pub fn diff<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<(&'a Member, Change)> {
-    let old = by_address(before);
-    let new = by_address(after);
-    let removed = old
-        .iter()
-        .filter(|(address, _)| !new.contains_key(*address));
+/// The changes from one look to the next, in order of name.
+pub fn diff<'a>(
+    before: &'a [Member],
+    after: &'a [Member],
+    identity: Identity,
+) -> Vec<(&'a Member, Change)> {
+    let old = by_name(before, identity);
+    let new = by_name(after, identity);
+    let removed = old.iter().filter(|(name, _)| !new.contains_key(*name));
     let mut changes: Vec<_> = removed
         .map(|(_, member)| (*member, Change::Removed))
         .collect();
-    changes.extend(new.iter().filter_map(|(address, member)| {
-        let change = match (old.get(address).map(|old| old.healthy), member.healthy) {
-            (None, _) => Change::Added,
-            (Some(true), false) => Change::Ejected,
-            (Some(false), true) => Change::Recovered,
-            _ => return None,
-        };
-        Some((*member, change))
-    }));
-    changes.sort_unstable_by_key(|(member, _)| member.address.as_str());
+    for (name, member) in &new {
+        match old.get(name) {
+            None => changes.push((member, Change::Added)),
+            Some(old) => changes.extend(between(old, member).map(|change| (*member, change))),
+        }
+    }
+    changes.sort_by(|(a, _), (b, _)| a.name(identity).cmp(b.name(identity)));
     changes
 }
 
-fn by_address(members: &[Member]) -> BTreeMap<&str, &Member> {
+fn between(old: &Member, new: &Member) -> impl Iterator<Item = Change> {
+    let moved = (old.address != new.address).then_some(Change::Moved);
+    let judged = match (old.state, new.state) {
+        (State::Serving, State::Failed(cause)) => Some(Change::Ejected(cause)),
+        (State::Serving | State::Failed(_), State::Draining) => Some(Change::Draining),
+        (State::Failed(_) | State::Draining, State::Serving) => Some(Change::Recovered),
+        _ => None,
+    };
+    let warmed = (old.warmth < Warmth::FULL && new.warmth == Warmth::FULL)
+        .then_some(Change::Warmed)
+        .filter(|_| new.state == State::Serving);
+    [moved, judged, warmed].into_iter().flatten()
+}
+
+fn by_name(members: &[Member], identity: Identity) -> BTreeMap<&str, &Member> {
     members
         .iter()
-        .map(|member| (member.address.as_str(), member))
+        .map(|member| (member.name(identity), member))
         .collect()
 }
 
-/// The share of healthy members, in percent, under which health is ignored: where most of a
-/// service seems dead, the checks are likelier wrong than the service (Envoy's panic threshold).
+/// The share of instances that may serve, in percent, under which failures are ignored: where most
+/// of a service seems dead, the checks are likelier wrong than the service (Envoy's panic
+/// threshold).
 pub const PANIC_THRESHOLD_PERCENT: usize = 50;
 
-/// The members that may take requests, in their order: the healthy ones, or all if too few are.
-pub fn eligible(members: &[Member]) -> Vec<Member> {
-    let healthy = members.iter().filter(|member| member.healthy).count();
-    let panic = healthy * 100 < members.len() * PANIC_THRESHOLD_PERCENT;
-    members
-        .iter()
-        .filter(|member| panic || member.healthy)
-        .cloned()
-        .collect()
+/// The members that may take requests, in their order: those that serve, or those that failed too
+/// if too few are left. One that drains takes none unless everybody drains.
+pub fn eligible(members: &[Member]) -> impl Iterator<Item = &Member> {
+    let count = |state: fn(State) -> bool| members.iter().filter(|m| state(m.state)).count();
+    let serving = count(|state| state == State::Serving);
+    let staying = count(|state| state != State::Draining);
+    let panic = serving * 100 < staying * PANIC_THRESHOLD_PERCENT;
+    members.iter().filter(move |member| match member.state {
+        State::Serving => true,
+        State::Failed(_) => panic,
+        State::Draining => staying == 0,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(port: u16, healthy: bool) -> Member {
-        let address = format!("10.0.0.1:{port}");
-        Member {
-            id: address.clone(),
-            address,
-            weight: NonZeroU32::MIN,
-            healthy,
-        }
-    }
-
-    #[test]
-    fn a_diff_names_what_came_went_failed_and_recovered() {
-        let before = [
-            member(1, true),
-            member(2, true),
-            member(3, false),
-            member(4, true),
-        ];
-        let after = [
-            member(2, false),
-            member(3, true),
-            member(4, true),
-            member(5, true),
-        ];
-        let changes: Vec<_> = diff(&before, &after)
-            .into_iter()
-            .map(|(member, change)| (member.address.as_str(), change))
-            .collect();
-        assert_eq!(
-            changes,
-            [
-                ("10.0.0.1:1", Change::Removed),
-                ("10.0.0.1:2", Change::Ejected),
-                ("10.0.0.1:3", Change::Recovered),
-                ("10.0.0.1:5", Change::Added),
-            ]
-        );
-        assert_eq!(diff(&after, &after), []);
-    }
-
-    #[test]
-    fn the_unhealthy_are_left_out_until_too_many_are() {
-        let half = [member(1, true), member(2, false)];
-        assert_eq!(eligible(&half), [half[0].clone()]);
-        let third = [member(1, true), member(2, false), member(3, false)];
-        assert_eq!(eligible(&third), third);
-        assert!(eligible(&[]).is_empty());
-    }
-}
+mod tests;

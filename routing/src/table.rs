@@ -1,84 +1,141 @@
 //! One service's instances on their ring: what the filter decides with, and `locate` explains.
 //!
-//! Immutable: a change of membership makes another table, which is swapped in whole.
+//! Immutable: a change of membership makes another table, which is swapped in whole. It is made
+//! from the one before, so that a change of one instance in a thousand costs a merge.
 
-use std::num::NonZeroU32;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
-use crate::bounded::{self, Bound, Choice, Loads, Reason};
-use crate::hash::xxh64_chain;
-use crate::membership::{Member, eligible};
+use crate::bounded::{self, Bound, Choice, Loads, Reason, Weights};
+use crate::hash::{HashFunction, xxh64_chain};
+use crate::membership::{Identity, Member, eligible};
 use crate::movement;
 use crate::ring::{Host, HostIndex, Ring, RingError, Shape};
 
+/// How instances are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// How the ring is filled.
+    pub shape: Shape,
+    /// What an instance is placed by.
+    pub identity: Identity,
+}
+
 /// The ring of the eligible instances, with the instances.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Table {
-    hosts: Vec<Member>,
-    ring: Ring,
+    rule: Rule,
+    /// Those that take requests.
+    eligible: Placed,
     /// The ring as it would be with everyone eligible; only while somebody is not.
-    whole: Option<(Vec<Member>, Ring)>,
-    weights: u64,
+    whole: Option<Placed>,
+    weights: Weights,
     version: u64,
 }
 
+/// Instances and their ring.
+#[derive(Debug, Clone)]
+struct Placed {
+    members: Vec<Member>,
+    ring: Arc<Ring>,
+}
+
 impl Table {
+    /// A table of nobody.
+    pub fn empty(rule: Rule) -> Self {
+        let nobody = Placed {
+            members: Vec::new(),
+            ring: Arc::default(),
+        };
+        Self {
+            version: version_of(&[], rule),
+            rule,
+            eligible: nobody,
+            whole: None,
+            weights: Weights::default(),
+        }
+    }
+
     /// The table of these members; the ones that may take no requests get no place on the ring.
     ///
     /// # Errors
     /// As [`Ring::build`].
-    pub fn build(members: &[Member], shape: Shape) -> Result<Self, RingError> {
-        let hosts = eligible(members);
-        let whole = if hosts.len() == members.len() {
+    pub fn build(members: &[Member], rule: Rule) -> Result<Self, RingError> {
+        Self::empty(rule).update(members)
+    }
+
+    /// The table of these members under the same rule: equal to [`Table::build`], but only what
+    /// differs is hashed.
+    ///
+    /// # Errors
+    /// As [`Ring::build`].
+    pub fn update(&self, members: &[Member]) -> Result<Self, RingError> {
+        let hosts: Vec<Member> = eligible(members).cloned().collect();
+        let all_are = hosts.len() == members.len();
+        let eligible = self.eligible.update(hosts, self.rule)?;
+        let whole = if all_are {
             None
         } else {
-            Some((members.to_vec(), ring_of(members, shape)?))
+            let before = self.whole.as_ref().unwrap_or(&self.eligible);
+            Some(before.update(members.to_vec(), self.rule)?)
         };
+        let weights = eligible.members.iter().map(Member::effective_weight);
         Ok(Self {
-            ring: ring_of(&hosts, shape)?,
+            rule: self.rule,
             whole,
-            weights: hosts.iter().map(|host| u64::from(host.weight.get())).sum(),
-            version: version_of(&hosts, shape),
-            hosts,
+            weights: weights.map(NonZeroU64::get).collect(),
+            version: version_of(&eligible.members, self.rule),
+            eligible,
         })
+    }
+
+    /// How its instances are placed.
+    pub fn rule(&self) -> Rule {
+        self.rule
     }
 
     /// The instances that take requests, in ring order of index.
     pub fn hosts(&self) -> &[Member] {
-        &self.hosts
+        &self.eligible.members
     }
 
     /// One of them.
     pub fn host(&self, index: HostIndex) -> Option<&Member> {
-        self.hosts.get(index.get())
+        self.hosts().get(index.get())
     }
 
     /// How many virtual nodes the ring has.
     pub fn points(&self) -> usize {
-        self.ring.len()
+        self.eligible.ring.len()
     }
 
-    /// Names the content of the ring: equal for equal members in equal order and an equal shape, on
+    /// Names the content of the ring: equal for equal members in equal order and an equal rule, on
     /// every machine. 16 hex digits.
     pub fn version(&self) -> String {
         format!("{:016x}", self.version)
     }
 
-    /// Chooses up to `wanted` candidates for a key; `in_flight` is asked by index into
-    /// [`Table::hosts`], `total` only where the bound needs it. `None` if nobody takes requests.
+    /// Who owns a hash among those that take requests.
+    pub fn owner(&self, hash: u64) -> Option<HostIndex> {
+        self.eligible.ring.owner(hash)
+    }
+
+    /// What an instance may have in flight while the service has `total`.
+    pub fn capacity(&self, bound: &Bound, host: HostIndex, total: u64) -> u64 {
+        bound.capacity(total, self.weights.of(host.get()))
+    }
+
+    /// Chooses up to `wanted` candidates for a key, and takes a place on the first; `loads` is asked
+    /// by index into [`Table::hosts`]. `None` if nobody takes requests.
     pub fn choose(
         &self,
         hash: u64,
         wanted: usize,
-        bound: Option<&Bound>,
-        in_flight: impl Fn(usize) -> u64,
-        total: impl Fn() -> u64,
+        bound: &Bound,
+        loads: &impl Loads,
     ) -> Option<Choice> {
-        let loads = TableLoads {
-            table: self,
-            in_flight,
-            total,
-        };
-        let mut choice = bounded::choose(&self.ring, hash, wanted, bound, &loads)?;
+        let ring = &self.eligible.ring;
+        let mut choice = bounded::choose(ring, hash, wanted, bound, &self.weights, loads)?;
         if choice.reason == Reason::Primary && !self.is_true_owner(hash, choice.candidates.first())
         {
             choice.reason = Reason::Ejected;
@@ -88,156 +145,76 @@ impl Table {
 
     /// Whether `host` would own the hash were every instance eligible.
     fn is_true_owner(&self, hash: u64, host: HostIndex) -> bool {
-        let Some((members, ring)) = &self.whole else {
-            return true;
-        };
-        let owner = ring.owner(hash).and_then(|owner| members.get(owner.get()));
-        owner.map(|owner| &owner.address) == self.host(host).map(|host| &host.address)
+        self.whole.as_ref().is_none_or(|whole| {
+            let owner = whole.ring.owner(hash);
+            owner.and_then(|owner| self.name(&whole.members, owner))
+                == self.name(self.hosts(), host)
+        })
     }
 
     /// The share of all keys with another owner than in `old`, 0 to 1.
     pub fn moved_from(&self, old: &Table) -> f64 {
-        movement::moved_share(&old.ring, &self.ring, |a, b| {
-            old.host(a).map(|host| &host.address) == self.host(b).map(|host| &host.address)
+        movement::moved_share(&old.eligible.ring, &self.eligible.ring, |a, b| {
+            self.name(old.hosts(), a) == self.name(self.hosts(), b)
         })
+    }
+
+    fn name<'a>(&self, members: &'a [Member], host: HostIndex) -> Option<&'a str> {
+        let member = members.get(host.get())?;
+        Some(member.name(self.rule.identity))
     }
 }
 
-fn ring_of(members: &[Member], shape: Shape) -> Result<Ring, RingError> {
-    let hosts: Vec<Host<'_>> = members
-        .iter()
-        .map(|member| Host {
-            name: &member.address,
-            weight: member.weight,
-        })
-        .collect();
-    Ring::build(&hosts, shape)
+impl Placed {
+    fn update(&self, members: Vec<Member>, rule: Rule) -> Result<Self, RingError> {
+        let before = hosts_of(&self.members, rule.identity);
+        let after = hosts_of(&members, rule.identity);
+        let ring = if before == after {
+            Arc::clone(&self.ring)
+        } else {
+            Arc::new(self.ring.update(&before, &after, rule.shape)?)
+        };
+        drop(after);
+        Ok(Self { members, ring })
+    }
 }
 
-fn version_of(hosts: &[Member], shape: Shape) -> u64 {
-    let shape = match shape {
-        Shape::Envoy { min_size, max_size } => [0, min_size, max_size],
+fn hosts_of(members: &[Member], identity: Identity) -> Vec<Host<'_>> {
+    let host = |member| Host {
+        name: Member::name(member, identity),
+        weight: member.effective_weight(),
+    };
+    members.iter().map(host).collect()
+}
+
+fn version_of(hosts: &[Member], rule: Rule) -> u64 {
+    let hash = |hash| match hash {
+        HashFunction::XxHash64 => 0,
+        HashFunction::Murmur2 => 1,
+    };
+    let shape = match rule.shape {
+        Shape::Envoy {
+            hash: function,
+            min_size,
+            max_size,
+        } => [0, hash(function), min_size, max_size],
         Shape::Fixed {
+            hash: function,
             virtual_nodes,
             max_size,
-        } => [1, u64::from(virtual_nodes.get()), max_size],
+        } => [1, hash(function), virtual_nodes.get().into(), max_size],
+        Shape::Maglev { table_size } => [2, 0, table_size.get().into(), 0],
     };
     let shape = shape.map(u64::to_le_bytes);
-    let weights: Vec<[u8; 4]> = hosts
+    let weights: Vec<[u8; 8]> = hosts
         .iter()
-        .map(|host| host.weight.get().to_le_bytes())
+        .map(|host| host.effective_weight().get().to_le_bytes())
         .collect();
-    let hosts = hosts.iter().zip(&weights);
-    xxh64_chain(
-        shape
-            .iter()
-            .map(<[u8; 8]>::as_slice)
-            .chain(hosts.flat_map(|(host, weight)| [host.address.as_bytes(), weight.as_slice()])),
-    )
-}
-
-struct TableLoads<'a, F, T> {
-    table: &'a Table,
-    in_flight: F,
-    total: T,
-}
-
-impl<F: Fn(usize) -> u64, T: Fn() -> u64> Loads for TableLoads<'_, F, T> {
-    fn in_flight(&self, host: HostIndex) -> u64 {
-        (self.in_flight)(host.get())
-    }
-
-    fn total(&self) -> u64 {
-        (self.total)()
-    }
-
-    fn weight(&self, host: HostIndex) -> (NonZeroU32, u64) {
-        let weight = self
-            .table
-            .host(host)
-            .map_or(NonZeroU32::MIN, |host| host.weight);
-        (weight, self.table.weights)
-    }
-
-    fn hosts(&self) -> usize {
-        self.table.hosts.len()
-    }
+    let names = hosts.iter().map(|host| host.name(rule.identity).as_bytes());
+    let hosts = names.zip(&weights);
+    let parts = hosts.flat_map(|(name, weight)| [name, weight.as_slice()]);
+    xxh64_chain(shape.iter().map(<[u8; 8]>::as_slice).chain(parts))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hash::xxh64;
-
-    const SHAPE: Shape = Shape::Fixed {
-        virtual_nodes: NonZeroU32::new(160).unwrap(),
-        max_size: 1 << 20,
-    };
-
-    fn member(port: u16, healthy: bool) -> Member {
-        let address = format!("10.0.0.1:{port}");
-        Member {
-            id: address.clone(),
-            address,
-            weight: NonZeroU32::MIN,
-            healthy,
-        }
-    }
-
-    fn pick(table: &Table, key: &str) -> (String, Reason) {
-        let choice = table
-            .choose(xxh64(key.as_bytes()), 3, None, |_| 0, || 0)
-            .unwrap();
-        (
-            table
-                .host(choice.candidates.first())
-                .unwrap()
-                .address
-                .clone(),
-            choice.reason,
-        )
-    }
-
-    #[test]
-    fn a_key_of_an_ejected_owner_says_so_and_the_others_stay() {
-        let all = [1, 2, 3, 4].map(|port| member(port, true));
-        let mut sick = all.clone();
-        sick[2].healthy = false;
-        let before = Table::build(&all, SHAPE).unwrap();
-        let after = Table::build(&sick, SHAPE).unwrap();
-        for key in (0..500).map(|n| format!("user-{n}")) {
-            let (owner, reason) = pick(&before, &key);
-            assert_eq!(reason, Reason::Primary);
-            let (now, reason) = pick(&after, &key);
-            if owner == sick[2].address {
-                assert_eq!(reason, Reason::Ejected);
-                assert_ne!(now, owner);
-            } else {
-                assert_eq!((now, reason), (owner, Reason::Primary));
-            }
-        }
-        assert!((0.15..0.35).contains(&after.moved_from(&before)));
-    }
-
-    #[test]
-    fn a_version_changes_with_members_weights_and_shape() {
-        let all = [1, 2].map(|port| member(port, true));
-        let mut heavy = all.clone();
-        heavy[0].weight = NonZeroU32::new(2).unwrap();
-        let version = |members: &[Member]| Table::build(members, SHAPE).unwrap().version();
-        assert_eq!(version(&all), version(&all));
-        assert_ne!(version(&all), version(&all[..1]));
-        assert_ne!(version(&all), version(&heavy));
-        let envoy = Shape::Envoy {
-            min_size: 1024,
-            max_size: 1 << 20,
-        };
-        assert_ne!(version(&all), Table::build(&all, envoy).unwrap().version());
-    }
-
-    #[test]
-    fn nobody_is_chosen_from_nobody() {
-        let table = Table::build(&[], SHAPE).unwrap();
-        assert_eq!(table.choose(1, 3, None, |_| 0, || 0), None);
-    }
-}
+mod tests;

@@ -1,31 +1,51 @@
 //! Properties of the bounded choice.
 
+use std::cell::RefCell;
+use std::num::NonZeroU64;
+
 use super::*;
+use crate::hash::HashFunction;
 use crate::ring::{Host, Shape};
 use proptest::prelude::*;
 
+/// Loads that the chooser may move.
 struct Fleet {
-    loads: Vec<u64>,
-    weights: Vec<u32>,
+    loads: RefCell<Vec<u64>>,
+    total: u64,
+}
+
+impl Fleet {
+    fn of(loads: &[u64]) -> Self {
+        Self {
+            loads: RefCell::new(loads.to_vec()),
+            total: loads.iter().sum(),
+        }
+    }
+
+    fn now(&self) -> Vec<u64> {
+        self.loads.borrow().clone()
+    }
 }
 
 impl Loads for Fleet {
-    fn in_flight(&self, host: HostIndex) -> u64 {
-        self.loads[host.get()]
+    fn take(&self, host: usize) {
+        self.loads.borrow_mut()[host] += 1;
+    }
+    fn give_back(&self, host: usize) {
+        self.loads.borrow_mut()[host] -= 1;
+    }
+    fn in_flight(&self, host: usize) -> u64 {
+        self.loads.borrow()[host]
+    }
+    fn estimate(&self, host: usize) -> u64 {
+        self.in_flight(host)
     }
     fn total(&self) -> u64 {
-        self.loads.iter().sum()
-    }
-    fn weight(&self, host: HostIndex) -> (NonZeroU32, u64) {
-        let sum = self.weights.iter().map(|weight| u64::from(*weight)).sum();
-        (NonZeroU32::new(self.weights[host.get()]).unwrap(), sum)
-    }
-    fn hosts(&self) -> usize {
-        self.loads.len()
+        self.total
     }
 }
 
-fn ring(weights: &[u32]) -> Ring {
+fn ring(weights: &[u64]) -> Ring {
     let names: Vec<String> = (0..weights.len())
         .map(|n| format!("10.0.0.1:{n}"))
         .collect();
@@ -34,35 +54,38 @@ fn ring(weights: &[u32]) -> Ring {
         .zip(weights)
         .map(|(name, weight)| Host {
             name,
-            weight: NonZeroU32::new(*weight).unwrap(),
+            weight: NonZeroU64::new(*weight).unwrap(),
         })
         .collect();
-    Ring::build(
-        &hosts,
-        Shape::Envoy {
-            min_size: 256,
-            max_size: 1 << 20,
-        },
-    )
-    .unwrap()
+    let shape = Shape::Envoy {
+        hash: HashFunction::XxHash64,
+        min_size: 256,
+        max_size: 1 << 20,
+    };
+    Ring::build(&hosts, shape).unwrap()
 }
 
 fn bound(balance_factor: u32, min_capacity: u64) -> Bound {
     Bound {
-        balance_factor: NonZeroU32::new(balance_factor).unwrap(),
+        balance_factor: balance_factor.try_into().ok(),
         min_capacity,
+        max_in_flight: None,
     }
+}
+
+fn choose_among(loads: &[u64], weights: &[u64], hash: u64, bound: &Bound) -> (Choice, Vec<u64>) {
+    let fleet = Fleet::of(loads);
+    let weights: Weights = weights.iter().copied().collect();
+    let ring = ring(&weights.each);
+    let choice = choose(&ring, hash, 3, bound, &weights, &fleet).unwrap();
+    (choice, fleet.now())
 }
 
 #[test]
 fn a_key_stays_with_its_owner_while_the_owner_is_under_min_capacity() {
-    let fleet = Fleet {
-        loads: vec![15; 4],
-        weights: vec![1; 4],
-    };
-    let ring = ring(&fleet.weights);
+    let ring = ring(&[1; 4]);
     for hash in (0..100).map(mix) {
-        let choice = choose(&ring, hash, 3, Some(&bound(100, 16)), &fleet).unwrap();
+        let (choice, _) = choose_among(&[15; 4], &[1; 4], hash, &bound(100, 16));
         assert_eq!(choice.reason, Reason::Primary);
         assert_eq!(Some(choice.candidates.first()), ring.owner(hash));
     }
@@ -70,14 +93,9 @@ fn a_key_stays_with_its_owner_while_the_owner_is_under_min_capacity() {
 
 #[test]
 fn a_full_owners_keys_spread_over_all_others() {
-    let fleet = Fleet {
-        loads: vec![100, 0, 0, 0],
-        weights: vec![1; 4],
-    };
-    let ring = ring(&fleet.weights);
     let mut taken = [0; 4];
     for hash in (0..10_000).map(mix) {
-        let choice = choose(&ring, hash, 1, Some(&bound(125, 1)), &fleet).unwrap();
+        let (choice, _) = choose_among(&[100, 0, 0, 0], &[1; 4], hash, &bound(125, 1));
         if choice.reason == Reason::Overflow {
             taken[choice.candidates.first().get()] += 1;
         }
@@ -93,68 +111,94 @@ fn a_full_owners_keys_spread_over_all_others() {
 
 #[test]
 fn where_all_are_full_the_least_loaded_for_its_weight_takes_it() {
-    // A capacity of ceil(1.00 · 21 / 2) = 11 and 11 in flight on both would leave no room; here
-    // the second carries less for its weight.
-    let fleet = Fleet {
-        loads: vec![40, 100],
-        weights: vec![1, 3],
-    };
-    let ring = ring(&fleet.weights);
-    let none = Bound {
-        balance_factor: NonZeroU32::MIN,
-        min_capacity: 0,
-    };
+    // A factor of 1 % leaves no room at all; the second carries less for its weight.
     for hash in (0..100).map(mix) {
-        let choice = choose(&ring, hash, 2, Some(&none), &fleet).unwrap();
-        assert_eq!(
-            (choice.candidates.first().get(), choice.reason),
-            (1, Reason::LeastLoaded)
-        );
+        let (choice, after) = choose_among(&[40, 100], &[1, 3], hash, &bound(1, 0));
+        assert_eq!(choice.reason, Reason::LeastLoaded);
+        assert_eq!(after, [40, 101]);
     }
 }
 
 #[test]
-fn an_empty_ring_chooses_nothing() {
-    let fleet = Fleet {
-        loads: vec![],
-        weights: vec![],
+fn where_all_are_at_their_hard_cap_nobody_takes_it() {
+    let cap = Bound {
+        max_in_flight: NonZeroU64::new(10),
+        ..Bound::default()
     };
-    assert_eq!(
-        choose(&Ring::default(), 1, 3, Some(&bound(125, 16)), &fleet),
-        None
-    );
+    let (choice, after) = choose_among(&[10, 10], &[1, 1], 7, &cap);
+    assert_eq!((choice.reason, after), (Reason::Full, vec![10, 10]));
+    let (choice, after) = choose_among(&[10, 9], &[1, 1], 7, &cap);
+    assert_ne!(choice.reason, Reason::Full);
+    assert_eq!(after, [10, 10]);
+}
+
+#[test]
+fn one_free_place_among_a_thousand_full_instances_is_found() {
+    let cap = Bound {
+        max_in_flight: NonZeroU64::new(5),
+        ..bound(125, 1)
+    };
+    let mut loads = vec![5; 1_000];
+    loads[617] = 4;
+    for hash in (0..20).map(mix) {
+        let (choice, after) = choose_among(&loads, &[1; 1_000], hash, &cap);
+        assert_eq!((choice.candidates.first().get(), after[617]), (617, 5));
+    }
+}
+
+#[test]
+fn a_full_owner_is_no_candidate_for_a_retry_while_others_have_room() {
+    for hash in (0..200).map(mix) {
+        let (choice, _) = choose_among(&[100, 0, 0, 0], &[1; 4], hash, &bound(125, 1));
+        let list = choice.candidates.as_slice();
+        if choice.reason == Reason::Overflow {
+            assert!(list.iter().all(|host| host.get() != 0), "{list:?}");
+        }
+    }
 }
 
 proptest! {
     #[test]
     fn no_instance_passes_its_capacity_while_another_has_room(
-        all in prop::collection::vec((0u64..200, 1u32..5), 1..20),
-        hash: u64, factor in 100u32..200, min_capacity in 0u64..20,
+        all in prop::collection::vec((0u64..200, 1u64..5), 1..24),
+        hash: u64, factor in 100u32..200, min_capacity in 0u64..20, cap in 0u64..250,
     ) {
         let (loads, weights): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        let fleet = Fleet { loads, weights };
-        let ring = ring(&fleet.weights);
-        let bound = bound(factor, min_capacity);
-        let choice = choose(&ring, hash, 3, Some(&bound), &fleet).unwrap();
-        let room = |host| bound.has_room(&fleet, host);
-        let somebody = HostIndex::all(fleet.hosts()).any(room);
-        prop_assert_eq!(somebody, room(choice.candidates.first()));
-        prop_assert_eq!(choice.reason == Reason::LeastLoaded, !somebody);
+        let bound = Bound { max_in_flight: NonZeroU64::new(cap), ..bound(factor, min_capacity) };
+        let (choice, after) = choose_among(&loads, &weights, hash, &bound);
+        let (total, sum) = (loads.iter().sum(), weights.iter().sum());
+        let room = |host: usize| loads[host] < bound.capacity(total, (weights[host], sum));
+        let somebody = (0..loads.len()).any(room);
+        let first = choice.candidates.first().get();
+        match choice.reason {
+            Reason::Primary | Reason::Overflow => prop_assert!(room(first)),
+            Reason::LeastLoaded => prop_assert!(!somebody),
+            Reason::Full => prop_assert!(!somebody && cap > 0 && loads.iter().all(|l| *l >= cap)),
+            Reason::Ejected => prop_assert!(false, "health is not known here"),
+        }
+        // Exactly one place was taken, on the first candidate, or none at all.
+        let mut expected = loads;
+        if choice.reason != Reason::Full {
+            expected[first] += 1;
+        }
+        prop_assert_eq!(after, expected);
     }
 
     #[test]
     fn candidates_are_distinct_and_the_same_for_the_same_key(
         count in 1usize..20, wanted in 1usize..12, hash: u64,
     ) {
-        let fleet = Fleet { loads: vec![0; count], weights: vec![1; count] };
-        let ring = ring(&fleet.weights);
-        let choice = choose(&ring, hash, wanted, None, &fleet).unwrap();
+        let weights: Weights = vec![1; count].into_iter().collect();
+        let ring = ring(&weights.each);
+        let off = Bound::default();
+        let once = || choose(&ring, hash, wanted, &off, &weights, &Fleet::of(&vec![0; count]));
+        let choice = once().unwrap();
         let list = choice.candidates.as_slice();
         let mut distinct = list.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
         prop_assert_eq!(distinct.len(), list.len());
         prop_assert!(list.len() <= wanted.min(count).min(CANDIDATES_MAX));
-        prop_assert_eq!(Some(choice), choose(&ring, hash, wanted, None, &fleet));
+        prop_assert_eq!(Some(choice), once());
     }
 }

@@ -1,0 +1,69 @@
+//! How much an instance may take.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+/// How much an instance may take: a share of the load there is, and a hard cap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// Percent over the fair share, at least 100; `None` for no share to keep to.
+    pub balance_factor: Option<NonZeroU32>,
+    /// Every instance may take as many, however little traffic there is.
+    pub min_capacity: u64,
+    /// No instance may take more, whatever the share; `None` for no cap.
+    pub max_in_flight: Option<NonZeroU64>,
+}
+
+impl Bound {
+    /// Whether every instance may take anything.
+    pub fn is_off(&self) -> bool {
+        self.balance_factor.is_none() && self.max_in_flight.is_none()
+    }
+
+    /// What an instance may have in flight: `max(min_capacity, ceil(factor/100 · (total + 1) ·
+    /// weight/weights))`, and no more than the cap. `total` is what the service has in flight; the
+    /// `+ 1` is the request that is being placed.
+    ///
+    /// ```
+    /// use unitring_routing::bounded::Bound;
+    /// let bound = Bound { balance_factor: 125.try_into().ok(), ..Bound::default() };
+    /// // 79 in flight over four equal instances: 1.25 · 80 / 4.
+    /// assert_eq!(bound.capacity(79, (1, 4)), 25);
+    /// let capped = Bound { max_in_flight: 10.try_into().ok(), ..bound };
+    /// assert_eq!(capped.capacity(79, (1, 4)), 10);
+    /// ```
+    pub fn capacity(&self, total: u64, (weight, weights): (u64, u64)) -> u64 {
+        let share = self.balance_factor.map_or(u64::MAX, |factor| {
+            let load = u128::from(factor.get()) * (u128::from(total) + 1) * u128::from(weight);
+            let share = load.div_ceil(100 * u128::from(weights.max(1)));
+            u64::try_from(share)
+                .unwrap_or(u64::MAX)
+                .max(self.min_capacity)
+        });
+        share.min(self.cap())
+    }
+
+    /// Whether an instance that has `in_flight` with this request may keep it. The total is asked
+    /// for only over `min_capacity`: it costs the filter a call into Envoy.
+    pub(super) fn admits(
+        &self,
+        in_flight: u64,
+        total: impl Fn() -> u64,
+        weight: (u64, u64),
+    ) -> bool {
+        if self.is_over_cap(in_flight) {
+            return false;
+        }
+        self.balance_factor.is_none()
+            || in_flight <= self.min_capacity
+            || in_flight <= self.capacity(total(), weight)
+    }
+
+    /// Whether `in_flight`, with this request, is more than the cap.
+    pub(super) fn is_over_cap(&self, in_flight: u64) -> bool {
+        in_flight > self.cap()
+    }
+
+    fn cap(&self) -> u64 {
+        self.max_in_flight.map_or(u64::MAX, NonZeroU64::get)
+    }
+}

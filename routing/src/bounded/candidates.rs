@@ -1,0 +1,51 @@
+//! Distinct instances in the order in which they may be tried, in a place of fixed size.
+
+use crate::ring::HostIndex;
+
+/// The most candidates of one request.
+pub const CANDIDATES_MAX: usize = 8;
+
+/// Distinct instances in the order in which they may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidates {
+    list: [HostIndex; CANDIDATES_MAX],
+    len: usize,
+    wanted: usize,
+}
+
+impl Candidates {
+    pub(super) fn new(first: HostIndex, wanted: usize) -> Self {
+        Self {
+            list: [first; CANDIDATES_MAX],
+            len: 1,
+            wanted: wanted.clamp(1, CANDIDATES_MAX),
+        }
+    }
+
+    /// Adds hosts that are not yet in, until there are as many as wanted.
+    pub(super) fn fill(&mut self, hosts: impl Iterator<Item = HostIndex>) {
+        for host in hosts {
+            if self.len >= self.wanted {
+                return;
+            }
+            if self.as_slice().contains(&host) {
+                continue;
+            }
+            if let Some(place) = self.list.get_mut(self.len) {
+                *place = host;
+                self.len += 1;
+            }
+        }
+    }
+
+    /// One or more.
+    pub fn as_slice(&self) -> &[HostIndex] {
+        self.list.get(..self.len).unwrap_or_default()
+    }
+
+    /// The one to try first.
+    pub fn first(&self) -> HostIndex {
+        let [first, ..] = self.list;
+        first
+    }
+}

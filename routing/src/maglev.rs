@@ -1,0 +1,167 @@
+//! Eligible instances → a table that they fill in turn → the owner of a hash: Envoy's `MAGLEV`
+//! (Eisenbud et al., NSDI 2016; `maglev_lb.cc` of Envoy 1.40).
+//!
+//! Each host has a permutation of the slots, made from two hashes of its name; in each round a host
+//! takes its next free slot if its weight lets it. A changed membership fills the table anew.
+
+use std::num::NonZeroU32;
+
+use crate::hash::xxh64_seeded;
+use crate::ring::{Host, HostIndex};
+
+/// Envoy's default.
+pub const TABLE_SIZE: u32 = 65_537;
+/// Envoy's greatest.
+pub const TABLE_SIZE_MAX: u32 = 5_000_011;
+
+/// The table. Empty if it was built from no hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Maglev {
+    slots: Box<[u32]>,
+}
+
+struct Filling {
+    host: u32,
+    weight: f64,
+    /// What the rounds times the weight must reach before its next slot.
+    target: f64,
+    slot: u64,
+    skip: u64,
+}
+
+impl Maglev {
+    pub(crate) fn build(hosts: &[Host<'_>], table_size: NonZeroU32) -> Self {
+        let sum: u64 = hosts.iter().map(|host| host.weight.get()).sum();
+        let size = u64::from(table_size.get());
+        let mut named: Vec<(&str, u32, f64)> = (0u32..)
+            .zip(hosts)
+            .map(|(number, host)| (host.name, number, as_f64(host.weight.get()) / as_f64(sum)))
+            .collect();
+        // In order of name, so that the order in which Envoy lists hosts does not matter.
+        named.sort_by_key(|(name, ..)| *name);
+        let greatest = named.iter().map(|(.., weight)| *weight).fold(0.0, f64::max);
+        let mut fillings: Vec<Filling> = named
+            .into_iter()
+            .map(|(name, host, weight)| Filling {
+                host,
+                weight,
+                target: 0.0,
+                slot: xxh64_seeded(name.as_bytes(), 0) % size,
+                skip: xxh64_seeded(name.as_bytes(), 1) % (size - 1).max(1) + 1,
+            })
+            .collect();
+        let mut slots: Vec<Option<u32>> = vec![None; usize::try_from(size).unwrap_or(0)];
+        let mut free = if fillings.is_empty() { 0 } else { size };
+        // The heaviest takes a slot in each round, so this ends after `size` rounds at most.
+        let mut round = 0.0;
+        while free > 0 {
+            round += 1.0;
+            for filling in &mut fillings {
+                if free == 0 {
+                    break;
+                }
+                if round * filling.weight < filling.target {
+                    continue;
+                }
+                filling.target += greatest;
+                filling.take_slot(&mut slots, size);
+                free -= 1;
+            }
+        }
+        Self {
+            slots: slots.into_iter().flatten().collect(),
+        }
+    }
+
+    pub(crate) fn owner(&self, hash: u64) -> Option<HostIndex> {
+        let size = u64::try_from(self.slots.len()).ok()?;
+        let slot = usize::try_from(hash.checked_rem(size)?).ok()?;
+        self.slots.get(slot).copied().map(HostIndex::new)
+    }
+
+    pub(crate) fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+}
+
+impl Filling {
+    /// The next slot of its permutation that is free; the caller knows that there is one.
+    fn take_slot(&mut self, slots: &mut [Option<u32>], size: u64) {
+        for _ in 0..size {
+            let slot = usize::try_from(self.slot).ok();
+            self.slot = (self.slot + self.skip) % size;
+            if let Some(place @ None) = slot.and_then(|slot| slots.get_mut(slot)) {
+                *place = Some(self.host);
+                return;
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Envoy computes in doubles, rounding included"
+)]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
+
+/// Whether a table may have this size: only then does every permutation reach every slot.
+pub fn is_prime(number: u32) -> bool {
+    let divisors = (2u32..)
+        .take_while(|divisor| u64::from(*divisor) * u64::from(*divisor) <= u64::from(number));
+    number >= 2
+        && divisors
+            .into_iter()
+            .all(|divisor| !number.is_multiple_of(divisor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::WEIGHT_UNIT;
+    use std::num::NonZeroU64;
+
+    fn table(weights: &[u64], size: u32) -> Maglev {
+        let names: Vec<String> = (1..=weights.len())
+            .map(|n| format!("10.0.0.{n}:80"))
+            .collect();
+        let hosts: Vec<Host<'_>> = names
+            .iter()
+            .zip(weights)
+            .map(|(name, weight)| Host {
+                name,
+                weight: NonZeroU64::new(weight * WEIGHT_UNIT).unwrap(),
+            })
+            .collect();
+        Maglev::build(&hosts, NonZeroU32::new(size).unwrap())
+    }
+
+    #[test]
+    fn slots_are_shared_by_weight() {
+        let table = table(&[1, 2, 3, 1], TABLE_SIZE);
+        assert_eq!(table.slots().len(), 65_537);
+        for (host, weight) in (0u32..).zip([1, 2, 3, 1]) {
+            let taken = table.slots().iter().filter(|slot| **slot == host).count();
+            let fair = 65_537 * weight / 7;
+            assert!(taken.abs_diff(fair) <= 3, "{host}: {taken}, fair {fair}");
+        }
+    }
+
+    #[test]
+    fn more_hosts_than_slots_and_none_at_all_come_to_an_end() {
+        assert_eq!(table(&[1; 40], 17).slots().len(), 17);
+        assert_eq!(table(&[], 17).owner(3), None);
+        assert_eq!(table(&[5], 2).owner(3), Some(HostIndex::new(0)));
+    }
+
+    #[test]
+    fn primes_are_told_from_others() {
+        for prime in [2, 3, 17, TABLE_SIZE, TABLE_SIZE_MAX] {
+            assert!(is_prime(prime), "{prime}");
+        }
+        for other in [0, 1, 4, 65_536, 65_539 * 3, 5_000_010] {
+            assert!(!is_prime(other), "{other}");
+        }
+    }
+}

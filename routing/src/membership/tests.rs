@@ -1,0 +1,105 @@
+//! What a look finds, and who may take requests.
+
+use super::*;
+
+const SICK: State = State::Failed(Cause::ActiveCheck);
+
+fn member(port: u16, state: State) -> Member {
+    let address = format!("10.0.0.1:{port}");
+    Member {
+        id: format!("i{port}"),
+        address,
+        weight: NonZeroU32::MIN,
+        warmth: Warmth::FULL,
+        state,
+    }
+}
+
+fn changes(before: &[Member], after: &[Member], identity: Identity) -> Vec<(String, Change)> {
+    diff(before, after, identity)
+        .into_iter()
+        .map(|(member, change)| (member.id.clone(), change))
+        .collect()
+}
+
+#[test]
+fn a_diff_names_what_came_went_failed_drained_and_recovered() {
+    use State::{Draining, Serving};
+    let before = [
+        member(1, Serving),
+        member(2, Serving),
+        member(3, SICK),
+        member(4, Serving),
+        member(6, Serving),
+        member(7, Draining),
+    ];
+    let after = [
+        member(2, SICK),
+        member(3, Serving),
+        member(4, Serving),
+        member(5, Serving),
+        member(6, Draining),
+        member(7, Serving),
+    ];
+    let expected = [
+        ("i1", Change::Removed),
+        ("i2", Change::Ejected(Cause::ActiveCheck)),
+        ("i3", Change::Recovered),
+        ("i5", Change::Added),
+        ("i6", Change::Draining),
+        ("i7", Change::Recovered),
+    ];
+    let expected = expected.map(|(id, change)| (id.to_owned(), change));
+    assert_eq!(changes(&before, &after, Identity::Address), expected);
+    assert_eq!(changes(&after, &after, Identity::Address), []);
+}
+
+#[test]
+fn an_instance_at_another_address_moved_by_id_and_is_another_one_by_address() {
+    let before = [member(1, State::Serving)];
+    let after = [Member {
+        id: "i1".into(),
+        ..member(9, State::Serving)
+    }];
+    let by_id = changes(&before, &after, Identity::Id);
+    assert_eq!(by_id, [("i1".into(), Change::Moved)]);
+    let by_address = changes(&before, &after, Identity::Address);
+    assert_eq!(
+        by_address,
+        [("i1".into(), Change::Removed), ("i1".into(), Change::Added)]
+    );
+}
+
+#[test]
+fn the_end_of_a_slow_start_is_told_once() {
+    let warm = |percent| Member {
+        warmth: Warmth::new(percent).unwrap(),
+        ..member(1, State::Serving)
+    };
+    let step = |a, b| changes(&[warm(a)], &[warm(b)], Identity::Address);
+    assert_eq!(step(10, 50), []);
+    assert_eq!(step(50, 100), [("i1".into(), Change::Warmed)]);
+    assert_eq!(step(100, 100), []);
+    assert_eq!((Warmth::new(0), Warmth::new(101)), (None, None));
+}
+
+fn ports(members: &[Member]) -> Vec<&str> {
+    eligible(members).map(|member| member.id.as_str()).collect()
+}
+
+#[test]
+fn the_failed_are_left_out_until_too_many_are() {
+    let half = [member(1, State::Serving), member(2, SICK)];
+    assert_eq!(ports(&half), ["i1"]);
+    let third = [member(1, State::Serving), member(2, SICK), member(3, SICK)];
+    assert_eq!(ports(&third), ["i1", "i2", "i3"]);
+    assert!(ports(&[]).is_empty());
+}
+
+#[test]
+fn one_that_drains_takes_nothing_even_in_a_panic_unless_everybody_drains() {
+    let drains = member(1, State::Draining);
+    assert_eq!(ports(&[drains.clone(), member(2, SICK)]), ["i2"]);
+    assert_eq!(ports(&[drains.clone(), member(2, State::Serving)]), ["i2"]);
+    assert_eq!(ports(std::slice::from_ref(&drains)), ["i1"]);
+}

@@ -1,0 +1,64 @@
+//! How many points each host has.
+
+use std::num::NonZeroU32;
+
+use super::{Host, POINTS_MAX, RingError, WEIGHT_UNIT};
+
+/// `RingHashLoadBalancer::Ring` of Envoy 1.40 (`ring_hash_lb.cc`), with its arithmetic in doubles,
+/// since its rounding is what decides the number of points of each host.
+pub(super) fn envoy(hosts: &[Host<'_>], min_size: u64, max_size: u64) -> Vec<u32> {
+    let sum: u64 = hosts.iter().map(|host| host.weight.get()).sum();
+    let share = |host: &Host<'_>| as_f64(host.weight.get()) / as_f64(sum);
+    let Some(least) = hosts.iter().map(share).reduce(f64::min) else {
+        return Vec::new();
+    };
+    let scale = ((least * as_f64(min_size)).ceil() / least).min(as_f64(max_size.min(POINTS_MAX)));
+    let (mut placed, mut target) = (0.0f64, 0.0f64);
+    let count = |host| {
+        target += scale * share(host);
+        // Envoy adds points one by one while there are fewer than the target.
+        let end = target.ceil().max(placed);
+        let count = end - placed;
+        placed = end;
+        as_u32(count)
+    };
+    hosts.iter().map(count).collect()
+}
+
+/// Points for its weight alone, at least one.
+pub(super) fn fixed(
+    hosts: &[Host<'_>],
+    virtual_nodes: NonZeroU32,
+    max_size: u64,
+) -> Result<Vec<u32>, RingError> {
+    let each = u64::from(virtual_nodes.get());
+    let counts = hosts
+        .iter()
+        .map(|host| each.saturating_mul(host.weight.get()).div_ceil(WEIGHT_UNIT));
+    let points = counts.clone().fold(0, u64::saturating_add);
+    let max_size = max_size.min(POINTS_MAX);
+    if points > max_size {
+        return Err(RingError::TooLarge { points, max_size });
+    }
+    Ok(counts
+        .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+        .collect())
+}
+
+/// Exact below 2^53, which every ring size and every sum of weights in practice is.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Envoy computes in doubles, rounding included"
+)]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number from 0 to POINTS_MAX"
+)]
+fn as_u32(value: f64) -> u32 {
+    value as u32
+}
