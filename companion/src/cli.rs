@@ -27,17 +27,7 @@ pub enum Command {
     /// Check the configuration and print the settings in force, without secrets.
     Check(Fields),
     /// Ask a running companion where a key goes, and why.
-    Locate {
-        /// The value that the filter would hash.
-        #[arg(long)]
-        key: String,
-        /// The service; needed only if the companion knows more than one.
-        #[arg(long)]
-        service: Option<String>,
-        /// Which companion.
-        #[command(flatten)]
-        target: Target,
-    },
+    Locate(Locate),
     /// Ask a running companion how it and its unit group are.
     Status {
         /// As JSON.
@@ -47,6 +37,35 @@ pub enum Command {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// What `locate` asks.
+#[derive(Debug, clap::Args)]
+pub struct Locate {
+    /// The value that the filter would hash.
+    #[arg(long)]
+    pub key: String,
+    /// The service; needed only if the companion knows more than one.
+    #[arg(long)]
+    pub service: Option<String>,
+    /// What would move if this instance were gone.
+    #[arg(long, value_name = "INSTANCE")]
+    pub without: Option<String>,
+    /// What would move if this instance came: its ip:port, or its id with --address.
+    #[arg(long, value_name = "INSTANCE")]
+    pub with: Option<String>,
+    /// Where the instance of --with would be.
+    #[arg(long, value_name = "IP:PORT", requires = "with")]
+    pub address: Option<String>,
+    /// The weight of the instance of --with.
+    #[arg(long, requires = "with")]
+    pub weight: Option<u32>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// A running companion.

@@ -10,6 +10,7 @@
 //! | [`serve`] | settings → everything below, started and stopped |
 //! | [`http`] | requests → answers |
 //! | [`loads`] | reports → fleet load (pure) |
+//! | [`explain`] | a report and the loads → where a key goes, and why (pure) |
 //! | [`events`] | what happened to instances |
 //! | [`registry`] | which instances a service has |
 //! | [`xds`] | registry → Envoy |
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod driver;
 pub mod events;
+pub mod explain;
 pub mod http;
 pub mod links;
 pub mod loads;

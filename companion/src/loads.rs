@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
-use unitring_protocol::report::{InstanceLoad, Report, RingReport, ServiceReport};
+use unitring_protocol::report::{BoundReport, InstanceLoad, Report, RingReport, ServiceReport};
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
 use crate::events::Event;
@@ -58,6 +58,9 @@ pub struct StoredLoad {
     pub reporter: ReporterId,
     /// The report's sequence.
     pub sequence: u64,
+    /// When it was taken, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub taken_ms: u64,
     /// Until when it counts, in milliseconds since the Unix epoch.
     pub alive_until_ms: u64,
     /// Until when it is remembered.
@@ -66,6 +69,9 @@ pub struct StoredLoad {
     pub events_through: u64,
     /// The ring in use there.
     pub ring: RingReport,
+    /// The bound in use there.
+    #[serde(default)]
+    pub bound: Option<BoundReport>,
     /// Requests left to Envoy's own policy.
     pub fallbacks: u64,
     /// Instances with their loads.
@@ -159,10 +165,12 @@ pub fn advance(
     let next = StoredLoad {
         reporter: report.reporter.clone(),
         sequence: report.sequence,
+        taken_ms: now_ms,
         alive_until_ms,
         remembered_until_ms: alive_until_ms.saturating_add(REMEMBERED_MS),
         events_through: through,
         ring: service.ring.clone(),
+        bound: service.bound,
         fallbacks: service.fallbacks,
         instances: service.instances.clone(),
     };
@@ -202,17 +210,8 @@ pub fn rest(
     loads: &[StoredLoad],
     without: Option<&ReporterId>,
 ) -> ServiceSnapshot {
-    let others = loads.iter().filter(|load| Some(&load.reporter) != without);
-    let mut reporters = 0;
-    let mut in_flight: BTreeMap<&InstanceId, u64> = BTreeMap::new();
-    for load in others {
-        reporters += 1;
-        for instance in &load.instances {
-            let sum = in_flight.entry(&instance.id).or_default();
-            *sum = sum.saturating_add(instance.in_flight);
-        }
-    }
-    let rest = in_flight
+    let others = || loads.iter().filter(|load| Some(&load.reporter) != without);
+    let rest = in_flight(others())
         .into_iter()
         .filter(|(_, in_flight)| *in_flight > 0)
         .map(|(id, in_flight)| InstanceRest {
@@ -222,9 +221,21 @@ pub fn rest(
         .collect();
     ServiceSnapshot {
         service: service.clone(),
-        reporters,
+        reporters: u32::try_from(others().count()).unwrap_or(u32::MAX),
         rest,
     }
+}
+
+/// What each instance carries over these reports.
+pub fn in_flight<'a>(
+    loads: impl IntoIterator<Item = &'a StoredLoad>,
+) -> BTreeMap<&'a InstanceId, u64> {
+    let mut in_flight: BTreeMap<&InstanceId, u64> = BTreeMap::new();
+    for instance in loads.into_iter().flat_map(|load| &load.instances) {
+        let sum = in_flight.entry(&instance.id).or_default();
+        *sum = sum.saturating_add(instance.in_flight);
+    }
+    in_flight
 }
 
 /// Every instance that a report names.
@@ -238,7 +249,7 @@ pub fn instances(loads: &[StoredLoad]) -> BTreeSet<InstanceId> {
 
 /// The report that was taken last: its ring is the one to explain by.
 pub fn latest(loads: &[StoredLoad]) -> Option<&StoredLoad> {
-    loads.iter().max_by_key(|load| load.alive_until_ms)
+    loads.iter().max_by_key(|load| load.taken_ms)
 }
 
 #[cfg(test)]

@@ -22,11 +22,7 @@ fn main() -> ExitCode {
             Ok(settings) => print(&settings.to_string()),
             Err(error) => return bad_config(&error),
         },
-        Command::Locate {
-            key,
-            service,
-            target,
-        } => ask::locate(&target, &key, service.as_deref())
+        Command::Locate(asked) => ask::locate(&asked)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Status { json, target } => ask::status(&target, json)

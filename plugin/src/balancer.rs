@@ -8,20 +8,12 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use unitring_protocol::snapshot::ServiceSnapshot;
-use unitring_routing::bounded::Choice;
-use unitring_routing::ring::{RingError, Shape};
+use unitring_routing::bounded::{Choice, Loads};
+use unitring_routing::ring::RingError;
 use unitring_routing::table::Table;
 
 use crate::directory::Directory;
 use crate::settings::{Load, Scope, Settings};
-
-/// The process-wide gauges, asked only where the bound needs them.
-pub trait Gauges {
-    /// Requests in flight on an instance; `host` is an index into [`Table::hosts`].
-    fn in_flight(&self, host: usize) -> u64;
-    /// Requests in flight on the service.
-    fn total(&self) -> u64;
-}
 
 /// Why the choice is left to Envoy's own policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +36,6 @@ pub struct Fleet {
 /// What one VM routes a service by.
 #[derive(Debug)]
 pub struct Balancer {
-    shape: Shape,
     load: Load,
     wanted: usize,
     directory: Rc<Directory>,
@@ -59,11 +50,10 @@ impl Balancer {
     /// Knows no instance yet.
     pub fn new(settings: &Settings) -> Self {
         Self {
-            shape: settings.shape,
             load: settings.load.clone(),
             wanted: settings.steer.candidates,
             directory: Rc::default(),
-            table: Rc::default(),
+            table: Rc::new(Table::empty(settings.rule)),
             fleet: None,
             rest: Vec::new(),
             rest_total: 0,
@@ -85,7 +75,7 @@ impl Balancer {
     /// # Errors
     /// If its ring would be too large; what was in force stays.
     pub fn install(&mut self, directory: Directory) -> Result<Rc<Table>, RingError> {
-        let table = Table::build(&directory.members(), self.shape)?;
+        let table = self.table.update(&directory.members())?;
         self.directory = Rc::new(directory);
         let old = std::mem::replace(&mut self.table, Rc::new(table));
         self.spread_fleet();
@@ -132,22 +122,19 @@ impl Balancer {
         self.rest.get(host).copied().unwrap_or(0)
     }
 
-    /// Chooses for one request.
+    /// Chooses for one request, and takes a place on the first candidate unless all are full.
+    /// `gauges` are those of this process.
     ///
     /// # Errors
     /// [`Fallback`] where the filter has nothing to choose by.
-    pub fn decide(&self, hash: Option<u64>, gauges: &impl Gauges) -> Result<Choice, Fallback> {
+    pub fn decide(&self, hash: Option<u64>, gauges: &impl Loads) -> Result<Choice, Fallback> {
         let hash = hash.ok_or(Fallback::NoKey)?;
-        let in_flight = |host| gauges.in_flight(host).saturating_add(self.rest_of(host));
-        let total = || gauges.total().saturating_add(self.rest_total);
+        let loads = FleetLoads {
+            balancer: self,
+            gauges,
+        };
         self.table
-            .choose(
-                hash,
-                self.wanted,
-                self.load.bound.as_ref(),
-                in_flight,
-                total,
-            )
+            .choose(hash, self.wanted, &self.load.bound, &loads)
             .ok_or(Fallback::NoRing)
     }
 
@@ -165,6 +152,37 @@ impl Balancer {
     }
 }
 
+/// The gauges of this process and the rest of the fleet.
+struct FleetLoads<'a, G> {
+    balancer: &'a Balancer,
+    gauges: &'a G,
+}
+
+impl<G: Loads> Loads for FleetLoads<'_, G> {
+    fn take(&self, host: usize) {
+        self.gauges.take(host);
+    }
+
+    fn give_back(&self, host: usize) {
+        self.gauges.give_back(host);
+    }
+
+    fn in_flight(&self, host: usize) -> u64 {
+        let rest = self.balancer.rest_of(host);
+        self.gauges.in_flight(host).saturating_add(rest)
+    }
+
+    fn estimate(&self, host: usize) -> u64 {
+        let rest = self.balancer.rest_of(host);
+        self.gauges.estimate(host).saturating_add(rest)
+    }
+
+    fn total(&self) -> u64 {
+        let rest = self.balancer.rest_total;
+        self.gauges.total().saturating_add(rest)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,11 +190,17 @@ mod tests {
     use std::num::NonZeroU32;
     use unitring_protocol::snapshot::InstanceRest;
     use unitring_routing::bounded::Reason;
-    use unitring_routing::membership::Member;
+    use unitring_routing::membership::{Member, State, Warmth};
 
     struct Idle;
-    impl Gauges for Idle {
+
+    impl Loads for Idle {
+        fn take(&self, _: usize) {}
+        fn give_back(&self, _: usize) {}
         fn in_flight(&self, _: usize) -> u64 {
+            1
+        }
+        fn estimate(&self, _: usize) -> u64 {
             0
         }
         fn total(&self) -> u64 {
@@ -190,13 +214,14 @@ mod tests {
             id: address.clone(),
             address,
             weight: NonZeroU32::MIN,
-            healthy: true,
+            warmth: Warmth::FULL,
+            state: State::Serving,
         }
     }
 
     fn balancer(load: &str) -> Balancer {
         let json = format!(r#"{{"service": "orders", "load": {load}}}"#);
-        let mut balancer = Balancer::new(&Settings::parse(json.as_bytes()).unwrap());
+        let mut balancer = Balancer::new(&Settings::of(&json));
         let members: Vec<Member> = (1..=4).map(member).collect();
         let directory = Directory::default().with(&members, |_| Shown::default());
         balancer.install(directory).unwrap();
@@ -222,7 +247,7 @@ mod tests {
     #[test]
     fn a_request_without_a_key_or_without_instances_is_left_to_envoy() {
         assert_eq!(balancer("{}").decide(None, &Idle), Err(Fallback::NoKey));
-        let settings = Settings::parse(br#"{"service": "orders"}"#).unwrap();
+        let settings = Settings::of(r#"{"service": "orders"}"#);
         assert_eq!(
             Balancer::new(&settings).decide(Some(1), &Idle),
             Err(Fallback::NoRing)

@@ -4,12 +4,13 @@
 //! highest priority are taken: that a lower one is to be used is Envoy's decision, and then its own
 //! policy makes the choice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use serde::Deserialize;
-use unitring_routing::membership::Member;
+use unitring_protocol::ids::InstanceId;
+use unitring_routing::membership::{Cause, Identity, Member, State, Warmth};
 
 use crate::settings::INSTANCES_MAX;
 
@@ -39,9 +40,17 @@ pub fn path(service: &str) -> String {
 
 /// The members of the service's cluster.
 ///
+/// Placed by id, a member's id is its hostname in Envoy, which is where an EDS server names an
+/// endpoint (the companion's does). A hostname that several have, as those of one DNS name do, is
+/// no id: then the address is.
+///
 /// # Errors
 /// Anything that is not a cluster of that name with a bounded number of hosts.
-pub fn members(service: &str, body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
+pub fn members(
+    service: &str,
+    identity: Identity,
+    body: &[u8],
+) -> Result<Vec<Member>, DiscoveryError> {
     let answer: Clusters = serde_json::from_slice(body)?;
     let cluster = answer
         .cluster_statuses
@@ -64,10 +73,24 @@ pub fn members(service: &str, body: &[u8]) -> Result<Vec<Member>, DiscoveryError
         .filter(|host| host.priority == highest);
     // An address that Envoy lists twice is one instance; a host without an IP (a pipe) cannot be
     // named in the header.
-    Ok(hosts
-        .filter_map(Host::into_member)
-        .filter(|m| seen.insert(m.address.clone()))
-        .collect())
+    let mut members: Vec<Member> = hosts
+        .filter_map(|host| host.into_member(identity))
+        .filter(|member| seen.insert(member.address.clone()))
+        .collect();
+    without_shared_ids(&mut members);
+    Ok(members)
+}
+
+fn without_shared_ids(members: &mut [Member]) {
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    for member in &*members {
+        *uses.entry(member.id.clone()).or_default() += 1;
+    }
+    for member in members {
+        if uses.get(&member.id).is_some_and(|count| *count > 1) {
+            member.id.clone_from(&member.address);
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,6 +110,8 @@ struct Cluster {
 struct Host {
     #[serde(default)]
     address: Address,
+    #[serde(default)]
+    hostname: String,
     weight: Option<NonZeroU32>,
     #[serde(default)]
     priority: u32,
@@ -117,26 +142,40 @@ struct Health {
 }
 
 impl Host {
-    fn into_member(self) -> Option<Member> {
+    fn into_member(self, identity: Identity) -> Option<Member> {
         let Socket {
             address,
             port_value,
         } = self.address.socket_address?;
         let address = SocketAddr::new(address, port_value).to_string();
-        let health = &self.health_status;
-        let told = health.eds_health_status.as_deref().unwrap_or("HEALTHY");
-        let healthy = matches!(told, "HEALTHY" | "UNKNOWN" | "DEGRADED")
-            && !health.failed_active_health_check
-            && !health.failed_outlier_check
-            && !health.pending_dynamic_removal
-            && !health.excluded_via_immediate_hc_fail;
-        let weight = self.weight.unwrap_or(NonZeroU32::MIN);
+        let named = identity == Identity::Id && self.hostname.parse::<InstanceId>().is_ok();
         Some(Member {
-            id: address.clone(),
+            id: if named {
+                self.hostname
+            } else {
+                address.clone()
+            },
             address,
-            weight,
-            healthy,
+            weight: self.weight.unwrap_or(NonZeroU32::MIN),
+            warmth: Warmth::FULL,
+            state: self.health_status.state(),
         })
+    }
+}
+
+impl Health {
+    /// Envoy's own verdict, the gravest first.
+    fn state(&self) -> State {
+        match self.eds_health_status.as_deref().unwrap_or("HEALTHY") {
+            "DRAINING" => State::Draining,
+            _ if self.failed_active_health_check => State::Failed(Cause::ActiveCheck),
+            _ if self.failed_outlier_check => State::Failed(Cause::OutlierDetection),
+            _ if self.pending_dynamic_removal || self.excluded_via_immediate_hc_fail => {
+                State::Failed(Cause::Told)
+            }
+            "HEALTHY" | "UNKNOWN" | "DEGRADED" => State::Serving,
+            _ => State::Failed(Cause::Told),
+        }
     }
 }
 
@@ -151,32 +190,59 @@ mod tests {
             {"address": {"socket_address": {"address": "10.0.0.9", "port_value": 80}}, "weight": 3,
              "health_status": {"eds_health_status": "HEALTHY"}, "stats": [{"name": "cx_total"}]},
             {"address": {"socket_address": {"address": "::1", "port_value": 80}},
-             "health_status": {"failed_active_health_check": true}},
+             "hostname": "b", "health_status": {"failed_active_health_check": true}},
             {"address": {"pipe": {"path": "/tmp/x"}}},
             {"address": {"socket_address": {"address": "10.0.0.1", "port_value": 80}},
              "health_status": {"eds_health_status": "DRAINING"}},
             {"address": {"socket_address": {"address": "10.0.0.2", "port_value": 80}}, "priority": 1}
         ]}]}"#;
-        let members = members("orders", body).unwrap();
+        let members = members("orders", Identity::Address, body).unwrap();
         let seen: Vec<_> = members
             .iter()
-            .map(|m| (m.address.as_str(), m.weight.get(), m.healthy))
+            .map(|m| (m.id.as_str(), m.weight.get(), m.state))
             .collect();
         assert_eq!(
             seen,
             [
-                ("10.0.0.9:80", 3, true),
-                ("[::1]:80", 1, false),
-                ("10.0.0.1:80", 1, false)
+                ("10.0.0.9:80", 3, State::Serving),
+                ("[::1]:80", 1, State::Failed(Cause::ActiveCheck)),
+                ("10.0.0.1:80", 1, State::Draining)
             ]
         );
     }
 
     #[test]
+    fn by_id_a_hostname_is_the_id_unless_several_have_it_or_it_is_none() {
+        let host = |port: u16, name: &str| {
+            format!(
+                r#"{{"hostname": {name:?}, "address":
+                {{"socket_address": {{"address": "10.0.0.1", "port_value": {port}}}}}}}"#
+            )
+        };
+        let hosts = [
+            host(1, "a"),
+            host(2, "dns"),
+            host(3, "dns"),
+            host(4, ""),
+            host(5, "a,b"),
+        ];
+        let body = format!(
+            r#"{{"cluster_statuses": [{{"name": "orders", "host_statuses": [{}]}}]}}"#,
+            hosts.join(",")
+        );
+        let members = members("orders", Identity::Id, body.as_bytes()).unwrap();
+        let ids: Vec<_> = members.iter().map(|m| m.id.as_str()).collect();
+        let others = ["10.0.0.1:2", "10.0.0.1:3", "10.0.0.1:4", "10.0.0.1:5"];
+        assert_eq!(ids[0], "a");
+        assert_eq!(ids[1..], others);
+    }
+
+    #[test]
     fn an_answer_without_the_cluster_is_an_error_and_not_an_empty_service() {
-        let error = members("orders", br#"{"cluster_statuses": []}"#).unwrap_err();
+        let error =
+            members("orders", Identity::Address, br#"{"cluster_statuses": []}"#).unwrap_err();
         assert_eq!(error.to_string(), "Envoy has no cluster named orders");
-        assert!(members("orders", b"<html>").is_err());
+        assert!(members("orders", Identity::Address, b"<html>").is_err());
     }
 
     #[test]
@@ -187,7 +253,7 @@ mod tests {
     proptest! {
         #[test]
         fn decoding_never_panics(bytes: Vec<u8>) {
-            drop(members("orders", &bytes));
+            drop(members("orders", Identity::Id, &bytes));
         }
     }
 }

@@ -3,19 +3,37 @@
 //!
 //! | module | what of Envoy it touches |
 //! |---|---|
-//! | [`root`] | configuration, the timer, callouts: one per VM |
-//! | [`service`] | what the streams of a VM share |
+//! | [`root`] | configuration, the timer, answers to callouts: one per VM |
+//! | [`desk`] | what a VM does for a service beside its requests |
+//! | [`vms`] | this VM among those of the process |
+//! | [`service`] | what the streams of a VM share of a service |
 //! | [`stream`] | headers of one request and its answer |
+//! | [`explain`] | headers of its answer |
 //! | [`stats`] | counters and gauges |
 //! | [`shared`] | data shared by the VMs of the process |
 //! | [`callout`] | requests to Envoy's admin interface and to the companion |
 
 mod callout;
+mod desk;
+mod explain;
 mod root;
 mod service;
 mod shared;
 mod stats;
 mod stream;
+mod vms;
+
+/// Something that Envoy knows of this request or of itself. Not free: a walk through Envoy's
+/// expression engine.
+fn property(path: &[&str]) -> Option<Vec<u8>> {
+    proxy_wasm::hostcalls::get_property(path.to_vec())
+        .ok()
+        .flatten()
+}
+
+fn text(path: &[&str]) -> Option<String> {
+    property(path).and_then(|bytes| String::from_utf8(bytes).ok())
+}
 
 // The entry point that Envoy calls has a fixed name.
 #[allow(unsafe_code, reason = "proxy_wasm::main! exports `_initialize`")]

@@ -7,11 +7,14 @@
 //! | [`settings`] | the filter's JSON → valid settings |
 //! | [`request`] | a request's headers → its hash key, and what must be removed |
 //! | [`discovery`] | Envoy's clusters → members |
+//! | [`health`] | members, their failures → who is ejected, who warms up |
 //! | [`directory`] | members → the table, and the stats that count each instance |
 //! | [`balancer`] | hash key, gauges, fleet → candidates and the reason |
+//! | [`outcome`] | an answer → what it says of its instance |
 //! | [`threshold`] | loads → overloaded, relieved |
 //! | [`reporter`] | loads and events → report; snapshot → fleet |
-//! | [`lease`] | which VM of the process discovers and reports |
+//! | [`lease`] | which VM of the process discovers, judges and reports |
+//! | [`roster`] | which VMs count, and what a dead one leaves behind |
 //! | `filter` | the only code that sees `proxy_wasm`: it decides nothing |
 //!
 //! Everything but `filter` is pure and runs in native tests.
@@ -19,9 +22,12 @@
 pub mod balancer;
 pub mod directory;
 pub mod discovery;
+pub mod health;
 pub mod lease;
+pub mod outcome;
 pub mod reporter;
 pub mod request;
+pub mod roster;
 pub mod settings;
 pub mod threshold;
 

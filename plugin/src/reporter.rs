@@ -4,17 +4,17 @@
 //! bounded: past the bound the oldest are dropped and counted, so that a companion that is away
 //! for long costs nothing but events.
 
+mod rules;
+
 use std::collections::VecDeque;
 
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, InvalidName, ReporterId};
 use unitring_protocol::report::{
-    EventKind, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport, RingShape,
-    ServiceReport,
+    EventKind, InstanceEvent, InstanceLoad, Report, RingReport, ServiceReport,
 };
 use unitring_protocol::snapshot::Snapshot;
-use unitring_routing::membership::Change;
-use unitring_routing::ring::Shape;
+use unitring_routing::membership::{Change, Member, State};
 use unitring_routing::table::Table;
 
 use crate::directory::{Entry, Shown};
@@ -72,17 +72,24 @@ pub struct Happening {
 }
 
 impl Happening {
-    /// A change that discovery found.
-    pub fn change(instance: &str, change: Change, new: &Table, moved: f64) -> Self {
+    /// A change that discovery or health found.
+    pub fn change(member: &Member, change: Change, new: &Table, moved: f64) -> Self {
         let (kind, reason) = match change {
+            Change::Added if !member.is_warm() => (EventKind::Added, "discovered, warms up"),
             Change::Added => (EventKind::Added, "discovered"),
             Change::Removed => (EventKind::Removed, "no longer discovered"),
-            Change::Ejected => (EventKind::Ejected, "unhealthy in Envoy"),
-            Change::Recovered => (EventKind::Recovered, "healthy in Envoy"),
+            Change::Moved => (EventKind::Added, "discovered at another address"),
+            Change::Ejected(cause) => (EventKind::Ejected, cause.as_str()),
+            Change::Draining => (EventKind::Ejected, "draining: takes no new keys"),
+            Change::Recovered if !member.is_warm() => {
+                (EventKind::Recovered, "takes keys again, warms up")
+            }
+            Change::Recovered => (EventKind::Recovered, "takes keys again"),
+            Change::Warmed => (EventKind::Warmed, "slow start is over"),
         };
         Self {
             kind,
-            instance: instance.to_owned(),
+            instance: member.id.clone(),
             reason,
             ring: new.version(),
             moved,
@@ -165,10 +172,10 @@ impl Reporter {
             ring: RingReport {
                 version: table.version(),
                 points: u64::try_from(table.points()).unwrap_or(u64::MAX),
-                shape: ring_shape(settings.shape),
-                identity: Identity::Address,
+                shape: rules::shape(settings.rule.shape),
+                identity: rules::identity(settings.rule.identity),
             },
-            bound: None,
+            bound: Some(rules::bound(&settings.load)),
             fallbacks,
             instances: instances
                 .filter_map(|(entry, shown)| load(entry, shown))
@@ -186,35 +193,18 @@ impl Reporter {
 }
 
 fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
+    let member = &entry.member;
     Some(InstanceLoad {
-        id: entry.id.parse().ok()?,
-        address: entry.address.clone(),
-        weight: entry.weight.get(),
-        healthy: entry.healthy,
-        draining: false,
-        warmth: 100,
+        id: member.id.parse().ok()?,
+        address: member.address.clone(),
+        weight: member.weight.get(),
+        healthy: member.state == State::Serving,
+        draining: member.state == State::Draining,
+        warmth: member.warmth.percent(),
         calls: shown.totals.calls.saturating_sub(entry.base.calls),
         in_flight: shown.in_flight,
         updates: shown.totals.updates.saturating_sub(entry.base.updates),
     })
-}
-
-fn ring_shape(shape: Shape) -> RingShape {
-    match shape {
-        Shape::Envoy { min_size, max_size } => RingShape::Envoy {
-            min_size,
-            max_size,
-            hash: RingHash::XxHash,
-        },
-        Shape::Fixed {
-            virtual_nodes,
-            max_size,
-        } => RingShape::Fixed {
-            virtual_nodes: virtual_nodes.get(),
-            max_size,
-            hash: RingHash::XxHash,
-        },
-    }
 }
 
 /// Names this process for its reports: Envoy's node id, so that people find it, and a number that
@@ -235,7 +225,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn happening(instance: &str) -> Happening {
-        Happening::change(instance, Change::Added, &Table::default(), 0.25)
+        Happening {
+            kind: EventKind::Added,
+            instance: instance.to_owned(),
+            reason: "discovered",
+            ring: String::new(),
+            moved: 0.25,
+        }
     }
 
     fn reporter() -> Reporter {

@@ -3,51 +3,45 @@
 //! Headers are bytes: a value need not be UTF-8. Where a request has no source of the key, there
 //! is no hash key, and Envoy's own policy chooses.
 
-use unitring_routing::key::{KeyHash, header_hash};
+use unitring_routing::hash::xxh64;
+use unitring_routing::key::{KeyHash, cookie_hash, header_hash, query_hash};
 
-use crate::settings::KeySource;
+use crate::settings::{KeyFrom, KeySource};
 
 /// Headers of this prefix are ours; a client's own are removed.
 pub const OWN_PREFIX: &str = "x-unitring-";
 
-/// What the filter needs of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// `None` if the request has none of the sources.
-    pub hash: Option<u64>,
-    /// Headers that the client must not set.
-    pub forged: Vec<String>,
-    /// Whether a 2xx answer to it counts as a data update.
-    pub unsafe_method: bool,
+/// Headers as Envoy hands them over: names in lower case, a repeated header repeated.
+pub type Headers = [(String, Vec<u8>)];
+
+/// Headers that a client must not set, each name once.
+pub fn forged<'a>(headers: &'a Headers, steer_header: &'a str) -> impl Iterator<Item = &'a str> {
+    let ours = move |name: &str| name.starts_with(OWN_PREFIX) || name == steer_header;
+    let mut seen: Vec<&str> = Vec::new();
+    headers.iter().filter_map(move |(name, _)| {
+        let new = ours(name) && !seen.contains(&name.as_str());
+        new.then(|| seen.push(name)).map(|()| name.as_str())
+    })
 }
 
-impl Request {
-    /// Reads the headers as Envoy hands them over: names in lower case, a repeated header repeated.
-    pub fn read(headers: &[(String, Vec<u8>)], key: &[KeySource], steer_header: &str) -> Self {
-        let ours = |name: &str| name.starts_with(OWN_PREFIX) || name == steer_header;
-        let mut forged: Vec<String> = headers
-            .iter()
-            .filter(|(name, _)| ours(name))
-            .map(|(name, _)| name.clone())
-            .collect();
-        forged.dedup();
-        Self {
-            hash: hash(headers, key),
-            forged,
-            unsafe_method: is_unsafe(headers),
-        }
-    }
-}
-
-fn hash(headers: &[(String, Vec<u8>)], key: &[KeySource]) -> Option<u64> {
+/// The hash key of a request; `None` if it has none of the sources. `source_ip` is asked only
+/// where the client's address is a source: it costs a call into Envoy.
+pub fn hash(
+    headers: &Headers,
+    key: &[KeySource],
+    source_ip: impl Fn() -> Option<String>,
+) -> Option<u64> {
     let mut hash = KeyHash::default();
     for source in key {
-        let mut values: Vec<&[u8]> = headers
-            .iter()
-            .filter(|(name, _)| *name == source.header)
-            .map(|(_, value)| value.as_slice())
-            .collect();
-        if let Some(new) = header_hash(&mut values) {
+        let new = match &source.from {
+            KeyFrom::Header(name) => header_hash(&mut values(headers, name).collect::<Vec<_>>()),
+            KeyFrom::Cookie(name) => cookie_hash(values(headers, "cookie"), name.as_bytes()),
+            KeyFrom::Query(name) => values(headers, ":path")
+                .next()
+                .and_then(|path| query_hash(path, name.as_bytes())),
+            KeyFrom::SourceIp => source_ip().map(|ip| xxh64(ip.as_bytes())),
+        };
+        if let Some(new) = new {
             hash = hash.and(new);
         }
         if source.terminal && hash.finish().is_some() {
@@ -57,18 +51,29 @@ fn hash(headers: &[(String, Vec<u8>)], key: &[KeySource]) -> Option<u64> {
     hash.finish()
 }
 
+/// The IP address of a `source.address`, which has a port behind it.
+pub fn without_port(address: &str) -> Option<String> {
+    let address: std::net::SocketAddr = address.parse().ok()?;
+    Some(address.ip().to_string())
+}
+
 /// Methods that are not safe by RFC 9110, section 9.2.1, and are meant to change data.
-fn is_unsafe(headers: &[(String, Vec<u8>)]) -> bool {
-    let method = headers.iter().find(|(name, _)| name == ":method");
-    method.is_some_and(|(_, method)| {
-        matches!(method.as_slice(), b"POST" | b"PUT" | b"PATCH" | b"DELETE")
-    })
+pub fn is_unsafe(headers: &Headers) -> bool {
+    values(headers, ":method")
+        .next()
+        .is_some_and(|method| matches!(method, b"POST" | b"PUT" | b"PATCH" | b"DELETE"))
+}
+
+fn values<'a>(headers: &'a Headers, wanted: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .iter()
+        .filter(move |(name, _)| name == wanted)
+        .map(|(_, value)| value.as_slice())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use unitring_routing::hash::xxh64;
 
     fn headers(list: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
         list.iter()
@@ -76,58 +81,92 @@ mod tests {
             .collect()
     }
 
-    fn by(header: &str, terminal: bool) -> KeySource {
-        KeySource {
-            header: header.to_owned(),
-            terminal,
-        }
+    fn by(from: KeyFrom, terminal: bool) -> KeySource {
+        KeySource { from, terminal }
     }
 
-    fn read(list: &[(&str, &[u8])], key: &[KeySource]) -> Request {
-        Request::read(&headers(list), key, "x-unitring-host")
+    fn header(name: &str, terminal: bool) -> KeySource {
+        by(KeyFrom::Header(name.to_owned()), terminal)
+    }
+
+    fn key(list: &[(&str, &[u8])], key: &[KeySource]) -> Option<u64> {
+        hash(&headers(list), key, || Some("10.0.0.7".to_owned()))
     }
 
     #[test]
     fn any_bytes_are_a_key_the_empty_ones_too_and_no_header_is_none() {
-        let key = [by("x-user-id", false)];
+        let by = [header("x-user-id", false)];
         assert_eq!(
-            read(&[("x-user-id", b"\xff\xfe")], &key).hash,
+            key(&[("x-user-id", b"\xff\xfe")], &by),
             Some(xxh64(b"\xff\xfe"))
         );
-        assert_eq!(read(&[("x-user-id", b"")], &key).hash, Some(xxh64(b"")));
-        assert_eq!(read(&[("other", b"a")], &key).hash, None);
+        assert_eq!(key(&[("x-user-id", b"")], &by), Some(xxh64(b"")));
+        assert_eq!(key(&[("other", b"a")], &by), None);
     }
 
     #[test]
-    fn a_terminal_source_ends_the_reading_only_if_it_gave_a_key() {
-        let key = [by("a", true), by("b", false)];
-        assert_eq!(
-            read(&[("a", b"1"), ("b", b"2")], &key).hash,
-            Some(xxh64(b"1"))
-        );
-        assert_eq!(read(&[("b", b"2")], &key).hash, Some(xxh64(b"2")));
-        let both = [by("a", false), by("b", false)];
+    fn every_kind_of_source_gives_the_hash_of_its_value() {
+        let list: [(&str, &[u8]); 3] = [
+            (":path", b"/cart?user=ada"),
+            ("cookie", b"a=1; sid=42"),
+            ("x", b"y"),
+        ];
+        for (from, value) in [
+            (KeyFrom::Header("x".into()), "y"),
+            (KeyFrom::Header(":path".into()), "/cart?user=ada"),
+            (KeyFrom::Cookie("sid".into()), "42"),
+            (KeyFrom::Query("user".into()), "ada"),
+            (KeyFrom::SourceIp, "10.0.0.7"),
+        ] {
+            let expected = Some(xxh64(value.as_bytes()));
+            assert_eq!(key(&list, &[by(from.clone(), false)]), expected, "{from:?}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_source_ends_the_reading_only_if_there_is_a_key() {
+        let by = [header("a", true), header("b", false)];
+        assert_eq!(key(&[("a", b"1"), ("b", b"2")], &by), Some(xxh64(b"1")));
+        assert_eq!(key(&[("b", b"2")], &by), Some(xxh64(b"2")));
+        let both = [header("a", false), header("b", false)];
         let combined = xxh64(b"1").rotate_left(1) ^ xxh64(b"2");
-        assert_eq!(
-            read(&[("a", b"1"), ("b", b"2")], &both).hash,
-            Some(combined)
-        );
+        assert_eq!(key(&[("a", b"1"), ("b", b"2")], &both), Some(combined));
+    }
+
+    #[test]
+    fn the_clients_address_is_asked_for_only_if_it_is_reached() {
+        let sources = [header("a", true), by(KeyFrom::SourceIp, false)];
+        let asked = std::cell::Cell::new(0);
+        let ip = || {
+            asked.set(asked.get() + 1);
+            None
+        };
+        assert!(hash(&headers(&[("a", b"1")]), &sources, ip).is_some());
+        assert_eq!(asked.get(), 0);
+        assert_eq!(hash(&[], &sources, ip), None);
+        assert_eq!(asked.get(), 1);
+    }
+
+    #[test]
+    fn an_address_loses_its_port_and_its_brackets() {
+        assert_eq!(without_port("10.0.0.7:5000").as_deref(), Some("10.0.0.7"));
+        assert_eq!(without_port("[::1]:5000").as_deref(), Some("::1"));
+        assert_eq!(without_port("@unix"), None);
     }
 
     #[test]
     fn a_clients_own_unitring_headers_are_named_for_removal() {
         let list: [(&str, &[u8]); 4] = [
             ("x-unitring-host", b"1"),
-            ("x-unitring-host", b"2"),
             ("x-unitring-any", b""),
+            ("x-unitring-host", b"2"),
             ("x", b""),
         ];
-        assert_eq!(
-            read(&list, &[]).forged,
-            ["x-unitring-host", "x-unitring-any"]
-        );
-        let custom = Request::read(&headers(&[("x-route", b"")]), &[], "x-route");
-        assert_eq!(custom.forged, ["x-route"]);
+        let list = headers(&list);
+        let names: Vec<_> = forged(&list, "x-unitring-host").collect();
+        assert_eq!(names, ["x-unitring-host", "x-unitring-any"]);
+        let list = headers(&[("x-route", b"")]);
+        assert_eq!(forged(&list, "x-route").collect::<Vec<_>>(), ["x-route"]);
     }
 
     #[test]
@@ -139,10 +178,10 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(
-                read(&[(":method", method.as_bytes())], &[]).unsafe_method,
+                is_unsafe(&headers(&[(":method", method.as_bytes())])),
                 expected
             );
         }
-        assert!(!read(&[], &[]).unsafe_method);
+        assert!(!is_unsafe(&[]));
     }
 }

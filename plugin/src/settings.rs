@@ -5,38 +5,46 @@
 
 mod discovery;
 mod encoding;
+mod health;
 mod key;
 mod load;
 mod reader;
+mod ring;
+mod services;
 
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde_json::Value;
 use unitring_protocol::ids::ServiceName;
 use unitring_routing::bounded::CANDIDATES_MAX;
-use unitring_routing::ring::{POINTS_MAX, Shape};
+use unitring_routing::table::Rule;
 
 pub use discovery::{Discovery, INSTANCES_MAX, Source};
-pub use key::KeySource;
+pub use health::{Ejection, SlowStart};
+pub use key::{KeyFrom, KeySource};
 pub use load::{Load, Scope};
 use reader::Section;
 pub use reader::SettingsError;
+pub use services::{SERVICES_MAX, Services};
 
-/// Valid settings of the filter.
+/// Valid settings of one service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The Envoy cluster whose instances are chosen.
     pub service: ServiceName,
     /// Where the hash key comes from, in order; at least one.
     pub key: Vec<KeySource>,
-    /// How instances become virtual nodes.
-    pub shape: Shape,
+    /// How instances are placed.
+    pub rule: Rule,
     /// How much an instance may take.
     pub load: Load,
+    /// When an instance is ejected for what it answers; `None` for never.
+    pub ejection: Option<Ejection>,
+    /// How an instance comes, and comes back; `None` for at once.
+    pub slow_start: Option<SlowStart>,
     /// Where instances come from.
     pub discovery: Discovery,
     /// Where reports go; `None` if nowhere.
@@ -70,27 +78,30 @@ pub struct Steer {
 }
 
 impl Settings {
-    /// Reads the filter's configuration, as JSON or as a `google.protobuf.Struct`.
-    ///
-    /// # Errors
-    /// The first field that breaks a rule.
-    pub fn parse(bytes: &[u8]) -> Result<Self, SettingsError> {
-        let mut root = Section::new("", encoding::read(bytes)?)?;
-        root.not_supported_yet("services")?;
+    /// Takes what makes one service out of a section.
+    fn read(root: &mut Section) -> Result<Self, SettingsError> {
+        let companion = companion(root.section("companion")?)?;
+        let interval = companion.as_ref().map(|companion| companion.interval);
         let settings = Self {
-            service: service(&mut root)?,
-            key: key::read(&mut root)?,
-            shape: shape(root.section("ring")?)?,
-            load: load::read(root.section("load")?)?,
+            service: service(root)?,
+            key: key::read(root)?,
+            rule: ring::read(root.section("ring")?)?,
+            load: load::read(root.section("load")?, interval)?,
+            ejection: health::ejection(root.section("ejection")?)?,
+            slow_start: health::slow_start(root.section("slow_start")?)?,
             discovery: discovery::read(root.section("discovery")?)?,
-            companion: companion(root.section("companion")?)?,
+            companion,
             steer: steer(root.section("steer")?)?,
             explain: root.boolean("explain", false)?,
         };
-        root.not_supported_yet("ejection")?;
         capture(root.section("capture")?)?;
-        root.finish()?;
         Ok(settings)
+    }
+
+    /// The settings of a test, which are those of one service.
+    #[cfg(test)]
+    pub(crate) fn of(json: &str) -> Self {
+        Services::parse(json.as_bytes()).unwrap().all.remove(0)
     }
 }
 
@@ -98,46 +109,16 @@ fn service(root: &mut Section) -> Result<ServiceName, SettingsError> {
     let value = root.take("service").unwrap_or(Value::Null);
     match value.as_str().map(str::parse::<ServiceName>) {
         Some(Ok(name)) => Ok(name),
-        Some(Err(error)) => Err(SettingsError::new("service", &value, error.rule)),
+        Some(Err(error)) => {
+            let path = root.path("service");
+            Err(SettingsError::new(&path, &value, error.rule))
+        }
         None => Err(SettingsError::new(
-            "service",
+            &root.path("service"),
             &value,
             "is required: the name of a cluster",
         )),
     }
-}
-
-fn shape(mut ring: Section) -> Result<Shape, SettingsError> {
-    #[derive(Clone, Copy)]
-    enum Fill {
-        Envoy,
-        Fixed,
-    }
-    ring.word("algorithm", (), &[("ring_hash", ())], &["maglev"])?;
-    ring.word("hash", (), &[("xx_hash", ())], &["murmur_hash_2"])?;
-    ring.word("identity", (), &[("address", ())], &["id"])?;
-    let fills = [("envoy", Fill::Envoy), ("fixed", Fill::Fixed)];
-    let fill = ring.word("fill", Fill::Envoy, &fills, &[])?;
-    let max_size = ring.integer("max_size", POINTS_MAX, 1..=POINTS_MAX)?;
-    let min_size = ring.integer("min_size", 1024.min(max_size), 1..=max_size)?;
-    let virtual_nodes = virtual_nodes(&mut ring)?;
-    ring.finish()?;
-    Ok(match fill {
-        Fill::Envoy => Shape::Envoy { min_size, max_size },
-        Fill::Fixed => Shape::Fixed {
-            virtual_nodes,
-            max_size,
-        },
-    })
-}
-
-fn virtual_nodes(ring: &mut Section) -> Result<NonZeroU32, SettingsError> {
-    const VIRTUAL_NODES_MAX: u64 = 65_536;
-    let number = ring.integer("virtual_nodes", 160, 1..=VIRTUAL_NODES_MAX)?;
-    Ok(u32::try_from(number)
-        .ok()
-        .and_then(NonZeroU32::new)
-        .unwrap_or(NonZeroU32::MIN))
 }
 
 /// Every interval of the filter is kept between these: faster burns workers, slower is no detection.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::Target;
+use super::{Locate, Target};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,14 +82,33 @@ fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 ///
 /// # Errors
 /// [`AskError`].
-pub fn locate(target: &Target, key: &str, service: Option<&str>) -> Result<String, AskError> {
-    let service = match service {
-        Some(service) => service.to_owned(),
+pub fn locate(asked: &Locate) -> Result<String, AskError> {
+    let target = &asked.target;
+    let service = match &asked.service {
+        Some(service) => service.clone(),
         None => only_service(target)?,
     };
-    let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
-    let service = utf8_percent_encode(&service, NON_ALPHANUMERIC);
-    let answer = ask(target, &format!("/v1/services/{service}/locate?key={key}"))?;
+    let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut path = format!(
+        "/v1/services/{}/locate?key={}",
+        escape(&service),
+        escape(&asked.key)
+    );
+    let weight = asked.weight.map(|weight| weight.to_string());
+    for (name, value) in [
+        ("without", &asked.without),
+        ("with", &asked.with),
+        ("with_address", &asked.address),
+        ("with_weight", &weight),
+    ] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escape(value)));
+        }
+    }
+    let answer = ask(target, &path)?;
+    if asked.json {
+        return Ok(format!("{answer:#}\n"));
+    }
     let mut out = format!(
         "key        {}\nhash       {}\nowner      {} ({})\nreason     {}\nring       {} ({} virtual nodes)\n",
         text(&answer, "/key"),
@@ -101,11 +120,24 @@ pub fn locate(target: &Target, key: &str, service: Option<&str>) -> Result<Strin
         number(&answer, "/ring/points"),
     );
     for candidate in list(&answer, "/candidates") {
+        let capacity = candidate.get("capacity").and_then(Value::as_u64);
+        let capacity = capacity.map_or(String::new(), |capacity| format!(" of {capacity}"));
         out.push_str(&format!(
-            "candidate  {} ({}), in flight {}\n",
+            "candidate  {} ({}), in flight {}{capacity}\n",
             text(candidate, "/id"),
             text(candidate, "/address"),
             number(candidate, "/in_flight")
+        ));
+    }
+    if let Some(change) = answer.get("change") {
+        let moved = change.get("moved").and_then(Value::as_f64).unwrap_or(0.0);
+        let owner = change
+            .get("owner")
+            .and_then(Value::as_str)
+            .unwrap_or("nobody");
+        out.push_str(&format!(
+            "change     {:.2} % of all keys would move; this one would be with {owner}\n",
+            moved * 100.0
         ));
     }
     Ok(out)

@@ -1,5 +1,6 @@
 //! `GET /v1/services/{s}/locate?key=`: where a key goes, by the code that the filter decides with.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -7,157 +8,114 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use unitring_protocol::ids::ServiceName;
-use unitring_protocol::report::{RingReport, RingShape};
-use unitring_routing::bounded::Bound;
-use unitring_routing::hash::xxh64;
-use unitring_routing::membership::Member;
-use unitring_routing::ring::Shape;
-use unitring_routing::table::Table;
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::report::{BoundReport, LoadScope};
 
 use super::App;
 use super::answer::Refusal;
+use crate::explain::{self, ExplainError, Newcomer, Question};
 use crate::loads::{self, StoredLoad};
 use crate::now_ms;
 
-/// Candidates that are shown.
-const CANDIDATES: usize = 3;
-
-/// The query: the key, and the bound if it is to be applied.
+/// The query.
 #[derive(Debug, Deserialize)]
-pub(super) struct Question {
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
     key: String,
-    balance_factor: Option<NonZeroU32>,
+    /// Whose report to go by; the last one that came unless it is named.
+    reporter: Option<ReporterId>,
+    balance_factor: Option<u32>,
     min_capacity: Option<u64>,
+    max_in_flight: Option<u64>,
+    without: Option<InstanceId>,
+    with: Option<InstanceId>,
+    with_address: Option<String>,
+    with_weight: Option<NonZeroU32>,
 }
 
-/// Where a key goes, and why.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
     service: ServiceName,
-    key: String,
-    /// `xxh64` of the key, 16 hex digits.
-    hash: String,
-    owner: Candidate,
-    candidates: Vec<Candidate>,
-    reason: &'static str,
-    ring: RingReport,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Candidate {
-    id: String,
-    address: String,
-    weight: u32,
-    in_flight: u64,
+    reporter: ReporterId,
+    #[serde(flatten)]
+    answer: explain::Answer,
 }
 
 pub(super) async fn locate(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
-    Query(question): Query<Question>,
+    Query(asked): Query<Asked>,
 ) -> Result<Json<Answer>, Refusal> {
     let service: ServiceName = service.parse()?;
-    let loads = app.fleet.loads(&service, now_ms()).await?;
-    let Some(latest) = loads::latest(&loads) else {
-        let what = format!("reports on service {service}: a filter has to report first; one");
-        return Err(Refusal::absent(what));
-    };
-    answer(service, question, latest, &loads).map(Json)
-}
-
-fn shape(shape: RingShape) -> Option<Shape> {
-    Some(match shape {
-        RingShape::Envoy {
-            min_size, max_size, ..
-        } => Shape::Envoy { min_size, max_size },
-        RingShape::Fixed {
-            virtual_nodes,
-            max_size,
-            ..
-        } => Shape::Fixed {
-            virtual_nodes: NonZeroU32::new(virtual_nodes)?,
-            max_size,
-        },
-        RingShape::Maglev { .. } => return None,
-    })
-}
-
-fn answer(
-    service: ServiceName,
-    question: Question,
-    latest: &StoredLoad,
-    loads: &[StoredLoad],
-) -> Result<Answer, Refusal> {
-    let members: Vec<Member> = latest
-        .instances
-        .iter()
-        .filter_map(|instance| {
-            Some(Member {
-                id: instance.id.to_string(),
-                address: instance.address.clone(),
-                weight: NonZeroU32::new(instance.weight)?,
-                healthy: instance.healthy,
-            })
-        })
-        .collect();
-    let unprocessable = |error: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error);
-    let shape = shape(latest.ring.shape)
-        .ok_or_else(|| unprocessable("the report's ring has no virtual nodes".to_owned()))?;
-    let table = Table::build(&members, shape).map_err(|error| unprocessable(error.to_string()))?;
-    let fleet = loads::rest(&service, loads, None);
-    let in_flight = |id: &str| {
-        let found = fleet.rest.iter().find(|rest| rest.id.as_str() == id);
-        found.map_or(0, |rest| rest.in_flight)
-    };
-    let by_index: Vec<u64> = table
-        .hosts()
-        .iter()
-        .map(|host| in_flight(&host.id))
-        .collect();
-    let total = by_index
-        .iter()
-        .fold(0u64, |sum, load| sum.saturating_add(*load));
-    let bound = question.balance_factor.map(|balance_factor| Bound {
-        balance_factor,
-        min_capacity: question.min_capacity.unwrap_or(0),
-    });
-    let hash = xxh64(question.key.as_bytes());
-    let load = |index: usize| by_index.get(index).copied().unwrap_or(0);
-    let choose = |bound| table.choose(hash, CANDIDATES, bound, load, || total);
-    let absent = || {
-        Refusal::absent(format!(
-            "an instance of service {service} that takes requests"
-        ))
-    };
-    let choice = choose(bound.as_ref()).ok_or_else(absent)?;
-    let owner = choose(None).ok_or_else(absent)?.candidates.first();
-    let candidate = |index| {
-        let host = table.host(index)?;
-        Some(Candidate {
-            id: host.id.clone(),
-            address: host.address.clone(),
-            weight: host.weight.get(),
-            in_flight: load(index.get()),
-        })
-    };
-    Ok(Answer {
-        owner: candidate(owner).ok_or_else(absent)?,
-        candidates: choice
-            .candidates
-            .as_slice()
-            .iter()
-            .filter_map(|index| candidate(*index))
-            .collect(),
-        reason: choice.reason.as_str(),
-        ring: RingReport {
-            version: table.version(),
-            points: u64::try_from(table.points()).unwrap_or(u64::MAX),
-            shape: latest.ring.shape,
-            identity: latest.ring.identity,
-        },
-        hash: format!("{hash:016x}"),
-        key: question.key,
+    let all = app.fleet.loads(&service, now_ms()).await?;
+    let by = report(&asked, &service, &all)?;
+    let answer = explain::explain(&question(asked, by)?, by, &all)?;
+    Ok(Json(Answer {
         service,
+        reporter: by.reporter.clone(),
+        answer,
+    }))
+}
+
+fn report<'a>(
+    asked: &Asked,
+    service: &ServiceName,
+    all: &'a [StoredLoad],
+) -> Result<&'a StoredLoad, Refusal> {
+    let found = match &asked.reporter {
+        Some(reporter) => all.iter().find(|load| load.reporter == *reporter),
+        None => loads::latest(all),
+    };
+    found.ok_or_else(|| {
+        let what = match &asked.reporter {
+            Some(reporter) => format!("a report of {reporter} on service {service}"),
+            None => format!("reports on service {service}: a filter has to report first; one"),
+        };
+        Refusal::absent(what)
     })
+}
+
+fn question(asked: Asked, by: &StoredLoad) -> Result<Question, Refusal> {
+    let with = asked.with.map(|id| {
+        let address = asked.with_address.as_deref().unwrap_or(id.as_str());
+        let address: SocketAddr = address.parse().map_err(|_| {
+            Refusal::bad(format!(
+                "with_address: {address:?}: must be an ip:port, unless `with` is one"
+            ))
+        })?;
+        let weight = asked.with_weight.unwrap_or(NonZeroU32::MIN);
+        Ok::<_, Refusal>(Newcomer {
+            id,
+            address,
+            weight,
+        })
+    });
+    let usual = by.bound.unwrap_or(BoundReport {
+        balance_factor: 0,
+        min_capacity: 0,
+        max_in_flight: 0,
+        scope: LoadScope::Fleet,
+    });
+    Ok(Question {
+        key: asked.key,
+        bound: Some(BoundReport {
+            balance_factor: asked.balance_factor.unwrap_or(usual.balance_factor),
+            min_capacity: asked.min_capacity.unwrap_or(usual.min_capacity),
+            max_in_flight: asked.max_in_flight.unwrap_or(usual.max_in_flight),
+            scope: usual.scope,
+        }),
+        without: asked.without,
+        with: with.transpose()?,
+    })
+}
+
+impl From<ExplainError> for Refusal {
+    fn from(error: ExplainError) -> Self {
+        let status = match &error {
+            ExplainError::Nobody | ExplainError::Unknown(_) => StatusCode::NOT_FOUND,
+            ExplainError::Known(_) => StatusCode::CONFLICT,
+            ExplainError::NoShape | ExplainError::Ring(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error.to_string())
+    }
 }

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use serde::Serialize;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
-use unitring_protocol::report::RingReport;
+use unitring_protocol::report::{BoundReport, RingReport};
 use unitring_protocol::snapshot::Snapshot;
 
 use super::App;
@@ -35,6 +35,7 @@ struct ReporterView {
     reporter: ReporterId,
     alive_until_ms: u64,
     ring: String,
+    bound: Option<BoundReport>,
     fallbacks: u64,
 }
 
@@ -44,6 +45,10 @@ struct InstanceView {
     address: String,
     weight: u32,
     healthy: bool,
+    /// Whether any reporter says that it takes no new keys for good.
+    draining: bool,
+    /// The least warmth that a reporter has for it, in percent of its weight.
+    warmth: u8,
     calls: u64,
     in_flight: u64,
     updates: u64,
@@ -65,12 +70,16 @@ async fn view(
                 address: reported.address.clone(),
                 weight: reported.weight,
                 healthy: true,
+                draining: false,
+                warmth: 100,
                 calls: totals.calls,
                 in_flight: 0,
                 updates: totals.updates,
             }
         });
         seen.healthy &= reported.healthy;
+        seen.draining |= reported.draining;
+        seen.warmth = seen.warmth.min(reported.warmth);
         seen.in_flight = seen.in_flight.saturating_add(reported.in_flight);
     }
     Ok(View {
@@ -87,6 +96,7 @@ fn reporter(load: StoredLoad) -> ReporterView {
         reporter: load.reporter,
         alive_until_ms: load.alive_until_ms,
         ring: load.ring.version,
+        bound: load.bound,
         fallbacks: load.fallbacks,
     }
 }

@@ -35,6 +35,12 @@ impl StatNames {
         }
     }
 
+    /// Every name that was ever given.
+    pub fn given(&self) -> Vec<String> {
+        let own = self.named.iter().map(|id| own_name(id));
+        own.chain((0..self.slots.len()).map(slot_name)).collect()
+    }
+
     /// The stat of an instance, and whether another one may have used it before.
     pub fn give(&mut self, id: &str) -> (String, bool) {
         if self.named.contains(id) {

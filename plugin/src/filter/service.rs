@@ -1,16 +1,17 @@
-//! What the streams of a VM share: settings, the balancer, the stats.
+//! What the streams of a VM share of one service: settings, the balancer, the stats.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use unitring_routing::bounded::Choice;
-use unitring_routing::ring::RingError;
+use unitring_routing::bounded::{Choice, Loads};
+use unitring_routing::ring::{HostIndex, RingError};
 use unitring_routing::table::Table;
 
-use super::stats::{InstanceStats, ServiceStats};
-use crate::balancer::{Balancer, Fallback, Fleet, Gauges};
-use crate::directory::{Directory, Entry, Shown};
+use super::stats::{InstanceStats, ServiceStats, Sides};
+use crate::balancer::{Balancer, Fallback, Fleet};
+use crate::directory::{Directory, Shown};
+use crate::roster::Side;
 use crate::settings::Settings;
 
 /// One service as this VM routes it.
@@ -18,29 +19,52 @@ use crate::settings::Settings;
 pub(super) struct Service {
     pub(super) settings: Settings,
     pub(super) stats: ServiceStats,
-    /// Whether this VM has ever been given a request.
-    pub(super) serves: Cell<bool>,
+    pub(super) sides: Cell<Sides>,
     routing: RefCell<Routing>,
+    /// Whether the estimates were read since the last tick.
+    estimated: Cell<bool>,
+    failures_seen: Cell<u64>,
 }
 
 #[derive(Debug)]
 struct Routing {
     balancer: Balancer,
-    /// The stats of each host of the balancer's table.
-    hosts: Vec<Rc<InstanceStats>>,
+    routed: Rc<Routed>,
     /// Every stat this VM ever defined. Never shrinks, since Envoy's stats never do; the directory
     /// bounds the names.
     defined: BTreeMap<String, Rc<InstanceStats>>,
 }
 
+/// Who was routed to when a request was placed: its retries go by the same list.
+#[derive(Debug, Default)]
+pub(super) struct Routed {
+    directory: Rc<Directory>,
+    /// Of each entry of the directory.
+    entries: Vec<Rc<InstanceStats>>,
+    /// Of each host of the table.
+    hosts: Vec<Rc<InstanceStats>>,
+}
+
+impl Routed {
+    pub(super) fn host(&self, index: HostIndex) -> Option<&Rc<InstanceStats>> {
+        self.hosts.get(index.get())
+    }
+
+    /// The id and the stats of the instance at an address.
+    pub(super) fn at(&self, address: &str) -> Option<(&str, &Rc<InstanceStats>)> {
+        let mut entries = self.directory.entries().iter().zip(&self.entries);
+        entries
+            .find(|(entry, _)| entry.member.address == address)
+            .map(|(entry, stats)| (entry.member.id.as_str(), stats))
+    }
+}
+
 /// Where a request goes.
 pub(super) struct Placement {
-    pub(super) stats: Rc<InstanceStats>,
+    pub(super) routed: Rc<Routed>,
     pub(super) choice: Choice,
     /// The value of the header for Envoy.
     pub(super) header: String,
-    /// The ring's version.
-    pub(super) ring: Option<String>,
 }
 
 impl Service {
@@ -49,38 +73,31 @@ impl Service {
         Self {
             stats: ServiceStats::define(settings.service.as_str()),
             settings,
-            serves: Cell::new(false),
+            sides: Cell::default(),
             routing: RefCell::new(Routing {
                 balancer,
-                hosts: Vec::new(),
+                routed: Rc::default(),
                 defined: BTreeMap::new(),
             }),
+            estimated: Cell::new(false),
+            failures_seen: Cell::new(0),
         }
     }
 
-    /// Places a request.
+    /// Places a request: it is in flight on the first candidate from now on, unless all are full.
     pub(super) fn place(&self, hash: Option<u64>) -> Result<Placement, Fallback> {
         let routing = self.routing.borrow();
-        let gauges = HostGauges {
-            hosts: &routing.hosts,
-            stats: &self.stats,
+        let gauges = Gauges {
+            service: self,
+            hosts: &routing.routed.hosts,
         };
         let choice = routing.balancer.decide(hash, &gauges)?;
-        let stats = routing
-            .hosts
-            .get(choice.candidates.first().get())
-            .ok_or(Fallback::NoRing)?;
         let mut header = String::new();
         routing.balancer.write_candidates(&choice, &mut header);
-        let ring = self
-            .settings
-            .explain
-            .then(|| routing.balancer.table().version());
         Ok(Placement {
-            stats: Rc::clone(stats),
+            routed: Rc::clone(&routing.routed),
             choice,
             header,
-            ring,
         })
     }
 
@@ -92,26 +109,32 @@ impl Service {
         let mut routing = self.routing.borrow_mut();
         let Routing {
             balancer,
-            hosts,
+            routed,
             defined,
         } = &mut *routing;
         let old = balancer.install(directory)?;
-        for entry in balancer.directory().entries() {
-            stats_of(defined, self.settings.service.as_str(), &entry.stat);
-        }
-        let by_address: BTreeMap<&str, &Entry> = balancer
+        let service = self.settings.service.as_str();
+        let entries: Vec<Rc<InstanceStats>> = balancer
             .directory()
             .entries()
             .iter()
-            .map(|e| (e.address.as_str(), e))
+            .map(|entry| Rc::clone(stats_of(defined, service, &entry.stat)))
             .collect();
-        *hosts = balancer
-            .table()
-            .hosts()
+        let by_id: BTreeMap<&str, &Rc<InstanceStats>> = balancer
+            .directory()
+            .entries()
             .iter()
-            .filter_map(|host| by_address.get(host.address.as_str()))
-            .filter_map(|entry| defined.get(&entry.stat).cloned())
+            .map(|entry| entry.member.id.as_str())
+            .zip(&entries)
             .collect();
+        let hosts = balancer.table().hosts().iter();
+        let hosts = hosts.filter_map(|host| by_id.get(host.id.as_str()).copied().cloned());
+        *routed = Rc::new(Routed {
+            directory: Rc::clone(balancer.directory()),
+            hosts: hosts.collect(),
+            entries,
+        });
+        self.estimated.set(false);
         Ok((old, Rc::clone(balancer.table())))
     }
 
@@ -123,52 +146,88 @@ impl Service {
         Rc::clone(self.routing.borrow().balancer.table())
     }
 
+    pub(super) fn routed(&self) -> Rc<Routed> {
+        Rc::clone(&self.routing.borrow().routed)
+    }
+
     pub(super) fn set_fleet(&self, fleet: Fleet) {
         self.routing.borrow_mut().balancer.set_fleet(fleet);
     }
 
-    /// Adds what this VM has counted, and forgets a stale fleet.
+    /// Adds what this VM has counted, and forgets what is stale.
     pub(super) fn tick(&self, now_ms: u64) {
         if self.routing.borrow_mut().balancer.drop_stale_fleet(now_ms) {
             self.stats.fleet_stale.add(1);
         }
         self.stats.flush();
+        self.estimated.set(false);
+        let failures = self.stats.failures.show();
+        let more = self.failures_seen.replace(failures) != failures;
         for stats in self.routing.borrow().defined.values() {
             stats.flush();
+            // Another VM may have seen the failures that a success here ends.
+            if more && stats.failures_in_row.show() > 0 {
+                stats.failing.set(true);
+            }
         }
     }
 
     /// What a stat shows, for the whole process.
     pub(super) fn shown(&self, stat: &str) -> Shown {
-        let mut routing = self.routing.borrow_mut();
-        stats_of(&mut routing.defined, self.settings.service.as_str(), stat).shown()
+        self.stats_named(stat).shown(self.sides.get())
+    }
+
+    /// Gateway failures of an instance since its last success.
+    pub(super) fn failures_in_row(&self, id: &str) -> u64 {
+        let routed = self.routed();
+        let mut entries = routed.directory.entries().iter().zip(&routed.entries);
+        entries
+            .find(|(entry, _)| entry.member.id == id)
+            .map_or(0, |(_, stats)| stats.failures_in_row.show())
+    }
+
+    pub(super) fn forgive(&self, id: &str) {
+        let routed = self.routed();
+        let entries = routed.directory.entries().iter().zip(&routed.entries);
+        for (_, stats) in entries.filter(|(entry, _)| entry.member.id == id) {
+            stats.failures_in_row.set(0);
+        }
     }
 
     /// In-flight of each instance as the bound sees it: this process plus the rest of the fleet.
     pub(super) fn fleet_loads(&self) -> Vec<(String, u64)> {
         let routing = self.routing.borrow();
-        let hosts = routing
-            .balancer
-            .table()
-            .hosts()
-            .iter()
-            .zip(&routing.hosts)
-            .enumerate();
+        let hosts = routing.balancer.table().hosts().iter();
+        let hosts = hosts.zip(&routing.routed.hosts).enumerate();
         hosts
             .map(|(index, (host, stats))| {
                 let rest = routing.balancer.rest_of(index);
-                (host.id.clone(), stats.in_flight.show().saturating_add(rest))
+                let here = stats.in_flight.show(self.sides.get());
+                (host.id.clone(), here.saturating_add(rest))
             })
             .collect()
     }
 
-    /// The id of the instance at an address.
-    pub(super) fn instance_at(&self, address: &str) -> Option<String> {
-        let routing = self.routing.borrow();
-        let mut entries = routing.balancer.directory().entries().iter();
-        entries
-            .find(|entry| entry.address == address)
-            .map(|entry| entry.id.clone())
+    /// Moves this VM's part of in-flight to another side.
+    pub(super) fn settle(&self, from: Option<Side>, to: Side) {
+        self.stats.in_flight.settle(from, to);
+        for stats in self.routing.borrow().defined.values() {
+            stats.in_flight.settle(from, to);
+        }
+    }
+
+    /// Clears a side of every stat that any VM may have counted on.
+    pub(super) fn clear(&self, side: Side) {
+        self.stats.in_flight.clear(side);
+        for stat in self.directory().stat_names() {
+            self.stats_named(&stat).in_flight.clear(side);
+        }
+    }
+
+    fn stats_named(&self, stat: &str) -> Rc<InstanceStats> {
+        let mut routing = self.routing.borrow_mut();
+        let service = self.settings.service.as_str();
+        Rc::clone(stats_of(&mut routing.defined, service, stat))
     }
 }
 
@@ -182,19 +241,52 @@ fn stats_of<'a>(
         .or_insert_with(|| Rc::new(InstanceStats::define(service, stat)))
 }
 
-struct HostGauges<'a> {
+/// The gauges of this process.
+struct Gauges<'a> {
+    service: &'a Service,
     hosts: &'a [Rc<InstanceStats>],
-    stats: &'a ServiceStats,
 }
 
-impl Gauges for HostGauges<'_> {
+impl Gauges<'_> {
+    fn of<T>(&self, host: usize, what: impl Fn(&InstanceStats) -> T) -> Option<T> {
+        self.hosts.get(host).map(|stats| what(stats))
+    }
+}
+
+impl Loads for Gauges<'_> {
+    fn take(&self, host: usize) {
+        let sides = self.service.sides.get();
+        self.of(host, |stats| {
+            stats.estimate.set(stats.estimate.get().saturating_add(1));
+            stats.in_flight.raise(sides);
+        });
+    }
+
+    fn give_back(&self, host: usize) {
+        let sides = self.service.sides.get();
+        self.of(host, |stats| {
+            stats.estimate.set(stats.estimate.get().saturating_sub(1));
+            stats.in_flight.lower(sides);
+        });
+    }
+
     fn in_flight(&self, host: usize) -> u64 {
-        self.hosts
-            .get(host)
-            .map_or(0, |stats| stats.in_flight.show())
+        let sides = self.service.sides.get();
+        self.of(host, |stats| stats.in_flight.show(sides))
+            .unwrap_or(0)
+    }
+
+    fn estimate(&self, host: usize) -> u64 {
+        if !self.service.estimated.replace(true) {
+            for stats in self.hosts {
+                let shown = stats.in_flight.show(self.service.sides.get());
+                stats.estimate.set(shown);
+            }
+        }
+        self.of(host, |stats| stats.estimate.get()).unwrap_or(0)
     }
 
     fn total(&self) -> u64 {
-        self.stats.in_flight.show()
+        self.service.stats.in_flight.show(self.service.sides.get())
     }
 }

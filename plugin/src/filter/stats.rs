@@ -3,12 +3,13 @@
 //! In-flight must be exact across workers and is counted at once. Counters may lag: a VM keeps them
 //! and adds them on its timer, so that a request pays for no more calls into Envoy than it must.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
 use crate::directory::{Shown, Totals};
+use crate::roster::Side;
 
 /// A counter with what this VM has not added yet.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Counter {
         }
     }
 
-    fn show(&self) -> u64 {
+    pub(super) fn show(&self) -> u64 {
         show(self.id)
     }
 }
@@ -58,11 +59,7 @@ impl Gauge {
         increment(self.id, 1);
     }
 
-    pub(super) fn lower(&self) {
-        increment(self.id, -1);
-    }
-
-    /// For a gauge that only the VM with the lease moves.
+    /// For a gauge that only the VM with the lease moves, or that may be wrong for a moment.
     pub(super) fn set(&self, value: usize) {
         let value = u64::try_from(value).unwrap_or(u64::MAX);
         if let Some(id) = self.id
@@ -74,6 +71,83 @@ impl Gauge {
 
     pub(super) fn show(&self) -> u64 {
         show(self.id)
+    }
+}
+
+/// Requests in flight: a gauge for each side of the roster, and what of it is this VM's.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    home: Gauge,
+    /// Defined when it is first needed, which in most processes is never.
+    away: OnceCell<Gauge>,
+    away_name: String,
+    mine: Cell<u64>,
+}
+
+/// Which sides count now.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sides {
+    /// The one to count on.
+    pub(super) side: Side,
+    /// Whether the other one has something, too.
+    pub(super) mixed: bool,
+}
+
+impl InFlight {
+    fn define(name: &str) -> Self {
+        Self {
+            home: Gauge::define(name),
+            away: OnceCell::new(),
+            away_name: format!("{name}_away"),
+            mine: Cell::new(0),
+        }
+    }
+
+    fn on(&self, side: Side) -> &Gauge {
+        match side {
+            Side::Home => &self.home,
+            Side::Away => self.away.get_or_init(|| Gauge::define(&self.away_name)),
+        }
+    }
+
+    pub(super) fn raise(&self, sides: Sides) {
+        self.mine.set(self.mine.get().saturating_add(1));
+        self.on(sides.side).raise();
+    }
+
+    pub(super) fn lower(&self, sides: Sides) {
+        self.mine.set(self.mine.get().saturating_sub(1));
+        increment(self.on(sides.side).id, -1);
+    }
+
+    /// For the whole process.
+    pub(super) fn show(&self, sides: Sides) -> u64 {
+        let other = match sides.side {
+            Side::Home => Side::Away,
+            Side::Away => Side::Home,
+        };
+        // Below zero for a moment, where a VM was struck off by mistake: that is none.
+        let shown =
+            |side| Some(self.on(side).show()).filter(|shown| *shown <= i64::MAX.unsigned_abs());
+        let rest = if sides.mixed { shown(other) } else { None };
+        shown(sides.side)
+            .unwrap_or(0)
+            .saturating_add(rest.unwrap_or(0))
+    }
+
+    /// Moves what is this VM's; `from` is `None` if it was cleared already.
+    pub(super) fn settle(&self, from: Option<Side>, to: Side) {
+        let mine = i64::try_from(self.mine.get()).unwrap_or(i64::MAX);
+        if mine > 0 {
+            increment(self.on(to).id, mine);
+            if let Some(from) = from {
+                increment(self.on(from).id, -mine);
+            }
+        }
+    }
+
+    pub(super) fn clear(&self, side: Side) {
+        self.on(side).set(0);
     }
 }
 
@@ -100,7 +174,13 @@ fn show(id: Option<u32>) -> u64 {
 pub(super) struct InstanceStats {
     pub(super) calls: Counter,
     pub(super) updates: Counter,
-    pub(super) in_flight: Gauge,
+    pub(super) in_flight: InFlight,
+    /// Gateway failures since the last success.
+    pub(super) failures_in_row: Gauge,
+    /// Whether there may be any, so that a success costs a call only then.
+    pub(super) failing: Cell<bool>,
+    /// In flight, as of some moment since the last tick.
+    pub(super) estimate: Cell<u64>,
 }
 
 impl InstanceStats {
@@ -110,7 +190,10 @@ impl InstanceStats {
         Self {
             calls: Counter::define(&name("calls")),
             updates: Counter::define(&name("updates")),
-            in_flight: Gauge::define(&name("in_flight")),
+            in_flight: InFlight::define(&name("in_flight")),
+            failures_in_row: Gauge::define(&name("failures_in_row")),
+            failing: Cell::new(false),
+            estimate: Cell::new(0),
         }
     }
 
@@ -119,15 +202,26 @@ impl InstanceStats {
         self.updates.flush();
     }
 
-    pub(super) fn shown(&self) -> Shown {
+    pub(super) fn shown(&self, sides: Sides) -> Shown {
         let totals = Totals {
             calls: self.calls.show(),
             updates: self.updates.show(),
         };
         Shown {
             totals,
-            in_flight: self.in_flight.show(),
+            in_flight: self.in_flight.show(sides),
         }
+    }
+
+    pub(super) fn succeeded(&self) {
+        if self.failing.replace(false) {
+            self.failures_in_row.set(0);
+        }
+    }
+
+    pub(super) fn failed(&self) {
+        self.failing.set(true);
+        self.failures_in_row.raise();
     }
 }
 
@@ -137,7 +231,7 @@ macro_rules! service_counters {
         #[derive(Debug)]
         pub(super) struct ServiceStats {
             /// Requests in flight that the filter placed.
-            pub(super) in_flight: Gauge,
+            pub(super) in_flight: InFlight,
             /// Instances that discovery found.
             pub(super) instances: Gauge,
             /// Those of them that are on the ring.
@@ -149,7 +243,7 @@ macro_rules! service_counters {
             pub(super) fn define(service: &str) -> Self {
                 let name = |what: &str| format!("unitring.{service}.{what}");
                 Self {
-                    in_flight: Gauge::define(&name("in_flight")),
+                    in_flight: InFlight::define(&name("in_flight")),
                     instances: Gauge::define(&name("instances")),
                     instances_eligible: Gauge::define(&name("instances_eligible")),
                     $($field: Counter::define(&name($name)),)*
@@ -168,6 +262,14 @@ service_counters! {
     overflow = "overflow",
     /// Placed on the least loaded, since all were at their capacity.
     least_loaded = "least_loaded",
+    /// Refused with 503, since all were at `load.max_in_flight`.
+    full = "full",
+    /// Attempts after the first.
+    retries = "retries",
+    /// Attempts that ended in a gateway failure.
+    failures = "failures",
+    /// Times that an instance was ejected for its failures.
+    ejections = "ejections",
     /// Left to Envoy's policy: the request has no hash key.
     fallback_no_key = "fallback.no_key",
     /// Left to Envoy's policy: no instances known.

@@ -1,113 +1,155 @@
 //! One request: its headers in, the choice out; its answer; its end.
 //!
 //! What is taken at the request headers (one in flight on an instance) is given back in `on_log`,
-//! which Envoy calls exactly once for each stream, however it ended.
+//! which Envoy calls exactly once for each stream, however it ended. In between it moves to the
+//! instance that answers, if that is another one: a retry's. Calls and failures are counted when it
+//! is known how many attempts there were, each where it ran.
 
 use std::rc::Rc;
 
+use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action;
+use proxy_wasm::types::{Action, MapType};
 use unitring_routing::bounded::Reason;
 
+use super::explain::Explanation;
+use super::root::Routes;
 use super::service::{Placement, Service};
 use super::stats::InstanceStats;
 use crate::balancer::Fallback;
-use crate::request::Request;
+use crate::outcome::{Outcome, outcome};
+use crate::request;
 
 /// One request.
 pub(super) struct Stream {
-    service: Rc<Service>,
+    routes: Rc<Routes>,
+    /// The service that it belongs to, once that is known.
+    service: Option<Rc<Service>>,
+    placement: Option<Placement>,
     /// The instance that it counts for until it ends.
     taken: Option<Rc<InstanceStats>>,
+    /// Whether its attempts were counted.
+    counted: bool,
     unsafe_method: bool,
     explanation: Option<Explanation>,
 }
 
-/// What the caller is told, with `explain`.
-struct Explanation {
-    /// The first candidate's address.
-    chosen: String,
-    reason: &'static str,
-    ring: String,
-}
-
 impl Stream {
-    pub(super) fn new(service: Rc<Service>) -> Self {
+    pub(super) fn new(routes: Rc<Routes>) -> Self {
         Self {
-            service,
+            routes,
+            service: None,
+            placement: None,
             taken: None,
+            counted: false,
             unsafe_method: false,
             explanation: None,
         }
     }
 
-    fn steer(&mut self, placement: Placement) {
-        let stats = &self.service.stats;
-        match placement.choice.reason {
+    fn steer(&mut self, service: &Rc<Service>, placement: Placement) -> Action {
+        let (stats, reason) = (&service.stats, placement.choice.reason);
+        match reason {
             Reason::Overflow => stats.overflow.add(1),
             Reason::LeastLoaded => stats.least_loaded.add(1),
             Reason::Primary | Reason::Ejected => {}
+            Reason::Full => {
+                stats.full.add(1);
+                self.explanation = Explanation::of(service, reason.as_str());
+                let body = b"every instance is at load.max_in_flight\n";
+                self.send_http_response(503, vec![("retry-after", "1")], Some(body));
+                return Action::Pause;
+            }
         }
-        let header = &self.service.settings.steer.header;
-        self.set_http_request_header(header, Some(&placement.header));
-        placement.stats.calls.add(1);
-        placement.stats.in_flight.raise();
-        stats.in_flight.raise();
-        self.explanation = placement.ring.map(|ring| Explanation {
-            chosen: placement
-                .header
-                .split(',')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-            reason: placement.choice.reason.as_str(),
-            ring,
-        });
-        self.taken = Some(placement.stats);
+        self.set_http_request_header(&service.settings.steer.header, Some(&placement.header));
+        let first = placement.choice.candidates.first();
+        self.taken = placement.routed.host(first).cloned();
+        stats.in_flight.raise(service.sides.get());
+        self.explanation = Explanation::of(service, reason.as_str());
+        self.placement = Some(placement);
+        Action::Continue
     }
 
-    fn leave_to_envoy(&mut self, fallback: Fallback) {
+    fn leave_to_envoy(&mut self, service: &Service, fallback: Fallback) {
         match fallback {
-            Fallback::NoKey => self.service.stats.fallback_no_key.add(1),
-            Fallback::NoRing => self.service.stats.fallback_no_ring.add(1),
+            Fallback::NoKey => service.stats.fallback_no_key.add(1),
+            Fallback::NoRing => service.stats.fallback_no_ring.add(1),
         }
-        self.explanation = self.service.settings.explain.then(|| Explanation {
-            chosen: String::new(),
-            reason: "fallback",
-            ring: self.service.table().version(),
-        });
+        self.explanation = Explanation::of(service, "fallback");
     }
 
-    /// Returns the allocation to the caller: where the request really went, a retry included.
-    fn explain(&self, explanation: &Explanation) {
-        let upstream = self.get_property(vec!["upstream", "address"]);
-        let upstream = upstream
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .unwrap_or_default();
-        // No address: Envoy itself answered, before any instance was asked.
-        let ended_at = if upstream.is_empty() {
-            &explanation.chosen
-        } else {
-            &upstream
+    /// Counts the attempts, each where it ran. `status` is that of the answer, if there is one.
+    fn count(&mut self, status: Option<&[u8]>) {
+        let Some(service) = self.service.clone() else {
+            return;
         };
-        let moved_on = !explanation.chosen.is_empty() && explanation.chosen != *ended_at;
-        let reason = if moved_on {
-            "retry"
-        } else {
-            explanation.reason
+        self.counted = true;
+        // An Envoy that does not tell made at least one attempt.
+        let attempts = number(&["upstream", "request_attempt_count"]).unwrap_or(1);
+        if attempts == 0 {
+            return;
+        }
+        let final_one = self.attempted(&service, attempts);
+        if let Some(explanation) = self.explanation.as_mut().filter(|_| attempts > 1) {
+            explanation.retried();
+        }
+        service.stats.retries.add(attempts - 1);
+        let Some(stats) = final_one else {
+            return;
         };
-        let instance = self
-            .service
-            .instance_at(ended_at)
-            .unwrap_or_else(|| ended_at.clone());
-        self.set_http_response_header("x-unitring-instance", Some(&instance));
-        self.set_http_response_header("x-unitring-reason", Some(reason));
-        self.set_http_response_header("x-unitring-ring", Some(&explanation.ring));
+        stats.calls.add(1);
+        match status.map(|status| outcome(status, || number(&["response", "flags"]).unwrap_or(0))) {
+            Some(Outcome::Success) => stats.succeeded(),
+            Some(Outcome::Failure) => {
+                stats.failed();
+                service.stats.failures.add(1);
+            }
+            Some(Outcome::Neither) | None => {}
+        }
+        if self.unsafe_method && status.is_some_and(|status| status.first() == Some(&b'2')) {
+            stats.updates.add(1);
+        }
+        self.move_to(&service, stats);
     }
 
-    fn answered_2xx(&self) -> bool {
-        let status = self.get_http_response_header_bytes(":status");
-        status.is_some_and(|status| status.first() == Some(&b'2'))
+    /// Counts the attempts that failed, and returns where the last one ran.
+    fn attempted(&self, service: &Service, attempts: u64) -> Option<Rc<InstanceStats>> {
+        let Some(placement) = &self.placement else {
+            // Envoy's own policy chose; where it went is known only now.
+            let address = super::text(&["upstream", "address"])?;
+            return service.routed().at(&address).map(|(_, s)| Rc::clone(s));
+        };
+        let candidates = placement.choice.candidates;
+        let nth = |attempt: u64| {
+            let candidate = candidates.as_slice().get(usize::try_from(attempt).ok()?)?;
+            placement.routed.host(*candidate)
+        };
+        if attempts == 1 {
+            return nth(0).cloned();
+        }
+        // Envoy tries the candidates in their order.
+        for attempt in 0..(attempts - 1).min(8) {
+            if let Some(stats) = nth(attempt) {
+                stats.calls.add(1);
+                stats.failed();
+                service.stats.failures.add(1);
+            }
+        }
+        let address = super::text(&["upstream", "address"]);
+        let found = address.and_then(|at| placement.routed.at(&at).map(|(_, s)| Rc::clone(s)));
+        found.or_else(|| nth(attempts - 1).cloned())
+    }
+
+    /// Counts the request in flight where it is now.
+    fn move_to(&mut self, service: &Service, stats: Rc<InstanceStats>) {
+        let sides = service.sides.get();
+        match &self.taken {
+            Some(taken) if Rc::ptr_eq(taken, &stats) => return,
+            Some(taken) => taken.in_flight.lower(sides),
+            None => service.stats.in_flight.raise(sides),
+        }
+        stats.in_flight.raise(sides);
+        self.taken = Some(stats);
     }
 }
 
@@ -115,38 +157,61 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let settings = &self.service.settings;
         let headers = self.get_http_request_headers_bytes();
-        let request = Request::read(&headers, &settings.key, &settings.steer.header);
-        for name in &request.forged {
+        let service = self.routes.service();
+        let steer = service.as_ref().map_or("", |service| {
+            let settings: &crate::settings::Settings = &service.settings;
+            settings.steer.header.as_str()
+        });
+        let mut forged = 0;
+        for name in request::forged(&headers, steer) {
             self.remove_http_request_header(name);
-            self.service.stats.forged_headers.add(1);
+            forged += 1;
         }
-        self.unsafe_method = request.unsafe_method;
-        match self.service.place(request.hash) {
-            Ok(placement) => self.steer(placement),
-            Err(fallback) => self.leave_to_envoy(fallback),
+        let Some(service) = service else {
+            return Action::Continue;
+        };
+        service.stats.forged_headers.add(forged);
+        self.service = Some(Rc::clone(&service));
+        self.unsafe_method = request::is_unsafe(&headers);
+        let source_ip = || {
+            let address = super::text(&["source", "address"])?;
+            request::without_port(&address)
+        };
+        match service.place(request::hash(&headers, &service.settings.key, source_ip)) {
+            Ok(placement) => return self.steer(&service, placement),
+            Err(fallback) => self.leave_to_envoy(&service, fallback),
         }
         Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        if let Some(stats) = &self.taken
-            && self.unsafe_method
-            && self.answered_2xx()
-        {
-            stats.updates.add(1);
+        let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status");
+        let status = status.ok().flatten().unwrap_or_default();
+        // What came before the answer (100, 103) is not it, but the switch of protocols is.
+        let interim = status.first() == Some(&b'1') && status != b"101";
+        if !interim && !self.counted {
+            self.count(Some(&status));
         }
-        if let Some(explanation) = &self.explanation {
-            self.explain(explanation);
+        if let (Some(service), Some(explanation)) = (&self.service, &self.explanation) {
+            explanation.tell(self, &service.routed());
         }
         Action::Continue
     }
 
     fn on_log(&mut self) {
-        if let Some(stats) = self.taken.take() {
-            stats.in_flight.lower();
-            self.service.stats.in_flight.lower();
+        if !self.counted && self.placement.is_some() {
+            self.count(None);
+        }
+        if let (Some(service), Some(taken)) = (&self.service, self.taken.take()) {
+            taken.in_flight.lower(service.sides.get());
+            service.stats.in_flight.lower(service.sides.get());
         }
     }
+}
+
+/// A number that Envoy knows of this request, as it hands numbers over.
+fn number(path: &[&str]) -> Option<u64> {
+    let bytes = super::property(path)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use unitring_protocol::ids::InstanceId;
-use unitring_routing::membership::Member;
+use unitring_routing::membership::{Member, State, Warmth};
 
 use super::reader::{Section, SettingsError};
 use super::{INTERVAL_MAX, INTERVAL_MIN};
@@ -130,6 +130,7 @@ fn instance(mut section: Section) -> Result<Member, SettingsError> {
         id,
         address,
         weight,
-        healthy: true,
+        warmth: Warmth::FULL,
+        state: State::Serving,
     })
 }

@@ -7,55 +7,110 @@ use super::reader::{Section, SettingsError};
 /// One source of the hash key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySource {
-    /// The request header, in lower case.
-    pub header: String,
+    /// What is hashed.
+    pub from: KeyFrom,
     /// Whether the sources after it are ignored once the request has a key.
     pub terminal: bool,
+}
+
+/// What is hashed: each as the hash policy of that name in Envoy's routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyFrom {
+    /// A request header, in lower case; `:path` is Envoy's way to hash the path with its query.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A query parameter.
+    Query(String),
+    /// The client's IP address, without the port.
+    SourceIp,
 }
 
 /// What a header may be called.
 pub(super) const HEADER_NAME_RULE: &str =
     "must be a header name: 1 to 128 letters, digits or !#$%&'*+-.^_`|~";
+const COOKIE_NAME_RULE: &str = "must be a cookie name: 1 to 128 letters, digits or !#$%&'*+-.^_`|~";
+const QUERY_NAME_RULE: &str = "must be a parameter name: 1 to 128 bytes without & = # and spaces";
 
 const SOURCES_MAX: usize = 16;
 
+/// A token of RFC 9110, which is what headers and cookies are called.
 pub(super) fn is_header_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=128).contains(&name.len()) && name.bytes().all(token)
 }
 
+fn is_query_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"&=#".contains(&b);
+    (1..=128).contains(&name.len()) && name.bytes().all(plain)
+}
+
 pub(super) fn read(root: &mut Section) -> Result<Vec<KeySource>, SettingsError> {
     let Some(sections) = root.list("key")? else {
         return Ok(vec![KeySource {
-            header: "x-user-id".to_owned(),
+            from: KeyFrom::Header("x-user-id".to_owned()),
             terminal: false,
         }]);
     };
     if sections.is_empty() || sections.len() > SOURCES_MAX {
         let value = Value::from(sections.len());
         let rule = format!("must have 1 to {SOURCES_MAX} sources");
-        return Err(SettingsError::new("key", &value, rule));
+        return Err(SettingsError::new(&root.path("key"), &value, rule));
     }
     sections.into_iter().map(source).collect()
 }
 
 fn source(mut section: Section) -> Result<KeySource, SettingsError> {
-    for later in ["cookie", "query", "source_ip", "path"] {
-        section.not_supported_yet(later)?;
-    }
-    let header = section.string("header", "")?;
-    if !is_header_name(&header) {
-        let path = section.path("header");
-        return Err(SettingsError::new(
-            &path,
-            &Value::String(header),
-            HEADER_NAME_RULE,
-        ));
-    }
+    const KINDS: [&str; 5] = ["header", "cookie", "query", "source_ip", "path"];
+    let given: Vec<&str> = KINDS.into_iter().filter(|kind| section.has(kind)).collect();
+    let from = match given.as_slice() {
+        ["cookie"] => KeyFrom::Cookie(name(
+            &mut section,
+            "cookie",
+            is_header_name,
+            COOKIE_NAME_RULE,
+        )?),
+        ["query"] => KeyFrom::Query(name(&mut section, "query", is_query_name, QUERY_NAME_RULE)?),
+        ["source_ip"] => yes(&mut section, "source_ip", KeyFrom::SourceIp)?,
+        ["path"] => yes(&mut section, "path", KeyFrom::Header(":path".to_owned()))?,
+        ["header"] => {
+            let name = name(&mut section, "header", is_header_name, HEADER_NAME_RULE)?;
+            KeyFrom::Header(name.to_ascii_lowercase())
+        }
+        _ => {
+            let rule = "must have exactly one of header, cookie, query, source_ip, path";
+            let value = Value::from(given.len());
+            return Err(SettingsError::new(section.here(), &value, rule));
+        }
+    };
     let terminal = section.boolean("terminal", false)?;
     section.finish()?;
-    Ok(KeySource {
-        header: header.to_ascii_lowercase(),
-        terminal,
-    })
+    Ok(KeySource { from, terminal })
+}
+
+fn name(
+    section: &mut Section,
+    field: &'static str,
+    is_name: fn(&str) -> bool,
+    rule: &str,
+) -> Result<String, SettingsError> {
+    let name = section.string(field, "")?;
+    if is_name(&name) {
+        return Ok(name);
+    }
+    let path = section.path(field);
+    Err(SettingsError::new(&path, &Value::String(name), rule))
+}
+
+fn yes(
+    section: &mut Section,
+    field: &'static str,
+    from: KeyFrom,
+) -> Result<KeyFrom, SettingsError> {
+    if section.boolean(field, false)? {
+        return Ok(from);
+    }
+    let rule = "must be true, or left out";
+    let path = section.path(field);
+    Err(SettingsError::new(&path, &Value::Bool(false), rule))
 }

@@ -12,8 +12,8 @@ use super::{INTERVAL_MAX, INTERVAL_MIN};
 /// How much an instance may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
-    /// The bound; `None` if it is switched off.
-    pub bound: Option<Bound>,
+    /// The share and the cap.
+    pub bound: Bound,
     /// Whose requests count.
     pub scope: Scope,
     /// A snapshot older than this counts as no fleet.
@@ -31,31 +31,27 @@ pub enum Scope {
     Fleet,
 }
 
-pub(super) fn read(mut section: Section) -> Result<Load, SettingsError> {
+/// `interval` is the companion's: a fleet's load is always older than that.
+pub(super) fn read(
+    mut section: Section,
+    interval: Option<Duration>,
+) -> Result<Load, SettingsError> {
     let balance_factor = balance_factor(&mut section)?;
     let min_capacity = section.integer("min_capacity", 16, 0..=1_000_000)?;
     let scopes = [("process", Scope::Process), ("fleet", Scope::Fleet)];
     let scope = section.word("scope", Scope::Fleet, &scopes, &[])?;
-    let stale_after = section.duration(
-        "stale_after",
-        Duration::from_secs(5),
-        INTERVAL_MIN..=INTERVAL_MAX,
-    )?;
-    if let cap @ 1.. = section.integer("max_in_flight", 0, 0..=1_000_000_000)? {
-        let path = section.path("max_in_flight");
-        return Err(SettingsError::new(
-            &path,
-            &Value::from(cap),
-            "is not supported yet",
-        ));
-    }
+    let least = interval.unwrap_or(INTERVAL_MIN).max(INTERVAL_MIN);
+    let usual = Duration::from_secs(5).max(least * 3).min(INTERVAL_MAX);
+    let stale_after = section.duration("stale_after", usual, least..=INTERVAL_MAX)?;
+    let max_in_flight = section.integer("max_in_flight", 0, 0..=1_000_000_000)?;
     let threshold = section.integer("threshold", 0, 0..=1_000_000_000)?;
     section.finish()?;
     Ok(Load {
-        bound: balance_factor.map(|balance_factor| Bound {
+        bound: Bound {
             balance_factor,
             min_capacity,
-        }),
+            max_in_flight: NonZeroU64::new(max_in_flight),
+        },
         scope,
         stale_after,
         threshold: NonZeroU64::new(threshold),

@@ -41,6 +41,15 @@ pub(crate) struct Section {
     path: String,
     fields: Map<String, Value>,
     known: Vec<&'static str>,
+    /// Where a field that is not here is looked for.
+    shared: Option<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: String,
+    fields: Map<String, Value>,
+    taken: Vec<&'static str>,
 }
 
 impl Section {
@@ -50,24 +59,84 @@ impl Section {
                 path: path.to_owned(),
                 fields,
                 known: Vec::new(),
+                shared: None,
             }),
             other => Err(SettingsError::new(path, &other, "must be an object")),
         }
     }
 
+    /// The same, with the fields of another where it has none itself.
+    pub(crate) fn over(self, shared: &Section) -> Self {
+        let shared = Shared {
+            path: shared.path.clone(),
+            fields: shared.fields.clone(),
+            taken: Vec::new(),
+        };
+        Self {
+            shared: Some(shared),
+            ..self
+        }
+    }
+
+    /// Its own path.
+    pub(crate) fn here(&self) -> &str {
+        &self.path
+    }
+
     /// The path of one of its fields.
     pub(crate) fn path(&self, field: &str) -> String {
-        if self.path.is_empty() {
+        let shared = self.shared.as_ref();
+        let shared = shared.filter(|shared| shared.taken.contains(&field));
+        let path = shared.map_or(&self.path, |shared| &shared.path);
+        if path.is_empty() {
             field.to_owned()
         } else {
-            format!("{}.{field}", self.path)
+            format!("{path}.{field}")
         }
+    }
+
+    /// Whether a field is there.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.fields.get(field).is_some_and(|value| !value.is_null())
     }
 
     /// Takes a field; `null` counts as absent.
     pub(crate) fn take(&mut self, field: &'static str) -> Option<Value> {
         self.known.push(field);
-        self.fields.remove(field).filter(|value| !value.is_null())
+        let own = self.fields.remove(field).filter(|value| !value.is_null());
+        if own.is_some() {
+            return own;
+        }
+        let shared = self.shared.as_mut()?;
+        let value = shared.fields.get(field).filter(|value| !value.is_null())?;
+        shared.taken.push(field);
+        Some(value.clone())
+    }
+
+    /// Refuses fields that have no place here.
+    pub(crate) fn refuse(&mut self, fields: &[&'static str], rule: &str) -> Result<()> {
+        match fields.iter().find(|field| self.has(field)) {
+            Some(field) => {
+                let value = self.take(field).unwrap_or(Value::Null);
+                Err(SettingsError::new(&self.path(field), &value, rule))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What another one knows is known here, too.
+    pub(crate) fn knows(&mut self, other: &Section) {
+        self.known.extend(&other.known);
+    }
+
+    /// Ends the reading of fields that others have taken copies of.
+    pub(crate) fn finish_shared(mut self) -> Result<()> {
+        let known = std::mem::take(&mut self.known);
+        self.fields
+            .retain(|field, _| !known.contains(&field.as_str()));
+        self.known = known;
+        self.known.dedup();
+        self.finish()
     }
 
     /// A nested object; empty if absent, so that all its defaults apply.
@@ -76,18 +145,6 @@ impl Section {
             .take(field)
             .unwrap_or_else(|| Value::Object(Map::new()));
         Section::new(&self.path(field), value)
-    }
-
-    /// Refuses a field that is valid in design but has no meaning yet.
-    pub(crate) fn not_supported_yet(&mut self, field: &'static str) -> Result<()> {
-        match self.take(field) {
-            None => Ok(()),
-            Some(value) => Err(SettingsError::new(
-                &self.path(field),
-                &value,
-                "is not supported yet",
-            )),
-        }
     }
 
     /// Ends the reading: a field nobody took is refused.
@@ -204,8 +261,9 @@ impl Section {
 
     /// A list of objects, each with its path.
     pub(crate) fn list(&mut self, field: &'static str) -> Result<Option<Vec<Section>>> {
+        let value = self.take(field);
         let path = self.path(field);
-        match self.take(field) {
+        match value {
             None => Ok(None),
             Some(Value::Array(values)) => values
                 .into_iter()

@@ -2,31 +2,43 @@
 
 use super::*;
 use proptest::prelude::*;
+use unitring_routing::hash::HashFunction;
+use unitring_routing::membership::Identity;
+use unitring_routing::ring::Shape;
 
 fn error(json: &str) -> String {
-    Settings::parse(json.as_bytes()).unwrap_err().to_string()
+    Services::parse(json.as_bytes()).unwrap_err().to_string()
 }
 
 #[test]
 fn only_the_service_is_required_and_the_defaults_are_those_of_the_documentation() {
-    let settings = Settings::parse(br#"{"service": "orders"}"#).unwrap();
+    let settings = Settings::of(r#"{"service": "orders"}"#);
     assert_eq!(settings.service.as_str(), "orders");
     assert_eq!(
         settings.key,
         [KeySource {
-            header: "x-user-id".into(),
+            from: KeyFrom::Header("x-user-id".into()),
             terminal: false
         }]
     );
     assert_eq!(
-        settings.shape,
+        settings.rule.shape,
         Shape::Envoy {
+            hash: HashFunction::XxHash64,
             min_size: 1024,
             max_size: 8_388_608
         }
     );
-    let bound = settings.load.bound.unwrap();
-    assert_eq!((bound.balance_factor.get(), bound.min_capacity), (125, 16));
+    assert_eq!(settings.rule.identity, Identity::Address);
+    let bound = settings.load.bound;
+    assert_eq!(bound.balance_factor.unwrap().get(), 125);
+    assert_eq!((bound.min_capacity, bound.max_in_flight), (16, None));
+    let ejection = settings.ejection.unwrap();
+    assert_eq!(ejection.consecutive_failures.get(), 5);
+    assert_eq!(ejection.base, Duration::from_secs(5));
+    assert_eq!(ejection.max, Duration::from_secs(300));
+    assert_eq!(ejection.max_percent, 50);
+    assert_eq!(settings.slow_start, None);
     assert_eq!(settings.load.scope, Scope::Fleet);
     assert_eq!(settings.load.threshold, None);
     assert_eq!(
@@ -48,9 +60,10 @@ fn only_the_service_is_required_and_the_defaults_are_those_of_the_documentation(
 
 #[test]
 fn numbers_may_come_as_the_doubles_of_a_protobuf_struct() {
-    let json = br#"{"service": "orders", "load": {"balance_factor": 150.0, "min_capacity": 0.0}}"#;
-    let bound = Settings::parse(json).unwrap().load.bound.unwrap();
-    assert_eq!((bound.balance_factor.get(), bound.min_capacity), (150, 0));
+    let json = r#"{"service": "orders", "load": {"balance_factor": 150.0, "min_capacity": 0.0}}"#;
+    let bound = Settings::of(json).load.bound;
+    assert_eq!(bound.balance_factor.unwrap().get(), 150);
+    assert_eq!(bound.min_capacity, 0);
 }
 
 #[test]
@@ -64,7 +77,7 @@ fn a_refusal_names_path_value_and_rule() {
         ),
         (
             r#"{"service": "a", "x": 1}"#,
-            "x = 1: unknown field, expected one of services, service,",
+            "x = 1: unknown field, expected one of services, companion, service,",
         ),
         (
             r#"{"service": "a", "ring": {"fil": "fixed"}}"#,
@@ -80,7 +93,7 @@ fn a_refusal_names_path_value_and_rule() {
         ),
         (
             r#"{"service": "a", "load": {"stale_after": "5"}}"#,
-            "load.stale_after = \"5\": must be a duration from 50ms to 600s",
+            "load.stale_after = \"5\": must be a duration from 1s to 600s",
         ),
         (
             r#"{"service": "a", "ring": {"min_size": 9, "max_size": 8}}"#,
@@ -108,6 +121,38 @@ fn a_refusal_names_path_value_and_rule() {
             "discovery.instances = \"10.0.0.1:1\": must not name an instance twice",
         ),
         (
+            r#"{"service": "a", "companion": {"interval": "10s"}, "load": {"stale_after": "5s"}}"#,
+            "load.stale_after = \"5s\": must be a duration from 10s to 600s",
+        ),
+        (
+            r#"{"service": "a", "key": [{"header": "a", "cookie": "b"}]}"#,
+            "key[0] = 2: must have exactly one of header, cookie, query, source_ip, path",
+        ),
+        (
+            r#"{"service": "a", "key": [{"source_ip": false}]}"#,
+            "key[0].source_ip = false: must be true, or left out",
+        ),
+        (
+            r#"{"service": "a", "key": [{"query": "a&b"}]}"#,
+            "key[0].query = \"a&b\": must be a parameter name",
+        ),
+        (
+            r#"{"service": "a", "ring": {"algorithm": "maglev", "min_size": 8}}"#,
+            "ring.min_size = 8: has no meaning with algorithm maglev",
+        ),
+        (
+            r#"{"service": "a", "ring": {"table_size": 17}}"#,
+            "ring.table_size = 17: has a meaning with algorithm maglev only",
+        ),
+        (
+            r#"{"service": "a", "ring": {"algorithm": "maglev", "table_size": 65536}}"#,
+            "ring.table_size = 65536: must be a prime number",
+        ),
+        (
+            r#"{"service": "a", "ejection": {"base": "10s", "max": "5s"}}"#,
+            "ejection.max = \"5s\": must be a duration from 10s",
+        ),
+        (
             r#"{"service": "a", "steer": {"candidates": 9}}"#,
             "steer.candidates = 9: must be",
         ),
@@ -124,24 +169,116 @@ fn a_refusal_names_path_value_and_rule() {
 #[test]
 fn what_has_no_meaning_yet_is_refused_and_not_ignored() {
     for (section, path) in [
-        (r#""key": [{"cookie": "sid"}]"#, "key[0].cookie"),
-        (r#""key": [{"source_ip": true}]"#, "key[0].source_ip"),
-        (r#""ring": {"algorithm": "maglev"}"#, "ring.algorithm"),
-        (r#""ring": {"hash": "murmur_hash_2"}"#, "ring.hash"),
-        (r#""ring": {"identity": "id"}"#, "ring.identity"),
-        (r#""load": {"max_in_flight": 10}"#, "load.max_in_flight"),
-        (r#""ejection": {"base": "5s"}"#, "ejection"),
         (
             r#""discovery": {"source": "companion"}"#,
             "discovery.source",
         ),
         (r#""capture": {"mode": "sync"}"#, "capture.mode"),
-        (r#""services": []"#, "services"),
     ] {
         let error = error(&format!(r#"{{"service": "a", {section}}}"#));
         assert!(
             error.starts_with(path) && error.ends_with("is not supported yet"),
             "{error}"
+        );
+    }
+}
+
+#[test]
+fn every_kind_of_ring_and_key_can_be_asked_for() {
+    let settings = Settings::of(
+        r#"{"service": "a",
+        "key": [{"cookie": "sid"}, {"query": "user"}, {"source_ip": true}, {"path": true, "terminal": true}],
+        "ring": {"hash": "murmur_hash_2", "fill": "fixed", "virtual_nodes": 7, "identity": "id"},
+        "load": {"balance_factor": 0, "max_in_flight": 9},
+        "ejection": {"consecutive_failures": 0}, "slow_start": {"window": "30s"}}"#,
+    );
+    let from: Vec<_> = settings.key.iter().map(|source| &source.from).collect();
+    assert_eq!(from[0], &KeyFrom::Cookie("sid".into()));
+    assert_eq!(from[1], &KeyFrom::Query("user".into()));
+    assert_eq!(from[2], &KeyFrom::SourceIp);
+    assert_eq!(from[3], &KeyFrom::Header(":path".into()));
+    assert!(settings.key[3].terminal);
+    assert!(matches!(
+        settings.rule.shape,
+        Shape::Fixed {
+            hash: HashFunction::Murmur2,
+            ..
+        }
+    ));
+    assert_eq!(settings.rule.identity, Identity::Id);
+    assert_eq!(settings.load.bound.max_in_flight.unwrap().get(), 9);
+    assert_eq!(settings.ejection, None);
+    assert_eq!(settings.slow_start.unwrap().start.percent(), 10);
+    let maglev = Settings::of(r#"{"service": "a", "ring": {"algorithm": "maglev"}}"#);
+    let Shape::Maglev { table_size } = maglev.rule.shape else {
+        panic!("{:?}", maglev.rule.shape);
+    };
+    assert_eq!(table_size.get(), 65_537);
+}
+
+#[test]
+fn services_have_sections_of_their_own_or_those_beside_them() {
+    let services = Services::parse(
+        br#"{"load": {"min_capacity": 3}, "explain": true, "services": [
+            {"service": "a"}, {"service": "b", "load": {"min_capacity": 7}}]}"#,
+    )
+    .unwrap();
+    assert!(services.by_route);
+    let capacities: Vec<_> = services
+        .all
+        .iter()
+        .map(|settings| (settings.service.as_str(), settings.load.bound.min_capacity))
+        .collect();
+    assert_eq!(capacities, [("a", 3), ("b", 7)]);
+    assert!(services.all.iter().all(|settings| settings.explain));
+    let one = Services::parse(br#"{"service": "a"}"#).unwrap();
+    assert!(!one.by_route);
+}
+
+#[test]
+fn a_refusal_among_services_names_the_place_where_the_value_stands() {
+    for (json, expected) in [
+        (
+            r#"{"services": []}"#,
+            "services = 0: must have 1 to 64 entries",
+        ),
+        (
+            r#"{"services": [{"service": "a"}], "service": "b"}"#,
+            "service = \"b\": must be left out",
+        ),
+        (
+            r#"{"services": [{"service": "a"}, {"load": {}}]}"#,
+            "services[1].service = null: is required",
+        ),
+        (
+            r#"{"services": [{"service": "a"}, {"service": "a"}]}"#,
+            "services[1].service = \"a\": must not be in two entries",
+        ),
+        (
+            r#"{"services": [{"service": "a", "load": {"x": 1}}]}"#,
+            "services[0].load.x = 1: unknown field",
+        ),
+        (
+            r#"{"services": [{"service": "a", "y": 1}]}"#,
+            "services[0].y = 1: unknown field",
+        ),
+        (
+            r#"{"services": [{"service": "a"}], "load": {"x": 1}}"#,
+            "load.x = 1: unknown field",
+        ),
+        (
+            r#"{"services": [{"service": "a"}], "z": 1}"#,
+            "z = 1: unknown field",
+        ),
+        (
+            r#"{"services": [{"service": "a", "companion": {}}]}"#,
+            "services[0].companion = {}: must be beside services",
+        ),
+    ] {
+        let error = error(json);
+        assert!(
+            error.starts_with(expected),
+            "{json}\n  gave     {error}\n  expected {expected}"
         );
     }
 }
@@ -155,18 +292,18 @@ fn a_token_never_appears_in_an_error() {
 proptest! {
     #[test]
     fn parsing_never_panics(bytes: Vec<u8>) {
-        drop(Settings::parse(&bytes));
+        drop(Services::parse(&bytes));
     }
 
     #[test]
     fn parsing_something_like_settings_never_panics(
-        field in "(service|key|ring|load|discovery|companion|steer|capture|explain)",
+        field in "(service|services|key|ring|load|ejection|slow_start|discovery|companion|steer|capture|explain)",
         inner in "(header|fill|min_size|balance_factor|instances|interval|candidates|mode)",
         value in r#"(-?[0-9]{1,25}(\.[0-9]{1,3})?|"[^"\\\p{C}]{0,9}"|\[\]|\{\}|null|true|1e308)"#,
     ) {
-        drop(Settings::parse(
+        drop(Services::parse(
             format!(r#"{{"service": "a", "{field}": {{"{inner}": {value}}}}}"#).as_bytes(),
         ));
-        drop(Settings::parse(format!(r#"{{"service": "a", "{field}": {value}}}"#).as_bytes()));
+        drop(Services::parse(format!(r#"{{"service": "a", "{field}": {value}}}"#).as_bytes()));
     }
 }

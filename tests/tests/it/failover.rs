@@ -86,7 +86,8 @@ async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() ->
 #[tokio::test]
 async fn a_request_for_a_killed_instance_is_retried_on_the_next_candidate() -> Result<()> {
     let mut site = Site::start_with(|config| {
-        // Envoy does not notice by itself: only the retry can help.
+        // Nobody notices: only the retry can help.
+        let config = config.setting("ejection.consecutive_failures", json!(0))?;
         config.edit_cluster("orders", |cluster| {
             cluster
                 .as_object_mut()

@@ -56,9 +56,9 @@ async fn a_missing_service_is_refused() -> Result<()> {
 #[tokio::test]
 async fn what_is_designed_and_not_built_says_that_it_is_not_supported_yet() -> Result<()> {
     refuses(
-        "ring.algorithm",
-        json!("maglev"),
-        &["ring.algorithm", "maglev", "not supported yet"],
+        "discovery.source",
+        json!("companion"),
+        &["discovery.source", "companion", "not supported yet"],
     )
     .await?;
     refuses(

@@ -1,0 +1,95 @@
+//! This VM's place among those of the process: its beat, and what a dead one leaves behind.
+
+use super::service::Service;
+use super::shared;
+use crate::roster::{BEAT_MS, Roster, Side, Step, Watch};
+
+/// This VM's place among those that count a service's requests.
+#[derive(Debug)]
+pub(super) struct Vms {
+    key: String,
+    id: u64,
+    /// The generation that this VM counts by.
+    generation: u64,
+    /// Whether it was on the roster when it last looked.
+    was_on: bool,
+    last_beat_ms: u64,
+    watch: Watch,
+}
+
+impl Vms {
+    pub(super) fn new(service: &Service, id: u64) -> Self {
+        let key = format!("unitring/{}/roster", service.settings.service);
+        let read = shared::read::<Roster>(&key);
+        let roster = read.map_or_else(Roster::new, |(roster, _)| roster);
+        let vms = Self {
+            key,
+            id,
+            generation: roster.generation(),
+            was_on: false,
+            last_beat_ms: 0,
+            watch: Watch::default(),
+        };
+        vms.adopt(service, &roster);
+        vms
+    }
+
+    fn adopt(&self, service: &Service, roster: &Roster) {
+        service.sides.set(super::stats::Sides {
+            side: roster.side(),
+            mixed: roster.is_mixed(),
+        });
+    }
+
+    fn read(&self) -> (Roster, Option<u32>) {
+        shared::read::<Roster>(&self.key)
+            .map_or_else(|| (Roster::new(), None), |(roster, v)| (roster, Some(v)))
+    }
+
+    /// Makes itself known before it counts its first request.
+    pub(super) fn join(&self) {
+        const TRIES: usize = 8;
+        for _ in 0..TRIES {
+            let (mut roster, version) = self.read();
+            // By another generation, the next tick moves it first.
+            if roster.has(self.id) || roster.generation() != self.generation {
+                return;
+            }
+            roster.beat(self.id);
+            if shared::write(&self.key, &roster, version) {
+                return;
+            }
+        }
+    }
+
+    /// Follows the roster, beats, and, with the lease, watches over the others.
+    pub(super) fn tick(&mut self, service: &Service, has_lease: bool, now_ms: u64) {
+        let (mut roster, version) = self.read();
+        let is_on = roster.has(self.id);
+        if roster.generation() != self.generation {
+            // Struck off by mistake, its part was cleared already.
+            let from = (is_on || !self.was_on).then_some(Side::of(self.generation));
+            service.settle(from, roster.side());
+            self.generation = roster.generation();
+        }
+        self.adopt(service, &roster);
+        self.was_on = is_on;
+        let due = self.last_beat_ms.abs_diff(now_ms) >= BEAT_MS;
+        let beats = due || roster.awaits(self.id);
+        if beats {
+            roster.beat(self.id);
+        }
+        let step = if has_lease {
+            self.watch.look(&mut roster, now_ms)
+        } else {
+            Step::Rest
+        };
+        if let Step::Clear(side) = step {
+            service.clear(side);
+        }
+        if (beats || step != Step::Rest) && shared::write(&self.key, &roster, version) {
+            self.last_beat_ms = now_ms;
+            self.was_on = true;
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `services`: one filter for several services, told apart by the route's cluster.
+//!
+//! Each entry may have any section of a single service; a section that it leaves out is the one
+//! beside `services`. The companion is that of the process, and so the same for all.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::reader::{Section, SettingsError};
+use super::{Settings, encoding};
+
+/// The most services of one filter.
+pub const SERVICES_MAX: usize = 64;
+
+/// All that the filter was given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Services {
+    /// One or more.
+    pub all: Vec<Settings>,
+    /// Whether a request belongs to the service of its route's cluster, or to none. Otherwise there
+    /// is one service, and every request is its own.
+    pub by_route: bool,
+}
+
+impl Services {
+    /// Reads the filter's configuration, as JSON or as a `google.protobuf.Struct`.
+    ///
+    /// # Errors
+    /// The first field that breaks a rule.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SettingsError> {
+        let mut root = Section::new("", encoding::read(bytes)?)?;
+        let Some(entries) = root.list("services")? else {
+            let all = vec![Settings::read(&mut root)?];
+            root.finish()?;
+            return Ok(Self {
+                all,
+                by_route: false,
+            });
+        };
+        root.refuse(&["service"], "must be left out where there are services")?;
+        if entries.is_empty() || entries.len() > SERVICES_MAX {
+            let value = Value::from(entries.len());
+            let rule = format!("must have 1 to {SERVICES_MAX} entries");
+            return Err(SettingsError::new("services", &value, rule));
+        }
+        let mut all: Vec<Settings> = Vec::with_capacity(entries.len());
+        let mut seen = BTreeSet::new();
+        for mut entry in entries {
+            entry.refuse(
+                &["companion", "capture", "services"],
+                "must be beside services, since it is the same for all",
+            )?;
+            let mut section = entry.over(&root);
+            let settings = Settings::read(&mut section)?;
+            if !seen.insert(settings.service.clone()) {
+                let value = Value::String(settings.service.to_string());
+                let rule = "must not be in two entries";
+                return Err(SettingsError::new(&section.path("service"), &value, rule));
+            }
+            root.knows(&section);
+            section.finish()?;
+            all.push(settings);
+        }
+        root.finish_shared()?;
+        Ok(Self {
+            all,
+            by_route: true,
+        })
+    }
+}
