@@ -221,7 +221,15 @@ impl Companion {
         self.process.kill()
     }
 
-    /// Starts it again, on the same ports and data.
+    /// SIGTERM, and waits until it is gone.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.stop().await
+    }
+
+    /// Starts it again, on the same ports and data; kills it first if it runs.
     ///
     /// # Errors
     /// It does not come up.

@@ -193,6 +193,45 @@ impl Envoy {
             .await?)
     }
 
+    /// Fails its health check and drains its listeners, as before a roll-out, and waits until the
+    /// requests in flight have ended. Nobody may send it new ones.
+    ///
+    /// # Errors
+    /// They do not end.
+    pub async fn drain(&self) -> Result<()> {
+        self.order("/healthcheck/fail").await?;
+        self.order("/drain_listeners?graceful&skip_exit").await?;
+        deadline::until("the requests in flight to end", async || {
+            let active = self.stat("http.ingress.downstream_rq_active").await?;
+            ensure!(active == 0, "{active} are left");
+            Ok(())
+        })
+        .await
+    }
+
+    /// SIGTERM, and waits until it is gone: what is in flight is cut, so [`Self::drain`] it first.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.stop().await
+    }
+
+    /// SIGKILL: clients and instances see their connections end without a word.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// An order to the admin interface.
+    async fn order(&self, path: &str) -> Result<()> {
+        let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
+        self.client.post(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// All that it has logged.
     pub fn log(&self) -> String {
         self.process.log()

@@ -1,15 +1,19 @@
 //! An instance of a service: a child process that answers with what it received.
 //!
-//! Its program is `bin/instance.rs`; what a request can ask of it stands there.
+//! Its program is `bin/instance`; what a request can ask of it stands there.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
+use reqwest::{Client, Method, Response};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
+use crate::tally::Load;
 
 /// A running instance.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub struct Instance {
     /// Its port on 127.0.0.1.
     pub port: u16,
     process: Process,
+    client: Client,
     folder: TempDir,
 }
 
@@ -54,6 +59,7 @@ impl Instance {
             id: id.to_owned(),
             port,
             process,
+            client: Client::new(),
             folder,
         })
     }
@@ -70,6 +76,53 @@ impl Instance {
     /// `127.0.0.1:<port>`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What it knows of its own load.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn load(&self) -> Result<Load> {
+        Ok(self.ask(Method::GET, "/__load").await?.json().await?)
+    }
+
+    /// Its peak, average and number of requests begin again.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn reset_load(&self) -> Result<()> {
+        self.ask(Method::POST, "/__load/reset").await.map(drop)
+    }
+
+    /// Every request takes this long from now on, until it is restarted.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn take(&self, service_time: Duration) -> Result<()> {
+        let path = format!("/__slow?ms={}", service_time.as_millis());
+        self.ask(Method::POST, &path).await.map(drop)
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Response> {
+        let url = format!("http://{}{path}", self.address());
+        let response = self.client.request(method, url).send().await?;
+        Ok(response.error_for_status()?)
+    }
+
+    /// SIGSTOP: connections stay open, connecting succeeds, and nothing is answered.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn pause(&self) -> Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    /// It goes on after [`Self::pause`], with what came meanwhile.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn resume(&self) -> Result<()> {
+        self.process.signal(Signal::CONT)
     }
 
     /// SIGKILL: connections end without a word.

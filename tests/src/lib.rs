@@ -8,10 +8,12 @@
 //! | [`ports`] | free ports, and a second try when another process was faster |
 //! | [`process`] | a child process: its log, its end |
 //! | [`deadline`] | waiting for something to become true |
+//! | [`tally`] | what an instance counts of itself |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
 //! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
 //! | [`site`] | all of them together |
+//! | [`traffic`], [`upgraded`] | clients: a steady load, a stream that stays open |
 //!
 //! Nothing is skipped: what is missing is an error that names the command that gets it.
 
@@ -26,3 +28,6 @@ pub mod programs;
 pub mod rabbit;
 pub mod redis;
 pub mod site;
+pub mod tally;
+pub mod traffic;
+pub mod upgraded;

@@ -33,7 +33,7 @@ pub fn part(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// It is not built; the text names the command.
 pub fn built(name: &str) -> Result<PathBuf> {
-    existing(target()?.join("debug").join(name), "make build")
+    existing(built_in()?.join(name), "make build")
 }
 
 /// The filter, as Envoy loads it.
@@ -44,14 +44,18 @@ pub fn filter() -> Result<PathBuf> {
     existing(target()?.join("unitring.wasm"), "make build")
 }
 
-/// The folder above `debug`, in which the program that runs now was built.
 fn target() -> Result<PathBuf> {
+    let target = built_in()?.parent().map(Path::to_path_buf);
+    target.context("a folder without one above it")
+}
+
+/// The folder `debug` or `release`, in which the program that runs now was built.
+fn built_in() -> Result<PathBuf> {
     let program = env::current_exe().context("this program's own path")?;
-    let debug = program.ancestors().find(|folder| folder.ends_with("debug"));
-    let target = debug
-        .and_then(Path::parent)
-        .context("not built by cargo into a folder debug/")?;
-    Ok(target.to_path_buf())
+    let mut folders = program.ancestors();
+    let profile = folders.find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
+    let profile = profile.context("not built by cargo into a folder debug/ or release/")?;
+    Ok(profile.to_path_buf())
 }
 
 fn existing(path: PathBuf, command: &str) -> Result<PathBuf> {

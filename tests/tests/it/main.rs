@@ -3,6 +3,7 @@
 //! | module | promise |
 //! |---|---|
 //! | [`servers`] | the harness itself: servers keep what they acknowledged, nothing outlives a test |
+//! | [`instances`] | the harness's instances know their own load |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
@@ -22,6 +23,8 @@ mod absence;
 mod explain;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod instances;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]

@@ -1,0 +1,63 @@
+//! The tally of this process, and the guard that ends a request however it ends.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use unitring_tests::tally::{Load, Tally};
+
+/// Shared by all connections.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    started: Instant,
+    tally: Mutex<Tally>,
+    /// Added to the time of every request.
+    slow_ms: AtomicU64,
+}
+
+impl Counter {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            tally: Mutex::default(),
+            slow_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub(crate) fn count(self: &Arc<Self>) -> Counted {
+        self.tally().start(self.started.elapsed());
+        Counted(Arc::clone(self))
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.tally().load(self.started.elapsed())
+    }
+
+    pub(crate) fn reset(&self) {
+        self.tally().reset(self.started.elapsed());
+    }
+
+    pub(crate) fn service_time(&self) -> Duration {
+        Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_service_time(&self, ms: u64) {
+        self.slow_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// A thread that died left whole numbers behind.
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request in flight. Hyper drops it with the handler or the body when the client goes away.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Counter>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.tally().end(self.0.started.elapsed());
+    }
+}

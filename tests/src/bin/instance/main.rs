@@ -1,0 +1,142 @@
+//! An instance: `instance <id> <port>`. Answers every request with JSON: who it is and what came.
+//!
+//! The query of a request may ask for more: `status=503` is the status of the answer, `delay_ms=200`
+//! its delay, `stream_ms=200` the delay of its body after its headers, `reset=1` closes the
+//! connection without an answer. A request may ask for an upgrade to a stream that is echoed.
+//!
+//! It knows its own load: `GET /__load`, `POST /__load/reset`, and `POST /__slow?ms=80`, the time
+//! that every request takes from now on. These and `/healthz` are not counted and not slow.
+
+mod body;
+mod counter;
+mod upgrade;
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+
+use body::Tail;
+use counter::Counter;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let (Some(id), Some(port)) = (env::args().nth(1), env::args().nth(2)) else {
+        bail!("usage: instance <id> <port>");
+    };
+    let port: u16 = port.parse().context("the port")?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let counter = Counter::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (id, counter) = (id.clone(), Arc::clone(&counter));
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(&id, &counter, request));
+            let mut http = http1::Builder::new();
+            http.max_buf_size(1 << 20);
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            // A client that goes away, or `reset`, is no failure of the instance.
+            drop(connection.with_upgrades().await);
+        });
+    }
+}
+
+/// Only a request to reset the connection has no answer.
+async fn answer(
+    id: &str,
+    counter: &Arc<Counter>,
+    request: Request<Incoming>,
+) -> Result<Response<Tail>> {
+    let path = request.uri().path();
+    if path == "/healthz" || path.starts_with("/__") {
+        return about_itself(id, counter, &request);
+    }
+    let counted = counter.count();
+    if upgrade::is_asked(&request) {
+        return upgrade::accept(id, request, counted);
+    }
+    let delay = counter.service_time() + asked_ms(&request, "delay_ms");
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    if asked(&request, "reset").is_some() {
+        bail!("reset was asked for");
+    }
+    let stream_delay = asked_ms(&request, "stream_ms");
+    let status = asked(&request, "status").unwrap_or(200);
+    let mut body = describe(id, &request);
+    let received = request.into_body().collect().await?.to_bytes();
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("body_bytes".to_owned(), received.len().into());
+    }
+    let mut tail = Tail::at_once(format!("{body}\n"), Some(counted));
+    if !stream_delay.is_zero() {
+        tail = tail.after(stream_delay);
+    }
+    Ok(Response::builder()
+        .status(u16::try_from(status)?)
+        .header("content-type", "application/json")
+        .body(tail)?)
+}
+
+fn about_itself(
+    id: &str,
+    counter: &Counter,
+    request: &Request<Incoming>,
+) -> Result<Response<Tail>> {
+    let body = match (request.method(), request.uri().path()) {
+        (_, "/healthz") => json!({"instance": id}),
+        (&Method::GET, "/__load") => json!(counter.load()),
+        (&Method::POST, "/__load/reset") => {
+            counter.reset();
+            json!(counter.load())
+        }
+        (&Method::POST, "/__slow") => {
+            let ms = asked(request, "ms").context("?ms= is missing")?;
+            counter.set_service_time(ms);
+            json!({ "ms": ms })
+        }
+        (method, path) => bail!("{method} {path}: unknown"),
+    };
+    Ok(Response::new(Tail::at_once(format!("{body}\n"), None)))
+}
+
+/// A number of the query.
+fn asked(request: &Request<Incoming>, name: &str) -> Option<u64> {
+    let query = request.uri().query().unwrap_or_default();
+    let mut fields = query.split('&').filter_map(|field| field.split_once('='));
+    let (_, value) = fields.find(|(field, _)| *field == name)?;
+    value.parse().ok()
+}
+
+fn asked_ms(request: &Request<Incoming>, name: &str) -> Duration {
+    Duration::from_millis(asked(request, name).unwrap_or(0))
+}
+
+fn describe(id: &str, request: &Request<Incoming>) -> Value {
+    let mut headers = Map::new();
+    for (name, value) in request.headers() {
+        let value = Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let values = headers
+            .entry(name.as_str())
+            .or_insert_with(|| Value::Array(vec![]));
+        if let Some(values) = values.as_array_mut() {
+            values.push(value);
+        }
+    }
+    json!({
+        "instance": id,
+        "method": request.method().as_str(),
+        "path": request.uri().path(),
+        "headers": headers,
+    })
+}
