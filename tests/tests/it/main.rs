@@ -10,6 +10,7 @@
 //! | [`settings`] | bad settings are refused with path, value and rule |
 //! | [`explain`] | the allocation is returned to the caller |
 //! | [`load`] | what is counted as in flight has ended when it ends |
+//! | [`fleet`] | the fleet's load is that of its living Envoys |
 //! | [`reports`] | one report per Envoy process and interval |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
@@ -23,6 +24,8 @@ mod absence;
 mod explain;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod fleet;
 #[cfg(test)]
 mod instances;
 #[cfg(test)]
