@@ -156,6 +156,20 @@ impl Envoy {
         .await
     }
 
+    /// Waits until this many instances are healthy, whoever chooses among them.
+    ///
+    /// # Errors
+    /// It never comes to that.
+    pub async fn has_healthy(&self, instances: usize) -> Result<()> {
+        let expected = u64::try_from(instances)?;
+        deadline::until(&format!("{instances} healthy instances"), async || {
+            let healthy = self.stat("cluster.orders.membership_healthy").await?;
+            ensure!(healthy == expected, "{healthy}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Counters and gauges whose name begins so; Envoy creates them when they first move.
     ///
     /// # Errors

@@ -14,12 +14,15 @@
 //! | [`reports`] | one report per Envoy process and interval |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
+//! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`playground`] | what `make run` prints works as printed |
 
 #[cfg(test)]
 mod absence;
+#[cfg(test)]
+mod chaos;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
