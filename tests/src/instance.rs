@@ -103,6 +103,15 @@ impl Instance {
         self.ask(Method::POST, &path).await.map(drop)
     }
 
+    /// The same, and it works on so many at a time: the others wait in it, as in a pool of threads.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn take_with_workers(&self, service_time: Duration, workers: u32) -> Result<()> {
+        let path = format!("/__slow?ms={}&workers={workers}", service_time.as_millis());
+        self.ask(Method::POST, &path).await.map(drop)
+    }
+
     async fn ask(&self, method: Method, path: &str) -> Result<Response> {
         let url = format!("http://{}{path}", self.address());
         let response = self.client.request(method, url).send().await?;
@@ -113,8 +122,8 @@ impl Instance {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn pause(&self) -> Result<()> {
-        self.process.signal(Signal::STOP)
+    pub async fn pause(&self) -> Result<()> {
+        self.process.pause().await
     }
 
     /// It goes on after [`Self::pause`], with what came meanwhile.

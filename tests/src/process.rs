@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 const SHOWN_LINES_MAX: usize = 40;
@@ -139,6 +139,22 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.kill()
+    }
+
+    /// SIGSTOP, and waits until it stands still: the signal alone only asks for that.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        crate::deadline::until(&format!("{} to stand still", self.name), async || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+            // `<pid> (<name>) <state> …`, and the name may have spaces and brackets.
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            ensure!(state.is_some_and(|state| state.starts_with('T')), "{stat}");
+            Ok(())
+        })
+        .await
     }
 
     /// Any signal to the whole group; SIGSTOP makes a server that is slow for ever.

@@ -53,7 +53,7 @@ async fn a_slow_instance_is_slow_for_every_request_and_a_paused_one_answers_when
     assert!(start.elapsed() >= service_time);
 
     instance.take(Duration::ZERO).await?;
-    instance.pause()?;
+    instance.pause().await?;
     let answer = tokio::spawn(send(client.get(&url)));
     until("the request to wait for it", async || {
         let waited = start.elapsed() - service_time;
@@ -64,5 +64,23 @@ async fn a_slow_instance_is_slow_for_every_request_and_a_paused_one_answers_when
     assert!(!answer.is_finished());
     instance.resume()?;
     assert_eq!(answer.await??.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_over_the_number_of_workers_wait_and_are_in_flight() -> Result<()> {
+    let instance = Instance::start("a").await?;
+    let (client, url) = (Client::new(), format!("http://{}/", instance.address()));
+    instance
+        .take_with_workers(Duration::from_millis(200), 1)
+        .await?;
+    let start = Instant::now();
+    let (first, second) = tokio::join!(send(client.get(&url)), send(client.get(&url)));
+    assert_eq!((first?.status, second?.status), (200, 200));
+    assert!(
+        start.elapsed() >= Duration::from_millis(400),
+        "one after the other"
+    );
+    assert_eq!(instance.load().await?.peak, 2);
     Ok(())
 }

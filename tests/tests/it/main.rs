@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`servers`] | the harness itself: servers keep what they acknowledged, nothing outlives a test |
 //! | [`instances`] | the harness's instances know their own load |
+//! | [`traffic`] | the harness's load is as steady as it says |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
@@ -51,3 +52,5 @@ mod settings;
 mod store;
 #[cfg(test)]
 mod sync;
+#[cfg(test)]
+mod traffic;

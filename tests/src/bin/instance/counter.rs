@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use unitring_tests::tally::{Load, Tally};
 
 /// Shared by all connections.
@@ -13,6 +14,8 @@ pub(crate) struct Counter {
     tally: Mutex<Tally>,
     /// Added to the time of every request.
     slow_ms: AtomicU64,
+    /// So many requests are worked on at a time; the others wait, and are in flight meanwhile.
+    workers: Mutex<Arc<Semaphore>>,
 }
 
 impl Counter {
@@ -21,6 +24,7 @@ impl Counter {
             started: Instant::now(),
             tally: Mutex::default(),
             slow_ms: AtomicU64::new(0),
+            workers: Mutex::new(Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))),
         })
     }
 
@@ -42,8 +46,17 @@ impl Counter {
         Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_service_time(&self, ms: u64) {
+    /// A worker for a request, once one is free.
+    pub(crate) async fn worker(&self) -> Option<OwnedSemaphorePermit> {
+        let workers = Arc::clone(&self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        workers.acquire_owned().await.ok()
+    }
+
+    pub(crate) fn slow_down(&self, ms: u64, workers: Option<usize>) {
         self.slow_ms.store(ms, Ordering::Relaxed);
+        let workers = workers.unwrap_or(Semaphore::MAX_PERMITS);
+        *self.workers.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Semaphore::new(workers.min(Semaphore::MAX_PERMITS)));
     }
 
     /// A thread that died left whole numbers behind.

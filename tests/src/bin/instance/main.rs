@@ -5,7 +5,8 @@
 //! connection without an answer. A request may ask for an upgrade to a stream that is echoed.
 //!
 //! It knows its own load: `GET /__load`, `POST /__load/reset`, and `POST /__slow?ms=80`, the time
-//! that every request takes from now on. These and `/healthz` are not counted and not slow.
+//! that every request takes from now on; with `&workers=16` so many of them at once, while the others
+//! wait. These and `/healthz` are not counted and not slow.
 
 mod body;
 mod counter;
@@ -64,10 +65,12 @@ async fn answer(
     if upgrade::is_asked(&request) {
         return upgrade::accept(id, request, counted);
     }
+    let worker = counter.worker().await;
     let delay = counter.service_time() + asked_ms(&request, "delay_ms");
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
+    drop(worker);
     if asked(&request, "reset").is_some() {
         bail!("reset was asked for");
     }
@@ -102,8 +105,9 @@ fn about_itself(
         }
         (&Method::POST, "/__slow") => {
             let ms = asked(request, "ms").context("?ms= is missing")?;
-            counter.set_service_time(ms);
-            json!({ "ms": ms })
+            let workers = asked(request, "workers").map(usize::try_from).transpose()?;
+            counter.slow_down(ms, workers);
+            json!({"ms": ms, "workers": workers})
         }
         (method, path) => bail!("{method} {path}: unknown"),
     };

@@ -86,7 +86,7 @@ impl World {
                 self.revive(some_instance).await
             }
             Action::PauseInstance => {
-                self.instances[some_instance].pause()?;
+                self.instances[some_instance].pause().await?;
                 self.is_ejected(some_instance).await?;
                 self.instances[some_instance].resume()?;
                 self.recovers(some_instance).await
