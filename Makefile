@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check build parts clean
+.PHONY: help run test check bench build parts clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
@@ -21,6 +21,11 @@ test: build ## every test, the integration tests with the real Envoy, Redis and 
 
 check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts
 	@scripts/check
+
+bench: parts ## measures on real servers and writes the tables of docs/; AREA=load for one of them
+	@scripts/build-plugin
+	cargo build --release --package unitring --package unitring-tests --bins
+	@exec $(TARGET)/release/bench $(AREA)
 
 build: parts ## the filter (target/unitring.wasm) and the companion (target/debug/unitring)
 	@scripts/build-plugin

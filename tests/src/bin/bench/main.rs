@@ -1,0 +1,69 @@
+//! `make bench`: measures on real servers and writes the tables into `docs/`. With `AREA=load` only
+//! the area of that name.
+//!
+//! A table stands between `<!-- bench:<area> -->` and `<!-- /bench:<area> -->`, with the machine, the
+//! versions and the command, so that no figure in the docs is without its origin.
+
+mod load;
+mod machine;
+mod table;
+
+use std::env;
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use unitring_tests::{process, programs};
+
+/// What can be measured, and the page that shows it.
+const AREAS: [(&str, &str); 1] = [("load", "docs/bound.md")];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    process::be_quiet();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = measure_all(env::args().nth(1)) => outcome,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+async fn measure_all(wanted: Option<String>) -> Result<()> {
+    let is_wanted = |area: &str| wanted.as_deref().is_none_or(|wanted| wanted == area);
+    let areas: Vec<_> = AREAS.iter().filter(|(area, _)| is_wanted(area)).collect();
+    if areas.is_empty() {
+        let known = AREAS.map(|(area, _)| area).join(", ");
+        bail!(
+            "AREA={}: must be one of {known}",
+            wanted.unwrap_or_default()
+        );
+    }
+    for (area, page) in areas {
+        let measured = match *area {
+            "load" => load::measure().await?,
+            other => bail!("{other}: nobody measures it"),
+        };
+        let text = format!("{measured}\n{}", machine::origin(area)?);
+        println!("\n{text}");
+        let path = programs::root()?.join(page);
+        let before = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let after = table::replaced(&before, area, &text)
+            .with_context(|| format!("{page} has no place marked bench:{area}"))?;
+        fs::write(&path, after)?;
+        println!("written to {page}");
+    }
+    Ok(())
+}
