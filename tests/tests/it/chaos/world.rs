@@ -58,7 +58,17 @@ impl World {
             Envoy::start_with_workers(&config, WORKERS).await?,
             Envoy::start_with_workers(&config, WORKERS).await?,
         ];
-        let native = config.clone().without_filter()?;
+        // Envoy at its best: its retries leave out the instances that have failed. With the shipped
+        // policy alone, a key's retries go to the same dead instance again.
+        let native = config.clone().without_filter()?.edit_connections(|manager| {
+            let policy = "/route_config/virtual_hosts/0/routes/0/route/retry_policy";
+            let policy = manager.pointer_mut(policy).context("no retry policy")?;
+            let kind = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
+            let predicate = json!({"name": "previous", "typed_config": {"@type": kind}});
+            policy["retry_host_predicate"] = json!([predicate]);
+            policy["host_selection_retry_max_attempts"] = json!(10);
+            Ok(())
+        })?;
         let world = Self {
             companion,
             filtered,
