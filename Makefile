@@ -17,6 +17,7 @@ run: build ## a playground on free ports: Envoy, the companion, four instances; 
 	@exec $(TARGET)/debug/playground --units $(UNITS)
 
 test: build ## every test, the integration tests with the real Envoy, Redis and RabbitMQ included
+	@scripts/build-plugin trap
 	cargo test --workspace
 
 check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts

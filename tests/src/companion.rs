@@ -170,6 +170,24 @@ impl Companion {
         accepted(self.call(Method::DELETE, &path, vec![]).await?).await
     }
 
+    /// Waits for an event of this kind, about the instance of this name or address, for a reason
+    /// that has these words.
+    ///
+    /// # Errors
+    /// It never comes.
+    pub async fn tells(&self, kind: &str, instance: &str, reason: &str) -> Result<Value> {
+        deadline::until(&format!("{kind} {instance}: {reason}"), async || {
+            let told = self.get("/v1/events?format=json&limit=1000").await?;
+            let has = |event: &&Value| {
+                let why = event["reason"].as_str().unwrap_or_default();
+                event["kind"] == kind && event["instance"] == instance && why.contains(reason)
+            };
+            let found = told.as_array().into_iter().flatten().find(has).cloned();
+            found.with_context(|| told.to_string())
+        })
+        .await
+    }
+
     /// Writes a record of the dataset `profiles`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! What is tested is what users copy: a test says only how its configuration differs.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -36,8 +37,23 @@ impl EnvoyConfig {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let json = serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
         let filter = programs::filter()?;
-        Self { json }
-            .edit_filter(|config| set(config, "/vm_config/code/local/filename", json!(filter)))
+        Self { json }.filter(&filter)
+    }
+
+    /// The same, with another build of the filter.
+    ///
+    /// # Errors
+    /// The file has no filter.
+    pub fn filter(self, path: &Path) -> Result<Self> {
+        self.edit_filter(|config| set(config, "/vm_config/code/local/filename", json!(path)))
+    }
+
+    /// The same, with all settings of the filter replaced.
+    ///
+    /// # Errors
+    /// The file has no filter.
+    pub fn settings(self, value: Value) -> Result<Self> {
+        self.edit_filter(|config| set(config, "/configuration/value", value))
     }
 
     /// The same, with another instance list: each with its weight.
@@ -45,22 +61,11 @@ impl EnvoyConfig {
     /// # Errors
     /// The file has no cluster `orders`.
     pub fn instances(self, instances: &[Instance], weights: &[u64]) -> Result<Self> {
-        let endpoints: Vec<Value> = instances
-            .iter()
-            .zip(weights.iter().chain(std::iter::repeat(&1)))
-            .map(|(instance, weight)| {
-                let address = json!({"address": "127.0.0.1", "port_value": instance.port});
-                json!({
-                    "endpoint": {"address": {"socket_address": address}},
-                    "load_balancing_weight": weight,
-                })
-            })
-            .collect();
         self.edit_cluster("orders", |cluster| {
             set(
                 cluster,
                 "/load_assignment/endpoints/0/lb_endpoints",
-                json!(endpoints),
+                endpoints_of(instances, weights),
             )
         })
     }
@@ -128,6 +133,23 @@ impl EnvoyConfig {
         Ok(self)
     }
 
+    /// One more cluster: that of `from` under another name and with other instances.
+    ///
+    /// # Errors
+    /// The file has no such cluster.
+    pub fn copy_cluster(mut self, from: &str, name: &str, instances: &[Instance]) -> Result<Self> {
+        let clusters = self.json.pointer_mut("/static_resources/clusters");
+        let clusters = clusters.and_then(Value::as_array_mut).context("none")?;
+        let of_name = |cluster: &&Value| cluster.get("name") == Some(&json!(from));
+        let mut cluster = clusters.iter().find(of_name).context("none")?.clone();
+        set(&mut cluster, "/name", json!(name))?;
+        set(&mut cluster, "/load_assignment/cluster_name", json!(name))?;
+        let endpoints = "/load_assignment/endpoints/0/lb_endpoints";
+        set(&mut cluster, endpoints, endpoints_of(instances, &[]))?;
+        clusters.push(cluster);
+        Ok(self)
+    }
+
     /// Any change to the connection manager of the listener.
     ///
     /// # Errors
@@ -159,6 +181,20 @@ impl EnvoyConfig {
         move_port(&mut json, ADMIN, admin);
         json
     }
+}
+
+fn endpoints_of(instances: &[Instance], weights: &[u64]) -> Value {
+    let endpoints = instances
+        .iter()
+        .zip(weights.iter().chain(std::iter::repeat(&1)))
+        .map(|(instance, weight)| {
+            let address = json!({"address": "127.0.0.1", "port_value": instance.port});
+            json!({
+                "endpoint": {"address": {"socket_address": address}},
+                "load_balancing_weight": weight,
+            })
+        });
+    endpoints.collect()
 }
 
 fn set(value: &mut Value, path: &str, new: Value) -> Result<()> {

@@ -112,6 +112,15 @@ impl Instance {
         self.ask(Method::POST, &path).await.map(drop)
     }
 
+    /// Every answer has this status from now on; 0 ends that.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn fail_with(&self, status: u16) -> Result<()> {
+        let path = format!("/__fail?status={status}");
+        self.ask(Method::POST, &path).await.map(drop)
+    }
+
     async fn ask(&self, method: Method, path: &str) -> Result<Response> {
         let url = format!("http://{}{path}", self.address());
         let response = self.client.request(method, url).send().await?;

@@ -44,6 +44,15 @@ pub fn filter() -> Result<PathBuf> {
     existing(target()?.join("unitring.wasm"), "make build")
 }
 
+/// The filter whose VMs die when a request says so.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn trapping_filter() -> Result<PathBuf> {
+    let path = target()?.join("unitring-trap.wasm");
+    existing(path, "scripts/build-plugin trap")
+}
+
 fn target() -> Result<PathBuf> {
     let target = built_in()?.parent().map(Path::to_path_buf);
     target.context("a folder without one above it")

@@ -36,12 +36,23 @@ impl Site {
     pub async fn start_with(
         change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
     ) -> Result<Self> {
+        Self::start_with_workers(1, change).await
+    }
+
+    /// The same with several workers, each of which has a VM of its own.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub async fn start_with_workers(
+        workers: u32,
+        change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
+    ) -> Result<Self> {
         let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
         let companion = Settings::default().start().await?;
         let config = EnvoyConfig::shipped("envoy.yaml")?
             .instances(&instances, &[])?
             .companion(&companion)?;
-        let envoy = Envoy::start(&change(config)?).await?;
+        let envoy = Envoy::start_with_workers(&change(config)?, workers).await?;
         envoy.steers_to(instances.len()).await?;
         Ok(Self {
             envoy,

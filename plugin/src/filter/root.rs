@@ -39,7 +39,8 @@ impl Routes {
         if !self.by_route {
             return self.services.first().cloned();
         }
-        let cluster = super::property(&["cluster_name"])?;
+        // `cluster_name` alone is known only once a host is chosen (seen on 1.40.0).
+        let cluster = super::property(&["xds", "cluster_name"])?;
         let mut services = self.services.iter();
         services
             .find(|service| service.settings.service.as_str().as_bytes() == cluster)

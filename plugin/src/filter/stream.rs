@@ -153,6 +153,16 @@ impl Stream {
     }
 }
 
+#[cfg(feature = "trap")]
+impl Stream {
+    /// Kills this VM, as a bug would, at the moment that a test asks for.
+    fn trap_if_asked(&self, moment: &str) {
+        if self.get_http_request_header("x-trap").as_deref() == Some(moment) {
+            std::process::abort();
+        }
+    }
+}
+
 impl Context for Stream {}
 
 impl HttpContext for Stream {
@@ -168,6 +178,8 @@ impl HttpContext for Stream {
             self.remove_http_request_header(name);
             forged += 1;
         }
+        #[cfg(feature = "trap")]
+        self.trap_if_asked("before");
         let Some(service) = service else {
             return Action::Continue;
         };
@@ -178,11 +190,17 @@ impl HttpContext for Stream {
             let address = super::text(&["source", "address"])?;
             request::without_port(&address)
         };
-        match service.place(request::hash(&headers, &service.settings.key, source_ip)) {
-            Ok(placement) => return self.steer(&service, placement),
-            Err(fallback) => self.leave_to_envoy(&service, fallback),
-        }
-        Action::Continue
+        let action = match service.place(request::hash(&headers, &service.settings.key, source_ip))
+        {
+            Ok(placement) => self.steer(&service, placement),
+            Err(fallback) => {
+                self.leave_to_envoy(&service, fallback);
+                Action::Continue
+            }
+        };
+        #[cfg(feature = "trap")]
+        self.trap_if_asked("taken");
+        action
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {

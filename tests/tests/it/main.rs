@@ -12,6 +12,11 @@
 //! | [`explain`] | the allocation is returned to the caller |
 //! | [`load`] | what is counted as in flight has ended when it ends |
 //! | [`fleet`] | the fleet's load is that of its living Envoys |
+//! | [`capacity`] | no instance passes its capacity while another candidate has room |
+//! | [`health`] | an instance that fails gets no keys, comes back by a trial, and warms up |
+//! | [`retries`] | each attempt is counted where it ran |
+//! | [`services`] | several services in one filter do not disturb each other |
+//! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
@@ -23,6 +28,8 @@
 #[cfg(test)]
 mod absence;
 #[cfg(test)]
+mod capacity;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod explain;
@@ -30,6 +37,8 @@ mod explain;
 mod failover;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod instances;
 #[cfg(test)]
@@ -43,9 +52,15 @@ mod playground;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
+mod retries;
+#[cfg(test)]
 mod servers;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

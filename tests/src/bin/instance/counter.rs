@@ -14,6 +14,8 @@ pub(crate) struct Counter {
     tally: Mutex<Tally>,
     /// Added to the time of every request.
     slow_ms: AtomicU64,
+    /// The status of every answer; 0 if it does well.
+    fails_with: AtomicU64,
     /// So many requests are worked on at a time; the others wait, and are in flight meanwhile.
     workers: Mutex<Arc<Semaphore>>,
 }
@@ -24,6 +26,7 @@ impl Counter {
             started: Instant::now(),
             tally: Mutex::default(),
             slow_ms: AtomicU64::new(0),
+            fails_with: AtomicU64::new(0),
             workers: Mutex::new(Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))),
         })
     }
@@ -44,6 +47,15 @@ impl Counter {
 
     pub(crate) fn service_time(&self) -> Duration {
         Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))
+    }
+
+    /// The status that it fails with, if it was told to fail.
+    pub(crate) fn failure(&self) -> Option<u64> {
+        Some(self.fails_with.load(Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    pub(crate) fn fail(&self, status: u64) {
+        self.fails_with.store(status, Ordering::Relaxed);
     }
 
     /// A worker for a request, once one is free.

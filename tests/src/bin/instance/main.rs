@@ -6,7 +6,8 @@
 //!
 //! It knows its own load: `GET /__load`, `POST /__load/reset`, and `POST /__slow?ms=80`, the time
 //! that every request takes from now on; with `&workers=16` so many of them at once, while the others
-//! wait. These and `/healthz` are not counted and not slow.
+//! wait. `POST /__fail?status=503` makes every answer a failure, and `status=0` ends that. These and
+//! `/healthz` are not counted, not slow and do not fail.
 
 mod body;
 mod counter;
@@ -75,7 +76,8 @@ async fn answer(
         bail!("reset was asked for");
     }
     let stream_delay = asked_ms(&request, "stream_ms");
-    let status = asked(&request, "status").unwrap_or(200);
+    let status = counter.failure().or(asked(&request, "status"));
+    let status = status.unwrap_or(200);
     let mut body = describe(id, &request);
     let received = request.into_body().collect().await?.to_bytes();
     if let Some(fields) = body.as_object_mut() {
@@ -108,6 +110,11 @@ fn about_itself(
             let workers = asked(request, "workers").map(usize::try_from).transpose()?;
             counter.slow_down(ms, workers);
             json!({"ms": ms, "workers": workers})
+        }
+        (&Method::POST, "/__fail") => {
+            let status = asked(request, "status").context("?status= is missing")?;
+            counter.fail(status);
+            json!({"status": status})
         }
         (method, path) => bail!("{method} {path}: unknown"),
     };

@@ -1,0 +1,203 @@
+//! Invariant 3: no instance passes its capacity while another candidate has room. And the hard cap,
+//! and the threshold, which are told apart from it.
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use reqwest::Response;
+use serde_json::{Value, json};
+use unitring_tests::companion::Settings;
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::instance::Instance;
+use unitring_tests::site::Site;
+
+/// More than one, so that several VMs take from the same capacity.
+const WORKERS: u32 = 2;
+
+/// Starts requests that do not end by themselves: their headers come at once, their bodies do not.
+async fn hold(envoy: &Envoy, key: &str, count: usize) -> Result<Vec<Response>> {
+    let requests = (0..count).map(|_| {
+        let request = envoy.request("/?stream_ms=120000");
+        request.header("x-user-id", key).send()
+    });
+    Ok(try_join_all(requests).await?)
+}
+
+async fn peaks(instances: &[Instance]) -> Result<Vec<u64>> {
+    let mut peaks = Vec::new();
+    for instance in instances {
+        peaks.push(instance.load().await?.peak);
+    }
+    Ok(peaks)
+}
+
+#[tokio::test]
+async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room() -> Result<()> {
+    let site = Site::start_with_workers(WORKERS, |config| {
+        let load = json!({"balance_factor": 125, "min_capacity": 1, "scope": "process"});
+        config.setting("load", load)
+    })
+    .await?;
+    let held = hold(&site.envoy, "hot", 40).await?;
+    let peaks = peaks(&site.instances).await?;
+    // ceil(1.25 · 40 / 4), the 40th request included: a true cap, and not one more.
+    assert!(peaks.iter().all(|peak| *peak <= 13), "{peaks:?}");
+    assert_eq!(peaks.iter().sum::<u64>(), 40, "{peaks:?}");
+    let overflow = async || site.envoy.stat("wasmcustom.unitring.orders.overflow").await;
+    until("the overflow to be counted", async || {
+        let overflow = overflow().await?;
+        ensure!(overflow >= 27, "{overflow} of 40");
+        Ok(())
+    })
+    .await?;
+    drop(held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn below_the_least_capacity_a_hot_key_stays_on_its_instance() -> Result<()> {
+    let site = Site::start_with_workers(WORKERS, |config| {
+        config.setting("load", json!({"min_capacity": 16}))
+    })
+    .await?;
+    let held = hold(&site.envoy, "hot", 16).await?;
+    let mut peaks = peaks(&site.instances).await?;
+    peaks.sort_unstable();
+    assert_eq!(peaks, [0, 0, 0, 16]);
+    drop(held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again() -> Result<()> {
+    let site = Site::start_with_workers(WORKERS, |config| {
+        config.setting("load", json!({"balance_factor": 0, "max_in_flight": 3}))
+    })
+    .await?;
+    let mut held = hold(&site.envoy, "hot", 12).await?;
+    assert_eq!(peaks(&site.instances).await?, [3, 3, 3, 3]);
+    for number in 0..10 {
+        let refused = site.envoy.get(&format!("user-{number}")).await?;
+        assert_eq!(refused.status, 503);
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        assert_eq!(refused.header("x-unitring-reason"), Some("full"));
+        assert_eq!(refused.instance, "", "no instance saw it");
+    }
+    until("the refusals to be counted", async || {
+        let full = site.envoy.stat("wasmcustom.unitring.orders.full").await?;
+        ensure!(full == 10, "{full}");
+        Ok(())
+    })
+    .await?;
+    // One that ends makes room for one.
+    held.pop();
+    until("a request to be served again", async || {
+        let answer = site.envoy.get("ada").await?;
+        ensure!(answer.status == 200, "{}", answer.status);
+        Ok(())
+    })
+    .await?;
+    drop(held);
+    Ok(())
+}
+
+/// Two Envoys on the same instances, each with its filter.
+struct Fleet {
+    envoys: [Envoy; 2],
+    instances: Vec<Instance>,
+    _companion: unitring_tests::companion::Companion,
+}
+
+impl Fleet {
+    async fn start(load: Value) -> Result<Self> {
+        let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+        let companion = Settings::default().start().await?;
+        let config = EnvoyConfig::shipped("envoy.yaml")?
+            .instances(&instances, &[])?
+            .companion(&companion)?
+            .setting("companion.interval", json!("250ms"))?
+            .setting("load", load)?;
+        let envoys = [
+            Envoy::start_with_workers(&config, WORKERS).await?,
+            Envoy::start_with_workers(&config, WORKERS).await?,
+        ];
+        for envoy in &envoys {
+            envoy.steers_to(instances.len()).await?;
+        }
+        Ok(Self {
+            envoys,
+            instances,
+            _companion: companion,
+        })
+    }
+}
+
+#[tokio::test]
+async fn over_the_fleet_an_instance_that_another_envoy_fills_is_full_here_too() -> Result<()> {
+    let fleet = Fleet::start(json!({"balance_factor": 0, "max_in_flight": 4})).await?;
+    let held = hold(&fleet.envoys[0], "hot", 16).await?;
+    assert_eq!(peaks(&fleet.instances).await?, [4, 4, 4, 4]);
+    until("the other Envoy to know", async || {
+        let answer = fleet.envoys[1].get("ada").await?;
+        ensure!(answer.status == 503, "{}", answer.status);
+        Ok(())
+    })
+    .await?;
+    drop(held);
+    until("the other Envoy to know that all is over", async || {
+        let answer = fleet.envoys[1].get("ada").await?;
+        ensure!(answer.status == 200, "{}", answer.status);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn by_scope_process_an_envoy_knows_only_what_it_sends_itself() -> Result<()> {
+    let load = json!({"balance_factor": 0, "max_in_flight": 4, "scope": "process"});
+    let fleet = Fleet::start(load).await?;
+    let first = hold(&fleet.envoys[0], "hot", 16).await?;
+    let second = hold(&fleet.envoys[1], "hot", 16).await?;
+    assert_eq!(peaks(&fleet.instances).await?, [8, 8, 8, 8]);
+    drop((first, second));
+    Ok(())
+}
+
+#[tokio::test]
+async fn crossing_the_threshold_is_told_once_and_so_is_the_relief() -> Result<()> {
+    let site = Site::start_with_workers(WORKERS, |config| {
+        let config = config.setting("load", json!({"balance_factor": 0, "threshold": 10}))?;
+        config.setting("companion.interval", json!("250ms"))
+    })
+    .await?;
+    let told = async |kind: &str| -> Result<usize> {
+        let events = site
+            .companion
+            .get("/v1/events?format=json&limit=1000")
+            .await?;
+        let events = events.as_array().context("not a list")?;
+        Ok(events.iter().filter(|event| event["kind"] == kind).count())
+    };
+    let mut held = hold(&site.envoy, "hot", 20).await?;
+    let owner = site.envoy.get("hot").await?.instance;
+    let owner = site.instances.iter().find(|instance| instance.id == owner);
+    let address = owner.context("who was it?")?.address();
+    site.companion.tells("overloaded", &address, "").await?;
+    // Nine is below the threshold, and not relief yet: that is below 80 % of it.
+    held.truncate(9);
+    until("the load to be told", async || {
+        let service = site.companion.get("/v1/services/orders").await?;
+        let instances = service["instances"].as_array().context("no instances")?;
+        let loads = instances.iter().filter_map(|i| i["in_flight"].as_u64());
+        let sum: u64 = loads.sum();
+        ensure!(sum == 9, "{service}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(told("relieved").await?, 0);
+    held.clear();
+    site.companion.tells("relieved", &address, "").await?;
+    assert_eq!((told("overloaded").await?, told("relieved").await?), (1, 1));
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Each attempt is counted where it ran.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use unitring_tests::deadline::until;
+use unitring_tests::site::Site;
+
+#[tokio::test]
+async fn calls_and_failures_are_those_that_the_instances_saw() -> Result<()> {
+    let mut site = Site::start_with_workers(2, |config| {
+        let config = config.setting("ejection.consecutive_failures", json!(0))?;
+        config.edit_cluster("orders", |cluster| {
+            let fields = cluster.as_object_mut().context("not an object")?;
+            fields.remove("health_checks");
+            Ok(())
+        })
+    })
+    .await?;
+    site.instance("b").fail_with(503).await?;
+    for number in 0..120 {
+        let answer = site.envoy.get(&format!("user-{number}")).await?;
+        ensure!(answer.status == 200, "{}", answer.status);
+    }
+    let mut seen = BTreeMap::new();
+    for instance in &site.instances {
+        let stat = instance.address().replace([':'], "_");
+        seen.insert(stat, instance.load().await?.served);
+    }
+    let failed = site.instance("b").load().await?.served;
+    assert!(failed > 0);
+    until("the filter to have counted the same", async || {
+        let prefix = "wasmcustom.unitring.orders.";
+        let stats = site.envoy.stats(prefix).await?;
+        let of = |name: &str| stats.get(&format!("{prefix}{name}")).copied();
+        for (instance, served) in &seen {
+            let calls = of(&format!("instance.{instance}.calls"));
+            ensure!(calls == Some(*served), "{instance}: {served} in {stats:?}");
+        }
+        let counted = (of("retries"), of("failures"));
+        ensure!(
+            counted == (Some(failed), Some(failed)),
+            "{failed}: {stats:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_retried_request_is_in_flight_on_the_instance_that_answers_it() -> Result<()> {
+    let mut site = Site::start_with_workers(2, |config| {
+        let config = config.setting("ejection.consecutive_failures", json!(0))?;
+        config.edit_cluster("orders", |cluster| {
+            let fields = cluster.as_object_mut().context("not an object")?;
+            fields.remove("health_checks");
+            Ok(())
+        })
+    })
+    .await?;
+    site.instance("a").kill()?;
+    let mut held = Vec::new();
+    for number in 0..40 {
+        let request = site.envoy.request("/?stream_ms=120000");
+        let request = request.header("x-user-id", format!("user-{number}"));
+        held.push(request.send().await?.error_for_status()?);
+    }
+    let mut truth = BTreeMap::new();
+    for instance in &site.instances {
+        let in_flight = if instance.id == "a" {
+            0
+        } else {
+            instance.load().await?.in_flight
+        };
+        truth.insert(instance.address().replace(':', "_"), in_flight);
+    }
+    assert_eq!(truth.values().sum::<u64>(), 40);
+    for (instance, in_flight) in &truth {
+        let name = format!("wasmcustom.unitring.orders.instance.{instance}.in_flight");
+        assert_eq!(site.envoy.stat(&name).await?, *in_flight, "{instance}");
+    }
+    drop(held);
+    Ok(())
+}
