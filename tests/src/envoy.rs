@@ -239,6 +239,17 @@ impl Envoy {
         self.process.kill()
     }
 
+    /// The memory that it has now, V8's included.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next());
+        Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
+    }
+
     /// An order to the admin interface.
     async fn order(&self, path: &str) -> Result<()> {
         let url = format!("http://127.0.0.1:{}{path}", self.admin_port);

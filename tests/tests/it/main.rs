@@ -21,6 +21,7 @@
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
 //! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
+//! | [`churn`] | however many instances come and go, stats and memory have a bound |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`playground`] | what `make run` prints works as printed |
@@ -31,6 +32,8 @@ mod absence;
 mod capacity;
 #[cfg(test)]
 mod chaos;
+#[cfg(test)]
+mod churn;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]

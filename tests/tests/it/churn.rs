@@ -1,0 +1,103 @@
+//! Instances come and go for ever: Envoy's number of stats and the process's memory do not.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+use unitring_tests::companion::Settings;
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+
+const PER_ROUND: usize = 500;
+const ROUNDS: usize = 20;
+/// From here on nothing may grow: the names of stats are given away, and so are the slots after
+/// them, which an instance that goes frees for one that comes.
+const SETTLED: usize = 6;
+/// Memory differs a little from look to look.
+const NOISE_PERCENT: u64 = 15;
+
+/// Writes the endpoints of a round, none of which was there before. Envoy sees the file move.
+fn write_round(folder: &Path, round: usize) -> Result<()> {
+    let endpoints: Vec<_> = (0..PER_ROUND)
+        .map(|number| {
+            let address = format!("10.{round}.{}.{}", number / 250, number % 250 + 1);
+            let address = json!({"address": address, "port_value": 8080});
+            json!({"endpoint": {"address": {"socket_address": address}}})
+        })
+        .collect();
+    let assignment = json!({
+        "resources": [{
+            "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            "cluster_name": "orders",
+            "endpoints": [{"lb_endpoints": endpoints}],
+        }],
+    });
+    let new = folder.join("new.json");
+    fs::write(&new, assignment.to_string())?;
+    Ok(fs::rename(new, folder.join("eds.json"))?)
+}
+
+async fn has_followed(envoy: &Envoy, round: usize) -> Result<()> {
+    let first = format!("10.{round}.0.1:8080");
+    until(&format!("Envoy to have round {round}"), async || {
+        let clusters = envoy.admin("/clusters").await?;
+        ensure!(clusters.contains(&first), "not yet");
+        Ok(())
+    })
+    .await?;
+    let done = "wasmcustom.unitring.orders.discovery.done";
+    let looks = envoy.stat(done).await?;
+    until("the filter to have followed", async || {
+        let now = envoy.stat(done).await?;
+        let stats = envoy.stats("wasmcustom.unitring.orders.instances").await?;
+        let known = stats.values().all(|count| *count == PER_ROUND as u64);
+        ensure!(now >= looks + 2 && known, "{now} after {looks}: {stats:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn after_ten_thousand_instances_stats_and_memory_are_what_they_were() -> Result<()> {
+    let folder = TempDir::new()?;
+    write_round(folder.path(), 0)?;
+    let companion = Settings::default().start().await?;
+    let config = EnvoyConfig::shipped("eds.yaml")?
+        .companion(&companion)?
+        .setting("discovery.interval", json!("250ms"))?
+        .edit_cluster("orders", |cluster| {
+            let fields = cluster.as_object_mut().context("not an object")?;
+            fields.remove("health_checks");
+            let path = folder.path().join("eds.json");
+            fields["eds_cluster_config"]["eds_config"] = json!({
+                "resource_api_version": "V3",
+                "path_config_source": {"path": path},
+            });
+            Ok(())
+        })?;
+    let envoy = Envoy::start_with_workers(&config, 2).await?;
+    // Both workers take part.
+    for number in 0..20 {
+        drop(envoy.request("/").header("x-user-id", number).send().await);
+    }
+    let mut settled = None;
+    for round in 0..ROUNDS {
+        write_round(folder.path(), round)?;
+        has_followed(&envoy, round).await?;
+        if round == SETTLED {
+            settled = Some((envoy.stats("").await?.len(), envoy.resident_bytes()?));
+        }
+    }
+    let (stats_before, memory_before) = settled.context("too few rounds")?;
+    let (stats, memory) = (envoy.stats("").await?.len(), envoy.resident_bytes()?);
+    println!("{stats_before} stats, {memory_before} bytes; then {stats} stats, {memory} bytes");
+    assert_eq!(stats, stats_before);
+    assert!(
+        memory <= memory_before + memory_before / 100 * NOISE_PERCENT,
+        "{memory_before} bytes, then {memory}"
+    );
+    Ok(())
+}
