@@ -11,9 +11,11 @@
 
 mod bound;
 mod candidates;
+mod weights;
 
 pub use bound::Bound;
 pub use candidates::{CANDIDATES_MAX, Candidates};
+pub use weights::Weights;
 
 use crate::hash::mix;
 use crate::ring::{HostIndex, Ring};
@@ -21,8 +23,9 @@ use crate::ring::{HostIndex, Ring};
 /// Places of the key's own sequence that are looked up. At the default factor a fifth of the
 /// capacity is free, so that 64 of them are all full for 1 key in 10^6.
 const JUMPS_MAX: u64 = 64;
-/// Instances that are really asked for a place; each asking costs the filter calls into Envoy.
-const TRIED_MAX: usize = 24;
+/// Instances that are really asked for a place; each asking costs the filter calls into Envoy. One
+/// that turned out to be the least loaded of them is asked a second time.
+pub const TRIED_MAX: usize = 24;
 /// Of them, these many are found by estimate once the key's own sequence is used up.
 const BY_ESTIMATE: usize = 4;
 
@@ -39,38 +42,6 @@ pub trait Loads {
     fn estimate(&self, host: usize) -> u64;
     /// In flight on the service, without the request that is being placed.
     fn total(&self) -> u64;
-}
-
-/// The weights of the hosts of a ring.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Weights {
-    each: Vec<u64>,
-    sum: u64,
-}
-
-impl FromIterator<u64> for Weights {
-    fn from_iter<I: IntoIterator<Item = u64>>(weights: I) -> Self {
-        let each: Vec<u64> = weights.into_iter().collect();
-        let sum = each.iter().fold(0u64, |sum, w| sum.saturating_add(*w));
-        Self { each, sum }
-    }
-}
-
-impl Weights {
-    fn hosts(&self) -> usize {
-        self.each.len()
-    }
-
-    /// The weight of one, and of all.
-    pub fn of(&self, host: usize) -> (u64, u64) {
-        (self.each.get(host).copied().unwrap_or(0), self.sum)
-    }
-
-    /// Load for its weight, in an integer that compares well.
-    fn relative(&self, host: usize, in_flight: u64) -> u128 {
-        let (weight, sum) = self.of(host);
-        u128::from(in_flight) * u128::from(sum) / u128::from(weight.max(1))
-    }
 }
 
 /// Why the first candidate is the first.
@@ -126,7 +97,7 @@ pub fn choose(
         bound,
         weights,
         loads,
-        full: Full::default(),
+        full: Full::nobody(),
     };
     let (first, reason) = if search.takes(owner) {
         (owner, Reason::Primary)
@@ -134,20 +105,37 @@ pub fn choose(
         search.beyond(ring, hash, owner)
     };
     let mut candidates = Candidates::new(first, wanted.min(weights.hosts()));
-    // Retries go where the key's own sequence goes, starting with the owner; those that are full
+    // Retries go where the key's own sequence goes, past the owner if it is full; those that are full
     // come last.
-    let sequence = || std::iter::once(owner).chain(jumps(ring, hash));
-    candidates.fill(sequence().filter(|host| search.full.load_of(*host).is_none()));
-    candidates.fill(sequence());
+    if search.full.len() < weights.hosts() {
+        for jump in 1..=JUMPS_MAX {
+            if candidates.is_complete() {
+                break;
+            }
+            match jump_to(ring, hash, jump) {
+                Some(host) if !search.full.has(host) => candidates.push(host),
+                _ => {}
+            }
+        }
+    }
+    candidates.push(owner);
+    for jump in 1..=JUMPS_MAX {
+        if candidates.is_complete() {
+            break;
+        }
+        if let Some(host) = jump_to(ring, hash, jump) {
+            candidates.push(host);
+        }
+    }
     Some(Choice { candidates, reason })
 }
 
-/// The key's own sequence of places after the owner's.
-fn jumps(ring: &Ring, hash: u64) -> impl Iterator<Item = HostIndex> + '_ {
+/// Where the key's own sequence goes after its owner, step by step.
+#[inline]
+fn jump_to(ring: &Ring, hash: u64, jump: u64) -> Option<HostIndex> {
     // 2^64 / golden ratio: successive multiples stay far apart.
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-    (1..=JUMPS_MAX)
-        .filter_map(move |jump| ring.owner(mix(hash.wrapping_add(STEP.wrapping_mul(jump)))))
+    ring.owner(mix(hash.wrapping_add(STEP.wrapping_mul(jump))))
 }
 
 struct Search<'a, L> {
@@ -178,19 +166,17 @@ impl<L: Loads> Search<'_, L> {
     /// The instance for a key whose owner is full.
     fn beyond(&mut self, ring: &Ring, hash: u64, owner: HostIndex) -> (HostIndex, Reason) {
         let hosts = self.weights.hosts();
-        for host in jumps(ring, hash) {
+        for host in (1..=JUMPS_MAX).filter_map(|jump| jump_to(ring, hash, jump)) {
             if self.full.len() >= hosts.min(TRIED_MAX - BY_ESTIMATE) {
                 break;
             }
-            if self.full.load_of(host).is_none() && self.takes(host) {
+            if !self.full.has(host) && self.takes(host) {
                 return (host, Reason::Overflow);
             }
         }
-        for _ in 0..BY_ESTIMATE {
-            match self.emptiest_untried() {
-                Some(host) if self.takes(host) => return (host, Reason::Overflow),
-                Some(_) => {}
-                None => break,
+        for host in self.emptiest_untried().into_iter().flatten() {
+            if self.takes(host) {
+                return (host, Reason::Overflow);
             }
         }
         let least = self
@@ -213,36 +199,59 @@ impl<L: Loads> Search<'_, L> {
         self.bound.is_over_cap(in_flight.saturating_add(1))
     }
 
-    /// By estimate, so that a scan of a thousand instances is a thousand reads of memory: one with
-    /// room before one without, then the least loaded for its weight.
-    fn emptiest_untried(&self) -> Option<HostIndex> {
+    /// By estimate, so that a look at a thousand instances is a thousand reads of memory: those with
+    /// room before those without, then the least loaded for their weight.
+    fn emptiest_untried(&self) -> [Option<HostIndex>; BY_ESTIMATE] {
         let total = self.loads.total();
-        HostIndex::all(self.weights.hosts())
-            .filter(|host| self.full.load_of(*host).is_none())
-            .min_by_key(|host| {
-                let (at, estimate) = (host.get(), self.loads.estimate(host.get()));
-                let with_this = estimate.saturating_add(1);
-                let has_room = self.bound.admits(with_this, || total, self.weights.of(at));
-                (
-                    !has_room,
-                    self.at_cap(estimate),
-                    self.weights.relative(at, estimate),
-                )
-            })
+        let mut best = [None; BY_ESTIMATE];
+        for host in HostIndex::all(self.weights.hosts()) {
+            let (at, estimate) = (host.get(), self.loads.estimate(host.get()));
+            let with_this = estimate.saturating_add(1);
+            let has_room = self.bound.admits(with_this, || total, self.weights.of(at));
+            let rank = (
+                !has_room,
+                self.at_cap(estimate),
+                self.weights.relative(at, estimate),
+            );
+            let is_better = |other: &Option<(_, _)>| other.is_none_or(|(other, _)| rank < other);
+            // Most are not even better than the last of the best.
+            if !best.last().is_some_and(is_better) || self.full.has(host) {
+                continue;
+            }
+            let mut next = Some((rank, host));
+            for place in &mut best {
+                if next.is_some_and(|(rank, _)| place.is_none_or(|(other, _)| rank < other)) {
+                    std::mem::swap(place, &mut next);
+                }
+            }
+        }
+        best.map(|found| found.map(|(_, host)| host))
     }
 }
 
 /// Instances that were asked and had no place, with what they carried.
-#[derive(Default)]
 struct Full {
-    list: [Option<(HostIndex, u64)>; TRIED_MAX],
+    hosts: [HostIndex; TRIED_MAX],
+    in_flight: [u64; TRIED_MAX],
     len: usize,
 }
 
 impl Full {
+    fn nobody() -> Self {
+        Self {
+            hosts: [HostIndex::new(0); TRIED_MAX],
+            in_flight: [0; TRIED_MAX],
+            len: 0,
+        }
+    }
+
     fn push(&mut self, host: HostIndex, in_flight: u64) {
-        if let Some(place) = self.list.get_mut(self.len) {
-            *place = Some((host, in_flight));
+        let places = (
+            self.hosts.get_mut(self.len),
+            self.in_flight.get_mut(self.len),
+        );
+        if let (Some(place), Some(load)) = places {
+            (*place, *load) = (host, in_flight);
             self.len += 1;
         }
     }
@@ -252,12 +261,12 @@ impl Full {
     }
 
     fn iter(&self) -> impl Iterator<Item = (HostIndex, u64)> + '_ {
-        self.list.iter().map_while(|tried| *tried)
+        let hosts = self.hosts.iter().copied().take(self.len);
+        hosts.zip(self.in_flight.iter().copied())
     }
 
-    fn load_of(&self, host: HostIndex) -> Option<u64> {
-        self.iter()
-            .find_map(|(tried, load)| (tried == host).then_some(load))
+    fn has(&self, host: HostIndex) -> bool {
+        self.hosts.iter().take(self.len).any(|full| *full == host)
     }
 }
 

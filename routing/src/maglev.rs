@@ -73,6 +73,7 @@ impl Maglev {
         }
     }
 
+    #[inline]
     pub(crate) fn owner(&self, hash: u64) -> Option<HostIndex> {
         let size = u64::try_from(self.slots.len()).ok()?;
         let slot = usize::try_from(hash.checked_rem(size)?).ok()?;

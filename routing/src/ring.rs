@@ -154,6 +154,7 @@ impl Ring {
 
     /// The owner of a hash: the host of the first point at or after it, or of the first point of
     /// all. `None` if the ring is empty.
+    #[inline]
     pub fn owner(&self, hash: u64) -> Option<HostIndex> {
         match &self.0 {
             Kind::Points(points) => points.owner(hash),

@@ -15,6 +15,7 @@ pub struct Bound {
 
 impl Bound {
     /// Whether every instance may take anything.
+    #[inline]
     pub fn is_off(&self) -> bool {
         self.balance_factor.is_none() && self.max_in_flight.is_none()
     }
@@ -31,11 +32,10 @@ impl Bound {
     /// let capped = Bound { max_in_flight: 10.try_into().ok(), ..bound };
     /// assert_eq!(capped.capacity(79, (1, 4)), 10);
     /// ```
-    pub fn capacity(&self, total: u64, (weight, weights): (u64, u64)) -> u64 {
+    pub fn capacity(&self, total: u64, weight: (u64, u64)) -> u64 {
         let share = self.balance_factor.map_or(u64::MAX, |factor| {
-            let load = u128::from(factor.get()) * (u128::from(total) + 1) * u128::from(weight);
-            let share = load.div_ceil(100 * u128::from(weights.max(1)));
-            u64::try_from(share)
+            let (load, per_place) = shares(factor, total, weight);
+            u64::try_from(load.div_ceil(per_place))
                 .unwrap_or(u64::MAX)
                 .max(self.min_capacity)
         });
@@ -44,6 +44,7 @@ impl Bound {
 
     /// Whether an instance that has `in_flight` with this request may keep it. The total is asked
     /// for only over `min_capacity`: it costs the filter a call into Envoy.
+    #[inline]
     pub(super) fn admits(
         &self,
         in_flight: u64,
@@ -53,12 +54,20 @@ impl Bound {
         if self.is_over_cap(in_flight) {
             return false;
         }
-        self.balance_factor.is_none()
-            || in_flight <= self.min_capacity
-            || in_flight <= self.capacity(total(), weight)
+        let Some(factor) = self.balance_factor else {
+            return true;
+        };
+        if in_flight <= self.min_capacity {
+            return true;
+        }
+        // `in_flight <= ceil(load / per_place)` without the division, which would cost more than
+        // everything else here.
+        let (load, per_place) = shares(factor, total(), weight);
+        u128::from(in_flight.saturating_sub(1)) * per_place < load
     }
 
     /// Whether `in_flight`, with this request, is more than the cap.
+    #[inline]
     pub(super) fn is_over_cap(&self, in_flight: u64) -> bool {
         in_flight > self.cap()
     }
@@ -66,4 +75,15 @@ impl Bound {
     fn cap(&self) -> u64 {
         self.max_in_flight.map_or(u64::MAX, NonZeroU64::get)
     }
+}
+
+/// The share of an instance, and how much of it is one place: two numbers whose quotient, rounded up,
+/// is the capacity. At the very top it stays there rather than wraps.
+#[inline]
+fn shares(factor: NonZeroU32, total: u64, (weight, weights): (u64, u64)) -> (u128, u128) {
+    let load = u128::from(factor.get()) * (u128::from(total) + 1);
+    (
+        load.saturating_mul(u128::from(weight)),
+        100 * u128::from(weights.max(1)),
+    )
 }

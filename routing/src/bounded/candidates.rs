@@ -14,6 +14,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    #[inline]
     pub(super) fn new(first: HostIndex, wanted: usize) -> Self {
         Self {
             list: [first; CANDIDATES_MAX],
@@ -22,19 +23,21 @@ impl Candidates {
         }
     }
 
-    /// Adds hosts that are not yet in, until there are as many as wanted.
-    pub(super) fn fill(&mut self, hosts: impl Iterator<Item = HostIndex>) {
-        for host in hosts {
-            if self.len >= self.wanted {
-                return;
-            }
-            if self.as_slice().contains(&host) {
-                continue;
-            }
-            if let Some(place) = self.list.get_mut(self.len) {
-                *place = host;
-                self.len += 1;
-            }
+    /// Whether there are as many as wanted.
+    #[inline]
+    pub(super) fn is_complete(&self) -> bool {
+        self.len >= self.wanted
+    }
+
+    /// Adds one unless it is in, or there are as many as wanted.
+    #[inline]
+    pub(super) fn push(&mut self, host: HostIndex) {
+        if self.is_complete() || self.as_slice().contains(&host) {
+            return;
+        }
+        if let Some(place) = self.list.get_mut(self.len) {
+            *place = host;
+            self.len += 1;
         }
     }
 

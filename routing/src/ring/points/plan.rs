@@ -1,0 +1,121 @@
+//! Hosts before and after → which points stay, which go and which are new.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::{Point, index, whole};
+use crate::hash::HashFunction;
+use crate::ring::Host;
+
+/// What differs between two rings.
+pub(super) struct Plan {
+    /// The new index of each old host; `None` if it is gone.
+    renamed: Vec<Option<u32>>,
+    /// Points that are new, with the new index of their host, in order.
+    pub(super) added: Vec<(u64, u32)>,
+    /// Points of hosts that stay with fewer, with the old index of their host, in order.
+    dropped: Vec<(u64, u32)>,
+}
+
+/// Points that stay, with the lower halves of their hashes.
+pub(super) struct Kept<'a> {
+    pub(super) points: Cow<'a, [Point]>,
+    pub(super) lows: Cow<'a, [u32]>,
+}
+
+impl Plan {
+    pub(super) fn new(
+        had: &[u32],
+        before: &[Host<'_>],
+        after: &[Host<'_>],
+        counts: &[u32],
+        hash: HashFunction,
+    ) -> Self {
+        let old: BTreeMap<&str, (u32, u32)> = (0u32..)
+            .zip(before)
+            .zip(had)
+            .map(|((number, host), count)| (host.name, (number, *count)))
+            .collect();
+        let mut plan = Self {
+            renamed: vec![None; before.len()],
+            added: Vec::new(),
+            dropped: Vec::new(),
+        };
+        for ((new, host), count) in (0u32..).zip(after).zip(counts) {
+            // A name that is there twice keeps the points of its first host only.
+            let kept = old.get(host.name).copied().filter(|(number, _)| {
+                let place = plan.renamed.get_mut(index(*number));
+                place.is_some_and(|place| place.is_none() && place.replace(new).is_none())
+            });
+            let (number, had) = kept.unwrap_or((0, 0));
+            let numbered = |numbers, host_index: u32, points: &mut Vec<(u64, u32)>| {
+                push_points(host.name, hash, numbers, |hash| {
+                    points.push((hash, host_index));
+                });
+            };
+            numbered(had..*count, new, &mut plan.added);
+            numbered(*count..had, number, &mut plan.dropped);
+        }
+        plan.added.sort_unstable();
+        plan.dropped.sort_unstable();
+        plan
+    }
+
+    /// The old points that stay, under the new indexes of their hosts.
+    pub(super) fn kept<'a>(&self, points: &'a [Point], lows: &'a [u32]) -> Kept<'a> {
+        let is_same = |(old, new): (u32, &Option<u32>)| *new == Some(old);
+        if self.dropped.is_empty() && (0u32..).zip(&self.renamed).all(is_same) {
+            return Kept {
+                points: points.into(),
+                lows: lows.into(),
+            };
+        }
+        let mut dropped = self.dropped.iter().copied().peekable();
+        let kept = points.iter().zip(lows).filter_map(|(point, low)| {
+            if dropped
+                .next_if_eq(&(whole(point.high, *low), point.host))
+                .is_some()
+            {
+                return None;
+            }
+            let host = self.renamed.get(index(point.host)).copied().flatten()?;
+            Some((Point { host, ..*point }, *low))
+        });
+        let (mut points, mut lows) = (
+            Vec::with_capacity(points.len()),
+            Vec::with_capacity(lows.len()),
+        );
+        for (point, low) in kept {
+            points.push(point);
+            lows.push(low);
+        }
+        Kept {
+            points: points.into(),
+            lows: lows.into(),
+        }
+    }
+}
+
+/// The points of one host: the hash of `<name>_<number>`.
+fn push_points(
+    name: &str,
+    hash: HashFunction,
+    numbers: std::ops::Range<u32>,
+    mut push: impl FnMut(u64),
+) {
+    if numbers.is_empty() {
+        return;
+    }
+    let mut text = String::with_capacity(name.len() + 11);
+    text.push_str(name);
+    text.push('_');
+    let prefix = text.len();
+    for number in numbers {
+        text.truncate(prefix);
+        // Writing to a string cannot fail.
+        if write!(text, "{number}").is_ok() {
+            push(hash.hash(text.as_bytes()));
+        }
+    }
+}
