@@ -1,4 +1,4 @@
-//! `make bench`: measures on real servers and writes the tables into `docs/`. With `AREA=load` only
+//! `make bench`: measures, mostly on real servers, and writes the tables into `docs/`. With `AREA=load` only
 //! the area of that name.
 //!
 //! A table stands between `<!-- bench:<area> -->` and `<!-- /bench:<area> -->`, with the machine, the
@@ -6,6 +6,7 @@
 
 mod load;
 mod machine;
+mod routing;
 mod table;
 
 use std::env;
@@ -17,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 1] = [("load", "docs/bound.md")];
+const AREAS: [(&str, &str); 2] = [("load", "docs/bound.md"), ("routing", "docs/placement.md")];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -54,6 +55,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
     for (area, page) in areas {
         let measured = match *area {
             "load" => load::measure().await?,
+            "routing" => routing::measure().await?,
             other => bail!("{other}: nobody measures it"),
         };
         let text = format!("{measured}\n{}", machine::origin(area)?);
