@@ -1,0 +1,380 @@
+//! Several Envoys that place requests by the real table and bound, and know of each other by reports
+//! in virtual time: built, stored by the companion, answered, and taken over at the next tick.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::num::NonZeroU32;
+
+use unitring_routing::bounded::{Bound, Loads, Reason};
+use unitring_routing::hash::{HashFunction, xxh64};
+use unitring_routing::membership::{Identity, Member, State, Warmth};
+use unitring_routing::ring::{HostIndex, POINTS_MAX, Shape};
+use unitring_routing::table::{Rule, Table};
+
+use crate::random::Random;
+
+/// Whose requests count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Process,
+    Fleet,
+}
+
+/// One case.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) envoys: usize,
+    pub(crate) instances: usize,
+    /// Requests over all Envoys, each to any of them.
+    pub(crate) per_second: u64,
+    /// Of them with one key; the others are spread over many.
+    pub(crate) hot_percent: u64,
+    pub(crate) service_ms: u64,
+    pub(crate) interval_ms: u64,
+    /// From one tick to the next: a report and a snapshot wait for it.
+    pub(crate) tick_ms: u64,
+    /// The most from a report that is built until it is stored, and from there until it is answered.
+    pub(crate) latency_ms: u64,
+    pub(crate) min_capacity: u64,
+    pub(crate) scope: Scope,
+    pub(crate) seconds: u64,
+}
+
+impl Settings {
+    /// How old an Envoy's view of another may be, as derived in `docs/bound.md`.
+    pub(crate) fn staleness_ms(&self) -> u64 {
+        2 * (self.interval_ms + self.tick_ms) + self.tick_ms + 3 * self.latency_ms
+    }
+}
+
+/// What was seen at the admission that was farthest over the capacity.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Outcome {
+    /// By how much it was over, and how much was allowed then.
+    pub(crate) over: u64,
+    pub(crate) allowed: u64,
+    /// The capacity at the true total then.
+    pub(crate) capacity: u64,
+    /// The most in flight that any instance ever had.
+    pub(crate) peak: u64,
+    pub(crate) admitted: u64,
+    /// The age of the oldest view that was decided by.
+    pub(crate) oldest_ms: u64,
+    /// How much of what was allowed was used, at most, where it was ten or more.
+    pub(crate) used_percent: u64,
+}
+
+impl Outcome {
+    /// The one that is farther over, with the higher peak and the older view of both.
+    pub(crate) fn worse(self, other: Self) -> Self {
+        let (peak, oldest_ms) = (
+            self.peak.max(other.peak),
+            self.oldest_ms.max(other.oldest_ms),
+        );
+        let admitted = self.admitted + other.admitted;
+        let used_percent = self.used_percent.max(other.used_percent);
+        let worse = if other.over > self.over { other } else { self };
+        Self {
+            peak,
+            oldest_ms,
+            admitted,
+            used_percent,
+            ..worse
+        }
+    }
+}
+
+const MS: u64 = 1_000;
+
+/// What happens, at a time in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrival,
+    Departure {
+        request: u64,
+    },
+    /// An Envoy builds its report.
+    Report {
+        envoy: usize,
+    },
+    /// The companion stores it, and answers with what it has of the others.
+    Stored {
+        envoy: usize,
+        report: Report,
+    },
+    /// A worker takes the answer over.
+    Adopted {
+        envoy: usize,
+        rest: Vec<Report>,
+    },
+}
+
+/// What an Envoy has in flight on each instance, at the time of its building.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Report {
+    built: u64,
+    in_flight: Vec<u64>,
+}
+
+/// One Envoy.
+struct Envoy {
+    in_flight: RefCell<Vec<u64>>,
+    /// In flight on the service, without a request that is being placed.
+    total: u64,
+    rest: Vec<u64>,
+    /// When what it knows of each other Envoy was built.
+    built: Vec<u64>,
+}
+
+impl Loads for Envoy {
+    fn take(&self, host: usize) {
+        self.in_flight.borrow_mut()[host] += 1;
+    }
+    fn give_back(&self, host: usize) {
+        self.in_flight.borrow_mut()[host] -= 1;
+    }
+    fn in_flight(&self, host: usize) -> u64 {
+        self.in_flight.borrow()[host] + self.rest[host]
+    }
+    fn estimate(&self, host: usize) -> u64 {
+        self.in_flight(host)
+    }
+    fn total(&self) -> u64 {
+        self.total + self.rest.iter().sum::<u64>()
+    }
+}
+
+/// All of it.
+struct Fleet {
+    settings: Settings,
+    table: Table,
+    bound: Bound,
+    envoys: Vec<Envoy>,
+    /// The companion's last report of each.
+    stored: Vec<Report>,
+    random: Random,
+    now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    events: u64,
+    /// Requests in flight, by number: when they began, at which Envoy and instance.
+    in_flight: BTreeMap<u64, (u64, usize, usize)>,
+    /// What each Envoy had in flight, at every change within the staleness.
+    totals: VecDeque<(u64, usize, u64)>,
+    outcome: Outcome,
+}
+
+/// Runs a case, and checks the derived bound at every admission.
+pub(crate) fn run(settings: Settings, seed: u64) -> Outcome {
+    let mut fleet = Fleet::new(settings, seed);
+    let end = settings.seconds * 1_000 * MS;
+    while let Some(Reverse((at, _, event))) = fleet.queue.pop() {
+        if at > end {
+            break;
+        }
+        fleet.now = at;
+        fleet.happen(event);
+    }
+    fleet.outcome
+}
+
+impl Fleet {
+    fn new(settings: Settings, seed: u64) -> Self {
+        let bound = Bound {
+            balance_factor: NonZeroU32::new(125),
+            min_capacity: settings.min_capacity,
+            max_in_flight: None,
+        };
+        let nothing = vec![0; settings.instances];
+        let envoy = || Envoy {
+            in_flight: RefCell::new(nothing.clone()),
+            total: 0,
+            rest: nothing.clone(),
+            built: vec![0; settings.envoys],
+        };
+        let nobody = Report {
+            built: 0,
+            in_flight: nothing.clone(),
+        };
+        let mut fleet = Self {
+            table: table(settings.instances),
+            bound,
+            envoys: (0..settings.envoys).map(|_| envoy()).collect(),
+            stored: vec![nobody; settings.envoys],
+            random: Random(seed),
+            now: 0,
+            queue: BinaryHeap::new(),
+            events: 0,
+            in_flight: BTreeMap::new(),
+            totals: VecDeque::new(),
+            outcome: Outcome::default(),
+            settings,
+        };
+        fleet.after(0, Event::Arrival);
+        if settings.scope == Scope::Fleet {
+            for envoy in 0..settings.envoys {
+                let first = fleet.random.below(settings.interval_ms * MS);
+                fleet.after(first, Event::Report { envoy });
+            }
+        }
+        fleet
+    }
+
+    fn after(&mut self, delay: u64, event: Event) {
+        self.events += 1;
+        self.queue
+            .push(Reverse((self.now + delay, self.events, event)));
+    }
+
+    fn happen(&mut self, event: Event) {
+        let settings = self.settings;
+        match event {
+            Event::Arrival => {
+                self.place();
+                let gap = self.random.around(1_000 * MS / settings.per_second);
+                self.after(gap, Event::Arrival);
+            }
+            Event::Departure { request } => {
+                let (_, envoy, host) = self.in_flight.remove(&request).unwrap();
+                self.totals
+                    .push_back((self.now, envoy, self.envoys[envoy].total));
+                self.envoys[envoy].give_back(host);
+                self.envoys[envoy].total -= 1;
+            }
+            Event::Report { envoy } => {
+                let report = Report {
+                    built: self.now,
+                    in_flight: self.envoys[envoy].in_flight.borrow().clone(),
+                };
+                let under_way = self.random.below(settings.latency_ms * MS);
+                self.after(under_way, Event::Stored { envoy, report });
+                // When it is due, it waits for a tick.
+                let wait = self.random.below(settings.tick_ms * MS);
+                self.after(settings.interval_ms * MS + wait, Event::Report { envoy });
+            }
+            Event::Stored { envoy, report } => {
+                self.stored[envoy] = report;
+                let rest = self.stored.clone();
+                let under_way = self.random.below(settings.latency_ms * MS);
+                let wait = self.random.below(settings.tick_ms * MS);
+                self.after(under_way + wait, Event::Adopted { envoy, rest });
+            }
+            Event::Adopted { envoy, rest } => self.envoys[envoy].adopt(envoy, &rest),
+        }
+    }
+
+    fn place(&mut self) {
+        let key = if self.random.below(100) < self.settings.hot_percent {
+            0
+        } else {
+            self.random.below(2_000)
+        };
+        let e = usize::try_from(self.random.below(self.envoys.len() as u64)).unwrap();
+        let hash = xxh64(&key.to_le_bytes());
+        let choice = self.table.choose(hash, 1, &self.bound, &self.envoys[e]);
+        let choice = choice.unwrap();
+        // Somebody is always under a share of more than 100 %, also as an old view has it.
+        assert!(matches!(choice.reason, Reason::Primary | Reason::Overflow));
+        let host = choice.candidates.first();
+        self.check(e, host);
+        self.envoys[e].total += 1;
+        let request = self.events;
+        self.in_flight.insert(request, (self.now, e, host.get()));
+        let service = self.random.around(self.settings.service_ms * MS);
+        self.after(service, Event::Departure { request });
+    }
+
+    /// The bound of `docs/bound.md`, at the moment of an admission by Envoy `e`.
+    fn check(&mut self, e: usize, host: HostIndex) {
+        let staleness = self.settings.staleness_ms() * MS;
+        let oldest = self.now.saturating_sub(staleness);
+        while self.totals.front().is_some_and(|(at, ..)| *at < oldest) {
+            self.totals.pop_front();
+        }
+        let on = |envoy: &Envoy| envoy.in_flight.borrow()[host.get()];
+        let in_flight: u64 = self.envoys.iter().map(on).sum();
+        let total: u64 = self.envoys.iter().map(|envoy| envoy.total).sum();
+        let capacity = |total| self.table.capacity(&self.bound, host, total);
+        let over = in_flight.saturating_sub(capacity(total));
+        let outcome = &mut self.outcome;
+        outcome.admitted += 1;
+        outcome.peak = outcome.peak.max(in_flight);
+        if self.settings.scope == Scope::Process {
+            // Nothing is claimed of it but by how much it is over.
+            if over >= outcome.over {
+                (outcome.over, outcome.capacity) = (over, capacity(total));
+            }
+            return;
+        }
+        let young = self
+            .in_flight
+            .values()
+            .filter(|(began, envoy, at)| *began >= oldest && *envoy != e && *at == host.get());
+        let unseen = young.count() as u64;
+        // The highest that each of the others had; it began the window with what it had before its
+        // first change in it.
+        let mut highest: Vec<u64> = self.envoys.iter().map(|envoy| envoy.total).collect();
+        for (_, envoy, total) in self.totals.iter().filter(|(_, envoy, _)| *envoy != e) {
+            highest[*envoy] = highest[*envoy].max(*total);
+        }
+        let seen_at_most = capacity(highest.iter().sum());
+        let allowed = seen_at_most - capacity(total) + unseen;
+        assert!(
+            over <= allowed,
+            "{in_flight} in flight at a total of {total}: over by {over} of {allowed}"
+        );
+        let built = self.envoys[e].built.iter().enumerate();
+        let age = built
+            .filter(|(f, _)| *f != e)
+            .map(|(_, built)| self.now - built);
+        let age_ms = age.max().unwrap_or(0).div_ceil(MS);
+        assert!(
+            age_ms <= self.settings.staleness_ms(),
+            "a view of {age_ms} ms"
+        );
+        outcome.oldest_ms = outcome.oldest_ms.max(age_ms);
+        if allowed >= 10 {
+            outcome.used_percent = outcome.used_percent.max(100 * over / allowed);
+        }
+        if over >= outcome.over {
+            (outcome.over, outcome.allowed) = (over, allowed);
+            outcome.capacity = capacity(total);
+        }
+    }
+}
+
+impl Envoy {
+    fn adopt(&mut self, me: usize, reports: &[Report]) {
+        self.rest.fill(0);
+        for (envoy, report) in reports.iter().enumerate() {
+            self.built[envoy] = report.built;
+            if envoy == me {
+                continue;
+            }
+            for (sum, more) in self.rest.iter_mut().zip(&report.in_flight) {
+                *sum += more;
+            }
+        }
+    }
+}
+
+fn table(instances: usize) -> Table {
+    let member = |n: usize| Member {
+        id: format!("i{n}"),
+        address: format!("10.0.0.{n}:80"),
+        weight: NonZeroU32::MIN,
+        warmth: Warmth::FULL,
+        state: State::Serving,
+    };
+    let members: Vec<Member> = (0..instances).map(member).collect();
+    let shape = Shape::Fixed {
+        hash: HashFunction::XxHash64,
+        virtual_nodes: NonZeroU32::new(160).unwrap(),
+        max_size: POINTS_MAX,
+    };
+    let rule = Rule {
+        shape,
+        identity: Identity::Address,
+    };
+    Table::build(&members, rule).unwrap()
+}
