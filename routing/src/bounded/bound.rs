@@ -63,7 +63,7 @@ impl Bound {
         // `in_flight <= ceil(load / per_place)` without the division, which would cost more than
         // everything else here.
         let (load, per_place) = shares(factor, total(), weight);
-        u128::from(in_flight.saturating_sub(1)) * per_place < load
+        u128::from(in_flight.saturating_sub(1)).saturating_mul(per_place) < load
     }
 
     /// Whether `in_flight`, with this request, is more than the cap.

@@ -157,7 +157,26 @@ fn a_full_owner_is_no_candidate_for_a_retry_while_others_have_room() {
     }
 }
 
+#[test]
+fn numbers_that_nobody_has_make_a_great_capacity_and_no_overflow() {
+    let greatest = bound(u32::MAX, 0);
+    assert_eq!(greatest.capacity(u64::MAX, (u64::MAX, 1)), u64::MAX);
+    assert!(greatest.admits(u64::MAX, || u64::MAX, (u64::MAX, 1)));
+    assert!(!greatest.admits(u64::MAX, || 0, (1, u64::MAX)));
+}
+
 proptest! {
+    #[test]
+    fn admitting_is_having_no_more_than_the_capacity(
+        in_flight in 1u64.., total: u64, factor in 1u32.., least: u64,
+        weight in 0u64..1 << 50, more in 0u64..1 << 50,
+    ) {
+        let (weights, bound) = (weight + more, bound(factor, least));
+        let capacity = bound.capacity(total, (weight, weights));
+        let admits = bound.admits(in_flight, || total, (weight, weights));
+        prop_assert_eq!(admits, in_flight <= capacity);
+    }
+
     #[test]
     fn no_instance_passes_its_capacity_while_another_has_room(
         all in prop::collection::vec((0u64..200, 1u64..5), 1..24),
