@@ -9,6 +9,7 @@
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
 //! | [`settings`] | bad settings are refused with path, value and rule |
+//! | [`garbage`] | no input makes the filter or the companion panic, a million broken ones do not |
 //! | [`explain`] | the allocation is returned to the caller |
 //! | [`load`] | what is counted as in flight has ended when it ends |
 //! | [`fleet`] | the fleet's load is that of its living Envoys |
@@ -40,6 +41,8 @@ mod explain;
 mod failover;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod garbage;
 #[cfg(test)]
 mod health;
 #[cfg(test)]

@@ -1,0 +1,57 @@
+//! Headers of a request, and the answer's.
+
+use anyhow::Result;
+use unitring_plugin::balancer::Balancer;
+use unitring_plugin::outcome::outcome;
+use unitring_plugin::request::{forged, hash, is_unsafe, without_port};
+
+use super::{feed, loads};
+
+/// `name: value` lines, which are cut up here as Envoy would hand them over.
+const VALID: [&str; 3] = [
+    ":method: POST\n:path: /cart?user=ada&x=1&\ncookie: a=1; sid=\"ada\"; b\ncookie: sid=2\nx: y",
+    ":path: /?&&user=%00&=\ncookie: ;;sid=;  sid=\"\nx-user-id: 1\nx-user-id: \nx-unitring-host: a,b",
+    ":status: 503\nx-forwarded-for: 10.0.0.7:5000\n:method: GET\n:path: ?user\nX-Unitring-: 1",
+];
+
+#[test]
+fn headers_of_any_bytes_have_a_key_or_none() -> Result<()> {
+    let settings = loads::SERVICE.replacen(
+        '{',
+        r#"{"key": [{"header": "x-user-id"}, {"path": true}, {"cookie": "sid"}, {"query": "user"},
+            {"source_ip": true}],"#,
+        1,
+    );
+    let settings = loads::settings(&settings);
+    let mut balancer = Balancer::new(&settings);
+    balancer.install(loads::directory(&loads::members()))?;
+    let valid = VALID.map(|text| text.as_bytes().to_vec());
+    feed(&valid, 5, |input| {
+        let headers: Vec<(String, Vec<u8>)> =
+            input.split(|byte| *byte == b'\n').map(header).collect();
+        let address = headers.iter().find_map(|(_, value)| {
+            let text = String::from_utf8_lossy(value);
+            without_port(&text)
+        });
+        let key = hash(&headers, &settings.key, || address.clone());
+        let each = settings
+            .key
+            .chunks(1)
+            .map(|source| hash(&headers, source, || None));
+        let last = each.flatten().last();
+        loads::choose(&balancer, [key, last, Some(0)]);
+        let removed = forged(&headers, &settings.steer.header).count();
+        assert!(removed <= headers.len());
+        for (_, value) in &headers {
+            outcome(value, || u64::MAX);
+        }
+        is_unsafe(&headers) || key.is_some()
+    })
+}
+
+fn header(line: &[u8]) -> (String, Vec<u8>) {
+    let colon = line.iter().skip(1).position(|byte| *byte == b':');
+    let (name, value) = line.split_at(colon.map_or(line.len(), |at| at + 1));
+    let name = String::from_utf8_lossy(name).to_lowercase();
+    (name, value.iter().skip(2).copied().collect())
+}
