@@ -28,6 +28,11 @@ pub struct EnvoyConfig {
 }
 
 impl EnvoyConfig {
+    /// A configuration of a test's own, which must listen on [`LISTENER`] and [`ADMIN`].
+    pub fn own(json: Value) -> Self {
+        Self { json }
+    }
+
     /// A file of `envoy/`, with the filter that was built.
     ///
     /// # Errors

@@ -13,7 +13,8 @@
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
 //! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
 //! | [`site`] | all of them together |
-//! | [`traffic`], [`upgraded`] | clients: a steady load, a stream that stays open |
+//! | [`traffic`], [`upgraded`], [`raw`] | clients: a steady load, a stream that stays open, any bytes |
+//! | [`seed`] | the seed of a random test |
 //!
 //! Nothing is skipped: what is missing is an error that names the command that gets it.
 
@@ -26,7 +27,9 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod rabbit;
+pub mod raw;
 pub mod redis;
+pub mod seed;
 pub mod site;
 pub mod tally;
 pub mod traffic;

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::seed::seed;
 use unitring_tests::traffic::keys::{Keys, Numbers};
 use unitring_tests::traffic::{Pace, Running, Traffic};
 
@@ -85,8 +86,7 @@ async fn is_told(world: &World) -> Result<()> {
 
 #[tokio::test]
 async fn no_client_gets_an_error_that_envoy_alone_would_not_have_given() -> Result<()> {
-    let (seed, limit) = (plan::seed()?, plan::duration()?);
-    println!("UNITRING_CHAOS_SEED={seed}");
+    let (seed, limit) = (seed("UNITRING_CHAOS_SEED")?, plan::duration()?);
     let mut numbers = Numbers::seeded(seed);
     let mut world = World::start().await?;
     let traffic = Traffic {

@@ -1,7 +1,7 @@
 //! What happens, in which order: a seed decides, and the log tells it.
 
 use std::env;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use unitring_tests::traffic::keys::Numbers;
@@ -40,17 +40,6 @@ pub(super) fn round(numbers: &mut Numbers) -> Vec<Action> {
     let mut actions = ALL.to_vec();
     numbers.shuffle(&mut actions);
     actions
-}
-
-/// `UNITRING_CHAOS_SEED`, or another one each time.
-pub(super) fn seed() -> Result<u64> {
-    match env::var("UNITRING_CHAOS_SEED") {
-        Ok(text) => text.parse().context("UNITRING_CHAOS_SEED: not a number"),
-        Err(_) => {
-            let nanos = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
-            Ok(u64::try_from(nanos % 1_000_000)?)
-        }
-    }
 }
 
 /// No action begins later, except that each is done once: `UNITRING_CHAOS_SECONDS`, up to 600.

@@ -1,0 +1,69 @@
+//! An Envoy that says in the header `x-chosen` whom it chose for a request.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use unitring_tests::config::{ADMIN, EnvoyConfig, LISTENER};
+use unitring_tests::envoy::Envoy;
+
+/// What differs from one to the other.
+#[derive(Debug, Default)]
+pub(super) struct Front {
+    pub(super) clusters: Vec<Value>,
+    pub(super) routes: Vec<Value>,
+    /// Those before the router.
+    pub(super) filters: Vec<Value>,
+}
+
+impl Front {
+    pub(super) async fn start(mut self) -> Result<Envoy> {
+        self.filters.push(json!({
+            "name": "envoy.filters.http.router",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+            },
+        }));
+        // Not the remote address: nobody answers there, so there is none.
+        let chosen = json!({"header": {"key": "x-chosen", "value": "%UPSTREAM_HOST%"}});
+        let manager = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "ingress",
+            "route_config": {
+                "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": self.routes}],
+                "response_headers_to_add": [chosen],
+            },
+            "http_filters": self.filters,
+        });
+        let filter = json!({
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        });
+        let config = json!({
+            "admin": {"address": address("127.0.0.1", ADMIN)},
+            "static_resources": {
+                "listeners": [{
+                    "name": "ingress",
+                    "address": address("127.0.0.1", LISTENER),
+                    "filter_chains": [{"filters": [filter]}],
+                }],
+                "clusters": self.clusters,
+            },
+        });
+        Envoy::start(&EnvoyConfig::own(config)).await
+    }
+}
+
+pub(super) fn address(ip: &str, port: u16) -> Value {
+    json!({"socket_address": {"address": ip, "port_value": port}})
+}
+
+/// A route for requests with these headers.
+pub(super) fn route(headers: &[(&str, &str)], cluster: &str, hash_policy: &Value) -> Value {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| json!({"name": name, "string_match": {"exact": value}}));
+    let headers: Value = headers.collect();
+    json!({
+        "match": {"prefix": "/", "headers": headers},
+        "route": {"cluster": cluster, "hash_policy": hash_policy},
+    })
+}
