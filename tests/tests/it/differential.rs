@@ -6,6 +6,7 @@
 
 mod case;
 mod front;
+mod golden;
 
 use std::net::Ipv4Addr;
 
