@@ -3,6 +3,8 @@
 //! Headers are bytes: a value need not be UTF-8. Where a request has no source of the key, there
 //! is no hash key, and Envoy's own policy chooses.
 
+use std::net::Ipv4Addr;
+
 use unitring_routing::hash::xxh64;
 use unitring_routing::key::{KeyHash, cookie_hash, header_hash, query_hash};
 
@@ -51,10 +53,16 @@ pub fn hash(
     hash.finish()
 }
 
-/// The IP address of a `source.address`, which has a port behind it.
-pub fn without_port(address: &str) -> Option<String> {
-    let address: std::net::SocketAddr = address.parse().ok()?;
-    Some(address.ip().to_string())
+/// The IP address of a `source.address`, which has a port behind it; `None` for a Unix socket's.
+///
+/// It stays as Envoy writes it, since that is what Envoy hashes: Rust writes an address with a zone,
+/// or one that ends like an IPv4 address, in another way.
+pub fn without_port(address: &str) -> Option<&str> {
+    let (ip, _) = address.rsplit_once(':')?;
+    match ip.strip_prefix('[') {
+        Some(ip) => ip.strip_suffix(']'),
+        None => ip.parse::<Ipv4Addr>().ok().map(|_| ip),
+    }
 }
 
 /// Methods that are not safe by RFC 9110, section 9.2.1, and are meant to change data.
@@ -149,9 +157,16 @@ mod tests {
 
     #[test]
     fn an_address_loses_its_port_and_its_brackets() {
-        assert_eq!(without_port("10.0.0.7:5000").as_deref(), Some("10.0.0.7"));
-        assert_eq!(without_port("[::1]:5000").as_deref(), Some("::1"));
-        assert_eq!(without_port("@unix"), None);
+        for (address, expected) in [
+            ("10.0.0.7:5000", Some("10.0.0.7")),
+            ("[::1]:5000", Some("::1")),
+            ("[::1.2.3.4]:0", Some("::1.2.3.4")),
+            ("[fe80::1%1]:0", Some("fe80::1%1")),
+            ("@unix", None),
+            ("/run/unix:1", None),
+        ] {
+            assert_eq!(without_port(address), expected, "{address}");
+        }
     }
 
     #[test]

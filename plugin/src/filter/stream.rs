@@ -188,7 +188,7 @@ impl HttpContext for Stream {
         self.unsafe_method = request::is_unsafe(&headers);
         let source_ip = || {
             let address = super::text(&["source", "address"])?;
-            request::without_port(&address)
+            request::without_port(&address).map(str::to_owned)
         };
         let action = match service.place(request::hash(&headers, &service.settings.key, source_ip))
         {

@@ -16,7 +16,8 @@ pub struct KeySource {
 /// What is hashed: each as the hash policy of that name in Envoy's routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyFrom {
-    /// A request header, in lower case; `:path` is Envoy's way to hash the path with its query.
+    /// A request header, in lower case; `:path` is Envoy's way to hash the path with its query, and
+    /// `:authority` is what it keeps the header `host` as.
     Header(String),
     /// A cookie.
     Cookie(String),
@@ -75,7 +76,7 @@ fn source(mut section: Section) -> Result<KeySource, SettingsError> {
         ["path"] => yes(&mut section, "path", KeyFrom::Header(":path".to_owned()))?,
         ["header"] => {
             let name = name(&mut section, "header", is_header_name, HEADER_NAME_RULE)?;
-            KeyFrom::Header(name.to_ascii_lowercase())
+            KeyFrom::Header(as_envoy_keeps_it(&name))
         }
         _ => {
             let rule = "must have exactly one of header, cookie, query, source_ip, path";
@@ -86,6 +87,13 @@ fn source(mut section: Section) -> Result<KeySource, SettingsError> {
     let terminal = section.boolean("terminal", false)?;
     section.finish()?;
     Ok(KeySource { from, terminal })
+}
+
+fn as_envoy_keeps_it(name: &str) -> String {
+    if name.eq_ignore_ascii_case("host") {
+        return ":authority".to_owned();
+    }
+    name.to_ascii_lowercase()
 }
 
 fn name(

@@ -187,7 +187,8 @@ fn what_has_no_meaning_yet_is_refused_and_not_ignored() {
 fn every_kind_of_ring_and_key_can_be_asked_for() {
     let settings = Settings::of(
         r#"{"service": "a",
-        "key": [{"cookie": "sid"}, {"query": "user"}, {"source_ip": true}, {"path": true, "terminal": true}],
+        "key": [{"cookie": "sid"}, {"query": "user"}, {"source_ip": true},
+            {"path": true, "terminal": true}, {"header": "Host"}],
         "ring": {"hash": "murmur_hash_2", "fill": "fixed", "virtual_nodes": 7, "identity": "id"},
         "load": {"balance_factor": 0, "max_in_flight": 9},
         "ejection": {"consecutive_failures": 0}, "slow_start": {"window": "30s"}}"#,
@@ -197,6 +198,7 @@ fn every_kind_of_ring_and_key_can_be_asked_for() {
     assert_eq!(from[1], &KeyFrom::Query("user".into()));
     assert_eq!(from[2], &KeyFrom::SourceIp);
     assert_eq!(from[3], &KeyFrom::Header(":path".into()));
+    assert_eq!(from[4], &KeyFrom::Header(":authority".into()));
     assert!(settings.key[3].terminal);
     assert!(matches!(
         settings.rule.shape,
