@@ -36,11 +36,10 @@ impl Head {
     }
 }
 
-/// A request without a body, as bytes.
+/// A request without a body, as bytes; one of the headers must be `host`.
 pub fn get(path: &[u8], headers: &[(&str, &[u8])]) -> Vec<u8> {
-    let host: (&str, &[u8]) = ("host", b"unitring");
     let mut request = [b"GET ", path, b" HTTP/1.1\r\n"].concat();
-    for (name, value) in headers.iter().chain([&host]) {
+    for (name, value) in headers {
         request.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
     }
     request.extend(b"\r\n");

@@ -26,6 +26,14 @@ impl Numbers {
         self.draw().checked_rem(end).unwrap_or(0)
     }
 
+    /// One of these.
+    pub fn pick<T: Copy, const N: usize>(&mut self, list: &[T; N]) -> T {
+        const { assert!(N > 0, "there is nothing to pick") };
+        let end = u64::try_from(N).unwrap_or(u64::MAX);
+        let at = usize::try_from(self.below(end)).unwrap_or(0);
+        list.get(at).copied().unwrap_or(list[0])
+    }
+
     /// Puts a list into a random order.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for end in (1..list.len()).rev() {

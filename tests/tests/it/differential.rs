@@ -2,11 +2,12 @@
 //! same owner to every key, with `RING_HASH` and with `MAGLEV`.
 //!
 //! One Envoy without the filter has a cluster for each case, and says in a header whom it chose.
-//! `UNITRING_SEED=7` for the same cases again.
+//! `UNITRING_SEED=7` for the same cases again. What a request's key is, is compared in [`key_sources`].
 
 mod case;
 mod front;
 mod golden;
+mod key_sources;
 
 use std::net::Ipv4Addr;
 
@@ -85,8 +86,11 @@ async fn owners(envoy: &Envoy, cases: usize, keys: &[String]) -> Result<Vec<Vec<
         for case in cases {
             let case = case.to_string();
             let request = |key: &String| {
-                let headers = [("x-case", case.as_bytes()), ("x-user-id", key.as_bytes())];
-                get(b"/", &headers)
+                let (case, key) = (case.as_bytes(), key.as_bytes());
+                get(
+                    b"/",
+                    &[("host", b"unitring"), ("x-case", case), ("x-user-id", key)],
+                )
             };
             let requests: Vec<Vec<u8>> = keys.iter().map(request).collect();
             let answers = connection.ask(&requests).await?;

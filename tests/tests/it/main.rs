@@ -6,7 +6,7 @@
 //! | [`instances`] | the harness's instances know their own load |
 //! | [`traffic`] | the harness's load is as steady as it says |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
-//! | [`differential`] | so it has with any hosts, weights and settings, and with MAGLEV |
+//! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
 //! | [`settings`] | bad settings are refused with path, value and rule |

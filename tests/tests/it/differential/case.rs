@@ -221,7 +221,7 @@ fn random_hosts(numbers: &mut Numbers) -> Result<Vec<Host>> {
     let mut addresses: Vec<String> = addresses.into_iter().collect();
     numbers.shuffle(&mut addresses);
     // All alike, some alike, or far apart.
-    let greatest = [1, 3, 10, 1_000, 300_000_000][usize::try_from(numbers.below(5))?];
+    let greatest = numbers.pick(&[1, 3, 10, 1_000, 300_000_000]);
     let hosts = addresses.into_iter().map(|address| {
         let weight = u32::try_from(1 + numbers.below(greatest))?;
         let weight = NonZeroU32::new(weight).context("zero")?;
