@@ -204,25 +204,33 @@ fn growth(last: Option<&StoredLoad>, service: &ServiceReport) -> BTreeMap<Instan
         .collect()
 }
 
-/// What the rest of the fleet carries, without one reporter (or all of it).
+/// What the rest of the fleet carries, without one reporter (or all of it), and where that one
+/// stands among the others.
 pub fn rest(
     service: &ServiceName,
     loads: &[StoredLoad],
     without: Option<&ReporterId>,
 ) -> ServiceSnapshot {
     let others = || loads.iter().filter(|load| Some(&load.reporter) != without);
-    let rest = in_flight(others())
-        .into_iter()
-        .filter(|(_, in_flight)| *in_flight > 0)
-        .map(|(id, in_flight)| InstanceRest {
-            id: id.clone(),
-            in_flight,
-        })
-        .collect();
+    let before = || others().filter(|load| without.is_some_and(|me| load.reporter < *me));
+    let own = in_flight(loads.iter().filter(|load| Some(&load.reporter) == without));
+    let (all, earlier) = (in_flight(others()), in_flight(before()));
+    let of = |loads: &BTreeMap<&InstanceId, u64>, id| loads.get(id).copied().unwrap_or(0);
+    let ids: BTreeSet<&InstanceId> = all.keys().chain(own.keys()).copied().collect();
+    let rest = ids.into_iter().map(|id| InstanceRest {
+        id: id.clone(),
+        in_flight: of(&all, id),
+        before: of(&earlier, id),
+        own: of(&own, id),
+    });
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     ServiceSnapshot {
         service: service.clone(),
-        reporters: u32::try_from(others().count()).unwrap_or(u32::MAX),
-        rest,
+        reporters: count(others().count()),
+        rank: without.map(|_| count(before().count())),
+        rest: rest
+            .filter(|rest| rest.in_flight > 0 || rest.own > 0)
+            .collect(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Hash key, gauges and the rest of the fleet → candidates and the reason.
 //!
 //! In-flight of an instance = the gauge of this process + the rest of the fleet from the last
-//! snapshot. A stale snapshot counts as no fleet.
+//! snapshot, whose free places are divided among all Envoys. A stale snapshot counts as no fleet.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use unitring_protocol::snapshot::ServiceSnapshot;
-use unitring_routing::bounded::{Choice, Loads};
+use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
+use unitring_routing::bounded::{Choice, Loads, Share};
 use unitring_routing::ring::RingError;
 use unitring_routing::table::Table;
 
@@ -41,8 +41,10 @@ pub struct Balancer {
     directory: Rc<Directory>,
     table: Rc<Table>,
     fleet: Option<Fleet>,
-    /// The fleet's rest, by index of host.
-    rest: Vec<u64>,
+    /// The fleet's rest and this process's part in it, by index of host.
+    shares: Vec<Share>,
+    /// Whether the companion says what must be known to divide.
+    divides: bool,
     rest_total: u64,
 }
 
@@ -55,7 +57,8 @@ impl Balancer {
             directory: Rc::default(),
             table: Rc::new(Table::empty(settings.rule)),
             fleet: None,
-            rest: Vec::new(),
+            shares: Vec::new(),
+            divides: false,
             rest_total: 0,
         }
     }
@@ -103,23 +106,36 @@ impl Balancer {
     }
 
     fn spread_fleet(&mut self) {
-        let rest: BTreeMap<&str, u64> = self
-            .fleet
+        let snapshot = self.fleet.as_ref().map(|fleet| &fleet.rest);
+        let rest: BTreeMap<&str, &InstanceRest> = snapshot
             .iter()
-            .flat_map(|fleet| &fleet.rest.rest)
-            .map(|rest| (rest.id.as_str(), rest.in_flight))
+            .flat_map(|snapshot| &snapshot.rest)
+            .map(|rest| (rest.id.as_str(), rest))
             .collect();
-        let of = |id: &str| rest.get(id).copied().unwrap_or(0);
-        self.rest = self.table.hosts().iter().map(|host| of(&host.id)).collect();
-        self.rest_total = self
-            .rest
-            .iter()
-            .fold(0, |sum, load| sum.saturating_add(*load));
+        let rank = snapshot.and_then(|snapshot| snapshot.rank);
+        let nobody = Share {
+            rank: rank.unwrap_or(0).into(),
+            others: snapshot.map_or(0, |snapshot| snapshot.reporters).into(),
+            ..Share::default()
+        };
+        let of = |id: &str| match rest.get(id) {
+            Some(rest) => Share {
+                own: rest.own,
+                rest: rest.in_flight,
+                before: rest.before,
+                ..nobody
+            },
+            None => nobody,
+        };
+        self.divides = rank.is_some() && nobody.others > 0;
+        self.shares = self.table.hosts().iter().map(|host| of(&host.id)).collect();
+        let rests = self.shares.iter().map(|share| share.rest);
+        self.rest_total = rests.fold(0, u64::saturating_add);
     }
 
     /// What the rest of the fleet carries on an instance.
     pub fn rest_of(&self, host: usize) -> u64 {
-        self.rest.get(host).copied().unwrap_or(0)
+        self.shares.get(host).map_or(0, |share| share.rest)
     }
 
     /// Chooses for one request, and takes a place on the first candidate unless all are full.
@@ -181,6 +197,11 @@ impl<G: Loads> Loads for FleetLoads<'_, G> {
         let rest = self.balancer.rest_total;
         self.gauges.total().saturating_add(rest)
     }
+
+    fn share(&self, host: usize) -> Option<Share> {
+        let shares = self.balancer.divides.then_some(&self.balancer.shares)?;
+        shares.get(host).copied()
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +209,6 @@ mod tests {
     use super::*;
     use crate::directory::Shown;
     use std::num::NonZeroU32;
-    use unitring_protocol::snapshot::InstanceRest;
     use unitring_routing::bounded::Reason;
     use unitring_routing::membership::{Member, State, Warmth};
 
@@ -232,6 +252,8 @@ mod tests {
         let rest = vec![InstanceRest {
             id: id.parse().unwrap(),
             in_flight,
+            before: 0,
+            own: 0,
         }];
         let service = "orders".parse().unwrap();
         Fleet {
@@ -239,6 +261,7 @@ mod tests {
             rest: ServiceSnapshot {
                 service,
                 reporters: 1,
+                rank: Some(0),
                 rest,
             },
         }
@@ -277,6 +300,27 @@ mod tests {
         assert_eq!(first(&balancer).1, Reason::Overflow);
         assert!(balancer.drop_stale_fleet(15_001));
         assert_eq!(first(&balancer), (owner, Reason::Primary));
+    }
+
+    #[test]
+    fn of_the_free_places_an_envoy_leaves_the_others_their_part() {
+        let mut balancer =
+            balancer(r#"{"balance_factor": 0, "min_capacity": 0, "max_in_flight": 9}"#);
+        let owner = balancer.decide(Some(1), &Idle).unwrap().candidates.first();
+        let id = balancer.table().host(owner).unwrap().id.clone();
+        let reason = |balancer: &Balancer| {
+            let choice = balancer.decide(Some(1), &Idle).unwrap();
+            (choice.candidates.first() == owner, choice.reason)
+        };
+        // One place is free, and the other Envoy, which has more there, is nearer to it. Everywhere
+        // else there are places enough.
+        balancer.set_fleet(fleet(&id, 8));
+        assert_eq!(reason(&balancer), (false, Reason::Overflow));
+        // An older companion does not say how to divide.
+        let mut undivided = fleet(&id, 8);
+        undivided.rest.rank = None;
+        balancer.set_fleet(undivided);
+        assert_eq!(reason(&balancer), (true, Reason::Primary));
     }
 
     #[test]

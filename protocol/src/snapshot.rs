@@ -22,6 +22,10 @@ pub struct ServiceSnapshot {
     pub service: ServiceName,
     /// How many other Envoy processes report on it.
     pub reporters: u32,
+    /// How many of them come before the one that this is sent to, in the order that all are told.
+    /// An older companion says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
     /// Only instances with load; an absent one has none.
     pub rest: Vec<InstanceRest>,
 }
@@ -33,4 +37,15 @@ pub struct InstanceRest {
     pub id: InstanceId,
     /// Requests started and not finished, over all other reporters.
     pub in_flight: u64,
+    /// Of them, those of the reporters that come before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub before: u64,
+    /// What the reporter that this is sent to has said of itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub own: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

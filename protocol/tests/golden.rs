@@ -99,13 +99,26 @@ fn a_snapshot() {
         services: vec![ServiceSnapshot {
             service: "orders".parse().unwrap(),
             reporters: 2,
+            rank: Some(1),
             rest: vec![InstanceRest {
                 id: "10.0.0.5:8080".parse().unwrap(),
                 in_flight: 9,
+                before: 4,
+                own: 2,
             }],
         }],
     };
     is_golden(&snapshot, include_str!("golden/snapshot.json"));
+}
+
+#[test]
+fn a_snapshot_of_before_places_were_divided_means_what_it_did() {
+    let file = include_str!("golden/snapshot_first.json");
+    let snapshot: Snapshot = serde_json::from_str(file).unwrap();
+    let service = &snapshot.services[0];
+    assert_eq!((service.reporters, service.rank), (2, None));
+    let rest = &service.rest[0];
+    assert_eq!((rest.in_flight, rest.before, rest.own), (9, 0, 0));
 }
 
 fn record(key: &str, value: Option<&[u8]>) -> Record {

@@ -6,15 +6,20 @@
 //! push its own keys on, but jumps to places of the ring that depend on the key alone (arXiv:1908.08762):
 //! the same key overflows the same way, and different keys spread.
 //!
+//! Where several processes may fill an instance and know of each other from a while ago, each keeps to
+//! its part of the free places ([`Share`]).
+//!
 //! A place is taken first and checked afterwards, and given back if it was one too many. So two
 //! workers that choose at once cannot both get the last place, and the bound is a true one.
 
 mod bound;
 mod candidates;
+mod share;
 mod weights;
 
 pub use bound::Bound;
 pub use candidates::{CANDIDATES_MAX, Candidates};
+pub use share::Share;
 pub use weights::Weights;
 
 use crate::hash::mix;
@@ -42,6 +47,10 @@ pub trait Loads {
     fn estimate(&self, host: usize) -> u64;
     /// In flight on the service, without the request that is being placed.
     fn total(&self) -> u64;
+    /// This process's part in an instance, where others may take its places, too.
+    fn share(&self, _host: usize) -> Option<Share> {
+        None
+    }
 }
 
 /// Why the first candidate is the first.
@@ -154,13 +163,49 @@ impl<L: Loads> Search<'_, L> {
             return true;
         }
         let in_flight = self.loads.in_flight(at);
-        let total = || self.loads.total();
-        if self.bound.admits(in_flight, total, self.weights.of(at)) {
+        if self.admits(at, in_flight) && self.is_within_share(at, in_flight) {
             return true;
         }
         self.loads.give_back(at);
         self.full.push(host, in_flight.saturating_sub(1));
         false
+    }
+
+    fn admits(&self, host: usize, in_flight: u64) -> bool {
+        let total = || self.loads.total();
+        self.bound.admits(in_flight, total, self.weights.of(host))
+    }
+
+    /// Whether this process leaves the others their part of the free places. Up to `min_capacity`
+    /// nothing is divided: where traffic is low, keys stay where they are.
+    fn is_within_share(&self, host: usize, in_flight: u64) -> bool {
+        in_flight <= self.bound.min_capacity || self.over_share(host, in_flight) == 0
+    }
+
+    /// How far this process is over its part, where an instance has `in_flight` from all.
+    fn over_share(&self, host: usize, in_flight: u64) -> u64 {
+        let Some(share) = self.loads.share(host) else {
+            return 0;
+        };
+        let weight = self.weights.of(host);
+        let capacity = self.bound.capacity(self.loads.total(), weight);
+        let own = in_flight.saturating_sub(share.rest);
+        own.saturating_sub(share.allowance(capacity))
+    }
+
+    /// The order of those that had no place, for the last resort. Where places are divided, one that
+    /// has some left for others comes first; and of these the one with the least over this process's
+    /// own part, since by the picture alone everybody would go to the one that looks emptiest.
+    fn rank(&self, host: usize, in_flight: u64) -> impl Ord {
+        let with_this = in_flight.saturating_add(1);
+        let divides = self.loads.share(host).is_some();
+        (
+            self.at_cap(in_flight),
+            divides && !self.admits(host, with_this),
+            self.weights
+                .relative(host, self.over_share(host, with_this)),
+            self.weights.relative(host, in_flight),
+        )
     }
 
     /// The instance for a key whose owner is full.
@@ -182,17 +227,22 @@ impl<L: Loads> Search<'_, L> {
         let least = self
             .full
             .iter()
-            .min_by_key(|(host, load)| {
-                let relative = self.weights.relative(host.get(), *load);
-                (self.at_cap(*load), relative)
-            })
+            .min_by_key(|(host, load)| self.rank(host.get(), *load))
             .map_or(owner, |(host, _)| host);
         self.loads.take(least.get());
-        if self.bound.is_over_cap(self.loads.in_flight(least.get())) {
+        let in_flight = self.loads.in_flight(least.get());
+        if self.bound.is_over_cap(in_flight) {
             self.loads.give_back(least.get());
             return (owner, Reason::Full);
         }
-        (least, Reason::LeastLoaded)
+        // It may have places that are left to others: better one of them than nobody.
+        let divides = self.loads.share(least.get()).is_some();
+        let reason = match divides && self.admits(least.get(), in_flight) {
+            true if least == owner => Reason::Primary,
+            true => Reason::Overflow,
+            false => Reason::LeastLoaded,
+        };
+        (least, reason)
     }
 
     fn at_cap(&self, in_flight: u64) -> bool {
@@ -207,7 +257,8 @@ impl<L: Loads> Search<'_, L> {
         for host in HostIndex::all(self.weights.hosts()) {
             let (at, estimate) = (host.get(), self.loads.estimate(host.get()));
             let with_this = estimate.saturating_add(1);
-            let has_room = self.bound.admits(with_this, || total, self.weights.of(at));
+            let has_room = self.bound.admits(with_this, || total, self.weights.of(at))
+                && self.is_within_share(at, with_this);
             let rank = (
                 !has_room,
                 self.at_cap(estimate),

@@ -77,6 +77,23 @@ fn the_rest_leaves_the_asker_out() {
 }
 
 #[test]
+fn each_asker_is_told_its_place_so_that_all_divide_the_same() {
+    let loads: Vec<StoredLoad> = [("e2", 5), ("e3", 7), ("e1", 3)]
+        .map(|(name, in_flight)| step(None, &report(name, 1, 0, in_flight)).unwrap().next)
+        .into();
+    let told = |me: &str| {
+        let me = me.parse().unwrap();
+        let snapshot = rest(&"orders".parse().unwrap(), &loads, Some(&me));
+        let on = &snapshot.rest[0];
+        (snapshot.rank, on.own, on.in_flight, on.before)
+    };
+    assert_eq!(told("e1"), (Some(0), 3, 12, 0));
+    assert_eq!(told("e2"), (Some(1), 5, 10, 3));
+    assert_eq!(told("e3"), (Some(2), 7, 8, 8));
+    assert_eq!(told("new"), (Some(3), 0, 15, 15));
+}
+
+#[test]
 fn a_newer_report_is_refused_with_a_clear_text() {
     let mut newer = report("e1", 1, 0, 0);
     newer.version = 2;

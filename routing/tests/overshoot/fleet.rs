@@ -2,11 +2,11 @@
 //! in virtual time: built, stored by the companion, answered, and taken over at the next tick.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::num::NonZeroU32;
 
-use unitring_routing::bounded::{Bound, Loads, Reason};
+use unitring_routing::bounded::{Bound, Loads, Reason, Share};
 use unitring_routing::hash::{HashFunction, xxh64};
 use unitring_routing::membership::{Identity, Member, State, Warmth};
 use unitring_routing::ring::{HostIndex, POINTS_MAX, Shape};
@@ -122,7 +122,7 @@ struct Envoy {
     in_flight: RefCell<Vec<u64>>,
     /// In flight on the service, without a request that is being placed.
     total: u64,
-    rest: Vec<u64>,
+    shares: Vec<Share>,
     /// When what it knows of each other Envoy was built.
     built: Vec<u64>,
 }
@@ -135,13 +135,17 @@ impl Loads for Envoy {
         self.in_flight.borrow_mut()[host] -= 1;
     }
     fn in_flight(&self, host: usize) -> u64 {
-        self.in_flight.borrow()[host] + self.rest[host]
+        self.in_flight.borrow()[host] + self.shares[host].rest
     }
     fn estimate(&self, host: usize) -> u64 {
         self.in_flight(host)
     }
     fn total(&self) -> u64 {
-        self.total + self.rest.iter().sum::<u64>()
+        self.total + self.shares.iter().map(|share| share.rest).sum::<u64>()
+    }
+    fn share(&self, host: usize) -> Option<Share> {
+        let share = self.shares[host];
+        (share.others > 0).then_some(share)
     }
 }
 
@@ -189,7 +193,7 @@ impl Fleet {
         let envoy = || Envoy {
             in_flight: RefCell::new(nothing.clone()),
             total: 0,
-            rest: nothing.clone(),
+            shares: vec![Share::default(); settings.instances],
             built: vec![0; settings.envoys],
         };
         let nobody = Report {
@@ -345,14 +349,22 @@ impl Fleet {
 
 impl Envoy {
     fn adopt(&mut self, me: usize, reports: &[Report]) {
-        self.rest.fill(0);
+        let nobody = Share {
+            rank: me as u64,
+            others: reports.len() as u64 - 1,
+            ..Share::default()
+        };
+        self.shares.fill(nobody);
         for (envoy, report) in reports.iter().enumerate() {
             self.built[envoy] = report.built;
-            if envoy == me {
-                continue;
-            }
-            for (sum, more) in self.rest.iter_mut().zip(&report.in_flight) {
-                *sum += more;
+            for (share, load) in self.shares.iter_mut().zip(&report.in_flight) {
+                match envoy.cmp(&me) {
+                    Ordering::Less => {
+                        (share.rest, share.before) = (share.rest + load, share.before + load)
+                    }
+                    Ordering::Equal => share.own = *load,
+                    Ordering::Greater => share.rest += load,
+                }
             }
         }
     }
