@@ -31,7 +31,7 @@ fn headers_of_any_bytes_have_a_key_or_none() -> Result<()> {
             input.split(|byte| *byte == b'\n').map(header).collect();
         let address = headers.iter().find_map(|(_, value)| {
             let text = String::from_utf8_lossy(value);
-            without_port(&text)
+            without_port(&text).map(str::to_owned)
         });
         let key = hash(&headers, &settings.key, || address.clone());
         let each = settings
