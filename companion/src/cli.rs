@@ -2,6 +2,7 @@
 //! environment. What a command does is in [`crate::serve`] and [`ask`].
 
 pub mod ask;
+pub mod instance;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,9 @@ pub enum Command {
     Check(Fields),
     /// Ask a running companion where a key goes, and why.
     Locate(Locate),
+    /// Change the registry: let an instance drain, or remove it.
+    #[command(subcommand)]
+    Instance(InstanceCommand),
     /// Ask a running companion how it and its unit group are.
     Status {
         /// As JSON.
@@ -37,6 +41,43 @@ pub enum Command {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// What is done to instances.
+#[derive(Debug, Subcommand)]
+pub enum InstanceCommand {
+    /// Show the registered instances of a service.
+    List {
+        /// The service.
+        #[arg(long)]
+        service: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Which companion.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Give it no new keys; what it has goes on. Its heartbeats do not end that.
+    Drain(OneInstance),
+    /// Give it its keys again.
+    Undrain(OneInstance),
+    /// Remove it from the registry.
+    Remove(OneInstance),
+}
+
+/// Which instance.
+#[derive(Debug, Args)]
+pub struct OneInstance {
+    /// The service.
+    #[arg(long)]
+    pub service: String,
+    /// The instance, as it was registered.
+    #[arg(long)]
+    pub id: String,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// What `locate` asks.

@@ -44,6 +44,21 @@ impl Event {
         }
     }
 
+    /// What an order to drain did, or its end.
+    pub fn draining(
+        is_draining: bool,
+        service: &ServiceName,
+        instance: &InstanceId,
+        at_ms: u64,
+    ) -> Self {
+        let (kind, reason) = if is_draining {
+            (EventKind::Ejected, "draining: takes no new keys")
+        } else {
+            (EventKind::Recovered, "drains no longer")
+        };
+        Self::registry(kind, service, instance, reason, at_ms)
+    }
+
     /// What the registry did.
     pub fn registry(
         kind: EventKind,

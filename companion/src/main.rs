@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
-use unitring::cli::{Cli, Command, ask};
+use unitring::cli::{Cli, Command, ask, instance};
 use unitring::config::Settings;
 use unitring::serve;
 
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
             Err(error) => return bad_config(&error),
         },
         Command::Locate(asked) => ask::locate(&asked)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| print(&text)),
+        Command::Instance(command) => instance::run(&command)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Status { json, target } => ask::status(&target, json)

@@ -24,6 +24,9 @@ pub struct Registered {
     pub address: SocketAddr,
     /// Its share is `weight` of the sum of weights.
     pub weight: NonZeroU32,
+    /// Whether it takes no new keys, and finishes what it has.
+    #[serde(default)]
+    pub draining: bool,
     /// When it is forgotten unless renewed, in milliseconds since the Unix epoch; `None` for never.
     pub expires_ms: Option<u64>,
 }
@@ -31,7 +34,8 @@ pub struct Registered {
 impl Registered {
     /// Whether a change from `self` to `new` is one that Envoy has to hear of.
     pub fn differs(&self, new: &Self) -> bool {
-        self.address != new.address || self.weight != new.weight
+        let of = |one: &Self| (one.address, one.weight, one.draining);
+        of(self) != of(new)
     }
 }
 
@@ -40,7 +44,7 @@ impl Registered {
 pub enum Registration {
     /// There was none of this id.
     Created,
-    /// Address or weight changed.
+    /// Address or weight changed, or it began or ended to drain.
     Changed,
     /// Only its time was renewed.
     Renewed,

@@ -175,13 +175,15 @@ pub trait Fleet: Send + Sync {
     /// Services that somebody reports on.
     async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError>;
 
-    /// Registers an instance or renews it, with an event if it is new.
+    /// Registers an instance or renews it, with an event if it is new, or begins or ends to drain.
+    /// With `keeps_draining` that is as it was, whatever `instance` says. Answers it as it is now.
     async fn register(
         &self,
         service: &ServiceName,
         instance: &Registered,
+        keeps_draining: bool,
         now_ms: u64,
-    ) -> Result<Registration, StoreError>;
+    ) -> Result<(Registration, Registered), StoreError>;
 
     /// Removes an instance, with an event. `false` if there was none.
     async fn unregister(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use ureq::http::Request;
 
 use super::{Locate, Target};
 
@@ -30,7 +31,17 @@ pub enum AskError {
 }
 
 /// Asks one path.
-fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
+pub(super) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
+    call(target, "GET", path, None)
+}
+
+/// Any call with JSON in and out; an answer without a body is null.
+pub(super) fn call(
+    target: &Target,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, AskError> {
     let url = format!("{}{path}", target.url.trim_end_matches('/'));
     let agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
@@ -41,15 +52,22 @@ fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
         url: url.clone(),
         source: Box::new(source),
     };
-    let mut request = agent.get(&url);
+    let mut request = Request::builder().method(method).uri(&url);
     if let Some(token) = &target.token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let mut response = request.call().map_err(unanswered)?;
+    let body = body.map_or(String::new(), Value::to_string);
+    let request = request
+        .body(body)
+        .map_err(|error| unanswered(error.into()))?;
+    let mut response = agent.run(request).map_err(unanswered)?;
     let is_readiness = path == "/readyz";
     let is_refused = !response.status().is_success() && !is_readiness;
     let text = response.body_mut().read_to_string().map_err(unanswered)?;
-    let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    let body: Value = serde_json::from_str(&text).unwrap_or(match text.is_empty() {
+        true => Value::Null,
+        false => Value::String(text),
+    });
     if !is_refused {
         return Ok(body);
     }
@@ -60,18 +78,23 @@ fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     }))
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+/// A name as a part of a path or query.
+pub(super) fn escape(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value
         .pointer(pointer)
         .and_then(Value::as_str)
         .unwrap_or("?")
 }
 
-fn number(value: &Value, pointer: &str) -> u64 {
+pub(super) fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value
         .pointer(pointer)
         .and_then(Value::as_array)
@@ -88,7 +111,6 @@ pub fn locate(asked: &Locate) -> Result<String, AskError> {
         Some(service) => service.clone(),
         None => only_service(target)?,
     };
-    let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut path = format!(
         "/v1/services/{}/locate?key={}",
         escape(&service),

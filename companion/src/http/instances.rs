@@ -31,6 +31,18 @@ struct Body {
     address: Option<String>,
     weight: Option<u32>,
     ttl: Option<String>,
+    /// Absent: as it was, so that a heartbeat does not end it.
+    drain: Option<bool>,
+}
+
+impl Body {
+    /// Whether it is an order about an instance that is registered, and no heartbeat of its own.
+    fn only_drains(&self) -> bool {
+        self.drain.is_some()
+            && self.address.is_none()
+            && self.weight.is_none()
+            && self.ttl.is_none()
+    }
 }
 
 fn registered(id: InstanceId, body: &Body, now_ms: u64) -> Result<Registered, Refusal> {
@@ -59,6 +71,7 @@ fn registered(id: InstanceId, body: &Body, now_ms: u64) -> Result<Registered, Re
         id,
         address,
         weight,
+        draining: body.drain.unwrap_or(false),
         expires_ms,
     })
 }
@@ -76,19 +89,53 @@ pub(super) async fn put(
         json(&body)?
     };
     let now_ms = now_ms();
-    let instance = registered(id.parse()?, &body, now_ms)?;
-    let done = app.fleet.register(&service, &instance, now_ms).await?;
+    let instance = match known(&app, &service, &id, &body).await? {
+        Some(known) => known,
+        None => registered(id.parse()?, &body, now_ms)?,
+    };
+    let keeps_draining = body.drain.is_none();
+    let done = app
+        .fleet
+        .register(&service, &instance, keeps_draining, now_ms)
+        .await?;
+    let (done, instance) = done;
     if done != Registration::Renewed {
         app.registry_changed.notify_one();
         app.events_changed.notify_waiters();
         let (id, address, weight) = (&instance.id, instance.address, instance.weight);
-        tracing::info!(%service, %id, %address, weight, ?done, "instance registered");
+        let draining = instance.draining;
+        tracing::info!(%service, %id, %address, weight, draining, ?done, "instance registered");
     }
     let status = match done {
         Registration::Created => StatusCode::CREATED,
         Registration::Changed | Registration::Renewed => StatusCode::OK,
     };
     Ok((status, Json(instance)))
+}
+
+/// The registered instance that an order to drain is about; `None` if the body says all itself.
+async fn known(
+    app: &App,
+    service: &ServiceName,
+    id: &str,
+    body: &Body,
+) -> Result<Option<Registered>, Refusal> {
+    let Some(draining) = body.drain.filter(|_| body.only_drains()) else {
+        return Ok(None);
+    };
+    let registry = app.fleet.registry().await?;
+    let known = registry
+        .instances(service.as_str())
+        .find(|instance| instance.id.as_str() == id)
+        .cloned();
+    match known {
+        Some(known) => Ok(Some(Registered { draining, ..known })),
+        // One whose id is its address can be registered by the order itself.
+        None if id.parse::<SocketAddr>().is_ok() => Ok(None),
+        None => Err(Refusal::absent(format!(
+            "instance {id} of service {service}"
+        ))),
+    }
 }
 
 pub(super) async fn delete(

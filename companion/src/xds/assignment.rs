@@ -2,7 +2,7 @@
 
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
+use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, SocketAddress};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
@@ -39,9 +39,17 @@ fn endpoint(instance: &Registered) -> LbEndpoint {
         address: Some(Address {
             address: Some(AddressKind::SocketAddress(address)),
         }),
+        // What a filter that places by id takes for it.
+        hostname: instance.id.to_string(),
         ..Endpoint::default()
     };
+    let health = if instance.draining {
+        HealthStatus::Draining
+    } else {
+        HealthStatus::Unknown
+    };
     LbEndpoint {
+        health_status: health.into(),
         host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
         load_balancing_weight: Some(UInt32Value {
             value: instance.weight.get(),

@@ -117,6 +117,7 @@ mod tests {
                 address: id.parse().unwrap(),
                 id: id.parse().unwrap(),
                 weight: 3.try_into().unwrap(),
+                draining: false,
                 expires_ms: None,
             };
             (registered.id.clone(), registered)

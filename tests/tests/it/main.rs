@@ -24,6 +24,7 @@
 //! | [`registry`] | a registered instance takes its keys |
 //! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
 //! | [`churn`] | however many instances come and go, stats and memory have a bound |
+//! | [`drain`] | an instance that drains gets no new keys and finishes what it has |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`playground`] | what `make run` prints works as printed |
@@ -38,6 +39,8 @@ mod chaos;
 mod churn;
 #[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod drain;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]

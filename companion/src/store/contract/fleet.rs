@@ -12,6 +12,7 @@ use crate::store::Fleet;
 pub async fn fleet(store: &dyn Fleet) {
     store.check().await.unwrap();
     a_registration_is_created_changed_renewed_and_expires(store).await;
+    an_order_to_drain_outlasts_heartbeats(store).await;
     a_report_is_taken_once_and_adds_its_growth(store).await;
     a_reporter_that_is_silent_is_no_longer_counted(store).await;
     events_are_read_on_from_a_cursor(store).await;
@@ -24,8 +25,39 @@ fn registered(port: u16, weight: u32, expires_ms: Option<u64>) -> Registered {
         id: address.parse().unwrap(),
         address: address.parse().unwrap(),
         weight: weight.try_into().unwrap(),
+        draining: false,
         expires_ms,
     }
+}
+
+async fn an_order_to_drain_outlasts_heartbeats(store: &dyn Fleet) {
+    let service = "drained".parse().unwrap();
+    let last = store.events(None, 1).await.unwrap();
+    let instance = registered(9, 1, None);
+    let draining = Registered {
+        draining: true,
+        ..instance.clone()
+    };
+    let revision = store.revision().await.unwrap();
+    for (said, keeps, done, is, step) in [
+        (&instance, true, Registration::Created, &instance, 1),
+        (&draining, false, Registration::Changed, &draining, 2),
+        (&draining, false, Registration::Renewed, &draining, 2),
+        (&instance, true, Registration::Renewed, &draining, 2),
+        (&instance, false, Registration::Changed, &instance, 3),
+    ] {
+        let answer = store.register(&service, said, keeps, 100).await.unwrap();
+        assert_eq!(answer, (done, is.clone()));
+        assert_eq!(store.revision().await.unwrap(), revision + step);
+        let registry = store.registry().await.unwrap();
+        assert!(registry.instances("drained").eq([is]));
+    }
+    let after = last.last().map(|(cursor, _)| *cursor);
+    let events = store.events(after.or(Some(Default::default())), 100).await;
+    let kinds: Vec<EventKind> = events.unwrap().iter().map(|(_, e)| e.kind).collect();
+    let expected = [EventKind::Added, EventKind::Ejected, EventKind::Recovered];
+    assert_eq!(kinds, expected);
+    assert!(store.unregister(&service, &instance.id, 200).await.unwrap());
 }
 
 async fn a_registration_is_created_changed_renewed_and_expires(store: &dyn Fleet) {
@@ -38,8 +70,11 @@ async fn a_registration_is_created_changed_renewed_and_expires(store: &dyn Fleet
         (registered(2, 1, None), Registration::Created, 3),
     ] {
         assert_eq!(
-            store.register(&service, &instance, 100).await.unwrap(),
-            done
+            store
+                .register(&service, &instance, true, 100)
+                .await
+                .unwrap(),
+            (done, instance)
         );
         assert_eq!(store.revision().await.unwrap(), revision + step);
     }

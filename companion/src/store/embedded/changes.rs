@@ -93,9 +93,10 @@ pub(super) fn take(
 pub(super) fn register(
     transaction: &WriteTransaction,
     service: &ServiceName,
-    instance: &Registered,
+    mut instance: Registered,
+    keeps_draining: bool,
     now_ms: u64,
-) -> Result<Registration, StoreError> {
+) -> Result<(Registration, Registered), StoreError> {
     let key = format!("{service}/{}", instance.id);
     let mut registry = transaction.open_table(REGISTRY).map_err(away)?;
     let before: Option<Registered> = match registry.get(key.as_str()).map_err(away)? {
@@ -108,21 +109,29 @@ pub(super) fn register(
             max: REGISTERED_MAX,
         });
     }
+    let was_draining = before.as_ref().is_some_and(|before| before.draining);
+    if keeps_draining {
+        instance.draining = was_draining;
+    }
     registry
-        .insert(key.as_str(), encode(instance)?.as_str())
+        .insert(key.as_str(), encode(&instance)?.as_str())
         .map_err(away)?;
     let done = match before {
         None => Registration::Created,
-        Some(before) if before.differs(instance) => Registration::Changed,
-        Some(_) => return Ok(Registration::Renewed),
+        Some(before) if before.differs(&instance) => Registration::Changed,
+        Some(_) => return Ok((Registration::Renewed, instance)),
     };
     bump_revision(transaction)?;
-    if done == Registration::Created {
-        let id = &instance.id;
-        let event = Event::registry(EventKind::Added, service, id, "registered", now_ms);
-        append(transaction, &[event])?;
-    }
-    Ok(done)
+    let (id, drains) = (&instance.id, instance.draining);
+    let added = Event::registry(EventKind::Added, service, id, "registered", now_ms);
+    let drained = Event::draining(drains, service, id, now_ms);
+    let events = [
+        (done == Registration::Created).then_some(added),
+        (drains != was_draining).then_some(drained),
+    ];
+    let events: Vec<Event> = events.into_iter().flatten().collect();
+    append(transaction, &events)?;
+    Ok((done, instance))
 }
 
 pub(super) fn remove(

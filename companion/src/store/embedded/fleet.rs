@@ -111,11 +111,12 @@ impl Fleet for Embedded {
         &self,
         service: &ServiceName,
         instance: &Registered,
+        keeps_draining: bool,
         now_ms: u64,
-    ) -> Result<Registration, StoreError> {
+    ) -> Result<(Registration, Registered), StoreError> {
         let (service, instance) = (service.clone(), instance.clone());
         self.change(Durability::Immediate, move |transaction, _| {
-            register(transaction, &service, &instance, now_ms)
+            register(transaction, &service, instance, keeps_draining, now_ms)
         })
         .await
     }

@@ -219,12 +219,22 @@ impl Fleet for Redis {
         &self,
         service: &ServiceName,
         instance: &Registered,
+        keeps_draining: bool,
         now_ms: u64,
-    ) -> Result<Registration, StoreError> {
+    ) -> Result<(Registration, Registered), StoreError> {
         let mut connection = self.connection().await?;
         let id = &instance.id;
         let event = Event::registry(EventKind::Added, service, id, "registered", now_ms);
-        let done: String = self
+        let with = |draining| Registered {
+            draining,
+            ..instance.clone()
+        };
+        let wish = match (keeps_draining, instance.draining) {
+            (true, _) => "keep",
+            (false, true) => "drain",
+            (false, false) => "serve",
+        };
+        let (done, draining): (String, u8) = self
             .scripts
             .register
             .key(self.keys.registry())
@@ -232,7 +242,9 @@ impl Fleet for Redis {
             .key(self.keys.revision())
             .key(self.keys.events())
             .arg(format!("{service}/{id}"))
-            .arg(encode(instance)?)
+            .arg(encode(&with(false))?)
+            .arg(encode(&with(true))?)
+            .arg(wish)
             .arg(
                 instance
                     .expires_ms
@@ -241,17 +253,22 @@ impl Fleet for Redis {
             .arg(REGISTERED_MAX)
             .arg(EVENTS_MAX)
             .arg(encode(&event)?)
+            .arg(encode(&Event::draining(true, service, id, now_ms))?)
+            .arg(encode(&Event::draining(false, service, id, now_ms))?)
             .invoke_async(&mut connection)
             .await?;
-        match done.as_str() {
-            "created" => Ok(Registration::Created),
-            "changed" => Ok(Registration::Changed),
-            "renewed" => Ok(Registration::Renewed),
-            _ => Err(StoreError::TooMany {
-                what: "registered instances",
-                max: REGISTERED_MAX,
-            }),
-        }
+        let done = match done.as_str() {
+            "created" => Registration::Created,
+            "changed" => Registration::Changed,
+            "renewed" => Registration::Renewed,
+            _ => {
+                return Err(StoreError::TooMany {
+                    what: "registered instances",
+                    max: REGISTERED_MAX,
+                });
+            }
+        };
+        Ok((done, with(draining == 1)))
     }
 
     async fn unregister(

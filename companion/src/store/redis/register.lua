@@ -1,28 +1,40 @@
 -- Registers an instance, or renews it.
 --
--- Atomic, because the revision must grow with every change, and an event belongs to the change
--- that it tells of.
+-- Atomic, because the revision must grow with every change, an event belongs to the change that it
+-- tells of, and a heartbeat must not undo an order to drain that came a moment before.
 --
 -- KEYS: registry, expiry, revision, events
--- ARGV: `<service>/<id>`, the instance as JSON, when it expires in ms or '', instances at most,
---       events at most, the event if it is new
--- Answers: 'created', 'changed', 'renewed' or 'full'
+-- ARGV: `<service>/<id>`, the instance as JSON if it serves and if it drains, 'serve', 'drain' or
+--       'keep' what was, when it expires in ms or '', instances at most, events at most, the event if
+--       it is new, if it begins to drain, and if it ends to
+-- Answers: {'created', 'changed', 'renewed' or 'full', 1 if it drains}
 
 local registry, expiry, revision, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local old = redis.call('HGET', registry, ARGV[1])
-if not old and redis.call('HLEN', registry) >= tonumber(ARGV[4]) then return 'full' end
-redis.call('HSET', registry, ARGV[1], ARGV[2])
-if ARGV[3] == '' then
+if not old and redis.call('HLEN', registry) >= tonumber(ARGV[6]) then return { 'full', 0 } end
+local before = old and cjson.decode(old)
+local drained = before and before.draining == true or false
+local drains = ARGV[4] == 'drain' or (ARGV[4] == 'keep' and drained)
+local new = drains and ARGV[3] or ARGV[2]
+redis.call('HSET', registry, ARGV[1], new)
+if ARGV[5] == '' then
   redis.call('ZREM', expiry, ARGV[1])
 else
-  redis.call('ZADD', expiry, ARGV[3], ARGV[1])
+  redis.call('ZADD', expiry, ARGV[5], ARGV[1])
 end
-if old then
-  local before, now = cjson.decode(old), cjson.decode(ARGV[2])
-  if before.address == now.address and before.weight == now.weight then return 'renewed' end
-  redis.call('INCR', revision)
-  return 'changed'
+
+local function tell(event)
+  redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'event', event)
 end
+local flag = drains and 1 or 0
+if before then
+  local now = cjson.decode(new)
+  if before.address == now.address and before.weight == now.weight and drained == drains then
+    return { 'renewed', flag }
+  end
+else
+  tell(ARGV[8])
+end
+if drains ~= drained then tell(drains and ARGV[9] or ARGV[10]) end
 redis.call('INCR', revision)
-redis.call('XADD', events, 'MAXLEN', '~', ARGV[5], '*', 'event', ARGV[6])
-return 'created'
+return { before and 'changed' or 'created', flag }

@@ -1,0 +1,67 @@
+//! `instance`: the registry by hand.
+
+use serde_json::{Value, json};
+
+use super::ask::{AskError, ask, call, escape, list, number, text};
+use super::{InstanceCommand, OneInstance};
+
+/// Does it, and says what was done.
+///
+/// # Errors
+/// [`AskError`].
+pub fn run(command: &InstanceCommand) -> Result<String, AskError> {
+    match command {
+        InstanceCommand::List {
+            service,
+            json,
+            target,
+        } => {
+            let service = ask(target, &format!("/v1/services/{}", escape(service)))?;
+            let registry = list(&service, "/registry");
+            Ok(if *json {
+                format!("{:#}\n", Value::from(registry))
+            } else {
+                registry.iter().map(line).collect()
+            })
+        }
+        InstanceCommand::Drain(one) => drain(one, true),
+        InstanceCommand::Undrain(one) => drain(one, false),
+        InstanceCommand::Remove(one) => {
+            call(&one.target, "DELETE", &path(one), None)?;
+            Ok(format!("{} is removed from {}\n", one.id, one.service))
+        }
+    }
+}
+
+fn path(one: &OneInstance) -> String {
+    let (service, id) = (escape(&one.service), escape(&one.id));
+    format!("/v1/services/{service}/instances/{id}")
+}
+
+fn drain(one: &OneInstance, drain: bool) -> Result<String, AskError> {
+    // The API would register an unknown instance that is called by its address.
+    let service = ask(
+        &one.target,
+        &format!("/v1/services/{}", escape(&one.service)),
+    )?;
+    let mut known = list(&service, "/registry").iter();
+    if !known.any(|instance| text(instance, "/id") == one.id) {
+        let (id, service) = (&one.id, &one.service);
+        let error = format!("no instance {id} is registered for {service}");
+        return Err(AskError::Refused(error));
+    }
+    let body = json!({ "drain": drain });
+    let answer = call(&one.target, "PUT", &path(one), Some(&body))?;
+    Ok(line(&answer))
+}
+
+fn line(instance: &Value) -> String {
+    let drains = instance.get("draining") == Some(&Value::Bool(true));
+    format!(
+        "{} ({}), weight {}{}\n",
+        text(instance, "/id"),
+        text(instance, "/address"),
+        number(instance, "/weight"),
+        if drains { ", draining" } else { "" },
+    )
+}

@@ -1,0 +1,174 @@
+//! An instance that drains gets no new keys and finishes what it has; one that comes back under its
+//! id keeps its keys.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::instance::Instance;
+use unitring_tests::programs;
+
+struct Site {
+    envoy: Envoy,
+    companion: Companion,
+    instances: Vec<Instance>,
+}
+
+impl Site {
+    /// Instances from the registry, and two workers.
+    async fn start(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<Self> {
+        let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+        let companion = Settings::default().start().await?;
+        for instance in &instances {
+            companion.register(instance).await?;
+        }
+        let config = EnvoyConfig::shipped("eds.yaml")?
+            .companion(&companion)?
+            .setting("discovery.interval", json!("250ms"))?
+            .setting("companion.interval", json!("250ms"))?;
+        let envoy = Envoy::start_with_workers(&change(config)?, 2).await?;
+        envoy.steers_to(instances.len()).await?;
+        Ok(Self {
+            envoy,
+            companion,
+            instances,
+        })
+    }
+
+    async fn owners(&self, keys: &[String]) -> Result<BTreeMap<String, String>> {
+        let mut owners = BTreeMap::new();
+        for key in keys {
+            let answer = self.envoy.get(key).await?;
+            ensure!(answer.status == 200, "{key}: {}", answer.status);
+            owners.insert(key.clone(), answer.instance);
+        }
+        Ok(owners)
+    }
+
+    async fn put(&self, id: &str, body: Value) -> Result<(u16, Value)> {
+        let path = format!("/v1/services/orders/instances/{id}");
+        let body = body.to_string().into_bytes();
+        let answer = self.companion.call(Method::PUT, &path, body).await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    }
+
+    /// The program's own command.
+    fn order(&self, action: &str, id: &str) -> Result<(bool, String)> {
+        let url = format!("http://127.0.0.1:{}", self.companion.port);
+        let done = Command::new(programs::built("unitring")?)
+            .args(["instance", action, "--service", "orders", "--id", id])
+            .args(["--url", &url])
+            .output()?;
+        let text = [done.stdout, done.stderr].concat();
+        Ok((done.status.success(), String::from_utf8(text)?))
+    }
+}
+
+fn keys() -> Vec<String> {
+    (0..100).map(|number| format!("user-{number}")).collect()
+}
+
+#[tokio::test]
+async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Result<()> {
+    let site = Site::start(|config| config.setting("ring.fill", json!("fixed"))).await?;
+    let keys = keys();
+    let before = site.owners(&keys).await?;
+    let kept = before.iter().find(|(_, owner)| *owner == "b");
+    let request = site.envoy.request("/?stream_ms=4000");
+    let request = request.header("x-user-id", kept.context("b has no key")?.0);
+    let long = request.send().await?;
+
+    let (done, told) = site.order("drain", "b")?;
+    assert!(done && told.contains("draining"), "{told}");
+    until("it to have no keys", async || {
+        let now = site.owners(&keys).await?;
+        ensure!(now.values().all(|owner| owner != "b"), "{now:?}");
+        Ok(())
+    })
+    .await?;
+    for (key, owner) in site.owners(&keys).await? {
+        let was = &before[&key];
+        assert!(was == "b" || *was == owner, "{key}: {was}, then {owner}");
+    }
+    // A heartbeat is not the end of it.
+    site.companion.register(&site.instances[1]).await?;
+    let address = site.instances[1].address();
+    until("the filter's report to say so", async || {
+        let service = site.companion.get("/v1/services/orders").await?;
+        let of = |list: &str, field: &str, value: &str| {
+            let list = service[list].as_array().into_iter().flatten();
+            let mut found = list.filter(|one| one[field] == value);
+            found.next().is_some_and(|one| one["draining"] == true)
+        };
+        ensure!(
+            of("registry", "id", "b") && of("instances", "address", &address),
+            "{service}"
+        );
+        Ok(())
+    })
+    .await?;
+    site.companion.tells("ejected", "b", "draining").await?;
+    let event = site
+        .companion
+        .tells("ejected", &address, "draining")
+        .await?;
+    let moved = event["moved"].as_f64().context("no share")?;
+    assert!(
+        (0.1..0.4).contains(&moved),
+        "a quarter, more or less: {event}"
+    );
+    // What it had goes on to its end.
+    let body: Value = long.json().await?;
+    assert_eq!(body["instance"], "b");
+
+    assert!(site.order("undrain", "b")?.0);
+    until("each key to be where it was", async || {
+        let now = site.owners(&keys).await?;
+        ensure!(now == before, "{now:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_instance_that_comes_back_at_another_address_keeps_its_keys_by_id() -> Result<()> {
+    let mut site = Site::start(|config| config.setting("ring.identity", json!("id"))).await?;
+    let keys = keys();
+    let before = site.owners(&keys).await?;
+    let again = Instance::start("c").await?;
+    assert_ne!(again.port, site.instances[2].port);
+    site.companion.register(&again).await?;
+    site.instances[2].kill()?;
+    site.instances[2] = again;
+    site.envoy.steers_to(4).await?;
+    until("each key to be where it was", async || {
+        let now = site.owners(&keys).await?;
+        ensure!(now == before, "{now:?}");
+        Ok(())
+    })
+    .await?;
+    site.companion
+        .tells("added", "c", "another address")
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_makes_no_sense_is_refused() -> Result<()> {
+    let site = Site::start(Ok).await?;
+    let (status, answer) = site.put("b", json!({"drain": "yes"})).await?;
+    assert_eq!(status, 400, "{answer}");
+    let (status, answer) = site.put("nobody", json!({"drain": true})).await?;
+    assert_eq!(status, 404, "{answer}");
+    let (done, told) = site.order("drain", "nobody")?;
+    assert!(!done && told.contains("no instance nobody"), "{told}");
+    let (done, told) = site.order("remove", "d")?;
+    assert!(done, "{told}");
+    site.envoy.steers_to(3).await
+}
