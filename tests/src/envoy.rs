@@ -28,6 +28,11 @@ pub struct Envoy {
     _folder: TempDir,
 }
 
+/// Keys that differ.
+pub fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("user-{number}")).collect()
+}
+
 /// What came back for one request.
 #[derive(Debug)]
 pub struct Answer {
@@ -123,6 +128,40 @@ impl Envoy {
     /// No HTTP answer at all.
     pub async fn get(&self, key: &str) -> Result<Answer> {
         send(self.request("/").header("x-user-id", key)).await
+    }
+
+    /// Who answers each of these keys; every answer must be 200.
+    ///
+    /// # Errors
+    /// One is not.
+    pub async fn owners(&self, keys: &[String]) -> Result<BTreeMap<String, String>> {
+        let mut owners = BTreeMap::new();
+        for key in keys {
+            let Answer {
+                status,
+                instance,
+                body,
+                ..
+            } = self.get(key).await?;
+            ensure!(status == 200, "{key}: {status} {body}");
+            owners.insert(key.clone(), instance);
+        }
+        Ok(owners)
+    }
+
+    /// Waits until this many take requests by the filter's judgement.
+    ///
+    /// # Errors
+    /// It never comes to that.
+    pub async fn has_eligible(&self, expected: u64) -> Result<()> {
+        let what = format!("{expected} eligible instances");
+        deadline::until(&what, async || {
+            let name = "wasmcustom.unitring.orders.instances_eligible";
+            let eligible = self.stat(name).await?;
+            ensure!(eligible == expected, "{eligible}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until this many instances are healthy, and every VM of the filter steers to these.

@@ -68,9 +68,9 @@ async fn after_ten_thousand_instances_stats_and_memory_are_what_they_were() -> R
     let config = EnvoyConfig::shipped("eds.yaml")?
         .companion(&companion)?
         .setting("discovery.interval", json!("250ms"))?
+        .unchecked()?
         .edit_cluster("orders", |cluster| {
             let fields = cluster.as_object_mut().context("not an object")?;
-            fields.remove("health_checks");
             let path = folder.path().join("eds.json");
             fields["eds_cluster_config"]["eds_config"] = json!({
                 "resource_api_version": "V3",

@@ -1,7 +1,6 @@
 //! An instance that drains gets no new keys and finishes what it has; one that comes back under its
 //! id keeps its keys.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::Envoy;
+use unitring_tests::envoy::{Envoy, keys};
 use unitring_tests::instance::Instance;
 use unitring_tests::programs;
 
@@ -41,16 +40,6 @@ impl Site {
         })
     }
 
-    async fn owners(&self, keys: &[String]) -> Result<BTreeMap<String, String>> {
-        let mut owners = BTreeMap::new();
-        for key in keys {
-            let answer = self.envoy.get(key).await?;
-            ensure!(answer.status == 200, "{key}: {}", answer.status);
-            owners.insert(key.clone(), answer.instance);
-        }
-        Ok(owners)
-    }
-
     async fn put(&self, id: &str, body: Value) -> Result<(u16, Value)> {
         let path = format!("/v1/services/orders/instances/{id}");
         let body = body.to_string().into_bytes();
@@ -70,15 +59,11 @@ impl Site {
     }
 }
 
-fn keys() -> Vec<String> {
-    (0..100).map(|number| format!("user-{number}")).collect()
-}
-
 #[tokio::test]
 async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Result<()> {
     let site = Site::start(|config| config.setting("ring.fill", json!("fixed"))).await?;
-    let keys = keys();
-    let before = site.owners(&keys).await?;
+    let keys = keys(100);
+    let before = site.envoy.owners(&keys).await?;
     let kept = before.iter().find(|(_, owner)| *owner == "b");
     let request = site.envoy.request("/?stream_ms=4000");
     let request = request.header("x-user-id", kept.context("b has no key")?.0);
@@ -87,12 +72,12 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
     let (done, told) = site.order("drain", "b")?;
     assert!(done && told.contains("draining"), "{told}");
     until("it to have no keys", async || {
-        let now = site.owners(&keys).await?;
+        let now = site.envoy.owners(&keys).await?;
         ensure!(now.values().all(|owner| owner != "b"), "{now:?}");
         Ok(())
     })
     .await?;
-    for (key, owner) in site.owners(&keys).await? {
+    for (key, owner) in site.envoy.owners(&keys).await? {
         let was = &before[&key];
         assert!(was == "b" || *was == owner, "{key}: {was}, then {owner}");
     }
@@ -129,7 +114,7 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
 
     assert!(site.order("undrain", "b")?.0);
     until("each key to be where it was", async || {
-        let now = site.owners(&keys).await?;
+        let now = site.envoy.owners(&keys).await?;
         ensure!(now == before, "{now:?}");
         Ok(())
     })
@@ -139,8 +124,8 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
 #[tokio::test]
 async fn an_instance_that_comes_back_at_another_address_keeps_its_keys_by_id() -> Result<()> {
     let mut site = Site::start(|config| config.setting("ring.identity", json!("id"))).await?;
-    let keys = keys();
-    let before = site.owners(&keys).await?;
+    let keys = keys(100);
+    let before = site.envoy.owners(&keys).await?;
     let again = Instance::start("c").await?;
     assert_ne!(again.port, site.instances[2].port);
     site.companion.register(&again).await?;
@@ -148,7 +133,7 @@ async fn an_instance_that_comes_back_at_another_address_keeps_its_keys_by_id() -
     site.instances[2] = again;
     site.envoy.steers_to(4).await?;
     until("each key to be where it was", async || {
-        let now = site.owners(&keys).await?;
+        let now = site.envoy.owners(&keys).await?;
         ensure!(now == before, "{now:?}");
         Ok(())
     })

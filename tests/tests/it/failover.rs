@@ -1,39 +1,18 @@
 //! Clients do not notice that an instance is gone.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::Envoy;
+use unitring_tests::envoy::keys;
 use unitring_tests::site::Site;
-
-/// The instance of each key; every answer must be 200.
-async fn owners(envoy: &Envoy, keys: &[String]) -> Result<BTreeMap<String, String>> {
-    let mut owners = BTreeMap::new();
-    for key in keys {
-        let answer = envoy.get(key).await?;
-        ensure!(
-            answer.status == 200,
-            "{key}: {} {}",
-            answer.status,
-            answer.body
-        );
-        owners.insert(key.clone(), answer.instance);
-    }
-    Ok(owners)
-}
-
-fn keys(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("user-{number}")).collect()
-}
 
 #[tokio::test]
 async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() -> Result<()> {
     let mut site = Site::start_with(|config| config.setting("ring.fill", json!("fixed"))).await?;
     let keys = keys(300);
-    let before = owners(&site.envoy, &keys).await?;
+    let before = site.envoy.owners(&keys).await?;
 
     // Four clients send all the time while it happens.
     let Site {
@@ -48,7 +27,7 @@ async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() ->
     let client = async |part: &[String]| -> Result<usize> {
         let mut sent = 0;
         while !done.load(Ordering::Relaxed) {
-            sent += owners(envoy, part).await?.len();
+            sent += envoy.owners(part).await?.len();
         }
         Ok(sent)
     };
@@ -63,7 +42,7 @@ async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() ->
     let (sent, ()) = tokio::try_join!(clients, stop)?;
     assert!(sent.iter().all(|sent| *sent > 0), "{sent:?}");
 
-    let after = owners(envoy, &keys).await?;
+    let after = envoy.owners(&keys).await?;
     for (key, owner) in &before {
         if owner == "b" {
             assert_ne!(after[key], "b", "{key}");
@@ -87,20 +66,16 @@ async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() ->
 async fn a_request_for_a_killed_instance_is_retried_on_the_next_candidate() -> Result<()> {
     let mut site = Site::start_with(|config| {
         // Nobody notices: only the retry can help.
-        let config = config.setting("ejection.consecutive_failures", json!(0))?;
-        config.edit_cluster("orders", |cluster| {
-            cluster
-                .as_object_mut()
-                .map(|cluster| cluster.remove("health_checks"));
-            Ok(())
-        })
+        config
+            .unchecked()?
+            .setting("ejection.consecutive_failures", json!(0))
     })
     .await?;
     let keys = keys(100);
-    let before = owners(&site.envoy, &keys).await?;
+    let before = site.envoy.owners(&keys).await?;
     site.instance("c").kill()?;
-    let first = owners(&site.envoy, &keys).await?;
-    let second = owners(&site.envoy, &keys).await?;
+    let first = site.envoy.owners(&keys).await?;
+    let second = site.envoy.owners(&keys).await?;
     assert_eq!(
         first, second,
         "the next candidate of a key is always the same one"

@@ -1,65 +1,28 @@
 //! Instances that fail get no keys, come back by a trial, and warm up; their keys know where to go.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::Envoy;
+use unitring_tests::envoy::keys;
 use unitring_tests::site::Site;
 
 const WORKERS: u32 = 2;
-
-/// Envoy itself looks after nothing: what happens is the filter's doing.
-fn unchecked(config: EnvoyConfig) -> Result<EnvoyConfig> {
-    config.edit_cluster("orders", |cluster| {
-        let fields = cluster.as_object_mut().context("not an object")?;
-        fields.remove("health_checks");
-        Ok(())
-    })
-}
-
-/// Who answers each of these keys; every answer must be 200.
-async fn owners(envoy: &Envoy, keys: &[String]) -> Result<BTreeMap<String, String>> {
-    let mut owners = BTreeMap::new();
-    for key in keys {
-        let answer = envoy.get(key).await?;
-        ensure!(answer.status == 200, "{key}: {}", answer.status);
-        owners.insert(key.clone(), answer.instance);
-    }
-    Ok(owners)
-}
-
-fn keys(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("user-{number}")).collect()
-}
-
-async fn has_eligible(envoy: &Envoy, expected: u64) -> Result<()> {
-    until(&format!("{expected} eligible instances"), async || {
-        let name = "wasmcustom.unitring.orders.instances_eligible";
-        let eligible = envoy.stat(name).await?;
-        ensure!(eligible == expected, "{eligible}");
-        Ok(())
-    })
-    .await
-}
 
 #[tokio::test]
 async fn an_instance_that_answers_503_is_ejected_and_back_after_a_trial() -> Result<()> {
     let mut site = Site::start_with_workers(WORKERS, |config| {
         let ejection = json!({"consecutive_failures": 3, "base": "1s", "max_percent": 50});
-        unchecked(config)?.setting("ejection", ejection)
+        config.unchecked()?.setting("ejection", ejection)
     })
     .await?;
     let keys = keys(60);
-    let before = owners(&site.envoy, &keys).await?;
+    let before = site.envoy.owners(&keys).await?;
     let address = site.instance("b").address();
 
     // Its callers get the next candidate's answer all the while.
     site.instance("b").fail_with(503).await?;
     until("the failing instance to be ejected", async || {
-        owners(&site.envoy, &keys).await?;
+        site.envoy.owners(&keys).await?;
         let name = "wasmcustom.unitring.orders.instances_eligible";
         let eligible = site.envoy.stat(name).await?;
         ensure!(eligible == 3, "{eligible}");
@@ -73,7 +36,7 @@ async fn an_instance_that_answers_503_is_ejected_and_back_after_a_trial() -> Res
     // On trial, its first failure is enough: it is out again, and for longer each time.
     let ejections = "wasmcustom.unitring.orders.ejections";
     until("a trial to fail", async || {
-        owners(&site.envoy, &keys).await?;
+        site.envoy.owners(&keys).await?;
         let count = site.envoy.stat(ejections).await?;
         ensure!(count >= 2, "{count}");
         Ok(())
@@ -81,12 +44,12 @@ async fn an_instance_that_answers_503_is_ejected_and_back_after_a_trial() -> Res
     .await?;
 
     site.instance("b").fail_with(0).await?;
-    has_eligible(&site.envoy, 4).await?;
+    site.envoy.has_eligible(4).await?;
     site.companion
         .tells("recovered", &address, "takes keys again")
         .await?;
     until("each key to be where it was", async || {
-        let after = owners(&site.envoy, &keys).await?;
+        let after = site.envoy.owners(&keys).await?;
         ensure!(after == before, "{after:?}");
         Ok(())
     })
@@ -97,7 +60,7 @@ async fn an_instance_that_answers_503_is_ejected_and_back_after_a_trial() -> Res
 async fn no_more_than_the_greatest_share_is_ejected_whatever_fails() -> Result<()> {
     let site = Site::start_with_workers(WORKERS, |config| {
         let ejection = json!({"consecutive_failures": 2, "base": "60s", "max_percent": 50});
-        unchecked(config)?.setting("ejection", ejection)
+        config.unchecked()?.setting("ejection", ejection)
     })
     .await?;
     for instance in &site.instances {
@@ -120,7 +83,7 @@ async fn no_more_than_the_greatest_share_is_ejected_whatever_fails() -> Result<(
     for key in &keys {
         site.envoy.get(key).await?;
     }
-    has_eligible(&site.envoy, 2).await?;
+    site.envoy.has_eligible(2).await?;
     let count = site
         .envoy
         .stat("wasmcustom.unitring.orders.ejections")
@@ -132,7 +95,9 @@ async fn no_more_than_the_greatest_share_is_ejected_whatever_fails() -> Result<(
 #[tokio::test]
 async fn what_envoys_outlier_detection_ejects_gets_no_keys() -> Result<()> {
     let mut site = Site::start_with_workers(WORKERS, |config| {
-        let config = unchecked(config)?.setting("ejection.consecutive_failures", json!(0))?;
+        let config = config
+            .unchecked()?
+            .setting("ejection.consecutive_failures", json!(0))?;
         config.edit_cluster("orders", |cluster| {
             let fields = cluster.as_object_mut().context("not an object")?;
             let detection = json!({
@@ -151,7 +116,7 @@ async fn what_envoys_outlier_detection_ejects_gets_no_keys() -> Result<()> {
     let address = site.instance("c").address();
     site.instance("c").fail_with(503).await?;
     until("Envoy to eject it, and the filter to follow", async || {
-        owners(&site.envoy, &keys).await?;
+        site.envoy.owners(&keys).await?;
         let eligible = site
             .envoy
             .stat("wasmcustom.unitring.orders.instances_eligible")
@@ -162,7 +127,7 @@ async fn what_envoys_outlier_detection_ejects_gets_no_keys() -> Result<()> {
     .await?;
     site.companion.tells("ejected", &address, "outlier").await?;
     site.instance("c").fail_with(0).await?;
-    has_eligible(&site.envoy, 4).await?;
+    site.envoy.has_eligible(4).await?;
     site.companion.tells("recovered", &address, "").await?;
     Ok(())
 }
@@ -176,7 +141,7 @@ async fn an_instance_that_comes_back_warms_up() -> Result<()> {
     .await?;
     let address = site.instance("d").address();
     site.instance("d").kill()?;
-    has_eligible(&site.envoy, 3).await?;
+    site.envoy.has_eligible(3).await?;
     site.instance("d").restart().await?;
 
     let warmth = async || -> Result<u64> {

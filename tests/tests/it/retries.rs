@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 use unitring_tests::deadline::until;
 use unitring_tests::site::Site;
@@ -10,12 +10,9 @@ use unitring_tests::site::Site;
 #[tokio::test]
 async fn calls_and_failures_are_those_that_the_instances_saw() -> Result<()> {
     let mut site = Site::start_with_workers(2, |config| {
-        let config = config.setting("ejection.consecutive_failures", json!(0))?;
-        config.edit_cluster("orders", |cluster| {
-            let fields = cluster.as_object_mut().context("not an object")?;
-            fields.remove("health_checks");
-            Ok(())
-        })
+        config
+            .unchecked()?
+            .setting("ejection.consecutive_failures", json!(0))
     })
     .await?;
     site.instance("b").fail_with(503).await?;
@@ -51,12 +48,9 @@ async fn calls_and_failures_are_those_that_the_instances_saw() -> Result<()> {
 #[tokio::test]
 async fn a_retried_request_is_in_flight_on_the_instance_that_answers_it() -> Result<()> {
     let mut site = Site::start_with_workers(2, |config| {
-        let config = config.setting("ejection.consecutive_failures", json!(0))?;
-        config.edit_cluster("orders", |cluster| {
-            let fields = cluster.as_object_mut().context("not an object")?;
-            fields.remove("health_checks");
-            Ok(())
-        })
+        config
+            .unchecked()?
+            .setting("ejection.consecutive_failures", json!(0))
     })
     .await?;
     site.instance("a").kill()?;
