@@ -2,8 +2,12 @@
 //! (Eisenbud et al., NSDI 2016; `maglev_lb.cc` of Envoy 1.40).
 //!
 //! Each host has a permutation of the slots, made from two hashes of its name; in each round a host
-//! takes its next free slot if its weight lets it. A changed membership fills the table anew.
+//! takes its next free slot if its weight lets it. Envoy asks every host in every round; here a host
+//! waits in a queue for the round in which it is due, so that a table costs as many steps as it has
+//! slots, however unequal the weights are. A changed membership fills the table anew.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::num::NonZeroU32;
 
 use crate::hash::xxh64_seeded;
@@ -51,22 +55,20 @@ impl Maglev {
             })
             .collect();
         let mut slots: Vec<Option<u32>> = vec![None; usize::try_from(size).unwrap_or(0)];
-        let mut free = if fillings.is_empty() { 0 } else { size };
-        // The heaviest takes a slot in each round, so this ends after `size` rounds at most.
-        let mut round = 0.0;
-        while free > 0 {
-            round += 1.0;
-            for filling in &mut fillings {
-                if free == 0 {
-                    break;
-                }
-                if round * filling.weight < filling.target {
-                    continue;
-                }
-                filling.target += greatest;
-                filling.take_slot(&mut slots, size);
-                free -= 1;
-            }
+        // By round, then in the order of names, as Envoy's loop over rounds and hosts.
+        let mut due: BinaryHeap<Reverse<(u64, usize)>> = (0..fillings.len())
+            .map(|place| Reverse((1, place)))
+            .collect();
+        for _ in 0..size {
+            let Some(Reverse((round, place))) = due.pop() else {
+                break;
+            };
+            let Some(filling) = fillings.get_mut(place) else {
+                break;
+            };
+            filling.target += greatest;
+            filling.take_slot(&mut slots, size);
+            due.push(Reverse((filling.due_after(round), place)));
         }
         Self {
             slots: slots.into_iter().flatten().collect(),
@@ -86,6 +88,20 @@ impl Maglev {
 }
 
 impl Filling {
+    /// The first round after this one in which its weight lets it take a slot.
+    fn due_after(&self, round: u64) -> u64 {
+        let is_due = |round: u64| as_f64(round) * self.weight >= self.target;
+        // A quotient of doubles may be one off from what Envoy's product says.
+        let mut due = as_u64(self.target / self.weight).max(round + 1);
+        while due > round + 1 && is_due(due - 1) {
+            due -= 1;
+        }
+        while !is_due(due) {
+            due += 1;
+        }
+        due
+    }
+
     /// The next slot of its permutation that is free; the caller knows that there is one.
     fn take_slot(&mut self, slots: &mut [Option<u32>], size: u64) {
         for _ in 0..size {
@@ -107,6 +123,15 @@ fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of rounds: positive, and far below 2^53"
+)]
+fn as_u64(value: f64) -> u64 {
+    value as u64
+}
+
 /// Whether a table may have this size: only then does every permutation reach every slot.
 pub fn is_prime(number: u32) -> bool {
     let divisors = (2u32..)
@@ -121,6 +146,7 @@ pub fn is_prime(number: u32) -> bool {
 mod tests {
     use super::*;
     use crate::ring::WEIGHT_UNIT;
+    use proptest::prelude::*;
     use std::num::NonZeroU64;
 
     fn table(weights: &[u64], size: u32) -> Maglev {
@@ -154,6 +180,53 @@ mod tests {
         assert_eq!(table(&[1; 40], 17).slots().len(), 17);
         assert_eq!(table(&[], 17).owner(3), None);
         assert_eq!(table(&[5], 2).owner(3), Some(HostIndex::new(0)));
+    }
+
+    /// How many slots each host takes, by a loop over rounds and hosts as Envoy has it.
+    fn taken_round_by_round(weights: &[u64], size: usize) -> Vec<usize> {
+        let sum: u64 = weights.iter().sum();
+        let parts: Vec<f64> = weights.iter().map(|w| *w as f64 / sum as f64).collect();
+        let greatest = parts.iter().copied().fold(0.0, f64::max);
+        let (mut targets, mut taken) = (vec![0.0; parts.len()], vec![0; parts.len()]);
+        let (mut free, mut round) = (size, 0.0);
+        while free > 0 {
+            round += 1.0;
+            for host in 0..parts.len() {
+                if free > 0 && round * parts[host] >= targets[host] {
+                    targets[host] += greatest;
+                    taken[host] += 1;
+                    free -= 1;
+                }
+            }
+        }
+        taken
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_due_is_found_without_asking_everybody(
+            weights in prop::collection::vec(1u64..1_000_000, 1..12),
+            size in prop::sample::select(vec![2u32, 17, 251, 1_009]),
+        ) {
+            let table = table(&weights, size);
+            let count = |host: u32| table.slots().iter().filter(|slot| **slot == host).count();
+            let taken: Vec<usize> = (0u32..).take(weights.len()).map(count).collect();
+            // Hosts are asked in the order of their names.
+            let mut order: Vec<usize> = (0..weights.len()).collect();
+            order.sort_by_key(|n| format!("10.0.0.{}:80", n + 1));
+            let ordered: Vec<u64> = order.iter().map(|n| weights[*n] * WEIGHT_UNIT).collect();
+            let expected = taken_round_by_round(&ordered, table.slots().len());
+            let found: Vec<usize> = order.iter().map(|n| taken[*n]).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn unequal_weights_cost_no_more_than_equal_ones() {
+        // Round by round that would be 10^9 questions.
+        let mut weights = vec![1; 16_000];
+        weights[0] = u64::from(u32::MAX);
+        assert_eq!(table(&weights, TABLE_SIZE).slots().len(), 65_537);
     }
 
     #[test]
