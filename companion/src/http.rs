@@ -76,6 +76,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/services/{service}", get(services::one))
         .route("/v1/services/{service}/snapshot", get(services::snapshot))
         .route("/v1/services/{service}/locate", get(locate::locate))
+        .route("/v1/services/{service}/instances", get(services::instances))
         .route(
             "/v1/services/{service}/instances/{id}",
             put(instances::put).delete(instances::delete),

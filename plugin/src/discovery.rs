@@ -1,4 +1,4 @@
-//! Envoy's `/clusters?format=json` → members.
+//! Envoy's `/clusters?format=json`, or the companion's registry → members.
 //!
 //! Envoy's order of hosts is kept, since its fill of the ring depends on it. Only the hosts of the
 //! highest priority are taken: that a lower one is to be used is Envoy's decision, and then its own
@@ -20,6 +20,9 @@ pub enum DiscoveryError {
     /// It is not what Envoy answers.
     #[error("the admin interface did not answer with clusters: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// The companion's answer was none.
+    #[error("the companion did not answer with its registry: {0}")]
+    NoRegistry(serde_json::Error),
     /// There is no such cluster (any more).
     #[error("Envoy has no cluster named {0}")]
     NoCluster(String),
@@ -91,6 +94,53 @@ fn without_shared_ids(members: &mut [Member]) {
             member.id.clone_from(&member.address);
         }
     }
+}
+
+/// Where the companion tells a service's registered instances.
+pub fn registry_path(service: &str) -> String {
+    format!("/v1/services/{service}/instances")
+}
+
+/// Reads the companion's registry: that somebody is registered is all that is known of his health.
+///
+/// # Errors
+/// [`DiscoveryError`]; the members that were known stay.
+pub fn registered(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
+    let answer: Registry = serde_json::from_slice(body).map_err(DiscoveryError::NoRegistry)?;
+    if answer.instances.len() > INSTANCES_MAX {
+        return Err(DiscoveryError::TooMany(answer.instances.len()));
+    }
+    let mut seen = BTreeSet::new();
+    let instances = answer.instances.into_iter();
+    let members = instances.map(|instance| Member {
+        id: instance.id.to_string(),
+        address: instance.address.to_string(),
+        weight: instance.weight,
+        warmth: Warmth::FULL,
+        state: if instance.draining {
+            State::Draining
+        } else {
+            State::Serving
+        },
+    });
+    // Two ids of one address are one instance.
+    Ok(members
+        .filter(|member| seen.insert(member.address.clone()))
+        .collect())
+}
+
+#[derive(Deserialize)]
+struct Registry {
+    instances: Vec<Registered>,
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    id: InstanceId,
+    address: SocketAddr,
+    weight: NonZeroU32,
+    #[serde(default)]
+    draining: bool,
 }
 
 #[derive(Deserialize)]
@@ -246,6 +296,26 @@ mod tests {
     }
 
     #[test]
+    fn the_registry_has_ids_weights_and_who_drains() {
+        let body = br#"{"revision": 7, "instances": [
+            {"id": "a", "address": "10.0.0.1:80", "weight": 2, "draining": false, "expires_ms": null},
+            {"id": "b", "address": "[::1]:80", "weight": 1, "draining": true},
+            {"id": "c", "address": "10.0.0.1:80", "weight": 1}
+        ]}"#;
+        let members = registered(body).unwrap();
+        let seen: Vec<_> = members
+            .iter()
+            .map(|m| (m.id.as_str(), m.address.as_str(), m.weight.get(), m.state))
+            .collect();
+        let expected = [
+            ("a", "10.0.0.1:80", 2, State::Serving),
+            ("b", "[::1]:80", 1, State::Draining),
+        ];
+        assert_eq!(seen, expected);
+        assert!(registered(b"{}").is_err());
+    }
+
+    #[test]
     fn the_path_asks_for_exactly_one_cluster() {
         assert_eq!(path("a.b-c"), "/clusters?format=json&filter=%5Ea%5C.b-c%24");
     }
@@ -254,6 +324,7 @@ mod tests {
         #[test]
         fn decoding_never_panics(bytes: Vec<u8>) {
             drop(members("orders", Identity::Id, &bytes));
+            drop(registered(&bytes));
         }
     }
 }

@@ -89,7 +89,7 @@ impl Settings {
             load: load::read(root.section("load")?, interval)?,
             ejection: health::ejection(root.section("ejection")?)?,
             slow_start: health::slow_start(root.section("slow_start")?)?,
-            discovery: discovery::read(root.section("discovery")?)?,
+            discovery: discovery::read(root.section("discovery")?, companion.is_some())?,
             companion,
             steer: steer(root.section("steer")?)?,
             explain: root.boolean("explain", false)?,

@@ -149,6 +149,20 @@ pub(super) async fn one(
     Ok(Json(view))
 }
 
+/// The registered instances of a service: what a filter that discovers by companion asks for.
+pub(super) async fn instances(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    let service: ServiceName = service.parse()?;
+    let registry = app.fleet.registry().await?;
+    let instances: Vec<&Registered> = registry.instances(service.as_str()).collect();
+    Ok(Json(serde_json::json!({
+        "revision": registry.revision,
+        "instances": instances,
+    })))
+}
+
 /// The query of a snapshot.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Wait {

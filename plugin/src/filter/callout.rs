@@ -18,10 +18,23 @@ pub(super) struct Callout {
 pub(super) struct Outgoing<'a> {
     pub(super) cluster: &'a str,
     pub(super) method: &'a str,
-    pub(super) path: &'a str,
+    pub(super) path: String,
     pub(super) token: &'a str,
     pub(super) body: Option<&'a [u8]>,
     pub(super) timeout: Duration,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn get(cluster: &'a str, path: String, token: &'a str, timeout: Duration) -> Self {
+        Self {
+            cluster,
+            method: "GET",
+            path,
+            token,
+            body: None,
+            timeout,
+        }
+    }
 }
 
 impl Callout {
@@ -47,7 +60,7 @@ impl Callout {
         let bearer = format!("Bearer {}", outgoing.token);
         let mut headers = vec![
             (":method", outgoing.method),
-            (":path", outgoing.path),
+            (":path", &outgoing.path),
             (":authority", outgoing.cluster),
             ("content-type", "application/json"),
         ];

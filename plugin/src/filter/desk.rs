@@ -142,9 +142,21 @@ impl Desk {
 
     fn discover(&mut self, now_ms: u64) {
         let service = Rc::clone(&self.service);
-        let cluster = match &service.settings.discovery.source {
-            Source::Admin { cluster } => cluster,
-            Source::Static(members) => {
+        let name = service.settings.service.as_str();
+        let companion = service.settings.companion.as_ref();
+        let outgoing = match (&service.settings.discovery.source, companion) {
+            (Source::Admin { cluster }, _) => {
+                Outgoing::get(cluster, discovery::path(name), "", ADMIN_TIMEOUT)
+            }
+            (Source::Companion, Some(companion)) => Outgoing::get(
+                &companion.cluster,
+                discovery::registry_path(name),
+                &companion.token,
+                companion.timeout,
+            ),
+            // Settings without a companion are refused then.
+            (Source::Companion, None) => return,
+            (Source::Static(members), _) => {
                 // Once: new settings may have other members than the old ones left behind.
                 if self.found.is_none() {
                     self.judge(members, now_ms);
@@ -156,15 +168,6 @@ impl Desk {
         if !self.discovery.is_due(now_ms) {
             return;
         }
-        let path = discovery::path(service.settings.service.as_str());
-        let outgoing = Outgoing {
-            cluster,
-            method: "GET",
-            path: &path,
-            token: "",
-            body: None,
-            timeout: ADMIN_TIMEOUT,
-        };
         if let Err(error) = self.discovery.send(&outgoing, now_ms) {
             self.discovery_failed(&error);
         }
@@ -183,7 +186,7 @@ impl Desk {
         now_ms: u64,
     ) -> bool {
         if self.discovery.ends_with(token) {
-            self.on_clusters(answer(), now_ms);
+            self.on_members(answer(), now_ms);
         } else if self.reports.ends_with(token) {
             self.on_snapshot(answer(), now_ms);
         } else {
@@ -192,11 +195,15 @@ impl Desk {
         true
     }
 
-    fn on_clusters(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) {
+    fn on_members(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) {
         let settings = &self.service.settings;
         let (service, identity) = (settings.service.as_str(), settings.rule.identity);
         let members = body.and_then(|body| {
-            discovery::members(service, identity, &body).map_err(|error| error.to_string())
+            let members = match settings.discovery.source {
+                Source::Companion => discovery::registered(&body),
+                _ => discovery::members(service, identity, &body),
+            };
+            members.map_err(|error| error.to_string())
         });
         match members {
             Ok(members) => {
@@ -350,7 +357,7 @@ impl Desk {
                 let outgoing = Outgoing {
                     cluster: &companion.cluster,
                     method: "POST",
-                    path: "/v1/reports",
+                    path: "/v1/reports".to_owned(),
                     token: &companion.token,
                     body: Some(&body),
                     timeout: companion.timeout,

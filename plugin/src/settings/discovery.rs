@@ -33,16 +33,24 @@ pub enum Source {
         /// The Envoy cluster that is Envoy's admin address.
         cluster: String,
     },
+    /// The companion's registry.
+    Companion,
 }
 
-pub(super) fn read(mut section: Section) -> Result<Discovery, SettingsError> {
+/// `has_companion`: whether there is one to ask.
+pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discovery, SettingsError> {
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
         Static,
         Admin,
+        Companion,
     }
-    let kinds = [("static", Kind::Static), ("admin", Kind::Admin)];
-    let kind = section.word("source", Kind::Admin, &kinds, &["companion"])?;
+    let kinds = [
+        ("static", Kind::Static),
+        ("admin", Kind::Admin),
+        ("companion", Kind::Companion),
+    ];
+    let kind = section.word("source", Kind::Admin, &kinds, &[])?;
     let cluster = section.string("cluster", "envoy_admin")?;
     let interval = section.duration(
         "interval",
@@ -61,15 +69,20 @@ pub(super) fn read(mut section: Section) -> Result<Discovery, SettingsError> {
                 "must not be empty with source static",
             );
         }
-        Kind::Admin if !instances.is_empty() => {
+        Kind::Admin | Kind::Companion if !instances.is_empty() => {
             let rule = "must be empty unless source is static";
             return refuse("instances", Value::from(instances.len()), rule);
         }
         Kind::Admin if cluster.is_empty() => {
             return refuse("cluster", Value::String(cluster), "must name a cluster");
         }
+        Kind::Companion if !has_companion => {
+            let rule = "needs companion.cluster";
+            return refuse("source", Value::from("companion"), rule);
+        }
         Kind::Static => Source::Static(instances),
         Kind::Admin => Source::Admin { cluster },
+        Kind::Companion => Source::Companion,
     };
     section.finish()?;
     Ok(Discovery { source, interval })

@@ -145,6 +145,27 @@ async fn an_instance_that_comes_back_at_another_address_keeps_its_keys_by_id() -
 }
 
 #[tokio::test]
+async fn a_filter_that_asks_the_registry_itself_follows_it() -> Result<()> {
+    let site = Site::start(|config| config.setting("discovery.source", json!("companion"))).await?;
+    let keys = keys(40);
+    let before = site.envoy.owners(&keys).await?;
+    assert!(site.order("drain", "a")?.0);
+    until("it to have no keys", async || {
+        let now = site.envoy.owners(&keys).await?;
+        ensure!(now.values().all(|owner| owner != "a"), "{now:?}");
+        Ok(())
+    })
+    .await?;
+    assert!(site.order("undrain", "a")?.0);
+    until("each key to be where it was", async || {
+        let now = site.envoy.owners(&keys).await?;
+        ensure!(now == before, "{now:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn an_order_that_makes_no_sense_is_refused() -> Result<()> {
     let site = Site::start(Ok).await?;
     let (status, answer) = site.put("b", json!({"drain": "yes"})).await?;

@@ -56,12 +56,6 @@ async fn a_missing_service_is_refused() -> Result<()> {
 #[tokio::test]
 async fn what_is_designed_and_not_built_says_that_it_is_not_supported_yet() -> Result<()> {
     refuses(
-        "discovery.source",
-        json!("companion"),
-        &["discovery.source", "companion", "not supported yet"],
-    )
-    .await?;
-    refuses(
         "capture.mode",
         json!("sync"),
         &["capture.mode", "sync", "not supported yet"],

@@ -53,7 +53,7 @@ fn settings_of_any_bytes_are_refused_or_work() -> Result<()> {
 fn work(settings: &Settings) {
     let members = match &settings.discovery.source {
         Source::Static(members) => members.clone(),
-        Source::Admin { .. } => loads::members(),
+        Source::Admin { .. } | Source::Companion => loads::members(),
     };
     if !loads::is_small(settings.rule.shape, &members) {
         return;
