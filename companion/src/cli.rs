@@ -2,6 +2,7 @@
 //! environment. What a command does is in [`crate::serve`] and [`ask`].
 
 pub mod ask;
+pub mod group;
 pub mod instance;
 
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub enum Command {
     Check(Fields),
     /// Ask a running companion where a key goes, and why.
     Locate(Locate),
+    /// Create the unit's group of Redis servers, or look at it.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Change the registry: let an instance drain, or remove it.
     #[command(subcommand)]
     Instance(InstanceCommand),
@@ -150,6 +154,18 @@ pub struct Fields {
     /// URL of the unit's Redis.
     #[arg(long, env = "UNITRING_STORE_REDIS_URL", hide_env_values = true)]
     store_redis_url: Option<String>,
+    /// URLs of the group's Redis servers, comma separated.
+    #[arg(long, env = "UNITRING_GROUP_SERVERS", hide_env_values = true)]
+    group_servers: Option<String>,
+    /// How they persist: rdb, aof, both or none.
+    #[arg(long, env = "UNITRING_GROUP_PERSISTENCE")]
+    group_persistence: Option<String>,
+    /// Replicas that must be there for a write to be taken.
+    #[arg(long, env = "UNITRING_GROUP_MIN_REPLICAS")]
+    group_min_replicas: Option<String>,
+    /// File of the fixed data, JSON Lines.
+    #[arg(long, env = "UNITRING_GROUP_FIXED_DATA")]
+    group_fixed_data: Option<String>,
     /// URL of the broker of all units.
     #[arg(long, env = "UNITRING_SYNC_AMQP_URL", hide_env_values = true)]
     sync_amqp_url: Option<String>,
@@ -183,6 +199,10 @@ impl Fields {
             ("store.kind", &self.store_kind),
             ("store.path", &self.store_path),
             ("store.redis_url", &self.store_redis_url),
+            ("group.servers", &self.group_servers),
+            ("group.persistence", &self.group_persistence),
+            ("group.min_replicas", &self.group_min_replicas),
+            ("group.fixed_data", &self.group_fixed_data),
             ("sync.amqp_url", &self.sync_amqp_url),
             ("sync.peers", &self.sync_peers),
             ("sync.digest_interval", &self.sync_digest_interval),

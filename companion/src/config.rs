@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use unitring_protocol::ids::UnitId;
 
+use crate::group::{GroupSettings, Persistence};
 use raw::{Raw, Said};
 
 /// Where the embedded store lives when nobody says otherwise.
@@ -41,6 +42,8 @@ pub struct Settings {
     pub log: String,
     /// Where state is kept.
     pub store: StoreSettings,
+    /// The servers of the unit's group; `None` if nobody shall look after them.
+    pub group: Option<GroupSettings>,
     /// With whom it is kept the same; `None` if the unit is alone.
     pub sync: Option<SyncSettings>,
 }
@@ -175,6 +178,7 @@ impl TryFrom<Raw> for Settings {
             .map(|said| Secret(said.text));
         let log = log(raw.take("log").or("info"))?;
         let store = store(&mut raw)?;
+        let group = group(&mut raw)?;
         let sync = sync(&mut raw, &unit)?;
         raw.finish()?;
         Ok(Self {
@@ -184,6 +188,7 @@ impl TryFrom<Raw> for Settings {
             token,
             log,
             store,
+            group,
             sync,
         })
     }
@@ -212,6 +217,44 @@ fn store(raw: &mut Raw) -> Result<StoreSettings, ConfigError> {
             Err(kind.breaks("must be \"embedded\" or \"redis\""))
         }
     }
+}
+
+/// The most servers of a group.
+const SERVERS_MAX: usize = 16;
+
+fn group(raw: &mut Raw) -> Result<Option<GroupSettings>, ConfigError> {
+    let servers = raw.take("group.servers").secret().given();
+    let persistence = raw.take("group.persistence").or("aof");
+    let min_replicas = raw.take("group.min_replicas").or("0");
+    let fixed_data = raw.take("group.fixed_data").given();
+    let Some(servers) = servers else {
+        return Ok(None);
+    };
+    let names = servers.text.split(',').map(str::trim);
+    let urls: Result<Vec<Url>, ConfigError> = names
+        .filter(|name| !name.is_empty())
+        .map(|name| url_of(servers.with(name), &["redis://"]))
+        .collect();
+    let urls = urls?;
+    if urls.is_empty() || urls.len() > SERVERS_MAX {
+        return Err(servers.breaks(&format!("must be 1 to {SERVERS_MAX} servers")));
+    }
+    let kinds = Persistence::NAMES.iter();
+    let kind = kinds.clone().find(|(name, _)| *name == persistence.text);
+    let Some((_, kind)) = kind else {
+        let names: Vec<&str> = kinds.map(|(name, _)| *name).collect();
+        return Err(persistence.breaks(&format!("must be one of {}", names.join(", "))));
+    };
+    let min: u64 = match min_replicas.text.parse::<usize>() {
+        Ok(min) if min < urls.len() => u64::try_from(min).unwrap_or(u64::MAX),
+        _ => return Err(min_replicas.breaks("must be a number below that of group.servers")),
+    };
+    Ok(Some(GroupSettings {
+        servers: urls,
+        persistence: *kind,
+        min_replicas: min,
+        fixed_data: fixed_data.map(|said| PathBuf::from(said.text)),
+    }))
 }
 
 fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>, ConfigError> {
@@ -338,6 +381,15 @@ impl fmt::Display for Settings {
             }
             StoreSettings::Redis { url } => {
                 writeln!(f, "kind = \"redis\"\nredis_url = \"{url}\"")?;
+            }
+        }
+        if let Some(group) = &self.group {
+            let servers: Vec<String> = group.servers.iter().map(Url::to_string).collect();
+            writeln!(f, "\n[group]\nservers = {servers:?}")?;
+            writeln!(f, "persistence = \"{}\"", group.persistence.as_str())?;
+            writeln!(f, "min_replicas = {}", group.min_replicas)?;
+            if let Some(path) = &group.fixed_data {
+                writeln!(f, "fixed_data = {:?}", path.display().to_string())?;
             }
         }
         writeln!(f, "\n[sync]")?;

@@ -16,6 +16,7 @@
 //! | [`xds`] | registry → Envoy |
 //! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
 //! | [`mod@unit`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
+//! | [`group`] | the servers of a unit → created, verified, looked at |
 //! | [`driver`] | carries [`mod@unit`]'s inputs and effects |
 //! | [`links`] | messages ⇄ the other units |
 //! | [`metrics`] | all of it, counted |
@@ -25,6 +26,7 @@ pub mod config;
 pub mod driver;
 pub mod events;
 pub mod explain;
+pub mod group;
 pub mod http;
 pub mod links;
 pub mod loads;

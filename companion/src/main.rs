@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
+use unitring::cli::group::GroupCommand;
 use unitring::cli::{Cli, Command, ask, instance};
 use unitring::config::Settings;
 use unitring::serve;
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
         Command::Locate(asked) => ask::locate(&asked)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
+        Command::Group(command) => match command.fields().settings() {
+            Ok(settings) => return group(command, settings),
+            Err(error) => return bad_config(&error),
+        },
         Command::Instance(command) => instance::run(&command)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
@@ -36,6 +41,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("unitring: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn group(command: GroupCommand, settings: Settings) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(command.run(settings)),
+        Err(error) => {
+            eprintln!("unitring: start the runtime: {error}");
             ExitCode::FAILURE
         }
     }

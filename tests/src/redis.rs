@@ -1,5 +1,6 @@
 //! A real Redis that keeps what it acknowledged.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -10,6 +11,8 @@ use tokio::net::TcpStream;
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
+
+const CONFIGURATION: &str = "redis.conf";
 
 /// A running Redis.
 #[derive(Debug)]
@@ -26,8 +29,23 @@ impl Redis {
     /// # Errors
     /// It does not come up.
     pub async fn start() -> Result<Self> {
+        let durable = ["save \"\"", "appendonly yes", "appendfsync always"];
+        Self::start_with(&durable).await
+    }
+
+    /// Starts one as Redis itself comes, with these lines in its configuration file.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_with(lines: &[&str]) -> Result<Self> {
         ports::with_fresh_ports(async || {
             let (port, folder) = (ports::free()?, TempDir::with_prefix("unitring-redis-")?);
+            let own = format!(
+                "port {port}\nbind 127.0.0.1\ndir {}\nrepl-diskless-sync-delay 0\n",
+                folder.path().display()
+            );
+            let text = own + &lines.join("\n") + "\n";
+            fs::write(folder.path().join(CONFIGURATION), text)?;
             let process = Self::spawn(port, &folder).await?;
             Ok(Self {
                 port,
@@ -40,16 +58,7 @@ impl Redis {
 
     async fn spawn(port: u16, folder: &TempDir) -> Result<Process> {
         let mut command = Command::new(programs::part("redis-server")?);
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-        ]);
-        command.args(["--appendonly", "yes", "--appendfsync", "always"]);
-        command.arg("--dir").arg(folder.path());
+        command.arg(folder.path().join(CONFIGURATION));
         let mut process = Process::start("redis", &mut command, folder.path())?;
         process.ready(async || answers(port).await).await?;
         Ok(process)
@@ -58,6 +67,20 @@ impl Redis {
     /// `redis://127.0.0.1:<port>/`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// What `redis-cli` says to this.
+    ///
+    /// # Errors
+    /// It fails, or Redis answers with an error.
+    pub fn cli(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(programs::part("redis-cli")?)
+            .args(["-p", &self.port.to_string(), "-e"])
+            .args(arguments)
+            .output()?;
+        let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+        ensure!(output.status.success(), "redis-cli {arguments:?}: {text}");
+        Ok(text.trim_end().to_owned())
     }
 
     /// SIGKILL.

@@ -4,7 +4,7 @@
 //! for: each request tries to connect, and says so if it can't.
 
 mod fleet;
-mod keys;
+pub(crate) mod keys;
 mod records;
 
 use std::sync::Arc;

@@ -25,6 +25,7 @@
 //! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
 //! | [`churn`] | however many instances come and go, stats and memory have a bound |
 //! | [`drain`] | an instance that drains gets no new keys and finishes what it has |
+//! | [`group`] | the servers of a unit become its group, and what is not ours is not touched |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`playground`] | what `make run` prints works as printed |
@@ -49,6 +50,8 @@ mod failover;
 mod fleet;
 #[cfg(test)]
 mod garbage;
+#[cfg(test)]
+mod group;
 #[cfg(test)]
 mod health;
 #[cfg(test)]

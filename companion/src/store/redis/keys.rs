@@ -8,12 +8,12 @@ use crate::store::digest::bucket_of;
 
 /// The keys of a unit.
 #[derive(Debug, Clone)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     unit: UnitId,
 }
 
 impl Keys {
-    pub(super) fn of(unit: UnitId) -> Self {
+    pub(crate) fn of(unit: UnitId) -> Self {
         Self { unit }
     }
 
@@ -26,67 +26,77 @@ impl Keys {
     }
 
     /// string: the value, as any Redis client reads it. Absent for a tombstone.
-    pub(super) fn record(&self, id: &RecordId) -> String {
+    pub(crate) fn record(&self, id: &RecordId) -> String {
         self.of_bucket(bucket_of(id), &format!("r:{id}"))
     }
 
     /// hash: `<dataset>/<key>` → `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone.
-    pub(super) fn versions(&self, bucket: u8) -> String {
+    pub(crate) fn versions(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "versions")
     }
 
     /// hash: `ms` and `counter` of the clock, `sequence`, `digest`.
-    pub(super) fn meta(&self, bucket: u8) -> String {
+    pub(crate) fn meta(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "meta")
     }
 
     /// hash: unit → the last op applied without a gap.
-    pub(super) fn applied(&self, bucket: u8) -> String {
+    pub(crate) fn applied(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "applied")
     }
 
     /// stream: `<sequence>-0` → `id`, `mark` (the version), `value`.
-    pub(super) fn outbox(&self, bucket: u8) -> String {
+    pub(crate) fn outbox(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "outbox")
     }
 
     /// string: the layout of all this, 1.
-    pub(super) fn layout(&self) -> String {
+    pub(crate) fn layout(&self) -> String {
         self.of_unit("layout")
     }
 
     /// hash: reporter → its last report on the service, JSON.
-    pub(super) fn loads(&self, service: &ServiceName) -> String {
+    pub(crate) fn loads(&self, service: &ServiceName) -> String {
         self.of_unit(&format!("loads:{service}"))
     }
 
     /// hash: `<instance> calls` and `<instance> updates` → counter.
-    pub(super) fn totals(&self, service: &ServiceName) -> String {
+    pub(crate) fn totals(&self, service: &ServiceName) -> String {
         self.of_unit(&format!("totals:{service}"))
     }
 
     /// sorted set: `<service>/<reporter>` by when it is forgotten, in ms.
-    pub(super) fn reporters(&self) -> String {
+    pub(crate) fn reporters(&self) -> String {
         self.of_unit("reporters")
     }
 
     /// hash: `<service>/<instance>` → registered instance, JSON.
-    pub(super) fn registry(&self) -> String {
+    pub(crate) fn registry(&self) -> String {
         self.of_unit("registry")
     }
 
     /// sorted set: `<service>/<instance>` by when it expires, in ms.
-    pub(super) fn expiry(&self) -> String {
+    pub(crate) fn expiry(&self) -> String {
         self.of_unit("expiry")
     }
 
     /// string: grows with each change of the registry.
-    pub(super) fn revision(&self) -> String {
+    pub(crate) fn revision(&self) -> String {
         self.of_unit("revision")
     }
 
     /// stream: `event` → JSON.
-    pub(super) fn events(&self) -> String {
+    pub(crate) fn events(&self) -> String {
         self.of_unit("events")
+    }
+
+    /// hash: `version`, `checksum` and `count` of the fixed data, and `datasets`, a name a line.
+    pub(crate) fn fixed_data(&self) -> String {
+        self.of_unit("fixed")
+    }
+
+    /// hash: key → value of a dataset of the fixed data.
+    pub(crate) fn fixed_dataset(&self, dataset: &str) -> String {
+        self.of_unit(&format!("fixed:{dataset}"))
     }
 }

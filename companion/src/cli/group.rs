@@ -1,0 +1,134 @@
+//! `group create` and `group status`: the program's own work on the servers, without a companion that
+//! runs.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Fields;
+use crate::config::Settings;
+use crate::group::create::{Options, create};
+use crate::group::status::{Status, status};
+use crate::group::{GroupError, GroupSettings};
+
+/// What is done with the group.
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Create the group of `[group]`, or mend it: data structure, persistence, replication, fixed data.
+    Create(Create),
+    /// How each server is. Ends with 1 if something is wrong.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// The configuration.
+        #[command(flatten)]
+        fields: Fields,
+    },
+}
+
+/// How the group is created.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Say what would be done, and touch nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// A server, as ip:port, whose own data may be replaced by the primary's.
+    #[arg(long, value_name = "IP:PORT")]
+    force_replica: Vec<SocketAddr>,
+    /// The configuration.
+    #[command(flatten)]
+    fields: Fields,
+}
+
+impl GroupCommand {
+    /// The configuration that it goes by.
+    pub fn fields(&self) -> &Fields {
+        match self {
+            Self::Create(Create { fields, .. }) | Self::Status { fields, .. } => fields,
+        }
+    }
+
+    /// Does it; answers, and errors, go where they belong.
+    pub async fn run(self, settings: Settings) -> ExitCode {
+        let Some(group) = &settings.group else {
+            eprintln!("unitring: bad configuration: group.servers: \"\": is needed for this");
+            return ExitCode::from(64);
+        };
+        match self {
+            Self::Create(asked) => run_create(group, &settings, asked).await,
+            Self::Status { json, .. } => {
+                let status = status(group, &settings.unit).await;
+                let healthy = status.healthy;
+                let text = if json {
+                    format!("{:#}\n", json!(status))
+                } else {
+                    shown(&status)
+                };
+                print!("{text}");
+                ExitCode::from(u8::from(!healthy))
+            }
+        }
+    }
+}
+
+async fn run_create(group: &GroupSettings, settings: &Settings, asked: Create) -> ExitCode {
+    let options = Options {
+        dry_run: asked.dry_run,
+        force: asked.force_replica.into_iter().collect(),
+    };
+    let dry_run = options.dry_run;
+    match create(group, &settings.unit, options, |line| println!("{line}")).await {
+        Ok(0) => println!("nothing to do: the group is as it shall be"),
+        Ok(count) if dry_run => println!("{count} steps would be done; nothing was touched"),
+        Ok(count) => println!("done and verified: {count} steps"),
+        Err(error) => return failed(&error),
+    }
+    ExitCode::SUCCESS
+}
+
+fn failed(error: &GroupError) -> ExitCode {
+    let prefix = match error {
+        GroupError::Refused(_) => "refused, and nothing was touched:\n",
+        _ => "",
+    };
+    eprintln!("unitring: {prefix}{error}");
+    ExitCode::from(error.exit_code())
+}
+
+fn shown(status: &Status) -> String {
+    let mut out = String::new();
+    for server in &status.servers {
+        let line = match &server.error {
+            Some(error) => format!("{error}\n"),
+            None => format!(
+                "{}: {}, offset {}, lag {} bytes, {} ({}), {} keys, {} bytes of memory{}\n",
+                server.server,
+                server.role,
+                server.offset,
+                server.lag_bytes,
+                server.persistence,
+                server.persistence_state,
+                server.keys,
+                server.memory_used,
+                server
+                    .fixed
+                    .as_ref()
+                    .map_or(String::new(), |(version, sum)| {
+                        let short: String = sum.chars().take(12).collect();
+                        format!(", fixed data {version} ({short})")
+                    }),
+            ),
+        };
+        out.push_str(&line);
+    }
+    for problem in &status.problems {
+        out.push_str(&format!("problem: {problem}\n"));
+    }
+    if status.healthy {
+        out.push_str("healthy\n");
+    }
+    out
+}

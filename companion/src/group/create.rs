@@ -1,0 +1,124 @@
+//! `group create`: plans, does, and looks again until nothing is left to do.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use unitring_protocol::ids::UnitId;
+
+use super::fixed::FixedData;
+use super::plan::{Action, Observed, Step, Wanted, plan};
+use super::server::Server;
+use super::{GroupError, GroupSettings};
+
+/// How long replicas may take to follow, and logs to be written.
+const PATIENCE: Duration = Duration::from_secs(120);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// What the caller asked for beside the settings.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Say what would be done, and touch nothing.
+    pub dry_run: bool,
+    /// Servers whose data may be replaced by the primary's.
+    pub force: BTreeSet<SocketAddr>,
+}
+
+/// Brings the servers to what is wanted, and tells each step. Answers how many things were done; with
+/// `dry_run`, would be.
+///
+/// # Errors
+/// [`GroupError`]. What is refused is refused before anything is touched.
+pub async fn create(
+    settings: &GroupSettings,
+    unit: &UnitId,
+    options: Options,
+    mut tell: impl FnMut(&str),
+) -> Result<usize, GroupError> {
+    let fixed = match &settings.fixed_data {
+        Some(path) => Some(FixedData::read(path)?),
+        None => None,
+    };
+    let wanted = Wanted {
+        persistence: settings.persistence,
+        min_replicas: settings.min_replicas,
+        fixed: fixed.as_ref().map(FixedData::checksum),
+        force: options.force,
+    };
+    let fixed = fixed.unwrap_or_default();
+    let servers = connect(settings, unit).await?;
+    if options.dry_run {
+        let actions = planned(&servers, &wanted).await?;
+        actions.iter().for_each(|action| tell(&action.to_string()));
+        return Ok(actions.len());
+    }
+    let end = Instant::now() + PATIENCE;
+    let (mut done, mut touched) = (0, BTreeSet::new());
+    loop {
+        let left = planned(&servers, &wanted).await?;
+        if left.is_empty() {
+            break;
+        }
+        if Instant::now() >= end {
+            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+            return Err(GroupError::Unfinished {
+                seconds: PATIENCE.as_secs(),
+                left: left.join("\n"),
+            });
+        }
+        for action in doable(&left) {
+            let server = servers.iter().find(|one| one.address == action.server);
+            let Some(server) = server else { continue };
+            tell(&action.to_string());
+            server.perform(&action.what, &fixed).await?;
+            done += 1;
+            if matches!(action.what, Step::Set(..) | Step::Replicate(_)) {
+                touched.insert(action.server);
+            }
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    for server in servers.iter().filter(|one| touched.contains(&one.address)) {
+        if !server.keep_settings().await? {
+            tell(&format!(
+                "{}: has no configuration file, so that a restart of it undoes its settings: run this \
+                 again then",
+                server.address
+            ));
+        }
+    }
+    Ok(done)
+}
+
+/// Every server of the settings.
+///
+/// # Errors
+/// [`GroupError::Server`] for the first that does not answer.
+pub(super) async fn connect(
+    settings: &GroupSettings,
+    unit: &UnitId,
+) -> Result<Vec<Server>, GroupError> {
+    let servers = settings
+        .servers
+        .iter()
+        .map(|url| Server::connect(url, unit));
+    futures::future::try_join_all(servers).await
+}
+
+async fn planned(servers: &[Server], wanted: &Wanted) -> Result<Vec<Action>, GroupError> {
+    let observed = servers.iter().map(Server::observe);
+    let observed: Vec<Observed> = futures::future::try_join_all(observed).await?;
+    plan(&observed, wanted).map_err(GroupError::Refused)
+}
+
+/// What can be done now: writes come after the replicas are there, since a primary that misses some
+/// may take none.
+fn doable(left: &[Action]) -> impl Iterator<Item = &Action> {
+    let is_moving = |action: &Action| matches!(action.what, Step::Replicate(_) | Step::Wait(_));
+    let moving = left.iter().any(is_moving);
+    left.iter().filter(move |action| match action.what {
+        Step::Wait(_) => false,
+        Step::LoadFixed(_) | Step::Set("min-replicas-to-write", _) => !moving,
+        _ => true,
+    })
+}

@@ -1,0 +1,229 @@
+//! One server of a group: what it says of itself, and what it is told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisError};
+use unitring_protocol::ids::UnitId;
+
+use super::GroupError;
+use super::fixed::FixedData;
+use super::plan::{Link, Observed, Step};
+use crate::config::Url;
+use crate::store::LAYOUT;
+use crate::store::redis::keys::Keys;
+
+/// How long connecting, and any answer, may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A server that answers.
+pub struct Server {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its URL without secrets.
+    pub name: String,
+    connection: MultiplexedConnection,
+    user: Option<String>,
+    password: Option<String>,
+    keys: Keys,
+}
+
+/// `INFO`, by field.
+pub type Info = BTreeMap<String, String>;
+
+impl Server {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`GroupError::Server`].
+    pub async fn connect(url: &Url, unit: &UnitId) -> Result<Self, GroupError> {
+        let name = url.to_string();
+        let wrong = |why: String| GroupError::Server {
+            server: name.clone(),
+            why,
+        };
+        let info = url.reveal().into_connection_info();
+        let info = info.map_err(|error| wrong(error.to_string()))?;
+        let (host, port) = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                (host.clone(), *port)
+            }
+            _ => return Err(wrong("must be a host and a port".to_owned())),
+        };
+        let address = resolve(&host, port).await.map_err(wrong)?;
+        let settings = info.redis_settings();
+        let (user, password) = (settings.username(), settings.password());
+        let (user, password) = (user.map(str::to_owned), password.map(str::to_owned));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
+        let client = Client::open(info).map_err(|error| wrong(error.to_string()))?;
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Self {
+            address,
+            name,
+            connection,
+            user,
+            password,
+            keys: Keys::of(unit.clone()),
+        })
+    }
+
+    /// `INFO` as it is.
+    ///
+    /// # Errors
+    /// [`GroupError::Server`].
+    pub async fn info(&self) -> Result<Info, GroupError> {
+        let text: String = self.ask(&["INFO"]).await?;
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        Ok(fields
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect())
+    }
+
+    /// What the plan has to know of it.
+    ///
+    /// # Errors
+    /// [`GroupError::Server`].
+    pub async fn observe(&self) -> Result<Observed, GroupError> {
+        let info = self.info().await?;
+        let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
+        let replicates = if is("role", "slave") {
+            let host = info.get("master_host").map_or("", String::as_str);
+            let port = info.get("master_port").and_then(|port| port.parse().ok());
+            let of = resolve(host, port.unwrap_or(0)).await;
+            let of = of.map_err(|why| self.failed(why))?;
+            let up = is("master_link_status", "up") && !is("master_sync_in_progress", "1");
+            Some((of, if up { Link::Up } else { Link::Down }))
+        } else {
+            None
+        };
+        let is_busy = is("loading", "1")
+            || is("aof_rewrite_in_progress", "1")
+            || is("aof_rewrite_scheduled", "1");
+        let min_replicas = self.config("min-replicas-to-write").await?;
+        let fixed: (Option<u64>, Option<String>) = self
+            .ask(&["HMGET", &self.keys.fixed_data(), "version", "checksum"])
+            .await?;
+        Ok(Observed {
+            address: self.address,
+            replicates,
+            keys: self.ask(&["DBSIZE"]).await?,
+            layout: self.ask(&["GET", &self.keys.layout()]).await?,
+            appendonly: self.config("appendonly").await? == "yes",
+            appendfsync: self.config("appendfsync").await?,
+            save: self.config("save").await?,
+            min_replicas: min_replicas.parse().unwrap_or(0),
+            is_busy,
+            fixed: fixed.0.zip(fixed.1),
+        })
+    }
+
+    /// Does one thing.
+    ///
+    /// # Errors
+    /// [`GroupError::Server`].
+    pub async fn perform(&self, step: &Step, fixed: &FixedData) -> Result<(), GroupError> {
+        match step {
+            Step::WriteLayout => {
+                let layout = LAYOUT.to_string();
+                self.ask(&["SET", &self.keys.layout(), &layout, "NX"]).await
+            }
+            Step::Set(name, value) => self.ask(&["CONFIG", "SET", name, value]).await,
+            Step::Replicate(primary) => {
+                // The replica logs in as we do.
+                if let Some(password) = &self.password {
+                    let user = self.user.as_deref().unwrap_or("default");
+                    let () = self.ask(&["CONFIG", "SET", "masteruser", user]).await?;
+                    let set = ["CONFIG", "SET", "masterauth", password];
+                    let () = self.ask(&set).await?;
+                }
+                let (host, port) = (primary.ip().to_string(), primary.port().to_string());
+                self.ask(&["REPLICAOF", &host, &port]).await
+            }
+            Step::Wait(_) => Ok(()),
+            Step::LoadFixed(version) => self.load_fixed(*version, fixed).await,
+        }
+    }
+
+    /// Writes the settings to the server's file, so that they outlast it. `false` if it has none.
+    ///
+    /// # Errors
+    /// [`GroupError::Server`].
+    pub async fn keep_settings(&self) -> Result<bool, GroupError> {
+        let info = self.info().await?;
+        if info.get("config_file").is_none_or(String::is_empty) {
+            return Ok(false);
+        }
+        let () = self.ask(&["CONFIG", "REWRITE"]).await?;
+        Ok(true)
+    }
+
+    /// In one transaction, so that no reader sees half of a version.
+    async fn load_fixed(&self, version: u64, fixed: &FixedData) -> Result<(), GroupError> {
+        let meta = self.keys.fixed_data();
+        let before: Option<String> = self.ask(&["HGET", &meta, "datasets"]).await?;
+        let mut load = redis::pipe();
+        load.atomic();
+        for dataset in before.unwrap_or_default().lines() {
+            load.del(self.keys.fixed_dataset(dataset)).ignore();
+        }
+        for (dataset, values) in &fixed.datasets {
+            let values: Vec<(&String, &String)> = values.iter().collect();
+            load.hset_multiple(self.keys.fixed_dataset(dataset), &values)
+                .ignore();
+        }
+        let names: Vec<&str> = fixed.datasets.keys().map(String::as_str).collect();
+        let (version, count) = (version.to_string(), fixed.count().to_string());
+        let (checksum, names) = (fixed.checksum(), names.join("\n"));
+        let fields = [
+            ("version", &version),
+            ("checksum", &checksum),
+            ("count", &count),
+            ("datasets", &names),
+        ];
+        load.hset_multiple(meta, &fields).ignore();
+        let mut connection = self.connection.clone();
+        let done: Result<(), RedisError> = load.query_async(&mut connection).await;
+        done.map_err(|error| self.failed(error.to_string()))
+    }
+
+    async fn config(&self, name: &str) -> Result<String, GroupError> {
+        let pair: Vec<String> = self.ask(&["CONFIG", "GET", name]).await?;
+        let value = pair.into_iter().nth(1);
+        value.ok_or_else(|| self.failed(format!("has no setting {name}")))
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, parts: &[&str]) -> Result<T, GroupError> {
+        let mut command = redis::Cmd::new();
+        for part in parts {
+            command.arg(*part);
+        }
+        let answer = command.query_async(&mut self.connection.clone()).await;
+        answer.map_err(|error: RedisError| {
+            // The command without its values, which may be secrets.
+            let shown = parts.iter().take(3).copied().collect::<Vec<_>>().join(" ");
+            self.failed(format!("{shown}: {error}"))
+        })
+    }
+
+    fn failed(&self, why: String) -> GroupError {
+        GroupError::Server {
+            server: self.name.clone(),
+            why,
+        }
+    }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let found = tokio::net::lookup_host((host, port)).await;
+    let mut found = found.map_err(|error| format!("{host}:{port}: {error}"))?;
+    found
+        .next()
+        .ok_or_else(|| format!("{host}: has no address"))
+}

@@ -1,0 +1,197 @@
+//! `group status`: how each server is, and whether the group is as it shall be.
+
+use serde::Serialize;
+use unitring_protocol::ids::UnitId;
+
+use super::GroupSettings;
+use super::server::{Info, Server};
+
+/// A group at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Whether nothing is wrong.
+    pub healthy: bool,
+    /// What is, a sentence each.
+    pub problems: Vec<String>,
+    /// In the order of the settings.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A server at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ServerStatus {
+    /// Its URL without secrets.
+    pub server: String,
+    /// Why nothing is known of it; then the other fields mean nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// `primary` or `replica`.
+    pub role: String,
+    /// What it has of the primary's stream of changes.
+    pub offset: u64,
+    /// By how many bytes a replica is behind the primary.
+    pub lag_bytes: u64,
+    /// Whether a replica's link is up; for a primary, whether all named replicas are linked to it.
+    pub link_up: bool,
+    /// Replicas that follow it.
+    pub replicas: u64,
+    /// `rdb`, `aof`, `both` or `none`.
+    pub persistence: String,
+    /// `ok`, or which of its last attempts to persist failed.
+    pub persistence_state: String,
+    /// Bytes used.
+    pub memory_used: u64,
+    /// Bytes that may be used; 0 for no limit.
+    pub memory_max: u64,
+    /// Keys of all kinds.
+    pub keys: u64,
+    /// The layout of this unit's data.
+    pub layout: Option<u64>,
+    /// Version and checksum of the fixed data.
+    pub fixed: Option<(u64, String)>,
+}
+
+/// Above this share of its memory a server is near its limit.
+pub const MEMORY_PERCENT_MAX: u64 = 90;
+/// A replica that is behind by more than this is told.
+pub const LAG_BYTES_MAX: u64 = 16 << 20;
+
+/// Asks every server; one that does not answer is told, and no error.
+pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
+    let servers = settings.servers.iter().map(|url| async move {
+        let look = async {
+            let server = Server::connect(url, unit).await?;
+            let (info, observed) = (server.info().await?, server.observe().await?);
+            Ok::<_, super::GroupError>((info, observed))
+        };
+        let name = url.to_string();
+        match look.await {
+            Ok((info, observed)) => ServerStatus {
+                keys: observed.keys,
+                layout: observed.layout,
+                fixed: observed.fixed,
+                persistence: persistence(observed.appendonly, !observed.save.is_empty()),
+                ..of(name, &info)
+            },
+            Err(error) => ServerStatus {
+                server: name,
+                error: Some(error.to_string()),
+                ..ServerStatus::default()
+            },
+        }
+    });
+    judge(futures::future::join_all(servers).await, settings)
+}
+
+fn persistence(has_log: bool, has_snapshots: bool) -> String {
+    let name = match (has_log, has_snapshots) {
+        (true, true) => "both",
+        (true, false) => "aof",
+        (false, true) => "rdb",
+        (false, false) => "none",
+    };
+    name.to_owned()
+}
+
+fn of(server: String, info: &Info) -> ServerStatus {
+    let number = |name: &str| info.get(name).and_then(|value| value.parse().ok());
+    let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
+    let is_replica = is("role", "slave");
+    let offset = if is_replica {
+        number("slave_repl_offset")
+    } else {
+        number("master_repl_offset")
+    };
+    let failed = [
+        ("aof_last_write_status", "the last write of the log failed"),
+        (
+            "aof_last_bgrewrite_status",
+            "the last rewrite of the log failed",
+        ),
+        ("rdb_last_bgsave_status", "the last snapshot failed"),
+    ];
+    let failed = failed.iter().find(|(field, _)| is(field, "err"));
+    ServerStatus {
+        server,
+        role: if is_replica { "replica" } else { "primary" }.to_owned(),
+        offset: offset.unwrap_or(0),
+        link_up: !is_replica || is("master_link_status", "up"),
+        replicas: number("connected_slaves").unwrap_or(0),
+        persistence_state: failed.map_or("ok", |(_, what)| what).to_owned(),
+        memory_used: number("used_memory").unwrap_or(0),
+        memory_max: number("maxmemory").unwrap_or(0),
+        ..ServerStatus::default()
+    }
+}
+
+/// What is wrong with all of it.
+fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
+    let mut problems = Vec::new();
+    let answering = |server: &&ServerStatus| server.error.is_none();
+    let primaries: Vec<ServerStatus> = servers
+        .iter()
+        .filter(answering)
+        .filter(|server| server.role == "primary")
+        .cloned()
+        .collect();
+    match primaries.as_slice() {
+        [] => problems.push("no primary answers".to_owned()),
+        [primary] => {
+            let named = u64::try_from(settings.servers.len()).unwrap_or(u64::MAX) - 1;
+            if primary.replicas < named {
+                problems.push(format!(
+                    "{}: {} of {named} replicas follow",
+                    primary.server, primary.replicas
+                ));
+            }
+            if primary.layout.is_none() {
+                problems.push(format!(
+                    "{}: has no layout of this unit: run `unitring group create`",
+                    primary.server
+                ));
+            }
+        }
+        several => {
+            let names: Vec<&str> = several.iter().map(|one| one.server.as_str()).collect();
+            problems.push(format!("several primaries: {}", names.join(", ")));
+        }
+    }
+    let offset = primaries.first().map_or(0, |primary| primary.offset);
+    for server in &mut servers {
+        if let Some(error) = &server.error {
+            problems.push(error.clone());
+            continue;
+        }
+        let name = &server.server;
+        if server.role == "replica" {
+            server.lag_bytes = offset.saturating_sub(server.offset);
+            if !server.link_up {
+                problems.push(format!("{name}: its link to the primary is down"));
+            } else if server.lag_bytes > LAG_BYTES_MAX {
+                problems.push(format!("{name}: is {} bytes behind", server.lag_bytes));
+            }
+        }
+        if server.persistence_state != "ok" {
+            problems.push(format!("{name}: {}", server.persistence_state));
+        }
+        if server.persistence != settings.persistence.as_str() {
+            problems.push(format!(
+                "{name}: persists by {}, not by {}: run `unitring group create`",
+                server.persistence,
+                settings.persistence.as_str()
+            ));
+        }
+        let used = server.memory_used.saturating_mul(100);
+        if server.memory_max > 0 && used / server.memory_max >= MEMORY_PERCENT_MAX {
+            problems.push(format!(
+                "{name}: uses {} of {} bytes of memory",
+                server.memory_used, server.memory_max
+            ));
+        }
+    }
+    Status {
+        healthy: problems.is_empty(),
+        problems,
+        servers,
+    }
+}

@@ -1,0 +1,231 @@
+//! The group of Redis servers is created, mended, looked at, and never touched where it is not ours.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use unitring_tests::deadline::until;
+use unitring_tests::programs;
+use unitring_tests::redis::Redis;
+
+/// Servers as Redis comes, and a configuration that names them.
+struct Group {
+    servers: Vec<Redis>,
+    folder: TempDir,
+    persistence: &'static str,
+}
+
+impl Group {
+    async fn fresh(count: usize) -> Result<Self> {
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            servers.push(Redis::start_with(&[]).await?);
+        }
+        let folder = TempDir::new()?;
+        let line = r#"{"dataset": "currencies", "key": "EUR", "value": "2"}"#;
+        fs::write(folder.path().join("fixed.jsonl"), line)?;
+        Ok(Self {
+            servers,
+            folder,
+            persistence: "aof",
+        })
+    }
+
+    /// `unitring group …`: its exit code and all that it said.
+    fn run(&self, arguments: &[&str]) -> Result<(i32, String)> {
+        let urls: Vec<String> = self.servers.iter().map(Redis::url).collect();
+        let output = Command::new(programs::built("unitring")?)
+            .arg("group")
+            .args(arguments)
+            .args(["--unit", "east", "--group-servers", &urls.join(",")])
+            .args(["--group-persistence", self.persistence])
+            .args([
+                "--group-min-replicas",
+                if urls.len() > 1 { "1" } else { "0" },
+            ])
+            .arg("--group-fixed-data")
+            .arg(self.folder.path().join("fixed.jsonl"))
+            .output()?;
+        let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+        Ok((output.status.code().context("killed")?, text))
+    }
+
+    /// The same, which must go well.
+    fn create(&self) -> Result<String> {
+        let (code, text) = self.run(&["create"])?;
+        ensure!(code == 0, "{code}: {text}");
+        Ok(text)
+    }
+
+    fn status(&self) -> Result<(i32, Value)> {
+        let (code, text) = self.run(&["status", "--json"])?;
+        Ok((code, serde_json::from_str(&text).context(text)?))
+    }
+
+    fn keys(&self) -> Result<Vec<String>> {
+        self.servers
+            .iter()
+            .map(|one| one.cli(&["DBSIZE"]))
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn fresh_servers_become_a_group_and_a_second_run_has_nothing_to_do() -> Result<()> {
+    let group = Group::fresh(3).await?;
+    let (code, text) = group.run(&["create", "--dry-run"])?;
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("data structure") && text.contains("nothing was touched"),
+        "{text}"
+    );
+    assert_eq!(group.keys()?, ["0", "0", "0"], "a dry run");
+
+    let text = group.create()?;
+    for step in [
+        "data structure",
+        "persistence",
+        "replication",
+        "fixed data",
+        "verified",
+    ] {
+        assert!(text.contains(step), "no {step} in {text}");
+    }
+    let primary = &group.servers[0];
+    for server in &group.servers {
+        assert_eq!(
+            server.cli(&["CONFIG", "GET", "appendonly"])?,
+            "appendonly\nyes"
+        );
+        assert_eq!(server.cli(&["CONFIG", "GET", "save"])?, "save");
+        assert_eq!(server.cli(&["GET", "unitring:{east}:layout"])?, "1");
+        assert_eq!(
+            server.cli(&["HGET", "unitring:{east}:fixed:currencies", "EUR"])?,
+            "2"
+        );
+    }
+    let replication = primary.cli(&["INFO", "replication"])?;
+    assert!(replication.contains("connected_slaves:2"), "{replication}");
+    assert_eq!(
+        primary.cli(&["CONFIG", "GET", "min-replicas-to-write"])?,
+        "min-replicas-to-write\n1"
+    );
+    assert!(group.create()?.contains("nothing to do"));
+
+    let (code, status) = group.status()?;
+    assert_eq!(
+        (code, &status["healthy"]),
+        (0, &Value::Bool(true)),
+        "{status}"
+    );
+    assert_eq!(status["servers"][0]["role"], "primary");
+    assert_eq!(status["servers"][2]["role"], "replica");
+    assert_eq!(status["servers"][2]["fixed"][0], 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_drift_is_mended_and_a_new_version_of_the_fixed_data_spreads() -> Result<()> {
+    let mut group = Group::fresh(2).await?;
+    group.create()?;
+    group.servers[1].cli(&["CONFIG", "SET", "appendonly", "no"])?;
+    group.servers[1].cli(&["REPLICAOF", "NO", "ONE"])?;
+    let (code, text) = group.run(&["status"])?;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("problem: several primaries"), "{text}");
+
+    // It holds data now, and nobody but its operator knows whether they matter.
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 3, "{text}");
+    let force = format!("127.0.0.1:{}", group.servers[1].port);
+    assert!(text.contains(&format!("--force-replica {force}")), "{text}");
+    let (code, text) = group.run(&["create", "--force-replica", &force])?;
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("follow") && text.contains("appendonly"),
+        "{text}"
+    );
+
+    let line = r#"{"dataset": "currencies", "key": "JPY", "value": "0"}"#;
+    fs::write(group.folder.path().join("fixed.jsonl"), line)?;
+    let text = group.create()?;
+    assert!(text.contains("fixed data: load version 2"), "{text}");
+    let key = "unitring:{east}:fixed:currencies";
+    until("the replica to have it", async || {
+        let values = group.servers[1].cli(&["HGETALL", key])?;
+        ensure!(values == "JPY\n0", "{values}");
+        Ok(())
+    })
+    .await?;
+
+    // The settings outlast a restart: they are in the server's own file.
+    group.servers[0].restart().await?;
+    let appendonly = group.servers[0].cli(&["CONFIG", "GET", "appendonly"])?;
+    assert_eq!(appendonly, "appendonly\nyes");
+    group.persistence = "both";
+    assert!(group.create()?.contains("set save"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_refused_and_not_touched() -> Result<()> {
+    let group = Group::fresh(2).await?;
+    group.servers[0].cli(&["SET", "session:1", "of somebody"])?;
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("somebody else's data"), "{text}");
+    assert_eq!(group.keys()?, ["1", "0"]);
+
+    group.servers[0].cli(&["SET", "unitring:{east}:layout", "99"])?;
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.contains("newer than") && text.contains("update it"),
+        "{text}"
+    );
+
+    let strange = Redis::start_with(&[]).await?;
+    let group = Group::fresh(2).await?;
+    let port = strange.port.to_string();
+    group.servers[1].cli(&["REPLICAOF", "127.0.0.1", &port])?;
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.contains("is a replica of") && text.contains("NO ONE"),
+        "{text}"
+    );
+    let (replicas, keys) = (strange.cli(&["INFO", "replication"])?, group.keys()?);
+    assert!(replicas.contains("role:master"), "{replicas}");
+    assert_eq!(keys, ["0", "0"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_named_and_bad_settings_are_refused() -> Result<()> {
+    let mut group = Group::fresh(2).await?;
+    group.create()?;
+    group.servers[1].kill()?;
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&group.servers[1].port.to_string()), "{text}");
+    let (code, status) = group.status()?;
+    assert_eq!(code, 1, "{status}");
+    assert_eq!(status["servers"][0]["role"], "primary", "{status}");
+    assert!(status["servers"][1]["error"].is_string(), "{status}");
+
+    group.persistence = "tape";
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 64, "{text}");
+    assert!(
+        text.contains("group.persistence") && text.contains("tape"),
+        "{text}"
+    );
+    fs::write(group.folder.path().join("fixed.jsonl"), "{")?;
+    group.persistence = "aof";
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("line 1"), "{text}");
+    Ok(())
+}
