@@ -180,6 +180,17 @@ fn only_service(target: &Target) -> Result<String, AskError> {
     }
 }
 
+fn condition(instance: &Value) -> &'static str {
+    let is = |name: &str, value: bool| instance.get(name) == Some(&Value::Bool(value));
+    if is("draining", true) {
+        ", draining"
+    } else if is("healthy", false) {
+        ", unhealthy"
+    } else {
+        ""
+    }
+}
+
 /// How a companion and its unit group are.
 ///
 /// # Errors
@@ -242,11 +253,7 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
                 number(instance, "/calls"),
                 number(instance, "/in_flight"),
                 number(instance, "/updates"),
-                if instance.get("healthy") == Some(&Value::Bool(false)) {
-                    ", unhealthy"
-                } else {
-                    ""
-                },
+                condition(instance),
             ));
         }
     }

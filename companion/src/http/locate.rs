@@ -49,12 +49,42 @@ pub(super) async fn locate(
     let service: ServiceName = service.parse()?;
     let all = app.fleet.loads(&service, now_ms()).await?;
     let by = report(&asked, &service, &all)?;
-    let answer = explain::explain(&question(asked, by)?, by, &all)?;
+    let mut question = question(asked, by)?;
+    if let Some(gone) = &question.without {
+        question.without = Some(reported(&app, &service, by, gone).await?);
+    }
+    let answer = explain::explain(&question, by, &all)?;
     Ok(Json(Answer {
         service,
         reporter: by.reporter.clone(),
         answer,
     }))
+}
+
+/// The id by which a filter reports an instance that is called by its id in the registry, or by its
+/// address: by default a filter knows addresses only.
+async fn reported(
+    app: &App,
+    service: &ServiceName,
+    by: &StoredLoad,
+    asked: &InstanceId,
+) -> Result<InstanceId, Refusal> {
+    let id_at = |address: &str| {
+        let mut instances = by.instances.iter();
+        let found = instances.find(|load| load.address == address);
+        found.map(|load| load.id.clone())
+    };
+    if by.instances.iter().any(|load| load.id == *asked) {
+        return Ok(asked.clone());
+    }
+    if let Some(id) = id_at(asked.as_str()) {
+        return Ok(id);
+    }
+    let registry = app.fleet.registry().await?;
+    let mut registered = registry.instances(service.as_str());
+    let registered = registered.find(|instance| instance.id == *asked);
+    let id = registered.and_then(|instance| id_at(&instance.address.to_string()));
+    Ok(id.unwrap_or_else(|| asked.clone()))
 }
 
 fn report<'a>(

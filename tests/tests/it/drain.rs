@@ -81,6 +81,14 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
         let was = &before[&key];
         assert!(was == "b" || *was == owner, "{key}: {was}, then {owner}");
     }
+    // It can be asked for by its id in the registry, though filters report addresses.
+    let path = "/v1/services/orders/locate?key=ada&without=c";
+    let located = site.companion.get(path).await?;
+    let moved = located["change"]["moved"].as_f64().context("no share")?;
+    assert!(
+        (0.2..0.5).contains(&moved),
+        "a third, more or less: {located}"
+    );
     // A heartbeat is not the end of it.
     site.companion.register(&site.instances[1]).await?;
     let address = site.instances[1].address();
