@@ -47,6 +47,43 @@ pub struct Written {
     pub created: bool,
 }
 
+/// What must be there for a write to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Anything or nothing.
+    #[default]
+    Any,
+    /// A record, of whatever version.
+    Present,
+    /// No record.
+    Absent,
+    /// The record in this version.
+    Version(Version),
+}
+
+impl Condition {
+    /// Whether it holds where this is the version of the record, if there is one.
+    pub fn holds(&self, there: Option<&Version>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Present => there.is_some(),
+            Self::Absent => there.is_none(),
+            Self::Version(version) => there == Some(version),
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was made.
+    Done(Written),
+    /// There was nothing to delete.
+    Nothing,
+    /// The condition does not hold; this is the version that is there.
+    Refused(Option<Version>),
+}
+
 /// Changes from other units, of one bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Batch {
@@ -103,14 +140,28 @@ impl Page {
 /// Records with their versions, outbox, digests and positions.
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// Changes a record here: `None` deletes. Record, version, digest, sequence and, if the unit has
-    /// peers, outbox change in one step. `None` if there is nothing to delete.
+    /// Changes a record here if the condition holds: `None` deletes. Condition, record, version,
+    /// digest, sequence and, if the unit has peers, outbox are one step.
+    async fn write_if(
+        &self,
+        id: &RecordId,
+        value: Option<&[u8]>,
+        condition: &Condition,
+        now_ms: u64,
+    ) -> Result<Outcome, StoreError>;
+
+    /// The same whatever is there. `None` if there is nothing to delete.
     async fn write(
         &self,
         id: &RecordId,
         value: Option<&[u8]>,
         now_ms: u64,
-    ) -> Result<Option<Written>, StoreError>;
+    ) -> Result<Option<Written>, StoreError> {
+        match self.write_if(id, value, &Condition::Any, now_ms).await? {
+            Outcome::Done(written) => Ok(Some(written)),
+            Outcome::Nothing | Outcome::Refused(_) => Ok(None),
+        }
+    }
 
     /// A record, a deleted one included.
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError>;

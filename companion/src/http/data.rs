@@ -1,5 +1,6 @@
 //! `PUT`, `GET` and `DELETE /v1/data/{dataset}/{key}`: records. A write is answered once record and
-//! outbox entry are stored in one step; a broker that is away does not matter.
+//! outbox entry are stored in one step; a broker that is away does not matter. `If-Match` and
+//! `If-None-Match` are decided in that step, too.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::App;
 use super::answer::Refusal;
 use crate::now_ms;
 use crate::store::digest::bucket_of;
-use crate::store::{StoreError, Written};
+use crate::store::{Condition, Outcome, StoreError};
 
 fn id((dataset, key): (String, String)) -> Result<RecordId, Refusal> {
     Ok(RecordId {
@@ -24,13 +25,45 @@ fn id((dataset, key): (String, String)) -> Result<RecordId, Refusal> {
     })
 }
 
-/// Refuses what is promised for later, rather than to ignore it.
-fn refuse_unsupported(headers: &HeaderMap, query: Option<&str>) -> Result<(), Refusal> {
-    for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
-        if headers.contains_key(&name) {
-            return Err(Refusal::unsupported(name.as_str()));
-        }
+/// What must be there, as `If-Match` and `If-None-Match` say (RFC 9110, 13.1).
+fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
+    let said = |name: header::HeaderName| {
+        let value = headers.get(&name).map(|value| value.to_str().unwrap_or(""));
+        value.map(|value| (name, value.trim().to_owned()))
+    };
+    match (said(header::IF_MATCH), said(header::IF_NONE_MATCH)) {
+        (None, None) => Ok(Condition::Any),
+        (Some((_, any)), None) if any == "*" => Ok(Condition::Present),
+        (Some((name, tag)), None) => Ok(Condition::Version(version(&name, &tag)?)),
+        (None, Some((_, any))) if any == "*" => Ok(Condition::Absent),
+        (None, Some((name, _))) => Err(Refusal::bad(format!(
+            "{name}: must be * in a write: only if there is no record"
+        ))),
+        (Some(_), Some(_)) => Err(Refusal::bad("if-match and if-none-match: must not be both")),
     }
+}
+
+fn version(name: &header::HeaderName, tag: &str) -> Result<Version, Refusal> {
+    let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    let version = inner.and_then(|version| version.parse().ok());
+    version.ok_or_else(|| {
+        let tag: String = tag.chars().take(80).collect();
+        Refusal::bad(format!(
+            "{name}: {tag}: must be * or one ETag, as it was answered"
+        ))
+    })
+}
+
+/// Whether `If-None-Match` names the version that the caller would get.
+fn has_it(headers: &HeaderMap, there: &Version) -> bool {
+    let tags = headers.get_all(header::IF_NONE_MATCH).iter();
+    let mut tags = tags.flat_map(|value| value.to_str().unwrap_or("").split(','));
+    let wanted = format!("\"{there}\"");
+    tags.any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == wanted)
+}
+
+/// Refuses what is promised for later, rather than to ignore it.
+fn refuse_unsupported(query: Option<&str>) -> Result<(), Refusal> {
     match query {
         Some(query) if !query.is_empty() => Err(Refusal::unsupported(&format!("?{query}"))),
         _ => Ok(()),
@@ -50,19 +83,39 @@ fn changed(status: StatusCode, version: &Version) -> Response {
     )
 }
 
-async fn write(app: &App, id: &RecordId, value: Option<&[u8]>) -> Result<Option<Written>, Refusal> {
+/// A write that was not made because something else is there.
+fn conflict(there: Option<Version>) -> Response {
+    let error = serde_json::json!({
+        "error": match &there {
+            Some(version) => format!("the record is there in version {version}"),
+            None => "there is no such record".to_owned(),
+        },
+        "version": there,
+    });
+    match there {
+        Some(there) => tagged(StatusCode::PRECONDITION_FAILED, &there, Json(error)),
+        None => (StatusCode::PRECONDITION_FAILED, Json(error)).into_response(),
+    }
+}
+
+async fn write(
+    app: &App,
+    id: &RecordId,
+    value: Option<&[u8]>,
+    condition: &Condition,
+) -> Result<Outcome, Refusal> {
     if let Some(sync) = &app.sync {
         sync.admit().inspect_err(|_| {
             app.metrics.writes_refused.inc();
         })?;
     }
-    let written = app.records.write(id, value, now_ms()).await;
+    let written = app.records.write_if(id, value, condition, now_ms()).await;
     let written = written.inspect_err(|error| {
         if matches!(error, StoreError::Away(_)) {
             app.metrics.store_errors.inc();
         }
     })?;
-    if written.is_some() {
+    if matches!(written, Outcome::Done(_)) {
         app.metrics.records_written.inc();
         if let Some(sync) = &app.sync {
             sync.written(bucket_of(id));
@@ -79,15 +132,15 @@ pub(super) async fn put(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
-    refuse_unsupported(&headers, query.as_deref())?;
-    let written = write(&app, &id, Some(&body?)).await?;
-    let written = written.ok_or_else(|| Refusal::absent(format!("record {id}")))?;
-    let status = if written.created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    Ok(changed(status, &written.version))
+    refuse_unsupported(query.as_deref())?;
+    match write(&app, &id, Some(&body?), &condition(&headers)?).await? {
+        Outcome::Done(written) if written.created => {
+            Ok(changed(StatusCode::CREATED, &written.version))
+        }
+        Outcome::Done(written) => Ok(changed(StatusCode::OK, &written.version)),
+        Outcome::Refused(there) => Ok(conflict(there)),
+        Outcome::Nothing => Err(Refusal::absent(format!("record {id}"))),
+    }
 }
 
 pub(super) async fn get(
@@ -97,9 +150,12 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
-    refuse_unsupported(&headers, query.as_deref())?;
+    refuse_unsupported(query.as_deref())?;
     let record = app.records.read(&id).await?;
     match record.and_then(|record| Some((record.version, record.value?))) {
+        Some((version, _)) if has_it(&headers, &version) => {
+            Ok(tagged(StatusCode::NOT_MODIFIED, &version, ()))
+        }
         Some((version, value)) => Ok(tagged(StatusCode::OK, &version, value.0)),
         None => Err(Refusal::absent(format!("record {id}"))),
     }
@@ -112,9 +168,10 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
-    refuse_unsupported(&headers, query.as_deref())?;
-    match write(&app, &id, None).await? {
-        Some(written) => Ok(changed(StatusCode::OK, &written.version)),
-        None => Err(Refusal::absent(format!("record {id}"))),
+    refuse_unsupported(query.as_deref())?;
+    match write(&app, &id, None, &condition(&headers)?).await? {
+        Outcome::Done(written) => Ok(changed(StatusCode::OK, &written.version)),
+        Outcome::Refused(there) => Ok(conflict(there)),
+        Outcome::Nothing => Err(Refusal::absent(format!("record {id}"))),
     }
 }

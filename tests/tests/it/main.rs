@@ -26,6 +26,7 @@
 //! | [`churn`] | however many instances come and go, stats and memory have a bound |
 //! | [`drain`] | an instance that drains gets no new keys and finishes what it has |
 //! | [`group`] | the servers of a unit become its group, and what is not ours is not touched |
+//! | [`data`] | a write is made only where its condition holds |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`playground`] | what `make run` prints works as printed |
@@ -38,6 +39,8 @@ mod capacity;
 mod chaos;
 #[cfg(test)]
 mod churn;
+#[cfg(test)]
+mod data;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use unitring_protocol::digest::BucketState;
 use unitring_protocol::record::{Record, RecordId, VALUE_BYTES_MAX, Version};
 
 use crate::store::digest::{bucket_of, mark_of, share};
-use crate::store::{Applied, BATCH_MAX, Batch, Page, Records};
+use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Records};
 
 /// The id of a record.
 pub fn id(dataset: &str, key: &str) -> RecordId {
@@ -22,6 +22,7 @@ pub async fn records(east: &dyn Records, west: &dyn Records) {
     a_write_is_read_back_with_its_version(east).await;
     versions_grow_even_if_the_clock_does_not(east).await;
     a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east).await;
+    a_write_is_made_only_if_what_is_there_is_what_must_be(east).await;
     the_digest_is_the_xor_of_all_shares(east).await;
     ops_wait_in_order_until_they_are_trimmed(east).await;
     what_is_applied_is_the_same_there(east, west).await;
@@ -30,6 +31,43 @@ pub async fn records(east: &dyn Records, west: &dyn Records) {
     a_gap_is_applied_but_not_claimed(west).await;
     a_claim_moves_positions_and_the_own_sequence(west).await;
     a_large_value_and_strange_keys_survive(east, west).await;
+}
+
+async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Records) {
+    let record = id("d", "conditions");
+    let write = async |value: Option<&str>, condition: Condition| {
+        let value = value.map(str::as_bytes);
+        let outcome = store.write_if(&record, value, &condition, 400_000).await;
+        outcome.unwrap()
+    };
+    let version = |outcome: Outcome| match outcome {
+        Outcome::Done(written) => written.version,
+        other => panic!("not made: {other:?}"),
+    };
+    assert_eq!(
+        write(Some("a"), Condition::Present).await,
+        Outcome::Refused(None)
+    );
+    let first = version(write(Some("a"), Condition::Absent).await);
+    let taken = Outcome::Refused(Some(first.clone()));
+    assert_eq!(write(Some("b"), Condition::Absent).await, taken);
+    let same = Condition::Version(first.clone());
+    let second = version(write(Some("b"), same.clone()).await);
+    let newer = Outcome::Refused(Some(second.clone()));
+    assert_eq!(write(Some("c"), same.clone()).await, newer);
+    assert_eq!(write(None, same.clone()).await, newer);
+    let before = state(store, bucket_of(&record)).await;
+    assert_eq!(write(None, same).await, newer);
+    assert_eq!(
+        state(store, bucket_of(&record)).await,
+        before,
+        "nothing changed"
+    );
+    version(write(None, Condition::Version(second.clone())).await);
+    let gone = Condition::Version(second);
+    assert_eq!(write(Some("d"), gone).await, Outcome::Refused(None));
+    assert_eq!(write(None, Condition::Any).await, Outcome::Nothing);
+    version(write(Some("e"), Condition::Absent).await);
 }
 
 async fn put(store: &dyn Records, key: &str, value: &[u8], now_ms: u64) -> Version {

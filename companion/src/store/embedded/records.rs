@@ -11,7 +11,8 @@ use super::tables::{APPLIED, META, OUTBOX, VALUES, VERSIONS};
 use super::{Embedded, away};
 use crate::store::digest::{bucket_of, mark, mark_of, share, unmark};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Page, Records, StoreError, Written,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Condition, Outcome, Page, Records, StoreError,
+    Written,
 };
 
 /// What a bucket knows of itself.
@@ -109,14 +110,18 @@ fn write(
     store: &Embedded,
     id: &RecordId,
     value: Option<&[u8]>,
+    condition: &Condition,
     now_ms: u64,
-) -> Result<Option<Written>, StoreError> {
+) -> Result<Outcome, StoreError> {
     let bucket = bucket_of(id);
     let id = id.to_string();
     let there = mark_in(transaction, bucket, &id)?;
-    let is_live = there.is_some_and(|(_, is_deleted)| !is_deleted);
-    if value.is_none() && !is_live {
-        return Ok(None);
+    let live = there.and_then(|(version, is_deleted)| (!is_deleted).then_some(version));
+    if !condition.holds(live.as_ref()) {
+        return Ok(Outcome::Refused(live));
+    }
+    if value.is_none() && live.is_none() {
+        return Ok(Outcome::Nothing);
     }
     let mut meta = Meta::of(transaction, bucket)?;
     meta.tick(now_ms);
@@ -133,9 +138,9 @@ fn write(
         outbox.insert((bucket, meta.sequence), row).map_err(away)?;
     }
     meta.put(transaction, bucket)?;
-    Ok(Some(Written {
+    Ok(Outcome::Done(Written {
         version,
-        created: !is_live,
+        created: live.is_none(),
     }))
 }
 
@@ -221,15 +226,24 @@ fn record_id(text: &str) -> Result<RecordId, StoreError> {
 
 #[async_trait]
 impl Records for Embedded {
-    async fn write(
+    async fn write_if(
         &self,
         id: &RecordId,
         value: Option<&[u8]>,
+        condition: &Condition,
         now_ms: u64,
-    ) -> Result<Option<Written>, StoreError> {
+    ) -> Result<Outcome, StoreError> {
         let (id, value) = (id.clone(), value.map(<[u8]>::to_vec));
+        let condition = condition.clone();
         self.change(Durability::Immediate, move |transaction, store| {
-            write(transaction, store, &id, value.as_deref(), now_ms)
+            write(
+                transaction,
+                store,
+                &id,
+                value.as_deref(),
+                &condition,
+                now_ms,
+            )
         })
         .await
     }

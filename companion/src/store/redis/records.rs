@@ -11,8 +11,12 @@ use unitring_protocol::record::{Op, Record, RecordId, Value};
 use super::{Redis, record_id};
 use crate::store::digest::{mark_of, unmark};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Page, Records, StoreError, Written,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Condition, Outcome, Page, Records, StoreError,
+    Written,
 };
+
+/// What write.lua answers where the condition does not hold.
+const REFUSED: u8 = 2;
 
 /// What `HMGET meta sequence digest` answers.
 type Meta = (Option<u64>, Option<String>);
@@ -57,12 +61,13 @@ fn state(
 
 #[async_trait]
 impl Records for Redis {
-    async fn write(
+    async fn write_if(
         &self,
         id: &RecordId,
         value: Option<&[u8]>,
+        condition: &Condition,
         now_ms: u64,
-    ) -> Result<Option<Written>, StoreError> {
+    ) -> Result<Outcome, StoreError> {
         let mut connection = self.connection().await?;
         let bucket = crate::store::digest::bucket_of(id);
         let done: Option<(String, u8)> = self
@@ -78,16 +83,26 @@ impl Records for Redis {
             .arg(u8::from(value.is_some()))
             .arg(value.unwrap_or_default())
             .arg(u8::from(self.has_peers))
+            .arg(match condition {
+                Condition::Any => String::new(),
+                Condition::Present => "*".to_owned(),
+                Condition::Absent => "-".to_owned(),
+                Condition::Version(version) => version.to_string(),
+            })
             .invoke_async(&mut connection)
             .await?;
-        done.map(|(version, created)| {
-            let (version, _) = unmark(&version)?;
-            Ok(Written {
-                version,
-                created: created == 1,
-            })
-        })
-        .transpose()
+        let Some((version, created)) = done else {
+            return Ok(Outcome::Nothing);
+        };
+        if created == REFUSED {
+            let there = (!version.is_empty()).then(|| unmark(&version));
+            let there = there.transpose()?.map(|(version, _)| version);
+            return Ok(Outcome::Refused(there));
+        }
+        Ok(Outcome::Done(Written {
+            version: unmark(&version)?.0,
+            created: created == 1,
+        }))
     }
 
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
