@@ -199,7 +199,13 @@ pub fn plan(servers: &[Observed], wanted: &Wanted) -> Result<Vec<Action>, Vec<Re
             continue;
         }
         match server.replicates {
-            Some((of, Link::Up)) if of == primary.address => {}
+            Some((of, Link::Up)) if of == primary.address => {
+                // What the primary has is done when everybody has it.
+                let theirs = (primary.layout, &primary.fixed);
+                if (server.layout, &server.fixed) != theirs {
+                    add(server, Step::Wait("the replica gets what the primary has"));
+                }
+            }
             Some((of, Link::Down)) if of == primary.address => {
                 add(server, Step::Wait("the replica catches up"));
             }

@@ -49,9 +49,15 @@ fn done(mut servers: Vec<Observed>, actions: &[Action]) -> Vec<Observed> {
             Step::Replicate(of) => {
                 server.replicates = Some((*of, Link::Up));
                 (server.keys, server.layout) = (primary.keys, primary.layout);
+                server.fixed = primary.fixed;
             }
             Step::Wait(_) => {}
-            Step::LoadFixed(version) => server.fixed = Some((*version, "abc".to_owned())),
+            Step::LoadFixed(version) => {
+                // Replicas get it by themselves.
+                for server in &mut servers {
+                    server.fixed = Some((*version, "abc".to_owned()));
+                }
+            }
         }
     }
     servers
@@ -91,6 +97,24 @@ fn a_drift_is_mended_by_the_step_that_it_touches_alone() {
     let actions = plan(&group, &another).unwrap();
     let steps: Vec<&Step> = actions.iter().map(|a| &a.what).collect();
     assert_eq!(steps, [&Step::LoadFixed(2)], "a new version");
+}
+
+#[test]
+fn a_replica_that_has_not_got_it_yet_is_waited_for() {
+    let servers = vec![fresh(1), fresh(2)];
+    let mut group = done(servers.clone(), &plan(&servers, &wanted()).unwrap());
+    group[1].fixed = None;
+    let actions = plan(&group, &wanted()).unwrap();
+    assert!(
+        matches!(
+            actions[..],
+            [Action {
+                what: Step::Wait(_),
+                ..
+            }]
+        ),
+        "{actions:?}"
+    );
 }
 
 #[test]
