@@ -10,6 +10,7 @@ pub mod fixed;
 pub mod plan;
 pub mod server;
 pub mod status;
+pub mod watch;
 
 use std::path::PathBuf;
 

@@ -5,6 +5,7 @@ mod answer;
 mod bounds;
 mod data;
 mod events;
+mod group;
 mod health;
 mod instances;
 mod locate;
@@ -24,6 +25,7 @@ use unitring_protocol::record::VALUE_BYTES_MAX;
 
 use crate::config::Secret;
 use crate::driver::Handle;
+use crate::group::status::Status;
 use crate::metrics::Metrics;
 use crate::store::{Fleet, Records};
 
@@ -52,6 +54,8 @@ pub struct App {
     pub events_changed: Arc<Notify>,
     /// Sync with the other units; `None` if the unit is alone.
     pub sync: Option<Handle>,
+    /// The unit's Redis servers as they were seen last; `None` if nobody looks after them.
+    pub group: Option<watch::Receiver<Option<Status>>>,
     /// True once the process is to stop: streams end.
     pub stopping: watch::Receiver<bool>,
     /// Requests at a time.
@@ -83,6 +87,7 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/v1/events", get(events::events))
         .route("/v1/units", get(units::units))
+        .route("/v1/group", get(group::group))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(reports)
         .merge(data)

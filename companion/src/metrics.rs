@@ -56,6 +56,12 @@ metrics! {
     xds_streams: Level, "Open endpoint discovery streams";
     xds_pushes: Count, "Endpoint assignments sent";
     xds_nacks: Count, "Endpoint assignments refused by an Envoy";
+    group_healthy: Level, "1 while the unit's group of Redis servers is as it shall be";
+    group_servers_away: Level, "Servers of the group that do not answer";
+    group_replicas_linked: Level, "Replicas of the group whose link to the primary is up";
+    group_lag_bytes: Level, "How far the last replica of the group is behind";
+    group_memory_percent: Level, "Memory of the fullest server of the group, of its limit";
+    group_degradations: Count, "Times that the group was no longer as it shall be";
     outbox_ops: Level, "Ops that wait for the other units";
     link_up: Level, "1 while the broker is connected";
     link_failures: Count, "Connections to the broker that ended or failed";

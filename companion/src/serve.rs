@@ -22,7 +22,7 @@ use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
 use crate::store::{Fleet, Records, StoreError};
 use crate::unit::Unit;
-use crate::{registry, xds};
+use crate::{group, registry, xds};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,6 +76,12 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
         start_sync(sync, unit, Arc::clone(&records), metrics, &mut tasks)
     });
+    let group = settings.group.map(|group| {
+        let (sender, seen) = watch::channel(None);
+        let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
+        tasks.spawn(group::watch::run(group, unit, metrics, sender));
+        seen
+    });
     let xds = bound(&xds_listener, settings.xds_listen);
     let discovery = xds::serve(
         xds_listener,
@@ -104,6 +110,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         registry_changed,
         events_changed: Arc::new(Notify::new()),
         sync,
+        group,
         stopping: stopping.clone(),
         requests: Semaphore::new(REQUESTS_MAX),
         event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),

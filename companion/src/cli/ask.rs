@@ -215,6 +215,9 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
         text(&ready, "/checks/store"),
         text(&ready, "/checks/link"),
     );
+    if let Some(group) = ready.pointer("/checks/group").and_then(Value::as_str) {
+        out.push_str(&format!("group      {group}\n"));
+    }
     if let Some(sync) = units.get("sync").filter(|sync| !sync.is_null()) {
         let peers: Vec<&str> = list(sync, "/peers")
             .iter()

@@ -1,5 +1,7 @@
 //! `group status`: how each server is, and whether the group is as it shall be.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use unitring_protocol::ids::UnitId;
 
@@ -51,6 +53,8 @@ pub struct ServerStatus {
     pub fixed: Option<(u64, String)>,
 }
 
+/// How long a server may take to say all of it.
+const TIMEOUT: Duration = Duration::from_secs(4);
 /// Above this share of its memory a server is near its limit.
 pub const MEMORY_PERCENT_MAX: u64 = 90;
 /// A replica that is behind by more than this is told.
@@ -65,7 +69,12 @@ pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
             Ok::<_, super::GroupError>((info, observed))
         };
         let name = url.to_string();
-        match look.await {
+        let late = || super::GroupError::Server {
+            server: name.clone(),
+            why: format!("no answer within {} s", TIMEOUT.as_secs()),
+        };
+        let looked = tokio::time::timeout(TIMEOUT, look).await;
+        match looked.unwrap_or_else(|_| Err(late())) {
             Ok((info, observed)) => ServerStatus {
                 keys: observed.keys,
                 layout: observed.layout,

@@ -35,7 +35,17 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let checks = serde_json::json!({ "store": store, "link": link });
+    let mut checks = serde_json::json!({ "store": store, "link": link });
+    // A group that is degraded still serves: whether it does, the store says.
+    let group = app.group.as_ref().and_then(|seen| seen.borrow().clone());
+    if let (Some(group), Some(checks)) = (group, checks.as_object_mut()) {
+        let text = if group.healthy {
+            "ok".to_owned()
+        } else {
+            format!("degraded: {}", group.problems.join("; "))
+        };
+        checks.insert("group".to_owned(), text.into());
+    }
     (
         status,
         Json(serde_json::json!({ "ready": is_ready, "checks": checks })),

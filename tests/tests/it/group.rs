@@ -4,8 +4,10 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
+use unitring_tests::companion::Settings;
 use unitring_tests::deadline::until;
 use unitring_tests::programs;
 use unitring_tests::redis::Redis;
@@ -199,6 +201,67 @@ async fn what_is_not_ours_is_refused_and_not_touched() -> Result<()> {
     let (replicas, keys) = (strange.cli(&["INFO", "replication"])?, group.keys()?);
     assert!(replicas.contains("role:master"), "{replicas}");
     assert_eq!(keys, ["0", "0"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn serve_says_once_that_the_group_is_degraded_and_once_that_it_is_well_again() -> Result<()> {
+    let mut group = Group::fresh(2).await?;
+    group.create()?;
+    let urls: Vec<String> = group.servers.iter().map(Redis::url).collect();
+    let companion = Settings::on_redis(&group.servers[0])
+        .variable("UNITRING_UNIT", "east")
+        .variable("UNITRING_GROUP_SERVERS", &urls.join(","))
+        .start()
+        .await?;
+    let is_healthy = async |expected: bool| {
+        until(
+            &format!("the group to be healthy: {expected}"),
+            async || {
+                let status = companion.get("/v1/group").await?;
+                ensure!(status["healthy"] == expected, "{status}");
+                Ok(status)
+            },
+        )
+        .await
+    };
+    is_healthy(true).await?;
+    group.servers[1].kill()?;
+    let status = is_healthy(false).await?;
+    let port = group.servers[1].port.to_string();
+    assert!(status["problems"].to_string().contains(&port), "{status}");
+    // It still answers, and says what is wrong.
+    companion.is_ready().await?;
+    let ready = companion.get("/readyz").await?;
+    let told = ready["checks"]["group"].as_str().context("nothing told")?;
+    assert!(told.starts_with("degraded: "), "{ready}");
+    // But with fewer replicas than `min_replicas` Redis takes no write, once it has noticed.
+    until("a write to be refused", async || {
+        let path = "/v1/data/profiles/bob";
+        let answer = companion.call(Method::PUT, path, b"x".to_vec()).await?;
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        ensure!(
+            status == 503 && text.contains("NOREPLICAS"),
+            "{status} {text}"
+        );
+        Ok(())
+    })
+    .await?;
+    group.servers[1].restart().await?;
+    is_healthy(true).await?;
+    until("a write to be taken", async || {
+        companion.put_record("ada", "hello").await
+    })
+    .await?;
+
+    let metrics = companion.call(Method::GET, "/metrics", vec![]).await?;
+    let metrics = metrics.text().await?;
+    for line in [
+        "unitring_group_degradations_total 1\n",
+        "unitring_group_replicas_linked 1\n",
+    ] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
     Ok(())
 }
 

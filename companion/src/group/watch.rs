@@ -1,0 +1,61 @@
+//! `serve` looks at its group now and then: metrics, `GET /v1/group`, and one line when it is degraded
+//! and when it is well again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use unitring_protocol::ids::UnitId;
+
+use super::GroupSettings;
+use super::status::{Status, status};
+use crate::metrics::Metrics;
+
+/// From one look to the next. A look asks each server for a few lines, all of them at once.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Looks for ever; what is seen goes to `seen`.
+pub async fn run(
+    settings: GroupSettings,
+    unit: UnitId,
+    metrics: Arc<Metrics>,
+    seen: watch::Sender<Option<Status>>,
+) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_healthy = true;
+    loop {
+        ticks.tick().await;
+        let status = status(&settings, &unit).await;
+        count(&metrics, &status);
+        // Once for each change, however long it lasts; what is wrong in between is in the metrics.
+        match (was_healthy, status.healthy) {
+            (true, false) => {
+                metrics.group_degradations.inc();
+                tracing::warn!(problems = ?status.problems, "the unit's group is degraded");
+            }
+            (false, true) => tracing::info!("the unit's group is well again"),
+            _ => {}
+        }
+        was_healthy = status.healthy;
+        seen.send_replace(Some(status));
+    }
+}
+
+fn count(metrics: &Metrics, status: &Status) {
+    let servers = || status.servers.iter();
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let away = servers().filter(|server| server.error.is_some()).count();
+    let replicas = servers()
+        .filter(|server| server.role == "replica" && server.link_up)
+        .count();
+    let memory = servers().filter(|server| server.memory_max > 0);
+    let memory = memory.map(|server| server.memory_used.saturating_mul(100) / server.memory_max);
+    let lag = servers().map(|server| server.lag_bytes).max();
+    metrics.group_healthy.set(u64::from(status.healthy));
+    metrics.group_servers_away.set(number(away));
+    metrics.group_replicas_linked.set(number(replicas));
+    metrics.group_lag_bytes.set(lag.unwrap_or(0));
+    metrics.group_memory_percent.set(memory.max().unwrap_or(0));
+}
