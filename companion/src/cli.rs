@@ -2,6 +2,7 @@
 //! environment. What a command does is in [`crate::serve`] and [`ask`].
 
 pub mod ask;
+pub mod data;
 pub mod group;
 pub mod instance;
 
@@ -33,6 +34,9 @@ pub enum Command {
     /// Create the unit's group of Redis servers, or look at it.
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Read and write records of a running companion.
+    #[command(subcommand)]
+    Data(data::DataCommand),
     /// Change the registry: let an instance drain, or remove it.
     #[command(subcommand)]
     Instance(InstanceCommand),

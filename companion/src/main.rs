@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use unitring::cli::group::GroupCommand;
-use unitring::cli::{Cli, Command, ask, instance};
+use unitring::cli::{Cli, Command, ask, data, instance};
 use unitring::config::Settings;
 use unitring::serve;
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             Ok(settings) => return group(command, settings),
             Err(error) => return bad_config(&error),
         },
+        Command::Data(command) => return data::run(&command),
         Command::Instance(command) => instance::run(&command)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),

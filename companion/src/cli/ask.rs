@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use ureq::http::Request;
+use ureq::Body;
+use ureq::http::{Request, Response};
 
 use super::{Locate, Target};
 
@@ -42,40 +43,63 @@ pub(super) fn call(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, AskError> {
+    let body = body.map_or(String::new(), Value::to_string);
+    let mut response = send(target, method, path, &[], body.as_bytes())?;
+    let status = response.status();
+    let unanswered = |source| AskError::Unanswered {
+        url: path.to_owned(),
+        source: Box::new(source),
+    };
+    let text = response.body_mut().read_to_string().map_err(unanswered)?;
+    // That it is not ready is an answer, too.
+    if !status.is_success() && path != "/readyz" {
+        let refused = refusal(path, status.as_u16(), text.as_bytes());
+        return Err(AskError::Refused(refused));
+    }
+    Ok(
+        serde_json::from_str(&text).unwrap_or(match text.is_empty() {
+            true => Value::Null,
+            false => Value::String(text),
+        }),
+    )
+}
+
+/// One request, whatever comes back.
+pub(super) fn send(
+    target: &Target,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> Result<Response<Body>, AskError> {
     let url = format!("{}{path}", target.url.trim_end_matches('/'));
     let agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
         .build()
         .new_agent();
-    let unanswered = |source| AskError::Unanswered {
-        url: url.clone(),
-        source: Box::new(source),
-    };
     let mut request = Request::builder().method(method).uri(&url);
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
     if let Some(token) = &target.token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let body = body.map_or(String::new(), Value::to_string);
-    let request = request
-        .body(body)
-        .map_err(|error| unanswered(error.into()))?;
-    let mut response = agent.run(request).map_err(unanswered)?;
-    let is_readiness = path == "/readyz";
-    let is_refused = !response.status().is_success() && !is_readiness;
-    let text = response.body_mut().read_to_string().map_err(unanswered)?;
-    let body: Value = serde_json::from_str(&text).unwrap_or(match text.is_empty() {
-        true => Value::Null,
-        false => Value::String(text),
-    });
-    if !is_refused {
-        return Ok(body);
-    }
-    let error = body.get("error").and_then(Value::as_str);
-    Err(AskError::Refused(match error {
+    let sent = request.body(body).map_err(ureq::Error::from);
+    let sent = sent.and_then(|request| agent.run(request));
+    sent.map_err(|source| AskError::Unanswered {
+        url,
+        source: Box::new(source),
+    })
+}
+
+/// Why the companion refused, in its own words if it said some.
+pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    match body.get("error").and_then(Value::as_str) {
         Some(error) => error.to_owned(),
-        None => format!("{url}: {}", response.status()),
-    }))
+        None => format!("{path}: status {status}"),
+    }
 }
 
 /// A name as a part of a path or query.

@@ -1,10 +1,13 @@
 //! Records: what a write must find is decided in the same step as the write.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::programs;
 use unitring_tests::redis::Redis;
 
 struct Api {
@@ -108,6 +111,43 @@ async fn counting(companions: &[&Companion]) -> Result<()> {
     let count = Api::of(companions[0], "count");
     let count = count.ask(Method::GET, &[], "").await?.text().await?;
     assert_eq!(count, (CLIENTS * EACH).to_string());
+    Ok(())
+}
+
+/// `unitring data …`: its exit code, and what it wrote to each of both.
+fn data(companion: &Companion, arguments: &[&str]) -> Result<(i32, String, String)> {
+    let output = Command::new(programs::built("unitring")?)
+        .arg("data")
+        .args(arguments)
+        .args(["--dataset", "d", "--key", "a key/with é"])
+        .args(["--url", &format!("http://127.0.0.1:{}", companion.port)])
+        .output()?;
+    let code = output.status.code().context("killed")?;
+    let text = |bytes| String::from_utf8(bytes);
+    Ok((code, text(output.stdout)?, text(output.stderr)?))
+}
+
+#[tokio::test]
+async fn the_program_reads_and_writes_records_and_says_what_was_in_the_way() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let run = |arguments: &[&str]| data(&companion, arguments);
+    let (code, out, error) = run(&["get"])?;
+    assert_eq!((code, out.as_str()), (4, ""));
+    assert!(error.contains("not found"), "{error}");
+    let (code, first, _) = run(&["put", "--create", "--value", "one"])?;
+    assert_eq!(code, 0);
+    let (code, _, error) = run(&["put", "--create", "--value", "two"])?;
+    assert_eq!(code, 5);
+    assert!(error.contains(first.trim()), "{error}");
+    let (code, second, _) = run(&["put", "--if-match", first.trim(), "--value", "two"])?;
+    assert_eq!(code, 0);
+    assert_eq!(run(&["get"])?, (0, "two".to_owned(), String::new()));
+    assert_eq!(run(&["delete", "--if-match", first.trim()])?.0, 5);
+    assert_eq!(run(&["delete", "--if-match", second.trim()])?.0, 0);
+    assert_eq!(run(&["delete"])?.0, 4);
+    let (code, _, error) = run(&["put", "--file", "/nowhere"])?;
+    assert_eq!(code, 1);
+    assert!(error.contains("/nowhere"), "{error}");
     Ok(())
 }
 

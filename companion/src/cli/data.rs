@@ -1,0 +1,143 @@
+//! `data`: records of a running companion, by its own API.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::Target;
+use super::ask::{AskError, escape, refusal, send};
+
+/// There is no such record.
+const ABSENT: u8 = 4;
+/// Something else is there than what must be.
+const CONFLICT: u8 = 5;
+
+/// What is done with a record.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Write its value to standard output, as it is. Ends with 4 if there is none.
+    Get(One),
+    /// Write it, and print its version. Ends with 5 if something else is there than must be.
+    Put {
+        /// Which.
+        #[command(flatten)]
+        one: One,
+        /// The value; without this and --file it is read from standard input.
+        #[arg(long, conflicts_with = "file")]
+        value: Option<String>,
+        /// A file with the value.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// Only if there is no such record.
+        #[arg(long, conflicts_with = "if_match")]
+        create: bool,
+        /// Only if the record is there in this version.
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<String>,
+    },
+    /// Delete it. Ends with 4 if there is none.
+    Delete {
+        /// Which.
+        #[command(flatten)]
+        one: One,
+        /// Only if the record is there in this version.
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<String>,
+    },
+}
+
+/// Which record.
+#[derive(Debug, Args)]
+pub struct One {
+    /// Its dataset.
+    #[arg(long)]
+    dataset: String,
+    /// Its key in that set.
+    #[arg(long)]
+    key: String,
+    /// Which companion.
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Does it. Errors go to standard error.
+pub fn run(command: &DataCommand) -> ExitCode {
+    match done(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("unitring: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn done(command: &DataCommand) -> anyhow::Result<ExitCode> {
+    let (one, method, headers, body) = match command {
+        DataCommand::Get(one) => (one, "GET", vec![], vec![]),
+        DataCommand::Put {
+            one,
+            value,
+            file,
+            create,
+            if_match,
+        } => {
+            let mut headers = matching(if_match.as_deref());
+            if *create {
+                headers.push(("if-none-match", "*".to_owned()));
+            }
+            let value = value.as_deref();
+            (one, "PUT", headers, value_of(value, file.as_ref())?)
+        }
+        DataCommand::Delete { one, if_match } => {
+            (one, "DELETE", matching(if_match.as_deref()), vec![])
+        }
+    };
+    let path = format!("/v1/data/{}/{}", escape(&one.dataset), escape(&one.key));
+    let mut response = send(&one.target, method, &path, &headers, &body)?;
+    let status = response.status().as_u16();
+    let tag = response.headers().get("etag").cloned();
+    let unread = |source| AskError::Unanswered {
+        url: path.clone(),
+        source: Box::new(source),
+    };
+    let answer = response.body_mut().read_to_vec().map_err(unread)?;
+    match status {
+        200..=299 if method == "GET" => io::stdout().write_all(&answer)?,
+        200..=299 => {
+            let tag = tag.as_ref().and_then(|tag| tag.to_str().ok());
+            println!("{}", tag.unwrap_or("?").trim_matches('"'));
+        }
+        _ => {
+            eprintln!("unitring: {}", refusal(&path, status, &answer));
+            return Ok(ExitCode::from(match status {
+                404 => ABSENT,
+                412 => CONFLICT,
+                _ => 1,
+            }));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn matching(version: Option<&str>) -> Vec<(&'static str, String)> {
+    let headers = version.map(|version| ("if-match", format!("\"{version}\"")));
+    headers.into_iter().collect()
+}
+
+fn value_of(value: Option<&str>, file: Option<&PathBuf>) -> anyhow::Result<Vec<u8>> {
+    use anyhow::Context as _;
+    if let Some(value) = value {
+        return Ok(value.as_bytes().to_vec());
+    }
+    if let Some(file) = file {
+        return fs::read(file).with_context(|| file.display().to_string());
+    }
+    let mut bytes = Vec::new();
+    io::stdin()
+        .read_to_end(&mut bytes)
+        .context("read standard input")?;
+    Ok(bytes)
+}
