@@ -155,6 +155,12 @@ pub struct Fields {
     /// File of the embedded store.
     #[arg(long, env = "UNITRING_STORE_PATH")]
     store_path: Option<String>,
+    /// Replicas that must have a write before it is acknowledged.
+    #[arg(long, env = "UNITRING_STORE_WAIT_REPLICAS")]
+    store_wait_replicas: Option<String>,
+    /// How long they may take, as 500ms.
+    #[arg(long, env = "UNITRING_STORE_WAIT_TIMEOUT")]
+    store_wait_timeout: Option<String>,
     /// URL of the unit's Redis.
     #[arg(long, env = "UNITRING_STORE_REDIS_URL", hide_env_values = true)]
     store_redis_url: Option<String>,
@@ -203,6 +209,8 @@ impl Fields {
             ("store.kind", &self.store_kind),
             ("store.path", &self.store_path),
             ("store.redis_url", &self.store_redis_url),
+            ("store.wait_replicas", &self.store_wait_replicas),
+            ("store.wait_timeout", &self.store_wait_timeout),
             ("group.servers", &self.group_servers),
             ("group.persistence", &self.group_persistence),
             ("group.min_replicas", &self.group_min_replicas),

@@ -60,7 +60,18 @@ pub enum StoreSettings {
     Redis {
         /// `redis://[user:password@]host:port[/db]`.
         url: Url,
+        /// Which replicas must have a write before it is acknowledged; `None` for none.
+        wait: Option<Wait>,
     },
+}
+
+/// How long a write waits for how many replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// So many must have it.
+    pub replicas: u64,
+    /// Within this time.
+    pub timeout: Duration,
 }
 
 /// With whom state is kept the same.
@@ -198,9 +209,11 @@ fn store(raw: &mut Raw) -> Result<StoreSettings, ConfigError> {
     let url = raw.take("store.redis_url").secret().given();
     let path = raw.take("store.path").or(STORE_PATH);
     let kind = raw.take("store.kind").given();
+    let wait = wait(raw)?;
     match (kind.as_ref().map(|kind| kind.text.as_str()), url) {
         (None | Some("redis"), Some(url)) => Ok(StoreSettings::Redis {
             url: url_of(url, &["redis://", "redis+unix://", "unix://"])?,
+            wait,
         }),
         (None | Some("embedded"), None) => Ok(StoreSettings::Embedded {
             path: PathBuf::from(path.text),
@@ -217,6 +230,24 @@ fn store(raw: &mut Raw) -> Result<StoreSettings, ConfigError> {
             Err(kind.breaks("must be \"embedded\" or \"redis\""))
         }
     }
+}
+
+fn wait(raw: &mut Raw) -> Result<Option<Wait>, ConfigError> {
+    let replicas = raw.take("store.wait_replicas").or("0");
+    let timeout = raw.take("store.wait_timeout").or("1s");
+    let count = match replicas.text.parse() {
+        Ok(count @ 0..=16) => count,
+        _ => return Err(replicas.breaks("must be a number from 0 to 16")),
+    };
+    let limit = parse_duration(&timeout.text);
+    let bounds = Duration::from_millis(10)..=Duration::from_secs(2);
+    let limit = limit.filter(|limit| bounds.contains(limit));
+    let rule = "must be a duration from 10ms to 2s, as \"500ms\"";
+    let timeout = limit.ok_or_else(|| timeout.breaks(rule))?;
+    Ok((count > 0).then_some(Wait {
+        replicas: count,
+        timeout,
+    }))
 }
 
 /// The most servers of a group.
@@ -379,8 +410,12 @@ impl fmt::Display for Settings {
                     path.display().to_string()
                 )?;
             }
-            StoreSettings::Redis { url } => {
+            StoreSettings::Redis { url, wait } => {
                 writeln!(f, "kind = \"redis\"\nredis_url = \"{url}\"")?;
+                if let Some(wait) = wait {
+                    writeln!(f, "wait_replicas = {}", wait.replicas)?;
+                    writeln!(f, "wait_timeout = \"{}ms\"", wait.timeout.as_millis())?;
+                }
             }
         }
         if let Some(group) = &self.group {

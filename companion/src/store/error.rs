@@ -8,6 +8,17 @@ pub enum StoreError {
     /// The store can't be reached or is not ready. Whether a change was made is unknown.
     #[error("the store is away: {0}")]
     Away(String),
+    /// A write was made, but not on as many replicas as it must be.
+    #[error(
+        "stored, but {has} of {wanted} replicas have it in time: it may be lost with the primary; write it \
+         again"
+    )]
+    NotReplicated {
+        /// How many have it.
+        has: u64,
+        /// How many must.
+        wanted: u64,
+    },
     /// Too many ops wait for the other units.
     #[error("the outbox is full: {waiting} ops wait for other units, outbox_max is {max}")]
     OutboxFull {
@@ -59,7 +70,11 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Away(_) | Self::OutboxFull { .. } | Self::TooMany { .. } | Self::Contended(_)
+            Self::Away(_)
+                | Self::NotReplicated { .. }
+                | Self::OutboxFull { .. }
+                | Self::TooMany { .. }
+                | Self::Contended(_)
         )
     }
 }

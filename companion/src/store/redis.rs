@@ -17,7 +17,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::RecordId;
 
 use super::{LAYOUT, StoreError};
-use crate::config::Url;
+use crate::config::{Url, Wait};
 use keys::Keys;
 
 /// How long an answer may take. The largest one is a page of a bucket, a few megabytes.
@@ -33,6 +33,10 @@ const PRUNE_MS: u64 = 30_000;
 #[derive(Clone)]
 pub struct Redis {
     manager: ConnectionManager,
+    /// Writes that wait for replicas hold up what comes after them: they have a connection of their
+    /// own.
+    durable: Option<(ConnectionManager, Wait)>,
+    client: Client,
     unit: UnitId,
     has_peers: bool,
     keys: Keys,
@@ -75,17 +79,14 @@ impl Redis {
     /// # Errors
     /// [`StoreError::Corrupt`] if this is no Redis URL.
     pub fn at(url: &Url, unit: UnitId, has_peers: bool) -> Result<Self, StoreError> {
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_max_delay(RETRY_DELAY_MAX)
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECTION_TIMEOUT));
         let bad =
             |error: RedisError| StoreError::Corrupt(format!("store.redis_url {url}: {error}"));
         let client = Client::open(url.reveal()).map_err(bad)?;
-        let manager = ConnectionManager::new_lazy_with_config(client, config).map_err(bad)?;
+        let manager = connect(&client).map_err(bad)?;
         Ok(Self {
             manager,
+            durable: None,
+            client,
             keys: Keys::of(unit.clone()),
             unit,
             has_peers,
@@ -93,6 +94,66 @@ impl Redis {
             is_checked: Arc::default(),
             pruned_ms: Arc::default(),
         })
+    }
+
+    /// The same store, whose writes are acknowledged only once replicas have them.
+    ///
+    /// # Errors
+    /// As [`Redis::at`].
+    pub fn waiting(mut self, wait: Option<Wait>) -> Result<Self, StoreError> {
+        let durable = wait.map(|wait| Ok::<_, RedisError>((connect(&self.client)?, wait)));
+        self.durable = durable.transpose()?;
+        Ok(self)
+    }
+
+    /// Runs a write's script and, if replicas are waited for, `WAIT` behind it: both in one round trip on one
+    /// connection, since `WAIT` is about the writes of its own connection, and one that was made anew in
+    /// between would have none to wait for.
+    async fn written<T: redis::FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        values: &[&[u8]],
+    ) -> Result<T, StoreError> {
+        let mut plain = self.connection().await?;
+        let (connection, wait) = match &mut self.durable.clone() {
+            Some((connection, wait)) => (&mut connection.clone(), Some(*wait)),
+            None => (&mut plain, None),
+        };
+        let mut all = redis::pipe();
+        let call = all.cmd("EVALSHA").arg(script.get_hash()).arg(keys.len());
+        for key in keys {
+            call.arg(key);
+        }
+        for value in values {
+            call.arg(*value);
+        }
+        if let Some(Wait { replicas, timeout }) = wait {
+            let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            call.cmd("WAIT").arg(replicas).arg(ms);
+        }
+        let run = async |connection: &mut ConnectionManager| {
+            let answers: Result<Vec<redis::Value>, RedisError> = all.query_async(connection).await;
+            answers
+        };
+        let answers = match run(connection).await {
+            // A server that started again, or another primary: it was not run.
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                let _: String = script.prepare_invoke().load_async(connection).await?;
+                run(connection).await?
+            }
+            answers => answers?,
+        };
+        let mut answers = answers.into_iter();
+        let done = answers.next().unwrap_or(redis::Value::Nil);
+        let has = answers.next().map(redis::from_redis_value).transpose()?;
+        match (wait, has) {
+            (Some(wait), Some(has)) if has < wait.replicas => Err(StoreError::NotReplicated {
+                has,
+                wanted: wait.replicas,
+            }),
+            _ => Ok(redis::from_redis_value(done)?),
+        }
     }
 
     /// A connection to a store whose layout is known.
@@ -130,6 +191,15 @@ impl Redis {
         }
         is_due
     }
+}
+
+fn connect(client: &Client) -> Result<ConnectionManager, RedisError> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_max_delay(RETRY_DELAY_MAX)
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_connection_timeout(Some(CONNECTION_TIMEOUT));
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
 impl From<RedisError> for StoreError {

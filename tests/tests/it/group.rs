@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use unitring_tests::companion::Settings;
@@ -263,6 +264,52 @@ async fn serve_says_once_that_the_group_is_degraded_and_once_that_it_is_well_aga
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_write_is_acknowledged_once_the_replicas_have_it() -> Result<()> {
+    let group = Group::fresh(2).await?;
+    group.create()?;
+    let [primary, replica] = &group.servers[..] else {
+        anyhow::bail!("not two");
+    };
+    // Only the wait counts here, and not whether the primary takes writes at all.
+    primary.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"])?;
+    let companion = Settings::on_redis(primary)
+        .variable("UNITRING_UNIT", "east")
+        .variable("UNITRING_STORE_WAIT_REPLICAS", "1")
+        .variable("UNITRING_STORE_WAIT_TIMEOUT", "300ms")
+        .start()
+        .await?;
+    for number in 0..20 {
+        companion.put_record(&format!("k{number}"), "safe").await?;
+    }
+    // Not in a moment: it was there when the write was acknowledged.
+    let kept = replica.cli(&["--scan", "--pattern", "unitring:{east:*}:r:profiles/k*"])?;
+    assert_eq!(kept.lines().count(), 20, "{kept}");
+
+    // Scripts are forgotten by a server that starts again.
+    primary.cli(&["SCRIPT", "FLUSH"])?;
+    companion.put_record("after", "safe").await?;
+
+    replica.process().pause().await?;
+    let put = async || -> Result<(u16, String)> {
+        let path = "/v1/data/profiles/late";
+        let answer = companion.call(Method::PUT, path, b"x".to_vec()).await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    };
+    let (status, text) = put().await?;
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("0 of 1 replicas"), "{text}");
+    // Reads are not held up by it.
+    companion.has_record("k1", "safe").await?;
+    replica.process().signal(Signal::CONT)?;
+    until("a write to be acknowledged again", async || {
+        let (status, text) = put().await?;
+        ensure!(status == 200, "{status} {text}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

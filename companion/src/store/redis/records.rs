@@ -68,29 +68,32 @@ impl Records for Redis {
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
-        let mut connection = self.connection().await?;
         let bucket = crate::store::digest::bucket_of(id);
-        let done: Option<(String, u8)> = self
-            .scripts
-            .write
-            .key(self.keys.record(id))
-            .key(self.keys.versions(bucket))
-            .key(self.keys.meta(bucket))
-            .key(self.keys.outbox(bucket))
-            .arg(id.to_string())
-            .arg(self.unit.as_str())
-            .arg(now_ms)
-            .arg(u8::from(value.is_some()))
-            .arg(value.unwrap_or_default())
-            .arg(u8::from(self.has_peers))
-            .arg(match condition {
-                Condition::Any => String::new(),
-                Condition::Present => "*".to_owned(),
-                Condition::Absent => "-".to_owned(),
-                Condition::Version(version) => version.to_string(),
-            })
-            .invoke_async(&mut connection)
-            .await?;
+        let keys = [
+            self.keys.record(id),
+            self.keys.versions(bucket),
+            self.keys.meta(bucket),
+            self.keys.outbox(bucket),
+        ];
+        let flag = |flag| if flag { "1" } else { "0" };
+        let condition = match condition {
+            Condition::Any => String::new(),
+            Condition::Present => "*".to_owned(),
+            Condition::Absent => "-".to_owned(),
+            Condition::Version(version) => version.to_string(),
+        };
+        let (name, now) = (id.to_string(), now_ms.to_string());
+        let values = [
+            name.as_bytes(),
+            self.unit.as_str().as_bytes(),
+            now.as_bytes(),
+            flag(value.is_some()).as_bytes(),
+            value.unwrap_or_default(),
+            flag(self.has_peers).as_bytes(),
+            condition.as_bytes(),
+        ];
+        let done = self.written(&self.scripts.write, &keys, &values).await?;
+        let done: Option<(String, u8)> = done;
         let Some((version, created)) = done else {
             return Ok(Outcome::Nothing);
         };
