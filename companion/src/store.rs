@@ -261,6 +261,6 @@ pub trait Fleet: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(Cursor, Event)>, StoreError>;
 
-    /// Whether the store answers, and with a layout that this program knows.
+    /// Whether the store takes writes, and has a layout that this program knows.
     async fn check(&self) -> Result<(), StoreError>;
 }

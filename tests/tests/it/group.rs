@@ -231,12 +231,20 @@ async fn serve_says_once_that_the_group_is_degraded_and_once_that_it_is_well_aga
     let status = is_healthy(false).await?;
     let port = group.servers[1].port.to_string();
     assert!(status["problems"].to_string().contains(&port), "{status}");
-    // It still answers, and says what is wrong.
-    companion.is_ready().await?;
-    let ready = companion.get("/readyz").await?;
-    let told = ready["checks"]["group"].as_str().context("nothing told")?;
-    assert!(told.starts_with("degraded: "), "{ready}");
-    // But with fewer replicas than `min_replicas` Redis takes no write, once it has noticed.
+    // With fewer replicas than `min_replicas` Redis takes no write, once it has noticed.
+    until(
+        "the companion to say that it is not ready, and why",
+        async || {
+            let answer = companion.call(Method::GET, "/readyz", vec![]).await?;
+            let (status, ready) = (answer.status().as_u16(), answer.json::<Value>().await?);
+            let told = |check: &str| ready["checks"][check].as_str().unwrap_or("").to_owned();
+            let is_told =
+                told("group").starts_with("degraded: ") && told("store").contains("NOREPLICAS");
+            ensure!(status == 503 && is_told, "{status} {ready}");
+            Ok(())
+        },
+    )
+    .await?;
     until("a write to be refused", async || {
         let path = "/v1/data/profiles/bob";
         let answer = companion.call(Method::PUT, path, b"x".to_vec()).await?;
@@ -250,6 +258,7 @@ async fn serve_says_once_that_the_group_is_degraded_and_once_that_it_is_well_aga
     .await?;
     group.servers[1].restart().await?;
     is_healthy(true).await?;
+    companion.is_ready().await?;
     until("a write to be taken", async || {
         companion.put_record("ada", "hello").await
     })

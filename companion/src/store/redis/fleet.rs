@@ -12,12 +12,14 @@ use super::{Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Event};
 use crate::loads::{StoredLoad, Totals, advance, instances};
 use crate::registry::{Registered, Registration, Registry};
-use crate::store::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
+use crate::store::{EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
 /// Times that a report is tried while another companion takes one of the same reporter.
 const TRIES_MAX: usize = 8;
 /// Instances or reporters that one look removes; the next look goes on.
 const EXPIRED_MAX: isize = 500;
+/// How long the key of a check stays: nobody reads it.
+const PROBE_SECONDS: u64 = 60;
 
 fn split(key: &str) -> Result<(ServiceName, &str), StoreError> {
     let (service, rest) = key.split_once('/').ok_or_else(|| corrupt(key))?;
@@ -359,6 +361,13 @@ impl Fleet for Redis {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.check_layout().await
+        self.check_layout().await?;
+        // Only a write tells that writes are taken: a replica, a full memory, a failing disk and a
+        // primary without its replicas all answer reads.
+        let mut connection = self.connection().await?;
+        let () = connection
+            .set_ex(self.keys.probe(), LAYOUT, PROBE_SECONDS)
+            .await?;
+        Ok(())
     }
 }

@@ -55,6 +55,11 @@ impl Keys {
         self.of_unit("layout")
     }
 
+    /// string: written by every check whether writes are taken; gone after a minute.
+    pub(crate) fn probe(&self) -> String {
+        self.of_unit("probe")
+    }
+
     /// hash: reporter → its last report on the service, JSON.
     pub(crate) fn loads(&self, service: &ServiceName) -> String {
         self.of_unit(&format!("loads:{service}"))
