@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use std::num::NonZeroU32;
 
 use crate::hash::xxh64_seeded;
-use crate::ring::{Host, HostIndex};
+use crate::ring::{Host, HostIndex, as_f64};
 
 /// Envoy's default.
 pub const TABLE_SIZE: u32 = 65_537;
@@ -113,14 +113,6 @@ impl Filling {
             }
         }
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "Envoy computes in doubles, rounding included"
-)]
-fn as_f64(value: u64) -> f64 {
-    value as f64
 }
 
 #[expect(

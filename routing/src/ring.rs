@@ -10,6 +10,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use crate::hash::HashFunction;
 use crate::maglev::Maglev;
+pub(crate) use counts::as_f64;
 use points::Points;
 
 /// The most virtual nodes that any ring may have, whatever the settings: 96 MiB of them.

@@ -149,6 +149,20 @@ impl Envoy {
         Ok(owners)
     }
 
+    /// Waits until each of these keys is answered by the instance that it had.
+    ///
+    /// # Errors
+    /// It never comes to that.
+    pub async fn has_owners(&self, expected: &BTreeMap<String, String>) -> Result<()> {
+        let keys: Vec<String> = expected.keys().cloned().collect();
+        deadline::until("each key to be where it was", async || {
+            let now = self.owners(&keys).await?;
+            ensure!(now == *expected, "{now:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until this many take requests by the filter's judgement.
     ///
     /// # Errors

@@ -90,14 +90,8 @@ pub async fn create(
     Ok(done)
 }
 
-/// Every server of the settings.
-///
-/// # Errors
-/// [`GroupError::Server`] for the first that does not answer.
-pub(super) async fn connect(
-    settings: &GroupSettings,
-    unit: &UnitId,
-) -> Result<Vec<Server>, GroupError> {
+/// Every server of the settings; an error for the first that does not answer.
+async fn connect(settings: &GroupSettings, unit: &UnitId) -> Result<Vec<Server>, GroupError> {
     let servers = settings
         .servers
         .iter()

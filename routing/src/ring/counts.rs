@@ -50,7 +50,7 @@ pub(super) fn fixed(
     clippy::cast_precision_loss,
     reason = "Envoy computes in doubles, rounding included"
 )]
-fn as_f64(value: u64) -> f64 {
+pub(crate) fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
