@@ -13,6 +13,7 @@ use std::time::Duration;
 use unitring_protocol::ids::UnitId;
 
 use crate::group::{GroupSettings, Persistence};
+use crate::store::redis::topology::Topology;
 use raw::{Raw, Said};
 
 /// Where the embedded store lives when nobody says otherwise.
@@ -57,12 +58,41 @@ pub enum StoreSettings {
         path: PathBuf,
     },
     /// A Redis that all companions of the unit share.
-    Redis {
-        /// `redis://[user:password@]host:port[/db]`.
-        url: Url,
-        /// Which replicas must have a write before it is acknowledged; `None` for none.
-        wait: Option<Wait>,
-    },
+    Redis(RedisSettings),
+}
+
+/// How a unit's Redis is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RedisSettings {
+    /// One server, Sentinels or a Redis Cluster.
+    pub url: Url,
+    /// What the Sentinels ask for, if anything.
+    pub sentinel_password: Option<Secret>,
+    /// For TLS.
+    pub tls: TlsFiles,
+    /// Which replicas must have a write before it is acknowledged; `None` for none.
+    pub wait: Option<Wait>,
+}
+
+impl RedisSettings {
+    /// Settings for this URL, with nothing else said.
+    pub fn at(url: Url) -> Self {
+        Self {
+            url,
+            sentinel_password: None,
+            tls: TlsFiles::default(),
+            wait: None,
+        }
+    }
+}
+
+/// Files for TLS, PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Roots to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key, where servers ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// How long a write waits for how many replicas.
@@ -210,11 +240,20 @@ fn store(raw: &mut Raw) -> Result<StoreSettings, ConfigError> {
     let path = raw.take("store.path").or(STORE_PATH);
     let kind = raw.take("store.kind").given();
     let wait = wait(raw)?;
+    let sentinel_password = raw.take("store.sentinel_password").secret().given();
+    let sentinel_password = sentinel_password.map(|said| Secret(said.text));
+    let tls = tls_files(raw)?;
     match (kind.as_ref().map(|kind| kind.text.as_str()), url) {
-        (None | Some("redis"), Some(url)) => Ok(StoreSettings::Redis {
-            url: url_of(url, &["redis://", "redis+unix://", "unix://"])?,
-            wait,
-        }),
+        (None | Some("redis"), Some(url)) => {
+            let read = Url(url.text.clone());
+            Topology::of(&read).map_err(|rule| url.breaks(&rule))?;
+            Ok(StoreSettings::Redis(RedisSettings {
+                url: read,
+                sentinel_password,
+                tls,
+                wait,
+            }))
+        }
         (None | Some("embedded"), None) => Ok(StoreSettings::Embedded {
             path: PathBuf::from(path.text),
         }),
@@ -230,6 +269,20 @@ fn store(raw: &mut Raw) -> Result<StoreSettings, ConfigError> {
             Err(kind.breaks("must be \"embedded\" or \"redis\""))
         }
     }
+}
+
+fn tls_files(raw: &mut Raw) -> Result<TlsFiles, ConfigError> {
+    let path = |said: Option<Said>| said.map(|said| PathBuf::from(said.text));
+    let ca = path(raw.take("store.tls_ca").given());
+    let certificate = raw.take("store.tls_cert").given();
+    let key = raw.take("store.tls_key").given();
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate.text.into(), key.text.into())),
+        (Some(certificate), None) => return Err(certificate.breaks("needs store.tls_key")),
+        (None, Some(key)) => return Err(key.breaks("needs store.tls_cert")),
+        (None, None) => None,
+    };
+    Ok(TlsFiles { ca, identity })
 }
 
 fn wait(raw: &mut Raw) -> Result<Option<Wait>, ConfigError> {
@@ -410,9 +463,19 @@ impl fmt::Display for Settings {
                     path.display().to_string()
                 )?;
             }
-            StoreSettings::Redis { url, wait } => {
-                writeln!(f, "kind = \"redis\"\nredis_url = \"{url}\"")?;
-                if let Some(wait) = wait {
+            StoreSettings::Redis(redis) => {
+                writeln!(f, "kind = \"redis\"\nredis_url = \"{}\"", redis.url)?;
+                if redis.sentinel_password.is_some() {
+                    writeln!(f, "sentinel_password = \"<redacted>\"")?;
+                }
+                if let Some(ca) = &redis.tls.ca {
+                    writeln!(f, "tls_ca = {:?}", ca.display().to_string())?;
+                }
+                if let Some((certificate, key)) = &redis.tls.identity {
+                    writeln!(f, "tls_cert = {:?}", certificate.display().to_string())?;
+                    writeln!(f, "tls_key = {:?}", key.display().to_string())?;
+                }
+                if let Some(wait) = redis.wait {
                     writeln!(f, "wait_replicas = {}", wait.replicas)?;
                     writeln!(f, "wait_timeout = \"{}ms\"", wait.timeout.as_millis())?;
                 }

@@ -197,8 +197,8 @@ fn open(settings: &Settings, has_peers: bool) -> Result<Stores, StoreError> {
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
             Ok((Arc::new(store.clone()), Arc::new(store)))
         }
-        StoreSettings::Redis { url, wait } => {
-            let store = Redis::at(url, settings.unit.clone(), has_peers)?.waiting(*wait)?;
+        StoreSettings::Redis(redis) => {
+            let store = Redis::open(redis, settings.unit.clone(), has_peers)?;
             Ok((Arc::new(store.clone()), Arc::new(store)))
         }
     }

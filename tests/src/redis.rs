@@ -1,4 +1,8 @@
-//! A real Redis that keeps what it acknowledged.
+//! A real Redis that keeps what it acknowledged; Sentinels, a Redis Cluster and one with TLS below it.
+
+pub mod cluster;
+pub mod sentinel;
+pub mod tls;
 
 use std::fs;
 use std::process::Command;
@@ -74,13 +78,7 @@ impl Redis {
     /// # Errors
     /// It fails, or Redis answers with an error.
     pub fn cli(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(programs::part("redis-cli")?)
-            .args(["-p", &self.port.to_string(), "-e"])
-            .args(arguments)
-            .output()?;
-        let text = String::from_utf8([output.stdout, output.stderr].concat())?;
-        ensure!(output.status.success(), "redis-cli {arguments:?}: {text}");
-        Ok(text.trim_end().to_owned())
+        cli(&["-p", &self.port.to_string()], arguments)
     }
 
     /// SIGKILL.
@@ -118,4 +116,16 @@ async fn answers(port: u16) -> Result<()> {
         String::from_utf8_lossy(&answer)
     );
     Ok(())
+}
+
+/// What `redis-cli` says, to the server that the options name.
+fn cli(options: &[&str], arguments: &[&str]) -> Result<String> {
+    let output = Command::new(programs::part("redis-cli")?)
+        .args(options)
+        .arg("-e")
+        .args(arguments)
+        .output()?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "redis-cli {arguments:?}: {text}");
+    Ok(text.trim_end().to_owned())
 }

@@ -55,6 +55,14 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
             "sync.outbox_max: \"0\": must be a number",
         ),
         ("log = 1.5", "log: 1.5: must be a text"),
+        (
+            "[store]\nredis_url = \"redis-sentinel://:s3cret@a:1,b:2\"",
+            "store.redis_url: <redacted>: must name the primary",
+        ),
+        (
+            "[store]\nredis_url = \"rediss://a\"\ntls_key = \"k.pem\"",
+            "store.tls_key: \"k.pem\": needs store.tls_cert",
+        ),
     ] {
         let said = settings(text).unwrap_err();
         assert!(said.starts_with(error), "{text}: {said}");
@@ -65,7 +73,7 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
 fn redis_is_implied_by_its_url_and_no_output_shows_a_password() {
     let text = "token = \"s3cret\"\n[store]\nredis_url = \"redis://me:s3cret@h:1/2\"";
     let settings = settings(text).unwrap();
-    assert!(matches!(settings.store, StoreSettings::Redis { .. }));
+    assert!(matches!(settings.store, StoreSettings::Redis(_)));
     let shown = settings.to_string();
     assert!(shown.contains("redis://me:***@h:1/2"), "{shown}");
     assert!(!shown.contains("s3cret") && !format!("{settings:?}").contains("s3cret"));

@@ -3,40 +3,36 @@
 //! Invariant: each change is one Lua script over keys of one slot. A Redis that is away is waited
 //! for: each request tries to connect, and says so if it can't.
 
+pub(crate) mod connection;
 mod fleet;
 pub(crate) mod keys;
 mod records;
+pub(crate) mod tls;
+pub(crate) mod topology;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands as _, Client, RedisError, Script};
+use redis::{AsyncCommands as _, RedisError, Script};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::RecordId;
 
 use super::{LAYOUT, StoreError};
-use crate::config::{Url, Wait};
+use crate::config::{RedisSettings, Wait};
+use connection::{Connection, Login};
 use keys::Keys;
+use topology::Topology;
 
-/// How long an answer may take. The largest one is a page of a bucket, a few megabytes.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection may take.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest pause between two attempts to connect.
-const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Counters of instances that nobody knows are looked for this often.
 const PRUNE_MS: u64 = 30_000;
 
 /// The store. Clones are the same store.
 #[derive(Clone)]
 pub struct Redis {
-    manager: ConnectionManager,
+    connection: Connection,
     /// Writes that wait for replicas hold up what comes after them: they have a connection of their
     /// own.
-    durable: Option<(ConnectionManager, Wait)>,
-    client: Client,
+    durable: Option<(Connection, Wait)>,
     unit: UnitId,
     has_peers: bool,
     keys: Keys,
@@ -73,20 +69,30 @@ impl Scripts {
 }
 
 impl Redis {
-    /// The store at this URL; it need not answer yet. With peers, writes go to the outbox too.
-    /// Needs a tokio runtime.
+    /// The store that the settings point to; it need not answer yet. With peers, writes go to the
+    /// outbox too. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if this is no Redis URL.
-    pub fn at(url: &Url, unit: UnitId, has_peers: bool) -> Result<Self, StoreError> {
-        let bad =
-            |error: RedisError| StoreError::Corrupt(format!("store.redis_url {url}: {error}"));
-        let client = Client::open(url.reveal()).map_err(bad)?;
-        let manager = connect(&client).map_err(bad)?;
+    /// [`StoreError::Corrupt`] if this is no Redis URL, [`StoreError::File`] for a file of TLS.
+    pub fn open(
+        settings: &RedisSettings,
+        unit: UnitId,
+        has_peers: bool,
+    ) -> Result<Self, StoreError> {
+        let url = &settings.url;
+        let bad = |error: String| StoreError::Corrupt(format!("store.redis_url {url}: {error}"));
+        let topology = Topology::of(url).map_err(bad)?;
+        let login = Login {
+            sentinel_password: settings.sentinel_password.clone(),
+            certificates: tls::certificates(&settings.tls)?,
+        };
+        let connect = || Connection::to(&topology, &login).map_err(|error| bad(error.to_string()));
+        let durable = settings
+            .wait
+            .map(|wait| Ok::<_, StoreError>((connect()?, wait)));
         Ok(Self {
-            manager,
-            durable: None,
-            client,
+            connection: connect()?,
+            durable: durable.transpose()?,
             keys: Keys::of(unit.clone()),
             unit,
             has_peers,
@@ -94,16 +100,6 @@ impl Redis {
             is_checked: Arc::default(),
             pruned_ms: Arc::default(),
         })
-    }
-
-    /// The same store, whose writes are acknowledged only once replicas have them.
-    ///
-    /// # Errors
-    /// As [`Redis::at`].
-    pub fn waiting(mut self, wait: Option<Wait>) -> Result<Self, StoreError> {
-        let durable = wait.map(|wait| Ok::<_, RedisError>((connect(&self.client)?, wait)));
-        self.durable = durable.transpose()?;
-        Ok(self)
     }
 
     /// Runs a write's script and, if replicas are waited for, `WAIT` behind it: both in one round trip on one
@@ -132,7 +128,7 @@ impl Redis {
             let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             call.cmd("WAIT").arg(replicas).arg(ms);
         }
-        let run = async |connection: &mut ConnectionManager| {
+        let run = async |connection: &mut Connection| {
             let answers: Result<Vec<redis::Value>, RedisError> = all.query_async(connection).await;
             answers
         };
@@ -157,15 +153,15 @@ impl Redis {
     }
 
     /// A connection to a store whose layout is known.
-    async fn connection(&self) -> Result<ConnectionManager, StoreError> {
+    async fn connection(&self) -> Result<Connection, StoreError> {
         if !self.is_checked.load(Ordering::Relaxed) {
             self.check_layout().await?;
         }
-        Ok(self.manager.clone())
+        Ok(self.connection.clone())
     }
 
     async fn check_layout(&self) -> Result<(), StoreError> {
-        let mut connection = self.manager.clone();
+        let mut connection = self.connection.clone();
         let key = self.keys.layout();
         let mut found: Option<u64> = connection.get(&key).await?;
         if found.is_none() {
@@ -191,15 +187,6 @@ impl Redis {
         }
         is_due
     }
-}
-
-fn connect(client: &Client) -> Result<ConnectionManager, RedisError> {
-    let config = ConnectionManagerConfig::new()
-        .set_number_of_retries(1)
-        .set_max_delay(RETRY_DELAY_MAX)
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
-        .set_connection_timeout(Some(CONNECTION_TIMEOUT));
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
 impl From<RedisError> for StoreError {

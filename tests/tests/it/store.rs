@@ -1,21 +1,98 @@
-//! The suite that every store passes, on a real Redis.
+//! The suite that every store passes, on a real Redis of every kind.
+
+use std::time::Duration;
 
 use anyhow::Result;
-use unitring::config::Url;
-use unitring::store::{contract, redis};
+use unitring::config::{RedisSettings, TlsFiles, Url, Wait};
+use unitring::store::{Fleet as _, contract, redis};
 use unitring_tests::redis::Redis;
+use unitring_tests::redis::cluster::Cluster;
+use unitring_tests::redis::sentinel::Sentinels;
+use unitring_tests::redis::tls::TlsRedis;
 
-#[tokio::test]
-async fn redis_keeps_what_every_store_promises() -> Result<()> {
-    let server = Redis::start().await?;
+/// The suite on stores with these settings: three units in one Redis.
+async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
     let store = |unit: &str| -> Result<redis::Redis> {
-        Ok(redis::Redis::at(
-            &Url::new(server.url()),
-            unit.parse()?,
-            true,
-        )?)
+        Ok(redis::Redis::open(settings, unit.parse()?, true)?)
     };
     contract::records(&store("east")?, &store("west")?).await;
     contract::fleet(&store("north")?).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_redis_keeps_what_every_store_promises() -> Result<()> {
+    let server = Redis::start().await?;
+    keeps_the_contract(&RedisSettings::at(Url::new(server.url()))).await
+}
+
+#[tokio::test]
+async fn a_primary_with_replicas_that_are_waited_for_keeps_it() -> Result<()> {
+    let primary = Redis::start().await?;
+    let of = format!("replicaof 127.0.0.1 {}", primary.port);
+    let _replica = Redis::start_with(&[&of]).await?;
+    let wait = Wait {
+        replicas: 1,
+        timeout: Duration::from_secs(2),
+    };
+    let settings = RedisSettings {
+        wait: Some(wait),
+        ..RedisSettings::at(Url::new(primary.url()))
+    };
+    keeps_the_contract(&settings).await
+}
+
+#[tokio::test]
+async fn the_primary_that_sentinels_name_keeps_it() -> Result<()> {
+    let group = Sentinels::start(1, &[]).await?;
+    keeps_the_contract(&RedisSettings::at(Url::new(group.url()))).await
+}
+
+#[tokio::test]
+async fn a_redis_cluster_keeps_it_and_spreads_the_buckets() -> Result<()> {
+    let cluster = Cluster::start(0).await?;
+    keeps_the_contract(&RedisSettings::at(Url::new(cluster.url()))).await?;
+    for server in &cluster.servers {
+        let keys: u64 = server.cli(&["DBSIZE"])?.parse()?;
+        assert!(keys > 0, "a primary without keys");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redis_behind_tls_with_a_user_of_few_rights_keeps_it() -> Result<()> {
+    let user = "user app on >s3cret resetkeys ~unitring:* resetchannels -@all +@read +@write \
+                +@scripting +@transaction +@connection";
+    let redis = TlsRedis::start(&[user]).await?;
+    let at = |login: &str| Url::new(format!("rediss://{login}127.0.0.1:{}/", redis.port));
+    let tls = TlsFiles {
+        ca: Some(redis.file("ca.pem")),
+        identity: Some((redis.file("client.pem"), redis.file("client.key"))),
+    };
+    let settings = |login: &str, tls: &TlsFiles| RedisSettings {
+        tls: tls.clone(),
+        ..RedisSettings::at(at(login))
+    };
+    keeps_the_contract(&settings("app:s3cret@", &tls)).await?;
+
+    let refused = async |settings: &RedisSettings| -> Result<String> {
+        let store = redis::Redis::open(settings, "east".parse()?, true)?;
+        let error = store.check().await.expect_err("it let us in");
+        assert!(error.is_transient(), "{error}");
+        Ok(error.to_string())
+    };
+    let wrong = refused(&settings("app:wrong@", &tls)).await?;
+    assert!(
+        wrong.contains("WRONGPASS") || wrong.contains("authentication"),
+        "{wrong}"
+    );
+    let nobody = TlsFiles {
+        identity: None,
+        ..tls.clone()
+    };
+    refused(&settings("app:s3cret@", &nobody)).await?;
+    let strangers = TlsFiles::default();
+    let unknown = refused(&settings("app:s3cret@", &strangers)).await?;
+    assert!(unknown.contains("certificate"), "{unknown}");
     Ok(())
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use redis::pipe;
+use futures::{StreamExt as _, TryStreamExt as _};
+use redis::{AsyncCommands as _, pipe};
 use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Record, RecordId, Value};
@@ -21,8 +22,16 @@ const REFUSED: u8 = 2;
 /// What `HMGET meta sequence digest` answers.
 type Meta = (Option<u64>, Option<String>);
 
-fn buckets() -> impl Iterator<Item = u8> {
-    (0..BUCKETS).filter_map(|bucket| u8::try_from(bucket).ok())
+/// Buckets that are asked at a time.
+const ASKED_MAX: usize = 32;
+
+/// Asks about every bucket on its own: in a Redis Cluster each is somewhere else.
+async fn of_each_bucket<T, F: Future<Output = Result<T, StoreError>>>(
+    ask: impl Fn(u8) -> F,
+) -> Result<Vec<T>, StoreError> {
+    let buckets = (0..BUCKETS).filter_map(|bucket| u8::try_from(bucket).ok());
+    let answers = futures::stream::iter(buckets.map(ask)).buffered(ASKED_MAX);
+    answers.try_collect().await
 }
 
 fn record(id: RecordId, mark: &str, value: Option<Vec<u8>>) -> Result<Option<Record>, StoreError> {
@@ -188,37 +197,37 @@ impl Records for Redis {
     }
 
     async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
-        let mut connection = self.connection().await?;
-        let mut lengths = pipe();
-        for bucket in buckets() {
-            lengths.xlen(self.keys.outbox(bucket));
-        }
-        let lengths: Vec<u64> = lengths.query_async(&mut connection).await?;
-        let waiting = buckets().zip(lengths);
-        Ok(waiting.filter(|(_, waiting)| *waiting > 0).collect())
+        let connection = self.connection().await?;
+        let lengths = of_each_bucket(|bucket| {
+            let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
+            async move {
+                let waiting: u64 = connection.xlen(outbox).await?;
+                Ok((bucket, waiting))
+            }
+        });
+        let lengths = lengths.await?.into_iter();
+        Ok(lengths.filter(|(_, waiting)| *waiting > 0).collect())
     }
 
     async fn states(&self) -> Result<Vec<BucketState>, StoreError> {
-        let mut connection = self.connection().await?;
-        // One transaction, so that no script runs between the two answers about a bucket.
-        let mut all = pipe();
-        all.atomic();
-        for bucket in buckets() {
-            all.cmd("HMGET")
-                .arg(self.keys.meta(bucket))
-                .arg("sequence")
-                .arg("digest");
-            all.hgetall(self.keys.applied(bucket));
-        }
-        let answers: Vec<redis::Value> = all.query_async(&mut connection).await?;
-        let mut states = Vec::new();
-        for (bucket, pair) in buckets().zip(answers.chunks_exact(2)) {
-            let [meta, applied] = pair else { continue };
-            let meta = redis::from_redis_value_ref(meta)?;
-            let applied = redis::from_redis_value_ref(applied)?;
-            states.extend(state(&self.unit, bucket, meta, applied)?);
-        }
-        Ok(states)
+        let connection = self.connection().await?;
+        let states = of_each_bucket(|bucket| {
+            let mut connection = connection.clone();
+            async move {
+                // One transaction, so that no script runs between the two answers about a bucket.
+                let (meta, applied) = pipe()
+                    .atomic()
+                    .cmd("HMGET")
+                    .arg(self.keys.meta(bucket))
+                    .arg("sequence")
+                    .arg("digest")
+                    .hgetall(self.keys.applied(bucket))
+                    .query_async(&mut connection)
+                    .await?;
+                state(&self.unit, bucket, meta, applied)
+            }
+        });
+        Ok(states.await?.into_iter().flatten().collect())
     }
 
     async fn page(&self, bucket: u8, mut page: Page) -> Result<(Vec<Record>, Page), StoreError> {

@@ -1,0 +1,251 @@
+//! A connection to wherever the unit's primary is now. Whoever holds one sends commands and gets an
+//! answer or an error; where they go, and when a new connection is made, is decided here.
+//!
+//! Invariant: no command is sent twice on a primary's connection. Where a connection breaks the
+//! outcome is unknown, and only the caller knows whether once more is right.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterConfig};
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, RedisResult,
+    TlsCertificates, TlsMode, Value,
+};
+
+use super::topology::{Sentinels, Topology};
+use crate::config::Secret;
+
+/// How long an answer may take. The largest one is a page of a bucket, a few megabytes.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may take, a question to the Sentinels included.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the client of a Redis Cluster tries a command: slots move, and then it is told where to.
+const CLUSTER_RETRIES: u32 = 3;
+/// The longest pause between these, in milliseconds.
+const CLUSTER_RETRY_WAIT_MAX_MS: u64 = 100;
+
+/// Error codes of a server that is no primary, or none yet: another connection may lead to one.
+const NOT_PRIMARY: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"];
+
+/// A connection. Clones are the same one.
+#[derive(Clone)]
+pub(crate) enum Connection {
+    /// To one server at a time.
+    Primary(Primary),
+    /// To all primaries of a Redis Cluster.
+    Cluster(ClusterConnection),
+}
+
+/// What it takes beside the URL.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Login {
+    /// What the Sentinels ask for.
+    pub(crate) sentinel_password: Option<Secret>,
+    /// What TLS needs beside the system's own roots.
+    pub(crate) certificates: Option<TlsCertificates>,
+}
+
+impl Connection {
+    /// A connection that is made when it is first used. Needs a tokio runtime.
+    pub(crate) fn to(topology: &Topology, login: &Login) -> RedisResult<Self> {
+        let find = match topology {
+            Topology::One(info) => Find::Fixed(match &login.certificates {
+                Some(tls) => Client::build_with_tls((**info).clone(), tls.clone())?,
+                None => Client::open((**info).clone())?,
+            }),
+            Topology::Sentinel(sentinels) => {
+                let client = sentinel_client(sentinels, login)?;
+                Find::Sentinels(tokio::sync::Mutex::new(client))
+            }
+            Topology::Cluster(nodes) => {
+                let mut builder = ClusterClient::builder(nodes.iter().cloned())
+                    .retries(CLUSTER_RETRIES)
+                    .max_retry_wait(CLUSTER_RETRY_WAIT_MAX_MS);
+                if let Some(tls) = &login.certificates {
+                    builder = builder.certs(tls.clone());
+                }
+                let config = ClusterConfig::new()
+                    .set_connection_timeout(CONNECTION_TIMEOUT)
+                    .set_response_timeout(RESPONSE_TIMEOUT);
+                let client = builder.build()?;
+                let connection = client.get_pending_async_connection_with_config(config);
+                return Ok(Self::Cluster(connection));
+            }
+        };
+        Ok(Self::Primary(Primary {
+            find: Arc::new(find),
+            current: Arc::default(),
+        }))
+    }
+}
+
+fn sentinel_client(sentinels: &Sentinels, login: &Login) -> RedisResult<SentinelClient> {
+    let addresses = sentinels.addresses.clone();
+    let primary = SentinelServerType::Master;
+    let mut builder = SentinelClientBuilder::new(addresses, &sentinels.name, primary)?;
+    let server = sentinels.login.redis_settings();
+    builder = builder.set_client_to_redis_db(server.db());
+    if let Some(user) = server.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = server.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let Some(password) = &login.sentinel_password {
+        builder = builder.set_client_to_sentinel_password(password.reveal());
+    }
+    if sentinels.is_tls() {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        if let Some(tls) = &login.certificates {
+            builder = builder
+                .set_client_to_redis_certificates(tls.clone())
+                .set_client_to_sentinel_certificates(tls.clone());
+        }
+    }
+    builder.build()
+}
+
+/// Who says where the primary is.
+enum Find {
+    Fixed(Client),
+    /// Asked anew for each connection: they know of a fail-over first.
+    Sentinels(tokio::sync::Mutex<SentinelClient>),
+}
+
+impl Find {
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let client = match self {
+            Self::Fixed(client) => client.clone(),
+            Self::Sentinels(sentinels) => {
+                let mut sentinels = sentinels.lock().await;
+                let found = tokio::time::timeout(CONNECTION_TIMEOUT, sentinels.async_get_client());
+                found.await.map_err(|_| {
+                    let slow = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                    RedisError::from(slow)
+                })??
+            }
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+    }
+}
+
+type Connecting = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
+
+/// The connection to one primary: made on demand, by one attempt for all that wait for it, and given
+/// up once it shows that it leads to no primary.
+#[derive(Clone)]
+pub(crate) struct Primary {
+    find: Arc<Find>,
+    current: Arc<Mutex<Current>>,
+}
+
+#[derive(Default)]
+struct Current {
+    /// Counts connections, so that an old one's error does not end a newer one.
+    number: u64,
+    connection: Option<Connecting>,
+}
+
+impl Primary {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> (u64, Connecting) {
+        let mut current = self.lock();
+        if let Some(connection) = &current.connection {
+            return (current.number, connection.clone());
+        }
+        let find = Arc::clone(&self.find);
+        let connecting = async move { find.connect().await }.boxed().shared();
+        current.number += 1;
+        current.connection = Some(connecting.clone());
+        (current.number, connecting)
+    }
+
+    fn forget(&self, number: u64) {
+        let mut current = self.lock();
+        if current.number == number {
+            current.connection = None;
+        }
+    }
+
+    async fn run<T>(
+        &self,
+        send: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        refuses: impl FnOnce(&T) -> bool,
+    ) -> RedisResult<T> {
+        let (number, connecting) = self.current();
+        let answer = match connecting.await {
+            Ok(mut connection) => send(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        let is_useless = match &answer {
+            Ok(answer) => refuses(answer),
+            // Broken, or silent: a server that hangs is left, too.
+            Err(error) => error.is_unrecoverable_error() || error.is_io_error(),
+        };
+        if is_useless {
+            self.forget(number);
+        }
+        answer
+    }
+}
+
+/// Whether the answer, or one of them, is that the server is no primary.
+fn is_refusal(answer: &Value) -> bool {
+    match answer {
+        Value::ServerError(error) => NOT_PRIMARY.contains(&error.code()),
+        // What a transaction answers.
+        Value::Array(answers) => answers.iter().any(is_refusal),
+        _ => false,
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Cluster(cluster) => cluster.req_packed_command(cmd),
+            Self::Primary(primary) => primary
+                .run(
+                    async |connection| connection.req_packed_command(cmd).await,
+                    is_refusal,
+                )
+                .boxed(),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+            Self::Primary(primary) => {
+                let send = async move |connection: &mut MultiplexedConnection| {
+                    let answers = connection.req_packed_commands(pipeline, offset, count);
+                    answers.await
+                };
+                let refuses = |answers: &Vec<Value>| answers.iter().any(is_refusal);
+                primary.run(send, refuses).boxed()
+            }
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}

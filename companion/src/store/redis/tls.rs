@@ -1,0 +1,41 @@
+//! What TLS to Redis needs, from files that are read once, at start.
+
+use std::path::Path;
+use std::sync::Once;
+
+use redis::{ClientTlsConfig, TlsCertificates};
+
+use crate::config::TlsFiles;
+use crate::store::StoreError;
+
+/// Reads them. `None` where the system's own roots are enough.
+///
+/// # Errors
+/// [`StoreError::File`].
+pub(crate) fn certificates(files: &TlsFiles) -> Result<Option<TlsCertificates>, StoreError> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // An error says that somebody else has chosen one before.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    });
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| StoreError::File {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })
+    };
+    if *files == TlsFiles::default() {
+        return Ok(None);
+    }
+    let identity = files.identity.as_ref();
+    let client_tls = identity.map(|(certificate, key)| {
+        Ok::<_, StoreError>(ClientTlsConfig {
+            client_cert: read(certificate)?,
+            client_key: read(key)?,
+        })
+    });
+    Ok(Some(TlsCertificates {
+        client_tls: client_tls.transpose()?,
+        root_cert: files.ca.as_deref().map(read).transpose()?,
+    }))
+}

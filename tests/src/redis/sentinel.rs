@@ -1,0 +1,160 @@
+//! A primary, its replicas, and the Sentinels that watch over them.
+#![allow(clippy::indexing_slicing)] // the places come from the lists themselves
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use super::Redis;
+use crate::process::Process;
+use crate::{deadline, ports, programs};
+
+/// The name under which the Sentinels know the primary.
+pub const NAME: &str = "orders";
+/// How many Sentinels there are; two of them must agree.
+const SENTINELS: usize = 3;
+
+/// Servers that replicate, with their Sentinels.
+#[derive(Debug)]
+pub struct Sentinels {
+    /// The servers; the first one began as the primary.
+    pub servers: Vec<Redis>,
+    sentinels: Vec<(u16, Process)>,
+    folder: TempDir,
+}
+
+impl Sentinels {
+    /// Starts a primary with so many replicas, and the Sentinels. The servers get these lines of
+    /// configuration beside what they need. A primary is given up after half a second of silence.
+    ///
+    /// # Errors
+    /// They do not come up.
+    pub async fn start(replicas: usize, lines: &[&str]) -> Result<Self> {
+        let primary = Redis::start_with(lines).await?;
+        let of = format!("replicaof 127.0.0.1 {}", primary.port);
+        let mut servers = vec![primary];
+        for _ in 0..replicas {
+            let mut own = lines.to_vec();
+            own.push(&of);
+            servers.push(Redis::start_with(&own).await?);
+        }
+        let folder = TempDir::with_prefix("unitring-sentinels-")?;
+        let mut all = Self {
+            servers,
+            sentinels: Vec::new(),
+            folder,
+        };
+        let linked = format!("connected_slaves:{replicas}");
+        deadline::until("the replicas are linked", async || {
+            let info = all.servers[0].cli(&["INFO", "replication"])?;
+            let online = info.matches("state=online").count();
+            ensure!(info.contains(&linked) && online == replicas, "{info}");
+            Ok(())
+        })
+        .await?;
+        for index in 0..SENTINELS {
+            let sentinel = all.start_sentinel(index).await?;
+            all.sentinels.push(sentinel);
+        }
+        deadline::until(
+            "the Sentinels know each other and the replicas",
+            async || {
+                for (port, _) in &all.sentinels {
+                    let seen = cli(*port, &["SENTINEL", "MASTER", NAME])?;
+                    let seen: Vec<&str> = seen.lines().collect();
+                    let field = |name: &str| {
+                        let at = seen.iter().position(|field| *field == name);
+                        at.and_then(|at| seen.get(at + 1)).copied().unwrap_or("?")
+                    };
+                    let others = (SENTINELS - 1).to_string();
+                    ensure!(field("num-other-sentinels") == others, "{seen:?}");
+                    ensure!(field("num-slaves") == replicas.to_string(), "{seen:?}");
+                }
+                Ok(())
+            },
+        )
+        .await?;
+        Ok(all)
+    }
+
+    async fn start_sentinel(&self, index: usize) -> Result<(u16, Process)> {
+        let port = ports::free()?;
+        let folder = self.folder.path().join(index.to_string());
+        fs::create_dir_all(&folder)?;
+        let configuration = folder.join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {} 2\n\
+             sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 3000\n",
+            folder.display(),
+            self.servers[0].port
+        );
+        fs::write(&configuration, text)?;
+        let mut command = Command::new(programs::part("redis-server")?);
+        command.arg(&configuration).arg("--sentinel");
+        let mut process = Process::start("sentinel", &mut command, &folder)?;
+        process.ready(async || super::answers(port).await).await?;
+        Ok((port, process))
+    }
+
+    /// `redis-sentinel://127.0.0.1:<port>,…/orders`.
+    pub fn url(&self) -> String {
+        let hosts = self.sentinels.iter();
+        let hosts: Vec<String> = hosts.map(|(port, _)| format!("127.0.0.1:{port}")).collect();
+        format!("redis-sentinel://{}/{NAME}", hosts.join(","))
+    }
+
+    /// The place in `servers` of whom most Sentinels hold for the primary.
+    ///
+    /// # Errors
+    /// They don't answer, or do not agree.
+    pub fn primary(&self) -> Result<usize> {
+        let mut said = Vec::new();
+        for (port, _) in &self.sentinels {
+            let address = cli(*port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME])?;
+            let port: u16 = address.lines().nth(1).context("no address")?.parse()?;
+            said.push(port);
+        }
+        ensure!(said.windows(2).all(|pair| pair[0] == pair[1]), "{said:?}");
+        let server = self
+            .servers
+            .iter()
+            .position(|server| Some(&server.port) == said.first());
+        server.with_context(|| format!("{said:?} is none of the servers"))
+    }
+
+    /// Ends one Sentinel for good.
+    ///
+    /// # Errors
+    /// It can't be killed.
+    pub fn kill_sentinel(&mut self, index: usize) -> Result<()> {
+        self.sentinels[index].1.kill()
+    }
+
+    /// Waits until every server but the primary replicates it, and a fail-over may come again.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub async fn settled(&self) -> Result<usize> {
+        deadline::until("all servers follow one primary", async || {
+            let primary = self.primary()?;
+            for (place, server) in self.servers.iter().enumerate() {
+                let info = server.cli(&["INFO", "replication"])?;
+                let follows = format!("master_port:{}", self.servers[primary].port);
+                let is_well = match place == primary {
+                    true => info.contains("role:master"),
+                    false => info.contains(&follows) && info.contains("master_link_status:up"),
+                };
+                ensure!(is_well, "{place}: {info}");
+            }
+            Ok(())
+        })
+        .await?;
+        self.primary()
+    }
+}
+
+fn cli(port: u16, arguments: &[&str]) -> Result<String> {
+    super::cli(&["-p", &port.to_string()], arguments)
+}
