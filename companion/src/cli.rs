@@ -161,9 +161,21 @@ pub struct Fields {
     /// How long they may take, as 500ms.
     #[arg(long, env = "UNITRING_STORE_WAIT_TIMEOUT")]
     store_wait_timeout: Option<String>,
-    /// URL of the unit's Redis.
+    /// URL of the unit's Redis: redis://, redis-sentinel:// or redis-cluster://, rediss… for TLS.
     #[arg(long, env = "UNITRING_STORE_REDIS_URL", hide_env_values = true)]
     store_redis_url: Option<String>,
+    /// Password of the Sentinels themselves, if they have one.
+    #[arg(long, env = "UNITRING_STORE_SENTINEL_PASSWORD", hide_env_values = true)]
+    store_sentinel_password: Option<String>,
+    /// File of the roots that are trusted for TLS to Redis, PEM; else the system's.
+    #[arg(long, env = "UNITRING_STORE_TLS_CA")]
+    store_tls_ca: Option<String>,
+    /// File of our certificate for TLS to Redis, PEM.
+    #[arg(long, env = "UNITRING_STORE_TLS_CERT")]
+    store_tls_cert: Option<String>,
+    /// File of its key.
+    #[arg(long, env = "UNITRING_STORE_TLS_KEY")]
+    store_tls_key: Option<String>,
     /// URLs of the group's Redis servers, comma separated.
     #[arg(long, env = "UNITRING_GROUP_SERVERS", hide_env_values = true)]
     group_servers: Option<String>,
@@ -209,6 +221,10 @@ impl Fields {
             ("store.kind", &self.store_kind),
             ("store.path", &self.store_path),
             ("store.redis_url", &self.store_redis_url),
+            ("store.sentinel_password", &self.store_sentinel_password),
+            ("store.tls_ca", &self.store_tls_ca),
+            ("store.tls_cert", &self.store_tls_cert),
+            ("store.tls_key", &self.store_tls_key),
             ("store.wait_replicas", &self.store_wait_replicas),
             ("store.wait_timeout", &self.store_wait_timeout),
             ("group.servers", &self.group_servers),

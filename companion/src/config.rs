@@ -218,8 +218,9 @@ impl TryFrom<Raw> for Settings {
             .given()
             .map(|said| Secret(said.text));
         let log = log(raw.take("log").or("info"))?;
-        let store = store(&mut raw)?;
-        let group = group(&mut raw)?;
+        let tls = tls_files(&mut raw)?;
+        let store = store(&mut raw, &tls)?;
+        let group = group(&mut raw, tls)?;
         let sync = sync(&mut raw, &unit)?;
         raw.finish()?;
         Ok(Self {
@@ -235,14 +236,13 @@ impl TryFrom<Raw> for Settings {
     }
 }
 
-fn store(raw: &mut Raw) -> Result<StoreSettings, ConfigError> {
+fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, ConfigError> {
     let url = raw.take("store.redis_url").secret().given();
     let path = raw.take("store.path").or(STORE_PATH);
     let kind = raw.take("store.kind").given();
     let wait = wait(raw)?;
     let sentinel_password = raw.take("store.sentinel_password").secret().given();
     let sentinel_password = sentinel_password.map(|said| Secret(said.text));
-    let tls = tls_files(raw)?;
     match (kind.as_ref().map(|kind| kind.text.as_str()), url) {
         (None | Some("redis"), Some(url)) => {
             let read = Url(url.text.clone());
@@ -250,7 +250,7 @@ fn store(raw: &mut Raw) -> Result<StoreSettings, ConfigError> {
             Ok(StoreSettings::Redis(RedisSettings {
                 url: read,
                 sentinel_password,
-                tls,
+                tls: tls.clone(),
                 wait,
             }))
         }
@@ -306,7 +306,7 @@ fn wait(raw: &mut Raw) -> Result<Option<Wait>, ConfigError> {
 /// The most servers of a group.
 const SERVERS_MAX: usize = 16;
 
-fn group(raw: &mut Raw) -> Result<Option<GroupSettings>, ConfigError> {
+fn group(raw: &mut Raw, tls: TlsFiles) -> Result<Option<GroupSettings>, ConfigError> {
     let servers = raw.take("group.servers").secret().given();
     let persistence = raw.take("group.persistence").or("aof");
     let min_replicas = raw.take("group.min_replicas").or("0");
@@ -317,7 +317,7 @@ fn group(raw: &mut Raw) -> Result<Option<GroupSettings>, ConfigError> {
     let names = servers.text.split(',').map(str::trim);
     let urls: Result<Vec<Url>, ConfigError> = names
         .filter(|name| !name.is_empty())
-        .map(|name| url_of(servers.with(name), &["redis://"]))
+        .map(|name| url_of(servers.with(name), &["redis://", "rediss://"]))
         .collect();
     let urls = urls?;
     if urls.is_empty() || urls.len() > SERVERS_MAX {
@@ -335,6 +335,7 @@ fn group(raw: &mut Raw) -> Result<Option<GroupSettings>, ConfigError> {
     };
     Ok(Some(GroupSettings {
         servers: urls,
+        tls,
         persistence: *kind,
         min_replicas: min,
         fixed_data: fixed_data.map(|said| PathBuf::from(said.text)),

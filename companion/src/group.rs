@@ -14,13 +14,15 @@ pub mod watch;
 
 use std::path::PathBuf;
 
-use crate::config::Url;
+use crate::config::{TlsFiles, Url};
 
 /// The servers of a group, and how they shall be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupSettings {
     /// All of them, one or more. The first is the primary of a group that is new.
     pub servers: Vec<Url>,
+    /// For those that speak TLS: that of the store.
+    pub tls: TlsFiles,
     /// How they keep data on disk.
     pub persistence: Persistence,
     /// So many replicas must be there for a write to be taken.

@@ -49,9 +49,14 @@ impl Default for Settings {
 impl Settings {
     /// One unit that keeps its data in this Redis.
     pub fn on_redis(redis: &Redis) -> Self {
+        Self::at_redis(&redis.url())
+    }
+
+    /// The same, wherever the URL leads.
+    pub fn at_redis(url: &str) -> Self {
         Self::default()
             .variable("UNITRING_STORE_KIND", "redis")
-            .variable("UNITRING_STORE_REDIS_URL", &redis.url())
+            .variable("UNITRING_STORE_REDIS_URL", url)
     }
 
     /// A unit of this name, syncing with the others.

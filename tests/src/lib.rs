@@ -11,9 +11,10 @@
 //! | [`tally`] | what an instance counts of itself |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
+//! | [`proxy`] | a link between two of them that can be slow, silent or cut |
 //! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
 //! | [`site`] | all of them together |
-//! | [`traffic`], [`upgraded`], [`raw`] | clients: a steady load, a stream that stays open, any bytes |
+//! | [`traffic`], [`upgraded`], [`writers`], [`raw`] | clients: a steady load, a stream that stays open, writes that are remembered, any bytes |
 //! | [`seed`] | the seed of a random test |
 //!
 //! Nothing is skipped: what is missing is an error that names the command that gets it.
@@ -26,6 +27,7 @@ pub mod instance;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod rabbit;
 pub mod raw;
 pub mod redis;
@@ -34,3 +36,4 @@ pub mod site;
 pub mod tally;
 pub mod traffic;
 pub mod upgraded;
+pub mod writers;

@@ -50,7 +50,7 @@ impl Redis {
             );
             let text = own + &lines.join("\n") + "\n";
             fs::write(folder.path().join(CONFIGURATION), text)?;
-            let process = Self::spawn(port, &folder).await?;
+            let process = Self::spawn(port, &folder, &[]).await?;
             Ok(Self {
                 port,
                 process,
@@ -60,9 +60,9 @@ impl Redis {
         .await
     }
 
-    async fn spawn(port: u16, folder: &TempDir) -> Result<Process> {
+    async fn spawn(port: u16, folder: &TempDir, options: &[&str]) -> Result<Process> {
         let mut command = Command::new(programs::part("redis-server")?);
-        command.arg(folder.path().join(CONFIGURATION));
+        command.arg(folder.path().join(CONFIGURATION)).args(options);
         let mut process = Process::start("redis", &mut command, folder.path())?;
         process.ready(async || answers(port).await).await?;
         Ok(process)
@@ -95,7 +95,18 @@ impl Redis {
     /// It does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = Self::spawn(self.port, &self.folder).await?;
+        self.process = Self::spawn(self.port, &self.folder, &[]).await?;
+        Ok(())
+    }
+
+    /// The same, as a replica of the server on this port.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart_as_replica_of(&mut self, port: u16) -> Result<()> {
+        self.process.kill()?;
+        let options = ["--replicaof", "127.0.0.1", &port.to_string()];
+        self.process = Self::spawn(self.port, &self.folder, &options).await?;
         Ok(())
     }
 

@@ -95,7 +95,7 @@ async fn connect(settings: &GroupSettings, unit: &UnitId) -> Result<Vec<Server>,
     let servers = settings
         .servers
         .iter()
-        .map(|url| Server::connect(url, unit));
+        .map(|url| Server::connect(url, &settings.tls, unit));
     futures::future::try_join_all(servers).await
 }
 

@@ -14,6 +14,8 @@ pub struct Observed {
     pub address: SocketAddr,
     /// Whom it replicates from, and whether that goes well; `None` for a primary.
     pub replicates: Option<(SocketAddr, Link)>,
+    /// It is part of a Redis Cluster.
+    pub in_cluster: bool,
     /// How many keys it holds.
     pub keys: u64,
     /// The layout of this unit's data there.
@@ -110,6 +112,15 @@ pub enum Refusal {
         server: SocketAddr,
         /// How many keys it has.
         keys: u64,
+    },
+    /// In a Redis Cluster.
+    #[error(
+        "{server}: is part of a Redis Cluster, which sets up its own replication: create it with `redis-cli \
+         --cluster create`, point store.redis_url at it, and `unitring serve` writes the layout"
+    )]
+    InCluster {
+        /// Which server.
+        server: SocketAddr,
     },
     /// Of a later program.
     #[error(
@@ -238,6 +249,10 @@ fn refusals(servers: &[Observed], primary: &Observed, wanted: &Wanted) -> Vec<Re
         let (address, keys) = (server.address, server.keys);
         if !seen.insert(address) {
             refused.push(Refusal::Twice { server: address });
+            continue;
+        }
+        if server.in_cluster {
+            refused.push(Refusal::InCluster { server: address });
             continue;
         }
         if let Some(found) = server.layout.filter(|layout| *layout > LAYOUT) {

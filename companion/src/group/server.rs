@@ -11,9 +11,10 @@ use unitring_protocol::ids::UnitId;
 use super::GroupError;
 use super::fixed::FixedData;
 use super::plan::{Link, Observed, Step};
-use crate::config::Url;
+use crate::config::{TlsFiles, Url};
 use crate::store::LAYOUT;
 use crate::store::redis::keys::Keys;
+use crate::store::redis::tls::certificates;
 
 /// How long connecting, and any answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,6 +26,7 @@ pub struct Server {
     /// Its URL without secrets.
     pub name: String,
     connection: MultiplexedConnection,
+    is_tls: bool,
     user: Option<String>,
     password: Option<String>,
     keys: Keys,
@@ -38,7 +40,7 @@ impl Server {
     ///
     /// # Errors
     /// [`GroupError::Server`].
-    pub async fn connect(url: &Url, unit: &UnitId) -> Result<Self, GroupError> {
+    pub async fn connect(url: &Url, tls: &TlsFiles, unit: &UnitId) -> Result<Self, GroupError> {
         let name = url.to_string();
         let wrong = |why: String| GroupError::Server {
             server: name.clone(),
@@ -52,6 +54,7 @@ impl Server {
             }
             _ => return Err(wrong("must be a host and a port".to_owned())),
         };
+        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         let address = resolve(&host, port).await.map_err(wrong)?;
         let settings = info.redis_settings();
         let (user, password) = (settings.username(), settings.password());
@@ -59,7 +62,12 @@ impl Server {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT));
-        let client = Client::open(info).map_err(|error| wrong(error.to_string()))?;
+        // Read each time: a certificate that was renewed is used at once.
+        let client = match certificates(tls).map_err(|error| wrong(error.to_string()))? {
+            Some(tls) => Client::build_with_tls(info, tls),
+            None => Client::open(info),
+        };
+        let client = client.map_err(|error| wrong(error.to_string()))?;
         let connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
@@ -68,6 +76,7 @@ impl Server {
             address,
             name,
             connection,
+            is_tls,
             user,
             password,
             keys: Keys::of(unit.clone()),
@@ -113,6 +122,7 @@ impl Server {
         Ok(Observed {
             address: self.address,
             replicates,
+            in_cluster: is("cluster_enabled", "1"),
             keys: self.ask(&["DBSIZE"]).await?,
             layout: self.ask(&["GET", &self.keys.layout()]).await?,
             appendonly: self.config("appendonly").await? == "yes",
@@ -142,6 +152,11 @@ impl Server {
                     let () = self.ask(&["CONFIG", "SET", "masteruser", user]).await?;
                     let set = ["CONFIG", "SET", "masterauth", password];
                     let () = self.ask(&set).await?;
+                }
+                if self.is_tls {
+                    let () = self
+                        .ask(&["CONFIG", "SET", "tls-replication", "yes"])
+                        .await?;
                 }
                 let (host, port) = (primary.ip().to_string(), primary.port().to_string());
                 self.ask(&["REPLICAOF", &host, &port]).await

@@ -29,6 +29,8 @@ pub struct ServerStatus {
     pub error: Option<String>,
     /// `primary` or `replica`.
     pub role: String,
+    /// Whether it is part of a Redis Cluster.
+    pub in_cluster: bool,
     /// What it has of the primary's stream of changes.
     pub offset: u64,
     /// By how many bytes a replica is behind the primary.
@@ -64,7 +66,7 @@ pub const LAG_BYTES_MAX: u64 = 16 << 20;
 pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
     let servers = settings.servers.iter().map(|url| async move {
         let look = async {
-            let server = Server::connect(url, unit).await?;
+            let server = Server::connect(url, &settings.tls, unit).await?;
             let (info, observed) = (server.info().await?, server.observe().await?);
             Ok::<_, super::GroupError>((info, observed))
         };
@@ -122,6 +124,7 @@ fn of(server: String, info: &Info) -> ServerStatus {
     let failed = failed.iter().find(|(field, _)| is(field, "err"));
     ServerStatus {
         server,
+        in_cluster: is("cluster_enabled", "1"),
         role: if is_replica { "replica" } else { "primary" }.to_owned(),
         offset: offset.unwrap_or(0),
         link_up: !is_replica || is("master_link_status", "up"),
@@ -160,12 +163,16 @@ fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
                 ));
             }
         }
+        // Each has a part of the data; the offset of one says nothing of another's replicas.
+        several if several.iter().all(|server| server.in_cluster) => {}
         several => {
             let names: Vec<&str> = several.iter().map(|one| one.server.as_str()).collect();
             problems.push(format!("several primaries: {}", names.join(", ")));
         }
     }
-    let offset = primaries.first().map_or(0, |primary| primary.offset);
+    let is_cluster = primaries.iter().any(|server| server.in_cluster);
+    let offset = primaries.first().filter(|_| !is_cluster);
+    let offset = offset.map_or(0, |primary| primary.offset);
     for server in &mut servers {
         if let Some(error) = &server.error {
             problems.push(error.clone());

@@ -4,6 +4,7 @@
 //! for: each request tries to connect, and says so if it can't.
 
 pub(crate) mod connection;
+mod durable;
 mod fleet;
 pub(crate) mod keys;
 mod records;
@@ -18,8 +19,9 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::RecordId;
 
 use super::{LAYOUT, StoreError};
-use crate::config::{RedisSettings, Wait};
+use crate::config::RedisSettings;
 use connection::{Connection, Login};
+use durable::Durable;
 use keys::Keys;
 use topology::Topology;
 
@@ -30,9 +32,8 @@ const PRUNE_MS: u64 = 30_000;
 #[derive(Clone)]
 pub struct Redis {
     connection: Connection,
-    /// Writes that wait for replicas hold up what comes after them: they have a connection of their
-    /// own.
-    durable: Option<(Connection, Wait)>,
+    /// For writes that wait for replicas.
+    durable: Option<Durable>,
     unit: UnitId,
     has_peers: bool,
     keys: Keys,
@@ -45,6 +46,9 @@ struct Scripts {
     write: Script,
     apply: Script,
     outbox: Script,
+    read: Script,
+    state: Script,
+    registry: Script,
     take: Script,
     register: Script,
     remove: Script,
@@ -60,6 +64,9 @@ impl Scripts {
             write: script!("redis/common.lua", "redis/write.lua"),
             apply: script!("redis/common.lua", "redis/apply.lua"),
             outbox: script!("redis/outbox.lua"),
+            read: script!("redis/read.lua"),
+            state: script!("redis/state.lua"),
+            registry: script!("redis/registry.lua"),
             take: script!("redis/take.lua"),
             register: script!("redis/register.lua"),
             remove: script!("redis/remove.lua"),
@@ -87,69 +94,40 @@ impl Redis {
             certificates: tls::certificates(&settings.tls)?,
         };
         let connect = || Connection::to(&topology, &login).map_err(|error| bad(error.to_string()));
-        let durable = settings
-            .wait
-            .map(|wait| Ok::<_, StoreError>((connect()?, wait)));
+        let scripts = Scripts::new();
+        let wait = settings.wait;
+        let durable = wait.map(|wait| Durable::start(connect, &scripts.write, wait));
         Ok(Self {
             connection: connect()?,
             durable: durable.transpose()?,
             keys: Keys::of(unit.clone()),
             unit,
             has_peers,
-            scripts: Arc::new(Scripts::new()),
+            scripts: Arc::new(scripts),
             is_checked: Arc::default(),
             pruned_ms: Arc::default(),
         })
     }
 
-    /// Runs a write's script and, if replicas are waited for, `WAIT` behind it: both in one round trip on one
-    /// connection, since `WAIT` is about the writes of its own connection, and one that was made anew in
-    /// between would have none to wait for.
+    /// Runs the script of writes on a bucket; with replicas that are waited for, once they have it.
     async fn written<T: redis::FromRedisValue>(
         &self,
-        script: &Script,
+        bucket: u8,
         keys: &[String],
         values: &[&[u8]],
     ) -> Result<T, StoreError> {
-        let mut plain = self.connection().await?;
-        let (connection, wait) = match &mut self.durable.clone() {
-            Some((connection, wait)) => (&mut connection.clone(), Some(*wait)),
-            None => (&mut plain, None),
+        let mut connection = self.connection().await?;
+        let script = &self.scripts.write;
+        let Some(durable) = &self.durable else {
+            let mut call = script.prepare_invoke();
+            call.key(keys).arg(values);
+            return Ok(call.invoke_async(&mut connection).await?);
         };
-        let mut all = redis::pipe();
-        let call = all.cmd("EVALSHA").arg(script.get_hash()).arg(keys.len());
-        for key in keys {
-            call.arg(key);
-        }
-        for value in values {
-            call.arg(*value);
-        }
-        if let Some(Wait { replicas, timeout }) = wait {
-            let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            call.cmd("WAIT").arg(replicas).arg(ms);
-        }
-        let run = async |connection: &mut Connection| {
-            let answers: Result<Vec<redis::Value>, RedisError> = all.query_async(connection).await;
-            answers
-        };
-        let answers = match run(connection).await {
-            // A server that started again, or another primary: it was not run.
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                let _: String = script.prepare_invoke().load_async(connection).await?;
-                run(connection).await?
-            }
-            answers => answers?,
-        };
-        let mut answers = answers.into_iter();
-        let done = answers.next().unwrap_or(redis::Value::Nil);
-        let has = answers.next().map(redis::from_redis_value).transpose()?;
-        match (wait, has) {
-            (Some(wait), Some(has)) if has < wait.replicas => Err(StoreError::NotReplicated {
-                has,
-                wanted: wait.replicas,
-            }),
-            _ => Ok(redis::from_redis_value(done)?),
-        }
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(script.get_hash()).arg(keys.len());
+        call.arg(keys).arg(values);
+        let answer = durable.write(bucket, call).await?;
+        Ok(redis::from_redis_value(answer)?)
     }
 
     /// A connection to a store whose layout is known.

@@ -67,6 +67,7 @@ mod load;
 mod placement;
 #[cfg(test)]
 mod playground;
+mod primaries;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]

@@ -11,6 +11,7 @@ fn fresh(port: u16) -> Observed {
     Observed {
         address: address(port),
         replicates: None,
+        in_cluster: false,
         keys: 0,
         layout: None,
         appendonly: false,

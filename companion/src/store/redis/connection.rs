@@ -187,10 +187,8 @@ impl Primary {
         refuses: impl FnOnce(&T) -> bool,
     ) -> RedisResult<T> {
         let (number, connecting) = self.current();
-        let answer = match connecting.await {
-            Ok(mut connection) => send(&mut connection).await,
-            Err(error) => Err(error),
-        };
+        let mut connection = connecting.await.inspect_err(|_| self.forget(number))?;
+        let answer = send(&mut connection).await;
         let is_useless = match &answer {
             Ok(answer) => refuses(answer),
             // Broken, or silent: a server that hangs is left, too.

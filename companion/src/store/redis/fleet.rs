@@ -285,11 +285,12 @@ impl Fleet for Redis {
 
     async fn registry(&self) -> Result<Registry, StoreError> {
         let mut connection = self.connection().await?;
-        let (revision, rows): (Option<u64>, Vec<(String, String)>) = redis::pipe()
-            .atomic()
-            .get(self.keys.revision())
-            .hgetall(self.keys.registry())
-            .query_async(&mut connection)
+        let (revision, rows): (Option<u64>, Vec<(String, String)>) = self
+            .scripts
+            .registry
+            .key(self.keys.revision())
+            .key(self.keys.registry())
+            .invoke_async(&mut connection)
             .await?;
         let mut registry = Registry {
             revision: revision.unwrap_or(0),

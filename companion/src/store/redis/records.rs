@@ -10,7 +10,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Record, RecordId, Value};
 
 use super::{Redis, record_id};
-use crate::store::digest::{mark_of, unmark};
+use crate::store::digest::{bucket_of, mark_of, unmark};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Condition, Outcome, Page, Records, StoreError,
     Written,
@@ -19,8 +19,8 @@ use crate::store::{
 /// What write.lua answers where the condition does not hold.
 const REFUSED: u8 = 2;
 
-/// What `HMGET meta sequence digest` answers.
-type Meta = (Option<u64>, Option<String>);
+/// The fields of a bucket's meta.
+type Meta = BTreeMap<String, String>;
 
 /// Buckets that are asked at a time.
 const ASKED_MAX: usize = 32;
@@ -48,15 +48,17 @@ fn record(id: RecordId, mark: &str, value: Option<Vec<u8>>) -> Result<Option<Rec
 fn state(
     own: &UnitId,
     bucket: u8,
-    (sequence, digest): Meta,
+    meta: &Meta,
     applied: BTreeMap<String, u64>,
 ) -> Result<Option<BucketState>, StoreError> {
-    let Some(digest) = digest else {
+    let Some(digest) = meta.get("digest") else {
         return Ok(None);
     };
     let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of bucket {bucket}"));
-    let digest = u64::from_str_radix(&digest, 16).map_err(|_| corrupt("digest"))?;
-    let mut positions = BTreeMap::from([(own.clone(), sequence.unwrap_or(0))]);
+    let digest = u64::from_str_radix(digest, 16).map_err(|_| corrupt("digest"))?;
+    let sequence = meta.get("sequence").map_or(Ok(0), |text| text.parse());
+    let sequence = sequence.map_err(|_| corrupt("sequence"))?;
+    let mut positions = BTreeMap::from([(own.clone(), sequence)]);
     for (unit, position) in applied {
         positions.insert(unit.parse().map_err(|_| corrupt("positions"))?, position);
     }
@@ -77,7 +79,7 @@ impl Records for Redis {
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
-        let bucket = crate::store::digest::bucket_of(id);
+        let bucket = bucket_of(id);
         let keys = [
             self.keys.record(id),
             self.keys.versions(bucket),
@@ -101,7 +103,7 @@ impl Records for Redis {
             flag(self.has_peers).as_bytes(),
             condition.as_bytes(),
         ];
-        let done = self.written(&self.scripts.write, &keys, &values).await?;
+        let done = self.written(bucket, &keys, &values).await?;
         let done: Option<(String, u8)> = done;
         let Some((version, created)) = done else {
             return Ok(Outcome::Nothing);
@@ -118,18 +120,8 @@ impl Records for Redis {
     }
 
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
-        let mut connection = self.connection().await?;
-        let bucket = crate::store::digest::bucket_of(id);
-        let (mark, value): (Option<String>, Option<Vec<u8>>) = pipe()
-            .atomic()
-            .hget(self.keys.versions(bucket), id.to_string())
-            .get(self.keys.record(id))
-            .query_async(&mut connection)
-            .await?;
-        match mark {
-            Some(mark) => record(id.clone(), &mark, value),
-            None => Ok(None),
-        }
+        let records = self.read_all(bucket_of(id), vec![id.clone()]).await?;
+        Ok(records.into_iter().next())
     }
 
     async fn apply(&self, bucket: u8, batch: &Batch) -> Result<Applied, StoreError> {
@@ -214,17 +206,14 @@ impl Records for Redis {
         let states = of_each_bucket(|bucket| {
             let mut connection = connection.clone();
             async move {
-                // One transaction, so that no script runs between the two answers about a bucket.
-                let (meta, applied) = pipe()
-                    .atomic()
-                    .cmd("HMGET")
-                    .arg(self.keys.meta(bucket))
-                    .arg("sequence")
-                    .arg("digest")
-                    .hgetall(self.keys.applied(bucket))
-                    .query_async(&mut connection)
+                let (meta, applied): (Meta, BTreeMap<String, u64>) = self
+                    .scripts
+                    .state
+                    .key(self.keys.meta(bucket))
+                    .key(self.keys.applied(bucket))
+                    .invoke_async(&mut connection)
                     .await?;
-                state(&self.unit, bucket, meta, applied)
+                state(&self.unit, bucket, &meta, applied)
             }
         });
         Ok(states.await?.into_iter().flatten().collect())
@@ -250,26 +239,33 @@ impl Records for Redis {
         let count = self.fitting(&page.listed).await?;
         let rest = page.listed.split_off(count.min(page.listed.len()));
         let ids = std::mem::replace(&mut page.listed, rest);
-        let mut read = pipe();
-        read.atomic();
-        for id in &ids {
-            read.hget(self.keys.versions(bucket), id.to_string());
-            read.get(self.keys.record(id));
-        }
-        let mut records = Vec::with_capacity(ids.len());
-        if !ids.is_empty() {
-            let answers: Vec<Option<Vec<u8>>> = read.query_async(&mut connection).await?;
-            for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
-                let [Some(mark), value] = pair else { continue };
-                let mark = String::from_utf8_lossy(mark);
-                records.extend(record(id, &mark, value.clone())?);
-            }
-        }
+        let records = self.read_all(bucket, ids).await?;
         Ok((records, page))
     }
 }
 
 impl Redis {
+    /// These records of one bucket, without those that are not there.
+    async fn read_all(&self, bucket: u8, ids: Vec<RecordId>) -> Result<Vec<Record>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connection().await?;
+        let mut call = self.scripts.read.prepare_invoke();
+        call.key(self.keys.versions(bucket));
+        for id in &ids {
+            call.key(self.keys.record(id)).arg(id.to_string());
+        }
+        let answers: Vec<Option<Vec<u8>>> = call.invoke_async(&mut connection).await?;
+        let mut records = Vec::with_capacity(ids.len());
+        for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
+            let [Some(mark), value] = pair else { continue };
+            let mark = String::from_utf8_lossy(mark);
+            records.extend(record(id, &mark, value.clone())?);
+        }
+        Ok(records)
+    }
+
     /// How many of these records may be read at once; at least one.
     async fn fitting(&self, ids: &[RecordId]) -> Result<usize, StoreError> {
         let mut connection = self.connection().await?;

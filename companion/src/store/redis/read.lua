@@ -1,0 +1,15 @@
+-- Reads records of one bucket with their versions.
+--
+-- A script, so that a value is never that of another version; and not a transaction, since the client of
+-- a Redis Cluster follows a moved slot for single commands only.
+--
+-- KEYS: versions, then the record of each id
+-- ARGV: the ids
+-- Answers: {mark or false, value or false, mark, value, ...}
+
+local answer = {}
+for index, id in ipairs(ARGV) do
+  answer[#answer + 1] = redis.call('HGET', KEYS[1], id)
+  answer[#answer + 1] = redis.call('GET', KEYS[index + 1])
+end
+return answer
