@@ -150,11 +150,9 @@ impl Driver {
                     Input::Trimmed(bucket, trimmed.is_some())
                 });
             }
-            Effect::Apply(tag, bucket, batch) => {
-                self.spawn(
-                    async move { Input::Applied(tag, seen(records.apply(bucket, &batch).await)) },
-                )
-            }
+            Effect::Apply(tag, bucket, batch) => self.spawn(async move {
+                Input::Applied(tag, seen(records.apply(bucket, &batch, now_ms()).await))
+            }),
             Effect::ReadStates(purpose) => {
                 self.spawn(async move { Input::States(purpose, seen(records.states().await)) })
             }

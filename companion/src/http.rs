@@ -25,14 +25,17 @@ use unitring_protocol::record::VALUE_BYTES_MAX;
 
 use crate::config::Secret;
 use crate::driver::Handle;
+use crate::follow::Follower;
 use crate::group::status::Status;
 use crate::metrics::Metrics;
-use crate::store::{Fleet, Records};
+use crate::store::{Browse, Fleet, Records};
 
 pub use bounds::{EVENT_STREAMS_MAX, REQUEST_TIMEOUT, REQUESTS_MAX};
 
 /// The largest report, in bytes.
 pub const REPORT_BYTES_MAX: usize = 4 << 20;
+/// The largest batch of writes, in bytes.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The largest other body, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -44,6 +47,10 @@ pub struct App {
     pub token: Option<Secret>,
     /// Records.
     pub records: Arc<dyn Records>,
+    /// The same, looked over.
+    pub browse: Arc<dyn Browse>,
+    /// Tells those who watch records.
+    pub follower: Follower,
     /// Registry, loads, events.
     pub fleet: Arc<dyn Fleet>,
     /// Counters.
@@ -75,6 +82,12 @@ pub fn router(app: Arc<App>) -> Router {
             put(data::put).get(data::get).delete(data::delete),
         )
         .layer(DefaultBodyLimit::max(VALUE_BYTES_MAX));
+    let datasets = Router::new()
+        .route(
+            "/v1/data/{dataset}",
+            get(data::listing::list).post(data::batch::post),
+        )
+        .layer(DefaultBodyLimit::max(BATCH_BYTES_MAX));
     Router::new()
         .route("/v1/services", get(services::list))
         .route("/v1/services/{service}", get(services::one))
@@ -91,6 +104,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(reports)
         .merge(data)
+        .merge(datasets)
         .layer(from_fn_with_state(Arc::clone(&app), bounds::authorize))
         .layer(from_fn_with_state(Arc::clone(&app), bounds::bound))
         // Health and metrics are answered however busy the rest is.

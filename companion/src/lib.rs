@@ -15,6 +15,7 @@
 //! | [`registry`] | which instances a service has |
 //! | [`xds`] | registry → Envoy |
 //! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
+//! | [`follow`] | the log of changes → those who watch records |
 //! | [`mod@unit`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
 //! | [`group`] | the servers of a unit → created, verified, looked at |
 //! | [`driver`] | carries [`mod@unit`]'s inputs and effects |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod driver;
 pub mod events;
 pub mod explain;
+pub mod follow;
 pub mod group;
 pub mod http;
 pub mod links;

@@ -48,6 +48,7 @@ metrics! {
     events_stored: Count, "Instance events stored";
     instances_expired: Count, "Instances removed because their time to live ran out";
     records_written: Count, "Records put or deleted here";
+    records_swept: Count, "Records freed because they had expired";
     writes_refused: Count, "Writes refused because the outbox is full";
     requests_unauthorized: Count, "Requests without the token they need";
     requests_shed: Count, "Requests refused because too many were under way";

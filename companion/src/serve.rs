@@ -15,20 +15,35 @@ use unitring_protocol::ids::UnitId;
 
 use crate::config::{Settings, StoreSettings, SyncSettings};
 use crate::driver::{Driver, Handle};
+use crate::follow::Follower;
 use crate::http::{self, App, EVENT_STREAMS_MAX, REQUESTS_MAX};
 use crate::links::amqp;
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
-use crate::store::{Fleet, Records, StoreError};
+use crate::store::{Browse, Fleet, Records, StoreError};
 use crate::unit::Unit;
-use crate::{group, registry, xds};
+use crate::{group, now_ms, registry, xds};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One store, as the two that it is.
-type Stores = (Arc<dyn Records>, Arc<dyn Fleet>);
+/// One store, as the three that it is.
+struct Stores {
+    records: Arc<dyn Records>,
+    browse: Arc<dyn Browse>,
+    fleet: Arc<dyn Fleet>,
+}
+
+impl Stores {
+    fn of<T: Records + Browse + Fleet + Clone + 'static>(store: &T) -> Self {
+        Self {
+            records: Arc::new(store.clone()),
+            browse: Arc::new(store.clone()),
+            fleet: Arc::new(store.clone()),
+        }
+    }
+}
 
 /// Why the companion could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +71,11 @@ pub enum ServeError {
 /// and `/readyz` says so.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let has_peers = settings.sync.is_some();
-    let (records, fleet) = open(&settings, has_peers)?;
+    let Stores {
+        records,
+        browse,
+        fleet,
+    } = open(&settings, has_peers)?;
     let metrics = Arc::new(Metrics::default());
     let listener = listen(settings.listen).await?;
     let xds_listener = listen(settings.xds_listen).await?;
@@ -72,6 +91,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         Arc::clone(&metrics),
     );
     tasks.spawn(follow);
+    let follower = Follower::default();
+    tasks.spawn(follower.clone().run(Arc::clone(&browse)));
+    tasks.spawn(sweep(Arc::clone(&browse), Arc::clone(&metrics)));
     let sync = settings.sync.as_ref().map(|sync| {
         let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
         start_sync(sync, unit, Arc::clone(&records), metrics, &mut tasks)
@@ -105,6 +127,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         unit: settings.unit,
         token: settings.token,
         records,
+        browse,
+        follower,
         fleet,
         metrics,
         registry_changed,
@@ -124,6 +148,20 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         }
     }
     // Dropping the tasks ends them.
+}
+
+/// How often records that have expired are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Frees what has expired, for ever.
+async fn sweep(browse: Arc<dyn Browse>, metrics: Arc<Metrics>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        match browse.sweep(now_ms()).await {
+            Ok(swept) => drop(metrics.records_swept.inc_by(swept)),
+            Err(error) => tracing::debug!(%error, "expired records wait for the store"),
+        }
+    }
 }
 
 /// Returns when a task ends that must not: without it the process would look alive and not be.
@@ -195,11 +233,11 @@ fn open(settings: &Settings, has_peers: bool) -> Result<Stores, StoreError> {
     match &settings.store {
         StoreSettings::Embedded { path } => {
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
-            Ok((Arc::new(store.clone()), Arc::new(store)))
+            Ok(Stores::of(&store))
         }
         StoreSettings::Redis(redis) => {
             let store = Redis::open(redis, settings.unit.clone(), has_peers)?;
-            Ok((Arc::new(store.clone()), Arc::new(store)))
+            Ok(Stores::of(&store))
         }
     }
 }

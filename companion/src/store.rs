@@ -15,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use unitring_protocol::digest::BucketState;
-use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
+use unitring_protocol::ids::{DatasetName, InstanceId, ServiceName, UnitId};
 use unitring_protocol::record::{Op, Record, RecordId, Version};
 use unitring_protocol::report::{Report, ServiceReport};
 
+pub use digest::Mark;
 pub use error::StoreError;
 
 use crate::events::{Cursor, Event};
@@ -37,6 +38,10 @@ pub const REGISTERED_MAX: u64 = 20_000;
 pub const BATCH_MAX: usize = 200;
 /// See [`BATCH_MAX`].
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Changes of a bucket that are known at least; older ones are dropped.
+pub const CHANGES_MAX: u64 = 512;
+/// Records of a bucket that one look frees.
+pub const SWEPT_MAX: usize = 200;
 
 /// What a local write did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +50,28 @@ pub struct Written {
     pub version: Version,
     /// Whether there was no such record, or a deleted one.
     pub created: bool,
+}
+
+/// What a write does to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Puts this value in place of what is there.
+    Put {
+        /// Up to [`unitring_protocol::record::VALUE_BYTES_MAX`].
+        value: &'a [u8],
+        /// When it expires, in ms since the Unix epoch.
+        expires_ms: Option<u64>,
+    },
+    /// Deletes it.
+    Delete,
+}
+
+impl<'a> From<Option<&'a [u8]>> for Change<'a> {
+    /// A value that stays, or `None` to delete.
+    fn from(value: Option<&'a [u8]>) -> Self {
+        let expires_ms = None;
+        value.map_or(Self::Delete, |value| Self::Put { value, expires_ms })
+    }
 }
 
 /// What must be there for a write to be made.
@@ -140,24 +167,25 @@ impl Page {
 /// Records with their versions, outbox, digests and positions.
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// Changes a record here if the condition holds: `None` deletes. Condition, record, version,
-    /// digest, sequence and, if the unit has peers, outbox are one step.
+    /// Changes a record here if the condition holds. Condition, record, version, digest, sequence, log
+    /// of changes and, if the unit has peers, outbox are one step.
     async fn write_if(
         &self,
         id: &RecordId,
-        value: Option<&[u8]>,
+        change: Change<'_>,
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError>;
 
-    /// The same whatever is there. `None` if there is nothing to delete.
+    /// The same whatever is there: `None` deletes. Answers `None` if there is nothing to delete.
     async fn write(
         &self,
         id: &RecordId,
         value: Option<&[u8]>,
         now_ms: u64,
     ) -> Result<Option<Written>, StoreError> {
-        match self.write_if(id, value, &Condition::Any, now_ms).await? {
+        let change = Change::from(value);
+        match self.write_if(id, change, &Condition::Any, now_ms).await? {
             Outcome::Done(written) => Ok(Some(written)),
             Outcome::Nothing | Outcome::Refused(_) => Ok(None),
         }
@@ -167,8 +195,8 @@ pub trait Records: Send + Sync {
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError>;
 
     /// Applies changes of other units, each only if its version is later than what is there.
-    /// Records, versions, digest, clock and position change in one step.
-    async fn apply(&self, bucket: u8, batch: &Batch) -> Result<Applied, StoreError>;
+    /// Records, versions, digest, clock, position and log of changes change in one step.
+    async fn apply(&self, bucket: u8, batch: &Batch, now_ms: u64) -> Result<Applied, StoreError>;
 
     /// The first ops of a bucket's outbox after `after`, within [`BATCH_MAX`].
     async fn outbox(&self, bucket: u8, after: u64) -> Result<Vec<Op>, StoreError>;
@@ -184,6 +212,50 @@ pub trait Records: Send + Sync {
 
     /// Some records of a bucket, tombstones included, and where the next ones start.
     async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError>;
+}
+
+/// A record as a listing names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Which.
+    pub id: RecordId,
+    /// Its version, and when it expires.
+    pub mark: Mark,
+}
+
+/// What changed in a bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// With their numbers, in order: 1, 2, 3 …
+    pub changes: Vec<(u64, Listed)>,
+    /// Whether some that were asked for are no longer known.
+    pub missed: bool,
+}
+
+/// Looks over all records: listings, the log of changes, and what is to be forgotten.
+#[async_trait]
+pub trait Browse: Send + Sync {
+    /// Some of the live records of a bucket whose dataset is this and whose key starts like that, about
+    /// `count`, and where the next ones start, if there may be more. What is there throughout is listed
+    /// at least once.
+    async fn list(
+        &self,
+        bucket: u8,
+        (dataset, prefix): (&DatasetName, &str),
+        from: &str,
+        count: usize,
+        now_ms: u64,
+    ) -> Result<(Vec<Listed>, Option<String>), StoreError>;
+
+    /// The number of the last change of each bucket, in order; 0 where there was none.
+    async fn heads(&self) -> Result<Vec<u64>, StoreError>;
+
+    /// What changed in a bucket after this number: at most [`CHANGES_MAX`] are known.
+    async fn changes(&self, bucket: u8, after: u64) -> Result<Changes, StoreError>;
+
+    /// Frees what has expired, as much as fits one look. Where the unit has no peers that must learn of
+    /// it, nothing of it is kept. Answers how many records.
+    async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError>;
 }
 
 /// What a report did.

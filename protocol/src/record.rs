@@ -122,9 +122,27 @@ pub struct Record {
     /// When and where it was changed.
     #[serde(rename = "at")]
     pub version: Version,
-    /// To what; `None` for a deleted record, which stays as a tombstone.
+    /// To what; `None` for a deleted record, which stays as a tombstone, and for one that has expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
+    /// When it expires, in ms since the Unix epoch: the same moment in every unit.
+    #[serde(rename = "expires", default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+}
+
+impl Record {
+    /// Whether it was deleted. One that has expired was not: its absence has a date.
+    pub fn is_deleted(&self) -> bool {
+        self.value.is_none() && self.expires_ms.is_none()
+    }
+
+    /// The value, unless it is gone by now.
+    pub fn live(&self, now_ms: u64) -> Option<&Value> {
+        let has_expired = self
+            .expires_ms
+            .is_some_and(|expires_ms| expires_ms <= now_ms);
+        self.value.as_ref().filter(|_| !has_expired)
+    }
 }
 
 /// One change of a record, as its own unit recorded it for the others.

@@ -135,6 +135,7 @@ fn record(key: &str, value: Option<&[u8]>) -> Record {
             unit: "east".parse().unwrap(),
         },
         value: value.map(|bytes| Value(bytes.to_vec())),
+        expires_ms: None,
     }
 }
 

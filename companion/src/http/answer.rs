@@ -35,6 +35,16 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, format!("{what}: not found"))
     }
 
+    /// Whose fault it is.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong.
+    pub(super) fn error(&self) -> &str {
+        &self.error
+    }
+
     /// It is promised for later.
     pub(super) fn unsupported(what: &str) -> Self {
         Self::new(

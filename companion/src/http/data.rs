@@ -1,22 +1,28 @@
 //! `PUT`, `GET` and `DELETE /v1/data/{dataset}/{key}`: records. A write is answered once record and
 //! outbox entry are stored in one step; a broker that is away does not matter. `If-Match` and
-//! `If-None-Match` are decided in that step, too.
+//! `If-None-Match` are decided in that step, too. Datasets as a whole are in the files below.
+
+pub(super) mod batch;
+pub(super) mod listing;
+mod watch;
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use unitring_protocol::record::{RecordId, Version};
 
 use super::App;
 use super::answer::Refusal;
+use crate::config::parse_duration;
 use crate::now_ms;
 use crate::store::digest::bucket_of;
-use crate::store::{Condition, Outcome, StoreError};
+use crate::store::{Change, Condition, Outcome, StoreError};
 
 fn id((dataset, key): (String, String)) -> Result<RecordId, Refusal> {
     Ok(RecordId {
@@ -62,11 +68,32 @@ fn has_it(headers: &HeaderMap, there: &Version) -> bool {
     tags.any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == wanted)
 }
 
-/// Refuses what is promised for later, rather than to ignore it.
-fn refuse_unsupported(query: Option<&str>) -> Result<(), Refusal> {
-    match query {
-        Some(query) if !query.is_empty() => Err(Refusal::unsupported(&format!("?{query}"))),
-        _ => Ok(()),
+/// The query of a write.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question {
+    ttl: Option<String>,
+}
+
+type Asked = Result<Query<Question>, QueryRejection>;
+
+fn asked(question: Asked) -> Result<Question, Refusal> {
+    let question = question.map_err(|error| Refusal::bad(error.body_text()))?;
+    Ok(question.0)
+}
+
+/// The longest time to live: ten years, in milliseconds.
+const TTL_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
+
+/// When something with this time to live expires.
+fn expiry(ttl: Option<&str>, now_ms: u64) -> Result<Option<u64>, String> {
+    let Some(ttl) = ttl else { return Ok(None) };
+    let parsed = parse_duration(ttl).and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
+    match parsed {
+        Some(ttl_ms @ 1..=TTL_MS_MAX) => Ok(Some(now_ms.saturating_add(ttl_ms))),
+        _ => Err(format!(
+            "ttl: {ttl:?}: must be a duration from 1ms to ten years, as \"60s\""
+        )),
     }
 }
 
@@ -75,12 +102,12 @@ fn tagged(status: StatusCode, version: &Version, body: impl IntoResponse) -> Res
 }
 
 /// The answer to a change.
-fn changed(status: StatusCode, version: &Version) -> Response {
-    tagged(
-        status,
-        version,
-        Json(serde_json::json!({ "version": version })),
-    )
+fn changed(status: StatusCode, version: &Version, expires_ms: Option<u64>) -> Response {
+    let mut body = serde_json::json!({ "version": version });
+    if let (Some(fields), Some(expires_ms)) = (body.as_object_mut(), expires_ms) {
+        fields.insert("expires_ms".to_owned(), expires_ms.into());
+    }
+    tagged(status, version, Json(body))
 }
 
 /// A write that was not made because something else is there.
@@ -101,7 +128,7 @@ fn conflict(there: Option<Version>) -> Response {
 async fn write(
     app: &App,
     id: &RecordId,
-    value: Option<&[u8]>,
+    change: Change<'_>,
     condition: &Condition,
 ) -> Result<Outcome, Refusal> {
     if let Some(sync) = &app.sync {
@@ -109,7 +136,7 @@ async fn write(
             app.metrics.writes_refused.inc();
         })?;
     }
-    let written = app.records.write_if(id, value, condition, now_ms()).await;
+    let written = app.records.write_if(id, change, condition, now_ms()).await;
     let written = written.inspect_err(|error| {
         if matches!(error, StoreError::Away(_)) {
             app.metrics.store_errors.inc();
@@ -117,6 +144,7 @@ async fn write(
     })?;
     if matches!(written, Outcome::Done(_)) {
         app.metrics.records_written.inc();
+        app.follower.changed();
         if let Some(sync) = &app.sync {
             sync.written(bucket_of(id));
         }
@@ -127,17 +155,25 @@ async fn write(
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Path(names): Path<(String, String)>,
-    RawQuery(query): RawQuery,
+    question: Asked,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
-    refuse_unsupported(query.as_deref())?;
-    match write(&app, &id, Some(&body?), &condition(&headers)?).await? {
-        Outcome::Done(written) if written.created => {
-            Ok(changed(StatusCode::CREATED, &written.version))
+    let ttl = asked(question)?.ttl;
+    let expires_ms = expiry(ttl.as_deref(), now_ms()).map_err(Refusal::bad)?;
+    let (condition, value) = (condition(&headers)?, &body?);
+    let change = Change::Put { value, expires_ms };
+    match write(&app, &id, change, &condition).await? {
+        Outcome::Done(written) => {
+            let created = StatusCode::CREATED;
+            let status = if written.created {
+                created
+            } else {
+                StatusCode::OK
+            };
+            Ok(changed(status, &written.version, expires_ms))
         }
-        Outcome::Done(written) => Ok(changed(StatusCode::OK, &written.version)),
         Outcome::Refused(there) => Ok(conflict(there)),
         Outcome::Nothing => Err(Refusal::absent(format!("record {id}"))),
     }
@@ -146,31 +182,32 @@ pub(super) async fn put(
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(names): Path<(String, String)>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
-    refuse_unsupported(query.as_deref())?;
-    let record = app.records.read(&id).await?;
-    match record.and_then(|record| Some((record.version, record.value?))) {
-        Some((version, _)) if has_it(&headers, &version) => {
-            Ok(tagged(StatusCode::NOT_MODIFIED, &version, ()))
-        }
-        Some((version, value)) => Ok(tagged(StatusCode::OK, &version, value.0)),
-        None => Err(Refusal::absent(format!("record {id}"))),
+    let absent = || Refusal::absent(format!("record {id}"));
+    let record = app.records.read(&id).await?.ok_or_else(absent)?;
+    let value = record.live(now_ms()).ok_or_else(absent)?;
+    let mut response = if has_it(&headers, &record.version) {
+        tagged(StatusCode::NOT_MODIFIED, &record.version, ())
+    } else {
+        tagged(StatusCode::OK, &record.version, value.0.clone())
+    };
+    if let Some(expires_ms) = record.expires_ms {
+        let headers = response.headers_mut();
+        headers.insert("x-unitring-expires", HeaderValue::from(expires_ms));
     }
+    Ok(response)
 }
 
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     Path(names): Path<(String, String)>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
-    refuse_unsupported(query.as_deref())?;
-    match write(&app, &id, None, &condition(&headers)?).await? {
-        Outcome::Done(written) => Ok(changed(StatusCode::OK, &written.version)),
+    match write(&app, &id, Change::Delete, &condition(&headers)?).await? {
+        Outcome::Done(written) => Ok(changed(StatusCode::OK, &written.version, None)),
         Outcome::Refused(there) => Ok(conflict(there)),
         Outcome::Nothing => Err(Refusal::absent(format!("record {id}"))),
     }

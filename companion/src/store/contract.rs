@@ -9,8 +9,10 @@
     clippy::indexing_slicing
 )]
 
+mod browse;
 mod fleet;
 mod records;
 
+pub use browse::browse;
 pub use fleet::fleet;
 pub use records::{id, records};

@@ -1,40 +1,93 @@
 //! A record's share of its bucket's digest, and its bucket. The Lua scripts of the Redis store
 //! compute the same: the first 64 bits of SHA-1, since that is the hash that Redis' Lua has.
 
+use std::fmt;
+use std::str::FromStr;
+
 use sha1::{Digest as _, Sha1};
 use unitring_protocol::digest::Digest;
-use unitring_protocol::record::{Record, RecordId, Version};
+use unitring_protocol::record::{Record, RecordId, Value, Version};
 
 use super::StoreError;
 
-/// A version's last character if the record is deleted; no unit's name contains it.
-pub const TOMBSTONE: char = '!';
+/// What a store keeps beside a value: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or
+/// `~<ms since the epoch>` for a record that expires then. No unit's name contains either.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// When and where the record was changed.
+    pub version: Version,
+    /// Whether that deleted it.
+    pub is_deleted: bool,
+    /// When it expires.
+    pub expires_ms: Option<u64>,
+}
+
+impl Mark {
+    /// That of a record.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            version: record.version.clone(),
+            is_deleted: record.is_deleted(),
+            expires_ms: record.expires_ms,
+        }
+    }
+
+    /// Whether the record is there at this time.
+    pub fn is_live(&self, now_ms: u64) -> bool {
+        !self.is_deleted && self.expires_ms.is_none_or(|expires_ms| expires_ms > now_ms)
+    }
+
+    /// The record again, with its value if it has one. `None` for a live record without a value: it was
+    /// removed behind our back, and a repair brings it again.
+    pub fn record(self, id: RecordId, value: Option<Vec<u8>>) -> Option<Record> {
+        let value = value.filter(|_| !self.is_deleted);
+        if value.is_none() && !self.is_deleted && self.expires_ms.is_none() {
+            return None;
+        }
+        Some(Record {
+            id,
+            version: self.version,
+            value: value.map(Value),
+            expires_ms: self.expires_ms,
+        })
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt(f)?;
+        if self.is_deleted {
+            f.write_str("!")?;
+        }
+        match self.expires_ms {
+            Some(expires_ms) => write!(f, "~{expires_ms}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Mark {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let corrupt = || StoreError::Corrupt(format!("version {text:?}"));
+        let (rest, expires_ms) = match text.split_once('~') {
+            Some((rest, expires)) => (rest, Some(expires.parse().map_err(|_| corrupt())?)),
+            None => (text, None),
+        };
+        let version = rest.strip_suffix('!');
+        Ok(Self {
+            version: version.unwrap_or(rest).parse().map_err(|_| corrupt())?,
+            is_deleted: version.is_some(),
+            expires_ms,
+        })
+    }
+}
 
 /// The bucket of a record: xxh64 of `<dataset>/<key>`, modulo 256.
 pub fn bucket_of(id: &RecordId) -> u8 {
     let [low, ..] = unitring_routing::hash::xxh64(id.to_string().as_bytes()).to_le_bytes();
     low
-}
-
-/// A version as it is stored: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone.
-pub fn mark(version: &Version, is_deleted: bool) -> String {
-    if is_deleted {
-        format!("{version}{TOMBSTONE}")
-    } else {
-        version.to_string()
-    }
-}
-
-/// Reads what [`mark`] wrote: the version, and whether the record is deleted.
-pub fn unmark(mark: &str) -> Result<(Version, bool), StoreError> {
-    let (version, is_deleted) = match mark.strip_suffix(TOMBSTONE) {
-        Some(version) => (version, true),
-        None => (mark, false),
-    };
-    let version = version
-        .parse()
-        .map_err(|_| StoreError::Corrupt(format!("version {mark:?}")))?;
-    Ok((version, is_deleted))
 }
 
 /// What a record adds to its bucket's digest, and takes from it again: the same XOR.
@@ -49,11 +102,6 @@ pub fn share(id: &str, mark: &str) -> Digest {
         *to = *from;
     }
     Digest(u64::from_be_bytes(first))
-}
-
-/// The mark of a record.
-pub fn mark_of(record: &Record) -> String {
-    mark(&record.version, record.value.is_none())
 }
 
 #[cfg(test)]
@@ -74,11 +122,11 @@ mod tests {
 
     #[test]
     fn a_mark_reads_back_as_written() {
-        let version: Version = "17.3@east".parse().unwrap();
-        for is_deleted in [false, true] {
-            let read = unmark(&mark(&version, is_deleted)).unwrap();
-            assert_eq!(read, (version.clone(), is_deleted));
+        for text in ["17.3@east", "17.3@east!", "17.3@east~99"] {
+            assert_eq!(text.parse::<Mark>().unwrap().to_string(), text);
         }
-        assert!(unmark("nonsense").is_err());
+        for text in ["nonsense", "17.3@east~", "17.3@east~x"] {
+            assert!(text.parse::<Mark>().is_err(), "{text}");
+        }
     }
 }

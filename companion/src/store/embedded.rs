@@ -1,6 +1,7 @@
 //! The embedded store: one redb file of one process. Every change is one transaction, on disk
 //! before it is answered; only loads, which the next report replaces, wait for the next commit.
 
+mod browse;
 mod changes;
 mod fleet;
 mod records;
@@ -128,9 +129,13 @@ mod tests {
     use super::*;
     use crate::store::contract;
 
-    fn open(folder: &tempfile::TempDir, unit: &str) -> Embedded {
+    fn open_as(folder: &tempfile::TempDir, unit: &str, has_peers: bool) -> Embedded {
         let path = folder.path().join(format!("{unit}.redb"));
-        Embedded::open(&path, unit.parse().unwrap(), true).unwrap()
+        Embedded::open(&path, unit.parse().unwrap(), has_peers).unwrap()
+    }
+
+    fn open(folder: &tempfile::TempDir, unit: &str) -> Embedded {
+        open_as(folder, unit, true)
     }
 
     #[tokio::test]
@@ -138,6 +143,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         contract::records(&open(&folder, "east"), &open(&folder, "west")).await;
         contract::fleet(&open(&folder, "north")).await;
+        contract::browse(&open(&folder, "south"), &open_as(&folder, "alone", false)).await;
     }
 
     #[tokio::test]

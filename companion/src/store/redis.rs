@@ -3,6 +3,7 @@
 //! Invariant: each change is one Lua script over keys of one slot. A Redis that is away is waited
 //! for: each request tries to connect, and says so if it can't.
 
+mod browse;
 pub(crate) mod connection;
 mod durable;
 mod fleet;
@@ -49,6 +50,7 @@ struct Scripts {
     read: Script,
     state: Script,
     registry: Script,
+    sweep: Script,
     take: Script,
     register: Script,
     remove: Script,
@@ -67,6 +69,7 @@ impl Scripts {
             read: script!("redis/read.lua"),
             state: script!("redis/state.lua"),
             registry: script!("redis/registry.lua"),
+            sweep: script!("redis/common.lua", "redis/sweep.lua"),
             take: script!("redis/take.lua"),
             register: script!("redis/register.lua"),
             remove: script!("redis/remove.lua"),

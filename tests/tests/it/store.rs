@@ -10,13 +10,15 @@ use unitring_tests::redis::cluster::Cluster;
 use unitring_tests::redis::sentinel::Sentinels;
 use unitring_tests::redis::tls::TlsRedis;
 
-/// The suite on stores with these settings: three units in one Redis.
+/// The suite on stores with these settings: several units in one Redis.
 async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
     let store = |unit: &str| -> Result<redis::Redis> {
         Ok(redis::Redis::open(settings, unit.parse()?, true)?)
     };
     contract::records(&store("east")?, &store("west")?).await;
     contract::fleet(&store("north")?).await;
+    let alone = redis::Redis::open(settings, "alone".parse()?, false)?;
+    contract::browse(&store("south")?, &alone).await;
     Ok(())
 }
 

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::record::{Record, RecordId, VALUE_BYTES_MAX, Version};
 
-use crate::store::digest::{bucket_of, mark_of, share};
+use crate::store::digest::{Mark, bucket_of, share};
 use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Records};
+
+/// When what is applied arrives.
+const NOW_MS: u64 = 1_000;
 
 /// The id of a record.
 pub fn id(dataset: &str, key: &str) -> RecordId {
@@ -36,8 +39,8 @@ pub async fn records(east: &dyn Records, west: &dyn Records) {
 async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Records) {
     let record = id("d", "conditions");
     let write = async |value: Option<&str>, condition: Condition| {
-        let value = value.map(str::as_bytes);
-        let outcome = store.write_if(&record, value, &condition, 400_000).await;
+        let change = value.map(str::as_bytes).into();
+        let outcome = store.write_if(&record, change, &condition, 400_000).await;
         outcome.unwrap()
     };
     let version = |outcome: Outcome| match outcome {
@@ -155,7 +158,7 @@ async fn the_digest_is_the_xor_of_all_shares(east: &dyn Records) {
     for state in east.states().await.unwrap() {
         let records = all(east, state.bucket).await;
         let expected = records.iter().fold(0, |digest, record| {
-            digest ^ share(&record.id.to_string(), &mark_of(record)).0
+            digest ^ share(&record.id.to_string(), &Mark::of(record).to_string()).0
         });
         assert_eq!(state.digest.0, expected, "bucket {}", state.bucket);
     }
@@ -194,7 +197,7 @@ async fn what_is_applied_is_the_same_there(east: &dyn Records, west: &dyn Record
             records: all(east, bucket).await,
             positions: state_east.positions.clone(),
         };
-        assert!(west.apply(bucket, &batch).await.unwrap().changed > 0);
+        assert!(west.apply(bucket, &batch, NOW_MS).await.unwrap().changed > 0);
         assert_eq!(state(west, bucket).await, state_east);
         assert_eq!(all(west, bucket).await, all(east, bucket).await);
     }
@@ -213,7 +216,7 @@ async fn a_repeated_batch_changes_nothing(east: &dyn Records, west: &dyn Records
         ops: east.outbox(bucket, 0).await.unwrap(),
     };
     assert_eq!(
-        west.apply(bucket, &batch).await.unwrap(),
+        west.apply(bucket, &batch, NOW_MS).await.unwrap(),
         Applied::default()
     );
     assert_eq!(state(west, bucket).await, before);
@@ -224,6 +227,7 @@ fn record(key: &str, version: &str, value: Option<&[u8]>) -> Record {
         id: id("d", key),
         version: version.parse().unwrap(),
         value: value.map(|value| unitring_protocol::record::Value(value.to_vec())),
+        expires_ms: None,
     }
 }
 
@@ -247,7 +251,7 @@ async fn an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west:
             positions: BTreeMap::new(),
         };
         assert_eq!(
-            west.apply(bucket, &batch).await.unwrap().changed,
+            west.apply(bucket, &batch, NOW_MS).await.unwrap().changed,
             changed,
             "{version}"
         );
@@ -288,7 +292,7 @@ async fn a_gap_is_applied_but_not_claimed(west: &dyn Records) {
             2,
         ),
     ] {
-        assert_eq!(west.apply(bucket, &batch).await.unwrap(), applied);
+        assert_eq!(west.apply(bucket, &batch, NOW_MS).await.unwrap(), applied);
         assert_eq!(state(west, bucket).await.positions["north"], position);
     }
     assert_eq!(
@@ -309,7 +313,7 @@ async fn a_claim_moves_positions_and_the_own_sequence(west: &dyn Records) {
         records: Vec::new(),
         positions: BTreeMap::from([("north".parse().unwrap(), 3), ("west".parse().unwrap(), 70)]),
     };
-    west.apply(bucket, &claim).await.unwrap();
+    west.apply(bucket, &claim, NOW_MS).await.unwrap();
     let positions = state(west, bucket).await.positions;
     assert_eq!(positions["north"], 3);
     assert_eq!(positions["west"], 70);
@@ -339,7 +343,7 @@ async fn a_large_value_and_strange_keys_survive(east: &dyn Records, west: &dyn R
                 origin: "east".parse().unwrap(),
                 ops: batch,
             };
-            west.apply(bucket, &batch).await.unwrap();
+            west.apply(bucket, &batch, NOW_MS).await.unwrap();
         }
         assert_eq!(west.read(&record).await.unwrap().unwrap(), read);
     }

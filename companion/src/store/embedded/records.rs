@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use redb::{Durability, ReadableTable, WriteTransaction};
 use unitring_protocol::digest::{BucketState, Digest};
-use unitring_protocol::record::{Clock, Op, Record, RecordId, Value, Version};
+use unitring_protocol::record::{Clock, Op, Record, RecordId, Version};
 
-use super::tables::{APPLIED, META, OUTBOX, VALUES, VERSIONS};
+use super::tables::{APPLIED, CHANGES, EXPIRING, HEADS, META, OUTBOX, VALUES, VERSIONS};
 use super::{Embedded, away};
-use crate::store::digest::{bucket_of, mark, mark_of, share, unmark};
+use crate::store::digest::{Mark, bucket_of, share};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Condition, Outcome, Page, Records, StoreError,
-    Written,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, Change, Condition, Outcome, Page,
+    Records, SWEPT_MAX, StoreError, Written,
 };
+
+/// Sorts behind every id: no name has such a character.
+const LAST: &str = "\u{10ffff}";
 
 /// What a bucket knows of itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,24 +76,64 @@ impl From<(u64, u32, u64, u64)> for Meta {
     }
 }
 
-/// Puts a record in place of what is there, and keeps the digest right.
+/// Puts a record in place of what is there, and keeps the digest right; without a mark nothing of it is
+/// kept.
 fn replace(
     transaction: &WriteTransaction,
-    bucket: u8,
-    id: &str,
-    mark: &str,
+    (bucket, id): (u8, &str),
+    mark: Option<&Mark>,
     value: Option<&[u8]>,
     meta: &mut Meta,
 ) -> Result<(), StoreError> {
     let mut versions = transaction.open_table(VERSIONS).map_err(away)?;
     let mut values = transaction.open_table(VALUES).map_err(away)?;
-    if let Some(old) = versions.insert((bucket, id), mark).map_err(away)? {
+    let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
+    let key = (bucket, id);
+    let text = mark.map(Mark::to_string);
+    let old = match &text {
+        Some(text) => versions.insert(key, text.as_str()).map_err(away)?,
+        None => versions.remove(key).map_err(away)?,
+    };
+    if let Some(old) = old {
         meta.digest ^= share(id, old.value()).0;
+        if let Some(expires_ms) = old.value().parse::<Mark>()?.expires_ms {
+            expiring.remove((expires_ms, bucket, id)).map_err(away)?;
+        }
     }
-    meta.digest ^= share(id, mark).0;
+    if let (Some(mark), Some(text)) = (mark, &text) {
+        meta.digest ^= share(id, text).0;
+        if let Some(expires_ms) = mark.expires_ms {
+            expiring
+                .insert((expires_ms, bucket, id), ())
+                .map_err(away)?;
+        }
+    }
     match value {
-        Some(value) => drop(values.insert((bucket, id), value).map_err(away)?),
-        None => drop(values.remove((bucket, id)).map_err(away)?),
+        Some(value) => drop(values.insert(key, value).map_err(away)?),
+        None => drop(values.remove(key).map_err(away)?),
+    }
+    Ok(())
+}
+
+/// Appends to the log of changes.
+fn note(
+    transaction: &WriteTransaction,
+    (bucket, id): (u8, &str),
+    mark: &Mark,
+) -> Result<(), StoreError> {
+    let mut heads = transaction.open_table(HEADS).map_err(away)?;
+    let mut changes = transaction.open_table(CHANGES).map_err(away)?;
+    let head = heads
+        .get(bucket)
+        .map_err(away)?
+        .map_or(0, |head| head.value());
+    let number = head.saturating_add(1);
+    heads.insert(bucket, number).map_err(away)?;
+    changes
+        .insert((bucket, number), (id, mark.to_string().as_str()))
+        .map_err(away)?;
+    if let Some(old) = number.checked_sub(CHANGES_MAX) {
+        changes.remove((bucket, old)).map_err(away)?;
     }
     Ok(())
 }
@@ -99,49 +142,92 @@ fn mark_in(
     transaction: &WriteTransaction,
     bucket: u8,
     id: &str,
-) -> Result<Option<(Version, bool)>, StoreError> {
+) -> Result<Option<Mark>, StoreError> {
     let versions = transaction.open_table(VERSIONS).map_err(away)?;
     let mark = versions.get((bucket, id)).map_err(away)?;
-    mark.map(|mark| unmark(mark.value())).transpose()
+    mark.map(|mark| mark.value().parse()).transpose()
 }
 
 fn write(
     transaction: &WriteTransaction,
     store: &Embedded,
     id: &RecordId,
-    value: Option<&[u8]>,
+    change: Change<'_>,
     condition: &Condition,
     now_ms: u64,
 ) -> Result<Outcome, StoreError> {
     let bucket = bucket_of(id);
     let id = id.to_string();
     let there = mark_in(transaction, bucket, &id)?;
-    let live = there.and_then(|(version, is_deleted)| (!is_deleted).then_some(version));
+    let live = there.filter(|mark| mark.is_live(now_ms));
+    let live = live.map(|mark| mark.version);
     if !condition.holds(live.as_ref()) {
         return Ok(Outcome::Refused(live));
     }
-    if value.is_none() && live.is_none() {
-        return Ok(Outcome::Nothing);
-    }
+    let (value, expires_ms) = match change {
+        Change::Put { value, expires_ms } => (Some(value), expires_ms),
+        Change::Delete if live.is_none() => return Ok(Outcome::Nothing),
+        Change::Delete => (None, None),
+    };
     let mut meta = Meta::of(transaction, bucket)?;
     meta.tick(now_ms);
     meta.sequence += 1;
-    let version = Version {
-        clock: meta.clock,
-        unit: store.unit.clone(),
+    let mark = Mark {
+        version: Version {
+            clock: meta.clock,
+            unit: store.unit.clone(),
+        },
+        is_deleted: value.is_none(),
+        expires_ms,
     };
-    let mark = mark(&version, value.is_none());
-    replace(transaction, bucket, &id, &mark, value, &mut meta)?;
+    // Where nobody else has to learn of a deletion, nothing of it is kept.
+    let kept = Some(&mark).filter(|mark| store.has_peers || !mark.is_deleted);
+    replace(transaction, (bucket, &id), kept, value, &mut meta)?;
+    note(transaction, (bucket, &id), &mark)?;
     if store.has_peers {
         let mut outbox = transaction.open_table(OUTBOX).map_err(away)?;
-        let row = (id.as_str(), mark.as_str(), value.unwrap_or_default());
+        let text = mark.to_string();
+        let row = (id.as_str(), text.as_str(), value.unwrap_or_default());
         outbox.insert((bucket, meta.sequence), row).map_err(away)?;
     }
     meta.put(transaction, bucket)?;
     Ok(Outcome::Done(Written {
-        version,
+        version: mark.version,
         created: live.is_none(),
     }))
+}
+
+/// Frees the values that have expired; without peers, nothing of these records is kept.
+pub(super) fn sweep(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    now_ms: u64,
+) -> Result<u64, StoreError> {
+    let expiring = transaction.open_table(EXPIRING).map_err(away)?;
+    let mut gone = Vec::new();
+    for row in expiring.range(..=(now_ms, u8::MAX, LAST)).map_err(away)? {
+        if gone.len() >= SWEPT_MAX {
+            break;
+        }
+        let (key, _) = row.map_err(away)?;
+        let (expires_ms, bucket, id) = key.value();
+        gone.push((expires_ms, bucket, id.to_owned()));
+    }
+    drop(expiring);
+    for (expires_ms, bucket, id) in &gone {
+        if store.has_peers {
+            let mut values = transaction.open_table(VALUES).map_err(away)?;
+            values.remove((*bucket, id.as_str())).map_err(away)?;
+            let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
+            let key = (*expires_ms, *bucket, id.as_str());
+            expiring.remove(key).map_err(away)?;
+        } else {
+            let mut meta = Meta::of(transaction, *bucket)?;
+            replace(transaction, (*bucket, id), None, None, &mut meta)?;
+            meta.put(transaction, *bucket)?;
+        }
+    }
+    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
 fn apply(
@@ -149,6 +235,7 @@ fn apply(
     store: &Embedded,
     bucket: u8,
     batch: &Batch,
+    now_ms: u64,
 ) -> Result<Applied, StoreError> {
     let mut meta = Meta::of(transaction, bucket)?;
     let mut applied = Applied::default();
@@ -160,11 +247,13 @@ fn apply(
         let id = record.id.to_string();
         meta.clock = meta.clock.max(record.version.clock);
         let there = mark_in(transaction, bucket, &id)?;
-        if there.is_some_and(|(version, _)| version >= record.version) {
+        if there.is_some_and(|mark| mark.version >= record.version) {
             continue;
         }
-        let value = record.value.as_ref().map(|value| value.0.as_slice());
-        replace(transaction, bucket, &id, &mark_of(record), value, &mut meta)?;
+        let value = record.live(now_ms).map(|value| value.0.as_slice());
+        let mark = Mark::of(record);
+        replace(transaction, (bucket, &id), Some(&mark), value, &mut meta)?;
+        note(transaction, (bucket, &id), &mark)?;
         applied.changed += 1;
     }
     let mut positions = transaction.open_table(APPLIED).map_err(away)?;
@@ -206,16 +295,7 @@ fn apply(
     Ok(applied)
 }
 
-fn record(id: RecordId, mark: &str, value: &[u8]) -> Result<Record, StoreError> {
-    let (version, is_deleted) = unmark(mark)?;
-    Ok(Record {
-        id,
-        version,
-        value: (!is_deleted).then(|| Value(value.to_vec())),
-    })
-}
-
-fn record_id(text: &str) -> Result<RecordId, StoreError> {
+pub(super) fn record_id(text: &str) -> Result<RecordId, StoreError> {
     let corrupt = || StoreError::Corrupt(format!("record {text:?}"));
     let (dataset, key) = text.split_once('/').ok_or_else(corrupt)?;
     Ok(RecordId {
@@ -229,21 +309,21 @@ impl Records for Embedded {
     async fn write_if(
         &self,
         id: &RecordId,
-        value: Option<&[u8]>,
+        change: Change<'_>,
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
-        let (id, value) = (id.clone(), value.map(<[u8]>::to_vec));
-        let condition = condition.clone();
+        let (value, expires_ms) = match change {
+            Change::Put { value, expires_ms } => (Some(value.to_vec()), expires_ms),
+            Change::Delete => (None, None),
+        };
+        let (id, condition) = (id.clone(), condition.clone());
         self.change(Durability::Immediate, move |transaction, store| {
-            write(
-                transaction,
-                store,
-                &id,
-                value.as_deref(),
-                &condition,
-                now_ms,
-            )
+            let change = match &value {
+                Some(value) => Change::Put { value, expires_ms },
+                None => Change::Delete,
+            };
+            write(transaction, store, &id, change, &condition, now_ms)
         })
         .await
     }
@@ -259,19 +339,16 @@ impl Records for Embedded {
                 return Ok(None);
             };
             let value = values.get(key).map_err(away)?;
-            let bytes = value
-                .as_ref()
-                .map(redb::AccessGuard::value)
-                .unwrap_or_default();
-            record(id.clone(), mark.value(), bytes).map(Some)
+            let value = value.map(|value| value.value().to_vec());
+            Ok(mark.value().parse::<Mark>()?.record(id.clone(), value))
         })
         .await
     }
 
-    async fn apply(&self, bucket: u8, batch: &Batch) -> Result<Applied, StoreError> {
+    async fn apply(&self, bucket: u8, batch: &Batch, now_ms: u64) -> Result<Applied, StoreError> {
         let batch = batch.clone();
         self.change(Durability::Immediate, move |transaction, store| {
-            apply(transaction, store, bucket, &batch)
+            apply(transaction, store, bucket, &batch, now_ms)
         })
         .await
     }
@@ -293,8 +370,10 @@ impl Records for Embedded {
                     break;
                 }
                 let (_, sequence) = key.value();
-                let record = record(record_id(id)?, mark, value)?;
-                ops.push(Op { sequence, record });
+                let mark: Mark = mark.parse()?;
+                if let Some(record) = mark.record(record_id(id)?, Some(value.to_vec())) {
+                    ops.push(Op { sequence, record });
+                }
             }
             Ok(ops)
         })
@@ -377,11 +456,8 @@ impl Records for Embedded {
                     break;
                 }
                 let value = values.get((bucket, id)).map_err(away)?;
-                let value = value
-                    .as_ref()
-                    .map(redb::AccessGuard::value)
-                    .unwrap_or_default();
-                bytes += value.len();
+                let value = value.map(|value| value.value().to_vec());
+                bytes += value.as_ref().map_or(0, Vec::len);
                 if records.len() >= BATCH_MAX || (bytes > BATCH_BYTES_MAX && !records.is_empty()) {
                     let more = Some(id.to_owned());
                     return Ok((
@@ -392,7 +468,8 @@ impl Records for Embedded {
                         },
                     ));
                 }
-                records.push(record(record_id(id)?, mark.value(), value)?);
+                let mark: Mark = mark.value().parse()?;
+                records.extend(mark.record(record_id(id)?, value));
             }
             Ok((
                 records,

@@ -15,6 +15,14 @@ pub(super) const APPLIED: TableDefinition<'_, (u8, &str), u64> = TableDefinition
 /// (bucket, sequence) → `<dataset>/<key>`, version with its mark, value.
 pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), (&str, &str, &[u8])> =
     TableDefinition::new("outbox");
+/// (when in ms, bucket, `<dataset>/<key>`): what expires.
+pub(super) const EXPIRING: TableDefinition<'_, (u64, u8, &str), ()> =
+    TableDefinition::new("expiring");
+/// bucket → the number of its last change.
+pub(super) const HEADS: TableDefinition<'_, u8, u64> = TableDefinition::new("heads");
+/// (bucket, number) → `<dataset>/<key>`, version with its mark: the last changes.
+pub(super) const CHANGES: TableDefinition<'_, (u8, u64), (&str, &str)> =
+    TableDefinition::new("changes");
 /// `<service>/<instance>` → registered instance, JSON.
 pub(super) const REGISTRY: TableDefinition<'_, &str, &str> = TableDefinition::new("registry");
 /// (service, reporter) → last report, JSON.
@@ -34,6 +42,9 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(META).map_err(away)?;
     transaction.open_table(APPLIED).map_err(away)?;
     transaction.open_table(OUTBOX).map_err(away)?;
+    transaction.open_table(EXPIRING).map_err(away)?;
+    transaction.open_table(HEADS).map_err(away)?;
+    transaction.open_table(CHANGES).map_err(away)?;
     transaction.open_table(REGISTRY).map_err(away)?;
     transaction.open_table(LOADS).map_err(away)?;
     transaction.open_table(TOTALS).map_err(away)?;

@@ -3,29 +3,29 @@
 -- Atomic, because a position that claims what was not applied would hide a loss, and a record
 -- without its digest would look like a difference.
 --
--- KEYS: versions, meta, applied, then the record of each change (one bucket, so one slot)
--- ARGV: this unit, origin of the ops or '', how many changes, then for each: id, mark, value,
---       sequence; then pairs of unit and position that are claimed.
+-- KEYS: versions, meta, applied, expiring, changes, then the record of each change (one bucket, so one slot)
+-- ARGV: this unit, origin of the ops or '', how many changes, now in ms, how many changes are logged, then
+--       for each: id, mark, value, sequence; then pairs of unit and position that are claimed.
 -- Answers: {changed, gaps}
 
-local versions, meta, applied = KEYS[1], KEYS[2], KEYS[3]
-local unit, origin, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local meta, applied = KEYS[2], KEYS[3]
+local unit, origin, count, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local changed, gaps = 0, 0
 
-local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest')
+local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'changes')
 local clock_ms, clock_counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
-local digest = stored[3] or '0000000000000000'
+local digest, number = stored[3] or '0000000000000000', tonumber(stored[4] or '0')
 local position
 if origin ~= '' then position = tonumber(redis.call('HGET', applied, origin) or '0') end
 
 for index = 1, count do
-  local at = 4 + (index - 1) * 4
+  local at = 6 + (index - 1) * 4
   local id, mark, value, sequence = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local ms, counter, by, deleted = parse(mark)
+  local ms, counter, by, deleted, expires = parse(mark)
   if ms > clock_ms or (ms == clock_ms and counter > clock_counter) then
     clock_ms, clock_counter = ms, counter
   end
-  local old = redis.call('HGET', versions, id)
+  local old = redis.call('HGET', KEYS[1], id)
   local later = true
   if old then
     local old_ms, old_counter, old_by = parse(old)
@@ -38,9 +38,13 @@ for index = 1, count do
     end
   end
   if later then
-    if deleted then value = nil end
-    digest = replace(digest, versions, KEYS[3 + index], id, old, mark, value)
+    if deleted or (expires and expires <= now) then value = nil end
+    local keys = { record = KEYS[5 + index], versions = KEYS[1], expiring = KEYS[4] }
+    replace(keys, id, old, mark, value, expires)
+    digest = moved(digest, id, old, mark)
     changed = changed + 1
+    number = number + 1
+    note(KEYS[5], number, id, mark, ARGV[5])
   end
   if position then
     if sequence == position + 1 then
@@ -52,7 +56,7 @@ for index = 1, count do
 end
 
 if position then redis.call('HSET', applied, origin, integer(position)) end
-for at = 4 + count * 4, #ARGV, 2 do
+for at = 6 + count * 4, #ARGV, 2 do
   local of, claim = ARGV[at], tonumber(ARGV[at + 1])
   if of == unit then
     if claim > tonumber(redis.call('HGET', meta, 'sequence') or '0') then
@@ -62,5 +66,6 @@ for at = 4 + count * 4, #ARGV, 2 do
     redis.call('HSET', applied, of, integer(claim))
   end
 end
-redis.call('HSET', meta, 'ms', integer(clock_ms), 'counter', integer(clock_counter), 'digest', digest)
+redis.call('HSET', meta, 'ms', integer(clock_ms), 'counter', integer(clock_counter), 'digest', digest,
+  'changes', integer(number))
 return { changed, gaps }

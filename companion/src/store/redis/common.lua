@@ -12,10 +12,10 @@ local function unit_before(a, b)
   return #a < #b
 end
 
--- `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone.
+-- `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or `~<ms>` for what expires then.
 local function parse(mark)
-  local ms, counter, unit, deleted = string.match(mark, '^(%d+)%.(%d+)@([^!]+)(!?)$')
-  return tonumber(ms), tonumber(counter), unit, deleted == '!'
+  local ms, counter, unit, rest = string.match(mark, '^(%d+)%.(%d+)@([^!~]+)(.*)$')
+  return tonumber(ms), tonumber(counter), unit, rest == '!', tonumber(string.match(rest, '^~(%d+)$'))
 end
 
 local function integer(number)
@@ -34,14 +34,35 @@ local function share(id, mark)
   return string.sub(redis.sha1hex(id .. ' ' .. mark), 1, 16)
 end
 
--- Puts a record in place of what is there; answers the new digest.
-local function replace(digest, versions, record, id, old, mark, value)
+-- The digest with `mark` in place of `old`, either of which may be nil.
+local function moved(digest, id, old, mark)
   if old then digest = xor(digest, share(id, old)) end
-  redis.call('HSET', versions, id, mark)
-  if value then
-    redis.call('SET', record, value)
+  if mark then digest = xor(digest, share(id, mark)) end
+  return digest
+end
+
+-- Puts a record in place of what is there. Without a mark nothing of it is kept.
+local function replace(keys, id, old, mark, value, expires)
+  if mark then
+    redis.call('HSET', keys.versions, id, mark)
   else
-    redis.call('DEL', record)
+    redis.call('HDEL', keys.versions, id)
   end
-  return xor(digest, share(id, mark))
+  if value and expires then
+    redis.call('SET', keys.record, value, 'PXAT', integer(expires))
+  elseif value then
+    redis.call('SET', keys.record, value)
+  else
+    redis.call('DEL', keys.record)
+  end
+  if expires and mark then
+    redis.call('ZADD', keys.expiring, integer(expires), id)
+  elseif old and string.find(old, '~', 1, true) then
+    redis.call('ZREM', keys.expiring, id)
+  end
+end
+
+-- Appends to the log of changes, as this number.
+local function note(changes, number, id, mark, max)
+  redis.call('XADD', changes, 'MAXLEN', '~', max, integer(number) .. '-0', 'id', id, 'mark', mark)
 end

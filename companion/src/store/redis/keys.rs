@@ -30,12 +30,13 @@ impl Keys {
         self.of_bucket(bucket_of(id), &format!("r:{id}"))
     }
 
-    /// hash: `<dataset>/<key>` → `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone.
+    /// hash: `<dataset>/<key>` → `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone, or
+    /// `~<ms>` for a record that expires then.
     pub(crate) fn versions(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "versions")
     }
 
-    /// hash: `ms` and `counter` of the clock, `sequence`, `digest`.
+    /// hash: `ms` and `counter` of the clock, `sequence`, `digest`, `changes` (their number).
     pub(crate) fn meta(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "meta")
     }
@@ -48,6 +49,16 @@ impl Keys {
     /// stream: `<sequence>-0` → `id`, `mark` (the version), `value`.
     pub(crate) fn outbox(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "outbox")
+    }
+
+    /// sorted set: `<dataset>/<key>` by when it expires, in ms.
+    pub(crate) fn expiring(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "expiring")
+    }
+
+    /// stream: `<number>-0` → `id`, `mark` (the version): the last changes, for those who watch.
+    pub(crate) fn changes(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "changes")
     }
 
     /// string: the layout of all this, 1.

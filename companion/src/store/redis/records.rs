@@ -7,13 +7,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use redis::{AsyncCommands as _, pipe};
 use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Record, RecordId, Value};
+use unitring_protocol::record::{Op, Record, RecordId};
 
 use super::{Redis, record_id};
-use crate::store::digest::{bucket_of, mark_of, unmark};
+use crate::store::digest::{Mark, bucket_of};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Condition, Outcome, Page, Records, StoreError,
-    Written,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, Change, Condition, Outcome, Page,
+    Records, StoreError, Written,
 };
 
 /// What write.lua answers where the condition does not hold.
@@ -26,23 +26,12 @@ type Meta = BTreeMap<String, String>;
 const ASKED_MAX: usize = 32;
 
 /// Asks about every bucket on its own: in a Redis Cluster each is somewhere else.
-async fn of_each_bucket<T, F: Future<Output = Result<T, StoreError>>>(
+pub(super) async fn of_each_bucket<T, F: Future<Output = Result<T, StoreError>>>(
     ask: impl Fn(u8) -> F,
 ) -> Result<Vec<T>, StoreError> {
     let buckets = (0..BUCKETS).filter_map(|bucket| u8::try_from(bucket).ok());
     let answers = futures::stream::iter(buckets.map(ask)).buffered(ASKED_MAX);
     answers.try_collect().await
-}
-
-fn record(id: RecordId, mark: &str, value: Option<Vec<u8>>) -> Result<Option<Record>, StoreError> {
-    let (version, is_deleted) = unmark(mark)?;
-    // A live record without a value was removed behind our back; a repair brings it again.
-    let value = match (is_deleted, value) {
-        (true, _) => None,
-        (false, Some(value)) => Some(Value(value)),
-        (false, None) => return Ok(None),
-    };
-    Ok(Some(Record { id, version, value }))
 }
 
 fn state(
@@ -75,7 +64,7 @@ impl Records for Redis {
     async fn write_if(
         &self,
         id: &RecordId,
-        value: Option<&[u8]>,
+        change: Change<'_>,
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
@@ -85,6 +74,8 @@ impl Records for Redis {
             self.keys.versions(bucket),
             self.keys.meta(bucket),
             self.keys.outbox(bucket),
+            self.keys.expiring(bucket),
+            self.keys.changes(bucket),
         ];
         let flag = |flag| if flag { "1" } else { "0" };
         let condition = match condition {
@@ -93,7 +84,12 @@ impl Records for Redis {
             Condition::Absent => "-".to_owned(),
             Condition::Version(version) => version.to_string(),
         };
-        let (name, now) = (id.to_string(), now_ms.to_string());
+        let (name, now, kept) = (id.to_string(), now_ms.to_string(), CHANGES_MAX.to_string());
+        let (value, expires_ms) = match change {
+            Change::Put { value, expires_ms } => (Some(value), expires_ms),
+            Change::Delete => (None, None),
+        };
+        let expires = expires_ms.map_or_else(String::new, |expires_ms| expires_ms.to_string());
         let values = [
             name.as_bytes(),
             self.unit.as_str().as_bytes(),
@@ -102,6 +98,8 @@ impl Records for Redis {
             value.unwrap_or_default(),
             flag(self.has_peers).as_bytes(),
             condition.as_bytes(),
+            expires.as_bytes(),
+            kept.as_bytes(),
         ];
         let done = self.written(bucket, &keys, &values).await?;
         let done: Option<(String, u8)> = done;
@@ -109,12 +107,13 @@ impl Records for Redis {
             return Ok(Outcome::Nothing);
         };
         if created == REFUSED {
-            let there = (!version.is_empty()).then(|| unmark(&version));
-            let there = there.transpose()?.map(|(version, _)| version);
-            return Ok(Outcome::Refused(there));
+            let there = (!version.is_empty()).then(|| version.parse::<Mark>());
+            return Ok(Outcome::Refused(
+                there.transpose()?.map(|mark| mark.version),
+            ));
         }
         Ok(Outcome::Done(Written {
-            version: unmark(&version)?.0,
+            version: version.parse::<Mark>()?.version,
             created: created == 1,
         }))
     }
@@ -124,7 +123,7 @@ impl Records for Redis {
         Ok(records.into_iter().next())
     }
 
-    async fn apply(&self, bucket: u8, batch: &Batch) -> Result<Applied, StoreError> {
+    async fn apply(&self, bucket: u8, batch: &Batch, now_ms: u64) -> Result<Applied, StoreError> {
         let mut connection = self.connection().await?;
         let (origin, changes): (&str, Vec<(u64, &Record)>) = match batch {
             Batch::Ops { origin, ops } => {
@@ -138,13 +137,19 @@ impl Records for Redis {
         let mut call = self.scripts.apply.prepare_invoke();
         call.key(self.keys.versions(bucket))
             .key(self.keys.meta(bucket))
-            .key(self.keys.applied(bucket));
-        call.arg(self.unit.as_str()).arg(origin).arg(changes.len());
+            .key(self.keys.applied(bucket))
+            .key(self.keys.expiring(bucket))
+            .key(self.keys.changes(bucket));
+        call.arg(self.unit.as_str())
+            .arg(origin)
+            .arg(changes.len())
+            .arg(now_ms)
+            .arg(CHANGES_MAX);
         for (sequence, record) in changes {
             let value = record.value.as_ref().map(|value| value.0.as_slice());
             call.key(self.keys.record(&record.id));
             call.arg(record.id.to_string())
-                .arg(mark_of(record))
+                .arg(Mark::of(record).to_string())
                 .arg(value.unwrap_or_default())
                 .arg(sequence);
         }
@@ -170,7 +175,7 @@ impl Records for Redis {
             .await?;
         let mut ops = Vec::with_capacity(rows.len());
         for (sequence, id, mark, value) in rows {
-            if let Some(record) = record(record_id(&id)?, &mark, Some(value))? {
+            if let Some(record) = mark.parse::<Mark>()?.record(record_id(&id)?, Some(value)) {
                 ops.push(Op { sequence, record });
             }
         }
@@ -260,8 +265,8 @@ impl Redis {
         let mut records = Vec::with_capacity(ids.len());
         for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
             let [Some(mark), value] = pair else { continue };
-            let mark = String::from_utf8_lossy(mark);
-            records.extend(record(id, &mark, value.clone())?);
+            let mark: Mark = String::from_utf8_lossy(mark).parse()?;
+            records.extend(mark.record(id, value.clone()));
         }
         Ok(records)
     }

@@ -4,31 +4,36 @@
 -- without its record would undo itself at the next repair, and a digest must always be that of
 -- what is there.
 --
--- KEYS: record, versions, meta, outbox (one bucket, so one slot)
--- ARGV: id, this unit, now in ms, 1 to put or 0 to delete, value, 1 if there are peers, and what must
---       be there: '' for anything, '*' for a live record, '-' for none, or the version of a live one
+-- KEYS: record, versions, meta, outbox, expiring, changes (one bucket, so one slot)
+-- ARGV: id, this unit, now in ms, 1 to put or 0 to delete, value, 1 if there are peers, what must be
+--       there: '' for anything, '*' for a live record, '-' for none, or the version of a live one; when it
+--       expires in ms or '', how many changes are kept
 -- Answers: {version, 1 if there was no live record}, {the version that is there or '', 2} if that is not
 --          the one that must be, or false if there is nothing to delete.
 
-local record, versions, meta, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, unit, now, value = ARGV[1], ARGV[2], tonumber(ARGV[3]), nil
-if ARGV[4] == '1' then value = ARGV[5] end
+local keys = { record = KEYS[1], versions = KEYS[2], expiring = KEYS[5] }
+local meta, outbox, changes = KEYS[3], KEYS[4], KEYS[6]
+local id, unit, now, puts = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local has_peers, expires, value = ARGV[6] == '1', tonumber(ARGV[8]), nil
+if puts and not (expires and expires <= now) then value = ARGV[5] end
 
-local old = redis.call('HGET', versions, id)
-local live = false
+local old = redis.call('HGET', keys.versions, id)
+local live, there = false, ''
 if old then
-  local _, _, _, deleted = parse(old)
-  live = not deleted
+  local _, _, _, deleted, until_ms = parse(old)
+  live = not deleted and not (until_ms and until_ms <= now)
+  if live then there = string.match(old, '^[^!~]+') end
 end
 local must = ARGV[7]
 if (must == '*' and not live) or (must == '-' and live)
-  or (must ~= '' and must ~= '*' and must ~= '-' and not (live and old == must)) then
-  return { live and old or '', 2 }
+  or (must ~= '' and must ~= '*' and must ~= '-' and there ~= must) then
+  return { there, 2 }
 end
-if not value and not live then return false end
+if not puts and not live then return false end
 
-local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest')
+local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 'changes')
 local ms, counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
+local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '0') + 1
 if now > ms then
   ms, counter = now, 0
 elseif counter < 4294967295 then
@@ -39,11 +44,19 @@ end
 
 local version = integer(ms) .. '.' .. integer(counter) .. '@' .. unit
 local mark = version
-if not value then mark = version .. '!' end
-local digest = replace(stored[3] or '0000000000000000', versions, record, id, old, mark, value)
-local sequence = redis.call('HINCRBY', meta, 'sequence', 1)
-redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'digest', digest)
-if ARGV[6] == '1' then
+if not puts then
+  mark = version .. '!'
+elseif expires then
+  mark = version .. '~' .. integer(expires)
+end
+-- Where nobody else has to learn of a deletion, nothing of it is kept.
+local kept = mark
+if not puts and not has_peers then kept = nil end
+replace(keys, id, old, kept, value, expires)
+redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'sequence', integer(sequence),
+  'changes', integer(number), 'digest', moved(stored[3] or '0000000000000000', id, old, kept))
+if has_peers then
   redis.call('XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark, 'value', value or '')
 end
+note(changes, number, id, mark, ARGV[9])
 return { version, live and 0 or 1 }

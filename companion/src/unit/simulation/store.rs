@@ -6,7 +6,7 @@ use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Record, RecordId, Value, Version};
 
-use crate::store::digest::{bucket_of, mark_of, share};
+use crate::store::digest::{Mark, bucket_of, share};
 use crate::store::{Applied, Batch, Page};
 
 /// Records in one page, small so that a bucket takes several.
@@ -73,6 +73,7 @@ impl Store {
                 unit: self.unit.clone(),
             },
             value: value.map(Value),
+            expires_ms: None,
         };
         bucket.outbox.insert(bucket.sequence, record.clone());
         bucket.records.insert(id, record);
@@ -145,7 +146,7 @@ impl Store {
             positions.insert(self.unit.clone(), bucket.sequence);
             positions.retain(|_, position| *position > 0);
             let digest = bucket.records.values().fold(0, |digest, record| {
-                digest ^ share(&record.id.to_string(), &mark_of(record)).0
+                digest ^ share(&record.id.to_string(), &Mark::of(record).to_string()).0
             });
             BucketState {
                 bucket: *number,

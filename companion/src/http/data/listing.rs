@@ -1,0 +1,83 @@
+//! `GET /v1/data/{dataset}`: the records of a dataset, in pages.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+use unitring_protocol::ids::DatasetName;
+
+use super::super::App;
+use super::super::answer::Refusal;
+use super::watch;
+use crate::now_ms;
+use crate::store::Listed;
+
+/// Records in one page, about, and the default.
+const LIMIT_MAX: usize = 1_000;
+const LIMIT: usize = 100;
+
+/// The query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct Question {
+    #[serde(default)]
+    pub(super) prefix: String,
+    after: Option<String>,
+    limit: Option<usize>,
+    watch: Option<bool>,
+}
+
+/// What is shown of a record without its value.
+pub(super) fn shown(record: &Listed) -> serde_json::Value {
+    let mut shown = json!({"key": record.id.key, "version": record.mark.version});
+    if let (Some(fields), Some(expires_ms)) = (shown.as_object_mut(), record.mark.expires_ms) {
+        fields.insert("expires_ms".to_owned(), expires_ms.into());
+    }
+    shown
+}
+
+pub(in crate::http) async fn list(
+    State(app): State<Arc<App>>,
+    Path(dataset): Path<String>,
+    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let dataset: DatasetName = dataset.parse()?;
+    let Query(question) = question.map_err(|error| Refusal::bad(error.body_text()))?;
+    if question.watch == Some(true) {
+        return watch::watch(app, dataset, question.prefix, &headers);
+    }
+    let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let after = question.after.as_deref();
+    let (mut bucket, mut from) = after.map_or(Ok((0, String::new())), place)?;
+    let (mut records, now) = (Vec::new(), now_ms());
+    let next = loop {
+        let of = (&dataset, question.prefix.as_str());
+        let left = limit - records.len().min(limit);
+        let (some, more) = app.browse.list(bucket, of, &from, left.max(1), now).await?;
+        records.extend(some.iter().map(shown));
+        let next = match more {
+            Some(more) => (bucket, more),
+            None => match bucket.checked_add(1) {
+                Some(next) => (next, String::new()),
+                None => break None,
+            },
+        };
+        (bucket, from) = next;
+        if records.len() >= limit {
+            break Some(format!("{bucket}.{from}"));
+        }
+    };
+    Ok(Json(json!({"records": records, "after": next})).into_response())
+}
+
+/// Where a page begins: a bucket, and a place in it that only the store can read.
+fn place(after: &str) -> Result<(u8, String), Refusal> {
+    let place = after.split_once('.');
+    let place = place.and_then(|(bucket, from)| Some((bucket.parse().ok()?, from.to_owned())));
+    place.ok_or_else(|| Refusal::bad("after: must be what the page before it answered"))
+}

@@ -1,0 +1,123 @@
+//! [`Browse`] in Redis.
+
+use async_trait::async_trait;
+use redis::AsyncCommands as _;
+use unitring_protocol::ids::DatasetName;
+
+use super::records::of_each_bucket;
+use super::{Redis, corrupt, record_id};
+use crate::store::{Browse, CHANGES_MAX, Changes, Listed, SWEPT_MAX, StoreError};
+
+/// A text that a glob pattern takes as it is.
+fn literally(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}
+
+#[async_trait]
+impl Browse for Redis {
+    async fn list(
+        &self,
+        bucket: u8,
+        (dataset, prefix): (&DatasetName, &str),
+        from: &str,
+        count: usize,
+        now_ms: u64,
+    ) -> Result<(Vec<Listed>, Option<String>), StoreError> {
+        let mut connection = self.connection().await?;
+        let (next, pairs): (String, Vec<(String, String)>) = redis::cmd("HSCAN")
+            .arg(self.keys.versions(bucket))
+            .arg(if from.is_empty() { "0" } else { from })
+            .arg("MATCH")
+            .arg(format!(
+                "{}/{}*",
+                literally(dataset.as_str()),
+                literally(prefix)
+            ))
+            .arg("COUNT")
+            .arg(count)
+            .query_async(&mut connection)
+            .await?;
+        let mut listed = Vec::with_capacity(pairs.len());
+        for (id, mark) in pairs {
+            let (id, mark) = (record_id(&id)?, mark.parse()?);
+            listed.push(Listed { id, mark });
+        }
+        listed.retain(|listed| listed.mark.is_live(now_ms));
+        Ok((listed, (next != "0").then_some(next)))
+    }
+
+    async fn heads(&self) -> Result<Vec<u64>, StoreError> {
+        let connection = self.connection().await?;
+        let heads = of_each_bucket(|bucket| {
+            let (mut connection, meta) = (connection.clone(), self.keys.meta(bucket));
+            async move {
+                let head: Option<u64> = connection.hget(meta, "changes").await?;
+                Ok(head.unwrap_or(0))
+            }
+        });
+        heads.await
+    }
+
+    async fn changes(&self, bucket: u8, after: u64) -> Result<Changes, StoreError> {
+        let mut connection = self.connection().await?;
+        let from = format!("({after}-0");
+        let rows: Vec<(String, Vec<String>)> = connection
+            .xrange_count(self.keys.changes(bucket), from, "+", CHANGES_MAX)
+            .await?;
+        let mut changes = Vec::with_capacity(rows.len());
+        for (entry, fields) in &rows {
+            let number = entry
+                .strip_suffix("-0")
+                .and_then(|number| number.parse().ok());
+            let (Some(number), [_, id, _, mark]) = (number, fields.as_slice()) else {
+                return Err(corrupt(entry));
+            };
+            let (id, mark) = (record_id(id)?, mark.parse()?);
+            changes.push((number, Listed { id, mark }));
+        }
+        let first = changes.first().map(|(number, _): &(u64, Listed)| *number);
+        Ok(Changes {
+            missed: first.is_some_and(|first| first > after.saturating_add(1)),
+            changes,
+        })
+    }
+
+    /// Values go by themselves, by Redis' own expiry.
+    async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {
+        if self.has_peers {
+            return Ok(0);
+        }
+        let connection = self.connection().await?;
+        let swept = of_each_bucket(|bucket| {
+            let mut connection = connection.clone();
+            async move {
+                let mut call = self.scripts.sweep.prepare_invoke();
+                call.key(self.keys.versions(bucket))
+                    .key(self.keys.meta(bucket))
+                    .key(self.keys.expiring(bucket))
+                    .arg(now_ms)
+                    .arg(SWEPT_MAX);
+                let swept: u64 = call.invoke_async(&mut connection).await?;
+                Ok(swept)
+            }
+        });
+        Ok(swept.await?.iter().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_no_pattern() {
+        assert_eq!(literally(r"a*[b]?\c"), r"a\*\[b\]\?\\c");
+    }
+}
