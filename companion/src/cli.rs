@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod data;
+pub mod dataset;
 pub mod group;
 pub mod instance;
 

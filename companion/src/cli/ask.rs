@@ -31,6 +31,19 @@ pub enum AskError {
     Which(String),
 }
 
+impl AskError {
+    /// No answer from this path, or not to its end.
+    pub(super) fn unanswered(url: &str, source: ureq::Error) -> Self {
+        Self::Unanswered {
+            url: url.to_owned(),
+            source: Box::new(source),
+        }
+    }
+}
+
+/// The body of an answer that may never end.
+pub(super) type Reader = ureq::BodyReader<'static>;
+
 /// Asks one path.
 pub(super) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     call(target, "GET", path, None)
@@ -46,11 +59,8 @@ pub(super) fn call(
     let body = body.map_or(String::new(), Value::to_string);
     let mut response = send(target, method, path, &[], body.as_bytes())?;
     let status = response.status();
-    let unanswered = |source| AskError::Unanswered {
-        url: path.to_owned(),
-        source: Box::new(source),
-    };
-    let text = response.body_mut().read_to_string().map_err(unanswered)?;
+    let text = response.body_mut().read_to_string();
+    let text = text.map_err(|source| AskError::unanswered(path, source))?;
     // That it is not ready is an answer, too.
     if !status.is_success() && path != "/readyz" {
         let refused = refusal(path, status.as_u16(), text.as_bytes());
@@ -72,9 +82,29 @@ pub(super) fn send(
     headers: &[(&str, String)],
     body: &[u8],
 ) -> Result<Response<Body>, AskError> {
+    request(target, (method, path), headers, body, Some(TIMEOUT))
+}
+
+/// A stream that goes on for as long as it likes.
+pub(super) fn open(
+    target: &Target,
+    path: &str,
+    headers: &[(&str, String)],
+) -> Result<Response<Body>, AskError> {
+    request(target, ("GET", path), headers, &[], None)
+}
+
+fn request(
+    target: &Target,
+    (method, path): (&str, &str),
+    headers: &[(&str, String)],
+    body: &[u8],
+    timeout: Option<Duration>,
+) -> Result<Response<Body>, AskError> {
     let url = format!("{}{path}", target.url.trim_end_matches('/'));
     let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
+        .timeout_global(timeout)
+        .timeout_connect(Some(TIMEOUT))
         .http_status_as_error(false)
         .build()
         .new_agent();
@@ -87,10 +117,7 @@ pub(super) fn send(
     }
     let sent = request.body(body).map_err(ureq::Error::from);
     let sent = sent.and_then(|request| agent.run(request));
-    sent.map_err(|source| AskError::Unanswered {
-        url,
-        source: Box::new(source),
-    })
+    sent.map_err(|source| AskError::unanswered(&url, source))
 }
 
 /// Why the companion refused, in its own words if it said some.

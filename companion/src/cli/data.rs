@@ -1,4 +1,4 @@
-//! `data`: records of a running companion, by its own API.
+//! `data`: records of a running companion, by its own API; whole datasets are in [`dataset`].
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::Target;
 use super::ask::{AskError, escape, refusal, send};
+use super::dataset::{self, Import, Records};
 
 /// There is no such record.
 const ABSENT: u8 = 4;
@@ -34,6 +35,9 @@ pub enum DataCommand {
         /// Only if there is no such record.
         #[arg(long, conflicts_with = "if_match")]
         create: bool,
+        /// It expires after this time, as 60s.
+        #[arg(long)]
+        ttl: Option<String>,
         /// Only if the record is there in this version.
         #[arg(long, value_name = "VERSION")]
         if_match: Option<String>,
@@ -47,6 +51,59 @@ pub enum DataCommand {
         #[arg(long, value_name = "VERSION")]
         if_match: Option<String>,
     },
+    /// Print the keys of a dataset.
+    List {
+        /// As JSON Lines, with version and expiry.
+        #[arg(long)]
+        json: bool,
+        /// Which.
+        #[command(flatten)]
+        records: Records,
+    },
+    /// Print changes of a dataset as they come, a JSON object a line.
+    Watch {
+        /// Which.
+        #[command(flatten)]
+        records: Records,
+        /// Go on after this id of an event, as an earlier stream sent it.
+        #[arg(long)]
+        after: Option<String>,
+    },
+    /// Write the records of a dataset to standard output, a JSON object a line.
+    Export(Records),
+    /// Write records from a file or standard input, a JSON object a line.
+    Import(Import),
+}
+
+impl DataCommand {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List { records, json } => dataset::run_list(records, *json),
+            Self::Watch { records, after } => dataset::watch(records, after.clone()),
+            Self::Export(records) => dataset::export(records),
+            Self::Import(import) => dataset::import(import),
+            Self::Get(one) => done(one, "GET", &[], &[], ""),
+            Self::Put {
+                one,
+                value,
+                file,
+                create,
+                if_match,
+                ttl,
+            } => {
+                let mut headers = matching(if_match.as_deref());
+                if *create {
+                    headers.push(("if-none-match", "*".to_owned()));
+                }
+                let ttl = ttl.as_deref().map(|ttl| format!("?ttl={}", escape(ttl)));
+                let value = value_of(value.as_deref(), file.as_ref())?;
+                done(one, "PUT", &headers, &value, &ttl.unwrap_or_default())
+            }
+            Self::Delete { one, if_match } => {
+                done(one, "DELETE", &matching(if_match.as_deref()), &[], "")
+            }
+        }
+    }
 }
 
 /// Which record.
@@ -65,7 +122,7 @@ pub struct One {
 
 /// Does it. Errors go to standard error.
 pub fn run(command: &DataCommand) -> ExitCode {
-    match done(command) {
+    match command.run() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("unitring: {error:#}");
@@ -74,36 +131,20 @@ pub fn run(command: &DataCommand) -> ExitCode {
     }
 }
 
-fn done(command: &DataCommand) -> anyhow::Result<ExitCode> {
-    let (one, method, headers, body) = match command {
-        DataCommand::Get(one) => (one, "GET", vec![], vec![]),
-        DataCommand::Put {
-            one,
-            value,
-            file,
-            create,
-            if_match,
-        } => {
-            let mut headers = matching(if_match.as_deref());
-            if *create {
-                headers.push(("if-none-match", "*".to_owned()));
-            }
-            let value = value.as_deref();
-            (one, "PUT", headers, value_of(value, file.as_ref())?)
-        }
-        DataCommand::Delete { one, if_match } => {
-            (one, "DELETE", matching(if_match.as_deref()), vec![])
-        }
-    };
-    let path = format!("/v1/data/{}/{}", escape(&one.dataset), escape(&one.key));
-    let mut response = send(&one.target, method, &path, &headers, &body)?;
+fn done(
+    one: &One,
+    method: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+    query: &str,
+) -> anyhow::Result<ExitCode> {
+    let (dataset, key) = (escape(&one.dataset), escape(&one.key));
+    let path = format!("/v1/data/{dataset}/{key}{query}");
+    let mut response = send(&one.target, method, &path, headers, body)?;
     let status = response.status().as_u16();
     let tag = response.headers().get("etag").cloned();
-    let unread = |source| AskError::Unanswered {
-        url: path.clone(),
-        source: Box::new(source),
-    };
-    let answer = response.body_mut().read_to_vec().map_err(unread)?;
+    let answer = response.body_mut().read_to_vec();
+    let answer = answer.map_err(|source| AskError::unanswered(&path, source))?;
     match status {
         200..=299 if method == "GET" => io::stdout().write_all(&answer)?,
         200..=299 => {

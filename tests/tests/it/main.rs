@@ -69,6 +69,7 @@ mod placement;
 mod playground;
 mod primaries;
 #[cfg(test)]
+mod records;
 mod registry;
 #[cfg(test)]
 mod reload;

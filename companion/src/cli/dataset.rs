@@ -1,0 +1,226 @@
+//! `data list`, `watch`, `export` and `import`: the records of a dataset, of a running companion.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use unitring_protocol::record;
+
+use super::Target;
+use super::ask::{AskError, Reader, ask, escape, list, open, refusal, send, text};
+
+/// Lines of one batch, and about how many bytes of them.
+const BATCH_LINES: usize = 200;
+const BATCH_BYTES: usize = 4 << 20;
+/// Records of one page.
+const PAGE: usize = 500;
+/// From the end of a stream to the next attempt.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+/// Refused lines that are shown.
+const SHOWN_MAX: usize = 10;
+
+/// Which records.
+#[derive(Debug, Args)]
+pub struct Records {
+    /// Their dataset.
+    #[arg(long)]
+    dataset: String,
+    /// Only keys that start with this.
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Which companion.
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Records {
+    fn path(&self, rest: &str) -> String {
+        let (dataset, prefix) = (escape(&self.dataset), escape(&self.prefix));
+        format!("/v1/data/{dataset}?prefix={prefix}{rest}")
+    }
+
+    /// Calls `each` with every record of the listing, page by page.
+    fn each(&self, mut each: impl FnMut(&Value) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let mut after = String::new();
+        loop {
+            let page = ask(&self.target, &self.path(&format!("&limit={PAGE}{after}")))?;
+            list(&page, "/records").iter().try_for_each(&mut each)?;
+            match page.pointer("/after").and_then(Value::as_str) {
+                Some(next) => after = format!("&after={}", escape(next)),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Prints their keys; as JSON Lines with version and expiry.
+pub fn run_list(some: &Records, as_json: bool) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    some.each(|record| {
+        if as_json {
+            writeln!(out, "{record}")?;
+        } else {
+            writeln!(out, "{}", text(record, "/key"))?;
+        }
+        Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints each record with its value, a JSON object a line, as `import` reads it.
+pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    some.each(|listed| {
+        let key = text(listed, "/key");
+        let path = format!("/v1/data/{}/{}", escape(&some.dataset), escape(key));
+        let mut response = send(&some.target, "GET", &path, &[], &[])?;
+        let status = response.status().as_u16();
+        let value = response.body_mut().read_to_vec();
+        let value = value.map_err(|source| AskError::unanswered(&path, source))?;
+        match status {
+            200 => {}
+            // It was deleted, or expired, since it was listed.
+            404 => return Ok(()),
+            status => return Err(AskError::Refused(refusal(&path, status, &value)).into()),
+        }
+        let mut line = match String::from_utf8(value) {
+            Ok(text) => json!({"key": key, "text": text}),
+            Err(bytes) => json!({"key": key, "value": record::Value(bytes.into_bytes())}),
+        };
+        let expires = response.headers().get("x-unitring-expires");
+        let expires: Option<u64> = expires.and_then(|ms| ms.to_str().ok()?.parse().ok());
+        if let (Some(fields), Some(expires_ms)) = (line.as_object_mut(), expires) {
+            fields.insert("expires_ms".to_owned(), expires_ms.into());
+        }
+        writeln!(out, "{line}")?;
+        Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where lines come from, and where they go.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The dataset that they go to.
+    #[arg(long)]
+    dataset: String,
+    /// The file; without it, standard input.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Which companion.
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Writes each line, and says how many. What is refused is shown, and ends it with 1.
+pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
+    use anyhow::Context as _;
+    let input: Box<dyn BufRead> = match &asked.file {
+        Some(file) => {
+            let opened = File::open(file).with_context(|| file.display().to_string())?;
+            Box::new(BufReader::new(opened))
+        }
+        None => Box::new(io::stdin().lock()),
+    };
+    let (mut batch, mut lines) = (String::new(), 0);
+    let (mut written, mut refused) = (0, Vec::new());
+    let mut flush = |batch: &mut String| -> anyhow::Result<()> {
+        let path = format!("/v1/data/{}", escape(&asked.dataset));
+        let mut response = send(&asked.target, "POST", &path, &[], batch.as_bytes())?;
+        let status = response.status().as_u16();
+        let answer = response.body_mut().read_to_vec();
+        let answer = answer.map_err(|source| AskError::unanswered(&path, source))?;
+        if !(200..=299).contains(&status) {
+            return Err(AskError::Refused(refusal(&path, status, &answer)).into());
+        }
+        let answer: Value = serde_json::from_slice(&answer)?;
+        for result in list(&answer, "/results") {
+            match result.get("error") {
+                None => written += 1,
+                Some(error) => refused.push(format!("{}: {error}", text(result, "/key"))),
+            }
+        }
+        batch.clear();
+        Ok(())
+    };
+    for line in input.lines() {
+        let line = line.context("read a line")?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        batch.push_str(&line);
+        batch.push('\n');
+        lines += 1;
+        if lines % BATCH_LINES == 0 || batch.len() >= BATCH_BYTES {
+            flush(&mut batch)?;
+        }
+    }
+    if !batch.is_empty() {
+        flush(&mut batch)?;
+    }
+    println!("{written} of {lines} written");
+    for one in refused.iter().take(SHOWN_MAX) {
+        eprintln!("unitring: {one}");
+    }
+    if refused.len() > SHOWN_MAX {
+        eprintln!("unitring: and {} more", refused.len() - SHOWN_MAX);
+    }
+    Ok(ExitCode::from(u8::from(!refused.is_empty())))
+}
+
+/// Prints changes as they come, a JSON object a line, and connects again after a break, from where it
+/// was. Runs until it is killed, or refused.
+pub fn watch(some: &Records, after: Option<String>) -> anyhow::Result<ExitCode> {
+    let mut last = after;
+    loop {
+        match stream(some, &mut last) {
+            Ok(()) => {}
+            Err(Broken::Refused(error)) => return Err(error),
+            Err(Broken::Away(error)) => eprintln!("unitring: {error:#}: trying again"),
+        }
+        sleep(RECONNECT_AFTER);
+    }
+}
+
+enum Broken {
+    /// Trying again does not help.
+    Refused(anyhow::Error),
+    Away(anyhow::Error),
+}
+
+/// One connection, to its end.
+fn stream(some: &Records, last: &mut Option<String>) -> Result<(), Broken> {
+    let path = some.path("&watch=true");
+    let id = last.clone().map(|id| ("last-event-id", id));
+    let away = |error: AskError| Broken::Away(error.into());
+    let mut response = open(&some.target, &path, id.as_slice()).map_err(away)?;
+    let status = response.status().as_u16();
+    if status != 200 {
+        let body = response.body_mut().read_to_vec().unwrap_or_default();
+        let error = AskError::Refused(refusal(&path, status, &body));
+        return Err(match status {
+            503 => away(error),
+            _ => Broken::Refused(error.into()),
+        });
+    }
+    let lines: Reader = response.into_body().into_reader();
+    for line in BufReader::new(lines).lines() {
+        let line = line.map_err(|error| Broken::Away(error.into()))?;
+        match line.split_once(": ").or_else(|| line.split_once(':')) {
+            Some(("data", data)) => {
+                let mut out = io::stdout().lock();
+                let shown = writeln!(out, "{data}").and_then(|()| out.flush());
+                // Nobody reads it any more.
+                shown.map_err(|error| Broken::Refused(error.into()))?;
+            }
+            Some(("id", id)) => *last = Some(id.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
