@@ -3,6 +3,7 @@
 
 mod handle;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,10 +15,11 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use unitring_protocol::ids::UnitId;
 
+use crate::lead::Role;
 use crate::links::{Command, Event};
 use crate::metrics::Metrics;
 use crate::now_ms;
-use crate::store::{Records, StoreError};
+use crate::store::{Lease, Records, StoreError};
 use crate::unit::{Effect, Input, Note, Unit, message};
 
 pub use handle::{Handle, Status};
@@ -25,7 +27,14 @@ pub use handle::{Handle, Status};
 /// How often time is told to the state machine when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
 
-type Work = Pin<Box<dyn Future<Output = Input> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What was to be done, as it came out.
+enum Done {
+    Input(Input),
+    /// Buckets that another companion wrote, and since when to ask next.
+    Hints(BTreeSet<u8>, String),
+}
 
 /// One unit's sync with all that it touches.
 pub struct Driver {
@@ -36,6 +45,10 @@ pub struct Driver {
     handle: Handle,
     status: watch::Sender<Status>,
     commands: mpsc::Sender<Command>,
+    lease: Arc<dyn Lease>,
+    role: watch::Receiver<Role>,
+    /// Since when hints were read; `None` while they are.
+    hints: Option<String>,
     work: FuturesUnordered<Work>,
 }
 
@@ -43,7 +56,8 @@ impl Driver {
     /// A driver with its ends of the handle and the link.
     pub fn new(
         (unit, machine): (UnitId, Unit),
-        records: Arc<dyn Records>,
+        (records, lease): (Arc<dyn Records>, Arc<dyn Lease>),
+        role: watch::Receiver<Role>,
         metrics: Arc<Metrics>,
         (handle, status): (Handle, watch::Sender<Status>),
         commands: mpsc::Sender<Command>,
@@ -56,6 +70,9 @@ impl Driver {
             handle,
             status,
             commands,
+            lease,
+            role,
+            hints: Some(String::new()),
             work: FuturesUnordered::new(),
         }
     }
@@ -68,15 +85,31 @@ impl Driver {
         // The machine's timers must not stand still because somebody set the clock back.
         let (started_ms, started) = (now_ms(), Instant::now());
         let elapsed_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let leads = self.role.borrow_and_update().term().is_some();
+        for effect in self.machine.handle(Input::Leads(leads), started_ms) {
+            self.perform(effect);
+        }
         loop {
             let input = tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
                 },
-                Some(done) = self.work.next(), if !self.work.is_empty() => Some(done),
-                () = shared.wake.notified() => Some(Input::Written(shared.take_dirty())),
-                _ = tick.tick() => Some(Input::Tick),
+                Some(done) = self.work.next(), if !self.work.is_empty() => match done {
+                    Done::Input(input) => Some(input),
+                    Done::Hints(buckets, last) => {
+                        self.hints = Some(last);
+                        (!buckets.is_empty()).then_some(Input::Written(buckets))
+                    }
+                },
+                () = shared.wake.notified() => self.written(shared.take_dirty()),
+                Ok(()) = self.role.changed() => {
+                    Some(Input::Leads(self.role.borrow_and_update().term().is_some()))
+                }
+                _ = tick.tick() => {
+                    self.read_hints();
+                    Some(Input::Tick)
+                }
             };
             if let Some(input) = input {
                 for effect in self
@@ -87,6 +120,40 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Buckets that were written here: for this machine, or for that of the leader.
+    fn written(&mut self, buckets: BTreeSet<u8>) -> Option<Input> {
+        if *self.role.borrow() != Role::Follower {
+            return Some(Input::Written(buckets));
+        }
+        let lease = Arc::clone(&self.lease);
+        tokio::spawn(async move {
+            for bucket in buckets {
+                // One that gets lost is made good by the leader's next count.
+                if lease.hint(bucket).await.is_err() {
+                    return;
+                }
+            }
+        });
+        None
+    }
+
+    /// Asks what the companions that do not lead have written.
+    fn read_hints(&mut self) {
+        if self.role.borrow().term().is_none() {
+            return;
+        }
+        let Some(after) = self.hints.take() else {
+            return;
+        };
+        let lease = Arc::clone(&self.lease);
+        self.work.push(Box::pin(async move {
+            match lease.hints(&after).await {
+                Ok((buckets, last)) => Done::Hints(buckets, last),
+                Err(_) => Done::Hints(BTreeSet::new(), after),
+            }
+        }));
     }
 
     /// What the link says, as an input.
@@ -184,7 +251,7 @@ impl Driver {
     }
 
     fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) {
-        self.work.push(Box::pin(work));
+        self.work.push(Box::pin(async { Done::Input(work.await) }));
     }
 
     /// Hands a command to the link; the state machine keeps far under the bound.

@@ -80,6 +80,37 @@ impl Event {
     }
 }
 
+/// What happened to the unit's group of servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEvent {
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What.
+    pub kind: GroupChange,
+    /// Every problem, or that there is none.
+    pub reason: String,
+}
+
+/// How a group changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupChange {
+    /// Something is wrong with it.
+    GroupDegraded,
+    /// Nothing is, any more.
+    GroupRestored,
+}
+
+/// What the log holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// Of an instance.
+    Instance(Event),
+    /// Of the unit's servers.
+    Group(GroupEvent),
+}
+
 /// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 256;
 /// Characters of a ring's version that are kept.

@@ -26,7 +26,9 @@ use unitring_protocol::record::VALUE_BYTES_MAX;
 use crate::config::Secret;
 use crate::driver::Handle;
 use crate::follow::Follower;
+use crate::group::GroupSettings;
 use crate::group::status::Status;
+use crate::lead::Role;
 use crate::metrics::Metrics;
 use crate::store::{Browse, Fleet, Records};
 
@@ -38,6 +40,14 @@ pub const REPORT_BYTES_MAX: usize = 4 << 20;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The largest other body, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The unit's Redis servers.
+pub struct Group {
+    /// Which they are.
+    pub settings: GroupSettings,
+    /// As they were seen last; `None` while another companion looks after them.
+    pub seen: watch::Receiver<Option<Status>>,
+}
 
 /// What every request may use.
 pub struct App {
@@ -61,8 +71,10 @@ pub struct App {
     pub events_changed: Arc<Notify>,
     /// Sync with the other units; `None` if the unit is alone.
     pub sync: Option<Handle>,
-    /// The unit's Redis servers as they were seen last; `None` if nobody looks after them.
-    pub group: Option<watch::Receiver<Option<Status>>>,
+    /// The unit's Redis servers; `None` if nobody looks after them.
+    pub group: Option<Group>,
+    /// What this companion is in its unit.
+    pub role: watch::Receiver<Role>,
     /// True once the process is to stop: streams end.
     pub stopping: watch::Receiver<bool>,
     /// Requests at a time.

@@ -15,6 +15,7 @@
 //! | [`registry`] | which instances a service has |
 //! | [`xds`] | registry → Envoy |
 //! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
+//! | [`lead`] | which of several companions of a unit does what only one shall do |
 //! | [`follow`] | the log of changes → those who watch records |
 //! | [`mod@unit`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
 //! | [`group`] | the servers of a unit → created, verified, looked at |
@@ -30,6 +31,7 @@ pub mod explain;
 pub mod follow;
 pub mod group;
 pub mod http;
+pub mod lead;
 pub mod links;
 pub mod loads;
 pub mod metrics;

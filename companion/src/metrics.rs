@@ -57,6 +57,7 @@ metrics! {
     xds_streams: Level, "Open endpoint discovery streams";
     xds_pushes: Count, "Endpoint assignments sent";
     xds_nacks: Count, "Endpoint assignments refused by an Envoy";
+    leader: Level, "1 while this companion leads those of its unit";
     group_healthy: Level, "1 while the unit's group of Redis servers is as it shall be";
     group_servers_away: Level, "Servers of the group that do not answer";
     group_replicas_linked: Level, "Replicas of the group whose link to the primary is up";

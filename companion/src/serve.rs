@@ -16,31 +16,34 @@ use unitring_protocol::ids::UnitId;
 use crate::config::{Settings, StoreSettings, SyncSettings};
 use crate::driver::{Driver, Handle};
 use crate::follow::Follower;
-use crate::http::{self, App, EVENT_STREAMS_MAX, REQUESTS_MAX};
+use crate::http::{self, App, EVENT_STREAMS_MAX, Group, REQUESTS_MAX};
+use crate::lead::{self, Role};
 use crate::links::amqp;
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
-use crate::store::{Browse, Fleet, Records, StoreError};
+use crate::store::{Browse, Fleet, Lease, Records, StoreError};
 use crate::unit::Unit;
 use crate::{group, now_ms, registry, xds};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One store, as the three that it is.
+/// One store, as the four that it is.
 struct Stores {
     records: Arc<dyn Records>,
     browse: Arc<dyn Browse>,
     fleet: Arc<dyn Fleet>,
+    lease: Arc<dyn Lease>,
 }
 
 impl Stores {
-    fn of<T: Records + Browse + Fleet + Clone + 'static>(store: &T) -> Self {
+    fn of<T: Records + Browse + Fleet + Lease + Clone + 'static>(store: &T) -> Self {
         Self {
             records: Arc::new(store.clone()),
             browse: Arc::new(store.clone()),
             fleet: Arc::new(store.clone()),
+            lease: Arc::new(store.clone()),
         }
     }
 }
@@ -75,6 +78,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         records,
         browse,
         fleet,
+        lease,
     } = open(&settings, has_peers)?;
     let metrics = Arc::new(Metrics::default());
     let listener = listen(settings.listen).await?;
@@ -82,6 +86,14 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let mut tasks = JoinSet::new();
 
     let (stopping_sender, stopping) = watch::channel(false);
+    let (role_sender, role) = watch::channel(Role::Unknown);
+    tasks.spawn(lead::run(
+        Arc::clone(&lease),
+        name_of_process(),
+        role_sender,
+        Arc::clone(&metrics),
+        stopping.clone(),
+    ));
     let (registry_sender, registry) = watch::channel(None);
     let registry_changed = Arc::new(Notify::new());
     let follow = registry::watch::run(
@@ -89,20 +101,31 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         Arc::clone(&registry_changed),
         registry_sender,
         Arc::clone(&metrics),
+        role.clone(),
     );
     tasks.spawn(follow);
     let follower = Follower::default();
     tasks.spawn(follower.clone().run(Arc::clone(&browse)));
-    tasks.spawn(sweep(Arc::clone(&browse), Arc::clone(&metrics)));
+    tasks.spawn(sweep(
+        Arc::clone(&browse),
+        role.clone(),
+        Arc::clone(&metrics),
+    ));
     let sync = settings.sync.as_ref().map(|sync| {
         let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
-        start_sync(sync, unit, Arc::clone(&records), metrics, &mut tasks)
+        let store = (Arc::clone(&records), Arc::clone(&lease));
+        start_sync(sync, unit, store, role.clone(), metrics, &mut tasks)
     });
     let group = settings.group.map(|group| {
         let (sender, seen) = watch::channel(None);
         let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
-        tasks.spawn(group::watch::run(group, unit, metrics, sender));
-        seen
+        let lead = (role.clone(), Arc::clone(&lease));
+        let watch = group::watch::run(group.clone(), unit, metrics, lead, sender);
+        tasks.spawn(watch);
+        Group {
+            settings: group,
+            seen,
+        }
     });
     let xds = bound(&xds_listener, settings.xds_listen);
     let discovery = xds::serve(
@@ -135,6 +158,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         events_changed: Arc::new(Notify::new()),
         sync,
         group,
+        role,
         stopping: stopping.clone(),
         requests: Semaphore::new(REQUESTS_MAX),
         event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
@@ -150,13 +174,23 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     // Dropping the tasks ends them.
 }
 
+/// A name that no other process has: two machines may give the same number.
+fn name_of_process() -> String {
+    let random = std::collections::hash_map::RandomState::new();
+    let random = std::hash::BuildHasher::hash_one(&random, now_ms());
+    format!("{}-{random:016x}", std::process::id())
+}
+
 /// How often records that have expired are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Frees what has expired, for ever.
-async fn sweep(browse: Arc<dyn Browse>, metrics: Arc<Metrics>) {
+async fn sweep(browse: Arc<dyn Browse>, role: watch::Receiver<Role>, metrics: Arc<Metrics>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
+        if role.borrow().term().is_none() {
+            continue;
+        }
         match browse.sweep(now_ms()).await {
             Ok(swept) => drop(metrics.records_swept.inc_by(swept)),
             Err(error) => tracing::debug!(%error, "expired records wait for the store"),
@@ -178,7 +212,8 @@ async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<boo
 fn start_sync(
     settings: &SyncSettings,
     unit: UnitId,
-    records: Arc<dyn Records>,
+    store: (Arc<dyn Records>, Arc<dyn Lease>),
+    role: watch::Receiver<Role>,
     metrics: Arc<Metrics>,
     tasks: &mut JoinSet<()>,
 ) -> Handle {
@@ -194,7 +229,7 @@ fn start_sync(
     let interval_ms = u64::try_from(settings.digest_interval.as_millis()).unwrap_or(u64::MAX);
     let machine = Unit::new(unit.clone(), interval_ms);
     let ends = (handle.clone(), status);
-    let driver = Driver::new((unit, machine), records, metrics, ends, command_sender);
+    let driver = Driver::new((unit, machine), store, role, metrics, ends, command_sender);
     tasks.spawn(driver.run(events));
     handle
 }

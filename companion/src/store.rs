@@ -22,7 +22,7 @@ use unitring_protocol::report::{Report, ServiceReport};
 pub use digest::Mark;
 pub use error::StoreError;
 
-use crate::events::{Cursor, Event};
+use crate::events::{Cursor, Entry, GroupEvent};
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
@@ -258,6 +258,26 @@ pub trait Browse: Send + Sync {
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError>;
 }
 
+/// What several companions of a unit share beside its data: who of them leads, and what it should know.
+#[async_trait]
+pub trait Lease: Send + Sync {
+    /// Takes the lead for [`crate::lead::TERM`] if nobody has it, or renews it. Answers its term, or
+    /// `None` if another leads.
+    async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Gives the lead back, if it is this one's.
+    async fn resign(&self, me: &str) -> Result<(), StoreError>;
+
+    /// Stores what a leader says; `false` if a later one leads.
+    async fn append(&self, term: u64, event: &GroupEvent) -> Result<bool, StoreError>;
+
+    /// Tells the leader that a bucket was written. It may get lost.
+    async fn hint(&self, bucket: u8) -> Result<(), StoreError>;
+
+    /// What was told since, and since when to ask next; the empty text for now.
+    async fn hints(&self, after: &str) -> Result<(BTreeSet<u8>, String), StoreError>;
+}
+
 /// What a report did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
@@ -331,7 +351,7 @@ pub trait Fleet: Send + Sync {
         &self,
         after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<(Cursor, Event)>, StoreError>;
+    ) -> Result<Vec<(Cursor, Entry)>, StoreError>;
 
     /// Whether the store takes writes, and has a layout that this program knows.
     async fn check(&self) -> Result<(), StoreError>;

@@ -54,6 +54,8 @@ pub enum Input {
     LinkUp,
     /// It is not; whatever was not confirmed may or may not have arrived.
     LinkDown,
+    /// Whether this companion leads those of its unit; at first it does.
+    Leads(bool),
     /// Records of these buckets were written here.
     Written(BTreeSet<u8>),
     /// How many ops wait, by bucket; `None` if the store is away.
@@ -153,6 +155,7 @@ pub enum Note {
 pub struct Unit {
     digest_interval_ms: u64,
     is_up: bool,
+    leads: bool,
     last_message: MessageId,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -170,6 +173,7 @@ impl Unit {
             compare: Compare::new(unit, digest_interval_ms),
             digest_interval_ms,
             is_up: false,
+            leads: true,
             last_message: 0,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
@@ -186,6 +190,7 @@ impl Unit {
         match input {
             Input::LinkUp => self.link_up(now_ms, &mut effects),
             Input::LinkDown => self.link_down(),
+            Input::Leads(leads) => self.leads(leads, &mut effects),
             Input::Written(buckets) => self.outgoing.dirty(buckets),
             Input::Counted(waiting) => {
                 self.outgoing
@@ -223,8 +228,11 @@ impl Unit {
         if !self.is_up {
             return;
         }
-        self.outgoing.go_on(now_ms, effects);
         self.repairs.go_on(now_ms, effects);
+        if !self.leads {
+            return;
+        }
+        self.outgoing.go_on(now_ms, effects);
         if self.tell_at_ms <= now_ms {
             self.tell_at_ms = now_ms + self.digest_interval_ms;
             effects.push(Effect::ReadStates(Purpose::Tell));
@@ -241,6 +249,14 @@ impl Unit {
         // The count finds every outbox that has something: the sweep after a reconnect.
         self.count_at_ms = now_ms + COUNT_EVERY_MS;
         effects.push(Effect::Count);
+    }
+
+    /// One companion of a unit sends its ops and digests; each may be the one that is delivered to.
+    fn leads(&mut self, leads: bool, effects: &mut Vec<Effect>) {
+        if leads && !self.leads {
+            effects.push(Effect::Count);
+        }
+        self.leads = leads;
     }
 
     fn link_down(&mut self) {

@@ -113,11 +113,11 @@ impl Settings {
             .arg(file)
             .env("UNITRING_LISTEN", format!("127.0.0.1:{port}"))
             .env("UNITRING_XDS_LISTEN", format!("127.0.0.1:{xds_port}"))
-            .current_dir(folder.path())
-            .envs(&self.environment);
+            .current_dir(folder.path());
         if self.file == "unitring.toml" {
             command.env("UNITRING_STORE_PATH", folder.path().join("unitring.redb"));
         }
+        command.envs(&self.environment);
         let unit = self
             .environment
             .get("UNITRING_UNIT")

@@ -1,6 +1,7 @@
 //! `serve` looks at its group now and then: metrics, `GET /v1/group`, and one line when it is degraded
 //! and when it is well again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,23 +11,37 @@ use unitring_protocol::ids::UnitId;
 
 use super::GroupSettings;
 use super::status::{Status, status};
+use crate::events::{GroupChange, GroupEvent};
+use crate::lead::Role;
 use crate::metrics::Metrics;
+use crate::now_ms;
+use crate::store::Lease;
 
 /// From one look to the next. A look asks each server for a few lines, all of them at once.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Events that wait for a store that takes them.
+const UNTOLD_MAX: usize = 64;
 
 /// Looks for ever; what is seen goes to `seen`.
 pub async fn run(
     settings: GroupSettings,
     unit: UnitId,
     metrics: Arc<Metrics>,
+    (role, lease): (watch::Receiver<Role>, Arc<dyn Lease>),
     seen: watch::Sender<Option<Status>>,
 ) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut was_healthy = true;
+    let (mut was_healthy, mut untold) = (true, VecDeque::new());
     loop {
         ticks.tick().await;
+        // While the store does not say who leads, everybody looks: that may be because of the group.
+        if *role.borrow() == Role::Follower {
+            was_healthy = true;
+            seen.send_replace(None);
+            continue;
+        }
         let status = status(&settings, &unit).await;
         count(&metrics, &status);
         // Once for each change, however long it lasts; what is wrong in between is in the metrics.
@@ -34,12 +49,39 @@ pub async fn run(
             (true, false) => {
                 metrics.group_degradations.inc();
                 tracing::warn!(problems = ?status.problems, "the unit's group is degraded");
+                let reason = status.problems.join("; ");
+                untold.push_back(event(GroupChange::GroupDegraded, &reason));
             }
-            (false, true) => tracing::info!("the unit's group is well again"),
+            (false, true) => {
+                tracing::info!("the unit's group is well again");
+                untold.push_back(event(GroupChange::GroupRestored, "nothing is wrong"));
+            }
             _ => {}
         }
+        untold.truncate(UNTOLD_MAX);
+        let term = role.borrow().term();
+        tell(&*lease, term, &mut untold).await;
         was_healthy = status.healthy;
         seen.send_replace(Some(status));
+    }
+}
+
+fn event(kind: GroupChange, reason: &str) -> GroupEvent {
+    GroupEvent {
+        at_ms: now_ms(),
+        kind,
+        reason: reason.to_owned(),
+    }
+}
+
+/// Stores what is untold. What can't be, since the group is what stores it, waits for the next look.
+async fn tell(lease: &dyn Lease, term: Option<u64>, untold: &mut VecDeque<GroupEvent>) {
+    let Some(term) = term else { return };
+    while let Some(event) = untold.front() {
+        match lease.append(term, event).await {
+            Ok(_) => drop(untold.pop_front()),
+            Err(error) => return tracing::debug!(%error, "an event of the group waits"),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::answer::Refusal;
-use crate::events::{Cursor, Event};
+use crate::events::{Cursor, Entry};
 
 /// Events in one answer, and the default.
 const LIMIT_MAX: usize = 1_000;
@@ -74,7 +74,7 @@ pub(super) async fn events(
 }
 
 /// An event with its cursor.
-fn shown(cursor: Cursor, event: &Event) -> serde_json::Value {
+fn shown(cursor: Cursor, event: &Entry) -> serde_json::Value {
     let mut value = serde_json::json!(event);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("cursor".to_owned(), cursor.to_string().into());
@@ -122,7 +122,7 @@ fn follow(
 }
 
 /// The next events; waits for them. A store that is away is waited for, too.
-async fn next(app: &App, after: Option<Cursor>) -> Vec<(Cursor, Event)> {
+async fn next(app: &App, after: Option<Cursor>) -> Vec<(Cursor, Entry)> {
     loop {
         let changed = app.events_changed.notified();
         match app.fleet.events(after, LIMIT).await {

@@ -7,12 +7,15 @@ use axum::extract::State;
 
 use super::App;
 use super::answer::Refusal;
-use crate::group::status::Status;
+use crate::group::status::{Status, status};
 
 pub(super) async fn group(State(app): State<Arc<App>>) -> Result<Json<Status>, Refusal> {
-    let seen = app.group.as_ref();
-    let seen = seen.ok_or_else(|| Refusal::absent("group.servers in the configuration"))?;
-    let status = seen.borrow().clone();
-    let status = status.ok_or_else(|| Refusal::absent("a first look at the group"))?;
-    Ok(Json(status))
+    let group = app.group.as_ref();
+    let group = group.ok_or_else(|| Refusal::absent("group.servers in the configuration"))?;
+    let seen = group.seen.borrow().clone();
+    // Where another companion looks after the group, this one looks when it is asked.
+    Ok(Json(match seen {
+        Some(seen) => seen,
+        None => status(&group.settings, &app.unit).await,
+    }))
 }

@@ -37,7 +37,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     };
     let mut checks = serde_json::json!({ "store": store, "link": link });
     // A group that is degraded still serves: whether it does, the store says.
-    let group = app.group.as_ref().and_then(|seen| seen.borrow().clone());
+    let group = app
+        .group
+        .as_ref()
+        .and_then(|group| group.seen.borrow().clone());
     if let (Some(group), Some(checks)) = (group, checks.as_object_mut()) {
         let text = if group.healthy {
             "ok".to_owned()

@@ -22,6 +22,8 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
     let sync = app.sync.as_ref().map(crate::driver::Handle::status);
     Ok(Json(serde_json::json!({
         "unit": app.unit,
+        "role": app.role.borrow().as_str(),
+        "term": app.role.borrow().term(),
         "sync": sync,
         "positions": positions,
         "buckets": buckets,

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Registry;
+use crate::lead::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
 use crate::store::{Fleet, StoreError};
@@ -27,11 +28,13 @@ pub async fn run(
     changed: Arc<Notify>,
     sender: watch::Sender<Option<Arc<Registry>>>,
     metrics: Arc<Metrics>,
+    role: watch::Receiver<Role>,
 ) {
     let mut away_since = None;
     let mut grace_until = Instant::now() + RENEWAL_GRACE;
     loop {
-        let may_expire = away_since.is_none() && Instant::now() >= grace_until;
+        let is_ours = *role.borrow() != Role::Follower;
+        let may_expire = is_ours && away_since.is_none() && Instant::now() >= grace_until;
         match look(&*fleet, &sender, &metrics, may_expire).await {
             Ok(()) => {
                 if let Some(since) = away_since.take() {

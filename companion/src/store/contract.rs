@@ -11,8 +11,10 @@
 
 mod browse;
 mod fleet;
+mod lease;
 mod records;
 
 pub use browse::browse;
 pub use fleet::fleet;
+pub use lease::lease;
 pub use records::{id, records};

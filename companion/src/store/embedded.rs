@@ -4,6 +4,7 @@
 mod browse;
 mod changes;
 mod fleet;
+mod lease;
 mod records;
 mod tables;
 

@@ -8,6 +8,7 @@ pub(crate) mod connection;
 mod durable;
 mod fleet;
 pub(crate) mod keys;
+mod lease;
 mod records;
 pub(crate) mod tls;
 pub(crate) mod topology;
@@ -51,6 +52,9 @@ struct Scripts {
     state: Script,
     registry: Script,
     sweep: Script,
+    lead: Script,
+    resign: Script,
+    append: Script,
     take: Script,
     register: Script,
     remove: Script,
@@ -70,6 +74,9 @@ impl Scripts {
             state: script!("redis/state.lua"),
             registry: script!("redis/registry.lua"),
             sweep: script!("redis/common.lua", "redis/sweep.lua"),
+            lead: script!("redis/lead.lua"),
+            resign: script!("redis/resign.lua"),
+            append: script!("redis/append.lua"),
             take: script!("redis/take.lua"),
             register: script!("redis/register.lua"),
             remove: script!("redis/remove.lua"),

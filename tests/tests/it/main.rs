@@ -27,6 +27,10 @@
 //! | [`drain`] | an instance that drains gets no new keys and finishes what it has |
 //! | [`group`] | the servers of a unit become its group, and what is not ours is not touched |
 //! | [`data`] | a write is made only where its condition holds |
+//! | [`records`] | datasets are listed, expire, and are watched without a gap |
+//! | [`primaries`] | no acknowledged write is lost with a primary; what is lost without WAIT is measured |
+//! | [`companions`] | of several companions of a unit one does what only one shall do |
+//! | [`failures`] | a store that is full, broken, foreign or too new is said, and nothing is lost |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`playground`] | what `make run` prints works as printed |
@@ -40,6 +44,8 @@ mod chaos;
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
+mod companions;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod differential;
@@ -49,6 +55,8 @@ mod drain;
 mod explain;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod failures;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
@@ -67,9 +75,11 @@ mod load;
 mod placement;
 #[cfg(test)]
 mod playground;
+#[cfg(test)]
 mod primaries;
 #[cfg(test)]
 mod records;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod reload;

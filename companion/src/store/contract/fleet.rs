@@ -5,6 +5,7 @@ use unitring_protocol::report::{
     ServiceReport,
 };
 
+use crate::events::Entry;
 use crate::registry::{Registered, Registration};
 use crate::store::Fleet;
 
@@ -54,7 +55,11 @@ async fn an_order_to_drain_outlasts_heartbeats(store: &dyn Fleet) {
     }
     let after = last.last().map(|(cursor, _)| *cursor);
     let events = store.events(after.or(Some(Default::default())), 100).await;
-    let kinds: Vec<EventKind> = events.unwrap().iter().map(|(_, e)| e.kind).collect();
+    let kinds: Vec<EventKind> = events
+        .unwrap()
+        .iter()
+        .map(|(_, entry)| kind(entry))
+        .collect();
     let expected = [EventKind::Added, EventKind::Ejected, EventKind::Recovered];
     assert_eq!(kinds, expected);
     assert!(store.unregister(&service, &instance.id, 200).await.unwrap());
@@ -93,7 +98,7 @@ async fn a_registration_is_created_changed_renewed_and_expires(store: &dyn Fleet
         .await
         .unwrap()
         .into_iter()
-        .map(|(_, event)| event.kind)
+        .map(|(_, entry)| kind(&entry))
         .collect();
     use EventKind::{Added, Removed};
     assert_eq!(kinds, [Added, Added, Removed, Removed]);
@@ -210,4 +215,11 @@ async fn counters_stay_at_the_top(store: &dyn Fleet) {
     let calls = totals["10.0.0.9:80"].calls;
     assert!(calls >= i64::MAX.unsigned_abs(), "{calls}");
     assert_eq!(totals["10.0.0.9:80"].updates, 3);
+}
+
+fn kind(entry: &Entry) -> EventKind {
+    match entry {
+        Entry::Instance(event) => event.kind,
+        Entry::Group(event) => panic!("{event:?}"),
+    }
 }

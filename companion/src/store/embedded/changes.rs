@@ -8,12 +8,12 @@ use unitring_protocol::report::{EventKind, Report, ServiceReport};
 
 use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{away, decode, encode};
-use crate::events::Event;
+use crate::events::{Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance};
 use crate::registry::{Registered, Registration};
 use crate::store::{EVENTS_MAX, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
-fn append(transaction: &WriteTransaction, events: &[Event]) -> Result<(), StoreError> {
+pub(super) fn append(transaction: &WriteTransaction, events: &[Entry]) -> Result<(), StoreError> {
     let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
     let mut log = transaction.open_table(EVENTS).map_err(away)?;
     let mut number = numbers
@@ -80,7 +80,8 @@ pub(super) fn take(
         totals.insert(key, (sum.calls, sum.updates)).map_err(away)?;
     }
     if !step.events.is_empty() {
-        append(transaction, &step.events)?;
+        let events: Vec<Entry> = step.events.iter().cloned().map(Entry::Instance).collect();
+        append(transaction, &events)?;
     }
     Ok(Taken {
         events_through: step.next.events_through,
@@ -129,7 +130,7 @@ pub(super) fn register(
         (done == Registration::Created).then_some(added),
         (drains != was_draining).then_some(drained),
     ];
-    let events: Vec<Event> = events.into_iter().flatten().collect();
+    let events: Vec<Entry> = events.into_iter().flatten().map(Entry::Instance).collect();
     append(transaction, &events)?;
     Ok((done, instance))
 }
@@ -147,16 +148,8 @@ pub(super) fn remove(
         return Ok(false);
     }
     bump_revision(transaction)?;
-    append(
-        transaction,
-        &[Event::registry(
-            EventKind::Removed,
-            service,
-            id,
-            reason,
-            now_ms,
-        )],
-    )?;
+    let event = Event::registry(EventKind::Removed, service, id, reason, now_ms);
+    append(transaction, &[Entry::Instance(event)])?;
     Ok(true)
 }
 

@@ -11,7 +11,7 @@ use unitring_protocol::report::{Report, ServiceReport};
 use super::changes::{all, expire, register, remove, take};
 use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{Embedded, away, decode};
-use crate::events::{Cursor, Event};
+use crate::events::{Cursor, Entry};
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::{Fleet, StoreError, Taken};
@@ -178,7 +178,7 @@ impl Fleet for Embedded {
         &self,
         after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<(Cursor, Event)>, StoreError> {
+    ) -> Result<Vec<(Cursor, Entry)>, StoreError> {
         self.look(move |transaction| {
             let log = transaction.open_table(EVENTS).map_err(away)?;
             let mut found = Vec::new();

@@ -134,9 +134,13 @@ impl Find {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECTION_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        client
+        let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
-            .await
+            .await?;
+        // Without a password that it wants, a server closes the connection at the first long command,
+        // and does not say why.
+        let _: String = redis::cmd("PING").query_async(&mut connection).await?;
+        Ok(connection)
     }
 }
 

@@ -9,7 +9,7 @@ use unitring_protocol::ids::{InstanceId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 
 use super::{Redis, corrupt, decode, encode};
-use crate::events::{Cursor, Event};
+use crate::events::{Cursor, Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance, instances};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::{EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
@@ -336,7 +336,7 @@ impl Fleet for Redis {
         &self,
         after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Vec<(Cursor, Event)>, StoreError> {
+    ) -> Result<Vec<(Cursor, Entry)>, StoreError> {
         let mut connection = self.connection().await?;
         let key = self.keys.events();
         let mut rows: Vec<(String, Vec<String>)> = match after {

@@ -106,6 +106,21 @@ impl Keys {
         self.of_unit("events")
     }
 
+    /// string: which companion leads; it expires.
+    pub(crate) fn leader(&self) -> String {
+        self.of_unit("leader")
+    }
+
+    /// string: the number of the leader's term.
+    pub(crate) fn term(&self) -> String {
+        self.of_unit("term")
+    }
+
+    /// stream: `bucket`: written by a companion that does not lead.
+    pub(crate) fn hints(&self) -> String {
+        self.of_unit("hints")
+    }
+
     /// hash: `version`, `checksum` and `count` of the fixed data, and `datasets`, a name a line.
     pub(crate) fn fixed_data(&self) -> String {
         self.of_unit("fixed")
