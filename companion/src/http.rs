@@ -5,6 +5,7 @@ mod answer;
 mod bounds;
 mod data;
 mod events;
+mod fixed;
 mod group;
 mod health;
 mod instances;
@@ -113,6 +114,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/events", get(events::events))
         .route("/v1/units", get(units::units))
         .route("/v1/group", get(group::group))
+        .route("/v1/fixed", get(fixed::all))
+        .route("/v1/fixed/{dataset}/{*key}", get(fixed::value))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(reports)
         .merge(data)

@@ -14,8 +14,9 @@ pub mod redis;
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use serde::Serialize;
 use unitring_protocol::digest::BucketState;
-use unitring_protocol::ids::{DatasetName, InstanceId, ServiceName, UnitId};
+use unitring_protocol::ids::{DatasetName, InstanceId, RecordKey, ServiceName, UnitId};
 use unitring_protocol::record::{Op, Record, RecordId, Version};
 use unitring_protocol::report::{Report, ServiceReport};
 
@@ -223,6 +224,19 @@ pub struct Listed {
     pub mark: Mark,
 }
 
+/// What `unitring group create` loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fixed {
+    /// Grows with each change.
+    pub version: u64,
+    /// That of the values: equal in units with equal data.
+    pub checksum: String,
+    /// How many values there are.
+    pub count: u64,
+    /// In which datasets.
+    pub datasets: Vec<String>,
+}
+
 /// What changed in a bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -252,6 +266,16 @@ pub trait Browse: Send + Sync {
 
     /// What changed in a bucket after this number: at most [`CHANGES_MAX`] are known.
     async fn changes(&self, bucket: u8, after: u64) -> Result<Changes, StoreError>;
+
+    /// What the fixed data are, if there are some.
+    async fn fixed(&self) -> Result<Option<Fixed>, StoreError>;
+
+    /// A value of the fixed data.
+    async fn fixed_value(
+        &self,
+        dataset: &DatasetName,
+        key: &RecordKey,
+    ) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Frees what has expired, as much as fits one look. Where the unit has no peers that must learn of
     /// it, nothing of it is kept. Answers how many records.

@@ -116,15 +116,23 @@ impl Server {
             || is("aof_rewrite_in_progress", "1")
             || is("aof_rewrite_scheduled", "1");
         let min_replicas = self.config("min-replicas-to-write").await?;
-        let fixed: (Option<u64>, Option<String>) = self
-            .ask(&["HMGET", &self.keys.fixed_data(), "version", "checksum"])
-            .await?;
+        let in_cluster = is("cluster_enabled", "1");
+        // There the unit's own keys are on one server of many.
+        let (layout, fixed) = match in_cluster {
+            true => (None, (None, None)),
+            false => (
+                self.ask(&["GET", &self.keys.layout()]).await?,
+                self.ask(&["HMGET", &self.keys.fixed_data(), "version", "checksum"])
+                    .await?,
+            ),
+        };
+        let fixed: (Option<u64>, Option<String>) = fixed;
         Ok(Observed {
             address: self.address,
             replicates,
-            in_cluster: is("cluster_enabled", "1"),
+            in_cluster,
             keys: self.ask(&["DBSIZE"]).await?,
-            layout: self.ask(&["GET", &self.keys.layout()]).await?,
+            layout,
             appendonly: self.config("appendonly").await? == "yes",
             appendfsync: self.config("appendfsync").await?,
             save: self.config("save").await?,

@@ -16,7 +16,7 @@ pub(crate) mod topology;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use redis::{AsyncCommands as _, RedisError, Script};
+use redis::{AsyncCommands as _, Cmd, RedisError, Script};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::RecordId;
 
@@ -119,25 +119,35 @@ impl Redis {
         })
     }
 
-    /// Runs the script of writes on a bucket; with replicas that are waited for, once they have it.
+    /// Makes a write, by a call of its script; with replicas that are waited for, once they have it.
     async fn written<T: redis::FromRedisValue>(
         &self,
         bucket: u8,
-        keys: &[String],
-        values: &[&[u8]],
+        call: Cmd,
     ) -> Result<T, StoreError> {
         let mut connection = self.connection().await?;
-        let script = &self.scripts.write;
-        let Some(durable) = &self.durable else {
-            let mut call = script.prepare_invoke();
-            call.key(keys).arg(values);
-            return Ok(call.invoke_async(&mut connection).await?);
-        };
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(script.get_hash()).arg(keys.len());
-        call.arg(keys).arg(values);
-        let answer = durable.write(bucket, call).await?;
-        Ok(redis::from_redis_value(answer)?)
+        if let Some(durable) = &self.durable {
+            let answer = durable.write(bucket, call).await?;
+            return Ok(redis::from_redis_value(answer)?);
+        }
+        match call.query_async(&mut connection).await {
+            // A server that started again, or another primary: it was not run.
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                let script = &self.scripts.write;
+                let _: String = script.prepare_invoke().load_async(&mut connection).await?;
+                Ok(call.query_async(&mut connection).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// The bytes of the command that makes a write, for a comparison with a bare connection. The script
+    /// must have been loaded, as it is by any write.
+    #[cfg(feature = "contract-tests")]
+    pub fn packed_write(&self, id: &RecordId, value: &[u8], now_ms: u64) -> Vec<u8> {
+        let change = super::Change::from(Some(value));
+        let call = self.write_call(id, change, &super::Condition::Any, now_ms);
+        call.get_packed_command()
     }
 
     /// A connection to a store whose layout is known.

@@ -12,6 +12,8 @@ use unitring_tests::companion::Settings;
 use unitring_tests::deadline::until;
 use unitring_tests::programs;
 use unitring_tests::redis::Redis;
+use unitring_tests::redis::cluster::Cluster;
+use unitring_tests::redis::tls::TlsRedis;
 
 /// Servers as Redis comes, and a configuration that names them.
 struct Group {
@@ -162,6 +164,22 @@ async fn a_drift_is_mended_and_a_new_version_of_the_fixed_data_spreads() -> Resu
         Ok(())
     })
     .await?;
+
+    // The companion reads them, and writes none.
+    let companion = Settings::on_redis(&group.servers[0]).variable("UNITRING_UNIT", "east");
+    let companion = companion.start().await?;
+    let fixed = companion.get("/v1/fixed").await?;
+    assert_eq!(fixed["version"], 2);
+    assert_eq!(fixed["datasets"], serde_json::json!(["currencies"]));
+    let path = "/v1/fixed/currencies/JPY";
+    let value = companion.call(Method::GET, path, vec![]).await?;
+    assert_eq!(value.text().await?, "0");
+    let gone = companion
+        .call(Method::GET, "/v1/fixed/currencies/EUR", vec![])
+        .await?;
+    assert_eq!(gone.status(), 404);
+    let write = companion.call(Method::PUT, path, b"1".to_vec()).await?;
+    assert_eq!(write.status(), 405);
 
     // The settings outlast a restart: they are in the server's own file.
     group.servers[0].restart().await?;
@@ -346,5 +364,52 @@ async fn a_server_that_is_gone_is_named_and_bad_settings_are_refused() -> Result
     let (code, text) = group.run(&["create"])?;
     assert_eq!(code, 64, "{text}");
     assert!(text.contains("line 1"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn servers_of_a_redis_cluster_are_left_to_it() -> Result<()> {
+    let cluster = Cluster::start(0).await?;
+    let mut group = Group::fresh(0).await?;
+    group.servers = cluster.servers;
+    let (code, text) = group.run(&["create"])?;
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("part of a Redis Cluster"), "{text}");
+    let (_, status) = group.status()?;
+    let problems = status["problems"].to_string();
+    assert!(!problems.contains("several primaries"), "{problems}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_is_created_over_tls_with_certificates() -> Result<()> {
+    let servers = [TlsRedis::start(&[]).await?, TlsRedis::start(&[]).await?];
+    let one = &servers[0];
+    let run = |command: &str, key: &str| -> Result<(i32, String)> {
+        let output = Command::new(programs::built("unitring")?)
+            .args(["group", command, "--unit", "east", "--group-servers"])
+            .arg(format!("rediss://127.0.0.1:{}", one.port))
+            .arg("--store-tls-ca")
+            .arg(one.file("ca.pem"))
+            .arg("--store-tls-cert")
+            .arg(one.file("client.pem"))
+            .arg("--store-tls-key")
+            .arg(key)
+            .output()?;
+        let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+        Ok((output.status.code().context("killed")?, text))
+    };
+    let key = one.file("client.key");
+    let key = key.to_str().context("path")?;
+    let (code, text) = run("create", key)?;
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run("status", key)?;
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run("status", "/nowhere.key")?;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("/nowhere.key"), "{text}");
+    let strange = servers[1].file("client.key");
+    let (code, text) = run("create", strange.to_str().context("path")?)?;
+    assert_eq!(code, 1, "{text}");
     Ok(())
 }

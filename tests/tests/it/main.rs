@@ -31,6 +31,7 @@
 //! | [`primaries`] | no acknowledged write is lost with a primary; what is lost without WAIT is measured |
 //! | [`companions`] | of several companions of a unit one does what only one shall do |
 //! | [`failures`] | a store that is full, broken, foreign or too new is said, and nothing is lost |
+//! | [`layout`] | what the companion keeps in Redis is as the docs say, for any client |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`playground`] | what `make run` prints works as printed |
@@ -69,6 +70,8 @@ mod health;
 mod instances;
 #[cfg(test)]
 mod keys;
+#[cfg(test)]
+mod layout;
 #[cfg(test)]
 mod load;
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use redb::{Durability, ReadableTable as _};
-use unitring_protocol::ids::DatasetName;
+use unitring_protocol::ids::{DatasetName, RecordKey};
 
 use super::records::{record_id, sweep};
 use super::tables::{CHANGES, EXPIRING, HEADS, VERSIONS};
 use super::{Embedded, away};
-use crate::store::{Browse, CHANGES_MAX, Changes, Listed, Mark, StoreError};
+use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, Mark, StoreError};
 
 #[async_trait]
 impl Browse for Embedded {
@@ -82,6 +82,19 @@ impl Browse for Embedded {
             })
         })
         .await
+    }
+
+    /// Fixed data are those of a group of servers.
+    async fn fixed(&self) -> Result<Option<Fixed>, StoreError> {
+        Ok(None)
+    }
+
+    async fn fixed_value(
+        &self,
+        _dataset: &DatasetName,
+        _key: &RecordKey,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
     }
 
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {

@@ -1,12 +1,14 @@
 //! [`Browse`] in Redis.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use redis::AsyncCommands as _;
-use unitring_protocol::ids::DatasetName;
+use unitring_protocol::ids::{DatasetName, RecordKey};
 
 use super::records::of_each_bucket;
 use super::{Redis, corrupt, record_id};
-use crate::store::{Browse, CHANGES_MAX, Changes, Listed, SWEPT_MAX, StoreError};
+use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, SWEPT_MAX, StoreError};
 
 /// A text that a glob pattern takes as it is.
 fn literally(text: &str) -> String {
@@ -87,6 +89,34 @@ impl Browse for Redis {
             missed: first.is_some_and(|first| first > after.saturating_add(1)),
             changes,
         })
+    }
+
+    async fn fixed(&self) -> Result<Option<Fixed>, StoreError> {
+        let mut connection = self.connection().await?;
+        let key = self.keys.fixed_data();
+        let fields: BTreeMap<String, String> = connection.hgetall(&key).await?;
+        let Some(checksum) = fields.get("checksum") else {
+            return Ok(None);
+        };
+        let text = |name: &str| fields.get(name).map_or("", String::as_str);
+        let number = |name: &str| text(name).parse().map_err(|_| corrupt(&key));
+        let datasets = text("datasets").lines();
+        Ok(Some(Fixed {
+            version: number("version")?,
+            checksum: checksum.clone(),
+            count: number("count")?,
+            datasets: datasets.map(str::to_owned).collect(),
+        }))
+    }
+
+    async fn fixed_value(
+        &self,
+        dataset: &DatasetName,
+        key: &RecordKey,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut connection = self.connection().await?;
+        let dataset = self.keys.fixed_dataset(dataset.as_str());
+        Ok(connection.hget(dataset, key.as_str()).await?)
     }
 
     /// Values go by themselves, by Redis' own expiry.

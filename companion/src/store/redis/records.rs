@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use redis::{AsyncCommands as _, pipe};
+use redis::{AsyncCommands as _, Cmd, pipe};
 use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Record, RecordId};
@@ -68,40 +68,8 @@ impl Records for Redis {
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
-        let bucket = bucket_of(id);
-        let keys = [
-            self.keys.record(id),
-            self.keys.versions(bucket),
-            self.keys.meta(bucket),
-            self.keys.outbox(bucket),
-            self.keys.expiring(bucket),
-            self.keys.changes(bucket),
-        ];
-        let flag = |flag| if flag { "1" } else { "0" };
-        let condition = match condition {
-            Condition::Any => String::new(),
-            Condition::Present => "*".to_owned(),
-            Condition::Absent => "-".to_owned(),
-            Condition::Version(version) => version.to_string(),
-        };
-        let (name, now, kept) = (id.to_string(), now_ms.to_string(), CHANGES_MAX.to_string());
-        let (value, expires_ms) = match change {
-            Change::Put { value, expires_ms } => (Some(value), expires_ms),
-            Change::Delete => (None, None),
-        };
-        let expires = expires_ms.map_or_else(String::new, |expires_ms| expires_ms.to_string());
-        let values = [
-            name.as_bytes(),
-            self.unit.as_str().as_bytes(),
-            now.as_bytes(),
-            flag(value.is_some()).as_bytes(),
-            value.unwrap_or_default(),
-            flag(self.has_peers).as_bytes(),
-            condition.as_bytes(),
-            expires.as_bytes(),
-            kept.as_bytes(),
-        ];
-        let done = self.written(bucket, &keys, &values).await?;
+        let call = self.write_call(id, change, condition, now_ms);
+        let done = self.written(bucket_of(id), call).await?;
         let done: Option<(String, u8)> = done;
         let Some((version, created)) = done else {
             return Ok(Outcome::Nothing);
@@ -250,6 +218,51 @@ impl Records for Redis {
 }
 
 impl Redis {
+    /// The command that makes a write: a call of write.lua.
+    pub(super) fn write_call(
+        &self,
+        id: &RecordId,
+        change: Change<'_>,
+        condition: &Condition,
+        now_ms: u64,
+    ) -> Cmd {
+        let bucket = bucket_of(id);
+        let keys = [
+            self.keys.record(id),
+            self.keys.versions(bucket),
+            self.keys.meta(bucket),
+            self.keys.outbox(bucket),
+            self.keys.expiring(bucket),
+            self.keys.changes(bucket),
+        ];
+        let (value, expires_ms) = match change {
+            Change::Put { value, expires_ms } => (Some(value), expires_ms),
+            Change::Delete => (None, None),
+        };
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.scripts.write.get_hash())
+            .arg(keys.len())
+            .arg(&keys)
+            .arg(id.to_string())
+            .arg(self.unit.as_str())
+            .arg(now_ms)
+            .arg(u8::from(value.is_some()))
+            .arg(value.unwrap_or_default())
+            .arg(u8::from(self.has_peers));
+        match condition {
+            Condition::Any => call.arg(""),
+            Condition::Present => call.arg("*"),
+            Condition::Absent => call.arg("-"),
+            Condition::Version(version) => call.arg(version.to_string()),
+        };
+        match expires_ms {
+            Some(expires_ms) => call.arg(expires_ms),
+            None => call.arg(""),
+        };
+        call.arg(CHANGES_MAX);
+        call
+    }
+
     /// These records of one bucket, without those that are not there.
     async fn read_all(&self, bucket: u8, ids: Vec<RecordId>) -> Result<Vec<Record>, StoreError> {
         if ids.is_empty() {

@@ -7,6 +7,7 @@
 mod load;
 mod machine;
 mod routing;
+mod store;
 mod table;
 
 use std::env;
@@ -18,7 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 2] = [("load", "docs/bound.md"), ("routing", "docs/placement.md")];
+const AREAS: [(&str, &str); 3] = [
+    ("load", "docs/bound.md"),
+    ("routing", "docs/placement.md"),
+    ("store", "docs/store.md"),
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -56,6 +61,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
         let measured = match *area {
             "load" => load::measure().await?,
             "routing" => routing::measure().await?,
+            "store" => store::measure().await?,
             other => bail!("{other}: nobody measures it"),
         };
         let text = format!("{measured}\n{}", machine::origin(area)?);
