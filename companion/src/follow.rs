@@ -74,6 +74,8 @@ pub struct News {
     pub steps: Vec<Step>,
     /// Whether some changes are no longer known.
     pub missed: bool,
+    /// Whether they are read from now on only: what came just before is told to nobody.
+    begins: bool,
 }
 
 impl Positions {
@@ -111,6 +113,9 @@ impl Positions {
     /// # Errors
     /// The store's; then nothing has moved.
     pub async fn follow(&mut self, told: &News, store: &dyn Browse) -> Result<News, StoreError> {
+        if told.begins {
+            return self.advance(store).await;
+        }
         let mut news = News {
             missed: told.missed,
             ..News::default()
@@ -198,7 +203,10 @@ impl Follower {
                 Some(positions) => positions.advance(&*store).await,
                 None => Positions::now(&*store).await.map(|now| {
                     positions = Some(now);
-                    News::default()
+                    News {
+                        begins: true,
+                        ..News::default()
+                    }
                 }),
             };
             match news {
@@ -218,6 +226,8 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Records as _;
+    use crate::store::embedded::Embedded;
 
     #[test]
     fn positions_read_back_as_written() {
@@ -231,5 +241,28 @@ mod tests {
         for wrong in ["", "1.2", "x", &text[1..], &format!("{text}.1")] {
             assert!(wrong.parse::<Positions>().is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_change_between_the_two_beginnings_is_not_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        let store = Embedded::open(&path, "east".parse().unwrap(), false).unwrap();
+        let mut watcher = Positions::now(&store).await.unwrap();
+        let id = crate::store::contract::id("d", "k");
+        store.write(&id, Some(b"v"), 1).await.unwrap();
+        // Whoever reads for all begins only now.
+        let told = News {
+            begins: true,
+            ..News::default()
+        };
+        let news = watcher.follow(&told, &store).await.unwrap();
+        assert_eq!(news.steps.len(), 1);
+        assert_eq!(watcher, Positions::now(&store).await.unwrap());
+        assert_eq!(
+            watcher.follow(&news, &store).await.unwrap(),
+            News::default(),
+            "not twice"
+        );
     }
 }

@@ -75,7 +75,12 @@ pub async fn run(
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
         let asked = Instant::now();
-        let answer = tokio::time::timeout(TRUSTED_FOR, store.lead(&me)).await;
+        // A leader that gets no answer stops when its time is up, and not when the answer is due.
+        let limit = match role.borrow().term() {
+            Some(_) => trusted_until,
+            None => asked + TRUSTED_FOR,
+        };
+        let answer = tokio::time::timeout_at(limit, store.lead(&me)).await;
         match answer {
             Ok(Ok(Some(term))) => {
                 trusted_until = asked + TRUSTED_FOR;

@@ -58,7 +58,9 @@ pub async fn run(
             }
             _ => {}
         }
-        untold.truncate(UNTOLD_MAX);
+        while untold.len() > UNTOLD_MAX {
+            untold.pop_front();
+        }
         let term = role.borrow().term();
         tell(&*lease, term, &mut untold).await;
         was_healthy = status.healthy;

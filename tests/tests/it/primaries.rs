@@ -23,6 +23,12 @@ fn kept(server: &Redis) -> Result<BTreeSet<String>> {
     Ok(names.map(|(_, name)| name.to_owned()).collect())
 }
 
+/// A companion that acknowledges what one replica has.
+fn waiting(url: &str) -> Settings {
+    let settings = Settings::at_redis(url).variable("UNITRING_UNIT", "east");
+    settings.variable("UNITRING_STORE_WAIT_REPLICAS", "1")
+}
+
 fn missing(writers: &Writers, kept: &BTreeSet<String>) -> Vec<String> {
     let acknowledged = writers.acknowledged();
     let missing = acknowledged.keys().filter(|key| !kept.contains(*key));
@@ -56,11 +62,7 @@ fn told(what: &str, mut gaps: Vec<Duration>, writers: &Writers) {
 async fn no_acknowledged_write_is_lost_while_primaries_are_killed_one_after_the_other() -> Result<()>
 {
     let mut group = Sentinels::start(2, &["appendonly yes"]).await?;
-    let companion = Settings::at_redis(&group.url())
-        .variable("UNITRING_UNIT", "east")
-        .variable("UNITRING_STORE_WAIT_REPLICAS", "1")
-        .start()
-        .await?;
+    let companion = waiting(&group.url()).start().await?;
     let mut writers = Writers::start(CLIENTS, &[companion.port]);
     let mut gaps = Vec::new();
     for round in 0..ROUNDS {
@@ -114,11 +116,7 @@ async fn no_acknowledged_write_is_lost_while_primaries_are_killed_one_after_the_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_of_a_redis_cluster_is_replaced_and_the_rest_serves_meanwhile() -> Result<()> {
     let mut cluster = Cluster::start(1).await?;
-    let companion = Settings::at_redis(&cluster.url())
-        .variable("UNITRING_UNIT", "east")
-        .variable("UNITRING_STORE_WAIT_REPLICAS", "1")
-        .start()
-        .await?;
+    let companion = waiting(&cluster.url()).start().await?;
     let mut writers = Writers::start(CLIENTS, &[companion.port]);
     let mut gaps = Vec::new();
     for victim in 0..2 {

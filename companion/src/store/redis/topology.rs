@@ -167,6 +167,13 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_url_is_one_server_or_a_socket() {
+        for url in ["redis://a", "rediss://u:p@a:1/2", "unix:///run/redis.sock"] {
+            assert!(matches!(of(url), Ok(Topology::One(_))), "{url}");
+        }
+    }
+
+    #[test]
     fn what_is_no_redis_is_refused_with_the_rule() {
         for url in [
             "http://a",
