@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::metrics::Metrics;
@@ -53,14 +53,15 @@ impl Role {
     }
 }
 
-/// Asks for the lead until the process stops, and gives it back then. `me` must be another for each
-/// process.
+/// Asks for the lead until the process stops, gives it back then, and says so by dropping `done`. `me` must
+/// be another for each process.
 pub async fn run(
     store: Arc<dyn Lease>,
     me: String,
     role: watch::Sender<Role>,
     metrics: Arc<Metrics>,
     mut stopping: watch::Receiver<bool>,
+    done: oneshot::Sender<()>,
 ) {
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -99,6 +100,7 @@ pub async fn run(
         }
         change(&role, &metrics, Role::Unknown);
     }
+    drop(done);
     // Ended is for tasks that broke; this one waits with the others for the process to end.
     std::future::pending().await
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
@@ -28,6 +28,9 @@ use crate::{group, now_ms, registry, xds};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long giving the lead back may take, then.
+const RESIGN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One store, as the four that it is.
 struct Stores {
@@ -86,6 +89,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let mut tasks = JoinSet::new();
 
     let (stopping_sender, stopping) = watch::channel(false);
+    let (resigned_sender, resigned) = oneshot::channel();
     let (role_sender, role) = watch::channel(Role::Unknown);
     tasks.spawn(lead::run(
         Arc::clone(&lease),
@@ -93,6 +97,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         role_sender,
         Arc::clone(&metrics),
         stopping.clone(),
+        resigned_sender,
     ));
     let (registry_sender, registry) = watch::channel(None);
     let registry_changed = Arc::new(Notify::new());
@@ -165,7 +170,11 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     });
     let ended = background_ended(&mut tasks, stopping.clone());
     tokio::select! {
-        outcome = serve(listener, app, stop, &stopping_sender, stopping) => outcome,
+        outcome = serve(listener, app, stop, &stopping_sender, stopping) => {
+            // So that another companion need not wait for the end of the term.
+            drop(tokio::time::timeout(RESIGN_TIMEOUT, resigned).await);
+            outcome
+        }
         () = ended => {
             let error = "a background task ended; a restart is the way out";
             Err(ServeError::Ended(std::io::Error::other(error)))
