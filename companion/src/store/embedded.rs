@@ -7,6 +7,7 @@ mod fleet;
 mod lease;
 mod records;
 mod tables;
+mod writes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use redb::{Durability, ReadableTable as _};
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
-use super::records::{record_id, sweep};
+use super::records::record_id;
 use super::tables::{CHANGES, EXPIRING, HEADS, VERSIONS};
+use super::writes::sweep;
 use super::{Embedded, away};
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, Mark, StoreError};
 

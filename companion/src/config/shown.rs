@@ -1,0 +1,71 @@
+//! The settings in force as TOML, without secrets: what `unitring check` prints.
+
+use std::fmt;
+
+use unitring_protocol::ids::UnitId;
+
+use super::{Settings, StoreSettings, Url};
+
+impl fmt::Display for Settings {
+    /// The effective settings as TOML, without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = if self.token.is_some() {
+            "<redacted>"
+        } else {
+            ""
+        };
+        writeln!(f, "unit = {:?}", self.unit.as_str())?;
+        writeln!(f, "listen = \"{}\"", self.listen)?;
+        writeln!(f, "xds_listen = \"{}\"", self.xds_listen)?;
+        writeln!(f, "token = {token:?}")?;
+        writeln!(f, "log = {:?}", self.log)?;
+        writeln!(f, "\n[store]")?;
+        match &self.store {
+            StoreSettings::Embedded { path } => {
+                writeln!(
+                    f,
+                    "kind = \"embedded\"\npath = {:?}",
+                    path.display().to_string()
+                )?;
+            }
+            StoreSettings::Redis(redis) => {
+                writeln!(f, "kind = \"redis\"\nredis_url = \"{}\"", redis.url)?;
+                if redis.sentinel_password.is_some() {
+                    writeln!(f, "sentinel_password = \"<redacted>\"")?;
+                }
+                if let Some(ca) = &redis.tls.ca {
+                    writeln!(f, "tls_ca = {:?}", ca.display().to_string())?;
+                }
+                if let Some((certificate, key)) = &redis.tls.identity {
+                    writeln!(f, "tls_cert = {:?}", certificate.display().to_string())?;
+                    writeln!(f, "tls_key = {:?}", key.display().to_string())?;
+                }
+                if let Some(wait) = redis.wait {
+                    writeln!(f, "wait_replicas = {}", wait.replicas)?;
+                    writeln!(f, "wait_timeout = \"{}ms\"", wait.timeout.as_millis())?;
+                }
+            }
+        }
+        if let Some(group) = &self.group {
+            let servers: Vec<String> = group.servers.iter().map(Url::to_string).collect();
+            writeln!(f, "\n[group]\nservers = {servers:?}")?;
+            writeln!(f, "persistence = \"{}\"", group.persistence.as_str())?;
+            writeln!(f, "min_replicas = {}", group.min_replicas)?;
+            if let Some(path) = &group.fixed_data {
+                writeln!(f, "fixed_data = {:?}", path.display().to_string())?;
+            }
+        }
+        writeln!(f, "\n[sync]")?;
+        let Some(sync) = &self.sync else {
+            return writeln!(f, "amqp_url = \"\"\npeers = []");
+        };
+        let peers: Vec<&str> = sync.peers.iter().map(UnitId::as_str).collect();
+        writeln!(f, "amqp_url = \"{}\"\npeers = {peers:?}", sync.amqp_url)?;
+        writeln!(
+            f,
+            "digest_interval = \"{}ms\"",
+            sync.digest_interval.as_millis()
+        )?;
+        writeln!(f, "outbox_max = {}", sync.outbox_max)
+    }
+}
