@@ -86,9 +86,7 @@ impl Driver {
         let (started_ms, started) = (now_ms(), Instant::now());
         let elapsed_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let leads = self.role.borrow_and_update().term().is_some();
-        for effect in self.machine.handle(Input::Leads(leads), started_ms) {
-            self.perform(effect);
-        }
+        self.handle(Input::Leads(leads), started_ms);
         loop {
             let input = tokio::select! {
                 event = events.recv() => match event {
@@ -112,13 +110,15 @@ impl Driver {
                 }
             };
             if let Some(input) = input {
-                for effect in self
-                    .machine
-                    .handle(input, started_ms.saturating_add(elapsed_ms()))
-                {
-                    self.perform(effect);
-                }
+                self.handle(input, started_ms.saturating_add(elapsed_ms()));
             }
+        }
+    }
+
+    /// Tells the machine, and does what follows.
+    fn handle(&mut self, input: Input, now_ms: u64) {
+        for effect in self.machine.handle(input, now_ms) {
+            self.perform(effect);
         }
     }
 

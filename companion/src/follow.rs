@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 use tokio::time::sleep;
+use unitring_protocol::digest::BUCKETS;
 
 use crate::store::{Browse, Listed, StoreError};
 
@@ -20,8 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const GATHER: Duration = Duration::from_millis(10);
 /// Looks that a watcher may be behind; then it reads from the store.
 const BEHIND_MAX: usize = 64;
-/// Buckets there are.
-const BUCKETS: usize = 256;
 
 /// How far somebody is: the number of the last change of each bucket. As text, these numbers with dots
 /// between them, where 0 is left out.

@@ -85,6 +85,12 @@ pub(super) fn send(
     request(target, (method, path), headers, body, Some(TIMEOUT))
 }
 
+/// The whole body of an answer.
+pub(super) fn body(path: &str, response: &mut Response<Body>) -> Result<Vec<u8>, AskError> {
+    let read = response.body_mut().read_to_vec();
+    read.map_err(|source| AskError::unanswered(path, source))
+}
+
 /// A stream that goes on for as long as it likes.
 pub(super) fn open(
     target: &Target,

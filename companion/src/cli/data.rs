@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::Target;
-use super::ask::{AskError, escape, refusal, send};
+use super::ask::{self, escape, refusal, send};
 use super::dataset::{self, Import, Records};
 
 /// There is no such record.
@@ -143,8 +143,7 @@ fn done(
     let mut response = send(&one.target, method, &path, headers, body)?;
     let status = response.status().as_u16();
     let tag = response.headers().get("etag").cloned();
-    let answer = response.body_mut().read_to_vec();
-    let answer = answer.map_err(|source| AskError::unanswered(&path, source))?;
+    let answer = ask::body(&path, &mut response)?;
     match status {
         200..=299 if method == "GET" => io::stdout().write_all(&answer)?,
         200..=299 => {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use unitring_protocol::record;
 
 use super::Target;
-use super::ask::{AskError, Reader, ask, escape, list, open, refusal, send, text};
+use super::ask::{AskError, Reader, ask, body, escape, list, open, refusal, send, text};
 
 /// Lines of one batch, and about how many bytes of them.
 const BATCH_LINES: usize = 200;
@@ -80,8 +80,7 @@ pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
         let path = format!("/v1/data/{}/{}", escape(&some.dataset), escape(key));
         let mut response = send(&some.target, "GET", &path, &[], &[])?;
         let status = response.status().as_u16();
-        let value = response.body_mut().read_to_vec();
-        let value = value.map_err(|source| AskError::unanswered(&path, source))?;
+        let value = body(&path, &mut response)?;
         match status {
             200 => {}
             // It was deleted, or expired, since it was listed.
@@ -133,8 +132,7 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
         let path = format!("/v1/data/{}", escape(&asked.dataset));
         let mut response = send(&asked.target, "POST", &path, &[], batch.as_bytes())?;
         let status = response.status().as_u16();
-        let answer = response.body_mut().read_to_vec();
-        let answer = answer.map_err(|source| AskError::unanswered(&path, source))?;
+        let answer = body(&path, &mut response)?;
         if !(200..=299).contains(&status) {
             return Err(AskError::Refused(refusal(&path, status, &answer)).into());
         }
@@ -201,8 +199,8 @@ fn stream(some: &Records, last: &mut Option<String>) -> Result<(), Broken> {
     let mut response = open(&some.target, &path, id.as_slice()).map_err(away)?;
     let status = response.status().as_u16();
     if status != 200 {
-        let body = response.body_mut().read_to_vec().unwrap_or_default();
-        let error = AskError::Refused(refusal(&path, status, &body));
+        let answer = body(&path, &mut response).unwrap_or_default();
+        let error = AskError::Refused(refusal(&path, status, &answer));
         return Err(match status {
             503 => away(error),
             _ => Broken::Refused(error.into()),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisError};
+use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo as _, RedisError};
 use unitring_protocol::ids::UnitId;
 
 use super::GroupError;
@@ -14,7 +14,7 @@ use super::plan::{Link, Observed, Step};
 use crate::config::{TlsFiles, Url};
 use crate::store::LAYOUT;
 use crate::store::redis::keys::Keys;
-use crate::store::redis::tls::certificates;
+use crate::store::redis::tls::{certificates, client};
 
 /// How long connecting, and any answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -63,10 +63,8 @@ impl Server {
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT));
         // Read each time: a certificate that was renewed is used at once.
-        let client = match certificates(tls).map_err(|error| wrong(error.to_string()))? {
-            Some(tls) => Client::build_with_tls(info, tls),
-            None => Client::open(info),
-        };
+        let certificates = certificates(tls).map_err(|error| wrong(error.to_string()))?;
+        let client = client(info, certificates.as_ref());
         let client = client.map_err(|error| wrong(error.to_string()))?;
         let connection = client
             .get_multiplexed_async_connection_with_config(&config)

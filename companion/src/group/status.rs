@@ -78,6 +78,7 @@ pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
         let looked = tokio::time::timeout(TIMEOUT, look).await;
         match looked.unwrap_or_else(|_| Err(late())) {
             Ok((info, observed)) => ServerStatus {
+                in_cluster: observed.in_cluster,
                 keys: observed.keys,
                 layout: observed.layout,
                 fixed: observed.fixed,
@@ -124,7 +125,6 @@ fn of(server: String, info: &Info) -> ServerStatus {
     let failed = failed.iter().find(|(field, _)| is(field, "err"));
     ServerStatus {
         server,
-        in_cluster: is("cluster_enabled", "1"),
         role: if is_replica { "replica" } else { "primary" }.to_owned(),
         offset: offset.unwrap_or(0),
         link_up: !is_replica || is("master_link_status", "up"),

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::answer::Refusal;
@@ -16,6 +17,8 @@ use super::answer::Refusal;
 pub const REQUESTS_MAX: usize = 1_024;
 /// Event streams at a time; one more gets 503.
 pub const EVENT_STREAMS_MAX: usize = 128;
+/// A stream that has nothing to say sends a comment after this long.
+pub(super) const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a request may take until its answer starts.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,6 +65,16 @@ pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: N
             Refusal::new(StatusCode::GATEWAY_TIMEOUT, error).into_response()
         }
     }
+}
+
+/// A place among the streams that may be open.
+pub(super) fn stream_permit(app: &App) -> Result<OwnedSemaphorePermit, Refusal> {
+    let permit = Arc::clone(&app.event_streams).try_acquire_owned();
+    permit.map_err(|_| {
+        app.metrics.event_streams_refused.inc();
+        let error = "too many event streams are open";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    })
 }
 
 pub(super) async fn not_found(request: Request) -> Refusal {

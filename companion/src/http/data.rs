@@ -103,11 +103,16 @@ fn tagged(status: StatusCode, version: &Version, body: impl IntoResponse) -> Res
 
 /// The answer to a change.
 fn changed(status: StatusCode, version: &Version, expires_ms: Option<u64>) -> Response {
-    let mut body = serde_json::json!({ "version": version });
-    if let (Some(fields), Some(expires_ms)) = (body.as_object_mut(), expires_ms) {
+    let body = with_expiry(serde_json::json!({ "version": version }), expires_ms);
+    tagged(status, version, Json(body))
+}
+
+/// The same object with the date, if there is one.
+fn with_expiry(mut shown: serde_json::Value, expires_ms: Option<u64>) -> serde_json::Value {
+    if let (Some(fields), Some(expires_ms)) = (shown.as_object_mut(), expires_ms) {
         fields.insert("expires_ms".to_owned(), expires_ms.into());
     }
-    tagged(status, version, Json(body))
+    shown
 }
 
 /// A write that was not made because something else is there.

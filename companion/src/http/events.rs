@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt as _};
@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::answer::Refusal;
+use super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
 use crate::events::{Cursor, Entry};
 
 /// Events in one answer, and the default.
@@ -23,9 +24,6 @@ const LIMIT_MAX: usize = 1_000;
 const LIMIT: usize = 100;
 /// How often a stream looks for events that another companion stored.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A comment is sent after this long without an event.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
 /// The query.
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
@@ -55,13 +53,9 @@ pub(super) async fn events(
         }
     };
     if !is_json {
-        let Ok(permit) = Arc::clone(&app.event_streams).try_acquire_owned() else {
-            app.metrics.event_streams_refused.inc();
-            let error = "too many event streams are open";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
-        };
+        let permit = stream_permit(&app)?;
         let stream = follow(app, after, permit);
-        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+        let keep_alive = KeepAlive::new().interval(STREAM_KEEP_ALIVE);
         return Ok(Sse::new(stream).keep_alive(keep_alive).into_response());
     }
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);

@@ -84,6 +84,16 @@ impl FromStr for Mark {
     }
 }
 
+/// Reads `<dataset>/<key>`, as every store names a record.
+pub fn record_id(text: &str) -> Result<RecordId, StoreError> {
+    let corrupt = || StoreError::Corrupt(format!("record {text:?}"));
+    let (dataset, key) = text.split_once('/').ok_or_else(corrupt)?;
+    Ok(RecordId {
+        dataset: dataset.parse().map_err(|_| corrupt())?,
+        key: key.parse().map_err(|_| corrupt())?,
+    })
+}
+
 /// The bucket of a record: xxh64 of `<dataset>/<key>`, modulo 256.
 pub fn bucket_of(id: &RecordId) -> u8 {
     let [low, ..] = unitring_routing::hash::xxh64(id.to_string().as_bytes()).to_le_bytes();

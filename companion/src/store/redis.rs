@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redis::{AsyncCommands as _, Cmd, RedisError, Script};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::RecordId;
 
 use super::{LAYOUT, StoreError};
 use crate::config::RedisSettings;
@@ -144,7 +143,12 @@ impl Redis {
     /// The bytes of the command that makes a write, for a comparison with a bare connection. The script
     /// must have been loaded, as it is by any write.
     #[cfg(feature = "contract-tests")]
-    pub fn packed_write(&self, id: &RecordId, value: &[u8], now_ms: u64) -> Vec<u8> {
+    pub fn packed_write(
+        &self,
+        id: &unitring_protocol::record::RecordId,
+        value: &[u8],
+        now_ms: u64,
+    ) -> Vec<u8> {
         let change = super::Change::from(Some(value));
         let call = self.write_call(id, change, &super::Condition::Any, now_ms);
         call.get_packed_command()
@@ -205,14 +209,6 @@ impl From<redis::ParsingError> for StoreError {
 
 fn corrupt(what: &str) -> StoreError {
     StoreError::Corrupt(format!("{what:?}"))
-}
-
-fn record_id(text: &str) -> Result<RecordId, StoreError> {
-    let (dataset, key) = text.split_once('/').ok_or_else(|| corrupt(text))?;
-    Ok(RecordId {
-        dataset: dataset.parse().map_err(|_| corrupt(text))?,
-        key: key.parse().map_err(|_| corrupt(text))?,
-    })
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

@@ -12,7 +12,7 @@ use unitring_protocol::ids::DatasetName;
 
 use super::super::App;
 use super::super::answer::Refusal;
-use super::watch;
+use super::{watch, with_expiry};
 use crate::now_ms;
 use crate::store::Listed;
 
@@ -33,11 +33,8 @@ pub(in crate::http) struct Question {
 
 /// What is shown of a record without its value.
 pub(super) fn shown(record: &Listed) -> serde_json::Value {
-    let mut shown = json!({"key": record.id.key, "version": record.mark.version});
-    if let (Some(fields), Some(expires_ms)) = (shown.as_object_mut(), record.mark.expires_ms) {
-        fields.insert("expires_ms".to_owned(), expires_ms.into());
-    }
-    shown
+    let shown = json!({"key": record.id.key, "version": record.mark.version});
+    with_expiry(shown, record.mark.expires_ms)
 }
 
 pub(in crate::http) async fn list(

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt as _};
@@ -15,12 +15,11 @@ use unitring_protocol::ids::DatasetName;
 
 use super::super::App;
 use super::super::answer::Refusal;
+use super::super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
 use super::listing::shown;
 use crate::follow::{News, Positions, Step};
 use crate::store::StoreError;
 
-/// A comment is sent after this long without a change.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// From one look to the next while the store is away.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
@@ -48,11 +47,7 @@ pub(super) fn watch(
         .map(|id| id.to_str().unwrap_or(""));
     let bad = |rule: String| Refusal::bad(format!("last-event-id: {rule}"));
     let positions: Option<Positions> = last.map(str::parse).transpose().map_err(bad)?;
-    let Ok(permit) = Arc::clone(&app.event_streams).try_acquire_owned() else {
-        app.metrics.event_streams_refused.inc();
-        let error = "too many event streams are open";
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
-    };
+    let permit = stream_permit(&app)?;
     let watcher = Watcher {
         told: app.follower.watch(),
         app,
@@ -62,7 +57,7 @@ pub(super) fn watch(
         positions,
         _permit: permit,
     };
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    let keep_alive = KeepAlive::new().interval(STREAM_KEEP_ALIVE);
     let stream = Sse::new(events(watcher)).keep_alive(keep_alive);
     Ok(stream.into_response())
 }

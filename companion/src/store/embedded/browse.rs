@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use redb::{Durability, ReadableTable as _};
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
-use super::records::record_id;
 use super::tables::{CHANGES, EXPIRING, HEADS, VERSIONS};
 use super::writes::sweep;
 use super::{Embedded, away};
+use crate::store::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, Mark, StoreError};
 
 #[async_trait]

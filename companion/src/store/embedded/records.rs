@@ -10,20 +10,11 @@ use unitring_protocol::record::{Op, Record, RecordId};
 use super::tables::{APPLIED, META, OUTBOX, VALUES, VERSIONS};
 use super::writes::{Meta, apply, write};
 use super::{Embedded, away};
-use crate::store::digest::{Mark, bucket_of};
+use crate::store::digest::{Mark, bucket_of, record_id};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Change, Condition, Outcome, Page, Records,
     StoreError,
 };
-
-pub(super) fn record_id(text: &str) -> Result<RecordId, StoreError> {
-    let corrupt = || StoreError::Corrupt(format!("record {text:?}"));
-    let (dataset, key) = text.split_once('/').ok_or_else(corrupt)?;
-    Ok(RecordId {
-        dataset: dataset.parse().map_err(|_| corrupt())?,
-        key: key.parse().map_err(|_| corrupt())?,
-    })
-}
 
 #[async_trait]
 impl Records for Embedded {

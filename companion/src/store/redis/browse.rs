@@ -7,7 +7,8 @@ use redis::AsyncCommands as _;
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
 use super::records::of_each_bucket;
-use super::{Redis, corrupt, record_id};
+use super::{Redis, corrupt};
+use crate::store::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, SWEPT_MAX, StoreError};
 
 /// A text that a glob pattern takes as it is.

@@ -18,6 +18,7 @@ use redis::{
     TlsCertificates, TlsMode, Value,
 };
 
+use super::tls;
 use super::topology::{Sentinels, Topology};
 use crate::config::Secret;
 
@@ -55,10 +56,10 @@ impl Connection {
     /// A connection that is made when it is first used. Needs a tokio runtime.
     pub(crate) fn to(topology: &Topology, login: &Login) -> RedisResult<Self> {
         let find = match topology {
-            Topology::One(info) => Find::Fixed(match &login.certificates {
-                Some(tls) => Client::build_with_tls((**info).clone(), tls.clone())?,
-                None => Client::open((**info).clone())?,
-            }),
+            Topology::One(info) => {
+                let certificates = login.certificates.as_ref();
+                Find::Fixed(tls::client((**info).clone(), certificates)?)
+            }
             Topology::Sentinel(sentinels) => {
                 let client = sentinel_client(sentinels, login)?;
                 Find::Sentinels(tokio::sync::Mutex::new(client))

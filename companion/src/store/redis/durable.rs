@@ -57,11 +57,15 @@ impl Durable {
             Connection::Primary(_) => 1,
             Connection::Cluster(_) => CLUSTER_LANES,
         };
+        let mut connections = vec![first];
+        while connections.len() < count {
+            connections.push(connect()?);
+        }
         let mut lanes = Vec::with_capacity(count);
-        for _ in 0..count {
+        for connection in connections {
             let (sender, writes) = mpsc::channel(GATHERED_MAX);
             let lane = Lane {
-                connection: connect()?,
+                connection,
                 script: script.clone(),
                 wait,
                 left: None,

@@ -9,8 +9,8 @@ use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Record, RecordId};
 
-use super::{Redis, record_id};
-use crate::store::digest::{Mark, bucket_of};
+use super::Redis;
+use crate::store::digest::{Mark, bucket_of, record_id};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, Change, Condition, Outcome, Page,
     Records, StoreError, Written,

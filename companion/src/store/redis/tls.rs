@@ -3,10 +3,21 @@
 use std::path::Path;
 use std::sync::Once;
 
-use redis::{ClientTlsConfig, TlsCertificates};
+use redis::{Client, ClientTlsConfig, ConnectionInfo, RedisResult, TlsCertificates};
 
 use crate::config::TlsFiles;
 use crate::store::StoreError;
+
+/// A client that speaks TLS by these, where it is to.
+pub(crate) fn client(
+    info: ConnectionInfo,
+    certificates: Option<&TlsCertificates>,
+) -> RedisResult<Client> {
+    match certificates {
+        Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+        None => Client::open(info),
+    }
+}
 
 /// Reads them. `None` where the system's own roots are enough.
 ///
