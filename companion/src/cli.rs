@@ -189,18 +189,45 @@ pub struct Fields {
     /// File of the fixed data, JSON Lines.
     #[arg(long, env = "UNITRING_GROUP_FIXED_DATA")]
     group_fixed_data: Option<String>,
-    /// URL of the broker of all units.
+    /// URL of the broker: amqp:// or amqps://, with the virtual host as its path.
     #[arg(long, env = "UNITRING_SYNC_AMQP_URL", hide_env_values = true)]
     sync_amqp_url: Option<String>,
+    /// Brokers of units that have one of their own: unit=url, comma separated.
+    #[arg(long, env = "UNITRING_SYNC_BROKERS", hide_env_values = true)]
+    sync_brokers: Option<String>,
+    /// File of the roots that are trusted for amqps://, PEM; else the system's.
+    #[arg(long, env = "UNITRING_SYNC_TLS_CA")]
+    sync_tls_ca: Option<String>,
+    /// File of our certificate for amqps://, PEM.
+    #[arg(long, env = "UNITRING_SYNC_TLS_CERT")]
+    sync_tls_cert: Option<String>,
+    /// File of its key.
+    #[arg(long, env = "UNITRING_SYNC_TLS_KEY")]
+    sync_tls_key: Option<String>,
     /// The other units, comma separated.
     #[arg(long, env = "UNITRING_SYNC_PEERS")]
     sync_peers: Option<String>,
     /// How often units compare, as 10s.
     #[arg(long, env = "UNITRING_SYNC_DIGEST_INTERVAL")]
     sync_digest_interval: Option<String>,
-    /// Ops that may wait for other units; beyond it writes get 503.
+    /// Changes that are kept for units that have them not; who misses more repairs by digests.
     #[arg(long, env = "UNITRING_SYNC_OUTBOX_MAX")]
     sync_outbox_max: Option<String>,
+    /// How long tombstones are kept at least, as 1h.
+    #[arg(long, env = "UNITRING_SYNC_TOMBSTONES_KEPT")]
+    sync_tombstones_kept: Option<String>,
+    /// How long a change waits for company, as 2ms.
+    #[arg(long, env = "UNITRING_SYNC_LINGER")]
+    sync_linger: Option<String>,
+    /// Bytes that a unit's queue at its broker holds; the same in all units.
+    #[arg(long, env = "UNITRING_SYNC_QUEUE_BYTES_MAX")]
+    sync_queue_bytes_max: Option<String>,
+    /// Records per second that repairs send.
+    #[arg(long, env = "UNITRING_SYNC_REPAIR_RATE")]
+    sync_repair_rate: Option<String>,
+    /// How far clocks may be apart before it is said, as 500ms.
+    #[arg(long, env = "UNITRING_SYNC_SKEW_MAX")]
+    sync_skew_max: Option<String>,
 }
 
 impl Fields {
@@ -236,6 +263,15 @@ impl Fields {
             ("sync.peers", &self.sync_peers),
             ("sync.digest_interval", &self.sync_digest_interval),
             ("sync.outbox_max", &self.sync_outbox_max),
+            ("sync.brokers", &self.sync_brokers),
+            ("sync.tls_ca", &self.sync_tls_ca),
+            ("sync.tls_cert", &self.sync_tls_cert),
+            ("sync.tls_key", &self.sync_tls_key),
+            ("sync.tombstones_kept", &self.sync_tombstones_kept),
+            ("sync.linger", &self.sync_linger),
+            ("sync.queue_bytes_max", &self.sync_queue_bytes_max),
+            ("sync.repair_rate", &self.sync_repair_rate),
+            ("sync.skew_max", &self.sync_skew_max),
         ];
         for (path, said) in fields {
             // Said but empty, as an unset variable of a deployment is: it must not, for one, take the

@@ -7,6 +7,7 @@ pub mod raw;
 mod sections;
 mod shown;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +29,20 @@ const DIGEST_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const DIGEST_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Units in a group, this one included.
 pub const UNITS_MAX: usize = 16;
+/// How long tombstones and expired records are kept at least.
+const TOMBSTONES_KEPT: Duration = Duration::from_secs(3600);
+/// Tombstones are kept for at least so many intervals of digests: by then everybody has told something
+/// that was read after the deletion.
+const TOMBSTONE_INTERVALS: u32 = 6;
+/// How long a change waits for company.
+const LINGER: Duration = Duration::from_millis(2);
+const LINGER_MAX: Duration = Duration::from_secs(1);
+/// Bytes that a unit's queue at a broker holds.
+const QUEUE_BYTES_MAX: u64 = 1 << 30;
+/// Records per second that repairs send.
+const REPAIR_RATE: u64 = 20_000;
+/// How far clocks may be apart before somebody is told.
+const SKEW_MAX: Duration = Duration::from_millis(500);
 
 /// What the companion runs with.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,14 +123,35 @@ pub struct Wait {
 /// With whom state is kept the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncSettings {
-    /// The broker of all units.
+    /// The broker where this unit's queue is, and those of all others that have none of their own.
     pub amqp_url: Url,
+    /// The brokers of units that have one of their own.
+    pub brokers: BTreeMap<UnitId, Url>,
+    /// For `amqps://`.
+    pub tls: TlsFiles,
     /// The other units, at least one.
     pub peers: Vec<UnitId>,
     /// How often digests are compared.
     pub digest_interval: Duration,
-    /// Ops that may wait for the other units; beyond it writes are refused.
+    /// Ops that are kept for units that have them not; those who miss more repair by digests.
     pub outbox_max: u64,
+    /// How long tombstones and expired records are kept at least.
+    pub tombstones_kept: Duration,
+    /// How long a change waits for company.
+    pub linger: Duration,
+    /// Bytes that a unit's queue at a broker holds.
+    pub queue_bytes_max: u64,
+    /// Records per second that repairs send.
+    pub repair_rate: u64,
+    /// How far clocks may be apart before somebody is told.
+    pub skew_max: Duration,
+}
+
+impl SyncSettings {
+    /// The broker where a unit's queue is.
+    pub fn broker(&self, unit: &UnitId) -> &Url {
+        self.brokers.get(unit).unwrap_or(&self.amqp_url)
+    }
 }
 
 /// A value that no log and no output shows.
@@ -219,7 +255,7 @@ impl TryFrom<Raw> for Settings {
             .given()
             .map(|said| Secret(said.text));
         let log = log(raw.take("log").or("info"))?;
-        let tls = sections::tls_files(&mut raw)?;
+        let tls = sections::tls_files(&mut raw, sections::STORE_TLS)?;
         let store = sections::store(&mut raw, &tls)?;
         let group = sections::group(&mut raw, tls)?;
         let sync = sections::sync(&mut raw, &unit)?;

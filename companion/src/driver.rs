@@ -1,9 +1,14 @@
-//! Carries the inputs and effects of [`crate::unit`]: store and link on one side, the pure state
-//! machine on the other. It decides nothing.
+//! Carries the inputs and effects of [`crate::unit`]: store and links on one side, the pure state
+//! machine on the other. It decides nothing, but that only the companion that leads its unit syncs.
 
+mod exchange;
+mod gathering;
 mod handle;
+mod lag;
+mod members;
+mod perform;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,142 +17,400 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
 use unitring_protocol::ids::UnitId;
 
+use crate::config::SyncSettings;
 use crate::lead::Role;
-use crate::links::{Command, Event};
+use crate::links::{Event, Links, Verdict, amqp};
 use crate::metrics::Metrics;
 use crate::now_ms;
-use crate::store::{Lease, Records, StoreError};
-use crate::unit::{Effect, Input, Note, Unit, message};
+use crate::store::{Browse, Fleet, Lease, Records, StoreError};
+use crate::unit::{Input, Moment, Rules, Unit, message};
+use exchange::Exchange;
+pub use gathering::Gathering;
 
-pub use handle::{Handle, Status};
+pub use handle::{Handle, LinkStatus, Status};
+pub use members::{DATASET as MEMBERS_DATASET, record as member_record};
 
 /// How often time is told to the state machine when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
+/// How often loads and events are told to the others, and who is a member is read.
+const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What was to be done, as it came out.
 enum Done {
-    Input(Input),
+    Inputs(Vec<Input>),
     /// Buckets that another companion wrote, and since when to ask next.
     Hints(BTreeSet<u8>, String),
+    /// What is to be told to the others.
+    Exchanged(Exchange, Vec<Input>),
+    /// Who has left the group.
+    Removed(Option<BTreeSet<UnitId>>),
+}
+
+/// What a driver touches.
+#[derive(Clone)]
+pub struct Parts {
+    /// The store.
+    pub records: Arc<dyn Records>,
+    /// The same, looked over.
+    pub browse: Arc<dyn Browse>,
+    /// Loads and events.
+    pub fleet: Arc<dyn Fleet>,
+    /// Who leads.
+    pub lease: Arc<dyn Lease>,
+    /// Told of every event that is stored.
+    pub events_changed: Arc<Notify>,
+    /// Fixed data of other units on their way in.
+    pub fixed: Gathering,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// One unit's sync with all that it touches.
 pub struct Driver {
     unit: UnitId,
-    machine: Unit,
-    records: Arc<dyn Records>,
-    metrics: Arc<Metrics>,
+    settings: SyncSettings,
+    tls: amqp::Tls,
+    parts: Parts,
     handle: Handle,
     status: watch::Sender<Status>,
-    commands: mpsc::Sender<Command>,
-    lease: Arc<dyn Lease>,
     role: watch::Receiver<Role>,
-    /// Since when hints were read; `None` while they are.
-    hints: Option<String>,
-    work: FuturesUnordered<Work>,
 }
 
 impl Driver {
-    /// A driver with its ends of the handle and the link.
+    /// A driver with its end of the handle.
     pub fn new(
-        (unit, machine): (UnitId, Unit),
-        (records, lease): (Arc<dyn Records>, Arc<dyn Lease>),
-        role: watch::Receiver<Role>,
-        metrics: Arc<Metrics>,
+        unit: UnitId,
+        settings: SyncSettings,
+        tls: amqp::Tls,
+        parts: Parts,
         (handle, status): (Handle, watch::Sender<Status>),
-        commands: mpsc::Sender<Command>,
+        role: watch::Receiver<Role>,
     ) -> Self {
         Self {
             unit,
-            machine,
-            records,
-            metrics,
+            settings,
+            tls,
+            parts,
             handle,
             status,
-            commands,
-            lease,
             role,
-            hints: Some(String::new()),
-            work: FuturesUnordered::new(),
         }
     }
 
-    /// Runs until the link is gone.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let shared = Arc::clone(&self.handle.shared);
-        // The machine's timers must not stand still because somebody set the clock back.
-        let (started_ms, started) = (now_ms(), Instant::now());
-        let elapsed_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let leads = self.role.borrow_and_update().term().is_some();
-        self.handle(Input::Leads(leads), started_ms);
+    /// Runs for ever: syncs while this companion leads, and hints to who does while it does not.
+    pub async fn run(mut self) {
         loop {
-            let input = tokio::select! {
-                event = events.recv() => match event {
+            let Some(term) = self.role.borrow_and_update().term() else {
+                self.follow().await;
+                continue;
+            };
+            let removed = match self.removed().await {
+                Some(removed) => removed,
+                None => continue,
+            };
+            let is_removed = removed.contains(&self.unit);
+            self.status.send_modify(|status| {
+                status.begin(&self.settings.peers, &removed, is_removed);
+            });
+            if is_removed {
+                tracing::warn!(unit = %self.unit, "this unit was removed from its group: it does not sync");
+                self.stay_out().await;
+                continue;
+            }
+            let mut session = Session::start(&self, term, removed);
+            session.run(&mut self.role).await;
+            self.parts.metrics.link_up.set(0);
+            self.status.send_modify(Status::end);
+        }
+    }
+
+    /// Until the role changes: tells whoever leads of what is written here.
+    async fn follow(&mut self) {
+        let shared = Arc::clone(&self.handle.shared);
+        let mut count = tokio::time::interval(EXCHANGE_EVERY);
+        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.status.send_modify(Status::end);
+        loop {
+            tokio::select! {
+                changed = self.role.changed() => {
+                    return if changed.is_err() { std::future::pending().await };
+                }
+                _ = count.tick() => {
+                    // So that writes are refused here, too, if nobody leads for long.
+                    let before = shared.written.load(Ordering::Relaxed);
+                    if let Ok(waiting) = self.parts.records.waiting().await {
+                        shared.counted(waiting.values().sum(), before);
+                    }
+                }
+                () = shared.wake.notified() => {
+                    let buckets = shared.take_dirty();
+                    if *self.role.borrow() != Role::Follower {
+                        // Who leads from here on counts the outboxes.
+                        continue;
+                    }
+                    for bucket in buckets {
+                        // One that gets lost is made good by the leader's next count.
+                        if self.parts.lease.hint(bucket).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who has left the group; waits for the store. `None` if the role changed.
+    async fn removed(&mut self) -> Option<BTreeSet<UnitId>> {
+        loop {
+            let units = self.settings.peers.iter().chain([&self.unit]);
+            match members::removed(&*self.parts.records, units, now_ms()).await {
+                Ok(removed) => return Some(removed),
+                Err(error) => tracing::debug!(%error, "sync waits for the store"),
+            }
+            tokio::select! {
+                _ = self.role.changed() => return None,
+                () = tokio::time::sleep(EXCHANGE_EVERY) => {}
+            }
+        }
+    }
+
+    /// Until this unit is a member again, or the role changes.
+    async fn stay_out(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.role.changed() => return,
+                () = tokio::time::sleep(EXCHANGE_EVERY) => {}
+            }
+            match self.removed().await {
+                Some(removed) if removed.contains(&self.unit) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Sync from when this companion began to lead, with these members.
+struct Session {
+    unit: UnitId,
+    term: u64,
+    settings: SyncSettings,
+    parts: Parts,
+    handle: Handle,
+    status: watch::Sender<Status>,
+    machine: Unit,
+    links: Links,
+    /// Since when hints were read; `None` while they are.
+    hints: Option<String>,
+    /// What is exchanged beside records; `None` while it is.
+    exchange: Option<Exchange>,
+    /// Who has left, as the links know it.
+    removed: BTreeSet<UnitId>,
+    skews: BTreeMap<UnitId, i64>,
+    work: FuturesUnordered<Work>,
+    /// When the machine's time began: it must not stand still because somebody set the clock back.
+    started: (u64, Instant),
+}
+
+impl Session {
+    fn start(driver: &Driver, term: u64, removed: BTreeSet<UnitId>) -> Self {
+        let settings = driver.settings.clone();
+        let peers: BTreeSet<UnitId> = settings
+            .peers
+            .iter()
+            .filter(|peer| !removed.contains(*peer))
+            .cloned()
+            .collect();
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let rules = Rules {
+            digest_interval_ms: ms(settings.digest_interval),
+            keep_ms: ms(settings.tombstones_kept),
+            outbox_max: settings.outbox_max,
+            repair_rate: settings.repair_rate,
+        };
+        let urls = peers
+            .iter()
+            .map(|peer| (peer.clone(), settings.broker(peer).clone()));
+        let links = amqp::start(&amqp::Settings {
+            unit: (driver.unit.clone(), settings.amqp_url.clone()),
+            peers: urls.collect(),
+            removed: removed.clone(),
+            tls: driver.tls.clone(),
+            queue_bytes_max: settings.queue_bytes_max,
+        });
+        let exchange = Exchange::new(driver.unit.clone(), driver.parts.clone());
+        Self {
+            machine: Unit::new(driver.unit.clone(), peers, rules),
+            unit: driver.unit.clone(),
+            term,
+            parts: driver.parts.clone(),
+            handle: driver.handle.clone(),
+            status: driver.status.clone(),
+            settings,
+            links,
+            hints: Some(String::new()),
+            exchange: Some(exchange),
+            removed,
+            skews: BTreeMap::new(),
+            work: FuturesUnordered::new(),
+            started: (now_ms(), Instant::now()),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        let (started_ms, started) = self.started;
+        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Moment {
+            now_ms: started_ms.saturating_add(elapsed_ms),
+            wall_ms: now_ms(),
+        }
+    }
+
+    /// Runs until this companion leads no more, or the members are others.
+    async fn run(&mut self, role: &mut watch::Receiver<Role>) {
+        let mut tick = tokio::time::interval(TICK);
+        let mut exchange = tokio::time::interval(EXCHANGE_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        exchange.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = Arc::clone(&self.handle.shared);
+        let mut company: Option<tokio::time::Instant> = None;
+        loop {
+            let linger = self.settings.linger;
+            tokio::select! {
+                event = self.links.events.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
                 },
                 Some(done) = self.work.next(), if !self.work.is_empty() => match done {
-                    Done::Input(input) => Some(input),
+                    Done::Inputs(inputs) => {
+                        inputs.into_iter().for_each(|input| self.handle(input));
+                    }
                     Done::Hints(buckets, last) => {
                         self.hints = Some(last);
-                        (!buckets.is_empty()).then_some(Input::Written(buckets))
+                        if !buckets.is_empty() {
+                            self.handle(Input::Written(buckets));
+                        }
                     }
+                    Done::Exchanged(exchange, inputs) => {
+                        self.exchange = Some(exchange);
+                        inputs.into_iter().for_each(|input| self.handle(input));
+                    }
+                    Done::Removed(Some(removed)) if removed != self.removed => return,
+                    Done::Removed(_) => {}
                 },
-                () = shared.wake.notified() => self.written(shared.take_dirty()),
-                Ok(()) = self.role.changed() => {
-                    Some(Input::Leads(self.role.borrow_and_update().term().is_some()))
+                () = shared.wake.notified(), if company.is_none() => {
+                    company = Some(tokio::time::Instant::now() + linger);
+                }
+                () = until(company) => {
+                    company = None;
+                    self.handle(Input::Written(shared.take_dirty()));
+                }
+                _ = role.changed() => {
+                    if role.borrow_and_update().term().is_none() {
+                        return;
+                    }
                 }
                 _ = tick.tick() => {
                     self.read_hints();
-                    Some(Input::Tick)
+                    self.handle(Input::Tick);
                 }
-            };
-            if let Some(input) = input {
-                self.handle(input, started_ms.saturating_add(elapsed_ms()));
+                _ = exchange.tick() => self.exchange(),
             }
         }
     }
 
     /// Tells the machine, and does what follows.
-    fn handle(&mut self, input: Input, now_ms: u64) {
-        for effect in self.machine.handle(input, now_ms) {
-            self.perform(effect);
+    fn handle(&mut self, input: Input) {
+        self.handle_with(input, &[]);
+    }
+
+    /// The same, for a delivery of these bytes.
+    fn handle_with(&mut self, input: Input, bytes: &[u8]) {
+        for effect in self.machine.handle(input, self.moment()) {
+            self.perform(effect, bytes);
         }
     }
 
-    /// Buckets that were written here: for this machine, or for that of the leader.
-    fn written(&mut self, buckets: BTreeSet<u8>) -> Option<Input> {
-        if *self.role.borrow() != Role::Follower {
-            return Some(Input::Written(buckets));
-        }
-        let lease = Arc::clone(&self.lease);
-        tokio::spawn(async move {
-            for bucket in buckets {
-                // One that gets lost is made good by the leader's next count.
-                if lease.hint(bucket).await.is_err() {
-                    return;
-                }
+    /// What a link says.
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Up(unit) => {
+                tracing::info!(unit = %self.unit, to = %unit, "linked");
+                self.link(&unit, handle::UP);
+                self.handle(Input::LinkUp(unit));
             }
+            Event::Down(unit, why) => {
+                self.parts.metrics.link_failures.inc();
+                if self.link(&unit, &why) {
+                    tracing::warn!(unit = %self.unit, to = %unit, %why, "no link");
+                }
+                self.handle(Input::LinkDown(unit));
+            }
+            Event::Blocked(unit, Some(why)) => {
+                self.parts.metrics.links_blocked.inc();
+                tracing::warn!(unit = %self.unit, to = %unit, %why, "the broker takes nothing for now");
+                self.link(&unit, &format!("blocked: {why}"));
+            }
+            Event::Blocked(unit, None) => {
+                tracing::info!(unit = %self.unit, to = %unit, "the broker takes messages again");
+                self.link(&unit, handle::UP);
+            }
+            Event::InboxUp => {
+                tracing::info!(unit = %self.unit, "the unit's own queue is read");
+                self.inbox(handle::UP);
+            }
+            Event::InboxDown(why) => {
+                self.parts.metrics.link_failures.inc();
+                if self.inbox(&why) {
+                    tracing::warn!(unit = %self.unit, %why, "the unit's own queue is not read");
+                }
+                self.handle(Input::InboxDown);
+            }
+            Event::Published(unit, id, confirmed) => {
+                self.handle(Input::Published(unit, id, confirmed));
+            }
+            Event::Delivered(tag, bytes) => match message::decode(&bytes, &self.unit) {
+                Ok(envelope) => self.handle_with(Input::Delivered(tag, envelope), &bytes),
+                Err(poison) => {
+                    tracing::warn!(unit = %self.unit, %poison, "message set aside");
+                    self.parts.metrics.poison_messages.inc();
+                    self.judge(Verdict::SetAside(tag, bytes));
+                }
+            },
+        }
+    }
+
+    /// Notes how a link is; whether that is new.
+    fn link(&self, unit: &UnitId, state: &str) -> bool {
+        self.note_status(|status| status.link_is(unit, state))
+    }
+
+    fn inbox(&self, state: &str) -> bool {
+        self.note_status(|status| status.inbox_is(state))
+    }
+
+    fn note_status(&self, change: impl FnOnce(&mut Status) -> bool) -> bool {
+        let mut is_new = false;
+        self.status.send_if_modified(|status| {
+            is_new = change(status);
+            is_new
         });
-        None
+        let is_up = u64::from(self.status.borrow().link == handle::UP);
+        self.parts.metrics.link_up.set(is_up);
+        is_new
     }
 
     /// Asks what the companions that do not lead have written.
     fn read_hints(&mut self) {
-        if self.role.borrow().term().is_none() {
-            return;
-        }
         let Some(after) = self.hints.take() else {
             return;
         };
-        let lease = Arc::clone(&self.lease);
+        let lease = Arc::clone(&self.parts.lease);
         self.work.push(Box::pin(async move {
             match lease.hints(&after).await {
                 Ok((buckets, last)) => Done::Hints(buckets, last),
@@ -156,132 +419,47 @@ impl Driver {
         }));
     }
 
-    /// What the link says, as an input.
-    fn event(&mut self, event: Event) -> Option<Input> {
-        match event {
-            Event::Up => {
-                tracing::info!(unit = %self.unit, "linked to the other units");
-                self.metrics.link_up.set(1);
-                self.status
-                    .send_modify(|status| "ok".clone_into(&mut status.link));
-                Some(Input::LinkUp)
-            }
-            Event::Down(why) => {
-                self.metrics.link_up.set(0);
-                self.metrics.link_failures.inc();
-                if self.status.borrow().link != why {
-                    tracing::warn!(unit = %self.unit, %why, "no link to the other units");
-                }
-                self.status.send_modify(|status| status.link = why);
-                Some(Input::LinkDown)
-            }
-            Event::Published(id, confirmed) => Some(Input::Published(id, confirmed)),
-            Event::Delivered(tag, bytes) => match message::decode(&bytes, &self.unit) {
-                Ok(envelope) => Some(Input::Delivered(tag, envelope)),
-                Err(poison) => {
-                    tracing::warn!(unit = %self.unit, %poison, "message set aside");
-                    self.metrics.poison_messages.inc();
-                    self.command(Command::SetAside(tag));
-                    None
-                }
-            },
+    /// Looks what there is to tell the others beside records, and who is a member.
+    fn exchange(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            let work = exchange.gather();
+            self.work.push(Box::pin(async {
+                let (exchange, inputs) = work.await;
+                Done::Exchanged(exchange, inputs)
+            }));
         }
+        let records = Arc::clone(&self.parts.records);
+        let units: Vec<UnitId> = self
+            .settings
+            .peers
+            .iter()
+            .chain([&self.unit])
+            .cloned()
+            .collect();
+        self.work.push(Box::pin(async move {
+            let removed = members::removed(&*records, units.iter(), now_ms()).await;
+            Done::Removed(removed.ok())
+        }));
+        let confirmed = self.machine.confirmed();
+        self.status.send_if_modified(|status| {
+            status.confirmed(confirmed);
+            false
+        });
     }
 
-    fn perform(&mut self, effect: Effect) {
-        let records = Arc::clone(&self.records);
-        match effect {
-            Effect::Count => {
-                let shared = Arc::clone(&self.handle.shared);
-                let metrics = Arc::clone(&self.metrics);
-                self.spawn(async move {
-                    let written_before = shared.written.load(Ordering::Relaxed);
-                    let waiting = seen(records.waiting().await);
-                    if let Some(waiting) = &waiting {
-                        shared.counted(waiting.values().sum(), written_before);
-                        metrics
-                            .outbox_ops
-                            .set(shared.waiting.load(Ordering::Relaxed));
-                    }
-                    Input::Counted(waiting)
-                });
-            }
-            Effect::ReadOutbox(bucket) => self.spawn(async move {
-                Input::OutboxRead(bucket, seen(records.outbox(bucket, 0).await))
-            }),
-            Effect::Trim(bucket, through) => {
-                let shared = Arc::clone(&self.handle.shared);
-                self.spawn(async move {
-                    let trimmed = seen(records.trim(bucket, through).await);
-                    shared.trimmed(trimmed.unwrap_or(0));
-                    Input::Trimmed(bucket, trimmed.is_some())
-                });
-            }
-            Effect::Apply(tag, bucket, batch) => self.spawn(async move {
-                Input::Applied(tag, seen(records.apply(bucket, &batch, now_ms()).await))
-            }),
-            Effect::ReadStates(purpose) => {
-                self.spawn(async move { Input::States(purpose, seen(records.states().await)) })
-            }
-            Effect::ReadPage(bucket, page) => {
-                self.spawn(async move { Input::PageRead(seen(records.page(bucket, page).await)) })
-            }
-            Effect::Publish(id, route, body) => match message::encode(&self.unit, body) {
-                Ok(bytes) => {
-                    if !self.command(Command::Publish { id, route, bytes }) {
-                        self.spawn(std::future::ready(Input::Published(id, false)));
-                    }
-                }
-                Err(error) => tracing::error!(%error, "a message has no JSON form"),
-            },
-            Effect::Ack(tag) => {
-                self.command(Command::Ack(tag));
-            }
-            Effect::Note(note, count) => self.note(note, count),
-            Effect::Compared(unit, comparison) => {
-                if !comparison.diverged.is_empty() {
-                    let buckets = &comparison.diverged;
-                    tracing::warn!(with = %unit, ?buckets, "buckets differ: asking for a repair");
-                }
-                self.status.send_modify(|status| {
-                    status.compared.insert(unit.to_string(), comparison);
-                });
-            }
+    /// Says what becomes of a delivery. Whoever reads the queue is there as long as its deliveries.
+    fn judge(&self, verdict: Verdict) {
+        if self.links.verdicts.send(verdict).is_err() {
+            tracing::debug!("a verdict for nobody");
         }
     }
+}
 
-    fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) {
-        self.work.push(Box::pin(async { Done::Input(work.await) }));
-    }
-
-    /// Hands a command to the link; the state machine keeps far under the bound.
-    fn command(&self, command: Command) -> bool {
-        let sent = self.commands.try_send(command);
-        if let Err(error) = &sent {
-            tracing::error!(%error, "the link does not keep up");
-        }
-        sent.is_ok()
-    }
-
-    fn note(&self, note: Note, count: u64) {
-        let metrics = &self.metrics;
-        let counter = match note {
-            Note::OpsPublished => &metrics.ops_published,
-            Note::PublishesFailed => &metrics.publishes_failed,
-            Note::OpsReceived => &metrics.ops_received,
-            Note::RecordsApplied => &metrics.records_applied,
-            Note::Gaps => &metrics.sequence_gaps,
-            Note::ApplyFailures => &metrics.apply_failures,
-            Note::Diverged => &metrics.diverged_buckets,
-            Note::Stalled => &metrics.stalled_buckets,
-            Note::Repaired => &metrics.repaired_records,
-            Note::RepairsDropped => &metrics.repairs_dropped,
-        };
-        counter.inc_by(count);
-        if note == Note::Repaired && count > 0 {
-            self.status
-                .send_modify(|status| status.repaired_records += count);
-        }
+/// Until then; for ever without a then.
+async fn until(then: Option<tokio::time::Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 

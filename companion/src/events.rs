@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::envelope::UnitEvent;
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName, UnitId};
 use unitring_protocol::report::{EventKind, InstanceEvent};
 
 /// One event of the log.
@@ -27,6 +28,9 @@ pub struct Event {
     /// Who saw it; absent for the registry's own events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reporter: Option<ReporterId>,
+    /// The unit that told of it; absent for this one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitId>,
 }
 
 impl Event {
@@ -41,6 +45,22 @@ impl Event {
             ring: event.ring.chars().take(RING_CHARS_MAX).collect(),
             moved: event.moved.clamp(0.0, 1.0),
             reporter: Some(reporter.clone()),
+            unit: None,
+        }
+    }
+
+    /// What another unit told of.
+    pub fn of_unit(unit: &UnitId, event: UnitEvent) -> Self {
+        Self {
+            at_ms: event.at_ms,
+            kind: event.event,
+            service: event.service,
+            instance: event.instance,
+            reason: event.reason.chars().take(REASON_CHARS_MAX).collect(),
+            ring: String::new(),
+            moved: 0.0,
+            reporter: None,
+            unit: Some(unit.clone()),
         }
     }
 
@@ -76,6 +96,7 @@ impl Event {
             ring: String::new(),
             moved: 0.0,
             reporter: None,
+            unit: None,
         }
     }
 }

@@ -38,6 +38,7 @@ pub mod metrics;
 pub mod registry;
 pub mod serve;
 pub mod store;
+mod tls;
 pub mod unit;
 pub mod xds;
 

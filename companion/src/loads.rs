@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName, UnitId};
 use unitring_protocol::report::{BoundReport, InstanceLoad, Report, RingReport, ServiceReport};
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
@@ -76,9 +76,17 @@ pub struct StoredLoad {
     pub fallbacks: u64,
     /// Instances with their loads.
     pub instances: Vec<InstanceLoad>,
+    /// The other unit that told of it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitId>,
 }
 
 impl StoredLoad {
+    /// How often it comes, in ms, as far as its time to live says.
+    pub fn interval_ms(&self) -> u64 {
+        self.alive_until_ms.saturating_sub(self.taken_ms) / INTERVALS_MISSED_MAX
+    }
+
     /// Whether it still counts.
     pub fn is_alive(&self, now_ms: u64) -> bool {
         now_ms < self.alive_until_ms
@@ -173,6 +181,7 @@ pub fn advance(
         bound: service.bound,
         fallbacks: service.fallbacks,
         instances: service.instances.clone(),
+        unit: report.unit.clone(),
     };
     Some(Advance {
         next,
@@ -255,9 +264,10 @@ pub fn instances(loads: &[StoredLoad]) -> BTreeSet<InstanceId> {
         .collect()
 }
 
-/// The report that was taken last: its ring is the one to explain by.
+/// The report that was taken last here: its ring is the one to explain by.
 pub fn latest(loads: &[StoredLoad]) -> Option<&StoredLoad> {
-    loads.iter().max_by_key(|load| load.taken_ms)
+    let own = loads.iter().filter(|load| load.unit.is_none());
+    own.max_by_key(|load| load.taken_ms)
 }
 
 #[cfg(test)]

@@ -65,7 +65,10 @@ metrics! {
     group_memory_percent: Level, "Memory of the fullest server of the group, of its limit";
     group_degradations: Count, "Times that the group was no longer as it shall be";
     outbox_ops: Level, "Ops that wait for the other units";
-    link_up: Level, "1 while the broker is connected";
+    outbox_dropped: Count, "Ops that left a full outbox before every unit had them";
+    link_up: Level, "1 while this unit reads its queue and can send to another unit";
+    links_blocked: Count, "Times that a broker took nothing for a while";
+    bytes_published: Count, "Bytes of messages handed to brokers";
     link_failures: Count, "Connections to the broker that ended or failed";
     ops_published: Count, "Ops confirmed by the broker";
     publishes_failed: Count, "Messages that the broker did not confirm";
@@ -74,6 +77,16 @@ metrics! {
     sequence_gaps: Count, "Ops that came before one they follow";
     apply_failures: Count, "Batches that could not be applied and are tried again";
     poison_messages: Count, "Messages set aside because they cannot be read";
+    strangers: Count, "Messages set aside because their unit is no member";
+    conflicts: Count, "Changes of a record that did not know of each other, seen here";
+    records_refused: Count, "Records of a repair that may be deleted and were not taken";
+    tombstones_collected: Count, "Tombstones and expired records forgotten because every member knows";
+    skipped_buckets: Count, "Buckets of which a unit no longer had all ops for this one";
+    clock_skew_alarms: Count, "Times that another unit's clock was found too far from ours";
+    unit_loads: Count, "Times that another unit told what it carries";
+    unit_events: Count, "Instance events that other units told of";
+    fixed_loaded: Count, "Versions of fixed data taken from another unit";
+    fixed_refused: Count, "Fixed data of another unit that were not what their checksum says";
     diverged_buckets: Count, "Buckets found to differ from another unit's at equal positions";
     stalled_buckets: Count, "Buckets that missed ops of another unit and asked for them";
     repaired_records: Count, "Records changed by a repair";

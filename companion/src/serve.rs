@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
-use unitring_protocol::ids::UnitId;
 
-use crate::config::{Settings, StoreSettings, SyncSettings};
-use crate::driver::{Driver, Handle};
+use crate::config::{Settings, StoreSettings};
+use crate::driver::{self, Driver, Handle};
 use crate::follow::Follower;
 use crate::http::{self, App, EVENT_STREAMS_MAX, Group, REQUESTS_MAX};
 use crate::lead::{self, Role};
@@ -23,7 +22,6 @@ use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
 use crate::store::{Browse, Fleet, Lease, Records, StoreError};
-use crate::unit::Unit;
 use crate::{group, now_ms, registry, xds};
 
 /// How long requests under way may take once the process is to stop.
@@ -116,11 +114,27 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         role.clone(),
         Arc::clone(&metrics),
     ));
-    let sync = settings.sync.as_ref().map(|sync| {
-        let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
-        let store = (Arc::clone(&records), Arc::clone(&lease));
-        start_sync(sync, unit, store, role.clone(), metrics, &mut tasks)
-    });
+    let events_changed = Arc::new(Notify::new());
+    let sync = match &settings.sync {
+        None => None,
+        Some(sync) => {
+            let parts = driver::Parts {
+                records: Arc::clone(&records),
+                browse: Arc::clone(&browse),
+                fleet: Arc::clone(&fleet),
+                lease: Arc::clone(&lease),
+                events_changed: Arc::clone(&events_changed),
+                fixed: driver::Gathering::default(),
+                metrics: Arc::clone(&metrics),
+            };
+            let (handle, status) = Handle::new(sync);
+            let tls = amqp::Tls::read(&sync.tls)?;
+            let ends = (handle.clone(), status);
+            let (unit, sync) = (settings.unit.clone(), sync.clone());
+            tasks.spawn(Driver::new(unit, sync, tls, parts, ends, role.clone()).run());
+            Some(handle)
+        }
+    };
     let group = settings.group.map(|group| {
         let (sender, seen) = watch::channel(None);
         let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
@@ -160,7 +174,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         fleet,
         metrics,
         registry_changed,
-        events_changed: Arc::new(Notify::new()),
+        events_changed,
         sync,
         group,
         role,
@@ -215,32 +229,6 @@ async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<boo
         }
     }
     std::future::pending().await
-}
-
-/// Starts driver and link; they run until the process ends.
-fn start_sync(
-    settings: &SyncSettings,
-    unit: UnitId,
-    store: (Arc<dyn Records>, Arc<dyn Lease>),
-    role: watch::Receiver<Role>,
-    metrics: Arc<Metrics>,
-    tasks: &mut JoinSet<()>,
-) -> Handle {
-    let (handle, status) = Handle::new(settings);
-    let (command_sender, commands) = mpsc::channel(amqp::COMMANDS_MAX);
-    let (event_sender, events) = mpsc::channel(amqp::EVENTS_MAX);
-    let link = amqp::Settings {
-        url: settings.amqp_url.clone(),
-        unit: unit.clone(),
-        peers: settings.peers.clone(),
-    };
-    tasks.spawn(amqp::run(link, commands, event_sender));
-    let interval_ms = u64::try_from(settings.digest_interval.as_millis()).unwrap_or(u64::MAX);
-    let machine = Unit::new(unit.clone(), interval_ms);
-    let ends = (handle.clone(), status);
-    let driver = Driver::new((unit, machine), store, role, metrics, ends, command_sender);
-    tasks.spawn(driver.run(events));
-    handle
 }
 
 async fn serve(

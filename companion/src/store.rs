@@ -14,21 +14,22 @@ pub mod redis;
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::ids::{DatasetName, InstanceId, RecordKey, ServiceName, UnitId};
-use unitring_protocol::record::{Op, Record, RecordId, Version};
+use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Version};
 use unitring_protocol::report::{Report, ServiceReport};
 
 pub use digest::Mark;
 pub use error::StoreError;
 
-use crate::events::{Cursor, Entry, GroupEvent};
+use crate::events::{Cursor, Entry};
+use crate::group::fixed::FixedData;
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
 /// The layout of what is kept. A store that holds a newer one is refused.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 /// Events kept; older ones are dropped.
 pub const EVENTS_MAX: u64 = 10_000;
 /// Reports kept, one per reporter and service; more are refused.
@@ -43,6 +44,12 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 pub const CHANGES_MAX: u64 = 512;
 /// Records of a bucket that one look frees.
 pub const SWEPT_MAX: usize = 200;
+/// Tombstones and expired records of a bucket that one step forgets.
+pub const COLLECTED_MAX: usize = 1_000;
+/// Conflicts of a bucket that are known; the oldest go.
+pub const CONFLICTS_MAX: u64 = 64;
+/// The longest lost value that is kept with a conflict, in bytes.
+pub const CONFLICT_VALUE_MAX: usize = 1_024;
 
 /// What a local write did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +126,8 @@ pub enum Batch {
     Ops {
         /// The unit that made them.
         origin: UnitId,
+        /// That of its sequence.
+        incarnation: u64,
         /// One or more.
         ops: Vec<Op>,
     },
@@ -126,9 +135,15 @@ pub enum Batch {
     Records {
         /// Any number.
         records: Vec<Record>,
-        /// Up to where these and all before them hold every op: positions move up to it, this
-        /// unit's own included.
-        positions: BTreeMap<UnitId, u64>,
+        /// The positions of whoever sent them, before it read the first. One who had not yet what
+        /// this store needed to forget may send what is forgotten: then what is unknown here is
+        /// refused.
+        positions: BTreeMap<UnitId, Position>,
+        /// Its clock then.
+        clock: Clock,
+        /// Whether these and all before them hold every op up to the positions: ours move up to
+        /// them, this unit's own included.
+        is_last: bool,
     },
 }
 
@@ -139,6 +154,51 @@ pub struct Applied {
     pub changed: u64,
     /// Ops that came before one they follow. They are applied, but not claimed by the position.
     pub gaps: u64,
+    /// Changes that lost against one that did not know of them, or won so.
+    pub conflicts: u64,
+    /// Records that whoever sent them may have kept for longer than it should.
+    pub refused: u64,
+}
+
+/// A bucket as its own store sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// What the others are told.
+    pub state: BucketState,
+    /// The bucket's clock.
+    pub clock: Clock,
+    /// Since when the oldest of what may once be forgotten is gone, in ms since the Unix epoch.
+    pub gone_ms: Option<u64>,
+}
+
+/// The first ops of an outbox after some position.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// That of their sequence.
+    pub incarnation: u64,
+    /// The ops.
+    pub ops: Vec<Op>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// How far the broker has the ops of each bucket, by the unit they are for.
+pub type Cursors = BTreeMap<UnitId, BTreeMap<u8, Position>>;
+
+/// Two changes of a record that did not know of each other: the later one stayed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// When it was seen here, in ms since the Unix epoch.
+    pub at_ms: u64,
+    /// Of which record.
+    pub record: RecordId,
+    /// The version that is lost, with `!` behind it if it deleted, or `~<ms>` if it was to expire.
+    pub lost: String,
+    /// The version that stayed.
+    pub kept: String,
+    /// The lost value, if there was one of at most [`CONFLICT_VALUE_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<unitring_protocol::record::Value>,
 }
 
 /// Where the next page of a bucket starts. Only the store that made it can read it.
@@ -195,21 +255,48 @@ pub trait Records: Send + Sync {
     /// A record, a deleted one included.
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError>;
 
-    /// Applies changes of other units, each only if its version is later than what is there.
-    /// Records, versions, digest, clock, position and log of changes change in one step.
-    async fn apply(&self, bucket: u8, batch: &Batch, now_ms: u64) -> Result<Applied, StoreError>;
+    /// Applies changes of other units, each only if its version is later than what is there: batch by
+    /// batch, in order. Records, versions, digest, clock, position and log of changes of one batch change
+    /// in one step. What a position covers and is not there was forgotten, and stays so.
+    async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError>;
 
-    /// The first ops of a bucket's outbox after `after`, within [`BATCH_MAX`].
-    async fn outbox(&self, bucket: u8, after: u64) -> Result<Vec<Op>, StoreError>;
+    /// The first ops of these outboxes after these positions, in this order, each within [`BATCH_MAX`] and
+    /// its part of [`BATCH_BYTES_MAX`]. A position of another incarnation is before all.
+    async fn outboxes(&self, asked: &[(u8, Position)]) -> Result<Vec<Waiting>, StoreError>;
 
-    /// Removes ops up to `through`; answers how many.
-    async fn trim(&self, bucket: u8, through: u64) -> Result<u64, StoreError>;
+    /// How far the broker has what is for each unit, as it was stored last.
+    async fn cursors(&self) -> Result<Cursors, StoreError>;
+
+    /// Stores that the broker has what is for this unit up to here, and removes what it has for all
+    /// of these members. What is of another incarnation counts for nothing. Answers how many ops.
+    async fn confirm(
+        &self,
+        unit: &UnitId,
+        cursors: &[(u8, Position)],
+        members: &[UnitId],
+    ) -> Result<u64, StoreError>;
+
+    /// Removes the first ops of these outboxes but for so many, whether or not anybody has them. Answers
+    /// how many.
+    async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError>;
 
     /// How many ops wait, per bucket that has some.
     async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError>;
 
-    /// Every bucket that holds or held something, in order.
-    async fn states(&self) -> Result<Vec<BucketState>, StoreError>;
+    /// Every bucket that holds or held something, in order, with the digests of this moment's epoch.
+    async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError>;
+
+    /// Forgets what was gone before this moment, at most [`COLLECTED_MAX`] of it: every member must have
+    /// had these positions. Answers how many.
+    async fn collect(
+        &self,
+        bucket: u8,
+        before_ms: u64,
+        fence: &BTreeMap<UnitId, Position>,
+    ) -> Result<u64, StoreError>;
+
+    /// The last conflicts, the latest first.
+    async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
 
     /// Some records of a bucket, tombstones included, and where the next ones start.
     async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError>;
@@ -277,6 +364,13 @@ pub trait Browse: Send + Sync {
         key: &RecordKey,
     ) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// All of them.
+    async fn fixed_data(&self) -> Result<Option<(Fixed, FixedData)>, StoreError>;
+
+    /// Puts these in their place, if they are of a later version, or of the same and a greater checksum;
+    /// answers whether.
+    async fn load_fixed(&self, version: u64, data: &FixedData) -> Result<bool, StoreError>;
+
     /// Frees what has expired, as much as fits one look. Where the unit has no peers that must learn of
     /// it, nothing of it is kept. Answers how many records.
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError>;
@@ -293,7 +387,7 @@ pub trait Lease: Send + Sync {
     async fn resign(&self, me: &str) -> Result<(), StoreError>;
 
     /// Stores what a leader says; `false` if a later one leads.
-    async fn append(&self, term: u64, event: &GroupEvent) -> Result<bool, StoreError>;
+    async fn append(&self, term: u64, event: &Entry) -> Result<bool, StoreError>;
 
     /// Tells the leader that a bucket was written. It may get lost.
     async fn hint(&self, bucket: u8) -> Result<(), StoreError>;

@@ -1,21 +1,26 @@
-//! The state machine of a unit's sync. Pure: `input, now → effects`; no clock, no socket, no
-//! randomness. [`crate::driver`] carries both.
+//! The state machine of a unit's sync. Pure: `input, moment → effects`; no clock, no socket, no
+//! randomness. [`crate::driver`] carries both, on the companion that leads its unit.
 //!
 //! Invariants:
-//! - an op leaves the outbox only after the broker confirmed a message with it;
+//! - an op leaves the outbox only after the broker confirmed a message with it for every member, or to
+//!   keep the outbox in its bound: then the readers are told, and repair;
 //! - a delivery is acknowledged only after the store applied it;
-//! - whatever is lost, repeated or reordered in between, digests find it and repair brings it.
+//! - whatever is lost, repeated or reordered in between, digests find it and repair brings it;
+//! - a tombstone is forgotten only when no member can bring back what it deleted.
 //!
 //! # Layout
 //!
 //! | module | arrow |
 //! |---|---|
 //! | [`message`] | bytes ⇄ envelope, with its rules |
-//! | [`outgoing`] | outbox → messages → confirm → trim |
+//! | [`outgoing`] | outbox → messages → confirms → cursors, link by link |
 //! | [`incoming`] | deliveries → batches → acknowledgement |
 //! | [`compare`] | their digests and ours → what differs |
 //! | [`repair`] | what was asked for → records |
+//! | [`collect`] | positions of all → tombstones that may be forgotten |
+//! | [`skew`] | when digests were sent and heard → how far clocks are apart |
 
+pub mod collect;
 pub mod compare;
 pub mod incoming;
 pub mod message;
@@ -23,19 +28,21 @@ pub mod outgoing;
 pub mod repair;
 #[cfg(test)]
 mod simulation;
+mod skew;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use unitring_protocol::digest::BucketState;
-use unitring_protocol::envelope::{Body, Envelope};
+use unitring_protocol::envelope::{Body, Envelope, FixedState};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Record};
+use unitring_protocol::record::{Position, Record};
 
-use crate::store::{Applied, Batch, Page};
+use crate::store::{Applied, Batch, Cursors, Held, Page, Waiting};
+use collect::Collect;
 use compare::{Compare, Comparison};
 use incoming::Incoming;
 use outgoing::Outgoing;
 use repair::Repairs;
+use skew::Skews;
 
 /// How often the outboxes are counted; a bucket with ops that nobody told of is found then.
 pub const COUNT_EVERY_MS: u64 = 1_000;
@@ -47,71 +54,126 @@ pub type Tag = u64;
 /// Names a message until it is confirmed.
 pub type MessageId = u64;
 
+/// When something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// For timers: it never goes back.
+    pub now_ms: u64,
+    /// What the clock on the wall shows, in ms since the Unix epoch.
+    pub wall_ms: u64,
+}
+
+/// By what a unit goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// How often digests are told.
+    pub digest_interval_ms: u64,
+    /// How long tombstones and expired records are kept at least.
+    pub keep_ms: u64,
+    /// Ops that the outboxes keep for those who have them not.
+    pub outbox_max: u64,
+    /// Records per second that repairs send.
+    pub repair_rate: u64,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// The broker is connected; everything is declared.
-    LinkUp,
-    /// It is not; whatever was not confirmed may or may not have arrived.
-    LinkDown,
-    /// Whether this companion leads those of its unit; at first it does.
-    Leads(bool),
+    /// A unit can be sent to; everything is declared.
+    LinkUp(UnitId),
+    /// It cannot; whatever was not confirmed may or may not have arrived.
+    LinkDown(UnitId),
+    /// Deliveries that are not acknowledged will come again.
+    InboxDown,
+    /// Who is in the group beside this unit; at first all peers.
+    Members(BTreeSet<UnitId>),
     /// Records of these buckets were written here.
     Written(BTreeSet<u8>),
     /// How many ops wait, by bucket; `None` if the store is away.
     Counted(Option<BTreeMap<u8, u64>>),
-    /// The first ops of an outbox; `None` if the store is away.
-    OutboxRead(u8, Option<Vec<Op>>),
-    /// An outbox was trimmed, or not.
-    Trimmed(u8, bool),
-    /// The broker confirmed a message, or did not.
-    Published(MessageId, bool),
+    /// Where the links were; `None` if the store is away.
+    CursorsRead(Option<Cursors>),
+    /// The first ops of the outboxes that were asked for, in that order; `None` if the store is away.
+    OutboxesRead(Option<Vec<Waiting>>),
+    /// Cursors of a link were stored, or not.
+    Confirmed(UnitId, bool),
+    /// Outboxes were shortened, or not.
+    Shortened,
+    /// The broker confirmed a message to a unit, or did not.
+    Published(UnitId, MessageId, bool),
     /// A message came in.
     Delivered(Tag, Envelope),
-    /// A delivery was applied; `None` if it could not be.
-    Applied(Tag, Option<Applied>),
-    /// What this unit's buckets hold; `None` if the store is away.
-    States(Purpose, Option<Vec<BucketState>>),
+    /// What was to be applied was; `None` if it could not be.
+    Applied(Option<Vec<Applied>>),
+    /// What this unit's buckets hold, and in which epoch that was read; `None` if the store is away.
+    States(Purpose, Option<(u64, Vec<Held>)>),
     /// Records of a bucket; `None` if the store is away.
     PageRead(Option<(Vec<Record>, Page)>),
+    /// What is to be told to all others who listen, and for how many ms it is of use.
+    Tell(Body, u64),
+    /// What is to be told to one unit.
+    Send(UnitId, Body),
+    /// Which fixed data this unit has.
+    Fixed(Option<FixedState>),
     /// Time passed.
     Tick,
 }
 
-/// What is to be done. Each but the last three is answered by an [`Input`].
+/// What is to be done. Each but the last five is answered by an [`Input`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Count the outboxes.
     Count,
-    /// Read the first ops of an outbox.
-    ReadOutbox(u8),
-    /// Trim an outbox up to a sequence.
-    Trim(u8, u64),
-    /// Publish a message.
-    Publish(MessageId, Route, Body),
-    /// Apply a batch to a bucket, for a delivery.
-    Apply(Tag, u8, Batch),
+    /// Read where the links were.
+    ReadCursors,
+    /// Read the first ops of outboxes, each after a position.
+    ReadOutboxes(Vec<(u8, Position)>),
+    /// Store how far a unit's link is, and remove what all these members have.
+    Confirm(UnitId, Vec<(u8, Position)>, Vec<UnitId>),
+    /// Remove the first ops of outboxes but for so many.
+    Shorten(Vec<(u8, u64)>),
+    /// Publish a message to each of these units.
+    Publish {
+        /// Its name in each answer.
+        id: MessageId,
+        /// To whom.
+        to: Vec<UnitId>,
+        /// For how long.
+        lasts: Lasts,
+        /// The message.
+        body: Body,
+    },
+    /// Apply batches to buckets, in order.
+    Apply(Vec<(u8, Batch)>),
     /// Read what this unit's buckets hold.
     ReadStates(Purpose),
     /// Read records of a bucket.
     ReadPage(u8, Page),
+    /// Forget what was gone in a bucket before this moment, and remember what every member had then.
+    Collect(u8, u64, BTreeMap<UnitId, Position>),
     /// Acknowledge a delivery.
     Ack(Tag),
+    /// Set a delivery aside: it comes from nobody we know.
+    SetAside(Tag, UnitId),
+    /// What another unit says to whom it may concern.
+    Heard(UnitId, Body),
+    /// How far a unit's clock is ahead of ours, in ms.
+    Skew(UnitId, i64),
     /// Count something.
     Note(Note, u64),
-    /// The status changed.
+    /// A comparison was made.
     Compared(UnitId, Comparison),
+    /// These batches were applied.
+    Done(Vec<(u8, Batch)>),
 }
 
-/// To whom a message goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
-    /// To every other unit.
-    All,
-    /// To every other unit, and of no use after this many milliseconds.
-    AllFor(u64),
-    /// To one unit.
-    One(UnitId),
+/// How long a message is of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    /// Until it is read: the broker keeps it on disk.
+    UntilRead,
+    /// This many milliseconds.
+    Ms(u64),
 }
 
 /// What the buckets' states are wanted for.
@@ -140,10 +202,16 @@ pub enum Note {
     Gaps,
     /// Batches that the store did not take.
     ApplyFailures,
+    /// Changes that did not know of each other.
+    Conflicts,
+    /// Records that a repair brought although they may be deleted.
+    RecordsRefused,
     /// Buckets that differ at equal positions.
     Diverged,
     /// Buckets that are behind and stay there.
     Stalled,
+    /// Buckets of which a sender no longer had all ops.
+    Skipped,
     /// Records changed by a repair.
     Repaired,
     /// Repairs that were asked for beyond the bound, or could not be sent.
@@ -153,65 +221,100 @@ pub enum Note {
 /// A unit's sync.
 #[derive(Debug)]
 pub struct Unit {
-    digest_interval_ms: u64,
-    is_up: bool,
-    leads: bool,
+    unit: UnitId,
+    rules: Rules,
+    members: BTreeSet<UnitId>,
     last_message: MessageId,
     outgoing: Outgoing,
     incoming: Incoming,
     compare: Compare,
     repairs: Repairs,
+    collect: Collect,
+    skews: Skews,
+    fixed: Option<FixedState>,
     count_at_ms: u64,
     tell_at_ms: u64,
-    telling: Option<MessageId>,
 }
 
 impl Unit {
-    /// The sync of this unit, with no link yet.
-    pub fn new(unit: UnitId, digest_interval_ms: u64) -> Self {
+    /// The sync of this unit with these, with no link yet.
+    pub fn new(unit: UnitId, peers: BTreeSet<UnitId>, rules: Rules) -> Self {
+        let interval_ms = rules.digest_interval_ms;
         Self {
-            compare: Compare::new(unit, digest_interval_ms),
-            digest_interval_ms,
-            is_up: false,
-            leads: true,
-            last_message: 0,
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(&peers, rules.outbox_max),
+            compare: Compare::new(unit.clone(), interval_ms),
+            collect: Collect::new(unit.clone(), rules.keep_ms, interval_ms),
+            repairs: Repairs::new(rules.repair_rate),
             incoming: Incoming::default(),
-            repairs: Repairs::default(),
+            skews: Skews::default(),
+            members: peers,
+            unit,
+            rules,
+            last_message: 0,
+            fixed: None,
             count_at_ms: 0,
             tell_at_ms: 0,
-            telling: None,
         }
     }
 
+    /// How many ops the broker has for each unit, since the beginning.
+    pub fn confirmed(&self) -> BTreeMap<UnitId, u64> {
+        self.outgoing.sent()
+    }
+
     /// What follows from what happened.
-    pub fn handle(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
+    pub fn handle(&mut self, input: Input, moment: Moment) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let now_ms = moment.now_ms;
         match input {
-            Input::LinkUp => self.link_up(now_ms, &mut effects),
-            Input::LinkDown => self.link_down(),
-            Input::Leads(leads) => self.leads(leads, &mut effects),
-            Input::Written(buckets) => self.outgoing.dirty(buckets),
+            Input::LinkUp(unit) => {
+                self.outgoing.link_up(&unit);
+                // The count finds every outbox that has something: the sweep after a reconnect.
+                self.count_at_ms = now_ms;
+            }
+            Input::LinkDown(unit) => {
+                self.outgoing.link_down(&unit);
+                self.repairs.link_down(&unit);
+            }
+            Input::InboxDown => self.incoming.inbox_down(),
+            Input::Members(members) => self.members(members),
+            Input::Written(buckets) => self.outgoing.dirty(&buckets),
             Input::Counted(waiting) => {
+                if let Some(waiting) = waiting {
+                    self.outgoing.counted(&waiting, &mut effects);
+                }
+            }
+            Input::CursorsRead(cursors) => self.outgoing.cursors(cursors, now_ms),
+            Input::OutboxesRead(read) => {
+                let last = &mut self.last_message;
+                let next = || {
+                    *last += 1;
+                    *last
+                };
+                self.outgoing.read(read, now_ms, next, &mut effects);
+            }
+            Input::Confirmed(unit, done) => self.outgoing.stored(&unit, done, now_ms),
+            Input::Shortened => self.outgoing.shortened(),
+            Input::Published(unit, id, confirmed) => {
+                if !confirmed {
+                    effects.push(Effect::Note(Note::PublishesFailed, 1));
+                }
                 self.outgoing
-                    .dirty(waiting.into_iter().flatten().map(|(bucket, _)| bucket));
+                    .published(&unit, id, confirmed, now_ms, &mut effects);
+                self.repairs.published(id, confirmed, now_ms);
             }
-            Input::OutboxRead(bucket, ops) => {
-                let id = self.next_message();
-                self.outgoing
-                    .read(bucket, ops, id, self.is_up, now_ms, &mut effects);
+            Input::Delivered(tag, envelope) => {
+                self.delivered(tag, envelope, moment, &mut effects);
             }
-            Input::Trimmed(bucket, done) => self.outgoing.trimmed(bucket, done, now_ms),
-            Input::Published(id, confirmed) => self.published(id, confirmed, now_ms, &mut effects),
-            Input::Delivered(tag, envelope) => self.delivered(tag, envelope, now_ms, &mut effects),
-            Input::Applied(tag, applied) => {
-                self.incoming.applied(tag, applied, now_ms, &mut effects);
-            }
-            Input::States(purpose, states) => self.states(purpose, states, now_ms, &mut effects),
+            Input::Applied(applied) => self.applied(applied, now_ms, &mut effects),
+            Input::States(purpose, states) => self.states(purpose, states, moment, &mut effects),
             Input::PageRead(page) => {
                 let id = self.next_message();
                 self.repairs.page_read(page, id, now_ms, &mut effects);
             }
+            Input::Tell(body, lasts_ms) => self.tell(body, lasts_ms, &mut effects),
+            Input::Send(unit, body) => self.send(unit, body, &mut effects),
+            Input::Fixed(fixed) => self.fixed = fixed,
             Input::Tick => {}
         }
         self.go_on(now_ms, &mut effects);
@@ -225,16 +328,10 @@ impl Unit {
             effects.push(Effect::Count);
         }
         self.incoming.go_on(now_ms, effects);
-        if !self.is_up {
-            return;
-        }
-        self.repairs.go_on(now_ms, effects);
-        if !self.leads {
-            return;
-        }
+        self.repairs.go_on(&self.outgoing, now_ms, effects);
         self.outgoing.go_on(now_ms, effects);
         if self.tell_at_ms <= now_ms {
-            self.tell_at_ms = now_ms + self.digest_interval_ms;
+            self.tell_at_ms = now_ms + self.rules.digest_interval_ms;
             effects.push(Effect::ReadStates(Purpose::Tell));
         }
     }
@@ -244,68 +341,84 @@ impl Unit {
         self.last_message
     }
 
-    fn link_up(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        self.is_up = true;
-        // The count finds every outbox that has something: the sweep after a reconnect.
-        self.count_at_ms = now_ms + COUNT_EVERY_MS;
-        effects.push(Effect::Count);
+    fn members(&mut self, members: BTreeSet<UnitId>) {
+        self.outgoing.members(&members);
+        self.compare.members(&members);
+        self.collect.members();
+        self.repairs.members(&members);
+        self.members = members;
     }
 
-    /// One companion of a unit sends its ops and digests; each may be the one that is delivered to.
-    fn leads(&mut self, leads: bool, effects: &mut Vec<Effect>) {
-        if leads && !self.leads {
-            effects.push(Effect::Count);
+    /// Tells all who listen now; whoever does not misses it.
+    fn tell(&mut self, body: Body, lasts_ms: u64, effects: &mut Vec<Effect>) {
+        let to: Vec<UnitId> = self.outgoing.up().cloned().collect();
+        if to.is_empty() {
+            return;
         }
-        self.leads = leads;
+        let id = self.next_message();
+        let lasts = Lasts::Ms(lasts_ms);
+        effects.push(Effect::Publish {
+            id,
+            to,
+            lasts,
+            body,
+        });
     }
 
-    fn link_down(&mut self) {
-        self.is_up = false;
-        self.telling = None;
-        self.outgoing.link_down();
-        // The broker delivers again whatever was not acknowledged.
-        self.incoming.link_down();
-        self.repairs.link_down();
+    fn send(&mut self, unit: UnitId, body: Body, effects: &mut Vec<Effect>) {
+        if !self.outgoing.is_up(&unit) {
+            return;
+        }
+        effects.push(Effect::Publish {
+            id: self.next_message(),
+            to: vec![unit],
+            lasts: Lasts::UntilRead,
+            body,
+        });
     }
 
-    fn published(
+    fn delivered(
         &mut self,
-        id: MessageId,
-        confirmed: bool,
-        now_ms: u64,
+        tag: Tag,
+        envelope: Envelope,
+        moment: Moment,
         effects: &mut Vec<Effect>,
     ) {
-        if !confirmed {
-            effects.push(Effect::Note(Note::PublishesFailed, 1));
-        }
-        self.outgoing.published(id, confirmed, now_ms, effects);
-        self.repairs.published(id, confirmed, now_ms, effects);
-        if self.telling == Some(id) {
-            self.telling = None;
-        }
-    }
-
-    fn delivered(&mut self, tag: Tag, envelope: Envelope, now_ms: u64, effects: &mut Vec<Effect>) {
         let Envelope { from, body, .. } = envelope;
+        if !self.members.contains(&from) {
+            effects.push(Effect::SetAside(tag, from));
+            return;
+        }
         match body {
-            Body::Ops { bucket, ops } => {
-                self.compare.ops_from(&from, now_ms);
-                effects.push(Effect::Note(Note::OpsReceived, count(ops.len())));
-                let batch = Batch::Ops { origin: from, ops };
-                self.incoming.push(tag, bucket, batch);
+            Body::Ops { parts } => self.ops(tag, &from, parts, moment.now_ms, effects),
+            Body::Repair(repair) => {
+                if repair.is_last && self.compare.repaired(&from, repair.bucket) {
+                    effects.push(Effect::ReadStates(Purpose::Compare));
+                }
+                let batch = Batch::Records {
+                    records: repair.records,
+                    positions: repair.positions,
+                    clock: repair.clock,
+                    is_last: repair.is_last,
+                };
+                self.incoming.push(tag, vec![(repair.bucket, batch)]);
             }
-            Body::Repair {
-                bucket,
-                records,
-                positions,
+            Body::Digests {
+                sent_ms,
+                epoch,
+                echoes,
+                fixed,
+                buckets,
             } => {
-                let batch = Batch::Records { records, positions };
-                self.incoming.push(tag, bucket, batch);
-            }
-            Body::Digests { buckets } => {
                 // Of no use twice: the next ones come soon.
                 effects.push(Effect::Ack(tag));
-                if self.compare.heard(from, buckets) {
+                let echo = echoes.iter().find(|echo| echo.unit == self.unit);
+                let skew = self.skews.heard(&from, sent_ms, echo, moment.wall_ms);
+                effects.extend(skew.map(|skew_ms| Effect::Skew(from.clone(), skew_ms)));
+                if fixed > self.fixed {
+                    self.send(from.clone(), Body::FixedRequest {}, effects);
+                }
+                if self.compare.heard(from, epoch, buckets, moment.now_ms) {
                     effects.push(Effect::ReadStates(Purpose::Compare));
                 }
             }
@@ -315,35 +428,89 @@ impl Unit {
                 let dropped = self.repairs.asked(&from, &buckets);
                 effects.push(Effect::Note(Note::RepairsDropped, dropped));
             }
+            body @ (Body::FixedRequest {}
+            | Body::Fixed(_)
+            | Body::Loads { .. }
+            | Body::Events { .. }) => {
+                effects.push(Effect::Ack(tag));
+                effects.push(Effect::Heard(from, body));
+            }
+        }
+    }
+
+    fn ops(
+        &mut self,
+        tag: Tag,
+        from: &UnitId,
+        parts: Vec<unitring_protocol::envelope::Part>,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.compare.ops_from(from, now_ms);
+        let ops = parts.iter().map(|part| count(part.ops.len())).sum();
+        effects.push(Effect::Note(Note::OpsReceived, ops));
+        let skipped = parts.iter().filter(|part| part.skipped);
+        let skipped: BTreeSet<u8> = skipped.map(|part| part.bucket).collect();
+        if !skipped.is_empty() {
+            effects.push(Effect::Note(Note::Skipped, count(skipped.len())));
+            let buckets = self.compare.asks(from, &skipped, now_ms);
+            if !buckets.is_empty() {
+                self.send(from.clone(), Body::RepairRequest { buckets }, effects);
+            }
+        }
+        let parts = parts.into_iter().map(|part| {
+            let batch = Batch::Ops {
+                origin: from.clone(),
+                incarnation: part.incarnation,
+                ops: part.ops,
+            };
+            (part.bucket, batch)
+        });
+        self.incoming.push(tag, parts.collect());
+    }
+
+    fn applied(&mut self, applied: Option<Vec<Applied>>, now_ms: u64, effects: &mut Vec<Effect>) {
+        let parts = self.incoming.applied(applied, now_ms, effects);
+        if !parts.is_empty() {
+            effects.push(Effect::Done(parts));
         }
     }
 
     fn states(
         &mut self,
         purpose: Purpose,
-        states: Option<Vec<BucketState>>,
-        now_ms: u64,
+        states: Option<(u64, Vec<Held>)>,
+        moment: Moment,
         effects: &mut Vec<Effect>,
     ) {
         match purpose {
             Purpose::Tell => {
-                if let (Some(buckets), true, None) = (states, self.is_up, self.telling) {
-                    let id = self.next_message();
-                    self.telling = Some(id);
-                    let route = Route::AllFor(self.digest_interval_ms);
-                    effects.push(Effect::Publish(id, route, Body::Digests { buckets }));
-                }
+                let Some((epoch, states)) = states else {
+                    return;
+                };
+                let (members, compare) = (&self.members, &self.compare);
+                self.collect
+                    .look(members, &states, compare, moment, effects);
+                let body = Body::Digests {
+                    sent_ms: moment.wall_ms,
+                    epoch,
+                    echoes: self.skews.echoes(),
+                    fixed: self.fixed.clone(),
+                    buckets: states.into_iter().map(|held| held.state).collect(),
+                };
+                self.tell(body, self.rules.digest_interval_ms, effects);
             }
             Purpose::Compare => {
-                for (from, buckets) in self.compare.compare(states, now_ms, effects) {
-                    if self.is_up {
-                        let id = self.next_message();
-                        let body = Body::RepairRequest { buckets };
-                        effects.push(Effect::Publish(id, Route::One(from), body));
-                    }
+                let states = states.as_ref();
+                let states = states.map(|(epoch, states)| (*epoch, states.as_slice()));
+                for (from, buckets) in self.compare.compare(states, moment.now_ms, effects) {
+                    self.send(from, Body::RepairRequest { buckets }, effects);
                 }
             }
-            Purpose::Repair => self.repairs.states_read(states, now_ms, effects),
+            Purpose::Repair => {
+                let states = states.map(|(_, states)| states);
+                self.repairs.states_read(states, moment.now_ms, effects);
+            }
         }
     }
 }

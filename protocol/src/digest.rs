@@ -6,12 +6,18 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::UnitId;
+use crate::record::Position;
 
 /// Records are spread over this many buckets, by hash of their id.
 pub const BUCKETS: usize = 256;
 
+/// Records that expire leave the digests in steps of this time, by their date, so that units need not
+/// forget them at the same moment.
+pub const EPOCH_MS: u64 = 600_000;
+
 /// The XOR over a bucket's records of a hash of `<id> <version>`. Order does not matter, and a
-/// change is one XOR out and one in. Written as 16 hex digits.
+/// change is one XOR out and one in. Deleted records are not in it, and those that expire are as long
+/// as their epoch is to come. Written as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Digest(pub u64);
 
@@ -42,7 +48,7 @@ pub struct BucketState {
     pub bucket: u8,
     /// What it holds.
     pub digest: Digest,
-    /// The last op applied of each unit, this unit's own included. Two digests are comparable only
-    /// where all of these are equal: otherwise ops are still on their way.
-    pub positions: BTreeMap<UnitId, u64>,
+    /// How far the ops of each unit are applied, this unit's own included. Two digests are comparable
+    /// only where all of these are equal: otherwise ops are still on their way.
+    pub positions: BTreeMap<UnitId, Position>,
 }

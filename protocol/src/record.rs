@@ -14,7 +14,9 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// A hybrid logical clock: wall time that never runs backwards, and a counter within one
 /// millisecond (Kulkarni et al., "Logical Physical Clocks", 2014).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Clock {
     /// Milliseconds since the Unix epoch.
     pub ms: u64,
@@ -153,6 +155,63 @@ pub struct Op {
     /// The change.
     #[serde(flatten)]
     pub record: Record,
+    /// The version that it replaced where it was made: whoever has a later one than this, and not
+    /// this op's own, sees two changes that did not know of each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Version>,
+}
+
+/// How far the ops of one unit for one bucket are known: all up to this one.
+///
+/// A store that begins anew begins a later incarnation, so that its first ops are not taken for those
+/// that everybody has. Written `<incarnation>.<sequence>`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
+pub struct Position {
+    /// When the bucket began at its unit, in ms since the Unix epoch.
+    pub incarnation: u64,
+    /// The last op of it.
+    pub sequence: u64,
+}
+
+/// Why a string is not a position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("position {0:?}: must be <incarnation>.<sequence>")]
+pub struct InvalidPosition(pub String);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation, self.sequence)
+    }
+}
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let parts = text.split_once('.');
+        let parsed = parts.and_then(|(incarnation, sequence)| {
+            Some(Self {
+                incarnation: incarnation.parse().ok()?,
+                sequence: sequence.parse().ok()?,
+            })
+        });
+        parsed.ok_or_else(|| InvalidPosition(text.chars().take(64).collect()))
+    }
+}
+
+impl TryFrom<String> for Position {
+    type Error = InvalidPosition;
+    fn try_from(text: String) -> Result<Self, InvalidPosition> {
+        text.parse()
+    }
+}
+
+impl From<Position> for String {
+    fn from(position: Position) -> String {
+        position.to_string()
+    }
 }
 
 #[cfg(test)]

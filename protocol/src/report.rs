@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, ReporterId, ServiceName};
+use crate::ids::{InstanceId, ReporterId, ServiceName, UnitId};
 
 /// One report of one Envoy process, sent each interval by one of its VMs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Report {
     pub interval_ms: u64,
     /// One entry per service that the filter balances.
     pub services: Vec<ServiceReport>,
+    /// The unit that it came from, where a companion passes it on; a filter leaves it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitId>,
 }
 
 /// The part of a report about one service.

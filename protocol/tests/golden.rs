@@ -11,8 +11,11 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unitring_protocol::digest::{BucketState, Digest};
-use unitring_protocol::envelope::{Body, Envelope};
-use unitring_protocol::record::{Clock, Op, Record, RecordId, Value, Version};
+use unitring_protocol::envelope::{
+    Body, Echo, Envelope, FixedPart, FixedState, Part, Repair, ReporterLoads, ServiceLoads,
+    UnitEvent,
+};
+use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 use unitring_protocol::report::{
     BoundReport, EventKind, Identity, InstanceEvent, InstanceLoad, LoadScope, Report, RingHash,
     RingReport, RingShape, ServiceReport,
@@ -36,6 +39,7 @@ fn a_report() {
         reporter: "edge-1~00000000000000ff".parse().unwrap(),
         sequence: 1_700_000_000_123,
         interval_ms: 1_000,
+        unit: None,
         services: vec![ServiceReport {
             service: "orders".parse().unwrap(),
             ring: RingReport {
@@ -147,37 +151,66 @@ fn from_east(body: Body) -> Envelope {
     }
 }
 
+fn at(sequence: u64) -> Position {
+    Position {
+        incarnation: 1_700_000_000_000,
+        sequence,
+    }
+}
+
 #[test]
 fn ops_a_put_and_a_delete() {
     let ops = vec![
         Op {
             sequence: 11,
             record: record("users/42", Some(b"\x00\xffhello")),
+            over: Some("1600000000000.0@west".parse().unwrap()),
         },
         Op {
             sequence: 12,
             record: record("users/43", None),
+            over: None,
         },
     ];
+    let part = |skipped: bool| Part {
+        bucket: 17,
+        incarnation: 1_700_000_000_000,
+        skipped,
+        ops: ops.clone(),
+    };
+    let parts = vec![part(false), part(true)];
     is_golden(
-        &from_east(Body::Ops { bucket: 17, ops }),
+        &from_east(Body::Ops { parts }),
         include_str!("golden/ops.json"),
     );
 }
 
 #[test]
 fn digests() {
-    let positions = [("east".parse().unwrap(), 12), ("west".parse().unwrap(), 3)].into();
-    let digest = Digest(0x00ab_cdef_0123_4567);
+    let positions = [
+        ("east".parse().unwrap(), at(12)),
+        ("west".parse().unwrap(), at(3)),
+    ];
     let buckets = vec![BucketState {
         bucket: 17,
-        digest,
-        positions,
+        digest: Digest(0x00ab_cdef_0123_4567),
+        positions: positions.into(),
     }];
-    is_golden(
-        &from_east(Body::Digests { buckets }),
-        include_str!("golden/digests.json"),
-    );
+    let body = Body::Digests {
+        sent_ms: 1_700_000_000_500,
+        epoch: 2_833_333,
+        echoes: vec![Echo {
+            unit: "west".parse().unwrap(),
+            sent_ms: 1_700_000_000_100,
+            heard_ms: 1_700_000_000_120,
+        }],
+        fixed: Some(FixedState {
+            version: 2,
+            checksum: "00ff".to_owned(),
+        }),
+        buckets,
+    };
+    is_golden(&from_east(body), include_str!("golden/digests.json"));
 }
 
 #[test]
@@ -186,13 +219,64 @@ fn a_repair_and_its_request() {
         buckets: vec![17, 200],
     });
     is_golden(&request, include_str!("golden/repair_request.json"));
-    let positions = [("east".parse().unwrap(), 12)].into();
-    let body = Body::Repair {
+    let body = Body::Repair(Repair {
         bucket: 17,
         records: vec![record("users/43", None)],
-        positions,
-    };
+        positions: [("east".parse().unwrap(), at(12))].into(),
+        clock: Clock {
+            ms: 1_700_000_000_400,
+            counter: 1,
+        },
+        is_last: true,
+    });
     is_golden(&from_east(body), include_str!("golden/repair.json"));
+}
+
+#[test]
+fn fixed_data_and_their_request() {
+    let request = from_east(Body::FixedRequest {});
+    is_golden(&request, include_str!("golden/fixed_request.json"));
+    let values = [("EUR".to_owned(), "2".to_owned())];
+    let body = Body::Fixed(FixedPart {
+        state: FixedState {
+            version: 2,
+            checksum: "00ff".to_owned(),
+        },
+        number: 0,
+        of: 1,
+        datasets: [("currencies".to_owned(), values.into())].into(),
+    });
+    is_golden(&from_east(body), include_str!("golden/fixed.json"));
+}
+
+#[test]
+fn loads_and_events() {
+    let service = || "orders".parse().unwrap();
+    let instance = || "10.0.0.5:8080".parse().unwrap();
+    let services = vec![ServiceLoads {
+        service: service(),
+        reporters: vec![ReporterLoads {
+            reporter: "edge-1~00000000000000ff".parse().unwrap(),
+            sequence: 1_700_000_000_123,
+            interval_ms: 1_000,
+            in_flight: [(instance(), 5)].into(),
+        }],
+    }];
+    is_golden(
+        &from_east(Body::Loads { services }),
+        include_str!("golden/loads.json"),
+    );
+    let events = vec![UnitEvent {
+        at_ms: 1_700_000_000_100,
+        event: EventKind::Ejected,
+        service: service(),
+        instance: instance(),
+        reason: "5 failures in a row".to_owned(),
+    }];
+    is_golden(
+        &from_east(Body::Events { events }),
+        include_str!("golden/events.json"),
+    );
 }
 
 #[test]

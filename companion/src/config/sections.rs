@@ -1,5 +1,6 @@
 //! The tables of the file, each with its rules: `[store]`, `[group]`, `[sync]`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,8 +8,9 @@ use unitring_protocol::ids::UnitId;
 
 use super::raw::{Raw, Said};
 use super::{
-    ConfigError, DIGEST_INTERVAL, OUTBOX_MAX, RedisSettings, STORE_PATH, Secret, StoreSettings,
-    SyncSettings, TlsFiles, UNITS_MAX, Url, Wait, duration, parse_duration, parsed, url_of,
+    ConfigError, DIGEST_INTERVAL, LINGER, LINGER_MAX, OUTBOX_MAX, QUEUE_BYTES_MAX, REPAIR_RATE,
+    RedisSettings, SKEW_MAX, STORE_PATH, Secret, StoreSettings, SyncSettings, TOMBSTONE_INTERVALS,
+    TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url, Wait, duration, parse_duration, parsed, url_of,
 };
 use crate::group::{GroupSettings, Persistence};
 use crate::store::redis::topology::Topology;
@@ -48,15 +50,22 @@ pub(super) fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, Conf
     }
 }
 
-pub(super) fn tls_files(raw: &mut Raw) -> Result<TlsFiles, ConfigError> {
+/// The fields of the files for TLS: roots, certificate and key.
+pub(super) const STORE_TLS: [&str; 3] = ["store.tls_ca", "store.tls_cert", "store.tls_key"];
+const SYNC_TLS: [&str; 3] = ["sync.tls_ca", "sync.tls_cert", "sync.tls_key"];
+
+pub(super) fn tls_files(
+    raw: &mut Raw,
+    [ca, certificate, key]: [&'static str; 3],
+) -> Result<TlsFiles, ConfigError> {
     let path = |said: Option<Said>| said.map(|said| PathBuf::from(said.text));
-    let ca = path(raw.take("store.tls_ca").given());
-    let certificate = raw.take("store.tls_cert").given();
-    let key = raw.take("store.tls_key").given();
-    let identity = match (certificate, key) {
+    let needs = |name: &str| format!("needs {name}");
+    let names = (certificate, key);
+    let ca = path(raw.take(ca).given());
+    let identity = match (raw.take(certificate).given(), raw.take(key).given()) {
         (Some(certificate), Some(key)) => Some((certificate.text.into(), key.text.into())),
-        (Some(certificate), None) => return Err(certificate.breaks("needs store.tls_key")),
-        (None, Some(key)) => return Err(key.breaks("needs store.tls_cert")),
+        (Some(certificate), None) => return Err(certificate.breaks(&needs(names.1))),
+        (None, Some(key)) => return Err(key.breaks(&needs(names.0))),
         (None, None) => None,
     };
     Ok(TlsFiles { ca, identity })
@@ -119,30 +128,104 @@ pub(super) fn group(raw: &mut Raw, tls: TlsFiles) -> Result<Option<GroupSettings
     }))
 }
 
+/// What a broker's URL starts with.
+const AMQP: [&str; 2] = ["amqp://", "amqps://"];
+
 pub(super) fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>, ConfigError> {
     let url = raw.take("sync.amqp_url").secret().given();
+    let brokers_said = raw.take("sync.brokers").secret().given();
     let peers_said = raw.take("sync.peers").or("");
     let interval = raw.take("sync.digest_interval").given();
-    let outbox_max = match raw.take("sync.outbox_max").given() {
-        None => OUTBOX_MAX,
-        Some(said) => match said.text.parse() {
-            Ok(max @ 1..=100_000_000) => max,
-            _ => return Err(said.breaks("must be a number from 1 to 100000000")),
-        },
-    };
     let digest_interval = interval.map_or(Ok(DIGEST_INTERVAL), duration)?;
+    let outbox_max = number(raw.take("sync.outbox_max"), OUTBOX_MAX, 1, 100_000_000)?;
+    let tombstones_kept = tombstones_kept(raw.take("sync.tombstones_kept"), digest_interval)?;
+    let linger = within(raw.take("sync.linger"), LINGER, Duration::ZERO, LINGER_MAX)?;
+    let least = 16 << 20;
+    let queue_bytes_max = raw.take("sync.queue_bytes_max");
+    let queue_bytes_max = number(queue_bytes_max, QUEUE_BYTES_MAX, least, 1 << 50)?;
+    let repair_rate = number(raw.take("sync.repair_rate"), REPAIR_RATE, 0, 10_000_000)?;
+    let (shortest, longest) = (Duration::from_millis(1), Duration::from_secs(3600));
+    let skew_max = within(raw.take("sync.skew_max"), SKEW_MAX, shortest, longest)?;
+    let tls = tls_files(raw, SYNC_TLS)?;
     let peers = peers(&peers_said, unit)?;
+    let brokers = match &brokers_said {
+        Some(said) => brokers(said, &peers)?,
+        None => BTreeMap::new(),
+    };
     match (url, peers.is_empty()) {
         (None, true) => Ok(None),
         (None, false) => Err(peers_said.breaks("needs sync.amqp_url")),
         (Some(url), true) => Err(url.breaks("needs sync.peers, the names of the other units")),
         (Some(url), false) => Ok(Some(SyncSettings {
-            amqp_url: url_of(url, &["amqp://"])?,
+            amqp_url: url_of(url, &AMQP)?,
+            brokers,
+            tls,
             peers,
             digest_interval,
             outbox_max,
+            tombstones_kept,
+            linger,
+            queue_bytes_max,
+            repair_rate,
+            skew_max,
         })),
     }
+}
+
+fn number(said: Said, default: u64, least: u64, most: u64) -> Result<u64, ConfigError> {
+    let Some(said) = said.given() else {
+        return Ok(default);
+    };
+    match said.text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(said.breaks(&format!("must be a number from {least} to {most}"))),
+    }
+}
+
+fn within(
+    said: Said,
+    default: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration, ConfigError> {
+    let Some(said) = said.given() else {
+        return Ok(default);
+    };
+    match parse_duration(&said.text) {
+        Some(duration) if (least..=most).contains(&duration) => Ok(duration),
+        _ => Err(said.breaks(&format!(
+            "must be a duration from {}ms to {}ms, as \"{}ms\"",
+            least.as_millis(),
+            most.as_millis(),
+            default.as_millis()
+        ))),
+    }
+}
+
+fn tombstones_kept(said: Said, digest_interval: Duration) -> Result<Duration, ConfigError> {
+    let least = digest_interval * TOMBSTONE_INTERVALS;
+    let most = Duration::from_secs(366 * 24 * 3600);
+    within(said, TOMBSTONES_KEPT.max(least), least, most)
+}
+
+/// Reads `west=amqp://…`, comma separated.
+fn brokers(said: &Said, peers: &[UnitId]) -> Result<BTreeMap<UnitId, Url>, ConfigError> {
+    let mut brokers = BTreeMap::new();
+    let items = said.text.split(',').map(str::trim);
+    for item in items.filter(|item| !item.is_empty()) {
+        let Some((unit, url)) = item.split_once('=') else {
+            return Err(said.breaks("must be unit=url for each unit that has a broker of its own"));
+        };
+        let unit: UnitId = parsed(said.with(unit.trim()))?;
+        if !peers.contains(&unit) {
+            return Err(said.breaks(&format!("{unit} is not in sync.peers")));
+        }
+        let url = url_of(said.with(url.trim()), &AMQP)?;
+        if brokers.insert(unit, url).is_some() {
+            return Err(said.breaks("must name each unit once"));
+        }
+    }
+    Ok(brokers)
 }
 
 fn peers(said: &Said, unit: &UnitId) -> Result<Vec<UnitId>, ConfigError> {

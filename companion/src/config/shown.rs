@@ -4,7 +4,19 @@ use std::fmt;
 
 use unitring_protocol::ids::UnitId;
 
-use super::{Settings, StoreSettings, Url};
+use super::{Settings, StoreSettings, TlsFiles, Url};
+
+/// The files of a section.
+fn files(f: &mut fmt::Formatter<'_>, files: &TlsFiles) -> fmt::Result {
+    if let Some(ca) = &files.ca {
+        writeln!(f, "tls_ca = {:?}", ca.display().to_string())?;
+    }
+    if let Some((certificate, key)) = &files.identity {
+        writeln!(f, "tls_cert = {:?}", certificate.display().to_string())?;
+        writeln!(f, "tls_key = {:?}", key.display().to_string())?;
+    }
+    Ok(())
+}
 
 impl fmt::Display for Settings {
     /// The effective settings as TOML, without secrets.
@@ -33,13 +45,7 @@ impl fmt::Display for Settings {
                 if redis.sentinel_password.is_some() {
                     writeln!(f, "sentinel_password = \"<redacted>\"")?;
                 }
-                if let Some(ca) = &redis.tls.ca {
-                    writeln!(f, "tls_ca = {:?}", ca.display().to_string())?;
-                }
-                if let Some((certificate, key)) = &redis.tls.identity {
-                    writeln!(f, "tls_cert = {:?}", certificate.display().to_string())?;
-                    writeln!(f, "tls_key = {:?}", key.display().to_string())?;
-                }
+                files(f, &redis.tls)?;
                 if let Some(wait) = redis.wait {
                     writeln!(f, "wait_replicas = {}", wait.replicas)?;
                     writeln!(f, "wait_timeout = \"{}ms\"", wait.timeout.as_millis())?;
@@ -66,6 +72,20 @@ impl fmt::Display for Settings {
             "digest_interval = \"{}ms\"",
             sync.digest_interval.as_millis()
         )?;
-        writeln!(f, "outbox_max = {}", sync.outbox_max)
+        let brokers = sync.brokers.iter();
+        let brokers: Vec<String> = brokers.map(|(unit, url)| format!("{unit}={url}")).collect();
+        if !brokers.is_empty() {
+            writeln!(f, "brokers = {brokers:?}")?;
+        }
+        files(f, &sync.tls)?;
+        writeln!(f, "outbox_max = {}", sync.outbox_max)?;
+        let ms = |name: &str, duration: std::time::Duration| {
+            format!("{name} = \"{}ms\"", duration.as_millis())
+        };
+        writeln!(f, "{}", ms("tombstones_kept", sync.tombstones_kept))?;
+        writeln!(f, "{}", ms("linger", sync.linger))?;
+        writeln!(f, "queue_bytes_max = {}", sync.queue_bytes_max)?;
+        writeln!(f, "repair_rate = {}", sync.repair_rate)?;
+        writeln!(f, "{}", ms("skew_max", sync.skew_max))
     }
 }

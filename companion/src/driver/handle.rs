@@ -3,37 +3,140 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
+use unitring_protocol::ids::UnitId;
 
+use super::lag::{Lag, Lags};
 use crate::config::SyncSettings;
 use crate::store::StoreError;
 use crate::unit::compare::Comparison;
 
+/// A link that is well.
+pub(super) const UP: &str = "ok";
+/// How far over its bound an outbox may be before writes are refused: whoever leads shortens it long before.
+const OUTBOX_OVER: u64 = 2;
+
+/// How a link is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LinkStatus {
+    /// `ok`, `removed`, or why nothing can be sent.
+    pub state: String,
+    /// Ops that the broker has for the unit, since the beginning.
+    pub confirmed: u64,
+    /// The last comparison of digests with it.
+    pub compared: Option<Comparison>,
+    /// How long its changes take until they are here.
+    pub lag: Option<Lag>,
+    /// How far its clock is ahead of ours, in ms.
+    pub clock_skew_ms: Option<i64>,
+    /// Whether that is too much.
+    pub clock_skew_alarm: bool,
+}
+
 /// How sync is, as `/v1/units` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// `ok`, or why there is no link to the broker.
+    /// `ok`, or why this unit is cut off from all others.
     pub link: String,
+    /// `ok`, or why this unit's own queue is not read.
+    pub inbox: String,
     /// The other units.
     pub peers: Vec<String>,
+    /// By unit: how the link to it is.
+    pub links: BTreeMap<UnitId, LinkStatus>,
     /// Ops that wait for the broker's confirm.
     pub outbox: u64,
     /// How many may.
     pub outbox_max: u64,
-    /// By unit: the last comparison of digests.
-    pub compared: BTreeMap<String, Comparison>,
     /// Records changed by repairs since the process started.
     pub repaired_records: u64,
+}
+
+impl Status {
+    pub(super) fn begin(&mut self, peers: &[UnitId], removed: &BTreeSet<UnitId>, out: bool) {
+        "not connected yet".clone_into(&mut self.inbox);
+        self.links.retain(|unit, _| peers.contains(unit));
+        for peer in peers {
+            let state = if removed.contains(peer) {
+                "removed"
+            } else {
+                "not connected yet"
+            };
+            let link = self.links.entry(peer.clone()).or_default();
+            state.clone_into(&mut link.state);
+        }
+        if out {
+            "removed from the group".clone_into(&mut self.inbox);
+        }
+        self.judge();
+    }
+
+    /// This companion does not lead, or does not know.
+    pub(super) fn end(&mut self) {
+        "another companion of the unit syncs".clone_into(&mut self.link);
+        self.inbox.clone_from(&self.link);
+        for link in self.links.values_mut() {
+            link.state.clone_from(&self.link);
+        }
+    }
+
+    pub(super) fn link_is(&mut self, unit: &UnitId, state: &str) -> bool {
+        let link = self.links.entry(unit.clone()).or_default();
+        let is_new = link.state != state;
+        state.clone_into(&mut link.state);
+        self.judge();
+        is_new
+    }
+
+    pub(super) fn inbox_is(&mut self, state: &str) -> bool {
+        let is_new = self.inbox != state;
+        state.clone_into(&mut self.inbox);
+        self.judge();
+        is_new
+    }
+
+    /// One other unit that cannot be reached does not cut this one off; all of them do, or its own queue.
+    fn judge(&mut self) {
+        let mut members = self.links.values().filter(|link| link.state != "removed");
+        let first = members.clone().find(|link| link.state != UP);
+        let is_any_up = members.any(|link| link.state == UP);
+        self.link = match first {
+            _ if self.inbox != UP => self.inbox.clone(),
+            Some(link) if !is_any_up => link.state.clone(),
+            _ => UP.to_owned(),
+        };
+    }
+
+    pub(super) fn compared(&mut self, unit: &UnitId, comparison: Comparison) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.compared = Some(comparison);
+        }
+    }
+
+    pub(super) fn skew(&mut self, unit: &UnitId, skew_ms: i64, is_over: bool) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.clock_skew_ms = Some(skew_ms);
+            link.clock_skew_alarm = is_over;
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, confirmed: BTreeMap<UnitId, u64>) {
+        for (unit, ops) in confirmed {
+            if let Some(link) = self.links.get_mut(&unit) {
+                link.confirmed = ops;
+            }
+        }
+    }
 }
 
 /// The rest of the process's end of sync.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
-    pub(super) status: watch::Receiver<Status>,
+    status: watch::Receiver<Status>,
 }
 
 /// What both ends share.
@@ -46,6 +149,7 @@ pub(super) struct Shared {
     /// Ops that ever went into it.
     pub(super) written: AtomicU64,
     outbox_max: u64,
+    lags: Mutex<Lags>,
 }
 
 impl Handle {
@@ -54,6 +158,7 @@ impl Handle {
         let peers = settings.peers.iter().map(ToString::to_string).collect();
         let (sender, status) = watch::channel(Status {
             link: "not connected yet".to_owned(),
+            inbox: "not connected yet".to_owned(),
             peers,
             outbox_max: settings.outbox_max,
             ..Status::default()
@@ -64,6 +169,7 @@ impl Handle {
             waiting: AtomicU64::new(0),
             written: AtomicU64::new(0),
             outbox_max: settings.outbox_max,
+            lags: Mutex::default(),
         };
         let shared = Arc::new(shared);
         (Self { shared, status }, sender)
@@ -75,7 +181,7 @@ impl Handle {
     /// [`StoreError::OutboxFull`].
     pub fn admit(&self) -> Result<(), StoreError> {
         let waiting = self.shared.waiting.load(Ordering::Relaxed);
-        let max = self.shared.outbox_max;
+        let max = self.shared.outbox_max.saturating_mul(OUTBOX_OVER);
         if waiting >= max {
             return Err(StoreError::OutboxFull { waiting, max });
         }
@@ -94,13 +200,21 @@ impl Handle {
     pub fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
         status.outbox = self.shared.waiting.load(Ordering::Relaxed);
+        let lags = self.shared.lags();
+        for (unit, link) in &mut status.links {
+            link.lag = lags.of(unit);
+        }
         status
     }
 }
 
 impl Shared {
-    fn lock_dirty(&self) -> std::sync::MutexGuard<'_, BTreeSet<u8>> {
+    fn lock_dirty(&self) -> MutexGuard<'_, BTreeSet<u8>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lags(&self) -> MutexGuard<'_, Lags> {
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_dirty(&self) -> BTreeSet<u8> {

@@ -19,6 +19,7 @@ fn instance(n: u16, in_flight: u64) -> InstanceLoad {
 
 fn load(reporter: &str, in_flight: [u64; 4], scope: LoadScope) -> StoredLoad {
     StoredLoad {
+        unit: None,
         reporter: reporter.parse().unwrap(),
         sequence: 1,
         taken_ms: 0,

@@ -11,9 +11,10 @@ use unitring_protocol::ids::{DatasetName, RecordKey};
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
 use super::GroupError;
+use crate::store::redis::keys::Keys;
 
 /// The most bytes of the file: it is loaded in one step.
-const BYTES_MAX: u64 = 64 << 20;
+pub const BYTES_MAX: u64 = 64 << 20;
 
 /// What the file says: values by dataset and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,6 +85,34 @@ impl FixedData {
         }
         let sum = hash.finalize();
         sum.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What puts them in place of these datasets: one transaction, so that no reader sees half of a version.
+    pub(crate) fn load<'a>(
+        &self,
+        keys: &Keys,
+        version: u64,
+        before: impl Iterator<Item = &'a str>,
+    ) -> redis::Pipeline {
+        let mut load = redis::pipe();
+        load.atomic();
+        for dataset in before {
+            load.del(keys.fixed_dataset(dataset)).ignore();
+        }
+        for (dataset, values) in &self.datasets {
+            let values: Vec<(&String, &String)> = values.iter().collect();
+            load.hset_multiple(keys.fixed_dataset(dataset), &values)
+                .ignore();
+        }
+        let names: Vec<&str> = self.datasets.keys().map(String::as_str).collect();
+        let fields = [
+            ("version", version.to_string()),
+            ("checksum", self.checksum()),
+            ("count", self.count().to_string()),
+            ("datasets", names.join("\n")),
+        ];
+        load.hset_multiple(keys.fixed_data(), &fields).ignore();
+        load
     }
 
     /// How many values there are.

@@ -189,26 +189,8 @@ impl Server {
     async fn load_fixed(&self, version: u64, fixed: &FixedData) -> Result<(), GroupError> {
         let meta = self.keys.fixed_data();
         let before: Option<String> = self.ask(&["HGET", &meta, "datasets"]).await?;
-        let mut load = redis::pipe();
-        load.atomic();
-        for dataset in before.unwrap_or_default().lines() {
-            load.del(self.keys.fixed_dataset(dataset)).ignore();
-        }
-        for (dataset, values) in &fixed.datasets {
-            let values: Vec<(&String, &String)> = values.iter().collect();
-            load.hset_multiple(self.keys.fixed_dataset(dataset), &values)
-                .ignore();
-        }
-        let names: Vec<&str> = fixed.datasets.keys().map(String::as_str).collect();
-        let (version, count) = (version.to_string(), fixed.count().to_string());
-        let (checksum, names) = (fixed.checksum(), names.join("\n"));
-        let fields = [
-            ("version", &version),
-            ("checksum", &checksum),
-            ("count", &count),
-            ("datasets", &names),
-        ];
-        load.hset_multiple(meta, &fields).ignore();
+        let before = before.unwrap_or_default();
+        let load = fixed.load(&self.keys, version, before.lines());
         let mut connection = self.connection.clone();
         let done: Result<(), RedisError> = load.query_async(&mut connection).await;
         done.map_err(|error| self.failed(error.to_string()))

@@ -11,7 +11,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::GroupSettings;
 use super::status::{Status, status};
-use crate::events::{GroupChange, GroupEvent};
+use crate::events::{Entry, GroupChange, GroupEvent};
 use crate::lead::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
@@ -80,7 +80,7 @@ fn event(kind: GroupChange, reason: &str) -> GroupEvent {
 async fn tell(lease: &dyn Lease, term: Option<u64>, untold: &mut VecDeque<GroupEvent>) {
     let Some(term) = term else { return };
     while let Some(event) = untold.front() {
-        match lease.append(term, event).await {
+        match lease.append(term, &Entry::Group(event.clone())).await {
             Ok(_) => drop(untold.pop_front()),
             Err(error) => return tracing::debug!(%error, "an event of the group waits"),
         }

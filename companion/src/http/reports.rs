@@ -38,7 +38,9 @@ async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<S
     if version > PROTOCOL_VERSION {
         return Err(loads::ReportError::Newer(version).into());
     }
-    let report: Report = json(&body)?;
+    let mut report: Report = json(&body)?;
+    // What another unit carries comes from that unit alone.
+    report.unit = None;
     loads::check(&report)?;
     let now_ms = now_ms();
     let mut snapshot = Snapshot {

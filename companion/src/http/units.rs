@@ -7,13 +7,15 @@ use axum::extract::State;
 
 use super::App;
 use super::answer::Refusal;
+use crate::now_ms;
 
 pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
-    let states = app.records.states().await?;
+    let held = app.records.states(now_ms()).await?;
+    let states: Vec<_> = held.into_iter().map(|held| held.state).collect();
     let mut positions = std::collections::BTreeMap::new();
     for (unit, position) in states.iter().flat_map(|state| &state.positions) {
         let sum: &mut u64 = positions.entry(unit.to_string()).or_default();
-        *sum = sum.saturating_add(*position);
+        *sum = sum.saturating_add(position.sequence);
     }
     let buckets: Vec<_> = states
         .iter()

@@ -1,30 +1,29 @@
-//! The link through RabbitMQ: one broker for all units.
+//! Links through RabbitMQ: a connection to each other unit's queue, and one to our own.
 //!
-//! Topic exchange `unitring.sync`; per unit a quorum queue `unitring.sync.<unit>`, bound to
-//! `ops.<origin>` of each other unit and to `to.<unit>`. Every unit declares all of it, so that ops
-//! wait also for a unit that never ran.
+//! Topic exchange `unitring.sync`; per unit a quorum queue `unitring.sync.<unit>`, bound to `to.<unit>`. All
+//! queues may be at one broker, or each at its unit's own: whoever sends connects to where the queue
+//! is. A connection of its own for each, so that a broker that slows one of them down, or takes nothing
+//! more, slows no other.
 //!
 //! Invariant: a message counts as published only if the broker confirmed it and did not return it.
-//! The connection is made anew for ever, with everything declared anew; lapin's own recovery
+//! A connection is made anew for ever, with everything declared anew; lapin's own recovery
 //! gives up after some tries and is not used.
 
+mod inbox;
+mod publisher;
 mod topology;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
-use lapin::Acker;
-use lapin::options::{BasicAckOptions, BasicPublishOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::sync::mpsc;
-use tokio::time::error::Elapsed;
+use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
-use super::{Command, Event};
-use crate::config::Url;
-use crate::unit::{MessageId, Route, Tag};
+use super::Links;
+use crate::config::{TlsFiles, Url};
 
 /// How long each step from nothing to a session may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,20 +33,67 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause between two tries: doubles from the first to the last, give or take a quarter.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
-/// Commands that may wait for the link. The state machine keeps far below it.
-pub const COMMANDS_MAX: usize = 4_096;
+/// Messages that may wait for a link. The state machine keeps far below it, but for what is told again soon.
+pub const MESSAGES_MAX: usize = 256;
 /// Events that may wait for the driver.
 pub const EVENTS_MAX: usize = 256;
 
-/// What the link needs to know.
+/// What the links need to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The broker.
-    pub url: Url,
-    /// This unit.
-    pub unit: UnitId,
-    /// The others.
-    pub peers: Vec<UnitId>,
+    /// This unit, and where its queue is.
+    pub unit: (UnitId, Url),
+    /// The others, and where theirs are.
+    pub peers: BTreeMap<UnitId, Url>,
+    /// Those who left the group: their queues at our broker go.
+    pub removed: BTreeSet<UnitId>,
+    /// For `amqps://`.
+    pub tls: Tls,
+    /// Bytes that a queue holds; more are refused, and wait at their sender.
+    pub queue_bytes_max: u64,
+}
+
+/// What TLS to brokers needs, from files that are read once, at start.
+#[derive(Clone, Default)]
+pub struct Tls {
+    roots: Option<String>,
+    /// A certificate and its key, PEM.
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// The first that can't be read, with why.
+    pub fn read(files: &TlsFiles) -> Result<Self, crate::store::StoreError> {
+        crate::tls::choose_provider();
+        let roots = files.ca.as_deref().map(crate::tls::read).transpose()?;
+        let identity = match &files.identity {
+            Some((certificate, key)) => {
+                Some((crate::tls::read(certificate)?, crate::tls::read(key)?))
+            }
+            None => None,
+        };
+        Ok(Self {
+            roots: roots.map(|roots| String::from_utf8_lossy(&roots).into_owned()),
+            identity,
+        })
+    }
+
+    fn config(&self) -> OwnedTLSConfig {
+        let identity = self.identity.clone();
+        OwnedTLSConfig {
+            identity: identity.map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key }),
+            cert_chain: self.roots.clone(),
+        }
+    }
 }
 
 /// Why there is no session, or no more.
@@ -56,9 +102,12 @@ enum SessionError {
     /// The broker said no, or nothing at all.
     #[error(transparent)]
     Broker(#[from] lapin::Error),
-    /// It went silent, as it does under a memory or disk alarm.
+    /// It went silent.
     #[error("{0}: no answer within {seconds} s", seconds = STEP_TIMEOUT.as_secs())]
     Silent(&'static str),
+    /// It would not keep a message that nobody can read.
+    #[error("the queue for messages that cannot be read does not take one")]
+    NotSetAside,
 }
 
 /// One step, in bounded time.
@@ -70,199 +119,112 @@ async fn step<T>(
     Ok(done.map_err(|_| SessionError::Silent(name))??)
 }
 
-/// Runs until the driver is gone.
-pub async fn run(
-    settings: Settings,
-    mut commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<Event>,
-) {
-    let mut pause = RETRY_MIN;
-    let mut last_tag: Tag = 0;
-    loop {
-        let why = match Session::open(&settings).await {
-            Ok(mut session) => {
-                pause = RETRY_MIN;
-                session.last_tag = last_tag;
-                if events.send(Event::Up).await.is_err() {
-                    return;
-                }
-                let ended = session.run(&settings, &mut commands, &events).await;
-                last_tag = session.last_tag;
-                match ended {
-                    Ok(()) => return session.close().await,
-                    Err(error) => error.to_string(),
-                }
-            }
-            Err(error) => error.to_string(),
-        };
-        if events.send(Event::Down(why)).await.is_err() {
-            return;
-        }
-        // Commands of a session that is over mean nothing to the next one.
-        while commands.recv().now_or_never().flatten().is_some() {}
-        tokio::time::sleep(jittered(pause)).await;
-        pause = (pause * 2).min(RETRY_MAX);
+/// Starts all of them; they run until what is answered is dropped.
+pub fn start(settings: &Settings) -> Links {
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    // The broker sends no more than it may without an acknowledgement, and each has one verdict.
+    let (verdicts, judged) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    let mut publish = BTreeMap::new();
+    let unit = &settings.unit.0;
+    for (peer, url) in &settings.peers {
+        let (messages, waiting) = mpsc::channel(MESSAGES_MAX);
+        publish.insert(peer.clone(), messages);
+        let broker = Broker::of(settings, url, format!("unitring {unit} to {peer}"));
+        tasks.spawn(publisher::run(
+            peer.clone(),
+            broker,
+            waiting,
+            sender.clone(),
+        ));
+    }
+    let broker = Broker::of(settings, &settings.unit.1, format!("unitring {unit} inbox"));
+    tasks.spawn(inbox::run(unit.clone(), broker, judged, sender));
+    if !settings.removed.is_empty() {
+        let broker = Broker::of(
+            settings,
+            &settings.unit.1,
+            format!("unitring {unit} cleaner"),
+        );
+        tasks.spawn(clean(broker, settings.removed.clone()));
+    }
+    Links {
+        publish,
+        verdicts,
+        events,
+        tasks,
     }
 }
 
-/// The pause, give or take a quarter, so that units do not return in step. The randomness is that
-/// of the standard library's hash seeds.
-fn jittered(pause: Duration) -> Duration {
-    use std::hash::{BuildHasher as _, RandomState};
-    let random = RandomState::new().hash_one(0);
-    let percent = 75 + u32::try_from(random % 51).unwrap_or(0);
-    pause * percent / 100
+/// A broker, and how to connect to it.
+struct Broker {
+    url: Url,
+    tls: Tls,
+    name: String,
+    queue_bytes_max: u64,
 }
 
-/// One connection, from declared to broken.
-struct Session {
-    connection: Connection,
-    channel: Channel,
-    consumer: Consumer,
-    unacked: BTreeMap<Tag, (Acker, Vec<u8>)>,
-    last_tag: Tag,
-}
+impl Broker {
+    fn of(settings: &Settings, url: &Url, name: String) -> Self {
+        Self {
+            url: url.clone(),
+            tls: settings.tls.clone(),
+            name,
+            queue_bytes_max: settings.queue_bytes_max,
+        }
+    }
 
-type Confirmed = (
-    MessageId,
-    Result<Result<Confirmation, lapin::Error>, Elapsed>,
-);
-
-impl Session {
-    async fn open(settings: &Settings) -> Result<Self, SessionError> {
-        let name = format!("unitring {}", settings.unit);
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connect = Connection::connect(settings.url.reveal(), properties);
+    async fn connect(&self) -> Result<(Connection, Channel), SessionError> {
+        let properties = ConnectionProperties::default();
+        let properties = properties.with_connection_name(self.name.clone().into());
+        let runtime = lapin::runtime::default_runtime()?;
+        let url = self.url.reveal();
+        let connect = Connection::connect_with_config(url, properties, self.tls.config(), runtime);
         let connection = step("connecting", connect).await?;
         let channel = step("opening a channel", connection.create_channel()).await?;
-        // A quorum queue that lost its leader (a broker killed right after the queue was made) is
-        // silent here for good: only an operator may delete it, since it may hold messages.
-        let declare = topology::declare(&channel, settings);
-        let consumer = step(
-            "declaring queues (is one of them without a leader?)",
-            declare,
-        )
-        .await?;
-        Ok(Self {
-            connection,
-            channel,
-            consumer,
-            unacked: BTreeMap::new(),
-            last_tag: 0,
-        })
-    }
-
-    /// `Ok` if the driver is gone, an error if the connection is.
-    async fn run(
-        &mut self,
-        settings: &Settings,
-        commands: &mut mpsc::Receiver<Command>,
-        events: &mpsc::Sender<Event>,
-    ) -> Result<(), SessionError> {
-        let mut confirms = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                command = commands.recv() => match command {
-                    None => return Ok(()),
-                    Some(Command::Ack(tag)) => self.ack(tag).await?,
-                    Some(Command::SetAside(tag)) => {
-                        step("setting a message aside", self.set_aside(tag, settings)).await?;
-                    }
-                    Some(Command::Publish { id, route, bytes }) => {
-                        let confirm = self.publish(settings, &route, &bytes).await?;
-                        let confirm = tokio::time::timeout(CONFIRM_TIMEOUT, confirm);
-                        confirms.push(confirm.map(move |confirmed| (id, confirmed)));
-                    }
-                },
-                Some(confirmed) = confirms.next(), if !confirms.is_empty() => {
-                    let (id, confirmed) = judge(confirmed)?;
-                    if events.send(Event::Published(id, confirmed)).await.is_err() {
-                        return Ok(());
-                    }
-                    if !confirmed {
-                        // Nobody is bound to it: somebody deleted a queue. Declare all again.
-                        let declare = topology::declare_queues(&self.channel, settings);
-                        step("declaring queues again", declare).await?;
-                    }
-                },
-                delivery = self.consumer.next() => {
-                    let Some(delivery) = delivery else {
-                        return Err(topology::cancelled().into());
-                    };
-                    let delivery = delivery?;
-                    self.last_tag += 1;
-                    let bytes = delivery.data;
-                    // Kept only as long as it takes to know whether it has to be set aside.
-                    self.unacked.insert(self.last_tag, (delivery.acker, bytes.clone()));
-                    if events.send(Event::Delivered(self.last_tag, bytes)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    async fn ack(&mut self, tag: Tag) -> Result<(), lapin::Error> {
-        if let Some((acker, _)) = self.unacked.remove(&tag) {
-            acker.ack(BasicAckOptions::default()).await?;
-        }
-        Ok(())
-    }
-
-    /// Moves a delivery to the poison queue, and acknowledges it once it is there.
-    async fn set_aside(&mut self, tag: Tag, settings: &Settings) -> Result<(), lapin::Error> {
-        let Some((acker, bytes)) = self.unacked.remove(&tag) else {
-            return Ok(());
-        };
-        let queue = topology::poison_queue(&settings.unit);
-        let options = BasicPublishOptions::default();
-        let confirm = self
-            .channel
-            .basic_publish("".into(), queue.into(), options, &bytes, persistent())
-            .await?;
-        confirm.await?;
-        acker.ack(BasicAckOptions::default()).await?;
-        Ok(())
-    }
-
-    async fn publish(
-        &self,
-        settings: &Settings,
-        route: &Route,
-        bytes: &[u8],
-    ) -> Result<lapin::PublisherConfirm, lapin::Error> {
-        let (key, properties) = match route {
-            Route::All => (topology::ops_key(&settings.unit), persistent()),
-            Route::One(unit) => (topology::to_key(unit), persistent()),
-            Route::AllFor(ms) => {
-                let transient = BasicProperties::default().with_expiration(ms.to_string().into());
-                (topology::ops_key(&settings.unit), transient)
-            }
-        };
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
-        let exchange = topology::EXCHANGE.into();
-        self.channel
-            .basic_publish(exchange, key.into(), options, bytes, properties)
-            .await
-    }
-
-    async fn close(&self) {
-        if let Err(error) = self.connection.close(200, "stopping".into()).await {
-            tracing::debug!(%error, "closing the connection to the broker");
-        }
+        Ok((connection, channel))
     }
 }
 
-/// On disk at the broker before it confirms.
-fn persistent() -> BasicProperties {
-    BasicProperties::default().with_delivery_mode(2)
+/// Deletes the queues of units that left, once: what is in them is for nobody.
+async fn clean(broker: Broker, removed: BTreeSet<UnitId>) {
+    let mut pause = Pause::new();
+    loop {
+        let done = async {
+            let (connection, channel) = broker.connect().await?;
+            topology::delete(&channel, &removed).await?;
+            close(&connection).await;
+            Ok::<_, SessionError>(())
+        };
+        match done.await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "queues of units that left stay for now"),
+        }
+        pause.wait().await;
+    }
 }
 
-/// Confirmed is only what the broker took and could route.
-fn judge((id, confirmation): Confirmed) -> Result<(MessageId, bool), SessionError> {
-    let confirmation = confirmation.map_err(|_| SessionError::Silent("confirming a message"))??;
-    Ok((id, matches!(confirmation, Confirmation::Ack(None))))
+async fn close(connection: &Connection) {
+    if let Err(error) = connection.close(200, "stopping".into()).await {
+        tracing::debug!(%error, "closing a connection to the broker");
+    }
+}
+
+/// How long to wait before the next try.
+struct Pause(Duration);
+
+impl Pause {
+    fn new() -> Self {
+        Self(RETRY_MIN)
+    }
+
+    /// Waits, give or take a quarter, so that units do not return in step. The randomness is that of
+    /// the standard library's hash seeds.
+    async fn wait(&mut self) {
+        use std::hash::{BuildHasher as _, RandomState};
+        let random = RandomState::new().hash_one(0);
+        let percent = 75 + u32::try_from(random % 51).unwrap_or(0);
+        tokio::time::sleep(self.0 * percent / 100).await;
+        self.0 = (self.0 * 2).min(RETRY_MAX);
+    }
 }

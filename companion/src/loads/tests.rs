@@ -28,6 +28,7 @@ fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
         reporter: reporter.parse().unwrap(),
         sequence,
         interval_ms: 1000,
+        unit: None,
         services: vec![ServiceReport {
             service: "orders".parse().unwrap(),
             ring: RingReport {

@@ -12,9 +12,11 @@
 mod browse;
 mod fleet;
 mod lease;
+mod passing;
 mod records;
 
 pub use browse::browse;
 pub use fleet::fleet;
 pub use lease::lease;
+pub use passing::passing;
 pub use records::{id, records};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use sha1::{Digest as _, Sha1};
-use unitring_protocol::digest::Digest;
+use unitring_protocol::digest::{Digest, EPOCH_MS};
 use unitring_protocol::record::{Record, RecordId, Value, Version};
 
 use super::StoreError;
@@ -37,6 +37,16 @@ impl Mark {
         !self.is_deleted && self.expires_ms.is_none_or(|expires_ms| expires_ms > now_ms)
     }
 
+    /// In which digest of its bucket the record is: that of an epoch if it expires, and in none if it is
+    /// deleted.
+    pub fn part(&self) -> Option<Part> {
+        match self.expires_ms {
+            _ if self.is_deleted => None,
+            None => Some(Part::Lasting),
+            Some(expires_ms) => Some(Part::Epoch(epoch(expires_ms))),
+        }
+    }
+
     /// The record again, with its value if it has one. `None` for a live record without a value: it was
     /// removed behind our back, and a repair brings it again.
     pub fn record(self, id: RecordId, value: Option<Vec<u8>>) -> Option<Record> {
@@ -51,6 +61,20 @@ impl Mark {
             expires_ms: self.expires_ms,
         })
     }
+}
+
+/// One of the digests that a bucket keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Of what does not expire.
+    Lasting,
+    /// Of what expires in this epoch.
+    Epoch(u64),
+}
+
+/// The epoch of a moment.
+pub fn epoch(ms: u64) -> u64 {
+    ms / EPOCH_MS
 }
 
 impl fmt::Display for Mark {

@@ -1,6 +1,7 @@
 //! The embedded store: one redb file of one process. Every change is one transaction, on disk
 //! before it is answered; only loads, which the next report replaces, wait for the next commit.
 
+mod applies;
 mod browse;
 mod changes;
 mod fleet;
@@ -53,7 +54,6 @@ impl Embedded {
             flushed_ms: Arc::default(),
         };
         store.write_now(Durability::Immediate, |transaction, _| {
-            tables::create(transaction)?;
             let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
             let found = numbers
                 .get("layout")
@@ -64,12 +64,20 @@ impl Embedded {
                     found,
                     known: LAYOUT,
                 }),
+                Some(found) if found < LAYOUT => Err(StoreError::Older {
+                    found,
+                    known: LAYOUT,
+                }),
                 Some(_) => Ok(()),
                 None => {
                     numbers.insert("layout", LAYOUT).map_err(away)?;
                     Ok(())
                 }
             }
+        })?;
+        // The tables of another layout have other types.
+        store.write_now(Durability::Immediate, |transaction, _| {
+            tables::create(transaction)
         })?;
         Ok(store)
     }
@@ -144,6 +152,7 @@ mod tests {
     async fn the_embedded_store_keeps_the_contract() {
         let folder = tempfile::tempdir().unwrap();
         contract::records(&open(&folder, "east"), &open(&folder, "west")).await;
+        contract::passing(&open(&folder, "mine")).await;
         contract::fleet(&open(&folder, "north")).await;
         contract::browse(&open(&folder, "south"), &open_as(&folder, "alone", false)).await;
     }

@@ -46,6 +46,17 @@ pub enum StoreError {
         /// What this program knows.
         known: u64,
     },
+    /// Written by an older program, whose layout this one does not read.
+    #[error(
+        "the store has layout {found}, this program writes {known}: export with the program that wrote it \
+         (unitring data export), and import into an empty store"
+    )]
+    Older {
+        /// Its layout.
+        found: u64,
+        /// What this program writes.
+        known: u64,
+    },
     /// Another process has the file.
     #[error("{path}: in use by another process; a file serves one companion")]
     InUse {

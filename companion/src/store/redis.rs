@@ -9,6 +9,7 @@ mod durable;
 mod fleet;
 pub(crate) mod keys;
 mod lease;
+mod passing;
 mod records;
 pub(crate) mod tls;
 pub(crate) mod topology;
@@ -49,6 +50,7 @@ struct Scripts {
     outbox: Script,
     read: Script,
     state: Script,
+    confirm: Script,
     registry: Script,
     sweep: Script,
     lead: Script,
@@ -71,6 +73,7 @@ impl Scripts {
             outbox: script!("redis/outbox.lua"),
             read: script!("redis/read.lua"),
             state: script!("redis/state.lua"),
+            confirm: script!("redis/confirm.lua"),
             registry: script!("redis/registry.lua"),
             sweep: script!("redis/common.lua", "redis/sweep.lua"),
             lead: script!("redis/lead.lua"),
@@ -172,6 +175,10 @@ impl Redis {
         }
         match found {
             Some(found) if found > LAYOUT => Err(StoreError::Newer {
+                found,
+                known: LAYOUT,
+            }),
+            Some(found) if found < LAYOUT => Err(StoreError::Older {
                 found,
                 known: LAYOUT,
             }),

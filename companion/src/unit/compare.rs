@@ -9,15 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::Position;
 
 use super::{Effect, Note, count};
+use crate::store::Held;
 
-/// Buckets asked for at a time.
+/// Buckets asked of a unit at a time.
 pub const ASKED_MAX: usize = 64;
 /// Rounds without a move after which ops are taken for lost, while none come in …
 const QUIET_ROUNDS: u32 = 3;
 /// … and while others do: then these may be queued behind them.
 const BUSY_ROUNDS: u32 = 12;
+/// The same where this unit holds nothing at all.
+const NEW_ROUNDS: u32 = 2;
 
 /// One comparison with another unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -30,12 +34,24 @@ pub struct Comparison {
     pub diverged: BTreeSet<u8>,
     /// Buckets in which this unit is behind the other.
     pub behind: BTreeSet<u8>,
+    /// Ops of other units that the other has and this unit has not.
+    pub missing: u64,
+}
+
+/// What a unit told last.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// When it was heard.
+    pub(super) at_ms: u64,
+    pub(super) epoch: u64,
+    pub(super) buckets: BTreeMap<u8, BucketState>,
 }
 
 /// Where this unit was behind, and for how many rounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Behind {
-    positions: BTreeMap<UnitId, u64>,
+    positions: BTreeMap<UnitId, Position>,
+    heard_ms: u64,
     rounds: u32,
 }
 
@@ -44,23 +60,42 @@ struct Behind {
 pub(super) struct Compare {
     unit: UnitId,
     interval_ms: u64,
-    /// Digests that wait for our own to be read; the latest of each unit.
-    heard: BTreeMap<UnitId, Vec<BucketState>>,
+    told: BTreeMap<UnitId, Told>,
+    /// Who told something that is not compared yet.
+    fresh: BTreeSet<UnitId>,
+    diverged: BTreeMap<UnitId, BTreeSet<u8>>,
     behind: BTreeMap<(UnitId, u8), Behind>,
+    /// Repairs that were asked for and have not come.
     asked_ms: BTreeMap<(UnitId, u8), u64>,
+    /// Who would have been asked for more.
+    more: BTreeSet<UnitId>,
     last_ops_ms: BTreeMap<UnitId, u64>,
 }
 
 /// The positions at which `theirs` has more than `mine`.
-fn ahead(theirs: &BucketState, mine: &BucketState) -> BTreeMap<UnitId, u64> {
+fn ahead(theirs: &BucketState, mine: &BucketState) -> BTreeMap<UnitId, Position> {
     theirs
         .positions
         .iter()
         .filter_map(|(unit, position)| {
-            let own = mine.positions.get(unit).copied().unwrap_or(0);
+            let own = mine.positions.get(unit).copied().unwrap_or_default();
             (*position > own).then(|| (unit.clone(), own))
         })
         .collect()
+}
+
+/// How many ops are between two positions, as far as can be said.
+fn between(theirs: &BucketState, ahead: &BTreeMap<UnitId, Position>) -> u64 {
+    let missing = ahead.iter().map(|(unit, own)| {
+        let theirs = theirs.positions.get(unit).copied().unwrap_or_default();
+        let from = if own.incarnation == theirs.incarnation {
+            own.sequence
+        } else {
+            0
+        };
+        theirs.sequence.saturating_sub(from)
+    });
+    missing.sum()
 }
 
 impl Compare {
@@ -68,43 +103,118 @@ impl Compare {
         Self {
             unit,
             interval_ms,
-            heard: BTreeMap::new(),
+            told: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            diverged: BTreeMap::new(),
             behind: BTreeMap::new(),
             asked_ms: BTreeMap::new(),
+            more: BTreeSet::new(),
             last_ops_ms: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn members(&mut self, members: &BTreeSet<UnitId>) {
+        self.told.retain(|unit, _| members.contains(unit));
+        self.fresh.retain(|unit| members.contains(unit));
+        self.diverged.retain(|unit, _| members.contains(unit));
+        self.behind.retain(|(unit, _), _| members.contains(unit));
+        self.asked_ms.retain(|(unit, _), _| members.contains(unit));
+        self.more.retain(|unit| members.contains(unit));
     }
 
     pub(super) fn ops_from(&mut self, unit: &UnitId, now_ms: u64) {
         self.last_ops_ms.insert(unit.clone(), now_ms);
     }
 
+    /// What each unit told last.
+    pub(super) fn told(&self) -> &BTreeMap<UnitId, Told> {
+        &self.told
+    }
+
+    /// Whether a bucket was found to differ from somebody's.
+    pub(super) fn is_diverged(&self, bucket: u8) -> bool {
+        let mut diverged = self.diverged.values();
+        diverged.any(|buckets| buckets.contains(&bucket))
+    }
+
     /// Keeps digests until our own are read; whether they have to be.
-    pub(super) fn heard(&mut self, from: UnitId, buckets: Vec<BucketState>) -> bool {
-        let is_first = self.heard.is_empty();
-        self.heard.insert(from, buckets);
+    pub(super) fn heard(
+        &mut self,
+        from: UnitId,
+        epoch: u64,
+        buckets: Vec<BucketState>,
+        now_ms: u64,
+    ) -> bool {
+        let is_first = self.fresh.is_empty();
+        self.fresh.insert(from.clone());
+        let buckets = buckets.into_iter().map(|state| (state.bucket, state));
+        let told = Told {
+            at_ms: now_ms,
+            epoch,
+            buckets: buckets.collect(),
+        };
+        self.told.insert(from, told);
+        is_first
+    }
+
+    /// Which of these buckets to ask a unit for: those that were not asked for lately.
+    pub(super) fn asks(&mut self, of: &UnitId, buckets: &BTreeSet<u8>, now_ms: u64) -> Vec<u8> {
+        let is_recent = |at: u64| now_ms < at + 2 * self.interval_ms;
+        self.asked_ms.retain(|_, at| is_recent(*at));
+        let all = (of.clone(), 0)..=(of.clone(), u8::MAX);
+        let open = self.asked_ms.range(all).count();
+        let mut asks = Vec::new();
+        for bucket in buckets {
+            let key = (of.clone(), *bucket);
+            if self.asked_ms.contains_key(&key) {
+                continue;
+            }
+            if open + asks.len() >= ASKED_MAX {
+                self.more.insert(of.clone());
+                break;
+            }
+            self.asked_ms.insert(key, now_ms);
+            asks.push(*bucket);
+        }
+        asks
+    }
+
+    /// A repair that was asked for has come to its end; whether to compare again at once.
+    pub(super) fn repaired(&mut self, by: &UnitId, bucket: u8) -> bool {
+        self.asked_ms.remove(&(by.clone(), bucket));
+        let all = (by.clone(), 0)..=(by.clone(), u8::MAX);
+        if self.asked_ms.range(all).next().is_some() || !self.more.remove(by) {
+            return false;
+        }
+        let is_first = self.fresh.is_empty();
+        self.fresh.insert(by.clone());
         is_first
     }
 
     /// Compares with all that were heard; answers what to ask of whom.
     pub(super) fn compare(
         &mut self,
-        states: Option<Vec<BucketState>>,
+        states: Option<(u64, &[Held])>,
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> Vec<(UnitId, Vec<u8>)> {
-        let heard = std::mem::take(&mut self.heard);
-        let Some(states) = states else {
+        let fresh = std::mem::take(&mut self.fresh);
+        let Some((epoch, states)) = states else {
             return Vec::new();
         };
-        let mine: BTreeMap<u8, BucketState> = states
-            .into_iter()
-            .map(|state| (state.bucket, state))
-            .collect();
+        let states = states.iter().map(|held| (held.state.bucket, &held.state));
+        let mine: BTreeMap<u8, &BucketState> = states.collect();
         let mut asks = Vec::new();
-        for (from, theirs) in heard {
-            let (comparison, wanted) = self.one(&from, &theirs, &mine, now_ms, effects);
+        for from in fresh {
+            let Some(told) = self.told.remove(&from) else {
+                continue;
+            };
+            let (comparison, wanted) = self.one(&from, &told, epoch, &mine, now_ms, effects);
+            self.told.insert(from.clone(), told);
+            self.diverged
+                .insert(from.clone(), comparison.diverged.clone());
             effects.push(Effect::Compared(from.clone(), comparison));
+            let wanted = self.asks(&from, &wanted, now_ms);
             if !wanted.is_empty() {
                 asks.push((from, wanted));
             }
@@ -115,20 +225,22 @@ impl Compare {
     fn one(
         &mut self,
         from: &UnitId,
-        theirs: &[BucketState],
-        mine: &BTreeMap<u8, BucketState>,
+        told: &Told,
+        epoch: u64,
+        mine: &BTreeMap<u8, &BucketState>,
         now_ms: u64,
         effects: &mut Vec<Effect>,
-    ) -> (Comparison, Vec<u8>) {
+    ) -> (Comparison, BTreeSet<u8>) {
         let mut comparison = Comparison {
             at_ms: now_ms,
             ..Comparison::default()
         };
+        let is_new = mine.values().all(|state| state.positions.is_empty());
         let mut stalled = BTreeSet::new();
         let nothing = BucketState::default();
-        for state in theirs {
-            let own = mine.get(&state.bucket).unwrap_or(&nothing);
-            if state.positions == own.positions {
+        for state in told.buckets.values() {
+            let own = mine.get(&state.bucket).copied().unwrap_or(&nothing);
+            if state.positions == own.positions && told.epoch == epoch {
                 comparison.comparable += 1;
                 if state.digest != own.digest {
                     comparison.diverged.insert(state.bucket);
@@ -140,34 +252,25 @@ impl Compare {
                 continue;
             }
             comparison.behind.insert(state.bucket);
-            if self.is_stalled(from, state.bucket, ahead, now_ms) {
+            comparison.missing += between(state, &ahead);
+            if self.is_stalled(from, state.bucket, ahead, (told.at_ms, now_ms), is_new) {
                 stalled.insert(state.bucket);
             }
         }
-        effects.push(Effect::Note(
-            Note::Diverged,
-            count(comparison.diverged.len()),
-        ));
+        let diverged = count(comparison.diverged.len());
+        effects.push(Effect::Note(Note::Diverged, diverged));
         effects.push(Effect::Note(Note::Stalled, count(stalled.len())));
-        let mut wanted = Vec::new();
-        for bucket in comparison.diverged.union(&stalled) {
-            let key = (from.clone(), *bucket);
-            let asked = self.asked_ms.get(&key).copied();
-            let is_due = asked.is_none_or(|at| now_ms >= at + 2 * self.interval_ms);
-            if is_due && wanted.len() < ASKED_MAX {
-                self.asked_ms.insert(key, now_ms);
-                wanted.push(*bucket);
-            }
-        }
-        (comparison, wanted)
+        stalled.extend(&comparison.diverged);
+        (comparison, stalled)
     }
 
     fn is_stalled(
         &mut self,
         from: &UnitId,
         bucket: u8,
-        positions: BTreeMap<UnitId, u64>,
-        now_ms: u64,
+        positions: BTreeMap<UnitId, Position>,
+        (heard_ms, now_ms): (u64, u64),
+        is_new: bool,
     ) -> bool {
         // Another unit has ops of ours that we do not: our store lost them.
         if positions.contains_key(&self.unit) {
@@ -177,19 +280,24 @@ impl Compare {
             let last = self.last_ops_ms.get(unit).copied();
             last.is_some_and(|at| now_ms < at + 2 * self.interval_ms)
         });
+        let begun = Behind {
+            positions,
+            heard_ms,
+            rounds: 1,
+        };
         let entry = self.behind.entry((from.clone(), bucket));
-        let behind = entry.or_insert_with(|| Behind {
-            positions: positions.clone(),
-            rounds: 0,
-        });
-        if behind.positions == positions {
+        let behind = entry.or_insert_with(|| begun.clone());
+        if behind.positions != begun.positions {
+            *behind = begun;
+        } else if behind.heard_ms != heard_ms {
+            behind.heard_ms = heard_ms;
             behind.rounds = behind.rounds.saturating_add(1);
-        } else {
-            *behind = Behind {
-                positions,
-                rounds: 1,
-            };
         }
-        behind.rounds >= if is_busy { BUSY_ROUNDS } else { QUIET_ROUNDS }
+        let needed = match (is_new, is_busy) {
+            (true, _) => NEW_ROUNDS,
+            (false, true) => BUSY_ROUNDS,
+            (false, false) => QUIET_ROUNDS,
+        };
+        behind.rounds >= needed
     }
 }

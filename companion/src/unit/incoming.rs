@@ -1,96 +1,77 @@
-//! Deliveries → batches → acknowledgement, in order per bucket.
+//! Deliveries → batches → acknowledgement. All that is there is applied in one go, and while that takes its
+//! time the next go gathers.
 //!
 //! What the store does not take is tried again and stays unacknowledged. It is not given back to
 //! the broker: that would change the order, and there is nobody else to take it.
-
-use std::collections::{BTreeSet, VecDeque};
 
 use super::{Effect, Note, RETRY_MS, Tag};
 use crate::store::{Applied, Batch};
 
 /// Deliveries that are held at a time; the broker sends no more before one is acknowledged.
-pub const DELIVERIES_MAX: u16 = 64;
+pub const DELIVERIES_MAX: u16 = 32;
 
-#[derive(Debug)]
-struct Delivery {
-    tag: Tag,
-    bucket: u8,
-    batch: Batch,
-    step: Step,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Queued,
-    Applying,
-    Pausing { until_ms: u64 },
-}
+/// A delivery, and what is to be applied for it.
+type Delivery = (Tag, Vec<(u8, Batch)>);
 
 /// What is on its way in.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    queue: VecDeque<Delivery>,
+    gathered: Vec<Delivery>,
+    applying: Option<Vec<Delivery>>,
+    again_at_ms: u64,
 }
 
 impl Incoming {
-    pub(super) fn link_down(&mut self) {
-        self.queue.clear();
-    }
-
-    pub(super) fn push(&mut self, tag: Tag, bucket: u8, batch: Batch) {
-        self.queue.push_back(Delivery {
-            tag,
-            bucket,
-            batch,
-            step: Step::Queued,
-        });
-    }
-
-    pub(super) fn go_on(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        let mut before = BTreeSet::new();
-        for delivery in &mut self.queue {
-            let is_first = before.insert(delivery.bucket);
-            let is_ready = match delivery.step {
-                Step::Queued => true,
-                Step::Applying => false,
-                Step::Pausing { until_ms } => until_ms <= now_ms,
-            };
-            if is_first && is_ready {
-                delivery.step = Step::Applying;
-                let batch = delivery.batch.clone();
-                effects.push(Effect::Apply(delivery.tag, delivery.bucket, batch));
-            }
+    /// The broker delivers again whatever was not acknowledged.
+    pub(super) fn inbox_down(&mut self) {
+        self.gathered.clear();
+        if let Some(applying) = &mut self.applying {
+            // Their tags mean nothing any more, but what the store is doing is done.
+            applying.clear();
         }
     }
 
+    pub(super) fn push(&mut self, tag: Tag, parts: Vec<(u8, Batch)>) {
+        self.gathered.push((tag, parts));
+    }
+
+    pub(super) fn go_on(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        if self.applying.is_some() || self.gathered.is_empty() || self.again_at_ms > now_ms {
+            return;
+        }
+        let applying = std::mem::take(&mut self.gathered);
+        let parts = applying.iter().flat_map(|(_, parts)| parts.clone());
+        effects.push(Effect::Apply(parts.collect()));
+        self.applying = Some(applying);
+    }
+
+    /// Answers what the store took.
     pub(super) fn applied(
         &mut self,
-        tag: Tag,
-        applied: Option<Applied>,
+        applied: Option<Vec<Applied>>,
         now_ms: u64,
         effects: &mut Vec<Effect>,
-    ) {
-        let Some(at) = self.queue.iter().position(|delivery| delivery.tag == tag) else {
-            // Delivered before the link went down; it comes again.
-            return;
-        };
+    ) -> Vec<(u8, Batch)> {
+        let applying = self.applying.take().unwrap_or_default();
         let Some(applied) = applied else {
             effects.push(Effect::Note(Note::ApplyFailures, 1));
-            if let Some(delivery) = self.queue.get_mut(at) {
-                let until_ms = now_ms + RETRY_MS;
-                delivery.step = Step::Pausing { until_ms };
-            }
-            return;
+            self.again_at_ms = now_ms + RETRY_MS;
+            let later = std::mem::replace(&mut self.gathered, applying);
+            self.gathered.extend(later);
+            return Vec::new();
         };
-        let Some(delivery) = self.queue.remove(at) else {
-            return;
-        };
-        let changed = match delivery.batch {
-            Batch::Ops { .. } => Note::RecordsApplied,
-            Batch::Records { .. } => Note::Repaired,
-        };
-        effects.push(Effect::Note(changed, applied.changed));
-        effects.push(Effect::Note(Note::Gaps, applied.gaps));
-        effects.push(Effect::Ack(tag));
+        effects.extend(applying.iter().map(|(tag, _)| Effect::Ack(*tag)));
+        let parts: Vec<_> = applying.into_iter().flat_map(|(_, parts)| parts).collect();
+        for ((_, batch), applied) in parts.iter().zip(applied) {
+            let changed = match batch {
+                Batch::Ops { .. } => Note::RecordsApplied,
+                Batch::Records { .. } => Note::Repaired,
+            };
+            effects.push(Effect::Note(changed, applied.changed));
+            effects.push(Effect::Note(Note::Gaps, applied.gaps));
+            effects.push(Effect::Note(Note::Conflicts, applied.conflicts));
+            effects.push(Effect::Note(Note::RecordsRefused, applied.refused));
+        }
+        parts
     }
 }

@@ -3,7 +3,7 @@
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::Record;
+use unitring_protocol::record::{Position, Record};
 
 use crate::store::digest::bucket_of;
 
@@ -51,22 +51,34 @@ pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<Envelope, Poison> {
     if envelope.from == *unit {
         return Err(Poison::Wrong("it says that it comes from this unit itself"));
     }
+    let is_exact =
+        |position: &Position| position.sequence < EXACT_MAX && position.incarnation < EXACT_MAX;
     let is_right = |bucket: u8, record: &Record| {
-        bucket_of(&record.id) == bucket && record.version.clock.ms < EXACT_MAX
+        let times = [Some(record.version.clock.ms), record.expires_ms];
+        bucket_of(&record.id) == bucket && times.iter().flatten().all(|ms| *ms < EXACT_MAX)
     };
     let all_right = match &envelope.body {
-        Body::Ops { bucket, ops } => ops
-            .iter()
-            .all(|op| op.sequence < EXACT_MAX && is_right(*bucket, &op.record)),
-        Body::Repair {
-            bucket,
-            records,
-            positions,
-        } => {
-            positions.values().all(|position| *position < EXACT_MAX)
-                && records.iter().all(|record| is_right(*bucket, record))
+        Body::Ops { parts } => parts.iter().all(|part| {
+            part.incarnation < EXACT_MAX
+                && part
+                    .ops
+                    .iter()
+                    .all(|op| op.sequence < EXACT_MAX && is_right(part.bucket, &op.record))
+        }),
+        Body::Repair(repair) => {
+            repair.clock.ms < EXACT_MAX
+                && repair.positions.values().all(is_exact)
+                && repair
+                    .records
+                    .iter()
+                    .all(|record| is_right(repair.bucket, record))
         }
-        Body::Digests { .. } | Body::RepairRequest { .. } => true,
+        Body::Digests { .. }
+        | Body::RepairRequest { .. }
+        | Body::FixedRequest {}
+        | Body::Fixed(_)
+        | Body::Loads { .. }
+        | Body::Events { .. } => true,
     };
     if all_right {
         return Ok(envelope);

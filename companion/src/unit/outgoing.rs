@@ -1,131 +1,409 @@
-//! Outbox → messages → confirm → trim, one step at a time per bucket.
+//! Outbox → messages → confirms → cursors. Each unit has a link of its own with a cursor of its own, so that
+//! one that is slow or gone delays no other.
+//!
+//! Links that are in step share what is read: a batch is read once and published to each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use unitring_protocol::envelope::Body;
-use unitring_protocol::record::Op;
+use unitring_protocol::envelope::{Body, Part};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Op, Position};
 
-use super::{Effect, MessageId, Note, RETRY_MS, Route, count};
+use super::{Effect, Lasts, MessageId, Note, RETRY_MS, count};
+use crate::store::{Cursors, Waiting};
 
-/// Buckets that are sent at a time.
-pub const BUCKETS_AT_ONCE_MAX: usize = 16;
+/// Messages of ops that a link has in flight.
+pub const FLIGHTS_MAX: usize = 8;
+/// Outboxes that are read at a time.
+pub const READ_MAX: usize = 32;
+/// Where a message of ops ends: it is closed by the op that passes this many bytes.
+pub const MESSAGE_BYTES: usize = 1 << 20;
+/// What an op takes beside its value, about.
+const OP_BYTES: usize = 192;
+/// The longest pause of a link whose messages are not taken.
+const PAUSE_MAX_MS: u64 = 10_000;
 
-/// Where a bucket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Reading,
-    Publishing {
-        id: MessageId,
-        through: u64,
-        ops: u64,
-    },
-    Trimming,
-    Pausing {
-        until_ms: u64,
-    },
+/// A message on its way to the broker.
+#[derive(Debug)]
+struct Flight {
+    /// The last op of each bucket in it.
+    through: Vec<(u8, Position)>,
+    ops: u64,
+    confirmed: bool,
+}
+
+/// What is on its way to one unit.
+#[derive(Debug, Default)]
+struct Link {
+    is_up: bool,
+    paused_until_ms: u64,
+    pause_ms: u64,
+    /// What the broker has.
+    cursors: BTreeMap<u8, Position>,
+    /// What was published, at or after the cursors.
+    sent: BTreeMap<u8, Position>,
+    /// Buckets that may have ops after what was sent.
+    dirty: BTreeSet<u8>,
+    /// The bucket that is next, so that busy ones do not starve the others.
+    turn: u8,
+    flights: BTreeMap<MessageId, Flight>,
+    /// Cursors that are not stored yet.
+    to_store: BTreeMap<u8, Position>,
+    storing: Option<BTreeMap<u8, Position>>,
+    store_at_ms: u64,
+}
+
+impl Link {
+    fn can_send(&self, now_ms: u64) -> bool {
+        self.is_up && self.paused_until_ms <= now_ms && self.flights.len() < FLIGHTS_MAX
+    }
+
+    /// Where this link's reading of a bucket goes on.
+    fn after(&self, bucket: u8) -> Position {
+        self.sent.get(&bucket).copied().unwrap_or_default()
+    }
+
+    /// What was not confirmed goes out again.
+    fn begin_again(&mut self) {
+        let flights = std::mem::take(&mut self.flights);
+        let through = flights.values().flat_map(|flight| &flight.through);
+        self.dirty.extend(through.map(|(bucket, _)| *bucket));
+        self.sent.clone_from(&self.cursors);
+    }
+
+    /// Buckets to read, in turn.
+    fn wanted(&self) -> impl Iterator<Item = u8> + '_ {
+        let (before, after) = (self.dirty.range(..self.turn), self.dirty.range(self.turn..));
+        after.chain(before).copied()
+    }
 }
 
 /// What is on its way out.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// Buckets that may have ops.
-    dirty: BTreeSet<u8>,
-    busy: BTreeMap<u8, Step>,
+    links: BTreeMap<UnitId, Link>,
+    outbox_max: u64,
+    knows_cursors: bool,
+    reading_cursors: bool,
+    /// What is read, and for whom.
+    reading: Option<BTreeMap<(u8, Position), Vec<UnitId>>>,
+    read_at_ms: u64,
+    shortening: bool,
 }
 
 impl Outgoing {
-    pub(super) fn dirty(&mut self, buckets: impl IntoIterator<Item = u8>) {
-        self.dirty.extend(buckets);
-    }
-
-    pub(super) fn link_down(&mut self) {
-        let unsure = |step: &Step| matches!(step, Step::Publishing { .. });
-        let buckets = self.busy.iter().filter(|(_, step)| unsure(step));
-        self.dirty.extend(buckets.map(|(bucket, _)| *bucket));
-        self.busy.retain(|_, step| !unsure(step));
-    }
-
-    pub(super) fn go_on(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        self.busy
-            .retain(|_, step| !matches!(step, Step::Pausing { until_ms } if *until_ms <= now_ms));
-        let ready: Vec<u8> = self
-            .dirty
-            .iter()
-            .filter(|bucket| !self.busy.contains_key(bucket))
-            .take(BUCKETS_AT_ONCE_MAX.saturating_sub(self.busy.len()))
-            .copied()
-            .collect();
-        for bucket in ready {
-            self.dirty.remove(&bucket);
-            self.busy.insert(bucket, Step::Reading);
-            effects.push(Effect::ReadOutbox(bucket));
+    pub(super) fn new(peers: &BTreeSet<UnitId>, outbox_max: u64) -> Self {
+        let links = peers.iter().map(|peer| (peer.clone(), Link::default()));
+        Self {
+            links: links.collect(),
+            outbox_max,
+            ..Self::default()
         }
     }
 
-    fn pause(&mut self, bucket: u8, now_ms: u64) {
-        let until_ms = now_ms + RETRY_MS;
-        self.dirty.insert(bucket);
-        self.busy.insert(bucket, Step::Pausing { until_ms });
+    /// The units that can be sent to.
+    pub(super) fn up(&self) -> impl Iterator<Item = &UnitId> {
+        let up = self.links.iter().filter(|(_, link)| link.is_up);
+        up.map(|(unit, _)| unit)
     }
 
-    pub(super) fn read(
-        &mut self,
-        bucket: u8,
-        ops: Option<Vec<Op>>,
-        id: MessageId,
-        is_up: bool,
-        now_ms: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(ops) = ops.filter(|_| is_up) else {
-            return self.pause(bucket, now_ms);
+    pub(super) fn is_up(&self, unit: &UnitId) -> bool {
+        self.links.get(unit).is_some_and(|link| link.is_up)
+    }
+
+    pub(super) fn link_up(&mut self, unit: &UnitId) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.is_up = true;
+        }
+    }
+
+    pub(super) fn link_down(&mut self, unit: &UnitId) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.is_up = false;
+            link.begin_again();
+        }
+    }
+
+    /// Those who left hold nothing back any more.
+    pub(super) fn members(&mut self, members: &BTreeSet<UnitId>) {
+        self.links.retain(|unit, _| members.contains(unit));
+        for unit in members {
+            if !self.links.contains_key(unit) {
+                self.links.insert(unit.clone(), Link::default());
+                self.knows_cursors = false;
+            }
+        }
+        for link in self.links.values_mut() {
+            let stored = link.cursors.iter().map(|(bucket, at)| (*bucket, *at));
+            link.to_store.extend(stored);
+        }
+    }
+
+    pub(super) fn dirty(&mut self, buckets: &BTreeSet<u8>) {
+        for link in self.links.values_mut() {
+            link.dirty.extend(buckets);
+        }
+    }
+
+    pub(super) fn counted(&mut self, waiting: &BTreeMap<u8, u64>, effects: &mut Vec<Effect>) {
+        self.dirty(&waiting.keys().copied().collect());
+        let all: u64 = waiting.values().sum();
+        let max = if self.links.is_empty() {
+            0
+        } else {
+            self.outbox_max
         };
-        let Some(last) = ops.last() else {
-            self.busy.remove(&bucket);
+        if all <= max || self.shortening {
+            return;
+        }
+        // Each outbox by its share, to nine tenths, and one op stays to say that others are missing.
+        let keep = |ops: u64| {
+            let keep = u128::from(ops) * u128::from(max) * 9 / 10 / u128::from(all.max(1));
+            u64::try_from(keep).unwrap_or(u64::MAX)
+        };
+        let least = u64::from(max > 0);
+        let keep = waiting
+            .iter()
+            .map(|(bucket, ops)| (*bucket, keep(*ops).max(least)));
+        self.shortening = true;
+        effects.push(Effect::Shorten(keep.collect()));
+    }
+
+    pub(super) fn shortened(&mut self) {
+        self.shortening = false;
+    }
+
+    pub(super) fn cursors(&mut self, cursors: Option<Cursors>, now_ms: u64) {
+        self.reading_cursors = false;
+        let Some(mut cursors) = cursors else {
+            self.read_at_ms = now_ms + RETRY_MS;
             return;
         };
-        let step = Step::Publishing {
-            id,
-            through: last.sequence,
-            ops: count(ops.len()),
+        self.knows_cursors = true;
+        for (unit, link) in &mut self.links {
+            for (bucket, cursor) in cursors.remove(unit).unwrap_or_default() {
+                let known = link.cursors.entry(bucket).or_default();
+                *known = cursor.max(*known);
+                let sent = link.sent.entry(bucket).or_default();
+                *sent = cursor.max(*sent);
+            }
+        }
+    }
+
+    pub(super) fn go_on(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        if !self.knows_cursors {
+            if !self.reading_cursors && self.read_at_ms <= now_ms {
+                self.reading_cursors = true;
+                effects.push(Effect::ReadCursors);
+            }
+            return;
+        }
+        if self.reading.is_none() && self.read_at_ms <= now_ms {
+            self.read_next(now_ms, effects);
+        }
+        let members: Vec<UnitId> = self.links.keys().cloned().collect();
+        for (unit, link) in &mut self.links {
+            let is_due = link.storing.is_none() && link.store_at_ms <= now_ms;
+            if is_due && !link.to_store.is_empty() {
+                let cursors = std::mem::take(&mut link.to_store);
+                let stored = cursors.iter().map(|(bucket, at)| (*bucket, *at)).collect();
+                effects.push(Effect::Confirm(unit.clone(), stored, members.clone()));
+                link.storing = Some(cursors);
+            }
+        }
+    }
+
+    fn read_next(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        let mut asked: BTreeMap<(u8, Position), Vec<UnitId>> = BTreeMap::new();
+        for (unit, link) in &mut self.links {
+            if !link.can_send(now_ms) {
+                continue;
+            }
+            let wanted: Vec<u8> = link.wanted().take(READ_MAX).collect();
+            for bucket in wanted {
+                let pair = (bucket, link.after(bucket));
+                if asked.len() >= READ_MAX && !asked.contains_key(&pair) {
+                    break;
+                }
+                asked.entry(pair).or_default().push(unit.clone());
+                link.dirty.remove(&bucket);
+                link.turn = bucket.wrapping_add(1);
+            }
+        }
+        if !asked.is_empty() {
+            effects.push(Effect::ReadOutboxes(asked.keys().copied().collect()));
+            self.reading = Some(asked);
+        }
+    }
+
+    /// What was read becomes messages; `next` names each.
+    pub(super) fn read(
+        &mut self,
+        read: Option<Vec<Waiting>>,
+        now_ms: u64,
+        mut next: impl FnMut() -> MessageId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let asked = self.reading.take().unwrap_or_default();
+        let Some(read) = read else {
+            self.read_at_ms = now_ms + RETRY_MS;
+            for ((bucket, _), units) in asked {
+                self.want_again(bucket, &units);
+            }
+            return;
         };
-        self.busy.insert(bucket, step);
-        effects.push(Effect::Publish(id, Route::All, Body::Ops { bucket, ops }));
+        let mut groups: BTreeMap<Vec<UnitId>, Vec<Part>> = BTreeMap::new();
+        for (((bucket, after), mut units), waiting) in asked.into_iter().zip(read) {
+            let in_step = |unit: &UnitId| {
+                let link = self.links.get(unit);
+                link.is_some_and(|link| link.can_send(now_ms) && link.after(bucket) == after)
+            };
+            let (ready, others): (Vec<UnitId>, Vec<UnitId>) = units.drain(..).partition(in_step);
+            self.want_again(bucket, &others);
+            let Some(first) = waiting.ops.first() else {
+                continue;
+            };
+            if waiting.more {
+                self.want_again(bucket, &ready);
+            }
+            let is_same = after.incarnation == waiting.incarnation;
+            let before = if is_same { after.sequence } else { 0 };
+            let part = Part {
+                bucket,
+                incarnation: waiting.incarnation,
+                skipped: first.sequence > before + 1,
+                ops: waiting.ops,
+            };
+            groups.entry(ready).or_default().push(part);
+        }
+        for (units, parts) in groups {
+            for parts in messages(parts) {
+                self.publish(&units, parts, next(), effects);
+            }
+        }
+    }
+
+    fn want_again(&mut self, bucket: u8, units: &[UnitId]) {
+        for unit in units {
+            if let Some(link) = self.links.get_mut(unit) {
+                link.dirty.insert(bucket);
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        units: &[UnitId],
+        parts: Vec<Part>,
+        id: MessageId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let last = |part: &Part| {
+            let position = Position {
+                incarnation: part.incarnation,
+                sequence: part.ops.last()?.sequence,
+            };
+            Some((part.bucket, position))
+        };
+        let through: Vec<(u8, Position)> = parts.iter().filter_map(last).collect();
+        let ops = parts.iter().map(|part| count(part.ops.len())).sum();
+        for unit in units {
+            if let Some(link) = self.links.get_mut(unit) {
+                link.sent.extend(through.iter().copied());
+                let flight = Flight {
+                    through: through.clone(),
+                    ops,
+                    confirmed: false,
+                };
+                link.flights.insert(id, flight);
+            }
+        }
+        if !units.is_empty() {
+            effects.push(Effect::Publish {
+                id,
+                to: units.to_vec(),
+                lasts: Lasts::UntilRead,
+                body: Body::Ops { parts },
+            });
+        }
     }
 
     pub(super) fn published(
         &mut self,
+        unit: &UnitId,
         id: MessageId,
         confirmed: bool,
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) {
-        let found = self.busy.iter().find_map(|(bucket, step)| match step {
-            Step::Publishing {
-                id: of,
-                through,
-                ops,
-            } if *of == id => Some((*bucket, *through, *ops)),
-            _ => None,
-        });
-        let Some((bucket, through, ops)) = found else {
+        let Some(link) = self.links.get_mut(unit) else {
+            return;
+        };
+        let Some(flight) = link.flights.get_mut(&id) else {
             return;
         };
         if !confirmed {
-            return self.pause(bucket, now_ms);
+            link.begin_again();
+            link.pause_ms = (link.pause_ms * 2).clamp(RETRY_MS, PAUSE_MAX_MS);
+            link.paused_until_ms = now_ms + link.pause_ms;
+            return;
         }
-        self.busy.insert(bucket, Step::Trimming);
-        effects.push(Effect::Note(Note::OpsPublished, ops));
-        effects.push(Effect::Trim(bucket, through));
+        link.pause_ms = 0;
+        flight.confirmed = true;
+        // A cursor passes nothing that is in doubt.
+        while let Some(first) = link.flights.first_entry() {
+            if !first.get().confirmed {
+                break;
+            }
+            let flight = first.remove();
+            effects.push(Effect::Note(Note::OpsPublished, flight.ops));
+            link.cursors.extend(flight.through.iter().copied());
+            link.to_store.extend(flight.through);
+        }
     }
 
-    pub(super) fn trimmed(&mut self, bucket: u8, done: bool, now_ms: u64) {
-        if !done {
-            // They go out again, which changes nothing there.
-            return self.pause(bucket, now_ms);
+    pub(super) fn stored(&mut self, unit: &UnitId, done: bool, now_ms: u64) {
+        let Some(link) = self.links.get_mut(unit) else {
+            return;
+        };
+        let Some(stored) = link.storing.take() else {
+            return;
+        };
+        if done {
+            return;
         }
-        self.busy.remove(&bucket);
-        // There may be more than one message took.
-        self.dirty.insert(bucket);
+        link.store_at_ms = now_ms + RETRY_MS;
+        for (bucket, at) in stored {
+            link.to_store.entry(bucket).or_insert(at);
+        }
     }
+
+    /// Ops that are confirmed or in doubt, by unit: how far each is, bucket by bucket.
+    pub(super) fn sent(&self) -> BTreeMap<UnitId, u64> {
+        let sum = |link: &Link| link.cursors.values().map(|cursor| cursor.sequence).sum();
+        let links = self.links.iter();
+        links
+            .map(|(unit, link)| (unit.clone(), sum(link)))
+            .collect()
+    }
+}
+
+/// Parts in messages of bounded size, in order.
+fn messages(parts: Vec<Part>) -> Vec<Vec<Part>> {
+    let mut messages: Vec<Vec<Part>> = vec![Vec::new()];
+    let mut bytes = 0;
+    let size = |op: &Op| OP_BYTES + op.record.value.as_ref().map_or(0, |value| value.0.len());
+    for part in parts {
+        let part_bytes: usize = part.ops.iter().map(size).sum();
+        if bytes > 0 && bytes + part_bytes > MESSAGE_BYTES {
+            messages.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += part_bytes;
+        if let Some(last) = messages.last_mut() {
+            last.push(part);
+        }
+    }
+    messages.retain(|parts| !parts.is_empty());
+    messages
 }

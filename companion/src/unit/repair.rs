@@ -1,28 +1,31 @@
 //! What was asked for → records: bucket by bucket, message by message, each confirmed before the
-//! next is read.
+//! next is read, and no more records per second than the rules allow.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use unitring_protocol::digest::BucketState;
-use unitring_protocol::envelope::Body;
+use unitring_protocol::envelope::{Body, Repair};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::Record;
+use unitring_protocol::record::{Clock, Position, Record};
 
-use super::{Effect, MessageId, Note, Purpose, RETRY_MS, Route};
-use crate::store::Page;
+use super::outgoing::Outgoing;
+use super::{Effect, Lasts, MessageId, Note, Purpose, RETRY_MS, count};
+use crate::store::{Held, Page};
 
 /// Repairs that wait, over all units that asked.
 pub const REPAIRS_MAX: usize = 1_024;
 /// Tries after which one is dropped: its asker is gone, or asks again.
 const FAILURES_MAX: u32 = 10;
+/// Records that may be sent at once after a pause, as the rate allows in this time.
+const BURST_MS: u64 = 1_000;
 
 /// One bucket for one unit.
 #[derive(Debug)]
 struct Job {
     to: UnitId,
     bucket: u8,
-    /// Read before the first record; sent with the last.
-    positions: BTreeMap<UnitId, u64>,
+    /// Read before the first record.
+    positions: BTreeMap<UnitId, Position>,
+    clock: Clock,
     page: Page,
     failures: u32,
     step: Step,
@@ -31,19 +34,41 @@ struct Job {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     ReadingStates,
+    /// To be read, once it is time.
+    Waiting {
+        until_ms: u64,
+        states_first: bool,
+    },
     Reading,
-    Publishing { id: MessageId, next: Page },
-    Pausing { until_ms: u64, states_first: bool },
+    Publishing {
+        id: MessageId,
+        next: Page,
+    },
 }
 
 /// What was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Repairs {
     queue: VecDeque<(UnitId, u8)>,
     job: Option<Job>,
+    /// Records per second.
+    rate: u64,
+    /// Thousandths of records that may be sent now, and when that was so.
+    allowed: u64,
+    allowed_ms: u64,
 }
 
 impl Repairs {
+    pub(super) fn new(rate: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            job: None,
+            rate,
+            allowed: rate.saturating_mul(BURST_MS),
+            allowed_ms: 0,
+        }
+    }
+
     /// Queues what is not queued yet; answers how many there was no room for.
     pub(super) fn asked(&mut self, by: &UnitId, buckets: &[u8]) -> u64 {
         let mut dropped = 0;
@@ -61,22 +86,35 @@ impl Repairs {
         dropped
     }
 
-    /// The bucket begins anew: what was not confirmed may be lost.
-    pub(super) fn link_down(&mut self) {
-        if let Some(job) = self.job.take() {
-            self.queue.push_front((job.to, job.bucket));
+    /// The bucket begins anew later: what was not confirmed may be lost.
+    pub(super) fn link_down(&mut self, unit: &UnitId) {
+        if let Some(job) = self.job.take_if(|job| job.to == *unit) {
+            self.queue.push_back((job.to, job.bucket));
         }
     }
 
-    pub(super) fn go_on(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn members(&mut self, members: &BTreeSet<UnitId>) {
+        self.queue.retain(|(unit, _)| members.contains(unit));
+        self.job.take_if(|job| !members.contains(&job.to));
+    }
+
+    pub(super) fn go_on(&mut self, links: &Outgoing, now_ms: u64, effects: &mut Vec<Effect>) {
+        let passed = now_ms.saturating_sub(self.allowed_ms).min(BURST_MS);
+        self.allowed_ms = now_ms;
+        let burst = self.rate.saturating_mul(BURST_MS);
+        let more = self.rate.saturating_mul(passed);
+        self.allowed = self.allowed.saturating_add(more).min(burst);
         let Some(job) = &mut self.job else {
-            let Some((to, bucket)) = self.queue.pop_front() else {
+            // One who cannot be reached holds up no other.
+            let next = self.queue.iter().position(|(unit, _)| links.is_up(unit));
+            let Some((to, bucket)) = next.and_then(|next| self.queue.remove(next)) else {
                 return;
             };
             self.job = Some(Job {
                 to,
                 bucket,
                 positions: BTreeMap::new(),
+                clock: Clock::default(),
                 page: Page::first(),
                 failures: 0,
                 step: Step::ReadingStates,
@@ -84,20 +122,20 @@ impl Repairs {
             effects.push(Effect::ReadStates(Purpose::Repair));
             return;
         };
-        match job.step {
-            Step::Pausing {
-                until_ms,
-                states_first,
-            } if until_ms <= now_ms => {
-                if states_first {
-                    job.step = Step::ReadingStates;
-                    effects.push(Effect::ReadStates(Purpose::Repair));
-                } else {
-                    job.step = Step::Reading;
-                    effects.push(Effect::ReadPage(job.bucket, job.page.clone()));
-                }
+        if let Step::Waiting {
+            until_ms,
+            states_first,
+        } = job.step
+            && until_ms <= now_ms
+            && (self.allowed > 0 || self.rate == 0)
+        {
+            if states_first {
+                job.step = Step::ReadingStates;
+                effects.push(Effect::ReadStates(Purpose::Repair));
+            } else {
+                job.step = Step::Reading;
+                effects.push(Effect::ReadPage(job.bucket, job.page.clone()));
             }
-            _ => {}
         }
     }
 
@@ -109,7 +147,7 @@ impl Repairs {
             effects.push(Effect::Note(Note::RepairsDropped, 1));
             return;
         }
-        job.step = Step::Pausing {
+        job.step = Step::Waiting {
             until_ms: now_ms + RETRY_MS,
             states_first,
         };
@@ -117,7 +155,7 @@ impl Repairs {
 
     pub(super) fn states_read(
         &mut self,
-        states: Option<Vec<BucketState>>,
+        states: Option<Vec<Held>>,
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) {
@@ -131,8 +169,12 @@ impl Repairs {
         let Some(states) = states else {
             return self.failed(true, now_ms, effects);
         };
-        let state = states.into_iter().find(|state| state.bucket == job.bucket);
-        job.positions = state.unwrap_or_default().positions;
+        let held = states
+            .into_iter()
+            .find(|held| held.state.bucket == job.bucket);
+        let held = held.unwrap_or_default();
+        job.positions = held.state.positions;
+        job.clock = held.clock;
         job.step = Step::Reading;
         effects.push(Effect::ReadPage(job.bucket, job.page.clone()));
     }
@@ -150,41 +192,45 @@ impl Repairs {
         let Some((records, next)) = page else {
             return self.failed(false, now_ms, effects);
         };
-        let positions = if next.is_done() {
-            job.positions.clone()
-        } else {
-            BTreeMap::new()
-        };
-        let body = Body::Repair {
+        let spent = count(records.len()).saturating_mul(1_000);
+        self.allowed = self.allowed.saturating_sub(spent);
+        let repair = Repair {
             bucket: job.bucket,
             records,
-            positions,
+            positions: job.positions.clone(),
+            clock: job.clock,
+            is_last: next.is_done(),
         };
         job.step = Step::Publishing { id, next };
-        effects.push(Effect::Publish(id, Route::One(job.to.clone()), body));
+        effects.push(Effect::Publish {
+            id,
+            to: vec![job.to.clone()],
+            lasts: Lasts::UntilRead,
+            body: Body::Repair(repair),
+        });
     }
 
-    pub(super) fn published(
-        &mut self,
-        id: MessageId,
-        confirmed: bool,
-        now_ms: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn published(&mut self, id: MessageId, confirmed: bool, now_ms: u64) {
         let Some(job) = &mut self.job else { return };
         let next = match &job.step {
             Step::Publishing { id: of, next } if *of == id => next.clone(),
             _ => return,
         };
         if !confirmed {
-            return self.failed(false, now_ms, effects);
+            // Its queue is full or gone: later, and others first.
+            if let Some(job) = self.job.take() {
+                self.queue.push_back((job.to, job.bucket));
+            }
+            return;
         }
         if next.is_done() {
             self.job = None;
             return;
         }
         job.page = next;
-        job.step = Step::Reading;
-        effects.push(Effect::ReadPage(job.bucket, job.page.clone()));
+        job.step = Step::Waiting {
+            until_ms: now_ms,
+            states_first: false,
+        };
     }
 }

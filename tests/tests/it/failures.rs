@@ -95,7 +95,7 @@ async fn a_wrong_password_and_a_newer_layout_are_said_and_mended_while_it_runs()
         status == 500 && text.contains("layout 999"),
         "{status}: {text}"
     );
-    redis.cli(&["SET", "unitring:{local}:layout", "1"])?;
+    redis.cli(&["SET", "unitring:{local}:layout", "2"])?;
     takes_writes_again(&newer).await
 }
 

@@ -106,7 +106,7 @@ async fn fresh_servers_become_a_group_and_a_second_run_has_nothing_to_do() -> Re
             "appendonly\nyes"
         );
         assert_eq!(server.cli(&["CONFIG", "GET", "save"])?, "save");
-        assert_eq!(server.cli(&["GET", "unitring:{east}:layout"])?, "1");
+        assert_eq!(server.cli(&["GET", "unitring:{east}:layout"])?, "2");
         assert_eq!(
             server.cli(&["HGET", "unitring:{east}:fixed:currencies", "EUR"])?,
             "2"

@@ -46,7 +46,7 @@ async fn a_plain_client_reads_records_versions_digests_and_changes() -> Result<(
     let changes = redis.cli(&["XRANGE", "unitring:{east:49}:changes", "-", "+"])?;
     let changes: Vec<&str> = changes.lines().collect();
     assert_eq!(changes, ["1-0", "id", "profiles/ada", "mark", &version]);
-    assert_eq!(redis.cli(&["GET", "unitring:{east}:layout"])?, "1");
+    assert_eq!(redis.cli(&["GET", "unitring:{east}:layout"])?, "2");
 
     // One that expires.
     let brief = format!("{path}?ttl=1h");
@@ -60,7 +60,7 @@ async fn a_plain_client_reads_records_versions_digests_and_changes() -> Result<(
     let mark = redis.cli(&["HGET", "unitring:{east:49}:versions", "profiles/ada"])?;
     let version = put["version"].as_str().context("no version")?;
     assert_eq!(mark, format!("{version}~{expires}"));
-    let score = redis.cli(&["ZSCORE", "unitring:{east:49}:expiring", "profiles/ada"])?;
+    let score = redis.cli(&["ZSCORE", "unitring:{east:49}:gone", "profiles/ada"])?;
     assert_eq!(score, expires);
 
     // Every key is one that the page names.

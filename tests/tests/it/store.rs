@@ -16,6 +16,7 @@ async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
         Ok(redis::Redis::open(settings, unit.parse()?, true)?)
     };
     contract::records(&store("east")?, &store("west")?).await;
+    contract::passing(&store("mine")?).await;
     contract::fleet(&store("north")?).await;
     contract::lease(&store("led")?, &store("led")?).await;
     let alone = redis::Redis::open(settings, "alone".parse()?, false)?;

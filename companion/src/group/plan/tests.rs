@@ -69,7 +69,7 @@ fn fresh_servers_become_a_group_in_four_steps_and_then_nothing_is_left_to_do() {
     let servers = vec![fresh(1), fresh(2), fresh(3)];
     let actions = plan(&servers, &wanted()).unwrap();
     let text: Vec<String> = actions.iter().map(ToString::to_string).collect();
-    assert_eq!(text[0], "10.0.0.1:1: data structure: write layout 1");
+    assert_eq!(text[0], "10.0.0.1:1: data structure: write layout 2");
     assert_eq!(
         text[1],
         "10.0.0.1:1: persistence: set appendonly to \"yes\""

@@ -1,14 +1,16 @@
-//! What is declared at the broker, by every unit and at every connection.
+//! What is declared at a broker, at every connection: whoever comes first makes it, so that ops wait
+//! also for a unit that never ran.
 
 use lapin::options::{
     BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-    QueueBindOptions, QueueDeclareOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Consumer, ExchangeKind};
+use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
+use std::collections::BTreeSet;
 use unitring_protocol::ids::UnitId;
 
-use super::Settings;
+use super::{SessionError, step};
 use crate::unit::incoming::DELIVERIES_MAX;
 
 /// The exchange of all units.
@@ -20,21 +22,23 @@ fn queue(unit: &UnitId) -> String {
     format!("unitring.sync.{unit}")
 }
 
+/// Not below the name of any unit's queue.
 pub(super) fn poison_queue(unit: &UnitId) -> String {
-    format!("unitring.sync.{unit}.poison")
+    format!("unitring.poison.{unit}")
 }
 
-pub(super) fn ops_key(origin: &UnitId) -> String {
-    format!("ops.{origin}")
-}
-
-pub(super) fn to_key(unit: &UnitId) -> String {
+pub(super) fn key(unit: &UnitId) -> String {
     format!("to.{unit}")
 }
 
-/// The broker ended our consumer, as it does when the queue is deleted.
-pub(super) fn cancelled() -> lapin::Error {
-    std::io::Error::other("the broker cancelled the consumer").into()
+/// The broker ended the connection or our consumer, as it does when the queue is deleted.
+pub(super) fn ended() -> lapin::Error {
+    std::io::Error::other("the broker ended it").into()
+}
+
+/// On disk at the broker before it confirms.
+pub(super) fn persistent() -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(2)
 }
 
 fn durable() -> QueueDeclareOptions {
@@ -44,68 +48,87 @@ fn durable() -> QueueDeclareOptions {
     }
 }
 
-/// Exchange, queues and bindings of all units.
-pub(super) async fn declare_queues(
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// With it the broker says what it has on disk.
+pub(super) async fn confirm(channel: &Channel) -> Result<(), SessionError> {
+    let confirm = channel.confirm_select(ConfirmSelectOptions::default());
+    step("asking for confirms", confirm).await
+}
+
+/// The exchange, and a unit's queue with its binding.
+pub(super) async fn declare(
     channel: &Channel,
-    settings: &Settings,
-) -> Result<(), lapin::Error> {
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    let none = FieldTable::default;
-    channel
-        .exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, options, none())
-        .await?;
-    let mut arguments = FieldTable::default();
-    arguments.insert(
-        "x-queue-type".into(),
-        AMQPValue::LongString("quorum".into()),
-    );
-    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-    let units = || settings.peers.iter().chain([&settings.unit]);
-    for unit in units() {
+    unit: &UnitId,
+    bytes_max: u64,
+) -> Result<(), SessionError> {
+    let declare = async {
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let none = FieldTable::default;
+        channel
+            .exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, options, none())
+            .await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        // A full queue says no, and the sender keeps what it has: nothing is dropped.
+        arguments.insert("x-overflow".into(), text("reject-publish"));
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        arguments.insert(
+            "x-max-length-bytes".into(),
+            AMQPValue::LongLongInt(bytes_max),
+        );
         let name = queue(unit);
         channel
-            .queue_declare(name.as_str().into(), durable(), arguments.clone())
+            .queue_declare(name.as_str().into(), durable(), arguments)
             .await?;
-        let origins = units().filter(|origin| *origin != unit).map(ops_key);
-        for key in origins.chain([to_key(unit)]) {
-            let options = QueueBindOptions::default();
-            let (name, exchange) = (name.as_str().into(), EXCHANGE.into());
-            channel
-                .queue_bind(name, exchange, key.into(), options, none())
-                .await?;
-        }
+        let (exchange, options) = (EXCHANGE.into(), QueueBindOptions::default());
+        channel
+            .queue_bind(name.into(), exchange, key(unit).into(), options, none())
+            .await
+    };
+    // A quorum queue that lost its leader (a broker killed right after the queue was made) is
+    // silent here for good: only an operator may delete it, since it may hold messages.
+    step("declaring a queue (is it without a leader?)", declare).await
+}
+
+/// Deletes the queues of these units.
+pub(super) async fn delete(
+    channel: &Channel,
+    units: &BTreeSet<UnitId>,
+) -> Result<(), SessionError> {
+    for unit in units {
+        let delete = channel.queue_delete(queue(unit).into(), QueueDeleteOptions::default());
+        step("deleting a queue", delete).await?;
     }
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(POISON_MAX));
-    let name = poison_queue(&settings.unit);
-    channel
-        .queue_declare(name.into(), durable(), arguments)
-        .await?;
     Ok(())
 }
 
-/// All of it, with confirms on, and a consumer of this unit's queue.
-pub(super) async fn declare(
-    channel: &Channel,
-    settings: &Settings,
-) -> Result<Consumer, lapin::Error> {
-    declare_queues(channel, settings).await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    channel
-        .basic_qos(DELIVERIES_MAX, BasicQosOptions::default())
-        .await?;
-    let options = BasicConsumeOptions::default();
-    channel
-        .basic_consume(
-            queue(&settings.unit).into(),
-            "".into(),
-            options,
-            FieldTable::default(),
-        )
-        .await
+/// The queue for messages that can't be read.
+pub(super) async fn declare_poison(channel: &Channel, unit: &UnitId) -> Result<(), SessionError> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(POISON_MAX));
+    let name = poison_queue(unit).into();
+    let declare = channel.queue_declare(name, durable(), arguments);
+    step("declaring a queue", declare).await?;
+    Ok(())
+}
+
+/// Reads a unit's queue.
+pub(super) async fn consume(channel: &Channel, unit: &UnitId) -> Result<Consumer, SessionError> {
+    let consume = async {
+        channel
+            .basic_qos(DELIVERIES_MAX, BasicQosOptions::default())
+            .await?;
+        let (name, options) = (queue(unit).into(), BasicConsumeOptions::default());
+        channel
+            .basic_consume(name, "".into(), options, FieldTable::default())
+            .await
+    };
+    step("reading the queue", consume).await
 }

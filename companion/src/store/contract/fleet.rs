@@ -130,6 +130,7 @@ fn report(reporter: &str, sequence: u64, calls: u64, events: &[u64]) -> Report {
         reporter: reporter.parse().unwrap(),
         sequence,
         interval_ms: 1_000,
+        unit: None,
         services: vec![ServiceReport {
             service: "carts".parse().unwrap(),
             ring: RingReport {

@@ -21,16 +21,18 @@ pub async fn lease<S: Lease + Fleet>(first: &S, second: &S) {
     assert_eq!(lead(second, "b").await, Some(2));
 
     // A leader of before has nothing to say.
-    let event = |reason: &str| GroupEvent {
-        at_ms: 1,
-        kind: GroupChange::GroupDegraded,
-        reason: reason.to_owned(),
+    let event = |reason: &str| {
+        Entry::Group(GroupEvent {
+            at_ms: 1,
+            kind: GroupChange::GroupDegraded,
+            reason: reason.to_owned(),
+        })
     };
     assert!(!first.append(1, &event("old")).await.unwrap());
     assert!(second.append(2, &event("new")).await.unwrap());
     let stored = second.events(None, 10).await.unwrap();
     let stored: Vec<&Entry> = stored.iter().map(|(_, entry)| entry).collect();
-    assert_eq!(stored, [&Entry::Group(event("new"))]);
+    assert_eq!(stored, [&event("new")]);
 
     first.hint(7).await.unwrap();
     let (_, after) = second.hints("").await.unwrap();

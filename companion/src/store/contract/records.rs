@@ -1,15 +1,13 @@
 //! What a store promises about records.
 
-use std::collections::BTreeMap;
-
 use unitring_protocol::digest::BucketState;
-use unitring_protocol::record::{Record, RecordId, VALUE_BYTES_MAX, Version};
+use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, VALUE_BYTES_MAX, Version};
 
-use crate::store::digest::{Mark, bucket_of, share};
-use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Records};
+use crate::store::digest::{Mark, Part, bucket_of, share};
+use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Records, Waiting};
 
 /// When what is applied arrives.
-const NOW_MS: u64 = 1_000;
+pub(super) const NOW_MS: u64 = 1_000;
 
 /// The id of a record.
 pub fn id(dataset: &str, key: &str) -> RecordId {
@@ -27,12 +25,13 @@ pub async fn records(east: &dyn Records, west: &dyn Records) {
     a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east).await;
     a_write_is_made_only_if_what_is_there_is_what_must_be(east).await;
     the_digest_is_the_xor_of_all_shares(east).await;
-    ops_wait_in_order_until_they_are_trimmed(east).await;
+    ops_wait_in_order(east).await;
     what_is_applied_is_the_same_there(east, west).await;
     a_repeated_batch_changes_nothing(east, west).await;
     an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west).await;
     a_gap_is_applied_but_not_claimed(west).await;
     a_claim_moves_positions_and_the_own_sequence(west).await;
+    a_later_incarnation_begins_at_one(west).await;
     a_large_value_and_strange_keys_survive(east, west).await;
 }
 
@@ -73,7 +72,7 @@ async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Recor
     version(write(Some("e"), Condition::Absent).await);
 }
 
-async fn put(store: &dyn Records, key: &str, value: &[u8], now_ms: u64) -> Version {
+pub(super) async fn put(store: &dyn Records, key: &str, value: &[u8], now_ms: u64) -> Version {
     let written = store
         .write(&id("d", key), Some(value), now_ms)
         .await
@@ -81,13 +80,44 @@ async fn put(store: &dyn Records, key: &str, value: &[u8], now_ms: u64) -> Versi
     written.unwrap().version
 }
 
-async fn state(store: &dyn Records, bucket: u8) -> BucketState {
-    let states = store.states().await.unwrap();
-    let found = states.into_iter().find(|state| state.bucket == bucket);
-    found.unwrap_or_default()
+pub(super) async fn state(store: &dyn Records, bucket: u8) -> BucketState {
+    let states = store.states(NOW_MS).await.unwrap();
+    let found = states.into_iter().find(|held| held.state.bucket == bucket);
+    found.unwrap_or_default().state
 }
 
-async fn all(store: &dyn Records, bucket: u8) -> Vec<Record> {
+/// Applies one batch.
+pub(super) async fn apply(store: &dyn Records, bucket: u8, batch: Batch) -> Applied {
+    let applied = store.apply(&[(bucket, batch)], NOW_MS).await.unwrap();
+    assert_eq!(applied.len(), 1);
+    applied[0]
+}
+
+/// The first ops of an outbox after a sequence of its incarnation.
+pub(super) async fn outbox(store: &dyn Records, bucket: u8, sequence: u64) -> Waiting {
+    let all = store.outboxes(&[(bucket, Position::default())]).await;
+    let incarnation = all.unwrap()[0].incarnation;
+    let after = Position {
+        incarnation,
+        sequence,
+    };
+    let mut read = store.outboxes(&[(bucket, after)]).await.unwrap();
+    assert_eq!(read.len(), 1);
+    read.remove(0)
+}
+
+/// Records, as of a sender that had these positions; with an end they are claimed.
+pub(super) fn repair(records: Vec<Record>, positions: &[(&str, Position)], is_last: bool) -> Batch {
+    let position = |(unit, position): &(&str, Position)| (unit.parse().unwrap(), *position);
+    Batch::Records {
+        records,
+        positions: positions.iter().map(position).collect(),
+        clock: Clock::default(),
+        is_last,
+    }
+}
+
+pub(super) async fn all(store: &dyn Records, bucket: u8) -> Vec<Record> {
     let mut page = Page::first();
     let mut all = Vec::new();
     while !page.is_done() {
@@ -155,50 +185,58 @@ async fn a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east: &dyn 
 }
 
 async fn the_digest_is_the_xor_of_all_shares(east: &dyn Records) {
-    for state in east.states().await.unwrap() {
-        let records = all(east, state.bucket).await;
-        let expected = records.iter().fold(0, |digest, record| {
+    for held in east.states(NOW_MS).await.unwrap() {
+        let records = all(east, held.state.bucket).await;
+        let counts = |record: &&Record| Mark::of(record).part() == Some(Part::Lasting);
+        let expected = records.iter().filter(counts).fold(0, |digest, record| {
             digest ^ share(&record.id.to_string(), &Mark::of(record).to_string()).0
         });
-        assert_eq!(state.digest.0, expected, "bucket {}", state.bucket);
+        assert_eq!(held.state.digest.0, expected, "{held:?}");
     }
 }
 
-async fn ops_wait_in_order_until_they_are_trimmed(east: &dyn Records) {
+async fn ops_wait_in_order(east: &dyn Records) {
     let bucket = bucket_of(&id("d", "same"));
-    let waiting = east.waiting().await.unwrap();
-    let ops = east.outbox(bucket, 0).await.unwrap();
-    let sequences: Vec<u64> = ops.iter().map(|op| op.sequence).collect();
-    assert_eq!(sequences, (1..=waiting[&bucket]).collect::<Vec<_>>());
-    assert_eq!(
-        state(east, bucket).await.positions["east"],
-        waiting[&bucket]
-    );
-    assert_eq!(east.trim(bucket, 2).await.unwrap(), 2);
-    assert_eq!(east.outbox(bucket, 0).await.unwrap()[0].sequence, 3);
-    assert_eq!(east.outbox(bucket, 3).await.unwrap().len(), ops.len() - 3);
-    assert_eq!(east.waiting().await.unwrap()[&bucket], waiting[&bucket] - 2);
+    let waiting = east.waiting().await.unwrap()[&bucket];
+    let read = outbox(east, bucket, 0).await;
+    let sequences: Vec<u64> = read.ops.iter().map(|op| op.sequence).collect();
+    assert_eq!(sequences, (1..=waiting).collect::<Vec<_>>());
+    let own = state(east, bucket).await.positions["east"];
+    assert_eq!((own.incarnation, own.sequence), (read.incarnation, waiting));
+    let rest = outbox(east, bucket, 2).await.ops;
+    assert_eq!(rest.first(), read.ops.get(2));
+    // Each says what it replaced.
+    let first = &read.ops[0].record;
+    assert_eq!(read.ops[0].over, None);
+    assert_eq!(read.ops[1].over.as_ref(), Some(&first.version));
 }
 
-fn ops(origin: &str, first: u64, records: Vec<Record>) -> Batch {
+pub(super) fn ops(origin: &str, incarnation: u64, first: u64, records: Vec<Record>) -> Batch {
     let ops = (first..).zip(records);
     Batch::Ops {
         origin: origin.parse().unwrap(),
+        incarnation,
         ops: ops
-            .map(|(sequence, record)| unitring_protocol::record::Op { sequence, record })
+            .map(|(sequence, record)| Op {
+                sequence,
+                record,
+                over: None,
+            })
             .collect(),
     }
 }
 
 async fn what_is_applied_is_the_same_there(east: &dyn Records, west: &dyn Records) {
-    for state_east in east.states().await.unwrap() {
-        let bucket = state_east.bucket;
+    for held in east.states(NOW_MS).await.unwrap() {
+        let bucket = held.state.bucket;
         let batch = Batch::Records {
             records: all(east, bucket).await,
-            positions: state_east.positions.clone(),
+            positions: held.state.positions.clone(),
+            clock: held.clock,
+            is_last: true,
         };
-        assert!(west.apply(bucket, &batch, NOW_MS).await.unwrap().changed > 0);
-        assert_eq!(state(west, bucket).await, state_east);
+        assert!(apply(west, bucket, batch).await.changed > 0);
+        assert_eq!(state(west, bucket).await, held.state);
         assert_eq!(all(west, bucket).await, all(east, bucket).await);
     }
     let record = id("d", "first");
@@ -211,18 +249,19 @@ async fn what_is_applied_is_the_same_there(east: &dyn Records, west: &dyn Record
 async fn a_repeated_batch_changes_nothing(east: &dyn Records, west: &dyn Records) {
     let bucket = bucket_of(&id("d", "same"));
     let before = state(west, bucket).await;
+    let read = outbox(east, bucket, 0).await;
     let batch = Batch::Ops {
         origin: "east".parse().unwrap(),
-        ops: east.outbox(bucket, 0).await.unwrap(),
+        incarnation: read.incarnation,
+        ops: read.ops,
     };
-    assert_eq!(
-        west.apply(bucket, &batch, NOW_MS).await.unwrap(),
-        Applied::default()
-    );
+    let parts = [(bucket, batch.clone()), (bucket, batch)];
+    let applied = west.apply(&parts, NOW_MS).await.unwrap();
+    assert_eq!(applied, [Applied::default(); 2]);
     assert_eq!(state(west, bucket).await, before);
 }
 
-fn record(key: &str, version: &str, value: Option<&[u8]>) -> Record {
+pub(super) fn record(key: &str, version: &str, value: Option<&[u8]>) -> Record {
     Record {
         id: id("d", key),
         version: version.parse().unwrap(),
@@ -246,80 +285,97 @@ async fn an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west:
         ("10000.0@b", Some(b"so is ms"), 1),
     ];
     for (version, value, changed) in steps {
-        let batch = Batch::Records {
-            records: vec![record("tie", version, value)],
-            positions: BTreeMap::new(),
-        };
-        assert_eq!(
-            west.apply(bucket, &batch, NOW_MS).await.unwrap().changed,
-            changed,
-            "{version}"
-        );
+        let batch = repair(vec![record("tie", version, value)], &[], false);
+        let applied = apply(west, bucket, batch).await;
+        assert_eq!(applied.changed, changed, "{version}");
     }
     // The clock followed, so that a write here comes later although its own clock is behind.
     let version = put(west, "tie", b"mine", 50).await;
     assert_eq!(version.to_string(), "10000.1@west");
 }
 
+/// A position of the first incarnation.
+pub(super) fn at(sequence: u64) -> Position {
+    Position {
+        incarnation: 50,
+        sequence,
+    }
+}
+
 async fn a_gap_is_applied_but_not_claimed(west: &dyn Records) {
     let bucket = bucket_of(&id("d", "gap"));
-    let first = ops("north", 1, vec![record("gap", "100.0@north", Some(b"1"))]);
-    let third = ops("north", 3, vec![record("gap", "100.2@north", Some(b"3"))]);
-    let second = ops("north", 2, vec![record("gap", "100.1@north", Some(b"2"))]);
-    for (batch, applied, position) in [
-        (
-            first,
-            Applied {
-                changed: 1,
-                gaps: 0,
-            },
-            1,
-        ),
-        (
-            third,
-            Applied {
-                changed: 1,
-                gaps: 1,
-            },
-            1,
-        ),
-        (
-            second,
-            Applied {
-                changed: 0,
-                gaps: 0,
-            },
-            2,
-        ),
+    let of = |sequence: u64, value: &[u8]| {
+        let version = format!("100.{sequence}@north");
+        ops(
+            "north",
+            50,
+            sequence,
+            vec![record("gap", &version, Some(value))],
+        )
+    };
+    for (batch, changed, gaps, position) in [
+        (of(1, b"1"), 1, 0, 1),
+        (of(3, b"3"), 1, 1, 1),
+        (of(2, b"2"), 0, 0, 2),
     ] {
-        assert_eq!(west.apply(bucket, &batch, NOW_MS).await.unwrap(), applied);
-        assert_eq!(state(west, bucket).await.positions["north"], position);
+        let expected = Applied {
+            changed,
+            gaps,
+            ..Applied::default()
+        };
+        assert_eq!(apply(west, bucket, batch).await, expected);
+        assert_eq!(state(west, bucket).await.positions["north"], at(position));
     }
-    assert_eq!(
-        west.read(&id("d", "gap"))
-            .await
-            .unwrap()
-            .unwrap()
-            .value
-            .unwrap()
-            .0,
-        b"3"
-    );
+    let read = west.read(&id("d", "gap")).await.unwrap().unwrap();
+    assert_eq!(read.value.unwrap().0, b"3");
 }
 
 async fn a_claim_moves_positions_and_the_own_sequence(west: &dyn Records) {
     let bucket = bucket_of(&id("d", "gap"));
-    let claim = Batch::Records {
-        records: Vec::new(),
-        positions: BTreeMap::from([("north".parse().unwrap(), 3), ("west".parse().unwrap(), 70)]),
+    // Ours is of an incarnation that this store never saw: it was emptied since.
+    let own = Position {
+        incarnation: u64::MAX >> 12,
+        sequence: 70,
     };
-    west.apply(bucket, &claim, NOW_MS).await.unwrap();
+    let claims = [("north", at(3)), ("west", own)];
+    apply(west, bucket, repair(Vec::new(), &claims, false)).await;
+    assert_eq!(
+        state(west, bucket).await.positions["north"],
+        at(2),
+        "no end, no claim"
+    );
+    apply(west, bucket, repair(Vec::new(), &claims, true)).await;
     let positions = state(west, bucket).await.positions;
-    assert_eq!(positions["north"], 3);
-    assert_eq!(positions["west"], 70);
+    assert_eq!((positions["north"], positions["west"]), (at(3), own));
     put(west, "gap", b"after", 200_000).await;
-    assert_eq!(state(west, bucket).await.positions["west"], 71);
-    assert_eq!(west.outbox(bucket, 70).await.unwrap()[0].sequence, 71);
+    let now = state(west, bucket).await.positions["west"];
+    assert_eq!((now.incarnation, now.sequence), (own.incarnation, 71));
+    assert_eq!(outbox(west, bucket, 70).await.ops[0].sequence, 71);
+}
+
+async fn a_later_incarnation_begins_at_one(west: &dyn Records) {
+    let bucket = bucket_of(&id("d", "again"));
+    let of = |incarnation: u64, sequence: u64, key: &str| {
+        let version = format!("{incarnation}.{sequence}@south");
+        ops(
+            "south",
+            incarnation,
+            sequence,
+            vec![record(key, &version, Some(b"x"))],
+        )
+    };
+    // Any key will do: the bucket is that of the first.
+    for (batch, gaps, position) in [
+        (of(50, 1, "again"), 0, "50.1"),
+        (of(90, 2, "again"), 1, "50.1"),
+        (of(90, 1, "again"), 0, "90.1"),
+        (of(90, 2, "again"), 0, "90.2"),
+        (of(50, 2, "again"), 0, "90.2"),
+    ] {
+        assert_eq!(apply(west, bucket, batch).await.gaps, gaps, "{position}");
+        let now = state(west, bucket).await.positions["south"];
+        assert_eq!(now.to_string(), position);
+    }
 }
 
 async fn a_large_value_and_strange_keys_survive(east: &dyn Records, west: &dyn Records) {
@@ -336,14 +392,15 @@ async fn a_large_value_and_strange_keys_survive(east: &dyn Records, west: &dyn R
         let bucket = bucket_of(&record);
         let mut after = 0;
         loop {
-            let batch = east.outbox(bucket, after).await.unwrap();
-            let Some(last) = batch.last() else { break };
+            let read = outbox(east, bucket, after).await;
+            let Some(last) = read.ops.last() else { break };
             after = last.sequence;
             let batch = Batch::Ops {
                 origin: "east".parse().unwrap(),
-                ops: batch,
+                incarnation: read.incarnation,
+                ops: read.ops,
             };
-            west.apply(bucket, &batch, NOW_MS).await.unwrap();
+            apply(west, bucket, batch).await;
         }
         assert_eq!(west.read(&record).await.unwrap().unwrap(), read);
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redb::Durability;
 
 use super::{Embedded, changes};
-use crate::events::{Entry, GroupEvent};
+use crate::events::Entry;
 use crate::store::{Lease, StoreError};
 
 #[async_trait]
@@ -19,8 +19,8 @@ impl Lease for Embedded {
         Ok(())
     }
 
-    async fn append(&self, _term: u64, event: &GroupEvent) -> Result<bool, StoreError> {
-        let entry = Entry::Group(event.clone());
+    async fn append(&self, _term: u64, event: &Entry) -> Result<bool, StoreError> {
+        let entry = event.clone();
         self.change(Durability::Immediate, move |transaction, _| {
             changes::append(transaction, &[entry])
         })

@@ -3,18 +3,121 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use redb::{Durability, ReadableTable as _};
+use redb::{Durability, ReadTransaction, ReadableTable as _};
 use unitring_protocol::digest::{BucketState, Digest};
-use unitring_protocol::record::{Op, Record, RecordId};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Op, Position, Record, RecordId};
 
-use super::tables::{APPLIED, META, OUTBOX, VALUES, VERSIONS};
-use super::writes::{Meta, apply, write};
-use super::{Embedded, away};
-use crate::store::digest::{Mark, bucket_of, record_id};
+use super::applies::{apply, collect};
+use super::tables::{APPLIED, CONFLICTS, CURSORS, DIGESTS, GONE, META, OUTBOX, VALUES, VERSIONS};
+use super::writes::{Meta, write};
+use super::{Embedded, away, decode};
+use crate::store::digest::{Mark, bucket_of, epoch, record_id};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Change, Condition, Outcome, Page, Records,
-    StoreError,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Change, Condition, Conflict, Cursors, Held,
+    Outcome, Page, Records, StoreError, Waiting,
 };
+
+/// The name of a unit that the file holds.
+fn unit_of(text: &str) -> Result<UnitId, StoreError> {
+    let corrupt = |_| StoreError::Corrupt(format!("unit {text:?}"));
+    text.parse().map_err(corrupt)
+}
+
+/// The first ops of a bucket's outbox.
+fn outbox(
+    transaction: &ReadTransaction,
+    bucket: u8,
+    after: Position,
+    bytes_max: usize,
+) -> Result<Waiting, StoreError> {
+    let meta = transaction.open_table(META).map_err(away)?;
+    let meta = meta.get(bucket).map_err(away)?;
+    let meta = meta.map_or_else(Meta::default, |meta| meta.value().into());
+    let mut waiting = Waiting {
+        incarnation: meta.own.incarnation,
+        ..Waiting::default()
+    };
+    let outbox = transaction.open_table(OUTBOX).map_err(away)?;
+    let is_same = after.incarnation == waiting.incarnation;
+    let after = if is_same { after.sequence } else { 0 };
+    let first = (bucket, after.saturating_add(1));
+    let mut bytes = 0;
+    for row in outbox.range(first..=(bucket, u64::MAX)).map_err(away)? {
+        let (key, row) = row.map_err(away)?;
+        let (id, mark, value, over) = row.value();
+        bytes += value.len();
+        let ops = &mut waiting.ops;
+        if ops.len() >= BATCH_MAX || (bytes > bytes_max && !ops.is_empty()) {
+            waiting.more = true;
+            break;
+        }
+        let (_, sequence) = key.value();
+        let over = match over {
+            "" => None,
+            over => Some(over.parse::<Mark>()?.version),
+        };
+        let record = mark
+            .parse::<Mark>()?
+            .record(record_id(id)?, Some(value.to_vec()));
+        ops.extend(record.map(|record| Op {
+            sequence,
+            record,
+            over,
+        }));
+    }
+    Ok(waiting)
+}
+
+/// What a bucket knows of itself.
+fn held(
+    transaction: &ReadTransaction,
+    own: &UnitId,
+    (bucket, meta): (u8, Meta),
+    now_ms: u64,
+) -> Result<Held, StoreError> {
+    let mut positions = BTreeMap::from([(own.clone(), meta.own)]);
+    let applied = transaction.open_table(APPLIED).map_err(away)?;
+    for row in applied.range((bucket, "")..).map_err(away)? {
+        let (key, position) = row.map_err(away)?;
+        let (of, unit) = key.value();
+        if of != bucket {
+            break;
+        }
+        let (incarnation, sequence) = position.value();
+        let position = Position {
+            incarnation,
+            sequence,
+        };
+        positions.insert(unit_of(unit)?, position);
+    }
+    positions.retain(|_, position| position.sequence > 0);
+    let mut digest = meta.digest;
+    let digests = transaction.open_table(DIGESTS).map_err(away)?;
+    let to_come = (bucket, epoch(now_ms).saturating_add(1))..=(bucket, u64::MAX);
+    for row in digests.range(to_come).map_err(away)? {
+        digest ^= row.map_err(away)?.1.value();
+    }
+    let mut gone_ms: Option<u64> = None;
+    let gone = transaction.open_table(GONE).map_err(away)?;
+    for row in gone.range((bucket, "")..).map_err(away)? {
+        let (key, at_ms) = row.map_err(away)?;
+        if key.value().0 != bucket {
+            break;
+        }
+        let at_ms = at_ms.value();
+        gone_ms = Some(gone_ms.map_or(at_ms, |before| before.min(at_ms)));
+    }
+    Ok(Held {
+        state: BucketState {
+            bucket,
+            digest: Digest(digest),
+            positions,
+        },
+        clock: meta.clock,
+        gone_ms,
+    })
+}
 
 #[async_trait]
 impl Records for Embedded {
@@ -57,53 +160,116 @@ impl Records for Embedded {
         .await
     }
 
-    async fn apply(&self, bucket: u8, batch: &Batch, now_ms: u64) -> Result<Applied, StoreError> {
-        let batch = batch.clone();
+    async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError> {
+        let parts = parts.to_vec();
         self.change(Durability::Immediate, move |transaction, store| {
-            apply(transaction, store, bucket, &batch, now_ms)
+            let parts = parts.iter();
+            parts
+                .map(|(bucket, batch)| apply(transaction, store, *bucket, batch, now_ms))
+                .collect()
         })
         .await
     }
 
-    async fn outbox(&self, bucket: u8, after: u64) -> Result<Vec<Op>, StoreError> {
+    async fn outboxes(&self, asked: &[(u8, Position)]) -> Result<Vec<Waiting>, StoreError> {
+        let asked = asked.to_vec();
         self.look(move |transaction| {
-            let outbox = transaction.open_table(OUTBOX).map_err(away)?;
-            let first = after.saturating_add(1);
-            let mut ops = Vec::new();
-            let mut bytes = 0;
-            for row in outbox
-                .range((bucket, first)..=(bucket, u64::MAX))
-                .map_err(away)?
-            {
-                let (key, row) = row.map_err(away)?;
-                let (id, mark, value) = row.value();
-                bytes += value.len();
-                if ops.len() >= BATCH_MAX || (bytes > BATCH_BYTES_MAX && !ops.is_empty()) {
-                    break;
+            let bytes = BATCH_BYTES_MAX / asked.len().max(1);
+            let asked = asked.iter();
+            asked
+                .map(|(bucket, after)| outbox(transaction, *bucket, *after, bytes))
+                .collect()
+        })
+        .await
+    }
+
+    async fn cursors(&self) -> Result<Cursors, StoreError> {
+        self.look(|transaction| {
+            let table = transaction.open_table(CURSORS).map_err(away)?;
+            let mut cursors = Cursors::new();
+            for row in table.iter().map_err(away)? {
+                let (key, cursor) = row.map_err(away)?;
+                let (unit, bucket) = key.value();
+                let of_unit = cursors.entry(unit_of(unit)?).or_default();
+                let (incarnation, sequence) = cursor.value();
+                let cursor = Position {
+                    incarnation,
+                    sequence,
+                };
+                of_unit.insert(bucket, cursor);
+            }
+            Ok(cursors)
+        })
+        .await
+    }
+
+    async fn confirm(
+        &self,
+        unit: &UnitId,
+        cursors: &[(u8, Position)],
+        members: &[UnitId],
+    ) -> Result<u64, StoreError> {
+        let (unit, cursors, members) = (unit.clone(), cursors.to_vec(), members.to_vec());
+        self.change(Durability::Immediate, move |transaction, _| {
+            let mut table = transaction.open_table(CURSORS).map_err(away)?;
+            let mut outbox = transaction.open_table(OUTBOX).map_err(away)?;
+            let mut removed = 0;
+            for (bucket, through) in cursors {
+                let own = Meta::of(transaction, bucket)?.own;
+                // A store that was emptied since has other ops under these numbers.
+                if through.incarnation != own.incarnation {
+                    continue;
                 }
-                let (_, sequence) = key.value();
-                let mark: Mark = mark.parse()?;
-                if let Some(record) = mark.record(record_id(id)?, Some(value.to_vec())) {
-                    ops.push(Op { sequence, record });
+                let mut first: Option<u64> = None;
+                for member in members.iter().chain([&unit]) {
+                    let key = (member.as_str(), bucket);
+                    let cursor = table.get(key).map_err(away)?.map(|cursor| cursor.value());
+                    let cursor = cursor.filter(|(of, _)| *of == own.incarnation);
+                    let mut cursor = cursor.map_or(0, |(_, sequence)| sequence);
+                    if *member == unit {
+                        cursor = cursor.max(through.sequence);
+                        table.insert(key, (own.incarnation, cursor)).map_err(away)?;
+                    }
+                    if members.contains(member) {
+                        first = Some(first.map_or(cursor, |first| first.min(cursor)));
+                    }
+                }
+                let Some(first) = first else { continue };
+                let gone = outbox
+                    .extract_from_if((bucket, 0)..=(bucket, first), |_, _| true)
+                    .map_err(away)?;
+                for row in gone {
+                    row.map_err(away)?;
+                    removed += 1;
                 }
             }
-            Ok(ops)
+            Ok(removed)
         })
         .await
     }
 
-    async fn trim(&self, bucket: u8, through: u64) -> Result<u64, StoreError> {
+    async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError> {
+        let keep = keep.to_vec();
         self.change(Durability::Immediate, move |transaction, _| {
             let mut outbox = transaction.open_table(OUTBOX).map_err(away)?;
-            let mut trimmed = 0;
-            let gone = outbox
-                .extract_from_if((bucket, 0)..=(bucket, through), |_, _| true)
-                .map_err(away)?;
-            for row in gone {
-                row.map_err(away)?;
-                trimmed += 1;
+            let mut removed = 0;
+            for (bucket, keep) in keep {
+                let all = (bucket, 0)..=(bucket, u64::MAX);
+                let count = outbox.range(all.clone()).map_err(away)?.count();
+                let mut left = u64::try_from(count)
+                    .unwrap_or(u64::MAX)
+                    .saturating_sub(keep);
+                let oldest = |_, _: (&str, &str, &[u8], &str)| {
+                    let goes = left > 0;
+                    left = left.saturating_sub(1);
+                    goes
+                };
+                for row in outbox.extract_from_if(all, oldest).map_err(away)? {
+                    row.map_err(away)?;
+                    removed += 1;
+                }
             }
-            Ok(trimmed)
+            Ok(removed)
         })
         .await
     }
@@ -121,35 +287,44 @@ impl Records for Embedded {
         .await
     }
 
-    async fn states(&self) -> Result<Vec<BucketState>, StoreError> {
+    async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError> {
         let unit = self.unit.clone();
         self.look(move |transaction| {
             let meta = transaction.open_table(META).map_err(away)?;
-            let applied = transaction.open_table(APPLIED).map_err(away)?;
             let mut states = Vec::new();
             for row in meta.iter().map_err(away)? {
                 let (bucket, meta) = row.map_err(away)?;
-                let (bucket, meta) = (bucket.value(), Meta::from(meta.value()));
-                let mut positions = BTreeMap::from([(unit.clone(), meta.sequence)]);
-                for row in applied.range((bucket, "")..).map_err(away)? {
-                    let (key, position) = row.map_err(away)?;
-                    let (of, unit) = key.value();
-                    if of != bucket {
-                        break;
-                    }
-                    let unit = unit
-                        .parse()
-                        .map_err(|_| StoreError::Corrupt(format!("unit {unit:?}")))?;
-                    positions.insert(unit, position.value());
-                }
-                positions.retain(|_, position| *position > 0);
-                states.push(BucketState {
-                    bucket,
-                    digest: Digest(meta.digest),
-                    positions,
-                });
+                let bucket = (bucket.value(), Meta::from(meta.value()));
+                states.push(held(transaction, &unit, bucket, now_ms)?);
             }
             Ok(states)
+        })
+        .await
+    }
+
+    async fn collect(
+        &self,
+        bucket: u8,
+        before_ms: u64,
+        fence: &BTreeMap<UnitId, Position>,
+    ) -> Result<u64, StoreError> {
+        let fence = fence.clone();
+        self.change(Durability::Immediate, move |transaction, _| {
+            collect(transaction, bucket, before_ms, &fence)
+        })
+        .await
+    }
+
+    async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError> {
+        self.look(move |transaction| {
+            let table = transaction.open_table(CONFLICTS).map_err(away)?;
+            let mut conflicts: Vec<Conflict> = Vec::new();
+            for row in table.iter().map_err(away)? {
+                conflicts.push(decode(row.map_err(away)?.1.value())?);
+            }
+            conflicts.sort_by_key(|conflict| std::cmp::Reverse(conflict.at_ms));
+            conflicts.truncate(limit);
+            Ok(conflicts)
         })
         .await
     }

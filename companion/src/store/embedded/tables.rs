@@ -4,17 +4,34 @@ use redb::{TableDefinition, WriteTransaction};
 
 use super::{StoreError, away};
 
+/// A change on its way: `<dataset>/<key>`, version with its mark, value, the version before or "".
+type Change<'a> = (&'a str, &'a str, &'a [u8], &'a str);
+
 /// (bucket, `<dataset>/<key>`) → value; absent for a tombstone.
 pub(super) const VALUES: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("values");
 /// (bucket, `<dataset>/<key>`) → version, with its mark.
 pub(super) const VERSIONS: TableDefinition<'_, (u8, &str), &str> = TableDefinition::new("versions");
-/// bucket → clock in ms, its counter, sequence, digest.
-pub(super) const META: TableDefinition<'_, u8, (u64, u32, u64, u64)> = TableDefinition::new("meta");
-/// (bucket, unit) → the last op applied without a gap.
-pub(super) const APPLIED: TableDefinition<'_, (u8, &str), u64> = TableDefinition::new("applied");
-/// (bucket, sequence) → `<dataset>/<key>`, version with its mark, value.
-pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), (&str, &str, &[u8])> =
+/// bucket → clock in ms, its counter, sequence, digest of what does not expire, incarnation.
+pub(super) const META: TableDefinition<'_, u8, (u64, u32, u64, u64, u64)> =
+    TableDefinition::new("meta");
+/// (bucket, epoch) → digest of what expires in it.
+pub(super) const DIGESTS: TableDefinition<'_, (u8, u64), u64> = TableDefinition::new("digests");
+/// (bucket, unit) → incarnation and sequence of the last op applied without a gap.
+pub(super) const APPLIED: TableDefinition<'_, (u8, &str), (u64, u64)> =
+    TableDefinition::new("applied");
+/// (bucket, unit) → the position that every member had before tombstones were forgotten.
+pub(super) const FENCE: TableDefinition<'_, (u8, &str), (u64, u64)> = TableDefinition::new("fence");
+/// (bucket, sequence) → change.
+pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), Change<'_>> =
     TableDefinition::new("outbox");
+/// (unit, bucket) → incarnation and sequence of the last op that the broker has for it.
+pub(super) const CURSORS: TableDefinition<'_, (&str, u8), (u64, u64)> =
+    TableDefinition::new("cursors");
+/// (bucket, `<dataset>/<key>`) → when it is gone, in ms: what expires, and what was deleted.
+pub(super) const GONE: TableDefinition<'_, (u8, &str), u64> = TableDefinition::new("gone");
+/// (bucket, number) → conflict, JSON.
+pub(super) const CONFLICTS: TableDefinition<'_, (u8, u64), &str> =
+    TableDefinition::new("conflicts");
 /// (when in ms, bucket, `<dataset>/<key>`): what expires.
 pub(super) const EXPIRING: TableDefinition<'_, (u64, u8, &str), ()> =
     TableDefinition::new("expiring");
@@ -32,6 +49,10 @@ pub(super) const TOTALS: TableDefinition<'_, (&str, &str), (u64, u64)> =
     TableDefinition::new("totals");
 /// number → event, JSON.
 pub(super) const EVENTS: TableDefinition<'_, u64, &str> = TableDefinition::new("events");
+/// (dataset, key) → value of the fixed data.
+pub(super) const FIXED: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("fixed");
+/// `version`, `checksum` of the fixed data.
+pub(super) const FIXED_STATE: TableDefinition<'_, &str, &str> = TableDefinition::new("fixed_state");
 /// `layout`, `revision`, `event` → number.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
@@ -40,15 +61,22 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(VALUES).map_err(away)?;
     transaction.open_table(VERSIONS).map_err(away)?;
     transaction.open_table(META).map_err(away)?;
+    transaction.open_table(DIGESTS).map_err(away)?;
     transaction.open_table(APPLIED).map_err(away)?;
+    transaction.open_table(FENCE).map_err(away)?;
     transaction.open_table(OUTBOX).map_err(away)?;
+    transaction.open_table(CURSORS).map_err(away)?;
     transaction.open_table(EXPIRING).map_err(away)?;
+    transaction.open_table(GONE).map_err(away)?;
+    transaction.open_table(CONFLICTS).map_err(away)?;
     transaction.open_table(HEADS).map_err(away)?;
     transaction.open_table(CHANGES).map_err(away)?;
     transaction.open_table(REGISTRY).map_err(away)?;
     transaction.open_table(LOADS).map_err(away)?;
     transaction.open_table(TOTALS).map_err(away)?;
     transaction.open_table(EVENTS).map_err(away)?;
+    transaction.open_table(FIXED).map_err(away)?;
+    transaction.open_table(FIXED_STATE).map_err(away)?;
     transaction.open_table(NUMBERS).map_err(away)?;
     Ok(())
 }

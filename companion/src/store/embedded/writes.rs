@@ -2,14 +2,12 @@
 //! in Redis, in the same order.
 
 use redb::{ReadableTable as _, WriteTransaction};
-use unitring_protocol::record::{Clock, Record, RecordId, Version};
+use unitring_protocol::record::{Clock, Position, RecordId, Version};
 
-use super::tables::{APPLIED, CHANGES, EXPIRING, HEADS, META, OUTBOX, VALUES, VERSIONS};
+use super::tables::{CHANGES, DIGESTS, EXPIRING, GONE, HEADS, META, OUTBOX, VALUES, VERSIONS};
 use super::{Embedded, away};
-use crate::store::digest::{Mark, bucket_of, share};
-use crate::store::{
-    Applied, Batch, CHANGES_MAX, Change, Condition, Outcome, SWEPT_MAX, StoreError, Written,
-};
+use crate::store::digest::{Mark, Part, bucket_of, share};
+use crate::store::{CHANGES_MAX, Change, Condition, Outcome, SWEPT_MAX, StoreError, Written};
 
 /// Sorts behind every id: no name begins with such a character.
 const LAST: &str = "\u{10ffff}";
@@ -17,25 +15,28 @@ const LAST: &str = "\u{10ffff}";
 /// What a bucket knows of itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Meta {
-    clock: Clock,
-    pub(super) sequence: u64,
+    pub(super) clock: Clock,
+    /// That of what does not expire.
     pub(super) digest: u64,
+    /// How far the ops of this unit go.
+    pub(super) own: Position,
 }
 
 impl Meta {
-    fn of(transaction: &WriteTransaction, bucket: u8) -> Result<Self, StoreError> {
+    pub(super) fn of(transaction: &WriteTransaction, bucket: u8) -> Result<Self, StoreError> {
         let table = transaction.open_table(META).map_err(away)?;
         let meta = table.get(bucket).map_err(away)?;
         Ok(meta.map_or_else(Self::default, |meta| meta.value().into()))
     }
 
-    fn put(self, transaction: &WriteTransaction, bucket: u8) -> Result<(), StoreError> {
+    pub(super) fn put(self, transaction: &WriteTransaction, bucket: u8) -> Result<(), StoreError> {
         let mut table = transaction.open_table(META).map_err(away)?;
         let row = (
             self.clock.ms,
             self.clock.counter,
-            self.sequence,
+            self.own.sequence,
             self.digest,
+            self.own.incarnation,
         );
         table.insert(bucket, row).map_err(away)?;
         Ok(())
@@ -62,46 +63,84 @@ impl Meta {
     }
 }
 
-impl From<(u64, u32, u64, u64)> for Meta {
-    fn from((ms, counter, sequence, digest): (u64, u32, u64, u64)) -> Self {
+impl From<(u64, u32, u64, u64, u64)> for Meta {
+    fn from(row: (u64, u32, u64, u64, u64)) -> Self {
+        let (ms, counter, sequence, digest, incarnation) = row;
         Self {
             clock: Clock { ms, counter },
-            sequence,
             digest,
+            own: Position {
+                incarnation,
+                sequence,
+            },
         }
     }
 }
 
+/// Mixes what a record adds to its bucket into the digest that it is in; twice is not at all.
+fn mix(
+    transaction: &WriteTransaction,
+    (bucket, id): (u8, &str),
+    mark: &Mark,
+    meta: &mut Meta,
+) -> Result<(), StoreError> {
+    let share = share(id, &mark.to_string()).0;
+    let epoch = match mark.part() {
+        None => return Ok(()),
+        Some(Part::Lasting) => {
+            meta.digest ^= share;
+            return Ok(());
+        }
+        Some(Part::Epoch(epoch)) => epoch,
+    };
+    let mut digests = transaction.open_table(DIGESTS).map_err(away)?;
+    let before = digests.get((bucket, epoch)).map_err(away)?;
+    let mixed = before.map_or(0, |before| before.value()) ^ share;
+    if mixed == 0 {
+        digests.remove((bucket, epoch)).map_err(away)?;
+    } else {
+        digests.insert((bucket, epoch), mixed).map_err(away)?;
+    }
+    Ok(())
+}
+
 /// Puts a record in place of what is there, and keeps the digest right; without a mark nothing of it is
 /// kept.
-fn replace(
+pub(super) fn replace(
     transaction: &WriteTransaction,
     (bucket, id): (u8, &str),
     mark: Option<&Mark>,
     value: Option<&[u8]>,
+    now_ms: u64,
     meta: &mut Meta,
 ) -> Result<(), StoreError> {
     let mut versions = transaction.open_table(VERSIONS).map_err(away)?;
     let mut values = transaction.open_table(VALUES).map_err(away)?;
     let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
+    let mut gone = transaction.open_table(GONE).map_err(away)?;
     let key = (bucket, id);
-    let text = mark.map(Mark::to_string);
-    let old = match &text {
-        Some(text) => versions.insert(key, text.as_str()).map_err(away)?,
-        None => versions.remove(key).map_err(away)?,
+    let old = match mark {
+        Some(mark) => versions.insert(key, mark.to_string().as_str()),
+        None => versions.remove(key),
     };
-    if let Some(old) = old {
-        meta.digest ^= share(id, old.value()).0;
-        if let Some(expires_ms) = old.value().parse::<Mark>()?.expires_ms {
+    let old = old.map_err(away)?.map(|old| old.value().parse::<Mark>());
+    if let Some(old) = old.transpose()? {
+        mix(transaction, key, &old, meta)?;
+        if let Some(expires_ms) = old.expires_ms {
             expiring.remove((expires_ms, bucket, id)).map_err(away)?;
         }
+        gone.remove(key).map_err(away)?;
     }
-    if let (Some(mark), Some(text)) = (mark, &text) {
-        meta.digest ^= share(id, text).0;
+    if let Some(mark) = mark {
+        mix(transaction, key, mark, meta)?;
         if let Some(expires_ms) = mark.expires_ms {
             expiring
                 .insert((expires_ms, bucket, id), ())
                 .map_err(away)?;
+        }
+        if mark.is_deleted || mark.expires_ms.is_some() {
+            let at_ms = mark.expires_ms.unwrap_or(now_ms).max(now_ms);
+            gone.insert(key, at_ms).map_err(away)?;
         }
     }
     match value {
@@ -112,7 +151,7 @@ fn replace(
 }
 
 /// Appends to the log of changes.
-fn note(
+pub(super) fn note(
     transaction: &WriteTransaction,
     (bucket, id): (u8, &str),
     mark: &Mark,
@@ -134,7 +173,7 @@ fn note(
     Ok(())
 }
 
-fn mark_in(
+pub(super) fn mark_in(
     transaction: &WriteTransaction,
     bucket: u8,
     id: &str,
@@ -155,8 +194,8 @@ pub(super) fn write(
     let bucket = bucket_of(id);
     let id = id.to_string();
     let there = mark_in(transaction, bucket, &id)?;
-    let live = there.filter(|mark| mark.is_live(now_ms));
-    let live = live.map(|mark| mark.version);
+    let live = there.as_ref().filter(|mark| mark.is_live(now_ms));
+    let live = live.map(|mark| mark.version.clone());
     if !condition.holds(live.as_ref()) {
         return Ok(Outcome::Refused(live));
     }
@@ -167,7 +206,10 @@ pub(super) fn write(
     };
     let mut meta = Meta::of(transaction, bucket)?;
     meta.tick(now_ms);
-    meta.sequence += 1;
+    if meta.own.incarnation == 0 {
+        meta.own.incarnation = now_ms;
+    }
+    meta.own.sequence += 1;
     let mark = Mark {
         version: Version {
             clock: meta.clock,
@@ -178,13 +220,16 @@ pub(super) fn write(
     };
     // Where nobody else has to learn of a deletion, nothing of it is kept.
     let kept = Some(&mark).filter(|mark| store.has_peers || !mark.is_deleted);
-    replace(transaction, (bucket, &id), kept, value, &mut meta)?;
+    replace(transaction, (bucket, &id), kept, value, now_ms, &mut meta)?;
     note(transaction, (bucket, &id), &mark)?;
     if store.has_peers {
         let mut outbox = transaction.open_table(OUTBOX).map_err(away)?;
         let text = mark.to_string();
-        let row = (id.as_str(), text.as_str(), value.unwrap_or_default());
-        outbox.insert((bucket, meta.sequence), row).map_err(away)?;
+        let over = there.map_or_else(String::new, |mark| mark.version.to_string());
+        let value = value.unwrap_or_default();
+        let row = (id.as_str(), text.as_str(), value, over.as_str());
+        let key = (bucket, meta.own.sequence);
+        outbox.insert(key, row).map_err(away)?;
     }
     meta.put(transaction, bucket)?;
     Ok(Outcome::Done(Written {
@@ -219,74 +264,9 @@ pub(super) fn sweep(
             expiring.remove(key).map_err(away)?;
         } else {
             let mut meta = Meta::of(transaction, *bucket)?;
-            replace(transaction, (*bucket, id), None, None, &mut meta)?;
+            replace(transaction, (*bucket, id), None, None, now_ms, &mut meta)?;
             meta.put(transaction, *bucket)?;
         }
     }
     Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
-}
-
-pub(super) fn apply(
-    transaction: &WriteTransaction,
-    store: &Embedded,
-    bucket: u8,
-    batch: &Batch,
-    now_ms: u64,
-) -> Result<Applied, StoreError> {
-    let mut meta = Meta::of(transaction, bucket)?;
-    let mut applied = Applied::default();
-    let records: Vec<&Record> = match batch {
-        Batch::Ops { ops, .. } => ops.iter().map(|op| &op.record).collect(),
-        Batch::Records { records, .. } => records.iter().collect(),
-    };
-    for record in records {
-        let id = record.id.to_string();
-        meta.clock = meta.clock.max(record.version.clock);
-        let there = mark_in(transaction, bucket, &id)?;
-        if there.is_some_and(|mark| mark.version >= record.version) {
-            continue;
-        }
-        let value = record.live(now_ms).map(|value| value.0.as_slice());
-        let mark = Mark::of(record);
-        replace(transaction, (bucket, &id), Some(&mark), value, &mut meta)?;
-        note(transaction, (bucket, &id), &mark)?;
-        applied.changed += 1;
-    }
-    let mut positions = transaction.open_table(APPLIED).map_err(away)?;
-    match batch {
-        Batch::Ops { origin, ops } => {
-            let key = (bucket, origin.as_str());
-            let before = positions
-                .get(key)
-                .map_err(away)?
-                .map_or(0, |position| position.value());
-            let mut position = before;
-            for op in ops {
-                if op.sequence == position + 1 {
-                    position = op.sequence;
-                } else if op.sequence > position {
-                    applied.gaps += 1;
-                }
-            }
-            positions.insert(key, position).map_err(away)?;
-        }
-        Batch::Records {
-            positions: claims, ..
-        } => {
-            for (unit, &claim) in claims {
-                if *unit == store.unit {
-                    meta.sequence = meta.sequence.max(claim);
-                    continue;
-                }
-                let key = (bucket, unit.as_str());
-                let before = positions
-                    .get(key)
-                    .map_err(away)?
-                    .map_or(0, |old| old.value());
-                positions.insert(key, claim.max(before)).map_err(away)?;
-            }
-        }
-    }
-    meta.put(transaction, bucket)?;
-    Ok(applied)
 }

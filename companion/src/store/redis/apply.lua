@@ -3,69 +3,129 @@
 -- Atomic, because a position that claims what was not applied would hide a loss, and a record
 -- without its digest would look like a difference.
 --
--- KEYS: versions, meta, applied, expiring, changes, then the record of each change (one bucket, so one slot)
--- ARGV: this unit, origin of the ops or '', how many changes, now in ms, how many changes are logged, then
---       for each: id, mark, value, sequence; then pairs of unit and position that are claimed.
--- Answers: {changed, gaps}
+-- KEYS: versions, meta, applied, gone, changes, conflicts, fence, then the record of each change (one
+--       bucket, so one slot)
+-- ARGV: this unit, origin of the ops or '', their incarnation, now in ms, how many changes are logged, how
+--       many conflicts, the longest value that is logged with one, how many changes come, the sender's
+--       clock in ms and its counter, 1 if its positions are claimed, how many positions; then pairs of
+--       unit and position; then for each change: id, mark, value, sequence, the version it replaced or ''
+-- Answers: {changed, gaps, conflicts, refused}
 
-local meta, applied = KEYS[2], KEYS[3]
-local unit, origin, count, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local changed, gaps = 0, 0
+local keys = { versions = KEYS[1], gone = KEYS[4] }
+local meta, applied, changes, conflicts = KEYS[2], KEYS[3], KEYS[5], KEYS[6]
+local unit, origin, incarnation, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local count, positions = tonumber(ARGV[8]), tonumber(ARGV[12])
+local changed, gaps, lost, refused = 0, 0, 0, 0
+
+-- An incarnation and a sequence of it; nothing is before the first.
+local function position_of(text)
+  local of, sequence = string.match(text or '0.0', '^(%d+)%.(%d+)$')
+  return tonumber(of), tonumber(sequence)
+end
+
+local function behind(a, b)
+  local a_of, a_sequence = position_of(a)
+  local b_of, b_sequence = position_of(b)
+  return a_of < b_of or (a_of == b_of and a_sequence < b_sequence)
+end
+
+-- Two changes that did not know of each other.
+local function conflict(id, loser, winner, value)
+  lost = lost + 1
+  if value and #value > tonumber(ARGV[7]) then value = nil end
+  redis.call('XADD', conflicts, 'MAXLEN', '~', ARGV[6], '*', 'at', integer(now), 'id', id,
+    'lost', loser, 'kept', winner, 'value', value or '', 'has', value and '1' or '0')
+end
+
+local claims = {}
+for at = 13, 11 + 2 * positions, 2 do claims[ARGV[at]] = ARGV[at + 1] end
+
+-- Who had not yet what all needed before this was forgotten may not have forgotten it.
+local fenced = false
+if origin == '' then
+  local fence = redis.call('HGETALL', KEYS[7])
+  for at = 1, #fence, 2 do
+    if behind(claims[fence[at]], fence[at + 1]) then fenced = true end
+  end
+end
 
 local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'changes')
 local clock_ms, clock_counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
-local digest, number = stored[3] or '0000000000000000', tonumber(stored[4] or '0')
-local position
-if origin ~= '' then position = tonumber(redis.call('HGET', applied, origin) or '0') end
-
-for index = 1, count do
-  local at = 6 + (index - 1) * 4
-  local id, mark, value, sequence = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local ms, counter, by, deleted, expires = parse(mark)
+local digest, number = stored[3] or ZERO, tonumber(stored[4] or '0')
+local function hear(ms, counter)
   if ms > clock_ms or (ms == clock_ms and counter > clock_counter) then
     clock_ms, clock_counter = ms, counter
   end
+end
+local of, position
+if origin ~= '' then of, position = position_of(redis.call('HGET', applied, origin)) end
+
+local deltas = {}
+for index = 1, count do
+  local at = 13 + 2 * positions + (index - 1) * 5
+  local id, mark, value, sequence, over = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
+  local ms, counter, by, deleted, expires = parse(mark)
+  hear(ms, counter)
+  if deleted or (expires and expires <= now) then value = nil end
   local old = redis.call('HGET', KEYS[1], id)
+  keys.record = KEYS[7 + index]
+  local covered = origin ~= '' and (incarnation < of or (incarnation == of and sequence <= position))
   local later = true
   if old then
-    local old_ms, old_counter, old_by = parse(old)
-    if ms ~= old_ms then
-      later = ms > old_ms
-    elseif counter ~= old_counter then
-      later = counter > old_counter
-    else
-      later = unit_before(old_by, by)
+    later = earlier(old, mark)
+  elseif covered then
+    -- It was here, and was forgotten since.
+    later = false
+  elseif fenced then
+    later = false
+    refused = refused + 1
+  end
+  if origin ~= '' and old and not covered then
+    local _, _, holder, is_gone = parse(old)
+    local unknown = (over == '' and not is_gone) or (over ~= '' and earlier(over, old))
+    if later and holder ~= by and unknown then
+      conflict(id, old, mark, redis.call('GET', keys.record))
+    elseif not later and holder == unit and by ~= unit then
+      conflict(id, mark, old, value)
     end
   end
   if later then
-    if deleted or (expires and expires <= now) then value = nil end
-    local keys = { record = KEYS[5 + index], versions = KEYS[1], expiring = KEYS[4] }
-    replace(keys, id, old, mark, value, expires)
-    digest = moved(digest, id, old, mark)
+    replace(keys, id, old, mark, value, expires, now)
+    mix(deltas, id, old)
+    mix(deltas, id, mark)
     changed = changed + 1
     number = number + 1
-    note(KEYS[5], number, id, mark, ARGV[5])
+    note(changes, number, id, mark, ARGV[5])
   end
-  if position then
-    if sequence == position + 1 then
+  if origin ~= '' then
+    if incarnation > of and sequence == 1 then
+      of, position = incarnation, 1
+    elseif incarnation == of and sequence == position + 1 then
       position = sequence
-    elseif sequence > position then
+    elseif not covered then
       gaps = gaps + 1
     end
   end
 end
 
-if position then redis.call('HSET', applied, origin, integer(position)) end
-for at = 6 + count * 4, #ARGV, 2 do
-  local of, claim = ARGV[at], tonumber(ARGV[at + 1])
-  if of == unit then
-    if claim > tonumber(redis.call('HGET', meta, 'sequence') or '0') then
-      redis.call('HSET', meta, 'sequence', integer(claim))
+if origin ~= '' and position > 0 then
+  redis.call('HSET', applied, origin, integer(of) .. '.' .. integer(position))
+end
+if ARGV[11] == '1' then
+  hear(tonumber(ARGV[9]), tonumber(ARGV[10]))
+  for name, claim in pairs(claims) do
+    if name ~= unit then
+      if behind(redis.call('HGET', applied, name), claim) then redis.call('HSET', applied, name, claim) end
+    else
+      -- The others have more of our ops than we: this store lost them.
+      local own = redis.call('HMGET', meta, 'incarnation', 'sequence')
+      if behind((own[1] or '0') .. '.' .. (own[2] or '0'), claim) then
+        local new, sequence = position_of(claim)
+        redis.call('HSET', meta, 'incarnation', integer(new), 'sequence', integer(sequence))
+      end
     end
-  elseif claim > tonumber(redis.call('HGET', applied, of) or '0') then
-    redis.call('HSET', applied, of, integer(claim))
   end
 end
-redis.call('HSET', meta, 'ms', integer(clock_ms), 'counter', integer(clock_counter), 'digest', digest,
-  'changes', integer(number))
-return { changed, gaps }
+redis.call('HSET', meta, 'ms', integer(clock_ms), 'counter', integer(clock_counter), 'digest',
+  settle(meta, deltas, digest), 'changes', integer(number))
+return { changed, gaps, lost, refused }

@@ -8,6 +8,7 @@ use unitring_protocol::ids::{DatasetName, RecordKey};
 
 use super::records::of_each_bucket;
 use super::{Redis, corrupt};
+use crate::group::fixed::FixedData;
 use crate::store::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, SWEPT_MAX, StoreError};
 
@@ -120,6 +121,36 @@ impl Browse for Redis {
         Ok(connection.hget(dataset, key.as_str()).await?)
     }
 
+    async fn fixed_data(&self) -> Result<Option<(Fixed, FixedData)>, StoreError> {
+        let mut connection = self.connection().await?;
+        let Some(fixed) = self.fixed().await? else {
+            return Ok(None);
+        };
+        let mut data = FixedData::default();
+        for dataset in &fixed.datasets {
+            let values: BTreeMap<String, String> =
+                connection.hgetall(self.keys.fixed_dataset(dataset)).await?;
+            data.datasets.insert(dataset.clone(), values);
+        }
+        Ok(Some((fixed, data)))
+    }
+
+    async fn load_fixed(&self, version: u64, data: &FixedData) -> Result<bool, StoreError> {
+        let mut connection = self.connection().await?;
+        let before = self.fixed().await?;
+        let checksum = data.checksum();
+        let is_later = before
+            .as_ref()
+            .is_none_or(|before| (before.version, &before.checksum) < (version, &checksum));
+        if !is_later {
+            return Ok(false);
+        }
+        let before = before.map(|before| before.datasets).unwrap_or_default();
+        let load = data.load(&self.keys, version, before.iter().map(String::as_str));
+        let _: () = load.query_async(&mut connection).await?;
+        Ok(true)
+    }
+
     /// Values go by themselves, by Redis' own expiry.
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {
         if self.has_peers {
@@ -129,12 +160,8 @@ impl Browse for Redis {
         let swept = of_each_bucket(|bucket| {
             let mut connection = connection.clone();
             async move {
-                let mut call = self.scripts.sweep.prepare_invoke();
-                call.key(self.keys.versions(bucket))
-                    .key(self.keys.meta(bucket))
-                    .key(self.keys.expiring(bucket))
-                    .arg(now_ms)
-                    .arg(SWEPT_MAX);
+                let mut call = self.sweep_call(bucket);
+                call.arg(now_ms).arg(SWEPT_MAX);
                 let swept: u64 = call.invoke_async(&mut connection).await?;
                 Ok(swept)
             }

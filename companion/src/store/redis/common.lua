@@ -1,7 +1,11 @@
--- Shared by write.lua and apply.lua, in front of which it is put.
+-- Shared by the scripts that change records, in front of which it is put.
 --
 -- Milliseconds, counters and sequences are apart, so that each stays under 2^53 and no double
 -- rounds it.
+
+local ZERO = '0000000000000000'
+-- How long an epoch of the digests is, in ms.
+local EPOCH = 600000
 
 -- Whether the unit name `a` sorts before `b`, by bytes: Lua's `<` follows the server's locale.
 local function unit_before(a, b)
@@ -18,6 +22,15 @@ local function parse(mark)
   return tonumber(ms), tonumber(counter), unit, rest == '!', tonumber(string.match(rest, '^~(%d+)$'))
 end
 
+-- Whether version `a` is earlier than `b`, each with or without what is behind its unit.
+local function earlier(a, b)
+  local a_ms, a_counter, a_unit = parse(a)
+  local b_ms, b_counter, b_unit = parse(b)
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if a_counter ~= b_counter then return a_counter < b_counter end
+  return unit_before(a_unit, b_unit)
+end
+
 local function integer(number)
   return string.format('%.0f', number)
 end
@@ -29,20 +42,31 @@ local function xor(a, b)
   return bit.tohex(high) .. bit.tohex(low)
 end
 
--- What a record adds to its bucket's digest.
-local function share(id, mark)
-  return string.sub(redis.sha1hex(id .. ' ' .. mark), 1, 16)
+-- Mixes what a record adds to its bucket into `deltas`, by the field of the digest that it is in.
+local function mix(deltas, id, mark)
+  if not mark then return end
+  local _, _, _, deleted, expires = parse(mark)
+  if deleted then return end
+  local field = 'digest'
+  if expires then field = 'digest:' .. integer(math.floor(expires / EPOCH)) end
+  deltas[field] = xor(deltas[field] or ZERO, string.sub(redis.sha1hex(id .. ' ' .. mark), 1, 16))
 end
 
--- The digest with `mark` in place of `old`, either of which may be nil.
-local function moved(digest, id, old, mark)
-  if old then digest = xor(digest, share(id, old)) end
-  if mark then digest = xor(digest, share(id, mark)) end
+-- Mixes `deltas` into the digests of a bucket; answers that of what does not expire, which is not stored.
+local function settle(meta, deltas, digest)
+  for field, delta in pairs(deltas) do
+    if field == 'digest' then
+      digest = xor(digest, delta)
+    else
+      local mixed = xor(redis.call('HGET', meta, field) or ZERO, delta)
+      if mixed == ZERO then redis.call('HDEL', meta, field) else redis.call('HSET', meta, field, mixed) end
+    end
+  end
   return digest
 end
 
--- Puts a record in place of what is there. Without a mark nothing of it is kept.
-local function replace(keys, id, old, mark, value, expires)
+-- Puts a record in place of what is there; `now` is when. Without a mark nothing of it is kept.
+local function replace(keys, id, old, mark, value, expires, now)
   if mark then
     redis.call('HSET', keys.versions, id, mark)
   else
@@ -55,10 +79,10 @@ local function replace(keys, id, old, mark, value, expires)
   else
     redis.call('DEL', keys.record)
   end
-  if expires and mark then
-    redis.call('ZADD', keys.expiring, integer(expires), id)
-  elseif old and string.find(old, '~', 1, true) then
-    redis.call('ZREM', keys.expiring, id)
+  if mark and (expires or not value) then
+    redis.call('ZADD', keys.gone, integer(math.max(expires or now, now)), id)
+  elseif old and string.find(old, '[~!]') then
+    redis.call('ZREM', keys.gone, id)
   end
 end
 

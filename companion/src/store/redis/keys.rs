@@ -36,24 +36,40 @@ impl Keys {
         self.of_bucket(bucket, "versions")
     }
 
-    /// hash: `ms` and `counter` of the clock, `sequence`, `digest`, `changes` (their number).
+    /// hash: `ms` and `counter` of the clock, `incarnation` and `sequence` of the ops made here, `changes`
+    /// (their number), `digest`, and `digest:<epoch>` of what expires then.
     pub(crate) fn meta(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "meta")
     }
 
-    /// hash: unit → the last op applied without a gap.
+    /// hash: unit → `<incarnation>.<sequence>` of the last op applied without a gap.
     pub(crate) fn applied(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "applied")
     }
 
-    /// stream: `<sequence>-0` → `id`, `mark` (the version), `value`.
+    /// stream: `<sequence>-0` → `id`, `mark` (the version), `value`, `over` (the version before).
     pub(crate) fn outbox(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "outbox")
     }
 
-    /// sorted set: `<dataset>/<key>` by when it expires, in ms.
-    pub(crate) fn expiring(&self, bucket: u8) -> String {
-        self.of_bucket(bucket, "expiring")
+    /// hash: unit → `<incarnation>.<sequence>` of the last op that the broker has for it.
+    pub(crate) fn cursors(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "cursors")
+    }
+
+    /// sorted set: `<dataset>/<key>` by when it is gone, in ms: what expires, and what was deleted.
+    pub(crate) fn gone(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "gone")
+    }
+
+    /// hash: unit → the position that every member had before tombstones were forgotten.
+    pub(crate) fn fence(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "fence")
+    }
+
+    /// stream: `at` (ms), `id`, `lost` and `kept` (versions), `value` (the lost one) if `has` is 1.
+    pub(crate) fn conflicts(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "conflicts")
     }
 
     /// stream: `<number>-0` → `id`, `mark` (the version): the last changes, for those who watch.

@@ -7,7 +7,7 @@ use redis::AsyncCommands as _;
 use redis::streams::StreamMaxlen;
 
 use super::{Redis, corrupt, encode};
-use crate::events::GroupEvent;
+use crate::events::Entry;
 use crate::lead::TERM;
 use crate::store::{EVENTS_MAX, Lease, StoreError};
 
@@ -34,7 +34,7 @@ impl Lease for Redis {
         Ok(call.invoke_async(&mut connection).await?)
     }
 
-    async fn append(&self, term: u64, event: &GroupEvent) -> Result<bool, StoreError> {
+    async fn append(&self, term: u64, event: &Entry) -> Result<bool, StoreError> {
         let mut connection = self.connection().await?;
         let mut call = self.scripts.append.prepare_invoke();
         call.key(self.keys.term()).key(self.keys.events());

@@ -2,25 +2,30 @@
 --
 -- A script, because only here is the size of an entry known before it is sent.
 --
--- KEYS: outbox
--- ARGV: first sequence, how many at most, bytes of values at most (at least one op is answered)
--- Answers: {sequence, id, mark, value, sequence, id, mark, value, ...}
+-- KEYS: outbox, meta (one bucket, so one slot)
+-- ARGV: incarnation and sequence after which to read, how many at most, bytes of values at most (at least one op is answered)
+-- Answers: {incarnation, 1 if there are more, {sequence, id, mark, value, over, sequence, id, ...}}
 
-local from, left, bytes = ARGV[1] .. '-0', tonumber(ARGV[2]), tonumber(ARGV[3])
-local answer = {}
-while left > 0 do
-  local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', math.min(left, 8))
+local incarnation = redis.call('HGET', KEYS[2], 'incarnation') or '0'
+local from, left, bytes = '-', tonumber(ARGV[3]), tonumber(ARGV[4])
+if incarnation == ARGV[1] then from = '(' .. ARGV[2] .. '-0' end
+local answer, more = {}, 0
+while more == 0 do
+  local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', math.min(left + 1, 8))
   if #page == 0 then break end
   for _, entry in ipairs(page) do
     local fields = entry[2]
     bytes = bytes - #fields[6]
-    if bytes < 0 and #answer > 0 then return answer end
+    if left == 0 or (bytes < 0 and #answer > 0) then
+      more = 1
+      break
+    end
     local sequence = string.match(entry[1], '^(%d+)')
-    for _, part in ipairs({ sequence, fields[2], fields[4], fields[6] }) do
+    for _, part in ipairs({ sequence, fields[2], fields[4], fields[6], fields[8] or '' }) do
       answer[#answer + 1] = part
     end
     from = '(' .. entry[1]
     left = left - 1
   end
 end
-return answer
+return { incarnation, more, answer }

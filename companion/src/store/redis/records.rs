@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use redis::{AsyncCommands as _, Cmd, pipe};
+use redis::{Cmd, ScriptInvocation, pipe};
 use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Record, RecordId};
+use unitring_protocol::record::{Clock, Position, Record, RecordId};
 
-use super::Redis;
-use crate::store::digest::{Mark, bucket_of, record_id};
+use super::{Redis, corrupt};
+use crate::store::digest::{Mark, bucket_of, epoch, record_id};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, Change, Condition, Outcome, Page,
-    Records, StoreError, Written,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, COLLECTED_MAX, CONFLICT_VALUE_MAX,
+    CONFLICTS_MAX, Change, Condition, Conflict, Cursors, Held, Outcome, Page, Records, StoreError,
+    Waiting, Written,
 };
 
 /// What write.lua answers where the condition does not hold.
@@ -34,28 +35,74 @@ pub(super) async fn of_each_bucket<T, F: Future<Output = Result<T, StoreError>>>
     answers.try_collect().await
 }
 
-fn state(
+/// Some buckets at a time, in any order but that of one bucket's own; the answers are in order.
+pub(super) async fn of_these<A, T, F: Future<Output = Result<T, StoreError>>>(
+    items: impl IntoIterator<Item = A>,
+    ask: impl Fn(A) -> F,
+) -> Result<Vec<T>, StoreError> {
+    let answers = futures::stream::iter(items.into_iter().map(ask)).buffered(ASKED_MAX);
+    answers.try_collect().await
+}
+
+/// What state.lua answers.
+type Stated = (Meta, BTreeMap<String, String>, Vec<(String, f64)>);
+
+fn held(
     own: &UnitId,
     bucket: u8,
-    meta: &Meta,
-    applied: BTreeMap<String, u64>,
-) -> Result<Option<BucketState>, StoreError> {
-    let Some(digest) = meta.get("digest") else {
+    (meta, applied, gone): &Stated,
+    now_ms: u64,
+) -> Result<Option<Held>, StoreError> {
+    if meta.is_empty() {
         return Ok(None);
-    };
-    let corrupt = |what: &str| StoreError::Corrupt(format!("{what} of bucket {bucket}"));
-    let digest = u64::from_str_radix(digest, 16).map_err(|_| corrupt("digest"))?;
-    let sequence = meta.get("sequence").map_or(Ok(0), |text| text.parse());
-    let sequence = sequence.map_err(|_| corrupt("sequence"))?;
-    let mut positions = BTreeMap::from([(own.clone(), sequence)]);
-    for (unit, position) in applied {
-        positions.insert(unit.parse().map_err(|_| corrupt("positions"))?, position);
     }
-    positions.retain(|_, position| *position > 0);
-    Ok(Some(BucketState {
-        bucket,
-        digest: Digest(digest),
-        positions,
+    let wrong = |what: &str| StoreError::Corrupt(format!("{what} of bucket {bucket}"));
+    let number = |name: &str| {
+        let text = meta.get(name).map_or("0", String::as_str);
+        text.parse::<u64>().map_err(|_| wrong(name))
+    };
+    let mut digest = 0;
+    for (field, text) in meta {
+        let counts = match field.strip_prefix("digest") {
+            Some("") => true,
+            Some(of) => {
+                let of = of.strip_prefix(':').and_then(|of| of.parse::<u64>().ok());
+                of.ok_or_else(|| wrong(field))? > epoch(now_ms)
+            }
+            None => continue,
+        };
+        let part = u64::from_str_radix(text, 16).map_err(|_| wrong("digest"))?;
+        digest ^= if counts { part } else { 0 };
+    }
+    let mut positions = BTreeMap::from([(
+        own.clone(),
+        Position {
+            incarnation: number("incarnation")?,
+            sequence: number("sequence")?,
+        },
+    )]);
+    for (unit, position) in applied {
+        let unit = unit.parse().map_err(|_| wrong("a unit"))?;
+        let position = position.parse().map_err(|_| wrong("a position"))?;
+        positions.insert(unit, position);
+    }
+    positions.retain(|_, position| position.sequence > 0);
+    let clock = Clock {
+        ms: number("ms")?,
+        counter: u32::try_from(number("counter")?).unwrap_or(u32::MAX),
+    };
+    let gone_ms = gone.first().map(|(_, ms)| {
+        // Dates are whole numbers far below 2^53.
+        format!("{ms:.0}").parse().unwrap_or(0)
+    });
+    Ok(Some(Held {
+        state: BucketState {
+            bucket,
+            digest: Digest(digest),
+            positions,
+        },
+        clock,
+        gone_ms,
     }))
 }
 
@@ -91,105 +138,120 @@ impl Records for Redis {
         Ok(records.into_iter().next())
     }
 
-    async fn apply(&self, bucket: u8, batch: &Batch, now_ms: u64) -> Result<Applied, StoreError> {
-        let mut connection = self.connection().await?;
-        let (origin, changes): (&str, Vec<(u64, &Record)>) = match batch {
-            Batch::Ops { origin, ops } => {
-                let ops = ops.iter().map(|op| (op.sequence, &op.record));
-                (origin.as_str(), ops.collect())
-            }
-            Batch::Records { records, .. } => {
-                ("", records.iter().map(|record| (0, record)).collect())
-            }
-        };
-        let mut call = self.scripts.apply.prepare_invoke();
-        call.key(self.keys.versions(bucket))
-            .key(self.keys.meta(bucket))
-            .key(self.keys.applied(bucket))
-            .key(self.keys.expiring(bucket))
-            .key(self.keys.changes(bucket));
-        call.arg(self.unit.as_str())
-            .arg(origin)
-            .arg(changes.len())
-            .arg(now_ms)
-            .arg(CHANGES_MAX);
-        for (sequence, record) in changes {
-            let value = record.value.as_ref().map(|value| value.0.as_slice());
-            call.key(self.keys.record(&record.id));
-            call.arg(record.id.to_string())
-                .arg(Mark::of(record).to_string())
-                .arg(value.unwrap_or_default())
-                .arg(sequence);
+    async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError> {
+        let connection = self.connection().await?;
+        // Batches of one bucket one after the other, those of others meanwhile.
+        let mut of_bucket: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+        for (place, (bucket, _)) in parts.iter().enumerate() {
+            of_bucket.entry(*bucket).or_default().push(place);
         }
-        if let Batch::Records { positions, .. } = batch {
-            for (unit, position) in positions {
-                call.arg(unit.as_str()).arg(*position);
+        let applied = of_these(of_bucket, |(bucket, places)| {
+            let mut connection = connection.clone();
+            async move {
+                let mut done = Vec::with_capacity(places.len());
+                for place in places {
+                    let Some((_, batch)) = parts.get(place) else {
+                        continue;
+                    };
+                    let call = self.apply_call(bucket, batch, now_ms);
+                    let (changed, gaps, conflicts, refused) =
+                        call.invoke_async(&mut connection).await?;
+                    let applied = Applied {
+                        changed,
+                        gaps,
+                        conflicts,
+                        refused,
+                    };
+                    done.push((place, applied));
+                }
+                Ok(done)
             }
-        }
-        let (changed, gaps): (u64, u64) = call.invoke_async(&mut connection).await?;
-        Ok(Applied { changed, gaps })
+        });
+        let mut applied: Vec<(usize, Applied)> = applied.await?.into_iter().flatten().collect();
+        applied.sort_unstable_by_key(|(place, _)| *place);
+        Ok(applied.into_iter().map(|(_, applied)| applied).collect())
     }
 
-    async fn outbox(&self, bucket: u8, after: u64) -> Result<Vec<Op>, StoreError> {
-        let mut connection = self.connection().await?;
-        let rows: Vec<(u64, String, String, Vec<u8>)> = self
-            .scripts
-            .outbox
-            .key(self.keys.outbox(bucket))
-            .arg(after.saturating_add(1))
-            .arg(BATCH_MAX)
-            .arg(BATCH_BYTES_MAX)
-            .invoke_async(&mut connection)
-            .await?;
-        let mut ops = Vec::with_capacity(rows.len());
-        for (sequence, id, mark, value) in rows {
-            if let Some(record) = mark.parse::<Mark>()?.record(record_id(&id)?, Some(value)) {
-                ops.push(Op { sequence, record });
-            }
-        }
-        Ok(ops)
+    async fn outboxes(&self, asked: &[(u8, Position)]) -> Result<Vec<Waiting>, StoreError> {
+        self.read_outboxes(asked).await
     }
 
-    async fn trim(&self, bucket: u8, through: u64) -> Result<u64, StoreError> {
-        let mut connection = self.connection().await?;
-        let trimmed = redis::cmd("XTRIM")
-            .arg(self.keys.outbox(bucket))
-            .arg("MINID")
-            .arg(format!("{}-0", through.saturating_add(1)))
-            .query_async(&mut connection)
-            .await?;
-        Ok(trimmed)
+    async fn cursors(&self) -> Result<Cursors, StoreError> {
+        self.read_cursors().await
+    }
+
+    async fn confirm(
+        &self,
+        unit: &UnitId,
+        cursors: &[(u8, Position)],
+        members: &[UnitId],
+    ) -> Result<u64, StoreError> {
+        self.store_cursors(unit, cursors, members).await
+    }
+
+    async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError> {
+        self.trim_outboxes(keep).await
     }
 
     async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
-        let connection = self.connection().await?;
-        let lengths = of_each_bucket(|bucket| {
-            let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
-            async move {
-                let waiting: u64 = connection.xlen(outbox).await?;
-                Ok((bucket, waiting))
-            }
-        });
-        let lengths = lengths.await?.into_iter();
-        Ok(lengths.filter(|(_, waiting)| *waiting > 0).collect())
+        self.count_outboxes().await
     }
 
-    async fn states(&self) -> Result<Vec<BucketState>, StoreError> {
+    async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError> {
         let connection = self.connection().await?;
         let states = of_each_bucket(|bucket| {
             let mut connection = connection.clone();
             async move {
-                let (meta, applied): (Meta, BTreeMap<String, u64>) = self
+                let stated: Stated = self
                     .scripts
                     .state
                     .key(self.keys.meta(bucket))
                     .key(self.keys.applied(bucket))
+                    .key(self.keys.gone(bucket))
                     .invoke_async(&mut connection)
                     .await?;
-                state(&self.unit, bucket, &meta, applied)
+                held(&self.unit, bucket, &stated, now_ms)
             }
         });
         Ok(states.await?.into_iter().flatten().collect())
+    }
+
+    async fn collect(
+        &self,
+        bucket: u8,
+        before_ms: u64,
+        fence: &BTreeMap<UnitId, Position>,
+    ) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.sweep_call(bucket);
+        call.arg(before_ms).arg(COLLECTED_MAX);
+        for (unit, position) in fence {
+            call.arg(unit.as_str()).arg(position.to_string());
+        }
+        Ok(call.invoke_async(&mut connection).await?)
+    }
+
+    async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError> {
+        let connection = self.connection().await?;
+        let conflicts = of_each_bucket(|bucket| {
+            let (mut connection, key) = (connection.clone(), self.keys.conflicts(bucket));
+            async move {
+                let rows: Vec<(String, Vec<Vec<u8>>)> = redis::cmd("XREVRANGE")
+                    .arg(&key)
+                    .arg("+")
+                    .arg("-")
+                    .arg("COUNT")
+                    .arg(limit)
+                    .query_async(&mut connection)
+                    .await?;
+                let rows = rows.iter().map(|(_, fields)| conflict(fields));
+                rows.collect::<Result<Vec<_>, _>>()
+            }
+        });
+        let mut conflicts: Vec<Conflict> = conflicts.await?.into_iter().flatten().collect();
+        conflicts.sort_by_key(|conflict| std::cmp::Reverse(conflict.at_ms));
+        conflicts.truncate(limit);
+        Ok(conflicts)
     }
 
     async fn page(&self, bucket: u8, mut page: Page) -> Result<(Vec<Record>, Page), StoreError> {
@@ -217,7 +279,103 @@ impl Records for Redis {
     }
 }
 
+/// What a row of the log of conflicts says.
+fn conflict(fields: &[Vec<u8>]) -> Result<Conflict, StoreError> {
+    let [_, at, _, id, _, lost, _, kept, _, value, _, has] = fields else {
+        return Err(corrupt("conflict"));
+    };
+    let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+    let value = (has.as_slice() == b"1").then(|| unitring_protocol::record::Value(value.clone()));
+    Ok(Conflict {
+        at_ms: text(at).parse().map_err(|_| corrupt("conflict"))?,
+        record: record_id(&text(id))?,
+        lost: text(lost),
+        kept: text(kept),
+        value,
+    })
+}
+
 impl Redis {
+    /// The call that applies a batch.
+    fn apply_call(&self, bucket: u8, batch: &Batch, now_ms: u64) -> ScriptInvocation<'_> {
+        let mut call = self.scripts.apply.prepare_invoke();
+        call.key(self.keys.versions(bucket))
+            .key(self.keys.meta(bucket))
+            .key(self.keys.applied(bucket))
+            .key(self.keys.gone(bucket))
+            .key(self.keys.changes(bucket))
+            .key(self.keys.conflicts(bucket))
+            .key(self.keys.fence(bucket));
+        let (origin, incarnation, count) = match batch {
+            Batch::Ops {
+                origin,
+                incarnation,
+                ops,
+            } => (origin.as_str(), *incarnation, ops.len()),
+            Batch::Records { records, .. } => ("", 0, records.len()),
+        };
+        call.arg(self.unit.as_str())
+            .arg(origin)
+            .arg(incarnation)
+            .arg(now_ms)
+            .arg(CHANGES_MAX)
+            .arg(CONFLICTS_MAX)
+            .arg(CONFLICT_VALUE_MAX)
+            .arg(count);
+        let change =
+            |call: &mut ScriptInvocation<'_>, record: &Record, sequence: u64, over: &str| {
+                let value = record.value.as_ref().map(|value| value.0.as_slice());
+                call.key(self.keys.record(&record.id));
+                call.arg(record.id.to_string())
+                    .arg(Mark::of(record).to_string())
+                    .arg(value.unwrap_or_default())
+                    .arg(sequence)
+                    .arg(over);
+            };
+        match batch {
+            Batch::Ops { ops, .. } => {
+                call.arg(0).arg(0).arg(0).arg(0);
+                for op in ops {
+                    let over = op.over.as_ref().map(ToString::to_string);
+                    change(
+                        &mut call,
+                        &op.record,
+                        op.sequence,
+                        &over.unwrap_or_default(),
+                    );
+                }
+            }
+            Batch::Records {
+                records,
+                positions,
+                clock,
+                is_last,
+            } => {
+                call.arg(clock.ms)
+                    .arg(clock.counter)
+                    .arg(u8::from(*is_last))
+                    .arg(positions.len());
+                for (unit, position) in positions {
+                    call.arg(unit.as_str()).arg(position.to_string());
+                }
+                for record in records {
+                    change(&mut call, record, 0, "");
+                }
+            }
+        }
+        call
+    }
+
+    /// The beginning of a call of sweep.lua.
+    pub(super) fn sweep_call(&self, bucket: u8) -> ScriptInvocation<'_> {
+        let mut call = self.scripts.sweep.prepare_invoke();
+        call.key(self.keys.versions(bucket))
+            .key(self.keys.meta(bucket))
+            .key(self.keys.gone(bucket))
+            .key(self.keys.fence(bucket));
+        call
+    }
+
     /// The command that makes a write: a call of write.lua.
     pub(super) fn write_call(
         &self,
@@ -232,7 +390,7 @@ impl Redis {
             self.keys.versions(bucket),
             self.keys.meta(bucket),
             self.keys.outbox(bucket),
-            self.keys.expiring(bucket),
+            self.keys.gone(bucket),
             self.keys.changes(bucket),
         ];
         let (value, expires_ms) = match change {

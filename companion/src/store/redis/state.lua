@@ -1,6 +1,7 @@
--- Reads two hashes of one slot as they are at one moment; see read.lua for why this is a script.
+-- Reads what a bucket knows of itself, as it is at one moment; see read.lua for why this is a script.
 --
--- KEYS: two hashes
--- Answers: {the fields of the first, the fields of the second}, each {field, value, field, value, ...}
+-- KEYS: meta, applied, gone
+-- Answers: {the fields of the first, the fields of the second, the first of the third with its score}
 
-return { redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]) }
+return { redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]),
+  redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES') }

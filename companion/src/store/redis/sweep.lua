@@ -1,18 +1,20 @@
--- Forgets the records of a bucket that have expired.
+-- Forgets the records of a bucket that were gone before some moment.
 --
 -- Atomic, because the digest must always be that of what is there.
 --
--- KEYS: versions, meta, expiring (one bucket, so one slot)
--- ARGV: now in ms, how many at most
+-- KEYS: versions, meta, gone, fence (one bucket, so one slot)
+-- ARGV: the moment in ms, how many at most; then pairs of unit and position: who sends records from before
+--       these may send what is forgotten
 -- Answers: how many
 
 local gone = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 if #gone == 0 then return 0 end
-local digest = redis.call('HGET', KEYS[2], 'digest')
+local deltas = {}
 for _, id in ipairs(gone) do
-  digest = moved(digest, id, redis.call('HGET', KEYS[1], id), nil)
+  mix(deltas, id, redis.call('HGET', KEYS[1], id))
   redis.call('HDEL', KEYS[1], id)
   redis.call('ZREM', KEYS[3], id)
 end
-redis.call('HSET', KEYS[2], 'digest', digest)
+for at = 3, #ARGV, 2 do redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
+redis.call('HSET', KEYS[2], 'digest', settle(KEYS[2], deltas, redis.call('HGET', KEYS[2], 'digest') or ZERO))
 return #gone

@@ -1,12 +1,10 @@
 //! What TLS to Redis needs, from files that are read once, at start.
 
-use std::path::Path;
-use std::sync::Once;
-
 use redis::{Client, ClientTlsConfig, ConnectionInfo, RedisResult, TlsCertificates};
 
 use crate::config::TlsFiles;
 use crate::store::StoreError;
+use crate::tls::{choose_provider, read};
 
 /// A client that speaks TLS by these, where it is to.
 pub(crate) fn client(
@@ -24,17 +22,7 @@ pub(crate) fn client(
 /// # Errors
 /// [`StoreError::File`].
 pub(crate) fn certificates(files: &TlsFiles) -> Result<Option<TlsCertificates>, StoreError> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // An error says that somebody else has chosen one before.
-        drop(rustls::crypto::ring::default_provider().install_default());
-    });
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| StoreError::File {
-            path: path.to_owned(),
-            message: error.to_string(),
-        })
-    };
+    choose_provider();
     if *files == TlsFiles::default() {
         return Ok(None);
     }

@@ -4,34 +4,34 @@
 -- without its record would undo itself at the next repair, and a digest must always be that of
 -- what is there.
 --
--- KEYS: record, versions, meta, outbox, expiring, changes (one bucket, so one slot)
+-- KEYS: record, versions, meta, outbox, gone, changes (one bucket, so one slot)
 -- ARGV: id, this unit, now in ms, 1 to put or 0 to delete, value, 1 if there are peers, what must be
 --       there: '' for anything, '*' for a live record, '-' for none, or the version of a live one; when it
 --       expires in ms or '', how many changes are kept
 -- Answers: {version, 1 if there was no live record}, {the version that is there or '', 2} if that is not
 --          the one that must be, or false if there is nothing to delete.
 
-local keys = { record = KEYS[1], versions = KEYS[2], expiring = KEYS[5] }
+local keys = { record = KEYS[1], versions = KEYS[2], gone = KEYS[5] }
 local meta, outbox, changes = KEYS[3], KEYS[4], KEYS[6]
 local id, unit, now, puts = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local has_peers, expires, value = ARGV[6] == '1', tonumber(ARGV[8]), nil
 if puts and not (expires and expires <= now) then value = ARGV[5] end
 
 local old = redis.call('HGET', keys.versions, id)
-local live, there = false, ''
+local live, before = false, ''
 if old then
   local _, _, _, deleted, until_ms = parse(old)
   live = not deleted and not (until_ms and until_ms <= now)
-  if live then there = string.match(old, '^[^!~]+') end
+  before = string.match(old, '^[^!~]+')
 end
-local must = ARGV[7]
+local must, there = ARGV[7], live and before or ''
 if (must == '*' and not live) or (must == '-' and live)
   or (must ~= '' and must ~= '*' and must ~= '-' and there ~= must) then
   return { there, 2 }
 end
 if not puts and not live then return false end
 
-local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 'changes')
+local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 'changes', 'incarnation')
 local ms, counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '0') + 1
 if now > ms then
@@ -52,11 +52,15 @@ end
 -- Where nobody else has to learn of a deletion, nothing of it is kept.
 local kept = mark
 if not puts and not has_peers then kept = nil end
-replace(keys, id, old, kept, value, expires)
+replace(keys, id, old, kept, value, expires, now)
+local deltas = {}
+mix(deltas, id, old)
+mix(deltas, id, kept)
 redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'sequence', integer(sequence),
-  'changes', integer(number), 'digest', moved(stored[3] or '0000000000000000', id, old, kept))
+  'changes', integer(number), 'digest', settle(meta, deltas, stored[3] or ZERO),
+  'incarnation', stored[6] or integer(now))
 if has_peers then
-  redis.call('XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark, 'value', value or '')
+  redis.call('XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark, 'value', value or '', 'over', before)
 end
 note(changes, number, id, mark, ARGV[9])
 return { version, live and 0 or 1 }

@@ -1,0 +1,137 @@
+//! Outboxes and cursors: what is on its way to the other units.
+
+use std::collections::BTreeMap;
+
+use redis::AsyncCommands as _;
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Op, Position};
+
+use super::records::{of_each_bucket, of_these};
+use super::{Redis, corrupt};
+use crate::store::digest::{Mark, record_id};
+use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Cursors, StoreError, Waiting};
+
+/// What outbox.lua answers: of each op sequence, id, mark, value, and the version before.
+type Rows = (u64, u8, Vec<(u64, String, String, Vec<u8>, String)>);
+
+impl Redis {
+    pub(super) async fn read_outboxes(
+        &self,
+        asked: &[(u8, Position)],
+    ) -> Result<Vec<Waiting>, StoreError> {
+        let connection = self.connection().await?;
+        let bytes = BATCH_BYTES_MAX / asked.len().max(1);
+        of_these(asked.to_vec(), |(bucket, after)| {
+            let mut connection = connection.clone();
+            async move {
+                let (incarnation, more, rows): Rows = self
+                    .scripts
+                    .outbox
+                    .key(self.keys.outbox(bucket))
+                    .key(self.keys.meta(bucket))
+                    .arg(after.incarnation)
+                    .arg(after.sequence)
+                    .arg(BATCH_MAX)
+                    .arg(bytes)
+                    .invoke_async(&mut connection)
+                    .await?;
+                let mut ops = Vec::with_capacity(rows.len());
+                for (sequence, id, mark, value, over) in rows {
+                    let over = match over.as_str() {
+                        "" => None,
+                        over => Some(over.parse().map_err(|_| corrupt(over))?),
+                    };
+                    let record = mark.parse::<Mark>()?.record(record_id(&id)?, Some(value));
+                    ops.extend(record.map(|record| Op {
+                        sequence,
+                        record,
+                        over,
+                    }));
+                }
+                Ok(Waiting {
+                    incarnation,
+                    ops,
+                    more: more == 1,
+                })
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn read_cursors(&self) -> Result<Cursors, StoreError> {
+        let connection = self.connection().await?;
+        let stored = of_each_bucket(|bucket| {
+            let (mut connection, key) = (connection.clone(), self.keys.cursors(bucket));
+            async move {
+                let cursors: BTreeMap<String, String> = connection.hgetall(key).await?;
+                Ok((bucket, cursors))
+            }
+        });
+        let mut cursors = Cursors::new();
+        for (bucket, stored) in stored.await? {
+            for (unit, cursor) in stored {
+                let unit: UnitId = unit.parse().map_err(|_| corrupt(&unit))?;
+                let cursor = cursor.parse().map_err(|_| corrupt(&cursor))?;
+                cursors.entry(unit).or_default().insert(bucket, cursor);
+            }
+        }
+        Ok(cursors)
+    }
+
+    pub(super) async fn store_cursors(
+        &self,
+        unit: &UnitId,
+        cursors: &[(u8, Position)],
+        members: &[UnitId],
+    ) -> Result<u64, StoreError> {
+        let connection = self.connection().await?;
+        let members: Vec<&str> = members.iter().map(UnitId::as_str).collect();
+        let members = &members;
+        let removed = of_these(cursors.to_vec(), |(bucket, through)| {
+            let mut connection = connection.clone();
+            async move {
+                let removed: u64 = self
+                    .scripts
+                    .confirm
+                    .key(self.keys.cursors(bucket))
+                    .key(self.keys.outbox(bucket))
+                    .key(self.keys.meta(bucket))
+                    .arg(unit.as_str())
+                    .arg(through.incarnation)
+                    .arg(through.sequence)
+                    .arg(members)
+                    .invoke_async(&mut connection)
+                    .await?;
+                Ok(removed)
+            }
+        });
+        Ok(removed.await?.iter().sum())
+    }
+
+    pub(super) async fn trim_outboxes(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError> {
+        let connection = self.connection().await?;
+        let removed = of_these(keep.to_vec(), |(bucket, keep)| {
+            let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
+            async move {
+                let mut trim = redis::cmd("XTRIM");
+                trim.arg(outbox).arg("MAXLEN").arg(keep);
+                let removed: u64 = trim.query_async(&mut connection).await?;
+                Ok(removed)
+            }
+        });
+        Ok(removed.await?.iter().sum())
+    }
+
+    pub(super) async fn count_outboxes(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+        let connection = self.connection().await?;
+        let lengths = of_each_bucket(|bucket| {
+            let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
+            async move {
+                let waiting: u64 = connection.xlen(outbox).await?;
+                Ok((bucket, waiting))
+            }
+        });
+        let lengths = lengths.await?.into_iter();
+        Ok(lengths.filter(|(_, waiting)| *waiting > 0).collect())
+    }
+}

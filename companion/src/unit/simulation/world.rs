@@ -1,0 +1,527 @@
+//! Units, their brokers, and what goes wrong between them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::envelope::{Body, Envelope};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Position, Record, RecordId, Version};
+
+use super::super::{Effect, Input, Lasts, Moment, Note, Rules, Tag, Unit};
+use super::Dice;
+use super::store::{Broken, Store};
+use crate::store::Batch;
+use crate::store::digest::epoch;
+
+pub(super) const STEP_MS: u64 = 50;
+pub(super) const RULES: Rules = Rules {
+    digest_interval_ms: 1_000,
+    keep_ms: 6_000,
+    outbox_max: 60,
+    repair_rate: 1_000,
+};
+
+/// How badly things go, in percent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Faults {
+    pub(super) lost: u8,
+    pub(super) repeated: u8,
+    pub(super) reordered: u8,
+    pub(super) unconfirmed: u8,
+    pub(super) refused: u8,
+    pub(super) store_away: u8,
+    pub(super) late: u8,
+    pub(super) link_down: u8,
+    pub(super) inbox_down: u8,
+    pub(super) crash: u8,
+    /// Of a thousand.
+    pub(super) disk_lost: u8,
+    /// Of a thousand.
+    pub(super) clock_jumps: u8,
+}
+
+/// A unit with its store and its queue at a broker.
+pub(super) struct Node {
+    pub(super) id: UnitId,
+    pub(super) machine: Unit,
+    pub(super) store: Store,
+    queue: VecDeque<(Envelope, Option<u64>)>,
+    unacked: BTreeMap<Tag, Envelope>,
+    inbox: VecDeque<Input>,
+    /// Answers that take their time.
+    later: Vec<(u64, Input)>,
+    /// Until when a link is cut.
+    cut_ms: BTreeMap<UnitId, u64>,
+    up: BTreeSet<UnitId>,
+    reads: bool,
+    /// Its clock is off by so much.
+    pub(super) skew_ms: i64,
+    positions: BTreeMap<u8, BTreeMap<UnitId, Position>>,
+}
+
+/// A write that was acknowledged.
+#[derive(Debug, Clone)]
+struct Write {
+    record: Record,
+    /// Whether it went with the last disk that had it.
+    is_lost: bool,
+}
+
+pub(super) struct World {
+    pub(super) nodes: Vec<Node>,
+    pub(super) dice: Dice,
+    pub(super) now_ms: u64,
+    last_tag: Tag,
+    pub(super) notes: BTreeMap<Note, u64>,
+    pub(super) skews: BTreeMap<(UnitId, UnitId), i64>,
+    writes: BTreeMap<RecordId, Vec<Write>>,
+    /// What another store had.
+    spread: BTreeSet<Version>,
+    /// How many keys are written.
+    pub(super) keys: u64,
+    broken: Broken,
+}
+
+fn unit(number: usize) -> UnitId {
+    format!("u{number}").parse().unwrap()
+}
+
+impl World {
+    pub(super) fn new(seed: u64, units: usize, broken: Broken) -> Self {
+        let mut world = Self {
+            nodes: Vec::new(),
+            dice: Dice::new(seed),
+            now_ms: 1_000_000,
+            last_tag: 0,
+            notes: BTreeMap::new(),
+            skews: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            spread: BTreeSet::new(),
+            keys: 12,
+            broken,
+        };
+        for number in 0..units {
+            let skew_ms = world.dice.roll(4_000).cast_signed() - 2_000;
+            world.nodes.push(Node {
+                machine: machine(number, units),
+                store: Store::new(unit(number), broken),
+                id: unit(number),
+                queue: VecDeque::new(),
+                unacked: BTreeMap::new(),
+                inbox: VecDeque::new(),
+                later: Vec::new(),
+                cut_ms: BTreeMap::new(),
+                up: BTreeSet::new(),
+                reads: false,
+                skew_ms,
+                positions: BTreeMap::new(),
+            });
+        }
+        world
+    }
+
+    pub(super) fn wall_ms(&self, at: usize) -> u64 {
+        self.now_ms.saturating_add_signed(self.nodes[at].skew_ms)
+    }
+
+    pub(super) fn write(&mut self) {
+        let at = self.dice.place(self.nodes.len());
+        let key = format!("k{}", self.dice.roll(self.keys));
+        let value = self
+            .dice
+            .hits(70)
+            .then(|| self.dice.roll(1_000_000).to_string());
+        let wall_ms = self.wall_ms(at) + self.dice.roll(STEP_MS);
+        let expires = self.dice.hits(15).then(|| wall_ms + self.dice.roll(8_000));
+        let node = &mut self.nodes[at];
+        let value = value.map(String::into_bytes);
+        let Some((bucket, record)) = node.store.write(&key, value, expires, wall_ms) else {
+            return;
+        };
+        self.writes
+            .entry(record.id.clone())
+            .or_default()
+            .push(Write {
+                record,
+                is_lost: false,
+            });
+        // One in five is not told: another companion of the unit wrote it.
+        if self.dice.hits(80) {
+            node.inbox.push_back(Input::Written([bucket].into()));
+        }
+    }
+
+    pub(super) fn step(&mut self, faults: Faults) {
+        self.now_ms += STEP_MS;
+        for at in 0..self.nodes.len() {
+            self.trouble(at, faults);
+            self.deliver(at, faults);
+            let now_ms = self.now_ms;
+            let node = &mut self.nodes[at];
+            let (due, later) = node
+                .later
+                .drain(..)
+                .partition(|(due_ms, _)| *due_ms <= now_ms);
+            node.later = later;
+            let due: Vec<(u64, Input)> = due;
+            node.inbox.extend(due.into_iter().map(|(_, input)| input));
+            node.inbox.push_back(Input::Tick);
+            while let Some(input) = self.nodes[at].inbox.pop_front() {
+                let moment = Moment {
+                    now_ms,
+                    wall_ms: self.wall_ms(at),
+                };
+                let effects = self.nodes[at].machine.handle(input, moment);
+                for effect in effects {
+                    self.perform(at, effect, faults);
+                }
+            }
+        }
+    }
+
+    fn trouble(&mut self, at: usize, faults: Faults) {
+        let loses_disk = self.dice.roll(1_000) < u64::from(faults.disk_lost);
+        if self.dice.roll(1_000) < u64::from(faults.clock_jumps) {
+            self.nodes[at].skew_ms += self.dice.roll(20_000).cast_signed() - 10_000;
+        }
+        if loses_disk || self.dice.hits(faults.crash) {
+            self.crash(at);
+        }
+        if loses_disk {
+            self.lose_disk(at);
+        }
+        let now_ms = self.now_ms;
+        for number in (0..self.nodes.len()).filter(|number| *number != at) {
+            if self.dice.hits(faults.link_down) {
+                // Some cuts are short, some outlast what is kept.
+                let until_ms = now_ms + self.dice.roll(8_000);
+                self.nodes[at].cut_ms.insert(unit(number), until_ms);
+            }
+            let node = &mut self.nodes[at];
+            let peer = unit(number);
+            let is_cut = node.cut_ms.get(&peer).is_some_and(|until| now_ms < *until);
+            if is_cut && node.up.remove(&peer) {
+                node.inbox.push_back(Input::LinkDown(peer));
+            } else if !is_cut && node.up.insert(peer.clone()) {
+                node.inbox.push_back(Input::LinkUp(peer));
+            }
+        }
+        if !self.nodes[at].reads {
+            self.nodes[at].reads = true;
+        } else if self.dice.hits(faults.inbox_down) {
+            self.nodes[at].reads = false;
+            self.nodes[at].inbox.push_back(Input::InboxDown);
+            self.requeue(at);
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        let units = self.nodes.len();
+        let node = &mut self.nodes[at];
+        node.machine = machine(at, units);
+        node.inbox.clear();
+        node.later.clear();
+        node.up.clear();
+        node.reads = false;
+        self.requeue(at);
+    }
+
+    fn lose_disk(&mut self, at: usize) {
+        let id = unit(at);
+        let queued: BTreeSet<Version> = self.nodes.iter().flat_map(Node::queued).collect();
+        let others = || self.nodes.iter().filter(|node| node.id != id);
+        for write in self.writes.values_mut().flatten() {
+            // What was the last to have it is gone; that something else took its place does no harm here.
+            let version = &write.record.version;
+            let is_elsewhere = others().any(|node| node.store.has(version));
+            write.is_lost |= !is_elsewhere && !queued.contains(version);
+        }
+        self.nodes[at].store = Store::new(id, self.broken);
+        self.nodes[at].positions.clear();
+    }
+
+    fn requeue(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        for (_, envelope) in std::mem::take(&mut node.unacked).into_iter().rev() {
+            node.queue.push_front((envelope, None));
+        }
+    }
+
+    fn deliver(&mut self, at: usize, faults: Faults) {
+        let now_ms = self.now_ms;
+        while self.nodes[at].reads && self.nodes[at].unacked.len() < 8 {
+            let waiting = self.nodes[at].queue.len();
+            let place = match self.dice.hits(faults.reordered) {
+                true => self.dice.place(waiting),
+                false => 0,
+            };
+            let Some((envelope, until_ms)) = self.nodes[at].queue.remove(place) else {
+                return;
+            };
+            if until_ms.is_some_and(|until_ms| until_ms < now_ms) {
+                continue;
+            }
+            if self.dice.hits(faults.repeated) {
+                self.nodes[at].queue.push_back((envelope.clone(), until_ms));
+            }
+            self.last_tag += 1;
+            let tag = self.last_tag;
+            let node = &mut self.nodes[at];
+            node.unacked.insert(tag, envelope.clone());
+            node.inbox.push_back(Input::Delivered(tag, envelope));
+        }
+    }
+
+    fn perform(&mut self, at: usize, effect: Effect, faults: Faults) {
+        let is_away = self.dice.hits(faults.store_away);
+        let wall_ms = self.wall_ms(at);
+        let present = |input| (!is_away).then_some(input);
+        let id = self.nodes[at].id.clone();
+        let store = &mut self.nodes[at].store;
+        let answer = match effect {
+            Effect::Count => Input::Counted(present(()).map(|()| store.waiting())),
+            Effect::ReadCursors => Input::CursorsRead(present(()).map(|()| store.cursors())),
+            Effect::ReadOutboxes(asked) => {
+                Input::OutboxesRead(present(()).map(|()| store.outboxes(&asked)))
+            }
+            Effect::Confirm(unit, cursors, members) => {
+                if !is_away {
+                    store.confirm(&unit, &cursors, &members);
+                }
+                Input::Confirmed(unit, !is_away)
+            }
+            Effect::Shorten(keep) => {
+                present(()).into_iter().for_each(|()| store.shorten(&keep));
+                Input::Shortened
+            }
+            Effect::Apply(parts) => {
+                let applied = present(()).map(|()| store.apply(&parts, wall_ms));
+                if applied.is_some() {
+                    self.spread.extend(versions(&parts));
+                }
+                Input::Applied(applied)
+            }
+            Effect::ReadStates(purpose) => {
+                let states = present(()).map(|()| (epoch(wall_ms), store.states(wall_ms)));
+                Input::States(purpose, states)
+            }
+            Effect::ReadPage(bucket, page) => {
+                Input::PageRead(present(()).map(|()| store.page(bucket, page)))
+            }
+            Effect::Collect(bucket, before_ms, fence) => {
+                return store.collect(bucket, before_ms, &fence);
+            }
+            Effect::Publish {
+                id: message,
+                to,
+                lasts,
+                body,
+            } => {
+                for peer in to {
+                    let taken = self.publish(&id, &peer, lasts, &body, faults);
+                    self.answer(at, Input::Published(peer, message, taken), faults);
+                }
+                return;
+            }
+            Effect::Ack(tag) | Effect::SetAside(tag, _) => {
+                self.nodes[at].unacked.remove(&tag);
+                return;
+            }
+            Effect::Note(note, count) => {
+                *self.notes.entry(note).or_default() += count;
+                return;
+            }
+            Effect::Skew(unit, skew_ms) => {
+                self.skews.insert((id, unit), skew_ms);
+                return;
+            }
+            Effect::Compared(..) | Effect::Done(_) | Effect::Heard(..) => return,
+        };
+        self.answer(at, answer, faults);
+    }
+
+    /// Some answers take their time, and overtake each other.
+    fn answer(&mut self, at: usize, answer: Input, faults: Faults) {
+        if self.dice.hits(faults.late) {
+            let due_ms = self.now_ms + self.dice.roll(10) * STEP_MS;
+            self.nodes[at].later.push((due_ms, answer));
+        } else {
+            self.nodes[at].inbox.push_back(answer);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        from: &UnitId,
+        to: &UnitId,
+        lasts: Lasts,
+        body: &Body,
+        faults: Faults,
+    ) -> bool {
+        if self.dice.hits(faults.refused) {
+            return false;
+        }
+        let is_up = |node: &Node| node.id == *from && node.up.contains(to);
+        if !self.nodes.iter().any(is_up) {
+            return false;
+        }
+        let until_ms = match lasts {
+            Lasts::UntilRead => None,
+            Lasts::Ms(ms) => Some(self.now_ms + ms),
+        };
+        let envelope = Envelope {
+            version: PROTOCOL_VERSION,
+            from: from.clone(),
+            body: body.clone(),
+        };
+        // What RabbitMQ never does with what it confirmed; a deleted queue does.
+        if !self.dice.hits(faults.lost) {
+            let node = self.nodes.iter_mut().find(|node| node.id == *to);
+            node.unwrap().queue.push_back((envelope, until_ms));
+        }
+        // Taken, but the confirm is lost: it is sent again.
+        !self.dice.hits(faults.unconfirmed)
+    }
+
+    pub(super) fn run(&mut self, steps: u64, faults: Faults) {
+        for _ in 0..steps {
+            self.step(faults);
+        }
+    }
+
+    /// Positions never go back.
+    pub(super) fn check_positions(&mut self) -> Result<(), String> {
+        for node in &mut self.nodes {
+            let now = node.store.positions();
+            for (bucket, before) in &node.positions {
+                for (unit, position) in before {
+                    let at = now.get(bucket).and_then(|now| now.get(unit));
+                    if at.is_none_or(|at| at < position) {
+                        let id = &node.id;
+                        return Err(format!(
+                            "{id}: bucket {bucket}: {unit} from {position} to {at:?}"
+                        ));
+                    }
+                }
+            }
+            node.positions = now;
+        }
+        Ok(())
+    }
+
+    /// What must be there: of each key what was written last, by version.
+    fn expected(&self) -> BTreeMap<RecordId, Record> {
+        let latest = self.writes.values().filter_map(|writes| {
+            let kept = writes.iter().filter(|write| !write.is_lost);
+            kept.map(|write| &write.record)
+                .max_by_key(|record| &record.version)
+        });
+        let live = latest.filter(|record| record.value.is_some());
+        live.map(|record| (record.id.clone(), record.clone()))
+            .collect()
+    }
+
+    /// Whether all units hold what they must, at this moment.
+    pub(super) fn check(&self) -> Result<(), String> {
+        // Clocks are apart: what expires soon may be gone in one unit only.
+        let soon = |record: &Record| {
+            record
+                .expires_ms
+                .is_some_and(|ms| ms < self.now_ms + 40_000)
+        };
+        let settled = |records: BTreeMap<RecordId, Record>| -> BTreeMap<RecordId, Record> {
+            records
+                .into_iter()
+                .filter(|(_, record)| !soon(record))
+                .collect()
+        };
+        let expected = settled(self.expected());
+        for node in &self.nodes {
+            let live = settled(node.store.live(0));
+            for id in expected.keys().chain(live.keys()) {
+                if expected.get(id) != live.get(id) {
+                    let (must, is) = (expected.get(id), live.get(id));
+                    return Err(format!("{}: {id}: must be {must:?}, is {is:?}", node.id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What this unit wrote so far, and nobody else has, need not be anywhere.
+    pub(super) fn forgive(&mut self, unit: &UnitId) {
+        for write in self.writes.values_mut().flatten() {
+            let version = &write.record.version;
+            write.is_lost |= version.unit == *unit && !self.spread.contains(version);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.nodes
+            .iter()
+            .all(|node| node.store.waiting().is_empty())
+    }
+
+    /// Time passes without faults until all units hold what they must; how many seconds that took.
+    pub(super) fn settle(&mut self) -> Result<u64, String> {
+        let mut last = Ok(());
+        for second in 0..300 {
+            last = self.check();
+            if last.is_ok() && self.is_quiet() {
+                return Ok(second);
+            }
+            self.run(1_000 / STEP_MS, Faults::default());
+            self.check_positions()?;
+        }
+        last.and(Err("outboxes are not empty".to_owned()))
+    }
+}
+
+impl Node {
+    /// Versions on their way to this unit.
+    fn queued(&self) -> BTreeSet<Version> {
+        let queue = self.queue.iter().map(|(envelope, _)| envelope);
+        let bodies = queue
+            .chain(self.unacked.values())
+            .map(|envelope| &envelope.body);
+        let mut versions = BTreeSet::new();
+        for body in bodies {
+            match body {
+                Body::Ops { parts } => {
+                    let ops = parts.iter().flat_map(|part| &part.ops);
+                    versions.extend(ops.map(|op| op.record.version.clone()));
+                }
+                Body::Repair(repair) => {
+                    let records = repair.records.iter();
+                    versions.extend(records.map(|record| record.version.clone()));
+                }
+                _ => {}
+            }
+        }
+        versions
+    }
+
+    /// Clears what is on its way to this unit.
+    pub(super) fn forget_queue(&mut self) {
+        self.queue.clear();
+        self.inbox.clear();
+    }
+}
+
+fn versions(parts: &[(u8, Batch)]) -> impl Iterator<Item = Version> {
+    let of = |batch: &Batch| -> Vec<Version> {
+        match batch {
+            Batch::Ops { ops, .. } => ops.iter().map(|op| op.record.version.clone()).collect(),
+            Batch::Records { records, .. } => records
+                .iter()
+                .map(|record| record.version.clone())
+                .collect(),
+        }
+    };
+    parts.iter().flat_map(move |(_, batch)| of(batch))
+}
+
+fn machine(at: usize, units: usize) -> Unit {
+    let peers = (0..units).filter(|number| *number != at).map(unit);
+    Unit::new(unit(at), peers.collect(), RULES)
+}
