@@ -6,6 +6,7 @@ pub mod data;
 pub mod dataset;
 pub mod group;
 pub mod instance;
+pub mod unit;
 
 use std::path::PathBuf;
 
@@ -41,6 +42,11 @@ pub enum Command {
     /// Change the registry: let an instance drain, or remove it.
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Look at the other units, take one out of the group, or in again.
+    #[command(subcommand)]
+    Unit(unit::UnitCommand),
+    /// Show changes that lost against one of another unit that did not know of them.
+    Conflicts(unit::Conflicts),
     /// Ask a running companion how it and its unit group are.
     Status {
         /// As JSON.

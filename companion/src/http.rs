@@ -3,6 +3,7 @@
 
 mod answer;
 mod bounds;
+mod conflicts;
 mod data;
 mod events;
 mod fixed;
@@ -113,6 +114,8 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/v1/events", get(events::events))
         .route("/v1/units", get(units::units))
+        .route("/v1/units/{unit}", put(units::add).delete(units::remove))
+        .route("/v1/conflicts", get(conflicts::conflicts))
         .route("/v1/group", get(group::group))
         .route("/v1/fixed", get(fixed::all))
         .route("/v1/fixed/{dataset}/{*key}", get(fixed::value))

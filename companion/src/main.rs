@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use unitring::cli::group::GroupCommand;
-use unitring::cli::{Cli, Command, ask, data, instance};
+use unitring::cli::{Cli, Command, ask, data, instance, unit};
 use unitring::config::Settings;
 use unitring::serve;
 
@@ -32,6 +32,12 @@ fn main() -> ExitCode {
         },
         Command::Data(command) => return data::run(&command),
         Command::Instance(command) => instance::run(&command)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| print(&text)),
+        Command::Unit(command) => unit::run(&command)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| print(&text)),
+        Command::Conflicts(asked) => unit::conflicts(&asked)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Status { json, target } => ask::status(&target, json)

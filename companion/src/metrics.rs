@@ -4,14 +4,18 @@
 //! are written from the store's bounded state when somebody scrapes, so that what is gone from
 //! there is gone here.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use unitring_protocol::ids::{InstanceId, ServiceName};
+use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
+
+use crate::driver::LinkStatus;
 
 /// Instances shown; the others are in `GET /v1/services`.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;
@@ -113,7 +117,11 @@ impl Metrics {
     ///
     /// # Errors
     /// None in practice: writing to a string does not fail.
-    pub fn text(&self, instances: &[Shown]) -> Result<String, std::fmt::Error> {
+    pub fn text(
+        &self,
+        instances: &[Shown],
+        units: &BTreeMap<UnitId, LinkStatus>,
+    ) -> Result<String, std::fmt::Error> {
         let mut own = String::new();
         encode(&mut own, &self.registry)?;
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
@@ -141,9 +149,60 @@ impl Metrics {
                 )?;
             }
         }
+        of_units(&mut text, units)?;
         text.push_str("# EOF\n");
         Ok(text)
     }
+}
+
+/// What a link says of itself, if it does.
+type LinkValue = fn(&LinkStatus) -> Option<String>;
+
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
+}
+
+/// The metrics of the links; their units are at most [`crate::config::UNITS_MAX`].
+fn of_units(text: &mut String, units: &BTreeMap<UnitId, LinkStatus>) -> std::fmt::Result {
+    let families: [(&str, LinkValue); 5] = [
+        ("unit_link_up", |link| {
+            Some(u8::from(link.state == "ok").to_string())
+        }),
+        ("unit_confirmed_ops", |link| {
+            Some(link.confirmed.to_string())
+        }),
+        ("unit_missing_ops", |link| {
+            Some(link.compared.as_ref()?.missing.to_string())
+        }),
+        ("unit_diverged_buckets", |link| {
+            Some(link.compared.as_ref()?.diverged.len().to_string())
+        }),
+        ("unit_clock_skew_seconds", |link| {
+            let skew_ms = link.clock_skew_ms?;
+            let sign = if skew_ms < 0 { "-" } else { "" };
+            Some(format!("{sign}{}", seconds(skew_ms.unsigned_abs())))
+        }),
+    ];
+    for (name, value) in families {
+        writeln!(text, "# TYPE unitring_{name} gauge")?;
+        for (unit, link) in units {
+            if let Some(value) = value(link) {
+                writeln!(text, "unitring_{name}{{unit=\"{unit}\"}} {value}")?;
+            }
+        }
+    }
+    writeln!(text, "# TYPE unitring_unit_lag_seconds gauge")?;
+    for (unit, link) in units {
+        let Some(lag) = link.lag else { continue };
+        for (quantile, ms) in [("0.5", lag.p50_ms), ("0.99", lag.p99_ms)] {
+            writeln!(
+                text,
+                "unitring_unit_lag_seconds{{unit=\"{unit}\",quantile=\"{quantile}\"}} {}",
+                seconds(ms)
+            )?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -161,7 +220,7 @@ mod tests {
             updates: 0,
             in_flight: 2,
         };
-        let text = metrics.text(&[shown]).unwrap();
+        let text = metrics.text(&[shown], &BTreeMap::new()).unwrap();
         assert!(text.contains("unitring_reports_total 1\n"), "{text}");
         let line = "unitring_instance_calls_total{service=\"orders\",instance=\"a\\\"b\"} 7\n";
         assert!(text.contains(line), "{text}");

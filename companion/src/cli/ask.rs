@@ -276,28 +276,17 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
         out.push_str(&format!("group      {group}\n"));
     }
     if let Some(sync) = units.get("sync").filter(|sync| !sync.is_null()) {
-        let peers: Vec<&str> = list(sync, "/peers")
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
         let (waiting, max) = (number(sync, "/outbox"), number(sync, "/outbox_max"));
         out.push_str(&format!(
-            "peers      {}\noutbox     {waiting} of at most {max} ops wait\n",
-            peers.join(", ")
+            "inbox      {}\noutbox     {waiting} of at most {max} ops wait\n",
+            text(sync, "/inbox")
         ));
-        for (unit, compared) in sync
-            .get("compared")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
-            out.push_str(&format!(
-                "compared   {unit}: {} buckets at equal positions, {} differ, {} behind\n",
-                number(compared, "/comparable"),
-                list(compared, "/diverged").len(),
-                list(compared, "/behind").len(),
-            ));
+        let links = sync.get("links").and_then(Value::as_object);
+        for (unit, link) in links.into_iter().flatten() {
+            out.push_str(&format!("unit       {}", super::unit::line(unit, link)));
         }
+        let repaired = number(sync, "/repaired_records");
+        out.push_str(&format!("repaired   {repaired} records since the start\n"));
     }
     for service in list(&services, "/services") {
         out.push_str(&format!(

@@ -130,7 +130,7 @@ fn conflict(there: Option<Version>) -> Response {
     }
 }
 
-async fn write(
+pub(super) async fn write(
     app: &App,
     id: &RecordId,
     change: Change<'_>,

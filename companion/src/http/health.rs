@@ -64,7 +64,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let shown = tokio::time::timeout(CHECK_TIMEOUT, services::shown(&*app.fleet)).await;
     let shown = shown.ok().and_then(Result::ok).unwrap_or_default();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match app.metrics.text(&shown) {
+    let units = app.sync.as_ref().map(|sync| sync.status().links);
+    match app.metrics.text(&shown, &units.unwrap_or_default()) {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

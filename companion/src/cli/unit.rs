@@ -1,0 +1,136 @@
+//! `unit` and `conflicts`: who is in the group, and what was lost between its units.
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::Target;
+use super::ask::{AskError, ask, call, escape, number, text};
+
+/// What is done to units.
+#[derive(Debug, Subcommand)]
+pub enum UnitCommand {
+    /// Show the other units and how the links to them are.
+    List(ListUnits),
+    /// Take a unit out of the group for good, in all units: nothing waits for it any more.
+    Remove(OneUnit),
+    /// Take it in again; its store must be empty.
+    Add(OneUnit),
+}
+
+/// How to show units.
+#[derive(Debug, clap::Args)]
+pub struct ListUnits {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Which unit.
+#[derive(Debug, clap::Args)]
+pub struct OneUnit {
+    /// The unit, as in sync.peers.
+    pub unit: String,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What `conflicts` asks.
+#[derive(Debug, clap::Args)]
+pub struct Conflicts {
+    /// How many at most.
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Does it, and says what was done.
+///
+/// # Errors
+/// [`AskError`].
+pub fn run(command: &UnitCommand) -> Result<String, AskError> {
+    match command {
+        UnitCommand::List(ListUnits { json, target }) => {
+            let units = ask(target, "/v1/units")?;
+            let links = units.pointer("/sync/links").cloned().unwrap_or_default();
+            if *json {
+                return Ok(format!("{links:#}\n"));
+            }
+            let lines = links.as_object().into_iter().flatten();
+            Ok(lines.map(|(unit, link)| line(unit, link)).collect())
+        }
+        UnitCommand::Remove(OneUnit { unit, target }) => {
+            call(target, "DELETE", &path(unit), None)?;
+            Ok(format!(
+                "{unit} is removed from the group: stop its companions, and take it out of sync.peers\n"
+            ))
+        }
+        UnitCommand::Add(OneUnit { unit, target }) => {
+            call(target, "PUT", &path(unit), None)?;
+            Ok(format!("{unit} is in the group again\n"))
+        }
+    }
+}
+
+fn path(unit: &str) -> String {
+    format!("/v1/units/{}", escape(unit))
+}
+
+/// How a link is, in one line.
+pub(super) fn line(unit: &str, link: &Value) -> String {
+    let mut line = format!("{unit}: {}", text(link, "/state"));
+    if link.pointer("/lag/p50_ms").is_some() {
+        let (half, most) = (number(link, "/lag/p50_ms"), number(link, "/lag/p99_ms"));
+        line.push_str(&format!(", its changes take {half} ms (p99 {most} ms)"));
+    }
+    if link.pointer("/compared/at_ms").is_some() {
+        let differ = link.pointer("/compared/diverged").and_then(Value::as_array);
+        line.push_str(&format!(
+            ", {} of its changes missing, {} of {} comparable buckets differ",
+            number(link, "/compared/missing"),
+            differ.map_or(0, Vec::len),
+            number(link, "/compared/comparable"),
+        ));
+    }
+    if let Some(skew) = link.pointer("/clock_skew_ms").and_then(Value::as_i64) {
+        line.push_str(&format!(", its clock is {skew} ms ahead"));
+        if link.pointer("/clock_skew_alarm") == Some(&Value::Bool(true)) {
+            line.push_str(" (TOO MUCH)");
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// The last conflicts, a line each.
+///
+/// # Errors
+/// [`AskError`].
+pub fn conflicts(asked: &Conflicts) -> Result<String, AskError> {
+    let answer = ask(
+        &asked.target,
+        &format!("/v1/conflicts?limit={}", asked.limit),
+    )?;
+    if asked.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let conflicts = answer.as_array().into_iter().flatten();
+    let line = |conflict: &Value| {
+        format!(
+            "{}/{}: {} lost against {}\n",
+            text(conflict, "/record/dataset"),
+            text(conflict, "/record/key"),
+            text(conflict, "/lost"),
+            text(conflict, "/kept"),
+        )
+    };
+    Ok(conflicts.map(line).collect())
+}

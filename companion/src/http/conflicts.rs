@@ -1,0 +1,32 @@
+//! `GET /v1/conflicts`: changes that lost against one that did not know of them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+
+use super::App;
+use super::answer::Refusal;
+use crate::store::Conflict;
+
+/// Conflicts in an answer, if nobody says how many.
+const LIMIT: usize = 100;
+/// And at most.
+const LIMIT_MAX: usize = 1_000;
+
+/// The query.
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    limit: Option<usize>,
+}
+
+pub(super) async fn conflicts(
+    State(app): State<Arc<App>>,
+    question: Result<Query<Question>, QueryRejection>,
+) -> Result<Json<Vec<Conflict>>, Refusal> {
+    let question = question.map_err(|error| Refusal::bad(error.body_text()))?;
+    let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    Ok(Json(app.records.conflicts(limit).await?))
+}
