@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
@@ -17,18 +18,40 @@ use crate::programs;
 #[derive(Debug)]
 pub struct Rabbit {
     node: Process,
-    // Erlang would start one as a daemon, which nobody would end.
-    _port_mapper: Process,
     // Last: with it goes the folder of the logs.
     place: Place,
+}
+
+/// The port mapper and the cookie of nodes that know each other.
+#[derive(Debug)]
+struct Home {
+    port: u16,
+    // Erlang would start one as a daemon, which nobody would end.
+    _process: Process,
+    folder: TempDir,
 }
 
 #[derive(Debug)]
 struct Place {
     port: u16,
     distribution: u16,
-    port_mapper: u16,
+    home: Arc<Home>,
     folder: TempDir,
+}
+
+impl Home {
+    async fn start() -> Result<Arc<Self>> {
+        let (port, folder) = (ports::free()?, TempDir::with_prefix("unitring-epmd-")?);
+        let mut command = Command::new(programs::part("epmd")?);
+        command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+        let mut process = Process::start("epmd", &mut command, folder.path())?;
+        process.ready(async || connects(port).await).await?;
+        Ok(Arc::new(Self {
+            port,
+            _process: process,
+            folder,
+        }))
+    }
 }
 
 impl Rabbit {
@@ -37,32 +60,63 @@ impl Rabbit {
     /// # Errors
     /// It does not come up.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with these lines in its configuration file.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_with(lines: &[&str]) -> Result<Self> {
         ports::with_fresh_ports(async || {
-            let place = Place {
-                port: ports::free()?,
-                distribution: ports::free()?,
-                port_mapper: ports::free()?,
-                folder: TempDir::with_prefix("unitring-rabbit-")?,
-            };
-            let mut command = Command::new(programs::part("epmd")?);
-            command.args([
-                "-port",
-                &place.port_mapper.to_string(),
-                "-address",
-                "127.0.0.1",
-            ]);
-            let mut port_mapper = Process::start("epmd", &mut command, place.folder.path())?;
-            port_mapper
-                .ready(async || connects(place.port_mapper).await)
-                .await?;
+            let place = Place::new(&Home::start().await?)?;
+            place.configure(lines)?;
             let node = place.spawn().await?;
-            Ok(Self {
-                place,
-                node,
-                _port_mapper: port_mapper,
-            })
+            Ok(Self { place, node })
         })
         .await
+    }
+
+    /// Starts so many that are one cluster.
+    ///
+    /// # Errors
+    /// They do not come up, or do not find each other.
+    pub async fn cluster(count: usize) -> Result<Vec<Self>> {
+        ports::with_fresh_ports(async || {
+            let home = Home::start().await?;
+            let places: Result<Vec<Place>> = (0..count).map(|_| Place::new(&home)).collect();
+            let places = places?;
+            let mut lines =
+                vec!["cluster_formation.peer_discovery_backend = classic_config".to_owned()];
+            let nodes = (1..).zip(&places);
+            lines.extend(nodes.map(|(number, place)| {
+                let node = place.node_name();
+                format!("cluster_formation.classic_config.nodes.{number} = {node}")
+            }));
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let mut cluster = Vec::with_capacity(count);
+            // One after the other: who comes first makes the cluster, and the others find it.
+            for place in places {
+                place.configure(&lines)?;
+                let node = place.spawn().await?;
+                cluster.push(Self { place, node });
+            }
+            Ok(cluster)
+        })
+        .await
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.place.port
+    }
+
+    /// Puts these lines into its configuration file, for its next start.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn configure(&self, lines: &[&str]) -> Result<()> {
+        self.place.configure(lines)
     }
 
     /// `amqp://guest:guest@127.0.0.1:<port>/%2f`.
@@ -113,6 +167,21 @@ impl Rabbit {
 }
 
 impl Place {
+    fn new(home: &Arc<Home>) -> Result<Self> {
+        Ok(Self {
+            port: ports::free()?,
+            distribution: ports::free()?,
+            home: Arc::clone(home),
+            folder: TempDir::with_prefix("unitring-rabbit-")?,
+        })
+    }
+
+    fn configure(&self, lines: &[&str]) -> Result<()> {
+        let text = lines.join("\n") + "\n";
+        fs::write(self.folder.path().join("rabbitmq.conf"), text)?;
+        Ok(())
+    }
+
     fn node_name(&self) -> String {
         format!("unitring{}@localhost", self.port)
     }
@@ -121,12 +190,9 @@ impl Place {
         let folder = self.folder.path();
         let mut command = Command::new(programs::part("rabbitmq-server")?);
         command
-            .env("HOME", folder)
-            .env("ERL_EPMD_PORT", self.port_mapper.to_string())
-            .env(
-                "RABBITMQ_NODENAME",
-                format!("unitring{}@localhost", self.port),
-            )
+            .env("HOME", self.home.folder.path())
+            .env("ERL_EPMD_PORT", self.home.port.to_string())
+            .env("RABBITMQ_NODENAME", self.node_name())
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
             .env("RABBITMQ_DIST_PORT", self.distribution.to_string())

@@ -103,8 +103,8 @@ enum SessionError {
     #[error(transparent)]
     Broker(#[from] lapin::Error),
     /// It went silent.
-    #[error("{0}: no answer within {seconds} s", seconds = STEP_TIMEOUT.as_secs())]
-    Silent(&'static str),
+    #[error("{0}: no answer within {} s", .1.as_secs())]
+    Silent(&'static str, Duration),
     /// It would not keep a message that nobody can read.
     #[error("the queue for messages that cannot be read does not take one")]
     NotSetAside,
@@ -116,7 +116,7 @@ async fn step<T>(
     work: impl Future<Output = Result<T, lapin::Error>>,
 ) -> Result<T, SessionError> {
     let done = tokio::time::timeout(STEP_TIMEOUT, work).await;
-    Ok(done.map_err(|_| SessionError::Silent(name))??)
+    Ok(done.map_err(|_| SessionError::Silent(name, STEP_TIMEOUT))??)
 }
 
 /// Starts all of them; they run until what is answered is dropped.

@@ -34,6 +34,7 @@
 //! | [`layout`] | what the companion keeps in Redis is as the docs say, for any client |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
+//! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
 //! | [`playground`] | what `make run` prints works as printed |
 
 #[cfg(test)]
@@ -102,3 +103,5 @@ mod store;
 mod sync;
 #[cfg(test)]
 mod traffic;
+#[cfg(test)]
+mod units;

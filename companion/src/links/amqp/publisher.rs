@@ -124,7 +124,7 @@ impl Session {
                     let oldest = self.unconfirmed.values().min();
                     let is_late = oldest.is_some_and(|since| since.elapsed() > CONFIRM_TIMEOUT);
                     if is_late && !self.is_blocked {
-                        return Err(SessionError::Silent("confirming a message"));
+                        return Err(SessionError::Silent("confirming a message", CONFIRM_TIMEOUT));
                     }
                     if !self.connection.status().connected() {
                         return Err(topology::ended().into());

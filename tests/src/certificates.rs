@@ -1,0 +1,54 @@
+//! An authority of its own, with a certificate for a server and one for a client.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+/// Files: `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`.
+#[derive(Debug)]
+pub struct Certificates {
+    folder: TempDir,
+}
+
+impl Certificates {
+    /// Makes them, for 127.0.0.1.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn make() -> Result<Self> {
+        let folder = TempDir::with_prefix("unitring-tls-")?;
+        let authority = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&authority)?;
+        fs::write(folder.path().join("ca.pem"), root.pem())?;
+        let issuer = Issuer::new(params, authority);
+        for name in ["server", "client"] {
+            let key = KeyPair::generate()?;
+            let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+            let mut params = CertificateParams::new(names)?;
+            params.distinguished_name.push(DnType::CommonName, name);
+            let certificate = params.signed_by(&key, &issuer)?;
+            fs::write(folder.path().join(format!("{name}.pem")), certificate.pem())?;
+            let file = folder.path().join(format!("{name}.key"));
+            fs::write(file, key.serialize_pem())?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// A file of it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file of it, as text.
+    pub fn path(&self, name: &str) -> String {
+        self.file(name).display().to_string()
+    }
+}
