@@ -103,7 +103,7 @@ enum SessionError {
     #[error(transparent)]
     Broker(#[from] lapin::Error),
     /// It went silent.
-    #[error("{0}: no answer within {} s", .1.as_secs())]
+    #[error("{0}: no answer within {1:?}")]
     Silent(&'static str, Duration),
     /// It would not keep a message that nobody can read.
     #[error("the queue for messages that cannot be read does not take one")]

@@ -34,6 +34,8 @@
 //! | [`layout`] | what the companion keeps in Redis is as the docs say, for any client |
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
+//! | [`group_life`] | a unit comes empty, is away for too long, leaves, comes back; loads, events, fixed data, conflicts |
+//! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
 //! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
 //! | [`playground`] | what `make run` prints works as printed |
 
@@ -66,6 +68,8 @@ mod garbage;
 #[cfg(test)]
 mod group;
 #[cfg(test)]
+mod group_life;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod instances;
@@ -73,6 +77,8 @@ mod instances;
 mod keys;
 #[cfg(test)]
 mod layout;
+#[cfg(test)]
+mod links;
 #[cfg(test)]
 mod load;
 #[cfg(test)]

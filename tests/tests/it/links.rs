@@ -1,0 +1,222 @@
+//! The links between units: who may use them, what does not fit through them, and a broker that takes
+//! nothing for a while.
+
+use anyhow::{Context, Result, ensure};
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use reqwest::Method;
+use unitring_tests::certificates::Certificates;
+use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::deadline::until;
+use unitring_tests::ports;
+use unitring_tests::rabbit::Rabbit;
+use unitring_tests::redis::Redis;
+use unitring_tests::site::UnitNode;
+
+async fn counts(companion: &Companion, line: &str) -> Result<()> {
+    until(line, async || {
+        let text = companion
+            .call(Method::GET, "/metrics", vec![])
+            .await?
+            .text()
+            .await?;
+        ensure!(text.lines().any(|found| found == line), "{text}");
+        Ok(())
+    })
+    .await
+}
+
+async fn channel(rabbit: &Rabbit) -> Result<Channel> {
+    let url = rabbit.url();
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    Ok(connection.create_channel().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_read_or_nobody_sent_is_set_aside_and_blocks_nothing() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let east = UnitNode::start("east", &["west"], &rabbit).await?;
+    let west = UnitNode::start("west", &["east"], &rabbit).await?;
+    let channel = channel(&rabbit).await?;
+    let send = async |text: &str| -> Result<()> {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let (exchange, key) = ("unitring.sync".into(), "to.west".into());
+        let publish = channel.basic_publish(exchange, key, options, text.as_bytes(), properties);
+        publish.await?.await?;
+        Ok(())
+    };
+    send("no message at all").await?;
+    send(r#"{"version": 99, "from": "east", "body": {"kind": "later"}}"#).await?;
+    send(r#"{"version": 1, "from": "east", "body": {"kind": "ops", "parts": [{"bucket": 1, "incarnation": 1, "ops": [{"sequence": 1, "dataset": "d", "key": "k", "at": "1.0@east"}]}]}}"#).await?;
+    send(r#"{"version": 1, "from": "elsewhere", "body": {"kind": "repair_request", "buckets": [1]}}"#).await?;
+    east.companion.put_record("after", "them").await?;
+    west.companion.has_record("after", "them").await?;
+    counts(&west.companion, "unitring_poison_messages_total 3").await?;
+    counts(&west.companion, "unitring_strangers_total 1").await?;
+    until("all four to be kept apart", async || {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let name = "unitring.poison.west".into();
+        let queue = channel
+            .queue_declare(name, passive, FieldTable::default())
+            .await?;
+        ensure!(queue.message_count() == 4, "{}", queue.message_count());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_speak_tls_with_certificates_to_a_virtual_host_of_their_own() -> Result<()> {
+    let (certificates, port) = (Certificates::make()?, ports::free()?);
+    let lines = [
+        format!("listeners.ssl.default = {port}"),
+        format!("ssl_options.cacertfile = {}", certificates.path("ca.pem")),
+        format!("ssl_options.certfile = {}", certificates.path("server.pem")),
+        format!("ssl_options.keyfile = {}", certificates.path("server.key")),
+        "ssl_options.verify = verify_peer".to_owned(),
+        "ssl_options.fail_if_no_peer_cert = true".to_owned(),
+        "default_vhost = group".to_owned(),
+        "default_user = app".to_owned(),
+        "default_pass = s3cret".to_owned(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let rabbit = Rabbit::start_with(&lines).await?;
+    let url = |user: &str| format!("amqps://{user}@127.0.0.1:{port}/group");
+    let unit = async |name: &str, peer: &str, user: &str, has_certificate: bool| {
+        let redis = Redis::start().await?;
+        let mut settings = Settings::unit(name, &[peer], &redis, &rabbit)
+            .variable("UNITRING_SYNC_AMQP_URL", &url(user))
+            .variable("UNITRING_SYNC_TLS_CA", &certificates.path("ca.pem"));
+        if has_certificate {
+            settings = settings
+                .variable("UNITRING_SYNC_TLS_CERT", &certificates.path("client.pem"))
+                .variable("UNITRING_SYNC_TLS_KEY", &certificates.path("client.key"));
+        }
+        let companion = settings.start().await?;
+        Ok::<_, anyhow::Error>((redis, companion))
+    };
+    let (_east_redis, east) = unit("east", "west", "app:s3cret", true).await?;
+    let (_west_redis, west) = unit("west", "east", "app:s3cret", true).await?;
+    east.is_ready().await?;
+    west.is_ready().await?;
+    east.put_record("through", "tls").await?;
+    west.has_record("through", "tls").await?;
+
+    let refused = async |companion: &Companion, words: &[&str]| {
+        until("the link to be refused, and why", async || {
+            let ready = companion.call(Method::GET, "/readyz", vec![]).await?;
+            ensure!(ready.status().as_u16() == 503);
+            let checks: serde_json::Value = serde_json::from_slice(&ready.bytes().await?)?;
+            let link = checks["checks"]["link"].as_str().context("no link")?;
+            ensure!(words.iter().any(|word| link.contains(word)), "{link}");
+            ensure!(
+                !link.contains("s3cret") && !link.contains("wrong"),
+                "{link}"
+            );
+            Ok(())
+        })
+        .await
+    };
+    let (_redis, wrong) = unit("east", "west", "app:wrong", true).await?;
+    refused(&wrong, &["ACCESS_REFUSED", "refused"]).await?;
+    let (_redis, nobody) = unit("east", "west", "app:s3cret", false).await?;
+    refused(
+        &nobody,
+        &["ertificate", "alert", "handshake", "aborted", "IO error"],
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_takes_nothing_is_said_and_nothing_is_lost() -> Result<()> {
+    let mut rabbit = Rabbit::start().await?;
+    let east = UnitNode::start("east", &["west"], &rabbit).await?;
+    let west = UnitNode::start("west", &["east"], &rabbit).await?;
+    east.companion.put_record("before", "1").await?;
+    west.companion.has_record("before", "1").await?;
+    rabbit
+        .keeps(&["unitring.sync.east", "unitring.sync.west"])
+        .await?;
+    // Under its memory alarm a broker takes nothing from those who publish.
+    rabbit.configure(&["vm_memory_high_watermark.absolute = 1MB"])?;
+    rabbit.restart().await?;
+    east.companion.put_record("during", "2").await?;
+    until("the link to say that it is blocked", async || {
+        let units = east.companion.get("/v1/units").await?;
+        let state = &units["sync"]["links"]["west"]["state"];
+        ensure!(
+            state
+                .as_str()
+                .is_some_and(|state| state.contains("blocked")),
+            "{state}"
+        );
+        Ok(())
+    })
+    .await?;
+    counts(&east.companion, "unitring_outbox_ops 1").await?;
+    rabbit.configure(&[])?;
+    rabbit.restart().await?;
+    west.companion.has_record("during", "2").await?;
+    east.companion.is_ready().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_full_costs_its_own_link_alone() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let bytes = (16 << 20).to_string();
+    let unit = async |name: &str, peers: &[&str]| {
+        let redis = Redis::start().await?;
+        let settings = Settings::unit(name, peers, &redis, &rabbit)
+            .variable("UNITRING_SYNC_DIGEST_INTERVAL", "1s")
+            .variable("UNITRING_SYNC_QUEUE_BYTES_MAX", &bytes);
+        let companion = settings.start().await?;
+        companion.is_ready().await?;
+        Ok::<_, anyhow::Error>((redis, companion))
+    };
+    let (_r1, east) = unit("east", &["north", "west"]).await?;
+    let (_r2, north) = unit("north", &["east", "west"]).await?;
+    let (_r3, mut west) = unit("west", &["east", "north"]).await?;
+    // West is away; its queue fills.
+    west.kill()?;
+    let value = "x".repeat(512 << 10);
+    let mut count = 0;
+    until("the broker to refuse what is for west", async || {
+        count += 1;
+        east.put_record(&format!("large-{count}"), &value).await?;
+        let text = east
+            .call(Method::GET, "/metrics", vec![])
+            .await?
+            .text()
+            .await?;
+        let refused = text
+            .lines()
+            .find_map(|line| line.strip_prefix("unitring_publishes_failed_total "));
+        let refused: u64 = refused.context("no count")?.parse()?;
+        ensure!(refused > 0, "{count} records");
+        Ok(())
+    })
+    .await?;
+    // North has all of it, and goes on.
+    north.has_record(&format!("large-{count}"), &value).await?;
+    east.put_record("small", "to north").await?;
+    north.has_record("small", "to north").await?;
+    let units = east.get("/v1/units").await?;
+    ensure!(
+        units["sync"]["outbox"].as_u64() > Some(0),
+        "{}",
+        units["sync"]
+    );
+    west.restart().await?;
+    west.has_record("small", "to north").await?;
+    west.has_record("large-1", &value).await?;
+    until("the outbox to be empty", async || {
+        let units = east.get("/v1/units").await?;
+        ensure!(units["sync"]["outbox"] == 0, "{}", units["sync"]);
+        Ok(())
+    })
+    .await
+}
