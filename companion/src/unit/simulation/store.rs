@@ -359,12 +359,19 @@ impl Store {
         self.buckets.values().map(|bucket| bucket.gone.len()).sum()
     }
 
+    pub(super) fn clock_ms(&self) -> u64 {
+        let clocks = self.buckets.values().map(|bucket| bucket.clock.ms);
+        clocks.max().unwrap_or_default()
+    }
+
+    /// Whether it is there, or in an outbox still.
     pub(super) fn has(&self, version: &Version) -> bool {
-        let mut records = self
-            .buckets
-            .values()
-            .flat_map(|bucket| bucket.records.values());
-        records.any(|record| record.version == *version)
+        let mut buckets = self.buckets.values();
+        buckets.any(|bucket| {
+            let records = bucket.records.values();
+            let mut known = records.chain(bucket.outbox.values().map(|(record, _)| record));
+            known.any(|record| record.version == *version)
+        })
     }
 
     /// Forgets a record without a trace.

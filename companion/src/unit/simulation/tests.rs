@@ -3,7 +3,7 @@
 use super::super::Note;
 use super::Dice;
 use super::store::{Broken, Store};
-use super::world::{Faults, RULES, STEP_MS, World};
+use super::world::{Faults, RULES, STALE_MS, STEP_MS, World};
 
 /// Stories that are told in every run of the tests.
 const SEEDS: u64 = 2_000;
@@ -130,6 +130,7 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
     let mut faults = Faults {
         lost: percent(12),
         repeated: percent(20),
+        stale: percent(10),
         reordered: percent(40),
         unconfirmed: percent(20),
         refused: percent(10),
@@ -141,9 +142,10 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
         disk_lost: 0,
         clock_jumps: 0,
     };
-    // A disk that is lost and a clock that is set back may make one version twice.
+    // A disk that is lost and a clock that is set back may make one version twice. What tells that
+    // a copy is an old one is on the disk.
     match percent(2) {
-        0 => faults.disk_lost = percent(4),
+        0 => (faults.disk_lost, faults.stale) = (percent(4), 0),
         1 => faults.clock_jumps = percent(10),
         _ => {}
     }
@@ -157,7 +159,7 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
     }
     world.settle()?;
     // What is still under way, and what is forgotten only now, must not change it.
-    world.run(200, Faults::default());
+    world.run(STALE_MS / STEP_MS, Faults::default());
     world.check()
 }
 
