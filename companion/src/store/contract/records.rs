@@ -30,7 +30,7 @@ pub async fn records(east: &dyn Records, west: &dyn Records) {
     a_repeated_batch_changes_nothing(east, west).await;
     an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west).await;
     a_gap_is_applied_but_not_claimed(west).await;
-    a_claim_moves_positions_and_the_own_sequence(west).await;
+    a_claim_moves_positions_and_numbers_are_not_used_again(west).await;
     a_later_incarnation_begins_at_one(west).await;
     a_large_value_and_strange_keys_survive(east, west).await;
 }
@@ -330,7 +330,7 @@ async fn a_gap_is_applied_but_not_claimed(west: &dyn Records) {
     assert_eq!(read.value.unwrap().0, b"3");
 }
 
-async fn a_claim_moves_positions_and_the_own_sequence(west: &dyn Records) {
+async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Records) {
     let bucket = bucket_of(&id("d", "gap"));
     // Ours is of an incarnation that this store never saw: it was emptied since.
     let own = Position {
@@ -349,8 +349,27 @@ async fn a_claim_moves_positions_and_the_own_sequence(west: &dyn Records) {
     assert_eq!((positions["north"], positions["west"]), (at(3), own));
     put(west, "gap", b"after", 200_000).await;
     let now = state(west, bucket).await.positions["west"];
-    assert_eq!((now.incarnation, now.sequence), (own.incarnation, 71));
-    assert_eq!(outbox(west, bucket, 70).await.ops[0].sequence, 71);
+    assert_eq!((now.incarnation, now.sequence), (own.incarnation + 1, 1));
+    let waiting = outbox(west, bucket, 0).await;
+    assert_eq!(
+        (waiting.incarnation, waiting.ops.len()),
+        (now.incarnation, 1)
+    );
+    // Another unit has more of it still; what waits here keeps its order.
+    let own = Position {
+        incarnation: now.incarnation + 5,
+        sequence: 3,
+    };
+    apply(west, bucket, repair(Vec::new(), &[("west", own)], true)).await;
+    assert_eq!(state(west, bucket).await.positions["west"], own);
+    put(west, "gap", b"again", 200_001).await;
+    let now = state(west, bucket).await.positions["west"];
+    assert_eq!((now.incarnation, now.sequence), (own.incarnation + 1, 2));
+    let waiting = outbox(west, bucket, 0).await;
+    assert_eq!(
+        (waiting.incarnation, waiting.ops.len()),
+        (now.incarnation, 2)
+    );
 }
 
 async fn a_later_incarnation_begins_at_one(west: &dyn Records) {

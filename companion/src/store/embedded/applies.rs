@@ -26,7 +26,7 @@ fn row(position: Position) -> (u64, u64) {
     (position.incarnation, position.sequence)
 }
 
-fn applied_of(
+pub(super) fn applied_of(
     transaction: &WriteTransaction,
     bucket: u8,
     unit: &UnitId,
@@ -235,11 +235,6 @@ impl Apply<'_> {
 
     fn claim(&mut self, positions: &BTreeMap<UnitId, Position>) -> Result<(), StoreError> {
         for (unit, &claim) in positions {
-            if *unit == self.store.unit {
-                // The others have more of our ops than we: this store lost them.
-                self.meta.own = self.meta.own.max(claim);
-                continue;
-            }
             if claim > applied_of(self.transaction, self.bucket, unit)? {
                 let mut table = self.transaction.open_table(APPLIED).map_err(away)?;
                 let key = (self.bucket, unit.as_str());

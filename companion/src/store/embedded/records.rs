@@ -89,7 +89,8 @@ fn held(
             incarnation,
             sequence,
         };
-        positions.insert(unit_of(unit)?, position);
+        let known = positions.entry(unit_of(unit)?).or_default();
+        *known = position.max(*known);
     }
     positions.retain(|_, position| position.sequence > 0);
     let mut digest = meta.digest;

@@ -16,7 +16,8 @@ pub(super) const META: TableDefinition<'_, u8, (u64, u32, u64, u64, u64)> =
     TableDefinition::new("meta");
 /// (bucket, epoch) → digest of what expires in it.
 pub(super) const DIGESTS: TableDefinition<'_, (u8, u64), u64> = TableDefinition::new("digests");
-/// (bucket, unit) → incarnation and sequence of the last op applied without a gap.
+/// (bucket, unit) → incarnation and sequence of the last op applied without a gap; of this unit, what others
+/// have of a store that it lost.
 pub(super) const APPLIED: TableDefinition<'_, (u8, &str), (u64, u64)> =
     TableDefinition::new("applied");
 /// (bucket, unit) → the position that every member had before tombstones were forgotten.

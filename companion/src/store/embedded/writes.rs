@@ -4,6 +4,7 @@
 use redb::{ReadableTable as _, WriteTransaction};
 use unitring_protocol::record::{Clock, Position, RecordId, Version};
 
+use super::applies::applied_of;
 use super::tables::{CHANGES, DIGESTS, EXPIRING, GONE, HEADS, META, OUTBOX, VALUES, VERSIONS};
 use super::{Embedded, away};
 use crate::store::digest::{Mark, Part, bucket_of, share};
@@ -206,8 +207,14 @@ pub(super) fn write(
     };
     let mut meta = Meta::of(transaction, bucket)?;
     meta.tick(now_ms);
-    if meta.own.incarnation == 0 {
-        meta.own.incarnation = now_ms;
+    // What others have of this unit beyond what is here was made by a store that is lost. Its numbers are not
+    // used again: they are those of other ops.
+    let lost = applied_of(transaction, bucket, &store.unit)?;
+    if meta.own.incarnation == 0 || meta.own < lost {
+        meta.own.incarnation = now_ms.max(lost.incarnation.saturating_add(1));
+        if outbox_is_empty(transaction, bucket)? {
+            meta.own.sequence = 0;
+        }
     }
     meta.own.sequence += 1;
     let mark = Mark {
@@ -236,6 +243,14 @@ pub(super) fn write(
         version: mark.version,
         created: live.is_none(),
     }))
+}
+
+fn outbox_is_empty(transaction: &WriteTransaction, bucket: u8) -> Result<bool, StoreError> {
+    let outbox = transaction.open_table(OUTBOX).map_err(away)?;
+    let mut ops = outbox
+        .range((bucket, 0)..=(bucket, u64::MAX))
+        .map_err(away)?;
+    Ok(ops.next().is_none())
 }
 
 /// Frees the values that have expired; without peers, nothing of these records is kept.

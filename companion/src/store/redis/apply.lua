@@ -113,17 +113,9 @@ if origin ~= '' and position > 0 then
 end
 if ARGV[11] == '1' then
   hear(tonumber(ARGV[9]), tonumber(ARGV[10]))
+  -- With what is claimed of this unit, if others have more of its ops than this store made.
   for name, claim in pairs(claims) do
-    if name ~= unit then
-      if behind(redis.call('HGET', applied, name), claim) then redis.call('HSET', applied, name, claim) end
-    else
-      -- The others have more of our ops than we: this store lost them.
-      local own = redis.call('HMGET', meta, 'incarnation', 'sequence')
-      if behind((own[1] or '0') .. '.' .. (own[2] or '0'), claim) then
-        local new, sequence = position_of(claim)
-        redis.call('HSET', meta, 'incarnation', integer(new), 'sequence', integer(sequence))
-      end
-    end
+    if behind(redis.call('HGET', applied, name), claim) then redis.call('HSET', applied, name, claim) end
   end
 end
 redis.call('HSET', meta, 'ms', integer(clock_ms), 'counter', integer(clock_counter), 'digest',

@@ -42,7 +42,8 @@ impl Keys {
         self.of_bucket(bucket, "meta")
     }
 
-    /// hash: unit → `<incarnation>.<sequence>` of the last op applied without a gap.
+    /// hash: unit → `<incarnation>.<sequence>` of the last op applied without a gap; of this unit, what others
+    /// have of a store that it lost.
     pub(crate) fn applied(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "applied")
     }

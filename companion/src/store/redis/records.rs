@@ -83,8 +83,9 @@ fn held(
     )]);
     for (unit, position) in applied {
         let unit = unit.parse().map_err(|_| wrong("a unit"))?;
-        let position = position.parse().map_err(|_| wrong("a position"))?;
-        positions.insert(unit, position);
+        let position: Position = position.parse().map_err(|_| wrong("a position"))?;
+        let known: &mut Position = positions.entry(unit).or_default();
+        *known = position.max(*known);
     }
     positions.retain(|_, position| position.sequence > 0);
     let clock = Clock {
@@ -392,6 +393,7 @@ impl Redis {
             self.keys.outbox(bucket),
             self.keys.gone(bucket),
             self.keys.changes(bucket),
+            self.keys.applied(bucket),
         ];
         let (value, expires_ms) = match change {
             Change::Put { value, expires_ms } => (Some(value), expires_ms),

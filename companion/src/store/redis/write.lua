@@ -4,7 +4,7 @@
 -- without its record would undo itself at the next repair, and a digest must always be that of
 -- what is there.
 --
--- KEYS: record, versions, meta, outbox, gone, changes (one bucket, so one slot)
+-- KEYS: record, versions, meta, outbox, gone, changes, applied (one bucket, so one slot)
 -- ARGV: id, this unit, now in ms, 1 to put or 0 to delete, value, 1 if there are peers, what must be
 --       there: '' for anything, '*' for a live record, '-' for none, or the version of a live one; when it
 --       expires in ms or '', how many changes are kept
@@ -34,6 +34,19 @@ if not puts and not live then return false end
 local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 'changes', 'incarnation')
 local ms, counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '0') + 1
+local incarnation = tonumber(stored[6] or '0')
+-- What others have of this unit beyond what is here was made by a store that is lost. Its numbers are not
+-- used again: they are those of other ops.
+local of, lost = string.match(redis.call('HGET', KEYS[7], unit) or '0.0', '^(%d+)%.(%d+)$')
+of, lost = tonumber(of), tonumber(lost)
+if incarnation == 0 or of > incarnation or (of == incarnation and lost >= sequence) then
+  incarnation = math.max(now, of + 1)
+  if redis.call('XLEN', outbox) == 0 then
+    sequence = 1
+    -- The stream would not take numbers below its last.
+    redis.call('DEL', outbox)
+  end
+end
 if now > ms then
   ms, counter = now, 0
 elseif counter < 4294967295 then
@@ -58,7 +71,7 @@ mix(deltas, id, old)
 mix(deltas, id, kept)
 redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'sequence', integer(sequence),
   'changes', integer(number), 'digest', settle(meta, deltas, stored[3] or ZERO),
-  'incarnation', stored[6] or integer(now))
+  'incarnation', integer(incarnation))
 if has_peers then
   redis.call('XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark, 'value', value or '', 'over', before)
 end

@@ -114,8 +114,12 @@ impl Store {
                 ..bucket.clock
             }
         };
-        if bucket.own.incarnation == 0 {
-            bucket.own.incarnation = now_ms;
+        let lost = bucket.applied.get(&self.unit).copied().unwrap_or_default();
+        if bucket.own.incarnation == 0 || bucket.own < lost {
+            bucket.own.incarnation = now_ms.max(lost.incarnation + 1);
+            if bucket.outbox.is_empty() {
+                bucket.own.sequence = 0;
+            }
         }
         bucket.own.sequence += 1;
         let record = Record {
@@ -204,11 +208,7 @@ impl Store {
                 if *is_last {
                     bucket.clock = bucket.clock.max(*clock);
                     for (unit, claim) in positions {
-                        let known = if *unit == self.unit {
-                            &mut bucket.own
-                        } else {
-                            bucket.applied.entry(unit.clone()).or_default()
-                        };
+                        let known = bucket.applied.entry(unit.clone()).or_default();
                         *known = (*known).max(*claim);
                     }
                 }
@@ -286,7 +286,8 @@ impl Store {
     pub(super) fn states(&self, now_ms: u64) -> Vec<Held> {
         let state = |(number, bucket): (&u8, &Bucket)| {
             let mut positions = bucket.applied.clone();
-            positions.insert(self.unit.clone(), bucket.own);
+            let own = positions.entry(self.unit.clone()).or_default();
+            *own = bucket.own.max(*own);
             positions.retain(|_, position| position.sequence > 0);
             let counts = |mark: &Mark| match mark.part() {
                 None => false,
