@@ -198,6 +198,11 @@ impl Place {
             .env("RABBITMQ_DIST_PORT", self.distribution.to_string())
             .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
             .env("RABBITMQ_LOGS", "-")
+            // Many of them share few cores: none waits by turning in circles.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+sbwt none +sbwtdcpu none +sbwtdio none",
+            )
             .env("RABBITMQ_LOG_BASE", folder.join("log"))
             .env("RABBITMQ_PID_FILE", folder.join("pid"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))

@@ -1,0 +1,28 @@
+//! What the sync of two units costs and carries: real companions, each with a Redis of its own, and one
+//! RabbitMQ between them. Prints tables; `make bench AREA=sync` puts them into the docs.
+#![allow(missing_docs, clippy::print_stdout)]
+
+mod cut;
+mod lag;
+mod pipe;
+mod rate;
+mod units;
+
+use anyhow::{Context as _, Result};
+
+/// Bytes of a value.
+const VALUE_BYTES: usize = 100;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    lag::measure().await?;
+    rate::measure().await?;
+    cut::measure().await
+}
+
+fn median(figures: impl IntoIterator<Item = f64>) -> Result<f64> {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    let middle = figures.get(figures.len() / 2);
+    middle.copied().context("nothing was measured")
+}

@@ -1,0 +1,170 @@
+//! Two units, what is written to the first, and what the Redis of the second shows.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use reqwest::Method;
+use unitring::store::contract::id;
+use unitring::store::digest::bucket_of;
+use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::deadline::within;
+use unitring_tests::raw::Raw;
+use unitring_tests::redis::Redis;
+use unitring_tests::unit_group::{Brokers, UnitGroup};
+
+use super::VALUE_BYTES;
+
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Connections that write.
+pub(crate) const WRITERS: u64 = 8;
+/// Requests that each of them sends at once.
+pub(crate) const AT_ONCE: u64 = 16;
+/// Records that are there before a measurement: some in every bucket, so that each key more is a record.
+const WARM: u64 = 5_000;
+
+/// Two units, warm, and saving as `unitring group create` sets it up.
+pub(crate) async fn start(change: impl Fn(Settings) -> Settings) -> Result<UnitGroup> {
+    let group = UnitGroup::start(2, Brokers::One, |settings| {
+        change(settings.variable("UNITRING_SYNC_DIGEST_INTERVAL", "10s"))
+    })
+    .await?;
+    for member in &group.members {
+        let saves = member
+            .redis
+            .cli(&["CONFIG", "SET", "appendfsync", "everysec"])?;
+        ensure!(saves == "OK", "{saves}");
+    }
+    let mut watch = Watch::of(&group.member("west")?.redis)?;
+    write_all(group.member("east")?.companion.port, "warm", WARM).await?;
+    within(PATIENCE, "the units to be warm", async || {
+        let keys = watch.keys()?;
+        ensure!(keys >= WARM, "{keys} keys");
+        Ok(())
+    })
+    .await?;
+    settled(&group).await?;
+    Ok(group)
+}
+
+/// Waits until nothing is on its way.
+pub(crate) async fn settled(group: &UnitGroup) -> Result<()> {
+    let east = group.member("east")?;
+    within(PATIENCE, "the outbox to be empty", async || {
+        let waiting = metric(&east.companion, "unitring_outbox_ops").await?;
+        ensure!(waiting < 0.5, "{waiting} changes wait");
+        Ok(())
+    })
+    .await
+}
+
+/// One request that puts a record of the dataset `bench`.
+pub(crate) fn put(key: &str) -> Vec<u8> {
+    let value = "v".repeat(VALUE_BYTES);
+    let head = format!("PUT /v1/data/bench/{key} HTTP/1.1\r\nhost: east\r\n");
+    format!("{head}content-length: {VALUE_BYTES}\r\n\r\n{value}").into_bytes()
+}
+
+/// Sends requests and wants each of them to be done.
+pub(crate) async fn send(connection: &mut Raw, requests: &[Vec<u8>]) -> Result<()> {
+    for answer in connection.ask(requests).await? {
+        ensure!((200..300).contains(&answer.status), "{}", answer.status);
+    }
+    Ok(())
+}
+
+/// Writes so many records as fast as they are taken.
+pub(crate) async fn write_all(port: u16, name: &str, count: u64) -> Result<()> {
+    let writers = (0..WRITERS).map(|writer| {
+        let name = name.to_owned();
+        tokio::spawn(async move {
+            let mut connection = Raw::connect_from(Ipv4Addr::LOCALHOST, port).await?;
+            let mut next = writer;
+            while next < count {
+                let numbers = (next..count).step_by(usize::try_from(WRITERS)?);
+                let numbers = numbers.take(usize::try_from(AT_ONCE)?);
+                let requests: Vec<_> = numbers.map(|it| put(&format!("{name}-{it}"))).collect();
+                send(&mut connection, &requests).await?;
+                next += AT_ONCE * WRITERS;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await??;
+    }
+    Ok(())
+}
+
+/// A line of `/metrics`, by its beginning.
+pub(crate) async fn metric(companion: &Companion, name: &str) -> Result<f64> {
+    let answer = companion.call(Method::GET, "/metrics", vec![]).await?;
+    let text = answer.text().await?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
+    let value = lines.find_map(|rest| rest.strip_prefix(' '));
+    let value = value.with_context(|| format!("no {name}"))?;
+    Ok(value.parse()?)
+}
+
+/// A connection to a Redis that is asked again and again.
+pub(crate) struct Watch {
+    connection: BufReader<TcpStream>,
+}
+
+impl Watch {
+    pub(crate) fn of(redis: &Redis) -> Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, redis.port))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            connection: BufReader::new(stream),
+        })
+    }
+
+    /// How many keys there are.
+    pub(crate) fn keys(&mut self) -> Result<u64> {
+        let answer = self.ask("DBSIZE")?;
+        let keys = answer.strip_prefix(':').with_context(|| answer.clone())?;
+        Ok(keys.parse()?)
+    }
+
+    /// Whether the record is in the unit `west`.
+    pub(crate) fn has(&mut self, key: &str) -> Result<bool> {
+        let id = id("bench", key);
+        let answer = self.ask(&format!(
+            "EXISTS unitring:{{west:{}}}:r:{id}",
+            bucket_of(&id)
+        ))?;
+        Ok(answer == ":1")
+    }
+
+    /// How long it takes from a tenth of these many keys more than now to all of them, as keys in a second.
+    /// Nothing may be on its way when this is called.
+    pub(crate) fn rate(mut self, before: u64, count: u64) -> Result<f64> {
+        let (first, end) = (before + count / 10, Instant::now() + PATIENCE);
+        let mut began = None;
+        loop {
+            let keys = self.keys()?;
+            if began.is_none() && keys >= first {
+                began = Some((Instant::now(), keys));
+            }
+            if keys >= before + count {
+                let (at, had) = began.context("all at once")?;
+                let came = u32::try_from(before + count - had)?;
+                return Ok(f64::from(came) / at.elapsed().as_secs_f64());
+            }
+            if Instant::now() > end {
+                bail!("{keys} keys of {}", before + count);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String> {
+        let stream = self.connection.get_mut();
+        stream.write_all(format!("{command}\r\n").as_bytes())?;
+        let mut line = String::new();
+        self.connection.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+}
