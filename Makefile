@@ -23,7 +23,7 @@ test: build ## every test, the integration tests with the real Envoy, Redis and 
 check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts
 	@scripts/check
 
-bench: parts ## measures and writes the tables of docs/; AREA=load, routing or store for one of them
+bench: parts ## measures and writes the tables of docs/; AREA=load, routing, store or sync for one of them
 	@scripts/build-plugin
 	cargo build --release --package unitring --package unitring-tests --bins
 	@exec $(TARGET)/release/bench $(AREA)

@@ -16,6 +16,8 @@ const ROUNDS: usize = 3;
 /// Records of a round that are watched, one after the other.
 const SAMPLES: usize = 400;
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(10);
+/// About so many a second they are, beside the others.
+const SAMPLED: f64 = 50.0;
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 
 struct Seen {
@@ -60,23 +62,24 @@ pub(crate) async fn measure() -> Result<()> {
 }
 
 async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
-    let (east, west) = (group.member("east")?, group.member("west")?);
+    let (east, north) = (group.member("east")?, group.member("north")?);
     let bytes = units::metric(&east.companion, "unitring_bytes_published_total").await?;
     let ops = units::metric(&east.companion, "unitring_ops_published_total").await?;
     let (stop, stopped) = watch::channel(false);
+    let writers = f64::from(u32::try_from(WRITERS)?);
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let name = format!("lag-{rate}-{round}-{writer}");
             tokio::spawn(write(
                 east.companion.port,
                 name,
-                f64::from(rate) / f64::from(u32::try_from(WRITERS).unwrap_or(1)),
+                (f64::from(rate) - SAMPLED).max(1.0) / writers,
                 stopped.clone(),
             ))
         })
         .collect();
     let start = Instant::now();
-    let mut watch = Watch::of(&west.redis)?;
+    let mut watch = Watch::of(&north.redis)?;
     let mut connection = Raw::connect_from(Ipv4Addr::LOCALHOST, east.companion.port).await?;
     let mut lags = Vec::with_capacity(SAMPLES);
     for sample in 0..SAMPLES {
@@ -99,7 +102,7 @@ async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
     }
     let per_second = u32::try_from(written).map(f64::from)? / start.elapsed().as_secs_f64();
     let told = "unitring_unit_lag_seconds{unit=\"east\",quantile=\"0.99\"}";
-    let told_p99_ms = units::metric(&west.companion, told).await? * 1e3;
+    let told_p99_ms = units::metric(&north.companion, told).await? * 1e3;
     units::settled(group).await?;
     let bytes = units::metric(&east.companion, "unitring_bytes_published_total").await? - bytes;
     let ops = units::metric(&east.companion, "unitring_ops_published_total").await? - ops;
@@ -123,7 +126,7 @@ async fn write(
     stopped: watch::Receiver<bool>,
 ) -> Result<usize> {
     let mut connection = Raw::connect_from(Ipv4Addr::LOCALHOST, port).await?;
-    let mut tick = tokio::time::interval(Duration::from_millis(1));
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
     let (start, mut written) = (Instant::now(), 0.0);
     let mut count = 0;
     while !*stopped.borrow() {

@@ -15,6 +15,7 @@ const VALUE_BYTES: usize = 100;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    unitring_tests::process::be_quiet();
     lag::measure().await?;
     rate::measure().await?;
     cut::measure().await

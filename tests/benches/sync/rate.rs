@@ -3,7 +3,7 @@
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use unitring_tests::deadline::until;
@@ -19,8 +19,11 @@ const UPDATES: u64 = 50_000;
 const PAIRS: u64 = 5;
 /// Updates in a message of the second pipe: about as many as unitring puts into one of its own.
 const IN_MESSAGE: usize = 500;
+/// So many messages of them, since few would be over at once.
+const MESSAGES: usize = 1_000;
 
 struct Round {
+    written: f64,
     waiting: f64,
     live: f64,
     pipe: f64,
@@ -41,13 +44,12 @@ pub(crate) async fn measure() -> Result<()> {
     let bytes: usize = bytes.split('.').next().unwrap_or("1").parse()?;
     let messages = usize::try_from(UPDATES)?;
     for round in 0..PAIRS {
-        let waiting = waiting(&group, round).await?;
+        let (written, waiting) = waiting(&group, round).await?;
         let one_by_one = pipe.carry(messages, bytes).await?;
         let live = live(&group, round).await?;
-        let packed = pipe
-            .carry(messages / IN_MESSAGE, bytes * IN_MESSAGE)
-            .await?;
+        let packed = pipe.carry(MESSAGES, bytes * IN_MESSAGE).await?;
         rounds.push(Round {
+            written,
             waiting,
             live,
             pipe: one_by_one,
@@ -73,6 +75,7 @@ pub(crate) async fn measure() -> Result<()> {
     row("two units, updates that come through the HTTP API", |it| {
         it.live
     })?;
+    row("one unit, the same, its link cut", |it| it.written)?;
     row("the pipe: lapin, a message an update", |it| it.pipe)?;
     row("the pipe, 500 updates a message", |it| it.packed)?;
     row("Redis' replication, `SET` on a full pipeline", |it| {
@@ -86,25 +89,27 @@ pub(crate) async fn measure() -> Result<()> {
     Ok(())
 }
 
-/// The link is cut while they are written.
-async fn waiting(group: &UnitGroup, round: u64) -> Result<f64> {
-    let (east, west) = (group.member("east")?, group.member("west")?);
-    let mut watch = Watch::of(&west.redis)?;
+/// The link is cut while they are written: at which rate they are written, and at which they are sent then.
+async fn waiting(group: &UnitGroup, round: u64) -> Result<(f64, f64)> {
+    let (east, north) = (group.member("east")?, group.member("north")?);
+    let mut watch = Watch::of(&north.redis)?;
     let before = watch.keys()?;
     east.links.iter().for_each(|link| link.set(Link::Cut));
+    let start = Instant::now();
     units::write_all(east.companion.port, &format!("waiting-{round}"), UPDATES).await?;
+    let written = f64::from(u32::try_from(UPDATES)?) / start.elapsed().as_secs_f64();
     let watching = tokio::task::spawn_blocking(move || watch.rate(before, UPDATES));
     for link in &east.links {
         link.set(Link::Up(Duration::ZERO));
     }
     let rate = watching.await??;
     units::settled(group).await?;
-    Ok(rate)
+    Ok((written, rate))
 }
 
 async fn live(group: &UnitGroup, round: u64) -> Result<f64> {
-    let (east, west) = (group.member("east")?, group.member("west")?);
-    let mut watch = Watch::of(&west.redis)?;
+    let (east, north) = (group.member("east")?, group.member("north")?);
+    let mut watch = Watch::of(&north.redis)?;
     let before = watch.keys()?;
     let watching = tokio::task::spawn_blocking(move || watch.rate(before, UPDATES));
     units::write_all(east.companion.port, &format!("live-{round}"), UPDATES).await?;

@@ -8,7 +8,9 @@ mod load;
 mod machine;
 mod routing;
 mod store;
+mod sync;
 mod table;
+mod target;
 
 use std::env;
 use std::fs;
@@ -19,10 +21,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 3] = [
+const AREAS: [(&str, &str); 4] = [
     ("load", "docs/bound.md"),
     ("routing", "docs/placement.md"),
     ("store", "docs/store.md"),
+    ("sync", "docs/sync.md"),
 ];
 
 #[tokio::main]
@@ -62,6 +65,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
             "load" => load::measure().await?,
             "routing" => routing::measure().await?,
             "store" => store::measure().await?,
+            "sync" => sync::measure().await?,
             other => bail!("{other}: nobody measures it"),
         };
         let text = format!("{measured}\n{}", machine::origin(area)?);
