@@ -56,9 +56,15 @@ metrics! {
     writes_refused: Count, "Writes refused because the outbox is full";
     requests_unauthorized: Count, "Requests without the token they need";
     requests_shed: Count, "Requests refused because too many were under way";
+    requests_too_large: Count, "Requests refused because their body was too large";
+    requests_timed_out: Count, "Requests that were not answered in time";
+    writes_too_many: Count, "Requests refused because the store holds as much as it may of that";
+    instances_hidden: Level, "Instances that are not shown here, since too many are";
+    watchers_behind: Count, "Times that who watches a dataset was too slow and had to be told anew";
     event_streams_refused: Count, "Event streams refused because too many were open";
     store_errors: Count, "Requests to the store that failed";
     xds_streams: Level, "Open endpoint discovery streams";
+    xds_streams_refused: Count, "Endpoint discovery streams refused: too many of them, or of their names";
     xds_pushes: Count, "Endpoint assignments sent";
     xds_nacks: Count, "Endpoint assignments refused by an Envoy";
     leader: Level, "1 while this companion leads those of its unit";
@@ -68,6 +74,7 @@ metrics! {
     group_lag_bytes: Level, "How far the last replica of the group is behind";
     group_memory_percent: Level, "Memory of the fullest server of the group, of its limit";
     group_degradations: Count, "Times that the group was no longer as it shall be";
+    group_events_dropped: Count, "Events of the group that waited too long for a store that takes them";
     outbox_ops: Level, "Ops that wait for the other units";
     outbox_dropped: Count, "Ops that left a full outbox before every unit had them";
     link_up: Level, "1 while this unit reads its queue and can send to another unit";
@@ -88,6 +95,7 @@ metrics! {
     skipped_buckets: Count, "Buckets of which a unit no longer had all ops for this one";
     clock_skew_alarms: Count, "Times that another unit's clock was found too far from ours";
     unit_loads: Count, "Times that another unit told what it carries";
+    unit_loads_merged: Count, "Times that loads were told to other units as of one reporter, since there were too many";
     unit_events: Count, "Instance events that other units told of";
     fixed_loaded: Count, "Versions of fixed data taken from another unit";
     fixed_refused: Count, "Fixed data of another unit that were not what their checksum says";
@@ -122,6 +130,9 @@ impl Metrics {
         instances: &[Shown],
         units: &BTreeMap<UnitId, LinkStatus>,
     ) -> Result<String, std::fmt::Error> {
+        let hidden = instances.len().saturating_sub(INSTANCES_SHOWN_MAX);
+        self.instances_hidden
+            .set(u64::try_from(hidden).unwrap_or(u64::MAX));
         let mut own = String::new();
         encode(&mut own, &self.registry)?;
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);

@@ -83,7 +83,10 @@ impl EndpointDiscoveryService for Discovery {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamEndpointsStream>, Status> {
         let permit = Arc::clone(&self.streams).try_acquire_owned();
-        let permit = permit.map_err(|_| Status::resource_exhausted("too many streams"))?;
+        let permit = permit.map_err(|_| {
+            self.metrics.xds_streams_refused.inc();
+            Status::resource_exhausted("too many streams")
+        })?;
         let mut registry = self.registry.clone();
         // What is there already counts as news for a new stream.
         registry.mark_changed();
@@ -150,7 +153,10 @@ impl Follower {
                             self.metrics.xds_nacks.inc();
                             tracing::warn!(%why, "an Envoy refused its endpoints");
                         }
-                        Err(error) => return Some(Err(Status::invalid_argument(error.to_string()))),
+                        Err(error) => {
+                            self.metrics.xds_streams_refused.inc();
+                            return Some(Err(Status::invalid_argument(error.to_string())));
+                        }
                     },
                     Ok(None) => return None,
                     Err(status) => {

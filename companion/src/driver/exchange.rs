@@ -89,6 +89,7 @@ impl Exchange {
             loads.sum::<usize>()
         };
         if services.iter().map(count).sum::<usize>() > LOADS_MAX {
+            self.parts.metrics.unit_loads_merged.inc();
             services.iter_mut().for_each(|service| self.as_one(service));
         }
         Ok(Body::Loads { services })

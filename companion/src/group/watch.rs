@@ -60,6 +60,7 @@ pub async fn run(
         }
         while untold.len() > UNTOLD_MAX {
             untold.pop_front();
+            metrics.group_events_dropped.inc();
         }
         let term = role.borrow().term();
         tell(&*lease, term, &mut untold).await;

@@ -1,6 +1,6 @@
 //! Errors as answers: a status and `{"error": "..."}`.
 
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -15,13 +15,19 @@ use crate::store::StoreError;
 pub(super) struct Refusal {
     status: StatusCode,
     error: String,
+    is_full: bool,
 }
+
+/// Beside an answer: the store holds as much of this as it may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IsFull;
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self {
             status,
             error: error.into(),
+            is_full: false,
         }
     }
 
@@ -56,18 +62,19 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (
-            self.status,
-            Json(serde_json::json!({ "error": self.error })),
-        )
-            .into_response()
+        let is_full = self.is_full.then_some(Extension(IsFull));
+        let body = Json(serde_json::json!({ "error": self.error }));
+        (self.status, is_full, body).into_response()
     }
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         if error.is_transient() {
-            return Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+            return Self {
+                is_full: matches!(error, StoreError::TooMany { .. }),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            };
         }
         tracing::error!(%error, "store");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())

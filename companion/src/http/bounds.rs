@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
-use super::answer::Refusal;
+use super::answer::{IsFull, Refusal};
 
 /// Requests at a time; one more gets 503.
 pub const REQUESTS_MAX: usize = 1_024;
@@ -59,8 +59,17 @@ pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: N
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).into_response();
     };
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
+        Ok(response) => {
+            if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                app.metrics.requests_too_large.inc();
+            }
+            if response.extensions().get::<IsFull>().is_some() {
+                app.metrics.writes_too_many.inc();
+            }
+            response
+        }
         Err(_) => {
+            app.metrics.requests_timed_out.inc();
             let error = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
             Refusal::new(StatusCode::GATEWAY_TIMEOUT, error).into_response()
         }

@@ -36,11 +36,14 @@
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`group_life`] | a unit comes empty, is away for too long, leaves, comes back; loads, events, fixed data, conflicts |
 //! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
+//! | [`bounds`] | whatever can grow has a bound with a name, and what happens there is counted |
 //! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
 //! | [`playground`] | what `make run` prints works as printed |
 
 #[cfg(test)]
 mod absence;
+#[cfg(test)]
+mod bounds;
 #[cfg(test)]
 mod capacity;
 #[cfg(test)]

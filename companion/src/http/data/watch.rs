@@ -105,6 +105,7 @@ impl Watcher {
             Ok(told) => Ok(Some(positions.follow(&told, &*store).await?)),
             Err(broadcast::error::RecvError::Lagged(_)) => {
                 self.is_behind = true;
+                self.app.metrics.watchers_behind.inc();
                 Ok(None)
             }
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

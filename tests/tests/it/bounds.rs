@@ -1,0 +1,232 @@
+//! Invariant 8: every queue, buffer, map, body, retry and label set has a bound with a name, and a counter
+//! for when it is reached.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use reqwest::Method;
+use serde_json::json;
+use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::deadline::until;
+use unitring_tests::rabbit::Rabbit;
+use unitring_tests::raw::Raw;
+use unitring_tests::redis::Redis;
+use unitring_tests::{ports, programs};
+
+async fn metrics(companion: &Companion) -> Result<String> {
+    let answer = companion.call(Method::GET, "/metrics", vec![]).await?;
+    Ok(answer.text().await?)
+}
+
+async fn counts(companion: &Companion, line: &str) -> Result<()> {
+    until(line, async || {
+        let text = metrics(companion).await?;
+        ensure!(text.lines().any(|found| found == line), "{text}");
+        Ok(())
+    })
+    .await
+}
+
+async fn status(companion: &Companion, method: Method, path: &str, body: Vec<u8>) -> Result<u16> {
+    Ok(companion.call(method, path, body).await?.status().as_u16())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let large = vec![b'x'; 9 << 20];
+    for path in ["/v1/data/d/k", "/v1/data/d", "/v1/reports"] {
+        let method = if path.ends_with('k') {
+            Method::PUT
+        } else {
+            Method::POST
+        };
+        let refused = status(&companion, method, path, large.clone()).await?;
+        ensure!(refused == 413, "{path}: {refused}");
+    }
+    counts(&companion, "unitring_requests_too_large_total 3").await?;
+
+    let mut streams = Vec::new();
+    let url = format!("http://127.0.0.1:{}/v1/events", companion.port);
+    let client = reqwest::Client::new();
+    let open = async || {
+        let request = client.get(&url).header("accept", "text/event-stream");
+        anyhow::Ok(request.send().await?)
+    };
+    for _ in 0..128 {
+        let stream = open().await?;
+        ensure!(stream.status() == 200, "{}", stream.status());
+        streams.push(stream);
+    }
+    ensure!(open().await?.status() == 503);
+    counts(&companion, "unitring_event_streams_refused_total 1").await?;
+    drop(streams);
+    until("a place to be free again", async || {
+        let stream = open().await?;
+        ensure!(stream.status() == 200, "{}", stream.status());
+        Ok(())
+    })
+    .await
+}
+
+/// A report of nothing, or of so many services.
+fn report(reporter: &str, services: usize) -> Vec<u8> {
+    let service = |number: usize| {
+        json!({
+            "service": format!("s{number}"),
+            "ring": { "version": "r", "points": 17, "shape": { "fill": "maglev", "table_size": 17 } },
+            "fallbacks": 0,
+            "instances": [],
+        })
+    };
+    let services: Vec<_> = (0..services).map(service).collect();
+    let report = json!({
+        "version": 1, "reporter": reporter, "sequence": 1, "interval_ms": 60_000, "services": services,
+    });
+    report.to_string().into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let refused = status(&companion, Method::POST, "/v1/reports", report("e~0", 257)).await?;
+    ensure!(refused == 400, "{refused}");
+    counts(&companion, "unitring_reports_refused_total 1").await?;
+
+    let mut connection = Raw::connect_from(Ipv4Addr::LOCALHOST, companion.port).await?;
+    let request = |number: usize| {
+        let body = report(&format!("e~{number:x}"), 1);
+        let head = "POST /v1/reports HTTP/1.1\r\nhost: unit\r\ncontent-type: application/json";
+        let head = format!("{head}\r\ncontent-length: {}\r\n\r\n", body.len());
+        [head.into_bytes(), body].concat()
+    };
+    let requests: Vec<_> = (0..4_096).map(request).collect();
+    for answer in connection.ask(&requests).await? {
+        ensure!(answer.status == 200, "{}", answer.status);
+    }
+    let one_more = connection.ask(&[request(4_096)]).await?;
+    ensure!(one_more.first().is_some_and(|answer| answer.status == 503));
+    counts(&companion, "unitring_reports_refused_total 2").await?;
+    counts(&companion, "unitring_writes_too_many_total 1").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_that_is_full_loses_its_oldest_and_says_so() -> Result<()> {
+    let (redis, rabbit) = (Redis::start().await?, Rabbit::start().await?);
+    // Nobody listens there, so everything waits.
+    let away = format!("amqp://guest:guest@127.0.0.1:{}/%2f", ports::free()?);
+    let settings = Settings::unit("east", &["west"], &redis, &rabbit)
+        .variable("UNITRING_SYNC_AMQP_URL", &away)
+        .variable("UNITRING_SYNC_OUTBOX_MAX", "20");
+    let companion = settings.start().await?;
+    for number in 0..40 {
+        let path = format!("/v1/data/d/{number}");
+        let taken = status(&companion, Method::PUT, &path, b"value".to_vec()).await?;
+        ensure!(taken == 201 || taken == 503, "{taken}");
+    }
+    until("the oldest to have gone", async || {
+        let text = metrics(&companion).await?;
+        let value = |name: &str| -> Option<u64> {
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
+            lines.find_map(|rest| rest.trim().parse().ok())
+        };
+        let waiting = value("unitring_outbox_ops ").context("no gauge")?;
+        let dropped = value("unitring_outbox_dropped_total ").context("no counter")?;
+        ensure!(
+            dropped > 0 && waiting <= 40,
+            "{waiting} wait, {dropped} are dropped"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The source files of a crate, without its tests.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        if matches!(&*name, "tests" | "simulation" | "contract" | "cli") {
+            continue;
+        }
+        if path.is_dir() {
+            sources(&path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Result<()> {
+    let root = programs::root()?;
+    let page = fs::read_to_string(root.join("docs/bounds.md"))?;
+    let (companion_rows, filter_rows) = page.split_once("## The filter").context("no filter")?;
+
+    let mut named = BTreeSet::new();
+    for (rows, folder) in [
+        (companion_rows, "companion/src"),
+        (filter_rows, "plugin/src"),
+    ] {
+        let rows = rows.lines().filter_map(|line| line.strip_prefix("| `"));
+        for row in rows {
+            let (bounds, _) = row.split_once('|').context("a row without columns")?;
+            let (bounds, mut text) = (format!("`{bounds}"), String::new());
+            for word in quoted(&bounds) {
+                if word.ends_with(".rs") {
+                    let path = root.join(folder).join(word);
+                    text = fs::read_to_string(&path).with_context(|| word.to_owned())?;
+                } else {
+                    ensure!(text.contains(word), "{word} is not there: {row}");
+                    named.insert(word.to_owned());
+                }
+            }
+        }
+    }
+
+    let mut files = Vec::new();
+    sources(&root.join("companion/src"), &mut files)?;
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|it| it == "rs"))
+    {
+        let text = fs::read_to_string(file)?;
+        let names = text.lines().filter_map(|line| {
+            let (_, rest) = line.split_once("const ")?;
+            rest.split_once(':').map(|(name, _)| name)
+        });
+        for name in names.filter(|name| name.ends_with("_MAX")) {
+            ensure!(
+                named.contains(name),
+                "{name} of {} is not in docs/bounds.md",
+                file.display()
+            );
+        }
+    }
+
+    let (redis, rabbit) = (Redis::start().await?, Rabbit::start().await?);
+    let settings = Settings::unit("east", &["west"], &redis, &rabbit);
+    let text = metrics(&settings.start().await?).await?;
+    let stats = fs::read_to_string(root.join("plugin/src/filter/stats.rs"))?;
+    for word in quoted(&page) {
+        if let Some(stat) = word.strip_prefix("unitring.<service>.") {
+            ensure!(
+                stats.contains(&format!("\"{stat}\"")),
+                "{word}: no such stat"
+            );
+        } else if word.starts_with("unitring_") {
+            let family = format!("# TYPE {} ", word.strip_suffix("_total").unwrap_or(word));
+            ensure!(text.contains(&family), "{word}: no such metric");
+        }
+    }
+    Ok(())
+}
