@@ -28,7 +28,7 @@ pub mod outgoing;
 pub mod repair;
 #[cfg(test)]
 mod simulation;
-mod skew;
+pub mod skew;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
 //! Errors as answers: a status and `{"error": "..."}`.
 
-use axum::{Extension, Json};
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 use unitring_protocol::ids::InvalidName;
 
