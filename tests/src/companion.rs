@@ -222,6 +222,40 @@ impl Companion {
         .await
     }
 
+    /// What it says of itself in the Prometheus text.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let answer = self.call(Method::GET, "/metrics", vec![]).await?;
+        Ok(answer.text().await?)
+    }
+
+    /// One of its metrics, by its name and labels.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.metrics().await?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        let value = lines.find_map(|rest| rest.strip_prefix(' '));
+        let value = value.with_context(|| format!("no {name}: {text}"))?;
+        Ok(value.parse()?)
+    }
+
+    /// Waits until its metrics have this line.
+    ///
+    /// # Errors
+    /// They never have.
+    pub async fn counts(&self, line: &str) -> Result<()> {
+        deadline::until(line, async || {
+            let text = self.metrics().await?;
+            ensure!(text.lines().any(|found| found == line), "{text}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until it says that all it needs is there.
     ///
     /// # Errors

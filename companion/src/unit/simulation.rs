@@ -3,6 +3,7 @@
 //!
 //! The stores are models: the same rules in a map. The real stores keep them by the contract suite.
 
+mod judge;
 mod store;
 mod tests;
 mod world;

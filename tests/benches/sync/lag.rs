@@ -63,8 +63,14 @@ pub(crate) async fn measure() -> Result<()> {
 
 async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
     let (east, north) = (group.member("east")?, group.member("north")?);
-    let bytes = units::metric(&east.companion, "unitring_bytes_published_total").await?;
-    let ops = units::metric(&east.companion, "unitring_ops_published_total").await?;
+    let bytes = east
+        .companion
+        .metric("unitring_bytes_published_total")
+        .await?;
+    let ops = east
+        .companion
+        .metric("unitring_ops_published_total")
+        .await?;
     let (stop, stopped) = watch::channel(false);
     let writers = f64::from(u32::try_from(WRITERS)?);
     let writers: Vec<_> = (0..WRITERS)
@@ -102,10 +108,18 @@ async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
     }
     let per_second = u32::try_from(written).map(f64::from)? / start.elapsed().as_secs_f64();
     let told = "unitring_unit_lag_seconds{unit=\"east\",quantile=\"0.99\"}";
-    let told_p99_ms = units::metric(&north.companion, told).await? * 1e3;
+    let told_p99_ms = north.companion.metric(told).await? * 1e3;
     units::settled(group).await?;
-    let bytes = units::metric(&east.companion, "unitring_bytes_published_total").await? - bytes;
-    let ops = units::metric(&east.companion, "unitring_ops_published_total").await? - ops;
+    let bytes = east
+        .companion
+        .metric("unitring_bytes_published_total")
+        .await?
+        - bytes;
+    let ops = east
+        .companion
+        .metric("unitring_ops_published_total")
+        .await?
+        - ops;
     ensure!(ops > 0.0, "nothing was published");
     lags.sort_by(f64::total_cmp);
     let rank = |percent: usize| lags.get(lags.len() * percent / 100).copied();

@@ -34,8 +34,8 @@ struct Round {
 pub(crate) async fn measure() -> Result<()> {
     let group = units::start(|settings| settings).await?;
     let east = &group.member("east")?.companion;
-    let bytes = units::metric(east, "unitring_bytes_published_total").await?;
-    let ops = units::metric(east, "unitring_ops_published_total").await?;
+    let bytes = east.metric("unitring_bytes_published_total").await?;
+    let ops = east.metric("unitring_ops_published_total").await?;
     let pipe = Pipe::start().await?;
     let redis = Replicated::start().await?;
     let mut rounds = Vec::new();

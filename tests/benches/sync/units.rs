@@ -5,10 +5,9 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use reqwest::Method;
 use unitring::store::contract::id;
 use unitring::store::digest::bucket_of;
-use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::companion::Settings;
 use unitring_tests::deadline::within;
 use unitring_tests::raw::Raw;
 use unitring_tests::redis::Redis;
@@ -55,7 +54,7 @@ pub(crate) async fn start(change: impl Fn(Settings) -> Settings) -> Result<UnitG
 pub(crate) async fn settled(group: &UnitGroup) -> Result<()> {
     let east = group.member("east")?;
     within(PATIENCE, "the outbox to be empty", async || {
-        let waiting = metric(&east.companion, "unitring_outbox_ops").await?;
+        let waiting = east.companion.metric("unitring_outbox_ops").await?;
         ensure!(waiting < 0.5, "{waiting} changes wait");
         Ok(())
     })
@@ -98,16 +97,6 @@ pub(crate) async fn write_all(port: u16, name: &str, count: u64) -> Result<()> {
         writer.await??;
     }
     Ok(())
-}
-
-/// A line of `/metrics`, by its beginning.
-pub(crate) async fn metric(companion: &Companion, name: &str) -> Result<f64> {
-    let answer = companion.call(Method::GET, "/metrics", vec![]).await?;
-    let text = answer.text().await?;
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
-    let value = lines.find_map(|rest| rest.strip_prefix(' '));
-    let value = value.with_context(|| format!("no {name}"))?;
-    Ok(value.parse()?)
 }
 
 /// A connection to a Redis that is asked again and again.

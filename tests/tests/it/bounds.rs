@@ -14,20 +14,6 @@ use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
 use unitring_tests::{ports, programs};
 
-async fn metrics(companion: &Companion) -> Result<String> {
-    let answer = companion.call(Method::GET, "/metrics", vec![]).await?;
-    Ok(answer.text().await?)
-}
-
-async fn counts(companion: &Companion, line: &str) -> Result<()> {
-    until(line, async || {
-        let text = metrics(companion).await?;
-        ensure!(text.lines().any(|found| found == line), "{text}");
-        Ok(())
-    })
-    .await
-}
-
 async fn status(companion: &Companion, method: Method, path: &str, body: Vec<u8>) -> Result<u16> {
     Ok(companion.call(method, path, body).await?.status().as_u16())
 }
@@ -45,7 +31,9 @@ async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
         let refused = status(&companion, method, path, large.clone()).await?;
         ensure!(refused == 413, "{path}: {refused}");
     }
-    counts(&companion, "unitring_requests_too_large_total 3").await?;
+    companion
+        .counts("unitring_requests_too_large_total 3")
+        .await?;
 
     let mut streams = Vec::new();
     let url = format!("http://127.0.0.1:{}/v1/events", companion.port);
@@ -60,7 +48,9 @@ async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
         streams.push(stream);
     }
     ensure!(open().await?.status() == 503);
-    counts(&companion, "unitring_event_streams_refused_total 1").await?;
+    companion
+        .counts("unitring_event_streams_refused_total 1")
+        .await?;
     drop(streams);
     until("a place to be free again", async || {
         let stream = open().await?;
@@ -93,7 +83,7 @@ async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
     let companion = Settings::on_redis(&redis).start().await?;
     let refused = status(&companion, Method::POST, "/v1/reports", report("e~0", 257)).await?;
     ensure!(refused == 400, "{refused}");
-    counts(&companion, "unitring_reports_refused_total 1").await?;
+    companion.counts("unitring_reports_refused_total 1").await?;
 
     // All that are remembered but one; they need not have said anything.
     let script =
@@ -104,8 +94,8 @@ async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
     ensure!(last == 200, "{last}");
     let one_more = status(&companion, Method::POST, "/v1/reports", report("e~0", 1)).await?;
     ensure!(one_more == 503, "{one_more}");
-    counts(&companion, "unitring_reports_refused_total 2").await?;
-    counts(&companion, "unitring_writes_too_many_total 1").await
+    companion.counts("unitring_reports_refused_total 2").await?;
+    companion.counts("unitring_writes_too_many_total 1").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,15 +113,10 @@ async fn an_outbox_that_is_full_loses_its_oldest_and_says_so() -> Result<()> {
         ensure!(taken == 201 || taken == 503, "{taken}");
     }
     until("the oldest to have gone", async || {
-        let text = metrics(&companion).await?;
-        let value = |name: &str| -> Option<u64> {
-            let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
-            lines.find_map(|rest| rest.trim().parse().ok())
-        };
-        let waiting = value("unitring_outbox_ops ").context("no gauge")?;
-        let dropped = value("unitring_outbox_dropped_total ").context("no counter")?;
+        let waiting = companion.metric("unitring_outbox_ops").await?;
+        let dropped = companion.metric("unitring_outbox_dropped_total").await?;
         ensure!(
-            dropped > 0 && waiting <= 40,
+            dropped > 0.0 && waiting <= 40.0,
             "{waiting} wait, {dropped} are dropped"
         );
         Ok(())
@@ -210,7 +195,7 @@ async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Resu
 
     let (redis, rabbit) = (Redis::start().await?, Rabbit::start().await?);
     let settings = Settings::unit("east", &["west"], &redis, &rabbit);
-    let text = metrics(&settings.start().await?).await?;
+    let text = settings.start().await?.metrics().await?;
     let stats = fs::read_to_string(root.join("plugin/src/filter/stats.rs"))?;
     for word in quoted(&page) {
         if let Some(stat) = word.strip_prefix("unitring.<service>.") {

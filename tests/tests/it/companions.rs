@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::Method;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
@@ -138,8 +137,7 @@ async fn one_companion_watches_the_group_and_tells_the_log() -> Result<()> {
     })
     .await?;
     for (place, companion) in both.iter().enumerate() {
-        let metrics = companion.call(Method::GET, "/metrics", vec![]).await?;
-        let metrics = metrics.text().await?;
+        let metrics = companion.metrics().await?;
         let count = u8::from(place == leads);
         for line in [
             format!("unitring_leader {count}"),

@@ -143,7 +143,7 @@ async fn the_embedded_store_survives_kills_and_refuses_a_second_process() -> Res
                 end.checked_duration_since(when)
             );
         }
-        companion.call(Method::GET, "/metrics", vec![]).await?;
+        companion.metrics().await?;
     }
 
     let folder = TempDir::new()?;

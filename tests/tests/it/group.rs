@@ -283,8 +283,7 @@ async fn serve_says_once_that_the_group_is_degraded_and_once_that_it_is_well_aga
     })
     .await?;
 
-    let metrics = companion.call(Method::GET, "/metrics", vec![]).await?;
-    let metrics = metrics.text().await?;
+    let metrics = companion.metrics().await?;
     for line in [
         "unitring_group_degradations_total 1\n",
         "unitring_group_replicas_linked 1\n",

@@ -20,20 +20,6 @@ async fn put_many(companion: &Companion, name: &str, count: usize) -> Result<()>
     Ok(())
 }
 
-async fn metric(companion: &Companion, name: &str) -> Result<f64> {
-    let text = companion
-        .call(Method::GET, "/metrics", vec![])
-        .await?
-        .text()
-        .await?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{name} ")));
-    Ok(line
-        .with_context(|| format!("no {name}: {text}"))?
-        .parse()?)
-}
-
 /// Runs the program; answers whether it went well and what it said.
 fn unitring(arguments: &[&str], companion: &Companion) -> Result<(bool, String)> {
     let output = std::process::Command::new(programs::built("unitring")?)
@@ -69,7 +55,13 @@ async fn a_unit_that_was_emptied_gets_everything_back_while_it_serves() -> Resul
     for key in before.keys().chain(flushed.keys()) {
         ensure!(after.contains_key(key), "{key} is gone");
     }
-    ensure!(metric(&north.companion, "unitring_repaired_records_total").await? >= 200.0);
+    ensure!(
+        north
+            .companion
+            .metric("unitring_repaired_records_total")
+            .await?
+            >= 200.0
+    );
     Ok(())
 }
 
@@ -86,7 +78,10 @@ async fn a_unit_that_was_away_for_longer_than_the_outbox_keeps_is_told_and_repai
     east.links[1].set(Link::Cut);
     let mut writers = Writers::start(4, &[east.companion.port]);
     until("the outbox to be shortened", async || {
-        let dropped = metric(&east.companion, "unitring_outbox_dropped_total").await?;
+        let dropped = east
+            .companion
+            .metric("unitring_outbox_dropped_total")
+            .await?;
         ensure!(dropped > 50.0, "{dropped}");
         Ok(())
     })
@@ -99,8 +94,14 @@ async fn a_unit_that_was_away_for_longer_than_the_outbox_keeps_is_told_and_repai
     for key in writers.acknowledged().keys() {
         ensure!(held.contains_key(&format!("steady/{key}")), "{key} is lost");
     }
-    let skipped = metric(&north.companion, "unitring_skipped_buckets_total").await?;
-    let repaired = metric(&north.companion, "unitring_repaired_records_total").await?;
+    let skipped = north
+        .companion
+        .metric("unitring_skipped_buckets_total")
+        .await?;
+    let repaired = north
+        .companion
+        .metric("unitring_repaired_records_total")
+        .await?;
     ensure!(
         skipped > 0.0 && repaired > 0.0,
         "{skipped} skipped, {repaired} repaired"
@@ -168,7 +169,7 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         .await?;
     until("a message of west to be set aside", async || {
         for member in &group.members {
-            let strangers = metric(&member.companion, "unitring_strangers_total").await?;
+            let strangers = member.companion.metric("unitring_strangers_total").await?;
             ensure!(strangers > 0.0, "{}", member.name);
         }
         Ok(())
@@ -234,7 +235,7 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
                 .is_some_and(|kept| kept.ends_with("@north")),
             "{shown}"
         );
-        ensure!(metric(&member.companion, "unitring_conflicts_total").await? == 1.0);
+        ensure!(member.companion.metric("unitring_conflicts_total").await? == 1.0);
         let (is_done, text) = unitring(&["conflicts"], &member.companion)?;
         ensure!(is_done && text.starts_with("profiles/both: "), "{text}");
     }

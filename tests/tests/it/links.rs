@@ -14,19 +14,6 @@ use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
 use unitring_tests::site::UnitNode;
 
-async fn counts(companion: &Companion, line: &str) -> Result<()> {
-    until(line, async || {
-        let text = companion
-            .call(Method::GET, "/metrics", vec![])
-            .await?
-            .text()
-            .await?;
-        ensure!(text.lines().any(|found| found == line), "{text}");
-        Ok(())
-    })
-    .await
-}
-
 async fn channel(rabbit: &Rabbit) -> Result<Channel> {
     let url = rabbit.url();
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
@@ -52,8 +39,10 @@ async fn what_nobody_can_read_or_nobody_sent_is_set_aside_and_blocks_nothing() -
     send(r#"{"version": 1, "from": "elsewhere", "body": {"kind": "repair_request", "buckets": [1]}}"#).await?;
     east.companion.put_record("after", "them").await?;
     west.companion.has_record("after", "them").await?;
-    counts(&west.companion, "unitring_poison_messages_total 3").await?;
-    counts(&west.companion, "unitring_strangers_total 1").await?;
+    west.companion
+        .counts("unitring_poison_messages_total 3")
+        .await?;
+    west.companion.counts("unitring_strangers_total 1").await?;
     until("all four to be kept apart", async || {
         let passive = QueueDeclareOptions {
             passive: true,
@@ -157,7 +146,7 @@ async fn a_broker_that_takes_nothing_is_said_and_nothing_is_lost() -> Result<()>
         Ok(())
     })
     .await?;
-    counts(&east.companion, "unitring_outbox_ops 1").await?;
+    east.companion.counts("unitring_outbox_ops 1").await?;
     rabbit.configure(&[])?;
     rabbit.restart().await?;
     west.companion.has_record("during", "2").await?;
@@ -187,16 +176,8 @@ async fn a_queue_that_is_full_costs_its_own_link_alone() -> Result<()> {
     until("the broker to refuse what is for west", async || {
         count += 1;
         east.put_record(&format!("large-{count}"), &value).await?;
-        let text = east
-            .call(Method::GET, "/metrics", vec![])
-            .await?
-            .text()
-            .await?;
-        let refused = text
-            .lines()
-            .find_map(|line| line.strip_prefix("unitring_publishes_failed_total "));
-        let refused: u64 = refused.context("no count")?.parse()?;
-        ensure!(refused > 0, "{count} records");
+        let refused = east.metric("unitring_publishes_failed_total").await?;
+        ensure!(refused > 0.0, "{count} records");
         Ok(())
     })
     .await?;
