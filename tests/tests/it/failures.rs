@@ -46,7 +46,7 @@ async fn a_full_memory_and_a_failing_disk_refuse_writes_and_lose_nothing() -> Re
     let redis = Redis::start_with(&["save 3600 1"]).await?;
     let companion = Settings::on_redis(&redis).start().await?;
     companion.put_record("first", "kept").await?;
-    redis.cli(&["CONFIG", "SET", "maxmemory", "1mb"])?;
+    redis.cli(&["CONFIG", "SET", "maxmemory", "100kb"])?;
     refuses(&companion, "OOM").await?;
     redis.cli(&["CONFIG", "SET", "maxmemory", "0"])?;
     takes_writes_again(&companion).await?;
