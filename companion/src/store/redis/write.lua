@@ -39,13 +39,11 @@ local incarnation = tonumber(stored[6] or '0')
 -- used again: they are those of other ops.
 local of, lost = string.match(redis.call('HGET', KEYS[7], unit) or '0.0', '^(%d+)%.(%d+)$')
 of, lost = tonumber(of), tonumber(lost)
+local restarts = false
 if incarnation == 0 or of > incarnation or (of == incarnation and lost >= sequence) then
   incarnation = math.max(now, of + 1)
-  if redis.call('XLEN', outbox) == 0 then
-    sequence = 1
-    -- The stream would not take numbers below its last.
-    redis.call('DEL', outbox)
-  end
+  restarts = redis.call('XLEN', outbox) == 0
+  if restarts then sequence = 1 end
 end
 if now > ms then
   ms, counter = now, 0
@@ -65,7 +63,11 @@ end
 -- Where nobody else has to learn of a deletion, nothing of it is kept.
 local kept = mark
 if not puts and not has_peers then kept = nil end
+-- The first command that writes: a full Redis refuses a script there or not at all, and it refuses those only
+-- that take memory. Nothing that frees some may stand before it.
 replace(keys, id, old, kept, value, expires, now)
+-- The stream would not take numbers below its last.
+if restarts then redis.call('DEL', outbox) end
 local deltas = {}
 mix(deltas, id, old)
 mix(deltas, id, kept)
