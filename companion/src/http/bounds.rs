@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedSemaphorePermit;
+use futures::{StreamExt as _, stream};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::App;
 use super::answer::{IsFull, Refusal};
@@ -21,6 +23,8 @@ pub const EVENT_STREAMS_MAX: usize = 128;
 pub(super) const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a request may take until its answer starts.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// So much of a body that nobody wants is still read.
+pub(super) const UNWANTED_BYTES_MAX: usize = 64 << 20;
 
 /// Lets a write pass only with the token, once there is one.
 pub(super) async fn authorize(
@@ -58,8 +62,12 @@ pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: N
         let error = format!("busy: {REQUESTS_MAX} requests are under way");
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).into_response();
     };
+    let (request, rest) = lend(request);
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => {
+            if !response.status().is_success() {
+                throw_away(rest).await;
+            }
             if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 app.metrics.requests_too_large.inc();
             }
@@ -74,6 +82,62 @@ pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: N
             Refusal::new(StatusCode::GATEWAY_TIMEOUT, error).into_response()
         }
     }
+}
+
+/// What a handler left of the body.
+type Rest = oneshot::Receiver<BodyDataStream>;
+
+/// A body that comes back once nobody reads it any more.
+struct Lent {
+    body: Option<BodyDataStream>,
+    back: Option<oneshot::Sender<BodyDataStream>>,
+    /// The client does not send it before it is asked for.
+    is_held: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (false, Some(body), Some(back)) = (self.is_held, self.body.take(), self.back.take())
+        {
+            // Nobody waits for it after a good answer.
+            drop(back.send(body));
+        }
+    }
+}
+
+fn lend(request: Request) -> (Request, Rest) {
+    let (back, rest) = oneshot::channel();
+    let is_held = request.headers().contains_key(header::EXPECT);
+    let request = request.map(|body| {
+        let lent = Lent {
+            body: Some(body.into_data_stream()),
+            back: Some(back),
+            is_held,
+        };
+        Body::from_stream(stream::unfold(lent, async |mut lent| {
+            lent.is_held = false;
+            let part = lent.body.as_mut()?.next().await?;
+            Some((part, lent))
+        }))
+    });
+    (request, rest)
+}
+
+/// Reads what the client still sends. To one that is in the middle of its body, an answer and the end of the
+/// connection would be a broken pipe, and the reason would never be read.
+async fn throw_away(rest: Rest) {
+    let reading = async {
+        let Ok(mut body) = rest.await else { return };
+        let mut left = UNWANTED_BYTES_MAX;
+        while let Some(Ok(part)) = body.next().await {
+            let Some(less) = left.checked_sub(part.len()) else {
+                return;
+            };
+            left = less;
+        }
+    };
+    // Who sends longer than this has to do without the reason.
+    tokio::time::timeout(REQUEST_TIMEOUT, reading).await.ok();
 }
 
 /// A place among the streams that may be open.
