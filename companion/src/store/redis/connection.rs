@@ -26,6 +26,9 @@ use crate::config::Secret;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection may take, a question to the Sentinels included.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer of a Redis Cluster may take with all tries; one that takes longer is given up, and
+/// with it the connection, whose picture of the slots may be old.
+const CLUSTER_RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often the client of a Redis Cluster tries a command: slots move, and then it is told where to.
 const CLUSTER_RETRIES: u32 = 3;
 /// The longest pause between these, in milliseconds.
@@ -40,7 +43,7 @@ pub(crate) enum Connection {
     /// To one server at a time.
     Primary(Primary),
     /// To all primaries of a Redis Cluster.
-    Cluster(ClusterConnection),
+    Cluster(Cluster),
 }
 
 /// What it takes beside the URL.
@@ -74,9 +77,7 @@ impl Connection {
                 let config = ClusterConfig::new()
                     .set_connection_timeout(CONNECTION_TIMEOUT)
                     .set_response_timeout(RESPONSE_TIMEOUT);
-                let client = builder.build()?;
-                let connection = client.get_pending_async_connection_with_config(config);
-                return Ok(Self::Cluster(connection));
+                return Ok(Self::Cluster(Cluster::of(builder.build()?, config)));
             }
         };
         Ok(Self::Primary(Primary {
@@ -206,6 +207,49 @@ impl Primary {
     }
 }
 
+/// The connection to all primaries of a Redis Cluster. Its client follows slots that move; what it does not
+/// come back from is ended here.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Arc<ClusterClient>,
+    config: ClusterConfig,
+    /// Its number, so that an old one's silence does not end a newer one.
+    current: Arc<Mutex<(u64, ClusterConnection)>>,
+}
+
+impl Cluster {
+    fn of(client: ClusterClient, config: ClusterConfig) -> Self {
+        let connection = client.get_pending_async_connection_with_config(config.clone());
+        Self {
+            client: Arc::new(client),
+            config,
+            current: Arc::new(Mutex::new((1, connection))),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (u64, ClusterConnection)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run<T>(
+        &self,
+        send: impl AsyncFnOnce(&mut ClusterConnection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        let (number, mut connection) = self.lock().clone();
+        let answer = tokio::time::timeout(CLUSTER_RESPONSE_TIMEOUT, send(&mut connection)).await;
+        answer.unwrap_or_else(|_| {
+            let config = self.config.clone();
+            let mut current = self.lock();
+            if current.0 == number {
+                let anew = self.client.get_pending_async_connection_with_config(config);
+                *current = (number + 1, anew);
+            }
+            let slow = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            Err(RedisError::from(slow))
+        })
+    }
+}
+
 /// Whether the answer, or one of them, is that the server is no primary.
 fn is_refusal(answer: &Value) -> bool {
     match answer {
@@ -219,7 +263,9 @@ fn is_refusal(answer: &Value) -> bool {
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
-            Self::Cluster(cluster) => cluster.req_packed_command(cmd),
+            Self::Cluster(cluster) => cluster
+                .run(async |connection| connection.req_packed_command(cmd).await)
+                .boxed(),
             Self::Primary(primary) => primary
                 .run(
                     async |connection| connection.req_packed_command(cmd).await,
@@ -236,7 +282,13 @@ impl ConnectionLike for Connection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
-            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(cluster) => {
+                let send = async move |connection: &mut ClusterConnection| {
+                    let answers = connection.req_packed_commands(pipeline, offset, count);
+                    answers.await
+                };
+                cluster.run(send).boxed()
+            }
             Self::Primary(primary) => {
                 let send = async move |connection: &mut MultiplexedConnection| {
                     let answers = connection.req_packed_commands(pipeline, offset, count);

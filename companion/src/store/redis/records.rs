@@ -434,7 +434,11 @@ impl Redis {
         for id in &ids {
             call.key(self.keys.record(id)).arg(id.to_string());
         }
-        let answers: Vec<Option<Vec<u8>>> = call.invoke_async(&mut connection).await?;
+        // To read twice does no harm, and the second goes by a new connection.
+        let answers: Vec<Option<Vec<u8>>> = match call.invoke_async(&mut connection).await {
+            Err(error) if error.is_io_error() => call.invoke_async(&mut connection).await,
+            answer => answer,
+        }?;
         let mut records = Vec::with_capacity(ids.len());
         for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
             let [Some(mark), value] = pair else { continue };
