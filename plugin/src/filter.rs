@@ -23,6 +23,8 @@ mod stats;
 mod stream;
 mod vms;
 
+use crate::headers::Headers;
+
 /// Something that Envoy knows of this request or of itself. Not free: a walk through Envoy's
 /// expression engine.
 fn property(path: &[&str]) -> Option<Vec<u8>> {
@@ -33,6 +35,36 @@ fn property(path: &[&str]) -> Option<Vec<u8>> {
 
 fn text(path: &[&str]) -> Option<String> {
     property(path).and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+/// The headers of the request at hand.
+fn request_headers() -> Headers {
+    Headers::new(host::request_headers())
+}
+
+/// What the SDK has only together with lists of strings.
+#[allow(unsafe_code, reason = "a call into Envoy that hands memory over")]
+mod host {
+    use proxy_wasm::types::MapType;
+
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    }
+
+    /// As one block; empty where Envoy has none to give.
+    pub(super) fn request_headers() -> Vec<u8> {
+        let (mut data, mut size) = (std::ptr::null_mut(), 0);
+        let map = MapType::HttpRequestHeaders as u32;
+        // SAFETY: both places are written before it returns, or left as they are.
+        let status = unsafe { proxy_get_header_map_pairs(map, &mut data, &mut size) };
+        if status != 0 || data.is_null() {
+            return Vec::new();
+        }
+        // SAFETY: Envoy has the memory from this VM's own `proxy_on_memory_allocate`, which is a
+        // boxed slice of this size, and keeps no pointer to it.
+        unsafe { Vec::from_raw_parts(data, size, size) }
+    }
 }
 
 // The entry point that Envoy calls has a fixed name.

@@ -5,6 +5,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`settings`] | the filter's JSON → valid settings |
+//! | [`headers`] | Envoy's block of headers → names and values, where they lie |
 //! | [`request`] | a request's headers → its hash key, and what must be removed |
 //! | [`discovery`] | Envoy's clusters → members |
 //! | [`health`] | members, their failures → who is ejected, who warms up |
@@ -22,6 +23,7 @@
 pub mod balancer;
 pub mod directory;
 pub mod discovery;
+pub mod headers;
 pub mod health;
 pub mod lease;
 pub mod outcome;

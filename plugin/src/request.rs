@@ -1,6 +1,6 @@
 //! A request's headers → its hash key, what must be removed, and whether it may update data.
 //!
-//! Headers are bytes: a value need not be UTF-8. Where a request has no source of the key, there
+//! A value need not be UTF-8. Where a request has no source of the key, there
 //! is no hash key, and Envoy's own policy chooses.
 
 use std::net::Ipv4Addr;
@@ -8,22 +8,24 @@ use std::net::Ipv4Addr;
 use unitring_routing::hash::xxh64;
 use unitring_routing::key::{KeyHash, cookie_hash, header_hash, query_hash};
 
+use crate::headers::Headers;
 use crate::settings::{KeyFrom, KeySource};
 
 /// Headers of this prefix are ours; a client's own are removed.
 pub const OWN_PREFIX: &str = "x-unitring-";
 
-/// Headers as Envoy hands them over: names in lower case, a repeated header repeated.
-pub type Headers = [(String, Vec<u8>)];
-
 /// Headers that a client must not set, each name once.
-pub fn forged<'a>(headers: &'a Headers, steer_header: &'a str) -> impl Iterator<Item = &'a str> {
-    let ours = move |name: &str| name.starts_with(OWN_PREFIX) || name == steer_header;
-    let mut seen: Vec<&str> = Vec::new();
-    headers.iter().filter_map(move |(name, _)| {
-        let new = ours(name) && !seen.contains(&name.as_str());
-        new.then(|| seen.push(name)).map(|()| name.as_str())
-    })
+pub fn forged<'a>(headers: &'a Headers, steer_header: &str) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for (name, _) in headers {
+        if (name.starts_with(OWN_PREFIX.as_bytes()) || name == steer_header.as_bytes())
+            && let Ok(name) = str::from_utf8(name)
+            && !found.contains(&name)
+        {
+            found.push(name);
+        }
+    }
+    found
 }
 
 /// The hash key of a request; `None` if it has none of the sources. `source_ip` is asked only
@@ -36,9 +38,10 @@ pub fn hash(
     let mut hash = KeyHash::default();
     for source in key {
         let new = match &source.from {
-            KeyFrom::Header(name) => header_hash(&mut values(headers, name).collect::<Vec<_>>()),
-            KeyFrom::Cookie(name) => cookie_hash(values(headers, "cookie"), name.as_bytes()),
-            KeyFrom::Query(name) => values(headers, ":path")
+            KeyFrom::Header(name) => by_header(headers, name),
+            KeyFrom::Cookie(name) => cookie_hash(headers.values("cookie"), name.as_bytes()),
+            KeyFrom::Query(name) => headers
+                .values(":path")
                 .next()
                 .and_then(|path| query_hash(path, name.as_bytes())),
             KeyFrom::SourceIp => source_ip().map(|ip| xxh64(ip.as_bytes())),
@@ -51,6 +54,18 @@ pub fn hash(
         }
     }
     hash.finish()
+}
+
+/// A header that is not repeated, as nearly all are, is hashed without a list.
+fn by_header(headers: &Headers, name: &str) -> Option<u64> {
+    let mut values = headers.values(name);
+    let first = values.next()?;
+    let Some(second) = values.next() else {
+        return header_hash(&mut [first]);
+    };
+    let mut all = vec![first, second];
+    all.extend(values);
+    header_hash(&mut all)
 }
 
 /// The IP address of a `source.address`, which has a port behind it; `None` for a Unix socket's.
@@ -67,27 +82,16 @@ pub fn without_port(address: &str) -> Option<&str> {
 
 /// Methods that are not safe by RFC 9110, section 9.2.1, and are meant to change data.
 pub fn is_unsafe(headers: &Headers) -> bool {
-    values(headers, ":method")
+    headers
+        .values(":method")
         .next()
         .is_some_and(|method| matches!(method, b"POST" | b"PUT" | b"PATCH" | b"DELETE"))
-}
-
-fn values<'a>(headers: &'a Headers, wanted: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .iter()
-        .filter(move |(name, _)| name == wanted)
-        .map(|(_, value)| value.as_slice())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(list: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
-        list.iter()
-            .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
-            .collect()
-    }
+    use crate::headers::tests::headers;
 
     fn by(from: KeyFrom, terminal: bool) -> KeySource {
         KeySource { from, terminal }
@@ -151,7 +155,7 @@ mod tests {
         };
         assert!(hash(&headers(&[("a", b"1")]), &sources, ip).is_some());
         assert_eq!(asked.get(), 0);
-        assert_eq!(hash(&[], &sources, ip), None);
+        assert_eq!(hash(&Headers::default(), &sources, ip), None);
         assert_eq!(asked.get(), 1);
     }
 
@@ -178,10 +182,10 @@ mod tests {
             ("x", b""),
         ];
         let list = headers(&list);
-        let names: Vec<_> = forged(&list, "x-unitring-host").collect();
+        let names = forged(&list, "x-unitring-host");
         assert_eq!(names, ["x-unitring-host", "x-unitring-any"]);
         let list = headers(&[("x-route", b"")]);
-        assert_eq!(forged(&list, "x-route").collect::<Vec<_>>(), ["x-route"]);
+        assert_eq!(forged(&list, "x-route"), ["x-route"]);
     }
 
     #[test]
@@ -197,6 +201,6 @@ mod tests {
                 expected
             );
         }
-        assert!(!is_unsafe(&[]));
+        assert!(!is_unsafe(&Headers::default()));
     }
 }

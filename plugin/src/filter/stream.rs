@@ -167,7 +167,7 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let headers = self.get_http_request_headers_bytes();
+        let headers = super::request_headers();
         let service = self.routes.service();
         let steer = service.as_ref().map_or("", |service| {
             let settings: &crate::settings::Settings = &service.settings;
