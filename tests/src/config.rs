@@ -122,6 +122,25 @@ impl EnvoyConfig {
         })
     }
 
+    /// With another HTTP filter in the place of ours.
+    ///
+    /// # Errors
+    /// The file has no filter.
+    pub fn with_filter(self, filter: Value) -> Result<Self> {
+        self.edit_connections(|manager| set(manager, "/http_filters/0", filter))
+    }
+
+    /// One more cluster.
+    ///
+    /// # Errors
+    /// The file has no clusters.
+    pub fn add_cluster(mut self, cluster: Value) -> Result<Self> {
+        let clusters = self.json.pointer_mut("/static_resources/clusters");
+        let clusters = clusters.and_then(Value::as_array_mut).context("none")?;
+        clusters.push(cluster);
+        Ok(self)
+    }
+
     /// The same without active health checks of `orders`: nobody but the filter finds out.
     ///
     /// # Errors

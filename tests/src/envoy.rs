@@ -83,7 +83,35 @@ impl Envoy {
         port: u16,
         admin_port: u16,
     ) -> Result<Self> {
-        let (mut process, folder) = spawn(config, workers, port, admin_port)?;
+        let envoy = Command::new(programs::part("envoy")?);
+        Self::start_as(envoy, config, workers, port, admin_port).await
+    }
+
+    /// Starts one as a child of a tool that watches programs, as `valgrind`.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_under(
+        tool: impl Fn() -> Command,
+        config: &EnvoyConfig,
+        workers: u32,
+    ) -> Result<Self> {
+        ports::with_fresh_ports(async || {
+            let mut watched = tool();
+            watched.arg(programs::part("envoy")?);
+            Self::start_as(watched, config, workers, ports::free()?, ports::free()?).await
+        })
+        .await
+    }
+
+    async fn start_as(
+        command: Command,
+        config: &EnvoyConfig,
+        workers: u32,
+        port: u16,
+        admin_port: u16,
+    ) -> Result<Self> {
+        let (mut process, folder) = spawn(command, config, workers, port, admin_port)?;
         let url = format!("http://127.0.0.1:{admin_port}/ready");
         process.answers(&url).await?;
         Ok(Self {
@@ -100,7 +128,8 @@ impl Envoy {
     /// # Errors
     /// It came up.
     pub async fn refuses(config: &EnvoyConfig) -> Result<String> {
-        let (mut process, _folder) = spawn(config, 1, ports::free()?, ports::free()?)?;
+        let envoy = Command::new(programs::part("envoy")?);
+        let (mut process, _folder) = spawn(envoy, config, 1, ports::free()?, ports::free()?)?;
         deadline::until(
             "Envoy to refuse its configuration",
             async || match process.exited()? {
@@ -292,6 +321,11 @@ impl Envoy {
         self.process.kill()
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The memory that it has now, V8's included.
     ///
     /// # Errors
@@ -339,6 +373,7 @@ pub async fn send(request: RequestBuilder) -> Result<Answer> {
 }
 
 fn spawn(
+    mut command: Command,
     config: &EnvoyConfig,
     workers: u32,
     port: u16,
@@ -350,7 +385,6 @@ fn spawn(
         &file,
         serde_json::to_vec_pretty(&config.on_ports(port, admin_port))?,
     )?;
-    let mut command = Command::new(programs::part("envoy")?);
     command
         .arg("--config-path")
         .arg(&file)

@@ -53,6 +53,15 @@ pub fn trapping_filter() -> Result<PathBuf> {
     existing(path, "scripts/build-plugin trap")
 }
 
+/// A filter that does nothing, to compare with.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn idle_filter() -> Result<PathBuf> {
+    let path = target()?.join("unitring-nothing.wasm");
+    existing(path, "scripts/build-plugin nothing")
+}
+
 fn target() -> Result<PathBuf> {
     let target = built_in()?.parent().map(Path::to_path_buf);
     target.context("a folder without one above it")

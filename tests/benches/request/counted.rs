@@ -1,0 +1,104 @@
+//! Instructions a request, by callgrind.
+//!
+//! Each Envoy warms up without being counted, until V8 has compiled what is hot. Then it is counted while
+//! it serves, and for as long again while it is idle; the difference is the requests'.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+use unitring_tests::envoy::Envoy;
+
+use crate::clients::{Client, Owners};
+use crate::median;
+use crate::systems::{System, Systems};
+
+/// Requests before the count begins.
+const WARM_UP: usize = 4_000;
+/// Requests of one count.
+const COUNTED: usize = 1_000;
+const ROUNDS: usize = 3;
+
+/// The figure of each system.
+pub(crate) async fn measure(systems: &Systems) -> Result<Vec<f64>> {
+    let mut figures = Vec::new();
+    for system in &systems.all {
+        let rounds = of(system, &systems.owners).await?;
+        eprintln!("{}: {rounds:.0?} instructions a request", system.name);
+        figures.push(median(rounds)?);
+    }
+    Ok(figures)
+}
+
+async fn of(system: &System, owners: &Owners) -> Result<Vec<f64>> {
+    let folder = TempDir::with_prefix("unitring-callgrind-")?;
+    let valgrind = || {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--tool=callgrind", "--instr-atstart=no", "--quiet"]);
+        let file = folder.path().join("counts");
+        valgrind.arg(format!("--callgrind-out-file={}", file.display()));
+        valgrind
+    };
+    let envoy = Envoy::start_under(valgrind, &system.config, 1).await?;
+    system.is_ready(&envoy).await?;
+    let mut client = Client::connect(&envoy, system, owners).await?;
+    client.send(WARM_UP).await?;
+    let callgrind = Callgrind {
+        envoy: &envoy,
+        folder: folder.path(),
+    };
+    callgrind.order(&["instrumentation", "on"])?;
+    client.send(COUNTED / 4).await?;
+    let mut figures = Vec::new();
+    for _ in 0..ROUNDS {
+        callgrind.order(&["zero"])?;
+        let began = Instant::now();
+        client.send(COUNTED).await?;
+        let took = began.elapsed();
+        let busy = callgrind.count()?;
+        tokio::time::sleep(took).await;
+        let idle = callgrind.count()?;
+        figures.push((busy - idle) / f64::from(u32::try_from(COUNTED)?));
+    }
+    Ok(figures)
+}
+
+struct Callgrind<'a> {
+    envoy: &'a Envoy,
+    folder: &'a Path,
+}
+
+impl Callgrind<'_> {
+    fn order(&self, words: &[&str]) -> Result<()> {
+        let output = Command::new("vgdb")
+            .arg(format!("--pid={}", self.envoy.id()))
+            .args(words)
+            .output()
+            .context("vgdb, which comes with valgrind")?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+
+    /// Instructions since the last time.
+    fn count(&self) -> Result<f64> {
+        self.order(&["dump"])?;
+        let mut total = None;
+        for entry in fs::read_dir(self.folder)? {
+            let path = entry?.path();
+            let text = fs::read_to_string(&path)?;
+            let line = text.lines().find_map(|line| line.strip_prefix("totals: "));
+            if let Some(line) = line {
+                total = Some(line.trim().parse()?);
+                fs::remove_file(&path)?;
+            }
+        }
+        total.context("callgrind wrote no totals")
+    }
+}

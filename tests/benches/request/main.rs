@@ -1,0 +1,57 @@
+//! What a request costs in Envoy: unitring against Envoy's own policies and the other ways to choose an
+//! instance outside of Envoy's core. Prints tables; `make bench AREA=request` puts them into the docs.
+//!
+//! All have the same instances, the same clients and the same keys. Instructions are those of the whole
+//! Envoy, which do not depend on what else the machine does; seconds of processor time are those of
+//! Envoy, and of the process that it asks where there is one.
+#![allow(missing_docs, clippy::print_stdout)]
+
+mod clients;
+mod counted;
+mod lookup;
+mod picker;
+mod seconds;
+mod systems;
+mod upstream;
+
+use std::env;
+
+use anyhow::{Context as _, Result};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = env::args().skip(1);
+    if arguments.next().as_deref() == Some(picker::ARGUMENT) {
+        return picker::run(arguments).await;
+    }
+    unitring_tests::process::be_quiet();
+    let only = env::var("UNITRING_BENCH_ONLY").ok();
+    let upstream = upstream::Upstream::start(systems::INSTANCES).await?;
+    let systems = systems::all(&upstream, only.as_deref()).await?;
+    let counted = counted::measure(&systems).await?;
+    let seconds = seconds::measure(&systems).await?;
+    print_table(&systems, &counted, &seconds);
+    Ok(())
+}
+
+fn print_table(systems: &systems::Systems, counted: &[f64], seconds: &[seconds::Figures]) {
+    println!("| | instructions a request | against RING_HASH | processor time against RING_HASH |");
+    println!("|---|---:|---:|---:|");
+    let base = counted.first().copied().unwrap_or(f64::NAN);
+    for ((system, counted), seconds) in systems.all.iter().zip(counted).zip(seconds) {
+        println!(
+            "| {} | {:.1} k | {:.3} | {:.2} |",
+            system.name,
+            counted / 1e3,
+            counted / base,
+            seconds.ratio,
+        );
+    }
+}
+
+fn median(figures: impl IntoIterator<Item = f64>) -> Result<f64> {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    let middle = figures.get(figures.len() / 2);
+    middle.copied().context("nothing was measured")
+}

@@ -1,0 +1,70 @@
+//! Processor time a request: all systems in turn, several rounds, each against the first in the same round.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use futures_util::future::try_join_all;
+use unitring_tests::envoy::Envoy;
+
+use crate::clients::Client;
+use crate::median;
+use crate::systems::Systems;
+
+const ROUNDS: usize = 9;
+/// Requests of a round, on each of the connections.
+const REQUESTS: usize = 1_000;
+const CONNECTIONS: usize = 4;
+
+/// Of one system.
+pub(crate) struct Figures {
+    /// Of its time to that of the first system, the median of the rounds.
+    pub(crate) ratio: f64,
+}
+
+pub(crate) async fn measure(systems: &Systems) -> Result<Vec<Figures>> {
+    let mut running = Vec::new();
+    for system in &systems.all {
+        let envoy = Envoy::start(&system.config).await?;
+        system.is_ready(&envoy).await?;
+        let clients = (0..CONNECTIONS).map(|_| Client::connect(&envoy, system, &systems.owners));
+        let clients = try_join_all(clients).await?;
+        let helper = system.picker.as_ref().map(|picker| picker.id());
+        running.push((envoy, helper, clients));
+    }
+    let mut ratios = vec![Vec::new(); running.len()];
+    // The first round warms up.
+    for round in 0..=ROUNDS {
+        let mut first = None;
+        for ((envoy, helper, clients), ratios) in running.iter_mut().zip(&mut ratios) {
+            let processes: Vec<u32> = [envoy.id()].into_iter().chain(*helper).collect();
+            let before = processor_time(&processes)?;
+            try_join_all(clients.iter_mut().map(|client| client.send(REQUESTS))).await?;
+            let time = processor_time(&processes)? - before;
+            let first = *first.get_or_insert(time);
+            if round > 0 {
+                ratios.push(time / first);
+            }
+        }
+    }
+    let figures = ratios.into_iter().map(|ratios| {
+        Ok(Figures {
+            ratio: median(ratios)?,
+        })
+    });
+    figures.collect()
+}
+
+/// Nanoseconds that all threads of these processes have run.
+fn processor_time(processes: &[u32]) -> Result<f64> {
+    let mut sum = 0.0;
+    for process in processes {
+        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+                continue; // A thread that has just ended.
+            };
+            let ran = text.split(' ').next().context("an empty schedstat")?;
+            sum += ran.parse::<f64>()?;
+        }
+    }
+    Ok(sum)
+}
