@@ -23,6 +23,8 @@ mod stats;
 mod stream;
 mod vms;
 
+use proxy_wasm::types::MapType;
+
 use crate::headers::Headers;
 
 /// Something that Envoy knows of this request or of itself. Not free: a walk through Envoy's
@@ -37,9 +39,9 @@ fn text(path: &[&str]) -> Option<String> {
     property(path).and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
-/// The headers of the request at hand.
-fn request_headers() -> Headers {
-    Headers::new(host::request_headers())
+/// The headers of the request at hand, or of its answer.
+fn headers(of: MapType) -> Headers {
+    Headers::new(host::headers(of))
 }
 
 /// What the SDK has only together with lists of strings.
@@ -53,9 +55,9 @@ mod host {
     }
 
     /// As one block; empty where Envoy has none to give.
-    pub(super) fn request_headers() -> Vec<u8> {
+    pub(super) fn headers(of: MapType) -> Vec<u8> {
         let (mut data, mut size) = (std::ptr::null_mut(), 0);
-        let map = MapType::HttpRequestHeaders as u32;
+        let map = of as u32;
         // SAFETY: both places are written before it returns, or left as they are.
         let status = unsafe { proxy_get_header_map_pairs(map, &mut data, &mut size) };
         if status != 0 || data.is_null() {

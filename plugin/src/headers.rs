@@ -41,6 +41,23 @@ impl Headers {
     }
 }
 
+/// As Envoy writes them.
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(list: I) -> Self {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let (mut count, mut lengths, mut texts) = (0u32, Vec::new(), Vec::new());
+        for (name, value) in list {
+            count = count.saturating_add(1);
+            for text in [name.as_ref(), value.as_ref()] {
+                lengths.extend(length(text));
+                texts.extend(text);
+                texts.push(0);
+            }
+        }
+        Self::new([&count.to_le_bytes(), &*lengths, &*texts].concat())
+    }
+}
+
 impl<'a> IntoIterator for &'a Headers {
     type Item = (&'a [u8], &'a [u8]);
     type IntoIter = Iter<'a>;
@@ -89,18 +106,8 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As Envoy writes them.
     pub(crate) fn headers<N: AsRef<[u8]>, V: AsRef<[u8]>>(list: &[(N, V)]) -> Headers {
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
-        let mut block = u32::try_from(list.len()).unwrap().to_le_bytes().to_vec();
-        for (name, value) in list {
-            block.extend(length(name.as_ref()));
-            block.extend(length(value.as_ref()));
-        }
-        for (name, value) in list {
-            block.extend([name.as_ref(), b"\0", value.as_ref(), b"\0"].concat());
-        }
-        Headers::new(block)
+        list.iter().map(|(name, value)| (name, value)).collect()
     }
 
     #[test]

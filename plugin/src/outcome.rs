@@ -1,5 +1,34 @@
 //! What an answer says of the instance that it came from.
 
+use crate::headers::Headers;
+
+/// What the filter reads of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Empty if it has none.
+    pub status: Vec<u8>,
+    /// How often Envoy tried, if the answer says so.
+    pub attempts: Option<u64>,
+}
+
+impl Answer {
+    /// Of an Envoy that writes the number of attempts into its answers
+    /// (`include_attempt_count_in_response`).
+    pub fn of(headers: &Headers) -> Self {
+        let attempts = headers.values("x-envoy-attempt-count").next();
+        Self {
+            status: headers
+                .values(":status")
+                .next()
+                .unwrap_or_default()
+                .to_vec(),
+            attempts: attempts
+                .and_then(|digits| str::from_utf8(digits).ok())
+                .and_then(|digits| digits.parse().ok()),
+        }
+    }
+}
+
 /// Whether an answer speaks for or against its instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -31,6 +60,21 @@ pub fn outcome(status: &[u8], flags: impl Fn() -> u64) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::tests::headers;
+
+    #[test]
+    fn the_number_of_attempts_is_read_if_it_is_one() {
+        for (count, attempts) in [("3", Some(3)), ("", None), ("-1", None), ("many", None)] {
+            let list: [(&str, &[u8]); 2] = [
+                (":status", b"200"),
+                ("x-envoy-attempt-count", count.as_bytes()),
+            ];
+            let status = b"200".to_vec();
+            assert_eq!(Answer::of(&headers(&list)), Answer { status, attempts });
+        }
+        let (status, attempts) = (Vec::new(), None);
+        assert_eq!(Answer::of(&Headers::default()), Answer { status, attempts });
+    }
 
     #[test]
     fn a_gateway_status_is_held_against_the_instance_unless_envoy_made_it() {

@@ -75,6 +75,8 @@ pub struct Steer {
     pub header: String,
     /// How many candidates it names: the first attempt and the retries.
     pub candidates: usize,
+    /// Whether Envoy writes the number of attempts into each answer, which is cheaper to read there.
+    pub attempts_in_response: bool,
 }
 
 impl Settings {
@@ -154,11 +156,13 @@ fn steer(mut section: Section) -> Result<Steer, SettingsError> {
     }
     let most = u64::try_from(CANDIDATES_MAX).unwrap_or(u64::MAX);
     let candidates = section.integer("candidates", 3, 1..=most)?;
+    let attempts_in_response = section.boolean("attempts_in_response", false)?;
     section.finish()?;
     let candidates = usize::try_from(candidates).unwrap_or(CANDIDATES_MAX);
     Ok(Steer {
         header: header.to_ascii_lowercase(),
         candidates,
+        attempts_in_response,
     })
 }
 

@@ -1,7 +1,7 @@
 //! One request: its headers in, the choice out; its answer; its end.
 //!
-//! What is taken at the request headers (one in flight on an instance) is given back in `on_log`,
-//! which Envoy calls exactly once for each stream, however it ended. In between it moves to the
+//! What is taken at the request headers (one in flight on an instance) is given back when the stream
+//! is dropped, which the SDK does once for each, however it ended. In between it moves to the
 //! instance that answers, if that is another one: a retry's. Calls and failures are counted when it
 //! is known how many attempts there were, each where it ran.
 
@@ -17,7 +17,7 @@ use super::root::Routes;
 use super::service::{Placement, Service};
 use super::stats::InstanceStats;
 use crate::balancer::Fallback;
-use crate::outcome::{Outcome, outcome};
+use crate::outcome::{Answer, Outcome, outcome};
 use crate::request;
 
 /// One request.
@@ -78,14 +78,18 @@ impl Stream {
         self.explanation = Explanation::of(service, "fallback");
     }
 
-    /// Counts the attempts, each where it ran. `status` is that of the answer, if there is one.
-    fn count(&mut self, status: Option<&[u8]>) {
+    /// Counts the attempts, each where it ran, by the answer if there is one.
+    fn count(&mut self, answer: Option<&Answer>) {
         let Some(service) = self.service.clone() else {
             return;
         };
         self.counted = true;
+        let status = answer.map(|answer| answer.status.as_slice());
         // An Envoy that does not tell made at least one attempt.
-        let attempts = number(&["upstream", "request_attempt_count"]).unwrap_or(1);
+        let attempts = answer
+            .and_then(|answer| answer.attempts)
+            .or_else(|| number(&["upstream", "request_attempt_count"]))
+            .unwrap_or(1);
         if attempts == 0 {
             return;
         }
@@ -140,6 +144,19 @@ impl Stream {
         found.or_else(|| nth(attempts - 1).cloned())
     }
 
+    fn answer(&self) -> Answer {
+        let settings = self.service.as_ref().map(|service| &service.settings);
+        if settings.is_some_and(|settings| settings.steer.attempts_in_response) {
+            return Answer::of(&super::headers(MapType::HttpResponseHeaders));
+        }
+        // To read one header is cheaper than all of them.
+        let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status");
+        Answer {
+            status: status.ok().flatten().unwrap_or_default(),
+            attempts: None,
+        }
+    }
+
     /// Counts the request in flight where it is now.
     fn move_to(&mut self, service: &Service, stats: Rc<InstanceStats>) {
         let sides = service.sides.get();
@@ -167,7 +184,7 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let headers = super::request_headers();
+        let headers = super::headers(MapType::HttpRequestHeaders);
         let service = self.routes.service();
         let steer = service.as_ref().map_or("", |service| {
             let settings: &crate::settings::Settings = &service.settings;
@@ -204,20 +221,23 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status");
-        let status = status.ok().flatten().unwrap_or_default();
-        // What came before the answer (100, 103) is not it, but the switch of protocols is.
-        let interim = status.first() == Some(&b'1') && status != b"101";
-        if !interim && !self.counted {
-            self.count(Some(&status));
+        if !self.counted {
+            let answer = self.answer();
+            if !is_interim(&answer.status) {
+                self.count(Some(&answer));
+            }
         }
         if let (Some(service), Some(explanation)) = (&self.service, &self.explanation) {
             explanation.tell(self, &service.routed());
         }
         Action::Continue
     }
+}
 
-    fn on_log(&mut self) {
+/// The end of a request, which Envoy tells the SDK once for each, however it ended. `on_log` would be
+/// one more call into the VM.
+impl Drop for Stream {
+    fn drop(&mut self) {
         if !self.counted && self.placement.is_some() {
             self.count(None);
         }
@@ -226,6 +246,11 @@ impl HttpContext for Stream {
             service.stats.in_flight.lower(service.sides.get());
         }
     }
+}
+
+/// What came before the answer (100, 103) is not it, but the switch of protocols is.
+fn is_interim(status: &[u8]) -> bool {
+    status.first() == Some(&b'1') && status != b"101"
 }
 
 /// A number that Envoy knows of this request, as it hands numbers over.

@@ -52,7 +52,8 @@ fn only_the_service_is_required_and_the_defaults_are_those_of_the_documentation(
         settings.steer,
         Steer {
             header: "x-unitring-host".into(),
-            candidates: 3
+            candidates: 3,
+            attempts_in_response: false,
         }
     );
     assert!(!settings.explain);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use walrus::Module;
 
 /// What Envoy calls, and the filter answers.
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 12] = [
     "memory",
     "_initialize",
     "proxy_abi_version_0_2_1",
@@ -23,7 +23,6 @@ const KEPT: [&str; 13] = [
     "proxy_on_http_call_response",
     "proxy_on_request_headers",
     "proxy_on_response_headers",
-    "proxy_on_log",
     "proxy_on_delete",
 ];
 

@@ -2,17 +2,49 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use unitring_tests::deadline::until;
 use unitring_tests::site::Site;
 
+/// Where the filter may learn how often Envoy tried.
+#[derive(Clone, Copy, PartialEq)]
+enum Attempts {
+    /// Of the answer, as in the shipped configuration.
+    Answer,
+    /// It looks there in vain, so of Envoy.
+    MissingInAnswer,
+    Envoy,
+}
+
 #[tokio::test]
 async fn calls_and_failures_are_those_that_the_instances_saw() -> Result<()> {
+    counts_what_they_saw(Attempts::Answer).await
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_tell_of_its_attempts_is_counted_just_so() -> Result<()> {
+    counts_what_they_saw(Attempts::MissingInAnswer).await
+}
+
+#[tokio::test]
+async fn envoy_is_asked_for_the_attempts_by_default() -> Result<()> {
+    counts_what_they_saw(Attempts::Envoy).await
+}
+
+async fn counts_what_they_saw(attempts: Attempts) -> Result<()> {
     let mut site = Site::start_with_workers(2, |config| {
-        config
+        let config = config
             .unchecked()?
-            .setting("ejection.consecutive_failures", json!(0))
+            .setting("ejection.consecutive_failures", json!(0))?
+            .setting(
+                "steer.attempts_in_response",
+                json!(attempts != Attempts::Envoy),
+            )?;
+        match attempts {
+            Attempts::MissingInAnswer => config.edit_connections(silent),
+            Attempts::Answer | Attempts::Envoy => Ok(config),
+        }
     })
     .await?;
     site.instance("b").fail_with(503).await?;
@@ -43,6 +75,14 @@ async fn calls_and_failures_are_those_that_the_instances_saw() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+fn silent(connections: &mut Value) -> Result<()> {
+    let host = connections.pointer_mut("/route_config/virtual_hosts/0");
+    let host = host.and_then(Value::as_object_mut).context("no host")?;
+    let told = host.remove("include_attempt_count_in_response");
+    ensure!(told == Some(json!(true)), "{told:?}");
+    Ok(())
 }
 
 #[tokio::test]

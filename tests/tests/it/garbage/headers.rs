@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use unitring_plugin::balancer::Balancer;
-use unitring_plugin::outcome::outcome;
+use unitring_plugin::headers::Headers;
+use unitring_plugin::outcome::{Answer, outcome};
 use unitring_plugin::request::{forged, hash, is_unsafe, without_port};
 
 use super::{feed, loads};
@@ -27,8 +28,11 @@ fn headers_of_any_bytes_have_a_key_or_none() -> Result<()> {
     balancer.install(loads::directory(&loads::members()))?;
     let valid = VALID.map(|text| text.as_bytes().to_vec());
     feed(&valid, 5, |input| {
-        let headers: Vec<(String, Vec<u8>)> =
-            input.split(|byte| *byte == b'\n').map(header).collect();
+        let lines = input.split(|byte| *byte == b'\n').map(header);
+        let headers: Headers = lines.collect();
+        // A block that is none, too.
+        let broken = Headers::new(input.to_vec());
+        assert!(broken.iter().count() <= input.len());
         let address = headers.iter().find_map(|(_, value)| {
             let text = String::from_utf8_lossy(value);
             without_port(&text).map(str::to_owned)
@@ -40,8 +44,9 @@ fn headers_of_any_bytes_have_a_key_or_none() -> Result<()> {
             .map(|source| hash(&headers, source, || None));
         let last = each.flatten().last();
         loads::choose(&balancer, [key, last, Some(0)]);
-        let removed = forged(&headers, &settings.steer.header).count();
-        assert!(removed <= headers.len());
+        let removed = forged(&headers, &settings.steer.header).len();
+        assert!(removed <= headers.iter().count());
+        Answer::of(&headers);
         for (_, value) in &headers {
             outcome(value, || u64::MAX);
         }
