@@ -3,8 +3,9 @@
 //! Each Envoy warms up without being counted, until V8 has compiled what is hot. Then it is counted while
 //! it serves, and for as long again while it is idle; the difference is the requests'.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -22,8 +23,15 @@ const WARM_UP: usize = 4_000;
 const COUNTED: usize = 1_000;
 const ROUNDS: usize = 3;
 
+/// Where the profiles go, if they are wanted: for `callgrind_annotate`.
+pub(crate) fn profiles() -> Option<PathBuf> {
+    env::var_os("UNITRING_BENCH_PROFILES").map(PathBuf::from)
+}
+
 /// The figure of each system.
 pub(crate) async fn measure(systems: &Systems) -> Result<Vec<f64>> {
+    let valgrind = Command::new("valgrind").arg("--version").output();
+    valgrind.context("valgrind is not installed; mend it with: apt-get install -y valgrind")?;
     let mut figures = Vec::new();
     for system in &systems.all {
         let rounds = of(system, &systems.owners).await?;
@@ -96,6 +104,9 @@ impl Callgrind<'_> {
             let line = text.lines().find_map(|line| line.strip_prefix("totals: "));
             if let Some(line) = line {
                 total = Some(line.trim().parse()?);
+                if let Some(profiles) = profiles() {
+                    fs::copy(&path, profiles.join(format!("callgrind.{}", line.trim())))?;
+                }
                 fs::remove_file(&path)?;
             }
         }

@@ -29,13 +29,18 @@ async fn main() -> Result<()> {
     let upstream = upstream::Upstream::start(systems::INSTANCES).await?;
     let systems = systems::all(&upstream, only.as_deref()).await?;
     let counted = counted::measure(&systems).await?;
+    if counted::profiles().is_some() {
+        return Ok(());
+    }
     let seconds = seconds::measure(&systems).await?;
     print_table(&systems, &counted, &seconds);
     Ok(())
 }
 
 fn print_table(systems: &systems::Systems, counted: &[f64], seconds: &[seconds::Figures]) {
-    println!("| | instructions a request | against RING_HASH | processor time against RING_HASH |");
+    println!(
+        "| what chooses the instance | instructions a request | against RING_HASH | processor time against RING_HASH |"
+    );
     println!("|---|---:|---:|---:|");
     let base = counted.first().copied().unwrap_or(f64::NAN);
     for ((system, counted), seconds) in systems.all.iter().zip(counted).zip(seconds) {

@@ -91,14 +91,21 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
             *cluster.pointer_mut(place).context("no endpoints")? = endpoints(instances);
             Ok(())
         })?;
-    let native = shipped.clone().without_filter()?;
+    // Only our filter has a use for it.
+    let plain = shipped.clone().edit_connections(|manager| {
+        let host = manager.pointer_mut("/route_config/virtual_hosts/0");
+        let host = host.and_then(Value::as_object_mut).context("no host")?;
+        host.remove("include_attempt_count_in_response");
+        Ok(())
+    })?;
+    let native = plain.clone().without_filter()?;
     let bound = json!({"consistent_hashing_lb_config": {"hash_balance_factor": BALANCE_FACTOR}});
-    let steered = shipped.clone().edit_connections(|manager| {
+    let steered = plain.clone().edit_connections(|manager| {
         let filters = manager.pointer_mut("/http_filters").context("no filters")?;
         filters.as_array_mut().context("not a list")?.remove(0);
         Ok(())
     })?;
-    let asking = shipped
+    let asking = plain
         .clone()
         .with_filter(ext_proc())?
         .add_cluster(picker_cluster(picker.port))?;
@@ -133,7 +140,7 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
         },
         System::new(
             "Lua filter that looks up the ring",
-            shipped
+            plain
                 .clone()
                 .with_filter(lua(&Ring::new(instances).as_lua()))?,
         ),
@@ -143,7 +150,7 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
         },
         System::new(
             "Wasm filter of the SDK that does nothing, on RING_HASH",
-            shipped
+            plain
                 .clone()
                 .filter(&nothing)?
                 .edit_cluster("orders", |cluster| {

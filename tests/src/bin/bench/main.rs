@@ -21,7 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 4] = [
+const AREAS: [(&str, &str); 5] = [
+    ("request", "docs/benchmarks.md"),
     ("load", "docs/bound.md"),
     ("routing", "docs/placement.md"),
     ("store", "docs/store.md"),
@@ -62,6 +63,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
     }
     for (area, page) in areas {
         let measured = match *area {
+            "request" => target::output("request").await?,
             "load" => load::measure().await?,
             "routing" => routing::measure().await?,
             "store" => store::measure().await?,
