@@ -14,23 +14,63 @@ use crate::settings::{KeyFrom, KeySource};
 /// Headers of this prefix are ours; a client's own are removed.
 pub const OWN_PREFIX: &str = "x-unitring-";
 
-/// Headers that a client must not set, each name once.
-pub fn forged<'a>(headers: &'a Headers, steer_header: &str) -> Vec<&'a str> {
-    let mut found: Vec<&str> = Vec::new();
-    for (name, _) in headers {
-        if (name.starts_with(OWN_PREFIX.as_bytes()) || name == steer_header.as_bytes())
-            && let Ok(name) = str::from_utf8(name)
-            && !found.contains(&name)
-        {
-            found.push(name);
-        }
-    }
-    found
+/// What one look over a request's headers says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// Headers that a client must not set, each name once.
+    pub forged: Vec<&'a str>,
+    /// Whether its method is meant to change data.
+    pub is_unsafe: bool,
+    /// The hash key; `None` if it has none of the sources.
+    pub hash: Option<u64>,
 }
 
-/// The hash key of a request; `None` if it has none of the sources. `source_ip` is asked only
-/// where the client's address is a source: it costs a call into Envoy.
-pub fn hash(
+/// Reads a request. `source_ip` is asked only where the client's address is a source of the key: it
+/// costs a call into Envoy.
+pub fn read<'a>(
+    headers: &'a Headers,
+    steer_header: &str,
+    key: &[KeySource],
+    source_ip: impl Fn() -> Option<String>,
+) -> Seen<'a> {
+    let mut seen = Seen::default();
+    // Most keys are one header: its value is met on the way.
+    let key_header = match key {
+        [
+            KeySource {
+                from: KeyFrom::Header(name),
+                ..
+            },
+        ] => Some(name.as_bytes()),
+        _ => None,
+    };
+    let (mut value, mut is_repeated) = (None, false);
+    for (name, text) in headers {
+        if Some(name) == key_header {
+            is_repeated = value.replace(text).is_some();
+        } else if name == b":method" {
+            seen.is_unsafe = is_unsafe(text);
+        }
+        if is_forged(name, steer_header)
+            && let Ok(name) = str::from_utf8(name)
+            && !seen.forged.contains(&name)
+        {
+            seen.forged.push(name);
+        }
+    }
+    seen.hash = match value.filter(|_| !is_repeated) {
+        Some(value) => header_hash(&mut [value]),
+        None => hash(headers, key, source_ip),
+    };
+    seen
+}
+
+fn is_forged(name: &[u8], steer_header: &str) -> bool {
+    name.starts_with(OWN_PREFIX.as_bytes()) || name == steer_header.as_bytes()
+}
+
+/// The hash key of a request; `None` if it has none of the sources.
+fn hash(
     headers: &Headers,
     key: &[KeySource],
     source_ip: impl Fn() -> Option<String>,
@@ -56,16 +96,9 @@ pub fn hash(
     hash.finish()
 }
 
-/// A header that is not repeated, as nearly all are, is hashed without a list.
 fn by_header(headers: &Headers, name: &str) -> Option<u64> {
-    let mut values = headers.values(name);
-    let first = values.next()?;
-    let Some(second) = values.next() else {
-        return header_hash(&mut [first]);
-    };
-    let mut all = vec![first, second];
-    all.extend(values);
-    header_hash(&mut all)
+    let mut values: Vec<&[u8]> = headers.values(name).collect();
+    header_hash(&mut values)
 }
 
 /// The IP address of a `source.address`, which has a port behind it; `None` for a Unix socket's.
@@ -81,17 +114,15 @@ pub fn without_port(address: &str) -> Option<&str> {
 }
 
 /// Methods that are not safe by RFC 9110, section 9.2.1, and are meant to change data.
-pub fn is_unsafe(headers: &Headers) -> bool {
-    headers
-        .values(":method")
-        .next()
-        .is_some_and(|method| matches!(method, b"POST" | b"PUT" | b"PATCH" | b"DELETE"))
+fn is_unsafe(method: &[u8]) -> bool {
+    matches!(method, b"POST" | b"PUT" | b"PATCH" | b"DELETE")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::headers::tests::headers;
+    use unitring_routing::hash::xxh64_chain;
 
     fn by(from: KeyFrom, terminal: bool) -> KeySource {
         KeySource { from, terminal }
@@ -102,7 +133,7 @@ mod tests {
     }
 
     fn key(list: &[(&str, &[u8])], key: &[KeySource]) -> Option<u64> {
-        hash(&headers(list), key, || Some("10.0.0.7".to_owned()))
+        read(&headers(list), "", key, || Some("10.0.0.7".to_owned())).hash
     }
 
     #[test]
@@ -153,9 +184,10 @@ mod tests {
             asked.set(asked.get() + 1);
             None
         };
-        assert!(hash(&headers(&[("a", b"1")]), &sources, ip).is_some());
+        let hash = |list: &Headers| read(list, "", &sources, ip).hash;
+        assert!(hash(&headers(&[("a", b"1")])).is_some());
         assert_eq!(asked.get(), 0);
-        assert_eq!(hash(&Headers::default(), &sources, ip), None);
+        assert_eq!(hash(&Headers::default()), None);
         assert_eq!(asked.get(), 1);
     }
 
@@ -182,10 +214,19 @@ mod tests {
             ("x", b""),
         ];
         let list = headers(&list);
-        let names = forged(&list, "x-unitring-host");
+        let names = read(&list, "x-unitring-host", &[], || None).forged;
         assert_eq!(names, ["x-unitring-host", "x-unitring-any"]);
         let list = headers(&[("x-route", b"")]);
-        assert_eq!(forged(&list, "x-route"), ["x-route"]);
+        assert_eq!(read(&list, "x-route", &[], || None).forged, ["x-route"]);
+    }
+
+    #[test]
+    fn a_key_header_that_is_repeated_counts_with_all_of_its_values() {
+        let by = [header("x", false)];
+        for list in [[("x", b"1"), ("x", b"2")], [("x", b"2"), ("x", b"1")]] {
+            let both = xxh64_chain([b"1".as_slice(), b"2"]);
+            assert_eq!(key(&list.map(|(n, v)| (n, v.as_slice())), &by), Some(both));
+        }
     }
 
     #[test]
@@ -196,11 +237,9 @@ mod tests {
             ("DELETE", true),
             ("", false),
         ] {
-            assert_eq!(
-                is_unsafe(&headers(&[(":method", method.as_bytes())])),
-                expected
-            );
+            let list = headers(&[(":method", method.as_bytes())]);
+            assert_eq!(read(&list, "", &[], || None).is_unsafe, expected);
         }
-        assert!(!is_unsafe(&Headers::default()));
+        assert_eq!(read(&Headers::default(), "", &[], || None), Seen::default());
     }
 }

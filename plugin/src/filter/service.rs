@@ -21,6 +21,8 @@ pub(super) struct Service {
     pub(super) stats: ServiceStats,
     pub(super) sides: Cell<Sides>,
     routing: RefCell<Routing>,
+    /// Where the header for Envoy is written, request after request.
+    header: RefCell<String>,
     /// Whether the estimates were read since the last tick.
     estimated: Cell<bool>,
     failures_seen: Cell<u64>,
@@ -63,15 +65,13 @@ impl Routed {
 pub(super) struct Placement {
     pub(super) routed: Rc<Routed>,
     pub(super) choice: Choice,
-    /// The value of the header for Envoy.
-    pub(super) header: String,
 }
 
 impl Service {
     pub(super) fn new(settings: Settings) -> Self {
         let balancer = Balancer::new(&settings);
         Self {
-            stats: ServiceStats::define(settings.service.as_str()),
+            stats: ServiceStats::define(settings.service.as_str(), settings.load.total_lag()),
             settings,
             sides: Cell::default(),
             routing: RefCell::new(Routing {
@@ -79,6 +79,7 @@ impl Service {
                 routed: Rc::default(),
                 defined: BTreeMap::new(),
             }),
+            header: RefCell::default(),
             estimated: Cell::new(false),
             failures_seen: Cell::new(0),
         }
@@ -92,13 +93,18 @@ impl Service {
             hosts: &routing.routed.hosts,
         };
         let choice = routing.balancer.decide(hash, &gauges)?;
-        let mut header = String::new();
-        routing.balancer.write_candidates(&choice, &mut header);
         Ok(Placement {
             routed: Rc::clone(&routing.routed),
             choice,
-            header,
         })
+    }
+
+    /// Hands over the value of the header for Envoy.
+    pub(super) fn with_header(&self, choice: &Choice, hand_over: impl FnOnce(&str)) {
+        let mut header = self.header.borrow_mut();
+        let routing = self.routing.borrow();
+        routing.balancer.write_candidates(choice, &mut header);
+        hand_over(&header);
     }
 
     /// Routes by another directory. Returns the tables before and after.
@@ -159,6 +165,7 @@ impl Service {
         if self.routing.borrow_mut().balancer.drop_stale_fleet(now_ms) {
             self.stats.fleet_stale.add(1);
         }
+        self.stats.in_flight.flush(self.sides.get());
         self.stats.flush();
         self.estimated.set(false);
         let failures = self.stats.failures.show();

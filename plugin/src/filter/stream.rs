@@ -17,7 +17,7 @@ use super::root::Routes;
 use super::service::{Placement, Service};
 use super::stats::InstanceStats;
 use crate::balancer::Fallback;
-use crate::outcome::{Answer, Outcome, outcome};
+use crate::outcome::{Answer, Outcome, Status, outcome};
 use crate::request;
 
 /// One request.
@@ -61,7 +61,10 @@ impl Stream {
                 return Action::Pause;
             }
         }
-        self.set_http_request_header(&service.settings.steer.header, Some(&placement.header));
+        // It is absent, a client's own was removed: so it need not be looked for.
+        service.with_header(&placement.choice, |value| {
+            self.add_http_request_header(&service.settings.steer.header, value);
+        });
         let first = placement.choice.candidates.first();
         self.taken = placement.routed.host(first).cloned();
         stats.in_flight.raise(service.sides.get());
@@ -84,7 +87,7 @@ impl Stream {
             return;
         };
         self.counted = true;
-        let status = answer.map(|answer| answer.status.as_slice());
+        let status = answer.map(|answer| answer.status);
         // An Envoy that does not tell made at least one attempt.
         let attempts = answer
             .and_then(|answer| answer.attempts)
@@ -110,7 +113,7 @@ impl Stream {
             }
             Some(Outcome::Neither) | None => {}
         }
-        if self.unsafe_method && status.is_some_and(|status| status.first() == Some(&b'2')) {
+        if self.unsafe_method && status.is_some_and(Status::is_success) {
             stats.updates.add(1);
         }
         self.move_to(&service, stats);
@@ -152,7 +155,7 @@ impl Stream {
         // To read one header is cheaper than all of them.
         let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status");
         Answer {
-            status: status.ok().flatten().unwrap_or_default(),
+            status: Status::of(&status.ok().flatten().unwrap_or_default()),
             attempts: None,
         }
     }
@@ -186,29 +189,28 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = super::headers(MapType::HttpRequestHeaders);
         let service = self.routes.service();
-        let steer = service.as_ref().map_or("", |service| {
-            let settings: &crate::settings::Settings = &service.settings;
-            settings.steer.header.as_str()
+        let (steer, key) = service.as_ref().map_or(("", [].as_slice()), |service| {
+            let settings = &service.settings;
+            (settings.steer.header.as_str(), settings.key.as_slice())
         });
-        let mut forged = 0;
-        for name in request::forged(&headers, steer) {
+        let source_ip = || {
+            let address = super::text(&["source", "address"])?;
+            request::without_port(&address).map(str::to_owned)
+        };
+        let seen = request::read(&headers, steer, key, source_ip);
+        for name in &seen.forged {
             self.remove_http_request_header(name);
-            forged += 1;
         }
         #[cfg(feature = "trap")]
         self.trap_if_asked("before");
         let Some(service) = service else {
             return Action::Continue;
         };
+        let forged = u64::try_from(seen.forged.len()).unwrap_or(u64::MAX);
         service.stats.forged_headers.add(forged);
         self.service = Some(Rc::clone(&service));
-        self.unsafe_method = request::is_unsafe(&headers);
-        let source_ip = || {
-            let address = super::text(&["source", "address"])?;
-            request::without_port(&address).map(str::to_owned)
-        };
-        let action = match service.place(request::hash(&headers, &service.settings.key, source_ip))
-        {
+        self.unsafe_method = seen.is_unsafe;
+        let action = match service.place(seen.hash) {
             Ok(placement) => self.steer(&service, placement),
             Err(fallback) => {
                 self.leave_to_envoy(&service, fallback);
@@ -223,7 +225,7 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         if !self.counted {
             let answer = self.answer();
-            if !is_interim(&answer.status) {
+            if !answer.status.is_interim() {
                 self.count(Some(&answer));
             }
         }
@@ -246,11 +248,6 @@ impl Drop for Stream {
             service.stats.in_flight.lower(service.sides.get());
         }
     }
-}
-
-/// What came before the answer (100, 103) is not it, but the switch of protocols is.
-fn is_interim(status: &[u8]) -> bool {
-    status.first() == Some(&b'1') && status != b"101"
 }
 
 /// A number that Envoy knows of this request, as it hands numbers over.

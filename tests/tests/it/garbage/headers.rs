@@ -3,8 +3,8 @@
 use anyhow::Result;
 use unitring_plugin::balancer::Balancer;
 use unitring_plugin::headers::Headers;
-use unitring_plugin::outcome::{Answer, outcome};
-use unitring_plugin::request::{forged, hash, is_unsafe, without_port};
+use unitring_plugin::outcome::{Answer, Status, outcome};
+use unitring_plugin::request::{read, without_port};
 
 use super::{feed, loads};
 
@@ -37,20 +37,20 @@ fn headers_of_any_bytes_have_a_key_or_none() -> Result<()> {
             let text = String::from_utf8_lossy(value);
             without_port(&text).map(str::to_owned)
         });
-        let key = hash(&headers, &settings.key, || address.clone());
+        let steer = settings.steer.header.as_str();
+        let seen = read(&headers, steer, &settings.key, || address.clone());
         let each = settings
             .key
             .chunks(1)
-            .map(|source| hash(&headers, source, || None));
+            .map(|source| read(&headers, steer, source, || None).hash);
         let last = each.flatten().last();
-        loads::choose(&balancer, [key, last, Some(0)]);
-        let removed = forged(&headers, &settings.steer.header).len();
-        assert!(removed <= headers.iter().count());
+        loads::choose(&balancer, [seen.hash, last, Some(0)]);
+        assert!(seen.forged.len() <= headers.iter().count());
         Answer::of(&headers);
         for (_, value) in &headers {
-            outcome(value, || u64::MAX);
+            outcome(Status::of(value), || u64::MAX);
         }
-        is_unsafe(&headers) || key.is_some()
+        seen.is_unsafe || seen.hash.is_some()
     })
 }
 
