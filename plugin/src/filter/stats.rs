@@ -1,7 +1,8 @@
 //! Envoy stats: process-wide atomics, shared by all VMs.
 //!
-//! In-flight must be exact across workers and is counted at once. Counters may lag: a VM keeps them
-//! and adds them on its timer, so that a request pays for no more calls into Envoy than it must.
+//! An instance's in-flight must be exact across workers and is counted at once. That of the service
+//! may lag by a few, and counters by more: a VM keeps them and adds them on its timer, so that a
+//! request pays for no more calls into Envoy than it must.
 
 use std::cell::{Cell, OnceCell};
 
@@ -111,13 +112,16 @@ impl InFlight {
     }
 
     pub(super) fn raise(&self, sides: Sides) {
-        self.mine.set(self.mine.get().saturating_add(1));
-        self.on(sides.side).raise();
+        self.change(1, sides);
     }
 
     pub(super) fn lower(&self, sides: Sides) {
-        self.mine.set(self.mine.get().saturating_sub(1));
-        increment(self.on(sides.side).id, -1);
+        self.change(-1, sides);
+    }
+
+    fn change(&self, by: i64, sides: Sides) {
+        self.mine.set(self.mine.get().saturating_add_signed(by));
+        increment(self.on(sides.side).id, by);
     }
 
     /// For the whole process.
@@ -148,6 +152,67 @@ impl InFlight {
 
     pub(super) fn clear(&self, side: Side) {
         self.on(side).set(0);
+    }
+}
+
+/// Requests in flight of the service, which the gauge may miss by a few of each VM.
+///
+/// The total only says how much an instance may carry over `min_capacity`, where a few more or less of
+/// all make a part of a place: see `docs/bound.md`.
+#[derive(Debug)]
+pub(super) struct Total {
+    in_flight: InFlight,
+    /// What this VM has not added yet.
+    pending: Cell<i64>,
+    /// So much of it at most.
+    pending_max: i64,
+}
+
+impl Total {
+    fn define(name: &str, pending_max: i64) -> Self {
+        Self {
+            in_flight: InFlight::define(name),
+            pending: Cell::new(0),
+            pending_max,
+        }
+    }
+
+    pub(super) fn raise(&self, sides: Sides) {
+        self.change(1, sides);
+    }
+
+    pub(super) fn lower(&self, sides: Sides) {
+        self.change(-1, sides);
+    }
+
+    fn change(&self, by: i64, sides: Sides) {
+        self.pending.set(self.pending.get().saturating_add(by));
+        if self.pending.get().abs() > self.pending_max {
+            self.flush(sides);
+        }
+    }
+
+    pub(super) fn flush(&self, sides: Sides) {
+        let pending = self.pending.take();
+        if pending != 0 {
+            self.in_flight.change(pending, sides);
+        }
+    }
+
+    /// For the whole process, with all that this VM has.
+    pub(super) fn show(&self, sides: Sides) -> u64 {
+        self.flush(sides);
+        self.in_flight.show(sides)
+    }
+
+    /// As [`InFlight::settle`].
+    pub(super) fn settle(&self, from: Option<Side>, to: Side) {
+        self.in_flight.settle(from, to);
+    }
+
+    /// As [`InFlight::clear`].
+    pub(super) fn clear(&self, side: Side) {
+        self.in_flight.clear(side);
     }
 }
 
@@ -231,7 +296,7 @@ macro_rules! service_counters {
         #[derive(Debug)]
         pub(super) struct ServiceStats {
             /// Requests in flight that the filter placed.
-            pub(super) in_flight: InFlight,
+            pub(super) in_flight: Total,
             /// Instances that discovery found.
             pub(super) instances: Gauge,
             /// Those of them that are on the ring.
@@ -240,10 +305,10 @@ macro_rules! service_counters {
         }
 
         impl ServiceStats {
-            pub(super) fn define(service: &str) -> Self {
+            pub(super) fn define(service: &str, in_flight_lag: i64) -> Self {
                 let name = |what: &str| format!("unitring.{service}.{what}");
                 Self {
-                    in_flight: InFlight::define(&name("in_flight")),
+                    in_flight: Total::define(&name("in_flight"), in_flight_lag),
                     instances: Gauge::define(&name("instances")),
                     instances_eligible: Gauge::define(&name("instances_eligible")),
                     $($field: Counter::define(&name($name)),)*

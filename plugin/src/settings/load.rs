@@ -22,6 +22,18 @@ pub struct Load {
     pub threshold: Option<NonZeroU64>,
 }
 
+/// The most that the service's gauge may miss of a worker.
+const TOTAL_LAG_MAX: u64 = 8;
+
+impl Load {
+    /// How many requests in flight of a worker the service's gauge may miss: an eighth of
+    /// `min_capacity`, up to which the total does not matter, so that they are few beside it.
+    pub fn total_lag(&self) -> i64 {
+        let lag = (self.bound.min_capacity / 8).min(TOTAL_LAG_MAX);
+        i64::try_from(lag).unwrap_or(0)
+    }
+}
+
 /// Whose requests count for the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
