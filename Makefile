@@ -26,6 +26,7 @@ check: parts ## format, lints for both targets, docs, every configuration in env
 bench: parts ## measures and writes the tables of docs/; AREA=request, load, routing, store or sync for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
+	@scripts/build-plugin lookup
 	cargo build --release --package unitring --package unitring-tests --bins
 	@exec $(TARGET)/release/bench $(AREA)
 

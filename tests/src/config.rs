@@ -61,6 +61,15 @@ impl EnvoyConfig {
         self.edit_filter(|config| set(config, "/configuration/value", value))
     }
 
+    /// The same, with a configuration of the filter in another form.
+    ///
+    /// # Errors
+    /// The file has no filter.
+    pub fn configuration(self, kind: &str, value: Value) -> Result<Self> {
+        let any = json!({"@type": format!("type.googleapis.com/{kind}"), "value": value});
+        self.edit_filter(|config| set(config, "/configuration", any))
+    }
+
     /// The same, with another instance list: each with its weight.
     ///
     /// # Errors

@@ -53,13 +53,13 @@ pub fn trapping_filter() -> Result<PathBuf> {
     existing(path, "scripts/build-plugin trap")
 }
 
-/// A filter that does nothing, to compare with.
+/// A filter to compare with: `nothing` or `lookup`, of `plugin/examples/`.
 ///
 /// # Errors
 /// It is not built; the text names the command.
-pub fn idle_filter() -> Result<PathBuf> {
-    let path = target()?.join("unitring-nothing.wasm");
-    existing(path, "scripts/build-plugin nothing")
+pub fn example_filter(name: &str) -> Result<PathBuf> {
+    let path = target()?.join(format!("unitring-{name}.wasm"));
+    existing(path, &format!("scripts/build-plugin {name}"))
 }
 
 fn target() -> Result<PathBuf> {

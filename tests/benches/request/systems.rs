@@ -109,7 +109,20 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
         .clone()
         .with_filter(ext_proc())?
         .add_cluster(picker_cluster(picker.port))?;
-    let nothing = programs::idle_filter()?;
+    let nothing = programs::example_filter("nothing")?;
+    let lookup = plain
+        .clone()
+        .filter(&programs::example_filter("lookup")?)?
+        .configuration(
+            "google.protobuf.StringValue",
+            json!(
+                instances
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            ),
+        )?;
     let filter = shipped
         .clone()
         .setting("load.balance_factor", json!(BALANCE_FACTOR))?
@@ -158,6 +171,10 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
                     put(cluster, "load_balancing_policy", ring_hash)
                 })?,
         ),
+        System::new(
+            "Wasm filter that looks up the ring, and no more, without the SDK",
+            lookup,
+        ),
         System::ours("**unitring**, `scope: process`", alone(quiet.clone())?),
         System::ours(
             "**unitring**, `scope: fleet`",
@@ -197,7 +214,7 @@ async fn owners(shipped: &EnvoyConfig, all: &mut [System]) -> Result<Owners> {
 }
 
 fn is_lookup(name: &str) -> bool {
-    ["Lua", "ext_proc", "override_host"]
+    ["looks up", "ext_proc", "override_host"]
         .iter()
         .any(|part| name.contains(part))
 }
