@@ -15,13 +15,12 @@ use unitring_tests::envoy::Envoy;
 
 use crate::clients::{Client, Owners};
 use crate::median;
-use crate::systems::{System, Systems};
+use crate::systems::System;
 
 /// Requests before the count begins.
 const WARM_UP: usize = 4_000;
 /// Requests of one count.
 const COUNTED: usize = 1_000;
-const ROUNDS: usize = 3;
 
 /// Where the profiles go, if they are wanted: for `callgrind_annotate`.
 pub(crate) fn profiles() -> Option<PathBuf> {
@@ -29,19 +28,23 @@ pub(crate) fn profiles() -> Option<PathBuf> {
 }
 
 /// The figure of each system.
-pub(crate) async fn measure(systems: &Systems) -> Result<Vec<f64>> {
+pub(crate) async fn measure(
+    systems: &[System],
+    owners: &Owners,
+    rounds: usize,
+) -> Result<Vec<f64>> {
     let valgrind = Command::new("valgrind").arg("--version").output();
     valgrind.context("valgrind is not installed; mend it with: apt-get install -y valgrind")?;
     let mut figures = Vec::new();
-    for system in &systems.all {
-        let rounds = of(system, &systems.owners).await?;
+    for system in systems {
+        let rounds = of(system, owners, rounds).await?;
         eprintln!("{}: {rounds:.0?} instructions a request", system.name);
         figures.push(median(rounds)?);
     }
     Ok(figures)
 }
 
-async fn of(system: &System, owners: &Owners) -> Result<Vec<f64>> {
+async fn of(system: &System, owners: &Owners, rounds: usize) -> Result<Vec<f64>> {
     let folder = TempDir::with_prefix("unitring-callgrind-")?;
     let valgrind = || {
         let mut valgrind = Command::new("valgrind");
@@ -61,7 +64,7 @@ async fn of(system: &System, owners: &Owners) -> Result<Vec<f64>> {
     callgrind.order(&["instrumentation", "on"])?;
     client.send(COUNTED / 4).await?;
     let mut figures = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         callgrind.order(&["zero"])?;
         let began = Instant::now();
         client.send(COUNTED).await?;

@@ -1,15 +1,20 @@
 //! What a request costs in Envoy: unitring against Envoy's own policies and the other ways to choose an
 //! instance outside of Envoy's core. Prints tables; `make bench AREA=request` puts them into the docs.
 //!
+//! With the argument `scale`: how that changes with the number of instances and of workers, and what
+//! else the filter costs Envoy.
+//!
 //! All have the same instances, the same clients and the same keys. Instructions are those of the whole
 //! Envoy, which do not depend on what else the machine does; seconds of processor time are those of
 //! Envoy, and of the process that it asks where there is one.
 #![allow(missing_docs, clippy::print_stdout)]
 
+mod base;
 mod clients;
 mod counted;
 mod lookup;
 mod picker;
+mod scale;
 mod seconds;
 mod systems;
 mod upstream;
@@ -18,21 +23,28 @@ use std::env;
 
 use anyhow::{Context as _, Result};
 
+/// Counts of each system.
+const ROUNDS: usize = 3;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
-    if arguments.next().as_deref() == Some(picker::ARGUMENT) {
+    let what = arguments.next();
+    if what.as_deref() == Some(picker::ARGUMENT) {
         return picker::run(arguments).await;
     }
     unitring_tests::process::be_quiet();
+    if what.as_deref() == Some("scale") {
+        return scale::measure().await;
+    }
     let only = env::var("UNITRING_BENCH_ONLY").ok();
     let upstream = upstream::Upstream::start(systems::INSTANCES).await?;
     let systems = systems::all(&upstream, only.as_deref()).await?;
-    let counted = counted::measure(&systems).await?;
+    let counted = counted::measure(&systems.all, &systems.owners, ROUNDS).await?;
     if counted::profiles().is_some() {
         return Ok(());
     }
-    let seconds = seconds::measure(&systems).await?;
+    let seconds = seconds::measure(&systems.all, &systems.owners, |_| 0).await?;
     print_table(&systems, &counted, &seconds);
     Ok(())
 }

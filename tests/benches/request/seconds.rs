@@ -1,4 +1,4 @@
-//! Processor time a request: all systems in turn, several rounds, each against the first in the same round.
+//! Processor time a request: all systems in turn, several rounds, each against another in the same round.
 
 use std::fs;
 
@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use unitring_tests::envoy::Envoy;
 
-use crate::clients::Client;
+use crate::clients::{Client, Owners};
 use crate::median;
-use crate::systems::Systems;
+use crate::systems::System;
 
 const ROUNDS: usize = 9;
 /// Requests of a round, on each of the connections.
@@ -17,16 +17,21 @@ const CONNECTIONS: usize = 4;
 
 /// Of one system.
 pub(crate) struct Figures {
-    /// Of its time to that of the first system, the median of the rounds.
+    /// Of its time to that of the system it is compared with, the median of the rounds.
     pub(crate) ratio: f64,
 }
 
-pub(crate) async fn measure(systems: &Systems) -> Result<Vec<Figures>> {
+/// `base` says for each system which one it is compared with.
+pub(crate) async fn measure(
+    systems: &[System],
+    owners: &Owners,
+    base: impl Fn(usize) -> usize,
+) -> Result<Vec<Figures>> {
     let mut running = Vec::new();
-    for system in &systems.all {
-        let envoy = Envoy::start(&system.config).await?;
+    for system in systems {
+        let envoy = Envoy::start_with_workers(&system.config, system.workers).await?;
         system.is_ready(&envoy).await?;
-        let clients = (0..CONNECTIONS).map(|_| Client::connect(&envoy, system, &systems.owners));
+        let clients = (0..CONNECTIONS).map(|_| Client::connect(&envoy, system, owners));
         let clients = try_join_all(clients).await?;
         let helper = system.picker.as_ref().map(|picker| picker.id());
         running.push((envoy, helper, clients));
@@ -34,15 +39,16 @@ pub(crate) async fn measure(systems: &Systems) -> Result<Vec<Figures>> {
     let mut ratios = vec![Vec::new(); running.len()];
     // The first round warms up.
     for round in 0..=ROUNDS {
-        let mut first = None;
-        for ((envoy, helper, clients), ratios) in running.iter_mut().zip(&mut ratios) {
+        let mut times: Vec<f64> = Vec::new();
+        for (number, (envoy, helper, clients)) in running.iter_mut().enumerate() {
             let processes: Vec<u32> = [envoy.id()].into_iter().chain(*helper).collect();
             let before = processor_time(&processes)?;
             try_join_all(clients.iter_mut().map(|client| client.send(REQUESTS))).await?;
             let time = processor_time(&processes)? - before;
-            let first = *first.get_or_insert(time);
-            if round > 0 {
-                ratios.push(time / first);
+            times.push(time);
+            let base = times.get(base(number)).context("no such system")?;
+            if let Some(ratios) = ratios.get_mut(number).filter(|_| round > 0) {
+                ratios.push(time / base);
             }
         }
     }

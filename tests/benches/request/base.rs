@@ -1,0 +1,128 @@
+//! The configuration that all systems vary: the shipped one, with the instances of the benchmark.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use unitring_tests::companion::Companion;
+use unitring_tests::config::EnvoyConfig;
+
+use crate::systems::System;
+
+/// For all that have a bound.
+pub(crate) const BALANCE_FACTOR: u32 = 125;
+
+/// The configurations that the systems are made of: of the same instances.
+pub(crate) struct Base {
+    /// With the filter.
+    shipped: EnvoyConfig,
+    /// The same without what only our filter has a use for.
+    plain: EnvoyConfig,
+    instances: usize,
+}
+
+impl Base {
+    pub(crate) fn new(instances: &[SocketAddr], companion: &Companion) -> Result<Self> {
+        let shipped = EnvoyConfig::shipped("envoy.yaml")?
+            .companion(companion)?
+            .unchecked()?
+            .edit_cluster("orders", |cluster| {
+                let place = "/load_assignment/endpoints/0/lb_endpoints";
+                *cluster.pointer_mut(place).context("no endpoints")? = endpoints(instances);
+                Ok(())
+            })?
+            .setting("load.balance_factor", json!(BALANCE_FACTOR))?
+            // Its own look at Envoy's clusters is not a request's.
+            .setting("discovery.interval", json!("60s"))?;
+        let plain = shipped.clone().edit_connections(|manager| {
+            let host = manager.pointer_mut("/route_config/virtual_hosts/0");
+            let host = host.and_then(Value::as_object_mut).context("no host")?;
+            host.remove("include_attempt_count_in_response");
+            Ok(())
+        })?;
+        Ok(Self {
+            shipped,
+            plain,
+            instances: instances.len(),
+        })
+    }
+
+    /// As Envoy alone, by this policy.
+    pub(crate) fn policy(&self, kind: &str, settings: Value) -> Result<EnvoyConfig> {
+        let policies = policies(kind, settings)?;
+        let native = self.plain.clone().without_filter()?;
+        native.edit_cluster("orders", |cluster| {
+            put(cluster, "load_balancing_policy", policies)
+        })
+    }
+
+    /// With a filter of the example's, and nothing that only ours has a use for.
+    pub(crate) fn plain(&self) -> EnvoyConfig {
+        self.plain.clone()
+    }
+
+    /// What all are compared with.
+    pub(crate) fn ring_hash(&self) -> Result<System> {
+        let config = self.policy(RING_HASH, json!({}))?;
+        Ok(System::new("Envoy RING_HASH", config))
+    }
+
+    /// Ours, with the load of this process alone.
+    pub(crate) fn process(&self) -> Result<System> {
+        let config = alone(self.quiet()?)?;
+        Ok(self.ours("**unitring**, `scope: process`", config))
+    }
+
+    /// Ours, with the load of the fleet.
+    pub(crate) fn fleet(&self) -> Result<System> {
+        let config = self.quiet()?.setting("load.scope", json!("fleet"))?;
+        Ok(self.ours("**unitring**, `scope: fleet`", config))
+    }
+
+    /// Ours, which tells the caller of its choice.
+    pub(crate) fn explaining(&self) -> Result<System> {
+        let config = alone(self.shipped.clone())?;
+        Ok(self.ours("**unitring**, `scope: process`, `explain`", config))
+    }
+
+    fn quiet(&self) -> Result<EnvoyConfig> {
+        self.shipped.clone().setting("explain", json!(false))
+    }
+
+    fn ours(&self, name: &'static str, config: EnvoyConfig) -> System {
+        System {
+            ours_of: Some(self.instances),
+            ..System::new(name, config)
+        }
+    }
+}
+
+/// Envoy's policy that all are compared with.
+pub(crate) const RING_HASH: &str = "ring_hash.v3.RingHash";
+
+fn alone(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    config
+        .setting("load.scope", json!("process"))?
+        .setting("companion.cluster", json!(""))
+}
+
+pub(crate) fn policies(kind: &str, mut settings: Value) -> Result<Value> {
+    let kind = format!("type.googleapis.com/envoy.extensions.load_balancing_policies.{kind}");
+    put(&mut settings, "@type", json!(kind))?;
+    let policy = json!({"typed_extension_config": {"name": "policy", "typed_config": settings}});
+    Ok(json!({"policies": [policy]}))
+}
+
+pub(crate) fn endpoints(instances: &[SocketAddr]) -> Value {
+    let endpoints = instances.iter().map(|instance| {
+        let address = json!({"address": instance.ip(), "port_value": instance.port()});
+        json!({"endpoint": {"address": {"socket_address": address}}})
+    });
+    endpoints.collect()
+}
+
+pub(crate) fn put(object: &mut Value, field: &str, value: Value) -> Result<()> {
+    let fields = object.as_object_mut().context("not an object")?;
+    fields.insert(field.to_owned(), value);
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! How long a worker pauses when one instance of a thousand comes or goes: the slowest request of a
+//! client that never stops asking, around each change, and as long without one.
+//!
+//! The instances come from a file that Envoy watches, so that all that happens is Envoy's own work and
+//! the filter's.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+use unitring_tests::companion::Settings;
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::envoy::Envoy;
+
+use crate::base::{Base, endpoints, put};
+use crate::clients::{Client, Owners};
+use crate::median;
+use crate::systems::System;
+use crate::upstream::Upstream;
+
+const INSTANCES: u32 = 1_000;
+/// Changes of each system: the last instance goes, comes, goes …
+const CHANGES: usize = 20;
+/// Envoy's notice of the file, the filter's look, and the workers' ticks are within it.
+const WINDOW: Duration = Duration::from_millis(1_200);
+
+pub(super) async fn measure() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let upstream = Upstream::start(INSTANCES).await?;
+    let all = upstream.addresses.as_slice();
+    let (_, but_one) = all.split_last().context("no instances")?;
+    let base = Base::new(all, &companion)?;
+    println!(
+        "The slowest request of a client that asks one after the other, in {:.1} s around a change of one \
+         instance of {INSTANCES} and in as long without, in ms, of {CHANGES} changes:\n",
+        WINDOW.as_secs_f64(),
+    );
+    println!("| | no change: median | worst | change: median | worst | medians' difference |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for system in [base.ring_hash()?, base.process()?] {
+        let folder = TempDir::with_prefix("unitring-stall-")?;
+        let file = Endpoints { folder: &folder };
+        file.write(all)?;
+        let system = System {
+            config: looking(file.watched(system.config)?, system.ours_of.is_some())?,
+            ..system
+        };
+        let envoy = Envoy::start(&system.config).await?;
+        system.is_ready(&envoy).await?;
+        let mut client = Client::connect(&envoy, &system, &Owners::new()).await?;
+        client.send(4_000).await?;
+        let (mut without, mut with) = (Vec::new(), Vec::new());
+        for change in 0..CHANGES {
+            without.push(slowest(&mut client).await?);
+            let (before, now) = match change % 2 {
+                0 => (all, but_one),
+                _ => (but_one, all),
+            };
+            file.write(now)?;
+            with.push(slowest(&mut client).await?);
+            ensure!(before.len() != now.len(), "no change");
+            let expected = u64::try_from(now.len())?;
+            let known = envoy.stat("cluster.orders.membership_total").await?;
+            ensure!(known == expected, "Envoy did not follow: {known} instances");
+            if system.ours_of.is_some() {
+                envoy.has_eligible(expected).await?;
+            }
+        }
+        eprintln!("{}: {without:.1?} ms without, {with:.1?} with", system.name);
+        let worst = |times: &[f64]| times.iter().copied().fold(0.0, f64::max);
+        let (worst_without, worst_with) = (worst(&without), worst(&with));
+        let (without, with) = (median(without)?, median(with)?);
+        println!(
+            "| {} | {without:.1} | {worst_without:.1} | {with:.1} | {worst_with:.1} | {:.1} |",
+            system.name,
+            with - without,
+        );
+    }
+    println!();
+    Ok(())
+}
+
+/// In milliseconds.
+async fn slowest(client: &mut Client) -> Result<f64> {
+    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+    while began.elapsed() < WINDOW {
+        let sent = Instant::now();
+        client.send(1).await?;
+        slowest = slowest.max(sent.elapsed());
+    }
+    Ok(slowest.as_secs_f64() * 1e3)
+}
+
+/// The file with the instances.
+struct Endpoints<'a> {
+    folder: &'a TempDir,
+}
+
+impl Endpoints<'_> {
+    /// Envoy sees a file move.
+    fn write(&self, instances: &[SocketAddr]) -> Result<()> {
+        let assignment = json!({
+            "resources": [{
+                "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+                "cluster_name": "orders",
+                "endpoints": [{"lb_endpoints": endpoints(instances)}],
+            }],
+        });
+        let new = self.folder.path().join("new.json");
+        fs::write(&new, assignment.to_string())?;
+        Ok(fs::rename(new, self.folder.path().join("eds.json"))?)
+    }
+
+    fn watched(&self, config: EnvoyConfig) -> Result<EnvoyConfig> {
+        let path = self.folder.path().join("eds.json");
+        config.edit_cluster("orders", |cluster| {
+            let fields = cluster.as_object_mut().context("not an object")?;
+            fields.remove("load_assignment");
+            put(cluster, "type", json!("EDS"))?;
+            let source =
+                json!({"resource_api_version": "V3", "path_config_source": {"path": path}});
+            put(cluster, "eds_cluster_config", json!({"eds_config": source}))
+        })
+    }
+}
+
+/// The filter looks at Envoy's clusters often enough for a change to be within the window.
+fn looking(config: EnvoyConfig, is_ours: bool) -> Result<EnvoyConfig> {
+    if is_ours {
+        return config.setting("discovery.interval", json!("500ms"));
+    }
+    Ok(config)
+}
