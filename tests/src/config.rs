@@ -114,6 +114,16 @@ impl EnvoyConfig {
         })
     }
 
+    /// With a name of Envoy's own, which it needs for instances that it watches.
+    ///
+    /// # Errors
+    /// The file is no object.
+    pub fn node(mut self, id: &str) -> Result<Self> {
+        let fields = self.json.as_object_mut().context("not an object")?;
+        fields.insert("node".to_owned(), json!({"id": id, "cluster": id}));
+        Ok(self)
+    }
+
     /// Without the filter: the cluster's own policy is the fallback, Envoy's RING_HASH.
     ///
     /// # Errors

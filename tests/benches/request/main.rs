@@ -34,10 +34,10 @@ async fn main() -> Result<()> {
         return picker::run(arguments).await;
     }
     unitring_tests::process::be_quiet();
-    if what.as_deref() == Some("scale") {
-        return scale::measure().await;
-    }
     let only = env::var("UNITRING_BENCH_ONLY").ok();
+    if what.as_deref() == Some("scale") {
+        return scale::measure(only.as_deref()).await;
+    }
     let upstream = upstream::Upstream::start(systems::INSTANCES).await?;
     let systems = systems::all(&upstream, only.as_deref()).await?;
     let counted = counted::measure(&systems.all, &systems.owners, ROUNDS).await?;

@@ -9,11 +9,23 @@ mod workers;
 
 use anyhow::Result;
 
-/// Prints all tables.
-pub(crate) async fn measure() -> Result<()> {
-    sizes::measure().await?;
-    workers::measure().await?;
-    memory::measure().await?;
-    start::measure().await?;
-    stall::measure().await
+/// Prints all tables, or those of the parts whose name has this in it.
+pub(crate) async fn measure(only: Option<&str>) -> Result<()> {
+    let wanted = |part: &str| only.is_none_or(|only| part.contains(only));
+    if wanted("sizes") {
+        sizes::measure().await?;
+    }
+    if wanted("workers") {
+        workers::measure().await?;
+    }
+    if wanted("memory") {
+        memory::measure().await?;
+    }
+    if wanted("start") {
+        start::measure().await?;
+    }
+    if wanted("stall") {
+        stall::measure().await?;
+    }
+    Ok(())
 }

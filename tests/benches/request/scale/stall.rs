@@ -23,7 +23,7 @@ use crate::upstream::Upstream;
 
 const INSTANCES: u32 = 1_000;
 /// Changes of each system: the last instance goes, comes, goes …
-const CHANGES: usize = 20;
+const CHANGES: usize = 12;
 /// Envoy's notice of the file, the filter's look, and the workers' ticks are within it.
 const WINDOW: Duration = Duration::from_millis(1_200);
 
@@ -116,7 +116,7 @@ impl Endpoints<'_> {
 
     fn watched(&self, config: EnvoyConfig) -> Result<EnvoyConfig> {
         let path = self.folder.path().join("eds.json");
-        config.edit_cluster("orders", |cluster| {
+        config.node("bench")?.edit_cluster("orders", |cluster| {
             let fields = cluster.as_object_mut().context("not an object")?;
             fields.remove("load_assignment");
             put(cluster, "type", json!("EDS"))?;

@@ -21,8 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 5] = [
+const AREAS: [(&str, &str); 6] = [
     ("request", "docs/benchmarks.md"),
+    ("scale", "docs/benchmarks.md"),
     ("load", "docs/bound.md"),
     ("routing", "docs/placement.md"),
     ("store", "docs/store.md"),
@@ -63,7 +64,8 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
     }
     for (area, page) in areas {
         let measured = match *area {
-            "request" => target::output("request").await?,
+            "request" => target::output("request", &[]).await?,
+            "scale" => target::output("request", &["scale"]).await?,
             "load" => load::measure().await?,
             "routing" => routing::measure().await?,
             "store" => store::measure().await?,

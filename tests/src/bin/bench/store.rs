@@ -6,7 +6,7 @@ use super::target;
 
 /// Runs it and returns the table.
 pub(crate) async fn measure() -> Result<String> {
-    let table = target::output("store").await?;
+    let table = target::output("store", &[]).await?;
     Ok(format!(
         "{table}\nMedians of seven pairs of runs, one of each after the other, in alternating order. The bare \
          connection sends the same commands, made before the clock starts, without waiting for answers.\n"

@@ -6,5 +6,5 @@ use super::target;
 
 /// Runs it and returns the tables.
 pub(crate) async fn measure() -> Result<String> {
-    target::output("sync").await
+    target::output("sync", &[]).await
 }

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use tokio::process::Command;
 use unitring_tests::programs;
 
-/// Runs it and returns what it printed.
-pub(crate) async fn output(name: &str) -> Result<String> {
+/// Runs it with these arguments and returns what it printed.
+pub(crate) async fn output(name: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new("cargo")
         .args([
             "bench",
@@ -16,7 +16,9 @@ pub(crate) async fn output(name: &str) -> Result<String> {
             "unitring-tests",
             "--bench",
             name,
+            "--",
         ])
+        .args(arguments)
         .current_dir(programs::root()?)
         .stderr(Stdio::inherit())
         .output()
