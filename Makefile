@@ -33,7 +33,7 @@ build: parts ## the filter (target/unitring.wasm) and the companion (target/debu
 	@scripts/build-plugin
 	cargo build --package unitring
 
-parts: ## Envoy, Redis and RabbitMQ into .parts, if they are not there
+parts: ## Envoy, Redis, RabbitMQ and valgrind into .parts, if they are not there
 	@scripts/parts
 
 clean: ## removes what was built; `rm -rf .parts` removes what was fetched
