@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::programs;
 
 use crate::clients::{Client, Owners};
 use crate::median;
@@ -30,8 +31,6 @@ pub(crate) fn profiles() -> Option<PathBuf> {
 
 /// The figure of each system.
 pub(crate) async fn measure(systems: &Systems) -> Result<Vec<f64>> {
-    let valgrind = Command::new("valgrind").arg("--version").output();
-    valgrind.context("valgrind is not installed; mend it with: apt-get install -y valgrind")?;
     let mut figures = Vec::new();
     for system in &systems.all {
         let rounds = of(system, &systems.owners).await?;
@@ -43,8 +42,9 @@ pub(crate) async fn measure(systems: &Systems) -> Result<Vec<f64>> {
 
 async fn of(system: &System, owners: &Owners) -> Result<Vec<f64>> {
     let folder = TempDir::with_prefix("unitring-callgrind-")?;
+    let program = programs::part("valgrind")?;
     let valgrind = || {
-        let mut valgrind = Command::new("valgrind");
+        let mut valgrind = Command::new(&program);
         valgrind.args(["--tool=callgrind", "--instr-atstart=no", "--quiet"]);
         let file = folder.path().join("counts");
         valgrind.arg(format!("--callgrind-out-file={}", file.display()));
@@ -81,11 +81,10 @@ struct Callgrind<'a> {
 
 impl Callgrind<'_> {
     fn order(&self, words: &[&str]) -> Result<()> {
-        let output = Command::new("vgdb")
+        let output = Command::new(programs::part("vgdb")?)
             .arg(format!("--pid={}", self.envoy.id()))
             .args(words)
-            .output()
-            .context("vgdb, which comes with valgrind")?;
+            .output()?;
         ensure!(
             output.status.success(),
             "{}",
