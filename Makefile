@@ -23,7 +23,7 @@ test: build ## every test, the integration tests with the real Envoy, Redis and 
 check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts
 	@scripts/check
 
-bench: parts ## measures and writes the tables of docs/; AREA=request, load, routing, store or sync for one
+bench: parts ## measures and writes the tables of docs/; AREA=request, load, routing, protocol, store or sync for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	cargo build --release --package unitring --package unitring-tests --bins

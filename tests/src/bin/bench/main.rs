@@ -4,8 +4,10 @@
 //! A table stands between `<!-- bench:<area> -->` and `<!-- /bench:<area> -->`, with the machine, the
 //! versions and the command, so that no figure in the docs is without its origin.
 
+mod criterion;
 mod load;
 mod machine;
+mod protocol;
 mod routing;
 mod store;
 mod sync;
@@ -21,10 +23,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 5] = [
+const AREAS: [(&str, &str); 6] = [
     ("request", "docs/benchmarks.md"),
     ("load", "docs/bound.md"),
     ("routing", "docs/placement.md"),
+    ("protocol", "docs/benchmarks.md"),
     ("store", "docs/store.md"),
     ("sync", "docs/sync.md"),
 ];
@@ -66,6 +69,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
             "request" => target::output("request").await?,
             "load" => load::measure().await?,
             "routing" => routing::measure().await?,
+            "protocol" => protocol::measure().await?,
             "store" => store::measure().await?,
             "sync" => sync::measure().await?,
             other => bail!("{other}: nobody measures it"),
