@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench build parts clean
+.PHONY: help run test check guard bench build parts clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
@@ -20,8 +20,11 @@ test: build ## every test, the integration tests with the real Envoy, Redis and 
 	@scripts/build-plugin trap
 	cargo test --workspace
 
-check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts
+check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts, and guard
 	@scripts/check
+
+guard: parts ## fails if a choice, a change or a report takes more instructions than before; RENEW=1 writes the limits
+	@scripts/guard $(if $(RENEW),renew)
 
 bench: parts ## measures and writes the tables of docs/; AREA=request, load, routing, protocol, store or sync for one
 	@scripts/build-plugin
