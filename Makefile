@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench build parts clean
+.PHONY: help run test check guard bench build parts clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
@@ -20,10 +20,13 @@ test: build ## every test, the integration tests with the real Envoy, Redis and 
 	@scripts/build-plugin trap
 	cargo test --workspace
 
-check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts
+check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts, and guard
 	@scripts/check
 
-bench: parts ## measures and writes the tables of docs/; AREA=request, scale, load, routing, store or sync for one
+guard: parts ## fails if a choice, a change or a report takes more instructions than before; RENEW=1 writes the limits
+	@scripts/guard $(if $(RENEW),renew)
+
+bench: parts ## measures and writes the tables of docs/; AREA=request, scale, load, routing, protocol, store or sync for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	@scripts/build-plugin lookup
@@ -34,7 +37,7 @@ build: parts ## the filter (target/unitring.wasm) and the companion (target/debu
 	@scripts/build-plugin
 	cargo build --package unitring
 
-parts: ## Envoy, Redis and RabbitMQ into .parts, if they are not there
+parts: ## Envoy, Redis, RabbitMQ and valgrind into .parts, if they are not there
 	@scripts/parts
 
 clean: ## removes what was built; `rm -rf .parts` removes what was fetched

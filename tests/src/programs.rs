@@ -14,7 +14,7 @@ pub fn root() -> Result<PathBuf> {
         .context("the crate has no folder above it")
 }
 
-/// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`.
+/// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`, `valgrind`.
 ///
 /// # Errors
 /// It is not there; the text names the command.

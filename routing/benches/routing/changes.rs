@@ -1,18 +1,20 @@
-//! One instance comes: a merge of its points, against a ring that is made anew and against a tree.
+//! One instance comes or goes: a merge of its points, against a tree and against a peer that sorts.
+//!
+//! The last one of so many. Only the tree and `hashring` change in place; a ring that readers go on using
+//! while it changes, as unitring's is, would be a copy of them. What a ring made anew costs instead, and
+//! with it a change of `pingora-ketama`, is measured in `build.rs`.
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion};
-use unitring_routing::ring::Ring;
 
-use crate::choices::{pingora, points, ring, tree};
-use crate::fleet::{FIXED, SIZES, addresses, hosts};
+use crate::fleet::{FIXED, SIZES, addresses, hosts, ring};
+use crate::peers::{hashring, points, tree, virtual_nodes};
 
-/// Each makes the ring of all instances where the last one is new. Only the tree changes in place; a
-/// ring that readers go on using while it changes, as the others are, would be a copy of the tree.
-pub(crate) fn changes(criterion: &mut Criterion) {
+/// From one fewer to all.
+pub(crate) fn add(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("add");
-    group.sample_size(20);
+    group.sample_size(10);
     for size in SIZES {
         let all = addresses(size);
         let Some((last, old)) = all.split_last() else {
@@ -23,27 +25,81 @@ pub(crate) fn changes(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("unitring-merge", size), |b| {
             b.iter(|| small.update(black_box(&before), &after, FIXED));
         });
-        group.bench_function(BenchmarkId::new("unitring-rebuild", size), |b| {
-            b.iter(|| Ring::build(black_box(&after), FIXED));
-        });
-        group.bench_function(BenchmarkId::new("pingora-ketama-rebuild", size), |b| {
-            b.iter(|| pingora(black_box(&all)));
-        });
-        let last = (u32::try_from(size - 1).unwrap_or(0), last);
+        let numbered = (u32::try_from(size - 1).unwrap_or(0), last);
         let small = tree(old);
-        group.bench_function(BenchmarkId::new("btreemap-insert", size), |b| {
+        group.bench_function(BenchmarkId::new("btreemap-in-place", size), |b| {
             b.iter_batched_ref(
                 || small.clone(),
-                |tree| tree.extend(points(black_box(last))),
+                |tree| tree.extend(points(black_box(numbered))),
                 BatchSize::LargeInput,
             );
         });
-        group.bench_function(BenchmarkId::new("btreemap-copy-and-insert", size), |b| {
+        group.bench_function(BenchmarkId::new("btreemap-copy", size), |b| {
             b.iter(|| {
                 let mut tree = black_box(&small).clone();
-                tree.extend(points(last));
+                tree.extend(points(numbered));
                 tree
             });
+        });
+        let small = hashring(old);
+        group.bench_function(BenchmarkId::new("hashring-in-place", size), |b| {
+            b.iter_batched_ref(
+                || small.clone(),
+                |ring| ring.batch_add(virtual_nodes(black_box(last)).collect()),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// From all to one fewer.
+pub(crate) fn remove(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("remove");
+    group.sample_size(10);
+    for size in SIZES {
+        let all = addresses(size);
+        let Some((last, rest)) = all.split_last() else {
+            continue;
+        };
+        let (before, after) = (hosts(&all), hosts(rest));
+        let large = ring(&all, FIXED);
+        group.bench_function(BenchmarkId::new("unitring-merge", size), |b| {
+            b.iter(|| large.update(black_box(&before), &after, FIXED));
+        });
+        let numbered = (u32::try_from(size - 1).unwrap_or(0), last);
+        let large = tree(&all);
+        group.bench_function(BenchmarkId::new("btreemap-in-place", size), |b| {
+            b.iter_batched_ref(
+                || large.clone(),
+                |tree| {
+                    for (point, _) in points(black_box(numbered)) {
+                        tree.remove(&point);
+                    }
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        group.bench_function(BenchmarkId::new("btreemap-copy", size), |b| {
+            b.iter(|| {
+                let mut tree = black_box(&large).clone();
+                for (point, _) in points(numbered) {
+                    tree.remove(&point);
+                }
+                tree
+            });
+        });
+        let large = hashring(&all);
+        group.bench_function(BenchmarkId::new("hashring-in-place", size), |b| {
+            b.iter_batched_ref(
+                || large.clone(),
+                |ring| {
+                    for node in virtual_nodes(black_box(last)) {
+                        ring.remove(&node);
+                    }
+                },
+                BatchSize::LargeInput,
+            );
         });
     }
     group.finish();

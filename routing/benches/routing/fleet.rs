@@ -1,12 +1,11 @@
-//! The instances, the keys and the loads that are measured with.
+//! The instances that are measured with, and their rings.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use unitring_routing::bounded::Loads;
 use unitring_routing::hash::HashFunction;
-use unitring_routing::membership::{Member, State, Warmth};
-use unitring_routing::ring::{Host, POINTS_MAX, Shape, WEIGHT_UNIT};
+use unitring_routing::membership::{Identity, Member, State, Warmth};
+use unitring_routing::ring::{Host, POINTS_MAX, Ring, Shape, WEIGHT_UNIT};
+use unitring_routing::table::{Rule, Table};
 
 /// Numbers of instances.
 pub(crate) const SIZES: [usize; 3] = [4, 100, 1_000];
@@ -62,59 +61,16 @@ pub(crate) fn members(addresses: &[String]) -> Vec<Member> {
     addresses.iter().map(member).collect()
 }
 
-/// Ever new keys of 16 bytes, made where they are read from, so that no memory is measured but that
-/// of the ring.
-#[derive(Default)]
-pub(crate) struct Keys {
-    key: [u8; 16],
-    made: u64,
+/// The ring of these instances.
+pub(crate) fn ring(addresses: &[String], shape: Shape) -> Ring {
+    Ring::build(&hosts(addresses), shape).unwrap_or_default()
 }
 
-impl Keys {
-    pub(crate) fn next(&mut self) -> &[u8] {
-        self.made += 1;
-        self.key = u128::from(self.made).wrapping_mul(SPREAD).to_le_bytes();
-        &self.key
-    }
-}
-
-const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-
-/// Gauges as the filter's: atomics of the process.
-pub(crate) struct Gauges {
-    each: Vec<AtomicU64>,
-    total: AtomicU64,
-}
-
-impl Gauges {
-    /// Every instance carries so many.
-    pub(crate) fn of(loads: impl Iterator<Item = u64>) -> Self {
-        let each: Vec<u64> = loads.collect();
-        Self {
-            total: each.iter().sum::<u64>().into(),
-            each: each.into_iter().map(AtomicU64::new).collect(),
-        }
-    }
-
-    fn at<T: Default>(&self, host: usize, what: impl Fn(&AtomicU64) -> T) -> T {
-        self.each.get(host).map(what).unwrap_or_default()
-    }
-}
-
-impl Loads for Gauges {
-    fn take(&self, host: usize) {
-        self.at(host, |gauge| gauge.fetch_add(1, Relaxed));
-    }
-    fn give_back(&self, host: usize) {
-        self.at(host, |gauge| gauge.fetch_sub(1, Relaxed));
-    }
-    fn in_flight(&self, host: usize) -> u64 {
-        self.at(host, |gauge| gauge.load(Relaxed))
-    }
-    fn estimate(&self, host: usize) -> u64 {
-        self.in_flight(host)
-    }
-    fn total(&self) -> u64 {
-        self.total.load(Relaxed)
-    }
+/// Their table.
+pub(crate) fn table(addresses: &[String], shape: Shape) -> Table {
+    let rule = Rule {
+        shape,
+        identity: Identity::Address,
+    };
+    Table::build(&members(addresses), rule).unwrap_or_else(|_| Table::empty(rule))
 }

@@ -5,11 +5,33 @@
 
 #![allow(missing_docs, reason = "criterion's macros define public functions")]
 
+mod build;
 mod changes;
-mod choices;
 mod fleet;
+mod hash;
+mod keys;
+mod loads;
+mod lookup;
+mod peers;
+mod select;
 
-use criterion::{criterion_group, criterion_main};
+use std::time::Duration;
 
-criterion_group!(benches, choices::lookup, choices::select, changes::changes);
+use criterion::{Criterion, criterion_group, criterion_main};
+
+/// Some eighty figures in two minutes. Ratios are what counts, and their medians settle long before
+/// criterion's own five seconds for each.
+fn criterion() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .nresamples(1_000)
+        .without_plots()
+}
+
+criterion_group! {
+    name = benches;
+    config = criterion();
+    targets = hash::hash, lookup::lookup, select::select, build::build, changes::add, changes::remove
+}
 criterion_main!(benches);

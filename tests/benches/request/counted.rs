@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::programs;
 
 use crate::clients::{Client, Owners};
 use crate::median;
@@ -33,8 +34,6 @@ pub(crate) async fn measure(
     owners: &Owners,
     rounds: usize,
 ) -> Result<Vec<f64>> {
-    let valgrind = Command::new("valgrind").arg("--version").output();
-    valgrind.context("valgrind is not installed; mend it with: apt-get install -y valgrind")?;
     let mut figures = Vec::new();
     for system in systems {
         let rounds = of(system, owners, rounds).await?;
@@ -46,8 +45,9 @@ pub(crate) async fn measure(
 
 async fn of(system: &System, owners: &Owners, rounds: usize) -> Result<Vec<f64>> {
     let folder = TempDir::with_prefix("unitring-callgrind-")?;
+    let program = programs::part("valgrind")?;
     let valgrind = || {
-        let mut valgrind = Command::new("valgrind");
+        let mut valgrind = Command::new(&program);
         valgrind.args(["--tool=callgrind", "--instr-atstart=no", "--quiet"]);
         let file = folder.path().join("counts");
         valgrind.arg(format!("--callgrind-out-file={}", file.display()));
@@ -84,11 +84,10 @@ struct Callgrind<'a> {
 
 impl Callgrind<'_> {
     fn order(&self, words: &[&str]) -> Result<()> {
-        let output = Command::new("vgdb")
+        let output = Command::new(programs::part("vgdb")?)
             .arg(format!("--pid={}", self.envoy.id()))
             .args(words)
-            .output()
-            .context("vgdb, which comes with valgrind")?;
+            .output()?;
         ensure!(
             output.status.success(),
             "{}",

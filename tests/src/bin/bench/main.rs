@@ -4,8 +4,10 @@
 //! A table stands between `<!-- bench:<area> -->` and `<!-- /bench:<area> -->`, with the machine, the
 //! versions and the command, so that no figure in the docs is without its origin.
 
+mod criterion;
 mod load;
 mod machine;
+mod protocol;
 mod routing;
 mod store;
 mod sync;
@@ -26,6 +28,7 @@ const AREAS: [(&str, &str); 6] = [
     ("scale", "docs/benchmarks.md"),
     ("load", "docs/bound.md"),
     ("routing", "docs/placement.md"),
+    ("protocol", "docs/benchmarks.md"),
     ("store", "docs/store.md"),
     ("sync", "docs/sync.md"),
 ];
@@ -68,6 +71,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
             "scale" => target::output("request", &["scale"]).await?,
             "load" => load::measure().await?,
             "routing" => routing::measure().await?,
+            "protocol" => protocol::measure().await?,
             "store" => store::measure().await?,
             "sync" => sync::measure().await?,
             other => bail!("{other}: nobody measures it"),

@@ -1,131 +1,108 @@
 //! What a choice and a change of membership cost without Envoy: criterion's figures of
-//! `routing/benches/`, as a table.
+//! `routing/benches/`.
 
-use std::fs;
-use std::path::Path;
+use anyhow::Result;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::process::Command;
-use unitring_tests::programs;
+use super::criterion::{self, Group, INSTANCES};
 
-use super::table;
+const NS: (&str, f64) = ("ns", 1.0);
+const US: (&str, f64) = ("µs", 1e3);
 
-/// Numbers of instances, as `routing/benches/routing/fleet.rs` has them.
-const SIZES: [&str; 3] = ["4", "100", "1000"];
-
-/// What is shown of one group of measurements.
-struct Group {
-    name: &'static str,
-    title: &'static str,
-    unit: &'static str,
-    per_unit: f64,
-    rows: &'static [(&'static str, &'static str)],
-}
-
-const GROUPS: [Group; 3] = [
+const GROUPS: [Group; 6] = [
     Group {
-        name: "lookup",
+        title: "The hash",
+        unit: NS,
+        columns: [("8", "8 bytes"), ("36", "36 bytes"), ("256", "256 bytes")],
+        rows: &[
+            ("hash/xxh64", "xxh64 (`twox-hash`), of keys and points"),
+            ("hash/murmur2", "murmur2, of points if so set"),
+        ],
+    },
+    Group {
         title: "A key's hash and its owner, 256 points for each instance",
-        unit: "ns",
-        per_unit: 1.0,
+        unit: NS,
+        columns: INSTANCES,
         rows: &[
-            ("unitring", "unitring"),
-            ("btreemap", "`BTreeMap<u64, u32>`, `range`"),
-            ("pingora-ketama", "`pingora-ketama` (points of 32 bits)"),
-        ],
-    },
-    Group {
-        name: "select",
-        title: "The whole choice: hash, owner, bound, three candidates, place taken and given back",
-        unit: "ns",
-        per_unit: 1.0,
-        rows: &[
-            ("fixed", "256 points for each instance"),
-            ("envoy", "`fill: envoy`, its defaults"),
-            ("maglev", "`maglev`, its defaults"),
-            ("fixed-busy", "256 points; a fifth of the instances full"),
-            ("fixed-full", "256 points; every instance at its hard cap"),
-        ],
-    },
-    Group {
-        name: "add",
-        title: "One instance comes, 256 points for each",
-        unit: "µs",
-        per_unit: 1e3,
-        rows: &[
-            ("unitring-merge", "unitring: a merge"),
-            ("unitring-rebuild", "unitring: the ring made anew"),
-            ("btreemap-insert", "`BTreeMap`, in place"),
+            ("lookup/unitring", "unitring"),
+            ("lookup/btreemap", "`BTreeMap<u64, u32>`, `range`"),
+            ("lookup/hashring", "`hashring` (SipHash)"),
             (
-                "btreemap-copy-and-insert",
+                "lookup/pingora-ketama",
+                "`pingora-ketama` (points of 32 bits)",
+            ),
+        ],
+    },
+    Group {
+        title: "The whole choice: hash, owner, bound, three candidates, place taken and given back",
+        unit: NS,
+        columns: INSTANCES,
+        rows: &[
+            ("select/fixed-no-load", "no load; 256 points each"),
+            (
+                "select/envoy-no-load",
+                "no load; `fill: envoy`, its defaults",
+            ),
+            ("select/maglev-no-load", "no load; `maglev`, its defaults"),
+            (
+                "select/fixed-owner-full",
+                "the owner is full, the next has room; 256 points each",
+            ),
+            (
+                "select/fixed-fifth-full",
+                "a fifth of the instances is full; 256 points each",
+            ),
+            (
+                "select/fixed-all-full",
+                "every instance is at its hard cap; 256 points each",
+            ),
+        ],
+    },
+    Group {
+        title: "The ring made anew, 256 points for each instance",
+        unit: US,
+        columns: INSTANCES,
+        rows: &[
+            ("build/unitring", "unitring"),
+            ("build/btreemap", "`BTreeMap`"),
+            ("build/hashring", "`hashring`, `batch_add`"),
+            ("build/pingora-ketama", "`pingora-ketama`"),
+        ],
+    },
+    Group {
+        title: "One instance comes, 256 points for each",
+        unit: US,
+        columns: INSTANCES,
+        rows: &[
+            ("add/unitring-merge", "unitring: a merge"),
+            ("add/btreemap-in-place", "`BTreeMap`, in place"),
+            (
+                "add/btreemap-copy",
                 "`BTreeMap`, a copy for readers to swap to",
             ),
+            ("add/hashring-in-place", "`hashring`, `batch_add` in place"),
+        ],
+    },
+    Group {
+        title: "One instance goes, 256 points for each",
+        unit: US,
+        columns: INSTANCES,
+        rows: &[
+            ("remove/unitring-merge", "unitring: a merge"),
+            ("remove/btreemap-in-place", "`BTreeMap`, in place"),
             (
-                "pingora-ketama-rebuild",
-                "`pingora-ketama`, which is only made anew",
+                "remove/btreemap-copy",
+                "`BTreeMap`, a copy for readers to swap to",
             ),
+            ("remove/hashring-in-place", "`hashring`, `remove` in place"),
         ],
     },
 ];
 
 /// Runs all of them and returns the tables.
 pub(crate) async fn measure() -> Result<String> {
-    let home = TempDir::new()?;
-    let status = Command::new("cargo")
-        .args([
-            "bench",
-            "--package",
-            "unitring-routing",
-            "--bench",
-            "routing",
-        ])
-        .env("CRITERION_HOME", home.path())
-        .current_dir(programs::root()?)
-        .status()
-        .await?;
-    ensure!(status.success(), "cargo bench: {status}");
-    let mut text = String::new();
-    for group in &GROUPS {
-        let heads: Vec<String> = SIZES.map(|size| format!("{size} instances")).into();
-        let heads: Vec<&str> = [""]
-            .into_iter()
-            .chain(heads.iter().map(String::as_str))
-            .collect();
-        let rows: Result<Vec<_>> = group
-            .rows
-            .iter()
-            .map(|row| group.row(*row, home.path()))
-            .collect();
-        let table = table::markdown(&heads, &rows?);
-        text.push_str(&format!("{}, in {}:\n\n{table}\n", group.title, group.unit));
-    }
-    text.push_str("Medians of criterion; native, one thread, the ring warm in the cache.\n");
-    Ok(text)
-}
-
-impl Group {
-    fn row(&self, (system, title): (&str, &str), home: &Path) -> Result<Vec<String>> {
-        let mut row = vec![title.to_owned()];
-        for size in SIZES {
-            let folder = home.join(self.name).join(system).join(size);
-            let time = median_ns(&folder.join("new/estimates.json"))? / self.per_unit;
-            row.push(if time < 100.0 {
-                format!("{time:.1}")
-            } else {
-                format!("{time:.0}")
-            });
-        }
-        Ok(row)
-    }
-}
-
-fn median_ns(file: &Path) -> Result<f64> {
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let estimates: Value = serde_json::from_str(&text)?;
-    let median = estimates
-        .pointer("/median/point_estimate")
-        .and_then(Value::as_f64);
-    median.with_context(|| format!("{} has no median", file.display()))
+    let tables = criterion::tables("unitring-routing", "routing", &GROUPS).await?;
+    Ok(format!(
+        "{tables}`pingora-ketama` can only be made anew, whatever changes. The instance that comes or goes is \
+         the last.\nMedians of criterion; native, one thread, the ring warm in the cache.\n"
+    ))
 }

@@ -1,0 +1,94 @@
+//! A service with its instances under load, what is reported of it, and what is answered.
+
+use std::num::NonZeroU32;
+
+use unitring_plugin::balancer::Balancer;
+use unitring_plugin::directory::{Directory, Shown, Totals};
+use unitring_plugin::reporter::{Reporter, reporter_id};
+use unitring_plugin::settings::{Services, Settings};
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
+use unitring_routing::membership::{Member, State, Warmth};
+
+/// The settings of a filter that reports.
+const SETTINGS: &[u8] = br#"{"service": "orders", "companion": {"cluster": "unitring"}}"#;
+const NOW_MS: u64 = 1_700_000_000_000;
+
+/// What a report is made from.
+pub(crate) struct Reporting {
+    settings: Settings,
+    balancer: Balancer,
+    reporter: Reporter,
+}
+
+impl Reporting {
+    /// So many instances; `None` if a setting is wrong.
+    pub(crate) fn of(size: usize) -> Option<Self> {
+        let settings = Services::parse(SETTINGS).ok()?.all.pop()?;
+        let members: Vec<Member> = (0..size).map(member).collect();
+        let mut balancer = Balancer::new(&settings);
+        let directory = Directory::default().with(&members, |_| Shown::default());
+        balancer.install(directory).ok()?;
+        Some(Self {
+            settings,
+            balancer,
+            reporter: Reporter::new(reporter_id("edge-1", 7)),
+        })
+    }
+
+    /// The report as it is sent, with the loads as Envoy's gauges would show them.
+    pub(crate) fn encoded(&mut self) -> serde_json::Result<Vec<u8>> {
+        let shown = Shown {
+            totals: Totals {
+                calls: 1_234_567,
+                updates: 12_345,
+            },
+            in_flight: 17,
+        };
+        let entries = self.balancer.directory().entries().iter();
+        let instances = entries.map(|entry| (entry, shown));
+        let table = self.balancer.table();
+        let report = self
+            .reporter
+            .report(&self.settings, table, instances, 3, NOW_MS);
+        serde_json::to_vec(&report)
+    }
+}
+
+/// The companion's answer, with load on each of so many instances from the rest of the fleet.
+pub(crate) fn answer(size: usize) -> Vec<u8> {
+    let rest = |n| {
+        Some(InstanceRest {
+            id: address(n).parse().ok()?,
+            in_flight: 31,
+            before: 12,
+            own: 17,
+        })
+    };
+    let snapshot = "orders".parse().map(|service| Snapshot {
+        version: PROTOCOL_VERSION,
+        events_through: NOW_MS,
+        services: vec![ServiceSnapshot {
+            service,
+            reporters: 3,
+            rank: Some(1),
+            rest: (0..size).filter_map(rest).collect(),
+        }],
+    });
+    let encoded = snapshot.map(|snapshot| serde_json::to_vec(&snapshot).unwrap_or_default());
+    encoded.unwrap_or_default()
+}
+
+fn member(n: usize) -> Member {
+    Member {
+        id: address(n),
+        address: address(n),
+        weight: NonZeroU32::MIN,
+        warmth: Warmth::FULL,
+        state: State::Serving,
+    }
+}
+
+fn address(n: usize) -> String {
+    format!("10.0.{}.{}:8080", n / 250, n % 250 + 1)
+}

@@ -1,0 +1,92 @@
+//! What is counted: what a request costs, and what an interval does.
+
+use std::hint::black_box;
+
+use anyhow::{Context as _, Result, ensure};
+use unitring_plugin::reporter::read_answer;
+use unitring_routing::bounded::Reason;
+use unitring_routing::hash::xxh64;
+
+use crate::fleet::{ENVOY, FIXED, MAGLEV, addresses, members, table};
+use crate::keys::{Keys, OwnedKeys};
+use crate::loads::{Gauges, choose};
+use crate::service::{Reporting, answer};
+
+/// Instances that are chosen among.
+const INSTANCES: usize = 1_000;
+/// Instances that are reported.
+const REPORTED: usize = 100;
+
+/// One thing whose instructions have a limit.
+pub(crate) struct Case {
+    /// What `limits.txt` calls it.
+    pub(crate) name: String,
+    /// How often it is done in one count, so that keys of all kinds are among it.
+    pub(crate) times: u32,
+    /// It, once.
+    pub(crate) work: Box<dyn FnMut()>,
+}
+
+/// All of them, each checked to be what its name says.
+pub(crate) fn all() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for length in [8, 36, 256] {
+        let key = vec![b'k'; length];
+        cases.push(Case::new(format!("hash/{length}-bytes"), 100, move || {
+            xxh64(black_box(&key))
+        }));
+    }
+    for (fill, shape) in [("fixed", FIXED), ("envoy", ENVOY), ("maglev", MAGLEV)] {
+        let table = table(&addresses(INSTANCES), shape);
+        let mut of_first = OwnedKeys::of_first(&table);
+        for (load, gauges, reason) in [
+            ("no-load", Gauges::no_load(INSTANCES), Reason::Primary),
+            (
+                "owner-full",
+                Gauges::first_full(INSTANCES),
+                Reason::Overflow,
+            ),
+            ("all-full", Gauges::all_full(INSTANCES), Reason::Full),
+        ] {
+            let name = format!("choose/{fill}/{load}");
+            let chosen = choose(&table, &gauges, of_first.next());
+            let seen = chosen.map(|(_, reason)| reason);
+            ensure!(seen == Some(reason), "{name}: chosen for {seen:?}");
+            let (table, mut own, mut any) = (table.clone(), of_first.clone(), Keys::default());
+            let owned = reason == Reason::Overflow;
+            cases.push(Case::new(name, 250, move || {
+                let key = if owned { own.next() } else { any.next() };
+                choose(&table, &gauges, black_box(key))
+            }));
+        }
+    }
+    let all = members(&addresses(INSTANCES));
+    let rest = members(&addresses(INSTANCES - 1));
+    let (large, small) = (
+        table(&addresses(INSTANCES), FIXED),
+        table(&addresses(INSTANCES - 1), FIXED),
+    );
+    cases.push(Case::new("merge/add".to_owned(), 3, move || {
+        small.update(black_box(&all))
+    }));
+    cases.push(Case::new("merge/remove".to_owned(), 3, move || {
+        large.update(black_box(&rest))
+    }));
+    let mut reporting = Reporting::of(REPORTED).context("nothing to report")?;
+    cases.push(Case::new("interval/report".to_owned(), 10, move || {
+        reporting.encoded()
+    }));
+    let answer = answer(REPORTED);
+    read_answer(&answer).context("the answer is none")?;
+    cases.push(Case::new("interval/snapshot".to_owned(), 10, move || {
+        read_answer(black_box(&answer))
+    }));
+    Ok(cases)
+}
+
+impl Case {
+    fn new<T>(name: String, times: u32, mut work: impl FnMut() -> T + 'static) -> Self {
+        let work = Box::new(move || drop(black_box(work())));
+        Self { name, times, work }
+    }
+}
