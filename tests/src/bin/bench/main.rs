@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 6] = [
+const AREAS: [(&str, &str); 7] = [
     ("request", "docs/benchmarks.md"),
     ("scale", "docs/benchmarks.md"),
     ("load", "docs/bound.md"),
