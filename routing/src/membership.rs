@@ -1,8 +1,8 @@
 //! Instances before and after → what changed; and which of them may take requests.
 
-use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
+use crate::names::Names;
 use crate::ring::WEIGHT_UNIT;
 
 /// An instance of a service, as discovery found it and health judged it.
@@ -154,19 +154,18 @@ pub fn diff<'a>(
     after: &'a [Member],
     identity: Identity,
 ) -> Vec<(&'a Member, Change)> {
-    let old = by_name(before, identity);
-    let new = by_name(after, identity);
-    let removed = old.iter().filter(|(name, _)| !new.contains_key(*name));
-    let mut changes: Vec<_> = removed
-        .map(|(_, member)| (*member, Change::Removed))
-        .collect();
-    for (name, member) in &new {
-        match old.get(name) {
+    let mut changes = Vec::new();
+    let mut old = by_name(before, identity).into_iter().peekable();
+    for (name, member) in by_name(after, identity) {
+        while let Some((_, gone)) = old.next_if(|(old, _)| *old < name) {
+            changes.push((gone, Change::Removed));
+        }
+        match old.next_if(|(old, _)| *old == name) {
             None => changes.push((member, Change::Added)),
-            Some(old) => changes.extend(between(old, member).map(|change| (*member, change))),
+            Some((_, old)) => changes.extend(between(old, member).map(|change| (member, change))),
         }
     }
-    changes.sort_by(|(a, _), (b, _)| a.name(identity).cmp(b.name(identity)));
+    changes.extend(old.map(|(_, gone)| (gone, Change::Removed)));
     changes
 }
 
@@ -184,10 +183,12 @@ fn between(old: &Member, new: &Member) -> impl Iterator<Item = Change> {
     [moved, judged, warmed].into_iter().flatten()
 }
 
-fn by_name(members: &[Member], identity: Identity) -> BTreeMap<&str, &Member> {
-    members
-        .iter()
-        .map(|member| (member.name(identity), member))
+/// In order of name; of two with one name, the later.
+fn by_name(members: &[Member], identity: Identity) -> Vec<(&str, &Member)> {
+    let names = Names::of(members.iter().map(|member| member.name(identity)));
+    let named = names.each();
+    named
+        .filter_map(|(name, at)| Some((name, members.get(at)?)))
         .collect()
 }
 
