@@ -16,6 +16,7 @@
 //! | [`reporter`] | loads and events → report; snapshot → fleet |
 //! | [`lease`] | which VM of the process discovers, judges and reports |
 //! | [`roster`] | which VMs count, and what a dead one leaves behind |
+//! | [`stored`] | what VMs hand to each other → bytes, and back |
 //! | `filter` | the only code that sees `proxy_wasm`: it decides nothing |
 //!
 //! Everything but `filter` is pure and runs in native tests.
@@ -31,6 +32,7 @@ pub mod reporter;
 pub mod request;
 pub mod roster;
 pub mod settings;
+pub mod stored;
 pub mod threshold;
 
 #[cfg(target_arch = "wasm32")]

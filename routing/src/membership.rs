@@ -7,7 +7,6 @@ use crate::ring::WEIGHT_UNIT;
 
 /// An instance of a service, as discovery found it and health judged it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// What people and reports call it; its address unless it was given a name.
     pub id: String,
@@ -23,7 +22,6 @@ pub struct Member {
 
 /// Whether an instance may take requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
     /// It may.
     #[default]
@@ -36,7 +34,6 @@ pub enum State {
 
 /// Why an instance counts as failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Cause {
     /// Envoy's active health check failed.
     ActiveCheck,
@@ -62,25 +59,7 @@ impl Cause {
 
 /// How much of its weight counts, in percent: less than 100 during a slow start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "u8", into = "u8")
-)]
 pub struct Warmth(u8);
-
-impl From<Warmth> for u8 {
-    fn from(warmth: Warmth) -> u8 {
-        warmth.0
-    }
-}
-
-impl TryFrom<u8> for Warmth {
-    type Error = &'static str;
-    fn try_from(percent: u8) -> Result<Self, Self::Error> {
-        Self::new(percent).ok_or("warmth is 1 to 100 percent")
-    }
-}
 
 impl Warmth {
     /// All of its weight.
