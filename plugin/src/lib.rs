@@ -5,6 +5,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`settings`] | the filter's JSON → valid settings |
+//! | [`json`] | the JSON that the filter is answered with → its wanted fields |
 //! | [`headers`] | Envoy's block of headers → names and values, where they lie |
 //! | [`request`] | a request's headers → its hash key, and what must be removed |
 //! | [`discovery`] | Envoy's clusters → members |
@@ -26,6 +27,7 @@ pub mod directory;
 pub mod discovery;
 pub mod headers;
 pub mod health;
+pub mod json;
 pub mod lease;
 pub mod outcome;
 pub mod reporter;

@@ -4,7 +4,9 @@
 //! bounded: past the bound the oldest are dropped and counted, so that a companion that is away
 //! for long costs nothing but events.
 
+mod answer;
 mod rules;
+mod warming;
 
 use std::collections::VecDeque;
 
@@ -13,38 +15,16 @@ use unitring_protocol::ids::{InstanceId, InvalidName, ReporterId};
 use unitring_protocol::report::{
     EventKind, InstanceEvent, InstanceLoad, Report, RingReport, ServiceReport,
 };
-use unitring_protocol::snapshot::Snapshot;
 use unitring_routing::membership::{Change, Member, State};
 use unitring_routing::table::Table;
 
 use crate::directory::{Entry, Shown};
 use crate::settings::Settings;
+pub use answer::{AnswerError, read_answer};
+pub use warming::Warming;
 
 /// Events that wait for a companion.
 pub const EVENTS_MAX: usize = 1_024;
-
-/// Why an answer is of no use.
-#[derive(Debug, thiserror::Error)]
-pub enum AnswerError {
-    /// Not a snapshot.
-    #[error("the companion did not answer with a snapshot: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// A newer protocol.
-    #[error("the companion speaks protocol {0}, newer than {PROTOCOL_VERSION}: update the filter")]
-    Newer(u32),
-}
-
-/// Reads the companion's answer.
-///
-/// # Errors
-/// [`AnswerError`]; the last snapshot stays in force until it is stale.
-pub fn read_answer(body: &[u8]) -> Result<Snapshot, AnswerError> {
-    let snapshot: Snapshot = serde_json::from_slice(body)?;
-    if snapshot.version > PROTOCOL_VERSION {
-        return Err(AnswerError::Newer(snapshot.version));
-    }
-    Ok(snapshot)
-}
 
 /// Makes the reports of one process.
 #[derive(Debug)]
@@ -265,28 +245,11 @@ mod tests {
         assert_eq!(reporter.events.back().unwrap().number, 2_000);
     }
 
-    #[test]
-    fn an_answer_of_a_newer_protocol_is_refused_with_the_way_out() {
-        let body = br#"{"version": 99, "events_through": 0, "services": []}"#;
-        assert!(
-            read_answer(body)
-                .unwrap_err()
-                .to_string()
-                .contains("update the filter")
-        );
-        assert!(read_answer(b"nope").is_err());
-    }
-
     proptest! {
         #[test]
         fn any_node_id_makes_a_reporter_id(node: String, unique: u64) {
             let suffix = format!("~{unique:016x}");
             prop_assert!(reporter_id(&node, unique).as_str().ends_with(&suffix));
-        }
-
-        #[test]
-        fn decoding_an_answer_never_panics(bytes: Vec<u8>) {
-            drop(read_answer(&bytes));
         }
     }
 }

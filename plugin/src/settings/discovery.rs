@@ -1,12 +1,12 @@
 //! `discovery`: where instances come from.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use unitring_protocol::ids::InstanceId;
 use unitring_routing::membership::{Member, State, Warmth};
+use unitring_routing::names::Names;
 
 use super::reader::{Section, SettingsError};
 use super::{INTERVAL_MAX, INTERVAL_MIN};
@@ -103,20 +103,21 @@ fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
         .into_iter()
         .map(instance)
         .collect::<Result<Vec<_>, _>>()?;
-    let mut seen = BTreeSet::new();
-    for member in &members {
-        for name in BTreeSet::from([&member.id, &member.address]) {
-            if !seen.insert(name) {
-                let value = Value::String(name.clone());
-                return Err(SettingsError::new(
-                    &path,
-                    &value,
-                    "must not name an instance twice",
-                ));
-            }
-        }
+    let ids = members.iter().map(|member| member.id.as_str());
+    let names = ids.chain(members.iter().filter_map(own_address));
+    let names = Names::of(names);
+    let twice = names.each().find(|(name, _)| names.is_repeated(name));
+    if let Some((name, _)) = twice {
+        let value = Value::String(name.to_owned());
+        let rule = "must not name an instance twice";
+        return Err(SettingsError::new(&path, &value, rule));
     }
     Ok(members)
+}
+
+/// The address of an instance that has another name.
+fn own_address(member: &Member) -> Option<&str> {
+    (member.id != member.address).then_some(&member.address)
 }
 
 fn instance(mut section: Section) -> Result<Member, SettingsError> {

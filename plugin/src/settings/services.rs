@@ -3,8 +3,6 @@
 //! Each entry may have any section of a single service; a section that it leaves out is the one
 //! beside `services`. The companion is that of the process, and so the same for all.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::reader::{Section, SettingsError};
@@ -45,7 +43,6 @@ impl Services {
             return Err(SettingsError::new("services", &value, rule));
         }
         let mut all: Vec<Settings> = Vec::with_capacity(entries.len());
-        let mut seen = BTreeSet::new();
         for mut entry in entries {
             entry.refuse(
                 &["companion", "capture", "services"],
@@ -53,7 +50,7 @@ impl Services {
             )?;
             let mut section = entry.over(&root);
             let settings = Settings::read(&mut section)?;
-            if !seen.insert(settings.service.clone()) {
+            if all.iter().any(|other| other.service == settings.service) {
                 let value = Value::String(settings.service.to_string());
                 let rule = "must not be in two entries";
                 return Err(SettingsError::new(&section.path("service"), &value, rule));
