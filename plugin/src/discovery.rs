@@ -123,7 +123,7 @@ pub fn registered(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
 
 const REGISTRY_FIELDS: [&str; 5] = ["instances", "id", "address", "weight", "draining"];
 
-fn member(registered: &Json<'_>) -> Result<Member, serde_json::Error> {
+fn member(registered: &Json) -> Result<Member, serde_json::Error> {
     let id = registered.text("id")?.ok_or_else(|| missing("id"))?;
     let id: InstanceId = id.parse().map_err(|_| invalid("id"))?;
     let address = registered.text("address")?;
@@ -171,7 +171,7 @@ struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    fn of(host: &'a Json<'_>) -> Result<Self, serde_json::Error> {
+    fn of(host: &'a Json) -> Result<Self, serde_json::Error> {
         let socket = match host.field("address")? {
             Some(address) => address.field("socket_address")?,
             None => None,
@@ -204,7 +204,7 @@ impl<'a> Host<'a> {
     }
 }
 
-fn socket_address(socket: &Json<'_>) -> Result<SocketAddr, serde_json::Error> {
+fn socket_address(socket: &Json) -> Result<SocketAddr, serde_json::Error> {
     let address = socket.text("address")?.ok_or_else(|| missing("address"))?;
     let address: IpAddr = address.parse().map_err(|_| invalid("address"))?;
     let port = socket.number("port_value")?;
@@ -215,7 +215,7 @@ fn socket_address(socket: &Json<'_>) -> Result<SocketAddr, serde_json::Error> {
 }
 
 /// Envoy's own verdict, the gravest first. Envoy leaves out what is false.
-fn state(health: &Json<'_>) -> Result<State, serde_json::Error> {
+fn state(health: &Json) -> Result<State, serde_json::Error> {
     let failed_check = health.flag("failed_active_health_check")?;
     let outlier = health.flag("failed_outlier_check")?;
     let leaves =

@@ -1,7 +1,7 @@
 //! JSON text → a tree of those fields that somebody wants; the rest is skipped and costs no memory.
 //!
-//! One reader for every answer that the filter gets: `#[derive(Deserialize)]` would be a reader for
-//! each struct, of which the filter would consist for the most part.
+//! One reader for the settings and every answer that the filter gets: `#[derive(Deserialize)]` would
+//! be a reader for each struct, of which the filter would consist for the most part.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,45 +10,111 @@ use serde::de::{
     Deserialize as _, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
     Visitor,
 };
+use serde::ser::{Serialize, Serializer};
 use serde_json::Error;
 
 /// What was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Json<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Json {
     /// `null`, which counts as absent.
     Null,
     /// `true` or `false`.
     Flag(bool),
     /// A whole number that is not negative.
     Number(u64),
-    /// Any other number: none is ever wanted.
-    OtherNumber,
+    /// A whole number that is.
+    Negative(i64),
+    /// A number with a fraction or an exponent.
+    Double(f64),
     /// A string.
-    Text(Cow<'a, str>),
+    Text(String),
     /// An array.
-    List(Vec<Json<'a>>),
-    /// The wanted fields of an object, as they come.
-    Object(Vec<(&'static str, Json<'a>)>),
+    List(Vec<Json>),
+    /// An object.
+    Object(Fields),
 }
+
+/// The fields of an object, each name once, as they come.
+pub type Fields = Vec<(Cow<'static, str>, Json)>;
 
 /// Reads a whole text; `wanted` are the names of fields, of objects at any depth.
 ///
 /// # Errors
 /// If it is not JSON.
-pub fn read<'a>(text: &'a [u8], wanted: &'static [&'static str]) -> Result<Json<'a>, Error> {
+pub fn read(text: &[u8], wanted: &'static [&'static str]) -> Result<Json, Error> {
+    read_with(text, Wanted(Some(wanted)))
+}
+
+/// Reads a whole text with every field.
+///
+/// # Errors
+/// If it is not JSON.
+pub fn read_all(text: &[u8]) -> Result<Json, Error> {
+    read_with(text, Wanted(None))
+}
+
+fn read_with(text: &[u8], wanted: Wanted) -> Result<Json, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let json = Wanted(wanted).deserialize(&mut deserializer)?;
+    let json = wanted.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(json)
+}
+
+/// Sets a field: of a name that is there twice, the last one counts.
+pub fn set(fields: &mut Fields, name: Cow<'static, str>, value: Json) {
+    match fields.iter_mut().find(|(field, _)| *field == name) {
+        Some((_, old)) => *old = value,
+        None => fields.push((name, value)),
+    }
+}
+
+impl From<&str> for Json {
+    fn from(text: &str) -> Self {
+        Json::Text(text.to_owned())
+    }
+}
+
+impl From<u64> for Json {
+    fn from(number: u64) -> Self {
+        Json::Number(number)
+    }
+}
+
+impl From<usize> for Json {
+    fn from(number: usize) -> Self {
+        Json::Number(u64::try_from(number).unwrap_or(u64::MAX))
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Json::Null => serializer.serialize_unit(),
+            Json::Flag(flag) => serializer.serialize_bool(*flag),
+            Json::Number(number) => serializer.serialize_u64(*number),
+            Json::Negative(number) => serializer.serialize_i64(*number),
+            Json::Double(number) => serializer.serialize_f64(*number),
+            Json::Text(text) => serializer.serialize_str(text),
+            Json::List(list) => serializer.collect_seq(list),
+            Json::Object(fields) => serializer.collect_map(fields.iter().map(|(n, v)| (n, v))),
+        }
+    }
+}
+
+/// As text again, without spaces.
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
 }
 
 /// Fields of an object; absent ones are `None`, or empty.
 ///
 /// # Errors
 /// If it is not an object, or the field is there and of another type.
-impl<'a> Json<'a> {
+impl Json {
     /// An object, or whatever it is.
-    pub fn field(&self, name: &str) -> Result<Option<&Json<'a>>, Error> {
+    pub fn field(&self, name: &str) -> Result<Option<&Json>, Error> {
         let Json::Object(fields) = self else {
             return Err(Error::custom("expected an object"));
         };
@@ -86,7 +152,7 @@ impl<'a> Json<'a> {
     }
 
     /// A list.
-    pub fn list(&self, name: &str) -> Result<Option<&[Json<'a>]>, Error> {
+    pub fn list(&self, name: &str) -> Result<Option<&[Json]>, Error> {
         match self.field(name)? {
             None => Ok(None),
             Some(Json::List(list)) => Ok(Some(list)),
@@ -106,52 +172,48 @@ pub fn invalid(name: &str) -> Error {
 }
 
 #[derive(Clone, Copy)]
-struct Wanted(&'static [&'static str]);
+struct Wanted(Option<&'static [&'static str]>);
 
 impl<'de> DeserializeSeed<'de> for Wanted {
-    type Value = Json<'de>;
+    type Value = Json;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Wanted {
-    type Value = Json<'de>;
+    type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+    fn visit_unit<E>(self) -> Result<Json, E> {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Json<'de>, E> {
+    fn visit_bool<E>(self, flag: bool) -> Result<Json, E> {
         Ok(Json::Flag(flag))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
+    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
         Ok(Json::Number(number))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Json<'de>, E> {
-        Ok(Json::OtherNumber)
+    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
+        Ok(Json::Negative(number))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Json<'de>, E> {
-        Ok(Json::OtherNumber)
+    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+        Ok(Json::Double(number))
     }
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Borrowed(text)))
+    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
+        Ok(text.into())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
         let mut list = Vec::new();
         while let Some(value) = seq.next_element_seed(self)? {
             list.push(value);
@@ -159,11 +221,11 @@ impl<'de> Visitor<'de> for Wanted {
         Ok(Json::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut fields = Vec::new();
         while let Some(name) = map.next_key_seed(Name(self))? {
             match name {
-                Some(name) => fields.push((name, map.next_value_seed(self)?)),
+                Some(name) => set(&mut fields, name, map.next_value_seed(self)?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -175,11 +237,15 @@ impl<'de> Visitor<'de> for Wanted {
 struct Name(Wanted);
 
 impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Option<&'static str>;
+    type Value = Option<Cow<'static, str>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let name = Cow::<str>::deserialize(deserializer)?;
-        Ok(self.0.0.iter().find(|wanted| **wanted == name).copied())
+        let Some(wanted) = self.0.0 else {
+            return Ok(Some(Cow::Owned(name.into_owned())));
+        };
+        let wanted = wanted.iter().find(|wanted| **wanted == name);
+        Ok(wanted.map(|wanted| Cow::Borrowed(*wanted)))
     }
 }
 
@@ -197,7 +263,7 @@ mod tests {
         let json = read(text, &WANTED).unwrap();
         let list = json.list("a").unwrap().unwrap();
         assert_eq!(list[0].number::<u8>("b").unwrap(), Some(7));
-        assert_eq!(list[0], Json::Object(vec![("b", Json::Number(7))]));
+        assert_eq!(list[0], Json::Object(vec![("b".into(), Json::Number(7))]));
         assert_eq!(list[1].number::<u8>("b").unwrap(), None);
         assert_eq!(json.text("c").unwrap(), Some("q\n"));
         assert_eq!(json.field("b").unwrap(), None, "null counts as absent");
@@ -221,6 +287,14 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert!(read(deep.as_bytes(), &WANTED).is_err());
+    }
+
+    #[test]
+    fn a_tree_is_written_as_it_was_read() {
+        let text = r#"{"a":[null,true,18446744073709551615,-1,1.5,{}],"b":"\"\n\u0001é"}"#;
+        assert_eq!(read_all(text.as_bytes()).unwrap().to_string(), text);
+        let twice = read_all(br#"{"a": 1, "b": 2, "a": 3}"#).unwrap();
+        assert_eq!(twice.to_string(), r#"{"a":3,"b":2}"#, "the last one counts");
     }
 
     proptest! {

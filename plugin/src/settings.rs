@@ -8,6 +8,7 @@ mod encoding;
 mod health;
 mod key;
 mod load;
+mod protobuf;
 mod reader;
 mod ring;
 mod services;
@@ -17,11 +18,11 @@ mod tests;
 
 use std::time::Duration;
 
-use serde_json::Value;
 use unitring_protocol::ids::ServiceName;
 use unitring_routing::bounded::CANDIDATES_MAX;
 use unitring_routing::table::Rule;
 
+use crate::json::Json;
 pub use discovery::{Discovery, INSTANCES_MAX, Source};
 pub use health::{Ejection, SlowStart};
 pub use key::{KeyFrom, KeySource};
@@ -108,19 +109,15 @@ impl Settings {
 }
 
 fn service(root: &mut Section) -> Result<ServiceName, SettingsError> {
-    let value = root.take("service").unwrap_or(Value::Null);
-    match value.as_str().map(str::parse::<ServiceName>) {
-        Some(Ok(name)) => Ok(name),
-        Some(Err(error)) => {
-            let path = root.path("service");
-            Err(SettingsError::new(&path, &value, error.rule))
-        }
-        None => Err(SettingsError::new(
-            &root.path("service"),
-            &value,
-            "is required: the name of a cluster",
-        )),
-    }
+    let value = root.take("service").unwrap_or(Json::Null);
+    let rule = match &value {
+        Json::Text(name) => match name.parse::<ServiceName>() {
+            Ok(name) => return Ok(name),
+            Err(error) => error.rule,
+        },
+        _ => "is required: the name of a cluster",
+    };
+    Err(SettingsError::new(&root.path("service"), &value, rule))
 }
 
 /// Every interval of the filter is kept between these: faster burns workers, slower is no detection.
@@ -136,7 +133,7 @@ fn companion(mut section: Section) -> Result<Option<Companion>, SettingsError> {
         token: section.string("token", "")?,
     };
     if !companion.token.bytes().all(|b| b.is_ascii_graphic()) {
-        let value = Value::String("…".to_owned());
+        let value = Json::Text("…".to_owned());
         let rule = "must be visible ASCII characters";
         return Err(SettingsError::new("companion.token", &value, rule));
     }
@@ -147,7 +144,7 @@ fn companion(mut section: Section) -> Result<Option<Companion>, SettingsError> {
 fn steer(mut section: Section) -> Result<Steer, SettingsError> {
     let header = section.string("header", "x-unitring-host")?;
     if !key::is_header_name(&header) {
-        let value = Value::String(header);
+        let value = Json::Text(header);
         return Err(SettingsError::new(
             "steer.header",
             &value,

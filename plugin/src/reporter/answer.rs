@@ -49,7 +49,7 @@ pub fn read_answer(body: &[u8]) -> Result<Snapshot, AnswerError> {
     })
 }
 
-fn service(json: &Json<'_>) -> Result<ServiceSnapshot, serde_json::Error> {
+fn service(json: &Json) -> Result<ServiceSnapshot, serde_json::Error> {
     let reporters = json.number("reporters")?;
     Ok(ServiceSnapshot {
         service: name::<ServiceName>(json, "service")?,
@@ -59,7 +59,7 @@ fn service(json: &Json<'_>) -> Result<ServiceSnapshot, serde_json::Error> {
     })
 }
 
-fn rest(json: &Json<'_>) -> Result<InstanceRest, serde_json::Error> {
+fn rest(json: &Json) -> Result<InstanceRest, serde_json::Error> {
     Ok(InstanceRest {
         id: name::<InstanceId>(json, "id")?,
         in_flight: number(json, "in_flight")?,
@@ -68,19 +68,19 @@ fn rest(json: &Json<'_>) -> Result<InstanceRest, serde_json::Error> {
     })
 }
 
-fn number(json: &Json<'_>, field: &str) -> Result<u64, serde_json::Error> {
+fn number(json: &Json, field: &str) -> Result<u64, serde_json::Error> {
     json.number(field)?.ok_or_else(|| missing(field))
 }
 
-fn name<T: TryFrom<String>>(json: &Json<'_>, field: &str) -> Result<T, serde_json::Error> {
+fn name<T: TryFrom<String>>(json: &Json, field: &str) -> Result<T, serde_json::Error> {
     let name = json.text(field)?.ok_or_else(|| missing(field))?;
     T::try_from(name.to_owned()).map_err(|_| invalid(field))
 }
 
 fn list<T>(
-    json: &Json<'_>,
+    json: &Json,
     field: &str,
-    each: fn(&Json<'_>) -> Result<T, serde_json::Error>,
+    each: fn(&Json) -> Result<T, serde_json::Error>,
 ) -> Result<Vec<T>, serde_json::Error> {
     let list = json.list(field)?.ok_or_else(|| missing(field))?;
     list.iter().map(each).collect()

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
 use unitring_protocol::ids::InstanceId;
 use unitring_routing::membership::{Member, State, Warmth};
 use unitring_routing::names::Names;
 
 use super::reader::{Section, SettingsError};
 use super::{INTERVAL_MAX, INTERVAL_MIN};
+use crate::json::Json;
 
 /// The most instances of one service.
 pub const INSTANCES_MAX: usize = 16_384;
@@ -58,27 +58,27 @@ pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discover
         INTERVAL_MIN..=INTERVAL_MAX,
     )?;
     let instances = instances(&mut section)?;
-    let refuse = |field: &str, value: Value, rule: &str| {
+    let refuse = |field: &str, value: Json, rule: &str| {
         Err(SettingsError::new(&section.path(field), &value, rule))
     };
     let source = match kind {
         Kind::Static if instances.is_empty() => {
             return refuse(
                 "instances",
-                Value::Array(vec![]),
+                Json::List(vec![]),
                 "must not be empty with source static",
             );
         }
         Kind::Admin | Kind::Companion if !instances.is_empty() => {
             let rule = "must be empty unless source is static";
-            return refuse("instances", Value::from(instances.len()), rule);
+            return refuse("instances", Json::from(instances.len()), rule);
         }
         Kind::Admin if cluster.is_empty() => {
-            return refuse("cluster", Value::String(cluster), "must name a cluster");
+            return refuse("cluster", Json::Text(cluster), "must name a cluster");
         }
         Kind::Companion if !has_companion => {
             let rule = "needs companion.cluster";
-            return refuse("source", Value::from("companion"), rule);
+            return refuse("source", Json::from("companion"), rule);
         }
         Kind::Static => Source::Static(instances),
         Kind::Admin => Source::Admin { cluster },
@@ -93,11 +93,7 @@ fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
     let sections = section.list("instances")?.unwrap_or_default();
     if sections.len() > INSTANCES_MAX {
         let rule = format!("must have at most {INSTANCES_MAX} instances");
-        return Err(SettingsError::new(
-            &path,
-            &Value::from(sections.len()),
-            rule,
-        ));
+        return Err(SettingsError::new(&path, &Json::from(sections.len()), rule));
     }
     let members = sections
         .into_iter()
@@ -108,7 +104,7 @@ fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
     let names = Names::of(names);
     let twice = names.each().find(|(name, _)| names.is_repeated(name));
     if let Some((name, _)) = twice {
-        let value = Value::String(name.to_owned());
+        let value = Json::Text(name.to_owned());
         let rule = "must not name an instance twice";
         return Err(SettingsError::new(&path, &value, rule));
     }
@@ -123,7 +119,7 @@ fn own_address(member: &Member) -> Option<&str> {
 fn instance(mut section: Section) -> Result<Member, SettingsError> {
     let address = section.string("address", "")?;
     if address.parse::<SocketAddr>().is_err() {
-        let (path, value) = (section.path("address"), Value::String(address));
+        let (path, value) = (section.path("address"), Json::Text(address));
         return Err(SettingsError::new(
             &path,
             &value,
@@ -134,7 +130,7 @@ fn instance(mut section: Section) -> Result<Member, SettingsError> {
     if let Err(error) = id.parse::<InstanceId>() {
         return Err(SettingsError::new(
             &section.path("id"),
-            &Value::String(id),
+            &Json::Text(id),
             error.rule,
         ));
     }

@@ -1,8 +1,7 @@
 //! `key`: where the hash key of a request comes from.
 
-use serde_json::Value;
-
 use super::reader::{Section, SettingsError};
+use crate::json::Json;
 
 /// One source of the hash key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +53,7 @@ pub(super) fn read(root: &mut Section) -> Result<Vec<KeySource>, SettingsError> 
         }]);
     };
     if sections.is_empty() || sections.len() > SOURCES_MAX {
-        let value = Value::from(sections.len());
+        let value = Json::from(sections.len());
         let rule = format!("must have 1 to {SOURCES_MAX} sources");
         return Err(SettingsError::new(&root.path("key"), &value, rule));
     }
@@ -80,7 +79,7 @@ fn source(mut section: Section) -> Result<KeySource, SettingsError> {
         }
         _ => {
             let rule = "must have exactly one of header, cookie, query, source_ip, path";
-            let value = Value::from(given.len());
+            let value = Json::from(given.len());
             return Err(SettingsError::new(section.here(), &value, rule));
         }
     };
@@ -107,7 +106,7 @@ fn name(
         return Ok(name);
     }
     let path = section.path(field);
-    Err(SettingsError::new(&path, &Value::String(name), rule))
+    Err(SettingsError::new(&path, &Json::Text(name), rule))
 }
 
 fn yes(
@@ -120,5 +119,5 @@ fn yes(
     }
     let rule = "must be true, or left out";
     let path = section.path(field);
-    Err(SettingsError::new(&path, &Value::Bool(false), rule))
+    Err(SettingsError::new(&path, &Json::Flag(false), rule))
 }

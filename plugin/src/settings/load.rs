@@ -3,11 +3,11 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use serde_json::Value;
 use unitring_routing::bounded::Bound;
 
 use super::reader::{Section, SettingsError};
 use super::{INTERVAL_MAX, INTERVAL_MIN};
+use crate::json::Json;
 
 /// How much an instance may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn balance_factor(section: &mut Section) -> Result<Option<NonZeroU32>, SettingsE
     if (1..100).contains(&factor) {
         let rule = format!("must be 0 (no bound) or a whole number from 100 to {FACTOR_MAX}");
         let path = section.path("balance_factor");
-        return Err(SettingsError::new(&path, &Value::from(factor), rule));
+        return Err(SettingsError::new(&path, &Json::from(factor), rule));
     }
     Ok(u32::try_from(factor).ok().and_then(NonZeroU32::new))
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use crate::json::{Fields, Json};
 
 /// Why settings are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,7 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
-    pub(crate) fn new(path: &str, value: &Value, rule: impl Into<String>) -> Self {
+    pub(crate) fn new(path: &str, value: &Json, rule: impl Into<String>) -> Self {
         const VALUE_CHARS_MAX: usize = 100;
         let value = value.to_string().chars().take(VALUE_CHARS_MAX).collect();
         Self {
@@ -39,7 +39,7 @@ type Result<T> = std::result::Result<T, SettingsError>;
 #[derive(Debug)]
 pub(crate) struct Section {
     path: String,
-    fields: Map<String, Value>,
+    fields: Fields,
     known: Vec<&'static str>,
     /// Where a field that is not here is looked for.
     shared: Option<Shared>,
@@ -48,14 +48,14 @@ pub(crate) struct Section {
 #[derive(Debug)]
 struct Shared {
     path: String,
-    fields: Map<String, Value>,
+    fields: Fields,
     taken: Vec<&'static str>,
 }
 
 impl Section {
-    pub(crate) fn new(path: &str, value: Value) -> Result<Self> {
+    pub(crate) fn new(path: &str, value: Json) -> Result<Self> {
         match value {
-            Value::Object(fields) => Ok(Self {
+            Json::Object(fields) => Ok(Self {
                 path: path.to_owned(),
                 fields,
                 known: Vec::new(),
@@ -97,27 +97,28 @@ impl Section {
 
     /// Whether a field is there.
     pub(crate) fn has(&self, field: &str) -> bool {
-        self.fields.get(field).is_some_and(|value| !value.is_null())
+        get(&self.fields, field).is_some()
     }
 
     /// Takes a field; `null` counts as absent.
-    pub(crate) fn take(&mut self, field: &'static str) -> Option<Value> {
+    pub(crate) fn take(&mut self, field: &'static str) -> Option<Json> {
         self.known.push(field);
-        let own = self.fields.remove(field).filter(|value| !value.is_null());
-        if own.is_some() {
-            return own;
+        let own = self.fields.iter().position(|(name, _)| name == field);
+        let own = own.map(|at| self.fields.swap_remove(at).1);
+        if let Some(own) = own.filter(|value| *value != Json::Null) {
+            return Some(own);
         }
         let shared = self.shared.as_mut()?;
-        let value = shared.fields.get(field).filter(|value| !value.is_null())?;
+        let value = get(&shared.fields, field)?.clone();
         shared.taken.push(field);
-        Some(value.clone())
+        Some(value)
     }
 
     /// Refuses fields that have no place here.
     pub(crate) fn refuse(&mut self, fields: &[&'static str], rule: &str) -> Result<()> {
         match fields.iter().find(|field| self.has(field)) {
             Some(field) => {
-                let value = self.take(field).unwrap_or(Value::Null);
+                let value = self.take(field).unwrap_or(Json::Null);
                 Err(SettingsError::new(&self.path(field), &value, rule))
             }
             None => Ok(()),
@@ -132,8 +133,7 @@ impl Section {
     /// Ends the reading of fields that others have taken copies of.
     pub(crate) fn finish_shared(mut self) -> Result<()> {
         let known = std::mem::take(&mut self.known);
-        self.fields
-            .retain(|field, _| !known.contains(&field.as_str()));
+        self.fields.retain(|(field, _)| !known.contains(&&**field));
         self.known = known;
         self.known.dedup();
         self.finish()
@@ -143,13 +143,13 @@ impl Section {
     pub(crate) fn section(&mut self, field: &'static str) -> Result<Section> {
         let value = self
             .take(field)
-            .unwrap_or_else(|| Value::Object(Map::new()));
+            .unwrap_or_else(|| Json::Object(Fields::new()));
         Section::new(&self.path(field), value)
     }
 
     /// Ends the reading: a field nobody took is refused.
     pub(crate) fn finish(self) -> Result<()> {
-        match self.fields.iter().next() {
+        match self.fields.iter().min_by_key(|(field, _)| field) {
             None => Ok(()),
             Some((field, value)) => {
                 let rule = format!("unknown field, expected one of {}", self.known.join(", "));
@@ -161,7 +161,7 @@ impl Section {
     pub(crate) fn string(&mut self, field: &'static str, default: &str) -> Result<String> {
         match self.take(field) {
             None => Ok(default.to_owned()),
-            Some(Value::String(text)) => Ok(text),
+            Some(Json::Text(text)) => Ok(text),
             Some(other) => Err(SettingsError::new(
                 &self.path(field),
                 &other,
@@ -173,7 +173,7 @@ impl Section {
     pub(crate) fn boolean(&mut self, field: &'static str, default: bool) -> Result<bool> {
         match self.take(field) {
             None => Ok(default),
-            Some(Value::Bool(value)) => Ok(value),
+            Some(Json::Flag(value)) => Ok(value),
             Some(other) => Err(SettingsError::new(
                 &self.path(field),
                 &other,
@@ -221,15 +221,13 @@ impl Section {
         let Some(value) = self.take(field) else {
             return Ok(default);
         };
-        value
-            .as_str()
+        text(&value)
             .and_then(parse_duration)
             .filter(|d| range.contains(d))
             .ok_or_else(|| {
+                let (least, most) = (written(*range.start()), written(*range.end()));
                 let rule = format!(
-                    "must be a duration from {:?} to {:?}, as \"250ms\", \"5s\" or \"2m\"",
-                    range.start(),
-                    range.end()
+                    "must be a duration from {least} to {most}, as \"250ms\", \"5s\" or \"2m\""
                 );
                 SettingsError::new(&self.path(field), &value, rule)
             })
@@ -246,7 +244,7 @@ impl Section {
         let Some(value) = self.take(field) else {
             return Ok(default);
         };
-        let text = value.as_str().unwrap_or_default();
+        let text = text(&value).unwrap_or_default();
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
             return Ok(*meaning);
         }
@@ -265,7 +263,7 @@ impl Section {
         let path = self.path(field);
         match value {
             None => Ok(None),
-            Some(Value::Array(values)) => values
+            Some(Json::List(values)) => values
                 .into_iter()
                 .enumerate()
                 .map(|(index, value)| Section::new(&format!("{path}[{index}]"), value))
@@ -276,13 +274,49 @@ impl Section {
     }
 }
 
-fn whole(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| {
-        let number = value.as_f64()?;
+/// A field that is there; `null` counts as absent.
+fn get<'a>(fields: &'a Fields, field: &str) -> Option<&'a Json> {
+    let mut fields = fields.iter().filter(|(_, value)| *value != Json::Null);
+    fields
+        .find(|(name, _)| name == field)
+        .map(|(_, value)| value)
+}
+
+fn text(value: &Json) -> Option<&str> {
+    match value {
+        Json::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn whole(value: &Json) -> Option<u64> {
+    match value {
+        Json::Number(number) => Some(*number),
         // Past 2^53 a double no longer tells neighbours apart.
-        let exact = number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number);
-        exact.then(|| format!("{number:.0}").parse().ok()).flatten()
-    })
+        Json::Double(number) if (0.0..9_007_199_254_740_992.0).contains(number) => {
+            (number.fract() == 0.0).then(|| as_u64(*number))
+        }
+        _ => None,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number from 0 to 2^53"
+)]
+fn as_u64(number: f64) -> u64 {
+    number as u64
+}
+
+/// As it would be written in settings.
+fn written(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    if ms.is_multiple_of(1000) {
+        format!("{}s", ms / 1000)
+    } else {
+        format!("{ms}ms")
+    }
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 
-use serde_json::Value;
 use unitring_routing::hash::HashFunction;
 use unitring_routing::maglev;
 use unitring_routing::membership::Identity;
@@ -10,6 +9,7 @@ use unitring_routing::ring::{POINTS_MAX, Shape};
 use unitring_routing::table::Rule;
 
 use super::reader::{Section, SettingsError};
+use crate::json::Json;
 
 const VIRTUAL_NODES_MAX: u64 = 65_536;
 
@@ -80,7 +80,7 @@ fn table(ring: &mut Section) -> Result<Shape, SettingsError> {
     if !maglev::is_prime(table_size.get()) {
         let rule = "must be a prime number, as 65537";
         let path = ring.path("table_size");
-        return Err(SettingsError::new(&path, &Value::from(size), rule));
+        return Err(SettingsError::new(&path, &Json::from(size), rule));
     }
     Ok(Shape::Maglev { table_size })
 }
