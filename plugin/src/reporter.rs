@@ -188,6 +188,22 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
     })
 }
 
+/// A share as people read it: 0.125 is `12.5 %`.
+pub fn percent(share: f64) -> String {
+    // Not by `{:.1}`: to write any double to any place takes the library ten kilobytes.
+    let tenths = per_mille(share);
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast of a double stops at the ends, and a share is 0 to 1"
+)]
+fn per_mille(share: f64) -> u32 {
+    (share * 1000.0).round() as u32
+}
+
 /// Names this process for its reports: Envoy's node id, so that people find it, and a number that
 /// no other process of that id has.
 pub fn reporter_id(node_id: &str, unique: u64) -> ReporterId {
@@ -243,6 +259,15 @@ mod tests {
         assert_eq!(reporter.take_dropped(), 2_000 - EVENTS_MAX as u64);
         assert_eq!(reporter.take_dropped(), 0);
         assert_eq!(reporter.events.back().unwrap().number, 2_000);
+    }
+
+    #[test]
+    fn a_share_is_told_in_percent_with_one_decimal() {
+        let told = [0.0, 0.0004, 0.0005, 0.125, 0.9996, 1.0].map(percent);
+        assert_eq!(
+            told,
+            ["0.0 %", "0.0 %", "0.1 %", "12.5 %", "100.0 %", "100.0 %"]
+        );
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use crate::balancer::Fleet;
 use crate::discovery;
 use crate::health::{Judge, Memory};
 use crate::lease::{Claim, Claimant, Lease};
-use crate::reporter::{Happening, Reporter, Warming, read_answer, reporter_id};
+use crate::reporter::{Happening, Reporter, Warming, percent, read_answer, reporter_id};
 use crate::settings::{Settings, Source};
 use crate::threshold::Watch;
 
@@ -261,13 +261,13 @@ impl Desk {
         stats.instances.set(members.len());
         stats.instances_eligible.set(new.hosts().len());
         log::info!(
-            "unitring: {}: {} of {} instances take requests, {} virtual nodes, ring {}, {:.1} % of keys moved",
+            "unitring: {}: {} of {} instances take requests, {} virtual nodes, ring {}, {} of keys moved",
             self.service.settings.service,
             new.hosts().len(),
             members.len(),
             new.points(),
             new.version(),
-            moved * 100.0,
+            percent(moved),
         );
         // What a process finds at its start is no change.
         let changes = if std::mem::replace(&mut self.knows_members, true) {
