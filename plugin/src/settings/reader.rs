@@ -10,9 +10,14 @@ use std::time::Duration;
 use crate::json::{Fields, Json};
 
 /// Why settings are refused.
+// In a box, since nearly every line of the settings hands one on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path} = {value}: {rule}")]
-pub struct SettingsError {
+#[error("{} = {}: {}", .0.path, .0.value, .0.rule)]
+pub struct SettingsError(Box<Refusal>);
+
+/// What was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
     /// Where, as `load.balance_factor` or `key[1].header`.
     pub path: String,
     /// What was there, as JSON, cut to a readable length.
@@ -25,11 +30,19 @@ impl SettingsError {
     pub(crate) fn new(path: &str, value: &Json, rule: impl Into<String>) -> Self {
         const VALUE_CHARS_MAX: usize = 100;
         let value = value.to_string().chars().take(VALUE_CHARS_MAX).collect();
-        Self {
+        Self(Box::new(Refusal {
             path: path.to_owned(),
             value,
             rule: rule.into(),
-        }
+        }))
+    }
+}
+
+impl std::ops::Deref for SettingsError {
+    type Target = Refusal;
+
+    fn deref(&self) -> &Refusal {
+        &self.0
     }
 }
 
