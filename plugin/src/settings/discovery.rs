@@ -50,17 +50,16 @@ pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discover
         ("admin", Kind::Admin),
         ("companion", Kind::Companion),
     ];
-    let kind = section.word("source", Kind::Admin, &kinds, &[])?;
-    let cluster = section.string("cluster", "envoy_admin")?;
+    let kind = section.word("source", Kind::Admin, &kinds, &[]);
+    let cluster = section.string("cluster", "envoy_admin");
     let interval = section.duration(
         "interval",
         Duration::from_secs(1),
         INTERVAL_MIN..=INTERVAL_MAX,
-    )?;
+    );
     let instances = instances(&mut section)?;
-    let refuse = |field: &str, value: Json, rule: &str| {
-        Err(SettingsError::new(&section.path(field), &value, rule))
-    };
+    let mut refuse =
+        |field: &'static str, value: Json, rule: &str| Err(section.error(field, &value, rule));
     let source = match kind {
         Kind::Static if instances.is_empty() => {
             return refuse(
@@ -89,11 +88,10 @@ pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discover
 }
 
 fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
-    let path = section.path("instances");
     let sections = section.list("instances")?.unwrap_or_default();
     if sections.len() > INSTANCES_MAX {
         let rule = format!("must have at most {INSTANCES_MAX} instances");
-        return Err(SettingsError::new(&path, &Json::from(sections.len()), rule));
+        return Err(section.error("instances", &Json::from(sections.len()), rule));
     }
     let members = sections
         .into_iter()
@@ -106,7 +104,7 @@ fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
     if let Some((name, _)) = twice {
         let value = Json::Text(name.to_owned());
         let rule = "must not name an instance twice";
-        return Err(SettingsError::new(&path, &value, rule));
+        return Err(section.error("instances", &value, rule));
     }
     Ok(members)
 }
@@ -117,24 +115,16 @@ fn own_address(member: &Member) -> Option<&str> {
 }
 
 fn instance(mut section: Section) -> Result<Member, SettingsError> {
-    let address = section.string("address", "")?;
+    let address = section.string("address", "");
     if address.parse::<SocketAddr>().is_err() {
-        let (path, value) = (section.path("address"), Json::Text(address));
-        return Err(SettingsError::new(
-            &path,
-            &value,
-            "must be ip:port, as 10.0.0.5:8080",
-        ));
+        let rule = "must be ip:port, as 10.0.0.5:8080";
+        return Err(section.error("address", &Json::Text(address), rule));
     }
-    let id = section.string("id", &address)?;
+    let id = section.string("id", &address);
     if let Err(error) = id.parse::<InstanceId>() {
-        return Err(SettingsError::new(
-            &section.path("id"),
-            &Json::Text(id),
-            error.rule,
-        ));
+        return Err(section.error("id", &Json::Text(id), error.rule));
     }
-    let weight = section.positive_u32("weight", 1)?;
+    let weight = section.positive_u32("weight", 1);
     section.finish()?;
     Ok(Member {
         id,

@@ -1,7 +1,9 @@
 //! Reads fields out of a JSON object so that every error names path, value and rule, and nothing
 //! that was written is ignored.
 //!
-//! Not `#[derive(Deserialize)]`: its errors have neither the path nor our rule.
+//! Not `#[derive(Deserialize)]`: its errors have neither the path nor our rule. A field that breaks
+//! its rule reads as its default, and the first such error is what the reading ends with: so a reader
+//! of a section is a list of its fields.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -56,6 +58,8 @@ pub(crate) struct Section {
     known: Vec<&'static str>,
     /// Where a field that is not here is looked for.
     shared: Option<Shared>,
+    /// The first error.
+    refused: Option<SettingsError>,
 }
 
 #[derive(Debug)]
@@ -73,6 +77,7 @@ impl Section {
                 fields,
                 known: Vec::new(),
                 shared: None,
+                refused: None,
             }),
             other => Err(SettingsError::new(path, &other, "must be an object")),
         }
@@ -106,6 +111,23 @@ impl Section {
         } else {
             format!("{path}.{field}")
         }
+    }
+
+    /// The error to end with, where a field breaks a rule that is not its own alone: the first one,
+    /// if there was an error before.
+    pub(crate) fn error(
+        &mut self,
+        field: &str,
+        value: &Json,
+        rule: impl Into<String>,
+    ) -> SettingsError {
+        let before = self.refused.take();
+        before.unwrap_or_else(|| SettingsError::new(&self.path(field), value, rule))
+    }
+
+    /// Keeps an error for the end, unless there is one.
+    fn note(&mut self, field: &str, value: &Json, rule: impl Into<String>) {
+        self.refused = Some(self.error(field, value, rule));
     }
 
     /// Whether a field is there.
@@ -160,8 +182,11 @@ impl Section {
         Section::new(&self.path(field), value)
     }
 
-    /// Ends the reading: a field nobody took is refused.
+    /// Ends the reading: with the first error, or that of a field that nobody took.
     pub(crate) fn finish(self) -> Result<()> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
         match self.fields.iter().min_by_key(|(field, _)| field) {
             None => Ok(()),
             Some((field, value)) => {
@@ -171,28 +196,22 @@ impl Section {
         }
     }
 
-    pub(crate) fn string(&mut self, field: &'static str, default: &str) -> Result<String> {
+    pub(crate) fn string(&mut self, field: &'static str, default: &str) -> String {
         match self.take(field) {
-            None => Ok(default.to_owned()),
-            Some(Json::Text(text)) => Ok(text),
-            Some(other) => Err(SettingsError::new(
-                &self.path(field),
-                &other,
-                "must be a string",
-            )),
+            None => {}
+            Some(Json::Text(text)) => return text,
+            Some(other) => self.note(field, &other, "must be a string"),
         }
+        default.to_owned()
     }
 
-    pub(crate) fn boolean(&mut self, field: &'static str, default: bool) -> Result<bool> {
+    pub(crate) fn boolean(&mut self, field: &'static str, default: bool) -> bool {
         match self.take(field) {
-            None => Ok(default),
-            Some(Json::Flag(value)) => Ok(value),
-            Some(other) => Err(SettingsError::new(
-                &self.path(field),
-                &other,
-                "must be true or false",
-            )),
+            None => {}
+            Some(Json::Flag(value)) => return value,
+            Some(other) => self.note(field, &other, "must be true or false"),
         }
+        default
     }
 
     /// A whole number; `125.0` is one, since a protobuf Struct knows only doubles.
@@ -201,28 +220,27 @@ impl Section {
         field: &'static str,
         default: u64,
         range: RangeInclusive<u64>,
-    ) -> Result<u64> {
+    ) -> u64 {
         let Some(value) = self.take(field) else {
-            return Ok(default);
+            return default;
         };
-        whole(&value)
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| {
-                let rule = format!(
-                    "must be a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                );
-                SettingsError::new(&self.path(field), &value, rule)
-            })
+        match whole(&value).filter(|number| range.contains(number)) {
+            Some(number) => number,
+            None => {
+                let (least, most) = range.into_inner();
+                let rule = format!("must be a whole number from {least} to {most}");
+                self.note(field, &value, rule);
+                default
+            }
+        }
     }
 
-    pub(crate) fn positive_u32(&mut self, field: &'static str, default: u32) -> Result<NonZeroU32> {
-        let number = self.integer(field, u64::from(default), 1..=u64::from(u32::MAX))?;
-        Ok(u32::try_from(number)
+    pub(crate) fn positive_u32(&mut self, field: &'static str, default: u32) -> NonZeroU32 {
+        let number = self.integer(field, u64::from(default), 1..=u64::from(u32::MAX));
+        u32::try_from(number)
             .ok()
             .and_then(NonZeroU32::new)
-            .unwrap_or(NonZeroU32::MIN))
+            .unwrap_or(NonZeroU32::MIN)
     }
 
     pub(crate) fn duration(
@@ -230,20 +248,22 @@ impl Section {
         field: &'static str,
         default: Duration,
         range: RangeInclusive<Duration>,
-    ) -> Result<Duration> {
+    ) -> Duration {
         let Some(value) = self.take(field) else {
-            return Ok(default);
+            return default;
         };
-        text(&value)
-            .and_then(parse_duration)
-            .filter(|d| range.contains(d))
-            .ok_or_else(|| {
+        let read = text(&value).and_then(parse_duration);
+        match read.filter(|duration| range.contains(duration)) {
+            Some(duration) => duration,
+            None => {
                 let (least, most) = (written(*range.start()), written(*range.end()));
                 let rule = format!(
                     "must be a duration from {least} to {most}, as \"250ms\", \"5s\" or \"2m\""
                 );
-                SettingsError::new(&self.path(field), &value, rule)
-            })
+                self.note(field, &value, rule);
+                default
+            }
+        }
     }
 
     /// One of several words. A word that later versions will know says so.
@@ -251,23 +271,35 @@ impl Section {
         &mut self,
         field: &'static str,
         default: T,
-        words: &[(&str, T)],
+        words: &[(&'static str, T)],
         later: &[&str],
-    ) -> Result<T> {
-        let Some(value) = self.take(field) else {
-            return Ok(default);
-        };
+    ) -> T {
+        let word = |at: usize| words.get(at).map(|(word, _)| *word);
+        let place = self.place_of_word(field, &word, later);
+        let meant = place.and_then(|at| words.get(at));
+        meant.map_or(default, |(_, meaning)| *meaning)
+    }
+
+    /// Which of the words it is, whatever they mean.
+    fn place_of_word(
+        &mut self,
+        field: &'static str,
+        word: &dyn Fn(usize) -> Option<&'static str>,
+        later: &[&str],
+    ) -> Option<usize> {
+        let value = self.take(field)?;
         let text = text(&value).unwrap_or_default();
-        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
-            return Ok(*meaning);
+        let words: Vec<&str> = (0..).map_while(word).collect();
+        if let Some(place) = words.iter().position(|word| *word == text) {
+            return Some(place);
         }
         let rule = if later.contains(&text) {
             "is not supported yet".to_owned()
         } else {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("must be one of {}", known.join(", "))
+            format!("must be one of {}", words.join(", "))
         };
-        Err(SettingsError::new(&self.path(field), &value, rule))
+        self.note(field, &value, rule);
+        None
     }
 
     /// A list of objects, each with its path.

@@ -39,7 +39,7 @@ impl Services {
         if entries.is_empty() || entries.len() > SERVICES_MAX {
             let value = Json::from(entries.len());
             let rule = format!("must have 1 to {SERVICES_MAX} entries");
-            return Err(SettingsError::new("services", &value, rule));
+            return Err(root.error("services", &value, rule));
         }
         let mut all: Vec<Settings> = Vec::with_capacity(entries.len());
         for mut entry in entries {
@@ -52,7 +52,7 @@ impl Services {
             if all.iter().any(|other| other.service == settings.service) {
                 let value = Json::Text(settings.service.to_string());
                 let rule = "must not be in two entries";
-                return Err(SettingsError::new(&section.path("service"), &value, rule));
+                return Err(section.error("service", &value, rule));
             }
             root.knows(&section);
             section.finish()?;
