@@ -6,22 +6,23 @@
 
 pub mod stat_names;
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
 use unitring_routing::membership::{Change, Identity, Member, State, diff};
+use unitring_routing::names::Names;
 
+use crate::stored::stored;
 use stat_names::StatNames;
 
 /// The members of a service with their stats.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
     entries: Vec<Entry>,
     names: StatNames,
 }
 
+stored!(Directory { entries, names });
+
 /// One member and what counts it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The instance.
     pub member: Member,
@@ -34,14 +35,23 @@ pub struct Entry {
     pub base: Totals,
 }
 
+stored!(Entry {
+    member,
+    served,
+    stat,
+    base
+});
+
 /// Counters of an instance since the process started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Requests sent to it.
     pub calls: u64,
     /// Data updates it made.
     pub updates: u64,
 }
+
+stored!(Totals { calls, updates });
 
 /// What a stat shows now, for the whole process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,17 +99,12 @@ impl Directory {
 
     /// The directory of these members; one that stays keeps its stats. `shown` reads a stat.
     pub fn with(&self, members: &[Member], shown: impl Fn(&str) -> Shown) -> Self {
-        let old: BTreeMap<&str, &Entry> = self
-            .entries
-            .iter()
-            .map(|entry| (entry.member.id.as_str(), entry))
-            .collect();
-        let ids: std::collections::BTreeSet<&str> =
-            members.iter().map(|member| member.id.as_str()).collect();
+        let old = Names::of(self.entries.iter().map(|entry| entry.member.id.as_str()));
+        let ids = Names::of(members.iter().map(|member| member.id.as_str()));
         let mut names = self.names.clone();
-        names.release_gone(|id| ids.contains(id), |stat| shown(stat).in_flight == 0);
+        names.release_gone(|id| ids.has(id), |stat| shown(stat).in_flight == 0);
         let entry = |member: &Member| {
-            let kept = old.get(member.id.as_str());
+            let kept = old.last(&member.id).and_then(|at| self.entries.get(at));
             let (stat, base) = match kept {
                 Some(old) => (old.stat.clone(), old.base),
                 None => {

@@ -4,14 +4,14 @@
 //! highest priority are taken: that a lower one is to be used is Envoy's decision, and then its own
 //! policy makes the choice.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
-use serde::Deserialize;
 use unitring_protocol::ids::InstanceId;
 use unitring_routing::membership::{Cause, Identity, Member, State, Warmth};
+use unitring_routing::names::Names;
 
+use crate::json::{self, Json, JsonError};
 use crate::settings::INSTANCES_MAX;
 
 /// Why an answer of the admin interface is of no use. The last members stay in force.
@@ -19,10 +19,10 @@ use crate::settings::INSTANCES_MAX;
 pub enum DiscoveryError {
     /// It is not what Envoy answers.
     #[error("the admin interface did not answer with clusters: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(#[from] JsonError),
     /// The companion's answer was none.
     #[error("the companion did not answer with its registry: {0}")]
-    NoRegistry(serde_json::Error),
+    NoRegistry(JsonError),
     /// There is no such cluster (any more).
     #[error("Envoy has no cluster named {0}")]
     NoCluster(String),
@@ -54,43 +54,44 @@ pub fn members(
     identity: Identity,
     body: &[u8],
 ) -> Result<Vec<Member>, DiscoveryError> {
-    let answer: Clusters = serde_json::from_slice(body)?;
-    let cluster = answer
-        .cluster_statuses
-        .into_iter()
-        .find(|cluster| cluster.name == service)
-        .ok_or_else(|| DiscoveryError::NoCluster(service.to_owned()))?;
-    if cluster.host_statuses.len() > INSTANCES_MAX {
-        return Err(DiscoveryError::TooMany(cluster.host_statuses.len()));
-    }
-    let highest = cluster
-        .host_statuses
+    let answer = json::read(body, &CLUSTER_FIELDS)?;
+    let clusters = answer.list("cluster_statuses")?.unwrap_or_default();
+    let cluster = clusters
         .iter()
-        .map(|host| host.priority)
-        .min()
-        .unwrap_or(0);
-    let mut seen = BTreeSet::new();
-    let hosts = cluster
-        .host_statuses
-        .into_iter()
-        .filter(|host| host.priority == highest);
-    // An address that Envoy lists twice is one instance; a host without an IP (a pipe) cannot be
-    // named in the header.
-    let mut members: Vec<Member> = hosts
-        .filter_map(|host| host.into_member(identity))
-        .filter(|member| seen.insert(member.address.clone()))
-        .collect();
+        .find(|cluster| cluster.text("name").is_ok_and(|name| name == Some(service)))
+        .ok_or_else(|| DiscoveryError::NoCluster(service.to_owned()))?;
+    let hosts = cluster.list("host_statuses")?.unwrap_or_default();
+    if hosts.len() > INSTANCES_MAX {
+        return Err(DiscoveryError::TooMany(hosts.len()));
+    }
+    let hosts: Vec<Host<'_>> = hosts.iter().map(Host::of).collect::<Result<_, _>>()?;
+    let highest = hosts.iter().map(|host| host.priority).min().unwrap_or(0);
+    let hosts = hosts.into_iter().filter(|host| host.priority == highest);
+    // A host without an IP (a pipe) cannot be named in the header.
+    let members = hosts.filter_map(|host| host.into_member(identity));
+    let mut members = without_repeated_addresses(members.collect());
     without_shared_ids(&mut members);
     Ok(members)
 }
 
+/// An address that is there twice is one instance: the first.
+fn without_repeated_addresses(members: Vec<Member>) -> Vec<Member> {
+    let addresses = Names::of(members.iter().map(|member| member.address.as_str()));
+    let first = members.iter().enumerate();
+    let first = first.map(|(at, member)| addresses.first(&member.address) == Some(at));
+    let first: Vec<bool> = first.collect();
+    let members = members.into_iter().zip(first);
+    members
+        .filter_map(|(member, is_first)| is_first.then_some(member))
+        .collect()
+}
+
 fn without_shared_ids(members: &mut [Member]) {
-    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
-    for member in &*members {
-        *uses.entry(member.id.clone()).or_default() += 1;
-    }
-    for member in members {
-        if uses.get(&member.id).is_some_and(|count| *count > 1) {
+    let ids = Names::of(members.iter().map(|member| member.id.as_str()));
+    let shared = members.iter().map(|member| ids.is_repeated(&member.id));
+    let shared: Vec<bool> = shared.collect();
+    for (member, is_shared) in members.iter_mut().zip(shared) {
+        if is_shared {
             member.id.clone_from(&member.address);
         }
     }
@@ -106,127 +107,134 @@ pub fn registry_path(service: &str) -> String {
 /// # Errors
 /// [`DiscoveryError`]; the members that were known stay.
 pub fn registered(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
-    let answer: Registry = serde_json::from_slice(body).map_err(DiscoveryError::NoRegistry)?;
-    if answer.instances.len() > INSTANCES_MAX {
-        return Err(DiscoveryError::TooMany(answer.instances.len()));
+    let answer = json::read(body, &REGISTRY_FIELDS).map_err(DiscoveryError::NoRegistry)?;
+    let instances = answer
+        .list("instances")
+        .map_err(DiscoveryError::NoRegistry)?;
+    let instances =
+        instances.ok_or_else(|| DiscoveryError::NoRegistry(JsonError::Missing("instances")))?;
+    if instances.len() > INSTANCES_MAX {
+        return Err(DiscoveryError::TooMany(instances.len()));
     }
-    let mut seen = BTreeSet::new();
-    let instances = answer.instances.into_iter();
-    let members = instances.map(|instance| Member {
-        id: instance.id.to_string(),
-        address: instance.address.to_string(),
-        weight: instance.weight,
+    let members = instances.iter().map(member).collect::<Result<_, _>>();
+    let members = members.map_err(DiscoveryError::NoRegistry)?;
+    // Two ids of one address are one instance.
+    Ok(without_repeated_addresses(members))
+}
+
+const REGISTRY_FIELDS: [&str; 5] = ["instances", "id", "address", "weight", "draining"];
+
+fn member(registered: &Json) -> Result<Member, JsonError> {
+    let id = registered
+        .text("id")?
+        .ok_or_else(|| JsonError::Missing("id"))?;
+    let id: InstanceId = id.parse().map_err(|_| JsonError::Invalid("id"))?;
+    let address = registered.text("address")?;
+    let address = address.ok_or_else(|| JsonError::Missing("address"))?;
+    let address: SocketAddr = address.parse().map_err(|_| JsonError::Invalid("address"))?;
+    let weight = registered.number("weight")?;
+    let weight: u32 = weight.ok_or_else(|| JsonError::Missing("weight"))?;
+    Ok(Member {
+        id: id.to_string(),
+        address: address.to_string(),
+        weight: NonZeroU32::new(weight).ok_or_else(|| JsonError::Invalid("weight"))?,
         warmth: Warmth::FULL,
-        state: if instance.draining {
+        state: if registered.flag("draining")? {
             State::Draining
         } else {
             State::Serving
         },
-    });
-    // Two ids of one address are one instance.
-    Ok(members
-        .filter(|member| seen.insert(member.address.clone()))
-        .collect())
+    })
 }
 
-#[derive(Deserialize)]
-struct Registry {
-    instances: Vec<Registered>,
-}
+const CLUSTER_FIELDS: [&str; 15] = [
+    "cluster_statuses",
+    "name",
+    "host_statuses",
+    "address",
+    "socket_address",
+    "port_value",
+    "hostname",
+    "weight",
+    "priority",
+    "health_status",
+    "eds_health_status",
+    "failed_active_health_check",
+    "failed_outlier_check",
+    "pending_dynamic_removal",
+    "excluded_via_immediate_hc_fail",
+];
 
-#[derive(Deserialize)]
-struct Registered {
-    id: InstanceId,
-    address: SocketAddr,
+struct Host<'a> {
+    address: Option<SocketAddr>,
+    hostname: &'a str,
     weight: NonZeroU32,
-    #[serde(default)]
-    draining: bool,
-}
-
-#[derive(Deserialize)]
-struct Clusters {
-    #[serde(default)]
-    cluster_statuses: Vec<Cluster>,
-}
-
-#[derive(Deserialize)]
-struct Cluster {
-    name: String,
-    #[serde(default)]
-    host_statuses: Vec<Host>,
-}
-
-#[derive(Deserialize)]
-struct Host {
-    #[serde(default)]
-    address: Address,
-    #[serde(default)]
-    hostname: String,
-    weight: Option<NonZeroU32>,
-    #[serde(default)]
     priority: u32,
-    #[serde(default)]
-    health_status: Health,
+    state: State,
 }
 
-#[derive(Deserialize, Default)]
-struct Address {
-    socket_address: Option<Socket>,
-}
+impl<'a> Host<'a> {
+    fn of(host: &'a Json) -> Result<Self, JsonError> {
+        let socket = match host.field("address")? {
+            Some(address) => address.field("socket_address")?,
+            None => None,
+        };
+        let weight: u32 = host.number("weight")?.unwrap_or(1);
+        let health = host.field("health_status")?;
+        Ok(Self {
+            address: socket.map(socket_address).transpose()?,
+            hostname: host.text("hostname")?.unwrap_or_default(),
+            weight: NonZeroU32::new(weight).ok_or_else(|| JsonError::Invalid("weight"))?,
+            priority: host.number("priority")?.unwrap_or(0),
+            state: health.map_or(Ok(State::Serving), state)?,
+        })
+    }
 
-#[derive(Deserialize)]
-struct Socket {
-    address: IpAddr,
-    port_value: u16,
-}
-
-/// Envoy leaves out what is false.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Health {
-    eds_health_status: Option<String>,
-    failed_active_health_check: bool,
-    failed_outlier_check: bool,
-    pending_dynamic_removal: bool,
-    excluded_via_immediate_hc_fail: bool,
-}
-
-impl Host {
     fn into_member(self, identity: Identity) -> Option<Member> {
-        let Socket {
-            address,
-            port_value,
-        } = self.address.socket_address?;
-        let address = SocketAddr::new(address, port_value).to_string();
+        let address = self.address?.to_string();
         let named = identity == Identity::Id && self.hostname.parse::<InstanceId>().is_ok();
         Some(Member {
             id: if named {
-                self.hostname
+                self.hostname.to_owned()
             } else {
                 address.clone()
             },
             address,
-            weight: self.weight.unwrap_or(NonZeroU32::MIN),
+            weight: self.weight,
             warmth: Warmth::FULL,
-            state: self.health_status.state(),
+            state: self.state,
         })
     }
 }
 
-impl Health {
-    /// Envoy's own verdict, the gravest first.
-    fn state(&self) -> State {
-        match self.eds_health_status.as_deref().unwrap_or("HEALTHY") {
+fn socket_address(socket: &Json) -> Result<SocketAddr, JsonError> {
+    let address = socket
+        .text("address")?
+        .ok_or_else(|| JsonError::Missing("address"))?;
+    let address: IpAddr = address.parse().map_err(|_| JsonError::Invalid("address"))?;
+    let port = socket.number("port_value")?;
+    Ok(SocketAddr::new(
+        address,
+        port.ok_or_else(|| JsonError::Missing("port_value"))?,
+    ))
+}
+
+/// Envoy's own verdict, the gravest first. Envoy leaves out what is false.
+fn state(health: &Json) -> Result<State, JsonError> {
+    let failed_check = health.flag("failed_active_health_check")?;
+    let outlier = health.flag("failed_outlier_check")?;
+    let leaves =
+        health.flag("pending_dynamic_removal")? || health.flag("excluded_via_immediate_hc_fail")?;
+    Ok(
+        match health.text("eds_health_status")?.unwrap_or("HEALTHY") {
             "DRAINING" => State::Draining,
-            _ if self.failed_active_health_check => State::Failed(Cause::ActiveCheck),
-            _ if self.failed_outlier_check => State::Failed(Cause::OutlierDetection),
-            _ if self.pending_dynamic_removal || self.excluded_via_immediate_hc_fail => {
-                State::Failed(Cause::Told)
-            }
+            _ if failed_check => State::Failed(Cause::ActiveCheck),
+            _ if outlier => State::Failed(Cause::OutlierDetection),
+            _ if leaves => State::Failed(Cause::Told),
             "HEALTHY" | "UNKNOWN" | "DEGRADED" => State::Serving,
             _ => State::Failed(Cause::Told),
-        }
-    }
+        },
+    )
 }
 
 #[cfg(test)]

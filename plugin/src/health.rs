@@ -7,11 +7,11 @@
 mod ejection;
 mod slow_start;
 
-use serde::{Deserialize, Serialize};
 use unitring_routing::membership::{Cause, Member, State};
 
 use crate::directory::Directory;
 use crate::settings::{Ejection, Settings, SlowStart};
+use crate::stored::stored;
 use ejection::Ejections;
 use slow_start::Starts;
 
@@ -24,11 +24,13 @@ pub struct Judge {
 }
 
 /// What must outlive the VM that judges.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     ejections: Ejections,
     starts: Starts,
 }
+
+stored!(Memory { ejections, starts });
 
 /// What was judged.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,8 +85,8 @@ impl Judge {
                 .memory
                 .ejections
                 .look(settings, found, failures_in_row, now_ms);
-            for member in &mut members {
-                if member.state == State::Serving && look.is_out(&member.id) {
+            for (member, is_out) in members.iter_mut().zip(look.is_out) {
+                if is_out && member.state == State::Serving {
                     member.state = State::Failed(Cause::GatewayFailures);
                 }
             }

@@ -6,19 +6,21 @@
 //! A VM that serves requests would rather not: work done there delays them. It gives the lease up
 //! once, and takes it again only when nobody else has wanted it for a while.
 
-use serde::{Deserialize, Serialize};
+use crate::stored::stored;
 
 /// How long the lease is good for without a renewal.
 pub const LEASE_MS: u64 = 3_000;
 
 /// What lies in shared data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The VM that holds it; 0 is nobody.
     pub holder: u64,
     /// Until when, in milliseconds since the Unix epoch.
     pub until_ms: u64,
 }
+
+stored!(Lease { holder, until_ms });
 
 impl Lease {
     /// Nobody's: what the process starts with.

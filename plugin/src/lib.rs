@@ -5,6 +5,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`settings`] | the filter's JSON → valid settings |
+//! | [`json`] | the JSON that the filter is answered with → its wanted fields |
 //! | [`headers`] | Envoy's block of headers → names and values, where they lie |
 //! | [`request`] | a request's headers → its hash key, and what must be removed |
 //! | [`discovery`] | Envoy's clusters → members |
@@ -16,6 +17,7 @@
 //! | [`reporter`] | loads and events → report; snapshot → fleet |
 //! | [`lease`] | which VM of the process discovers, judges and reports |
 //! | [`roster`] | which VMs count, and what a dead one leaves behind |
+//! | [`stored`] | what VMs hand to each other → bytes, and back |
 //! | `filter` | the only code that sees `proxy_wasm`: it decides nothing |
 //!
 //! Everything but `filter` is pure and runs in native tests.
@@ -25,12 +27,14 @@ pub mod directory;
 pub mod discovery;
 pub mod headers;
 pub mod health;
+pub mod json;
 pub mod lease;
 pub mod outcome;
 pub mod reporter;
 pub mod request;
 pub mod roster;
 pub mod settings;
+pub mod stored;
 pub mod threshold;
 
 #[cfg(target_arch = "wasm32")]

@@ -13,9 +13,7 @@
 //! A VM beats by its timer. The one with the lease misses it after [`SILENCE_MS`] of its own time,
 //! in which a pause of the whole process does not count. Nothing here is touched by a request.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
+use crate::stored::stored;
 
 /// So long without a beat, and a VM is dead.
 pub const SILENCE_MS: u64 = 5_000;
@@ -46,21 +44,36 @@ impl Side {
 }
 
 /// What lies in shared data.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roster {
     generation: u64,
     /// Whether nothing is left on the side that is not counted on.
     settled: bool,
     /// Whether somebody died since the last clearing began.
     mourned: bool,
-    vms: BTreeMap<u64, Vm>,
+    /// One for each worker: few enough to be walked through.
+    vms: Vec<Vm>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+stored!(Roster {
+    generation,
+    settled,
+    mourned,
+    vms
+});
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Vm {
+    id: u64,
     beats: u64,
     generation: u64,
 }
+
+stored!(Vm {
+    id,
+    beats,
+    generation
+});
 
 /// What the VM with the lease has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,34 +113,42 @@ impl Roster {
     /// This VM is alive and counts on the side of this generation.
     pub fn beat(&mut self, vm: u64) {
         let generation = self.generation;
-        let entry = self.vms.entry(vm).or_insert(Vm {
-            beats: 0,
-            generation,
-        });
-        entry.beats += 1;
-        entry.generation = generation;
+        match self.vms.iter_mut().find(|other| other.id == vm) {
+            Some(known) => {
+                known.beats += 1;
+                known.generation = generation;
+            }
+            None => self.vms.push(Vm {
+                id: vm,
+                beats: 1,
+                generation,
+            }),
+        }
     }
 
     /// Whether a VM is on it. One that is not was missed and struck off, or is new.
     pub fn has(&self, vm: u64) -> bool {
-        self.vms.contains_key(&vm)
+        self.get(vm).is_some()
     }
 
     /// Whether a VM has yet to say that it counts by this generation.
     pub fn awaits(&self, vm: u64) -> bool {
-        self.vms
-            .get(&vm)
+        self.get(vm)
             .is_none_or(|vm| vm.generation != self.generation)
     }
 
+    fn get(&self, vm: u64) -> Option<&Vm> {
+        self.vms.iter().find(|other| other.id == vm)
+    }
+
     fn strike_off(&mut self, vm: u64) {
-        self.vms.remove(&vm);
+        self.vms.retain(|other| other.id != vm);
         self.mourned = true;
     }
 
     /// What comes next, by the VM with the lease.
     fn step(&mut self) -> Step {
-        let all_here = self.vms.values().all(|vm| vm.generation == self.generation);
+        let all_here = self.vms.iter().all(|vm| vm.generation == self.generation);
         match (self.side(), self.settled) {
             (Side::Home, true) if self.mourned => {
                 self.generation += 1;
@@ -152,8 +173,15 @@ impl Roster {
 #[derive(Debug, Default)]
 pub struct Watch {
     last_ms: Option<u64>,
-    /// Beats and silence of each.
-    seen: BTreeMap<u64, (u64, u64)>,
+    seen: Vec<Seen>,
+}
+
+/// What is known of a VM since it last beat.
+#[derive(Debug)]
+struct Seen {
+    id: u64,
+    beats: u64,
+    silence_ms: u64,
 }
 
 impl Watch {
@@ -163,18 +191,22 @@ impl Watch {
             .last_ms
             .map_or(0, |last| now_ms.saturating_sub(last).min(LOOK_MS_MAX));
         self.last_ms = Some(now_ms);
-        self.seen.retain(|vm, _| roster.vms.contains_key(vm));
-        for (vm, entry) in &roster.vms {
-            let (beats, silence) = self.seen.entry(*vm).or_insert((entry.beats, 0));
-            *silence = if *beats == entry.beats {
-                silence.saturating_add(passed)
-            } else {
-                0
+        let look = |vm: &Vm| {
+            let before = self.seen.iter().find(|seen| seen.id == vm.id);
+            let silence_ms = match before {
+                Some(seen) if seen.beats != vm.beats => 0,
+                Some(seen) => seen.silence_ms.saturating_add(passed),
+                None => passed,
             };
-            *beats = entry.beats;
-        }
-        let silent = self.seen.iter().filter(|(_, (_, ms))| *ms >= SILENCE_MS);
-        let silent: Vec<u64> = silent.map(|(vm, _)| *vm).collect();
+            Seen {
+                id: vm.id,
+                beats: vm.beats,
+                silence_ms,
+            }
+        };
+        self.seen = roster.vms.iter().map(look).collect();
+        let silent = self.seen.iter().filter(|vm| vm.silence_ms >= SILENCE_MS);
+        let silent: Vec<u64> = silent.map(|vm| vm.id).collect();
         for vm in &silent {
             roster.strike_off(*vm);
         }

@@ -8,6 +8,7 @@ mod encoding;
 mod health;
 mod key;
 mod load;
+mod protobuf;
 mod reader;
 mod ring;
 mod services;
@@ -17,11 +18,11 @@ mod tests;
 
 use std::time::Duration;
 
-use serde_json::Value;
 use unitring_protocol::ids::ServiceName;
 use unitring_routing::bounded::CANDIDATES_MAX;
 use unitring_routing::table::Rule;
 
+use crate::json::Json;
 pub use discovery::{Discovery, INSTANCES_MAX, Source};
 pub use health::{Ejection, SlowStart};
 pub use key::{KeyFrom, KeySource};
@@ -94,7 +95,7 @@ impl Settings {
             discovery: discovery::read(root.section("discovery")?, companion.is_some())?,
             companion,
             steer: steer(root.section("steer")?)?,
-            explain: root.boolean("explain", false)?,
+            explain: root.boolean("explain", false),
         };
         capture(root.section("capture")?)?;
         Ok(settings)
@@ -108,19 +109,15 @@ impl Settings {
 }
 
 fn service(root: &mut Section) -> Result<ServiceName, SettingsError> {
-    let value = root.take("service").unwrap_or(Value::Null);
-    match value.as_str().map(str::parse::<ServiceName>) {
-        Some(Ok(name)) => Ok(name),
-        Some(Err(error)) => {
-            let path = root.path("service");
-            Err(SettingsError::new(&path, &value, error.rule))
-        }
-        None => Err(SettingsError::new(
-            &root.path("service"),
-            &value,
-            "is required: the name of a cluster",
-        )),
-    }
+    let value = root.take("service").unwrap_or(Json::Null);
+    let rule = match &value {
+        Json::Text(name) => match name.parse::<ServiceName>() {
+            Ok(name) => return Ok(name),
+            Err(error) => error.rule,
+        },
+        _ => "is required: the name of a cluster",
+    };
+    Err(root.error("service", &value, rule))
 }
 
 /// Every interval of the filter is kept between these: faster burns workers, slower is no detection.
@@ -130,33 +127,29 @@ pub(crate) const INTERVAL_MAX: Duration = Duration::from_secs(600);
 fn companion(mut section: Section) -> Result<Option<Companion>, SettingsError> {
     let second = Duration::from_secs(1);
     let companion = Companion {
-        cluster: section.string("cluster", "unitring")?,
-        interval: section.duration("interval", second, INTERVAL_MIN..=INTERVAL_MAX)?,
-        timeout: section.duration("timeout", 2 * second, INTERVAL_MIN..=INTERVAL_MAX)?,
-        token: section.string("token", "")?,
+        cluster: section.string("cluster", "unitring"),
+        interval: section.duration("interval", second, INTERVAL_MIN..=INTERVAL_MAX),
+        timeout: section.duration("timeout", 2 * second, INTERVAL_MIN..=INTERVAL_MAX),
+        token: section.string("token", ""),
     };
     if !companion.token.bytes().all(|b| b.is_ascii_graphic()) {
-        let value = Value::String("…".to_owned());
+        let value = Json::Text("…".to_owned());
         let rule = "must be visible ASCII characters";
-        return Err(SettingsError::new("companion.token", &value, rule));
+        return Err(section.error("token", &value, rule));
     }
     section.finish()?;
     Ok(Some(companion).filter(|companion| !companion.cluster.is_empty()))
 }
 
 fn steer(mut section: Section) -> Result<Steer, SettingsError> {
-    let header = section.string("header", "x-unitring-host")?;
+    let header = section.string("header", "x-unitring-host");
     if !key::is_header_name(&header) {
-        let value = Value::String(header);
-        return Err(SettingsError::new(
-            "steer.header",
-            &value,
-            key::HEADER_NAME_RULE,
-        ));
+        let value = Json::Text(header);
+        return Err(section.error("header", &value, key::HEADER_NAME_RULE));
     }
     let most = u64::try_from(CANDIDATES_MAX).unwrap_or(u64::MAX);
-    let candidates = section.integer("candidates", 3, 1..=most)?;
-    let attempts_in_response = section.boolean("attempts_in_response", false)?;
+    let candidates = section.integer("candidates", 3, 1..=most);
+    let attempts_in_response = section.boolean("attempts_in_response", false);
     section.finish()?;
     let candidates = usize::try_from(candidates).unwrap_or(CANDIDATES_MAX);
     Ok(Steer {
@@ -168,8 +161,8 @@ fn steer(mut section: Section) -> Result<Steer, SettingsError> {
 
 /// Capture is off in this version; its bounds are checked all the same.
 fn capture(mut section: Section) -> Result<(), SettingsError> {
-    section.word("mode", (), &[("off", ())], &["count", "async", "sync"])?;
-    section.integer("body_bytes_max", 65_536, 0..=16_777_216)?;
-    section.integer("queue_max", 4096, 1..=1_048_576)?;
+    section.word("mode", (), &[("off", ())], &["count", "async", "sync"]);
+    section.integer("body_bytes_max", 65_536, 0..=16_777_216);
+    section.integer("queue_max", 4096, 1..=1_048_576);
     section.finish()
 }

@@ -1,9 +1,9 @@
 //! Loads → `overloaded` and `relieved`: each crossing of the threshold once.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
 use unitring_protocol::report::EventKind;
+use unitring_routing::names::Names;
 
 /// An instance is relieved below this share of the threshold, in percent, so that a load that
 /// plays around the threshold does not raise an event each time.
@@ -13,7 +13,7 @@ const RELIEF_PERCENT: u64 = 80;
 #[derive(Debug)]
 pub struct Watch {
     threshold: NonZeroU64,
-    over: BTreeSet<String>,
+    over: Vec<String>,
 }
 
 impl Watch {
@@ -21,7 +21,7 @@ impl Watch {
     pub fn new(threshold: NonZeroU64) -> Self {
         Self {
             threshold,
-            over: BTreeSet::new(),
+            over: Vec::new(),
         }
     }
 
@@ -30,10 +30,11 @@ impl Watch {
         &mut self,
         loads: impl IntoIterator<Item = (&'a str, u64)>,
     ) -> Vec<(&'a str, EventKind)> {
-        let mut still_over = BTreeSet::new();
+        let known = Names::of(self.over.iter().map(String::as_str));
+        let mut still_over = Vec::new();
         let mut crossings = Vec::new();
         for (instance, in_flight) in loads {
-            let was_over = self.over.contains(instance);
+            let was_over = known.has(instance);
             let relief = u128::from(self.threshold.get()) * u128::from(RELIEF_PERCENT);
             let is_over = if was_over {
                 u128::from(in_flight) * 100 >= relief
@@ -46,7 +47,7 @@ impl Watch {
                 _ => {}
             }
             if is_over {
-                still_over.insert(instance.to_owned());
+                still_over.push(instance.to_owned());
             }
         }
         self.over = still_over;

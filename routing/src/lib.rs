@@ -12,6 +12,7 @@
 //! | [`membership`] | instances before and after → what changed, who is eligible |
 //! | [`ring`] | eligible instances → ordered map of virtual nodes → owner of a hash |
 //! | [`maglev`] | the same by Envoy's other table |
+//! | [`names`] | names of a list → where they stand in it |
 //! | [`movement`] | two rings → the share of keys that moved |
 //! | [`bounded`] | owner and loads → candidates and the reason |
 //! | [`table`] | all of it for one service, as the filter and `locate` use it |
@@ -22,5 +23,6 @@ pub mod key;
 pub mod maglev;
 pub mod membership;
 pub mod movement;
+pub mod names;
 pub mod ring;
 pub mod table;

@@ -11,6 +11,7 @@ use std::collections::BinaryHeap;
 use std::num::NonZeroU32;
 
 use crate::hash::xxh64_seeded;
+use crate::names::Names;
 use crate::ring::{Host, HostIndex, as_f64};
 
 /// Envoy's default.
@@ -37,21 +38,20 @@ impl Maglev {
     pub(crate) fn build(hosts: &[Host<'_>], table_size: NonZeroU32) -> Self {
         let sum: u64 = hosts.iter().map(|host| host.weight.get()).sum();
         let size = u64::from(table_size.get());
-        let mut named: Vec<(&str, u32, f64)> = (0u32..)
-            .zip(hosts)
-            .map(|(number, host)| (host.name, number, as_f64(host.weight.get()) / as_f64(sum)))
-            .collect();
+        let share = |host: &Host<'_>| as_f64(host.weight.get()) / as_f64(sum);
+        let greatest = hosts.iter().map(share).fold(0.0, f64::max);
         // In order of name, so that the order in which Envoy lists hosts does not matter.
-        named.sort_by_key(|(name, ..)| *name);
-        let greatest = named.iter().map(|(.., weight)| *weight).fold(0.0, f64::max);
-        let mut fillings: Vec<Filling> = named
-            .into_iter()
-            .map(|(name, host, weight)| Filling {
-                host,
-                weight,
-                target: 0.0,
-                slot: xxh64_seeded(name.as_bytes(), 0) % size,
-                skip: xxh64_seeded(name.as_bytes(), 1) % (size - 1).max(1) + 1,
+        let names = Names::of(hosts.iter().map(|host| host.name));
+        let mut fillings: Vec<Filling> = names
+            .iter()
+            .filter_map(|(name, at)| {
+                Some(Filling {
+                    host: u32::try_from(at).ok()?,
+                    weight: share(hosts.get(at)?),
+                    target: 0.0,
+                    slot: xxh64_seeded(name.as_bytes(), 0) % size,
+                    skip: xxh64_seeded(name.as_bytes(), 1) % (size - 1).max(1) + 1,
+                })
             })
             .collect();
         let mut slots: Vec<Option<u32>> = vec![None; usize::try_from(size).unwrap_or(0)];

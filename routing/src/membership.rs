@@ -1,13 +1,12 @@
 //! Instances before and after → what changed; and which of them may take requests.
 
-use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
+use crate::names::Names;
 use crate::ring::WEIGHT_UNIT;
 
 /// An instance of a service, as discovery found it and health judged it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// What people and reports call it; its address unless it was given a name.
     pub id: String,
@@ -23,7 +22,6 @@ pub struct Member {
 
 /// Whether an instance may take requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
     /// It may.
     #[default]
@@ -36,7 +34,6 @@ pub enum State {
 
 /// Why an instance counts as failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Cause {
     /// Envoy's active health check failed.
     ActiveCheck,
@@ -62,25 +59,7 @@ impl Cause {
 
 /// How much of its weight counts, in percent: less than 100 during a slow start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "u8", into = "u8")
-)]
 pub struct Warmth(u8);
-
-impl From<Warmth> for u8 {
-    fn from(warmth: Warmth) -> u8 {
-        warmth.0
-    }
-}
-
-impl TryFrom<u8> for Warmth {
-    type Error = &'static str;
-    fn try_from(percent: u8) -> Result<Self, Self::Error> {
-        Self::new(percent).ok_or("warmth is 1 to 100 percent")
-    }
-}
 
 impl Warmth {
     /// All of its weight.
@@ -154,19 +133,18 @@ pub fn diff<'a>(
     after: &'a [Member],
     identity: Identity,
 ) -> Vec<(&'a Member, Change)> {
-    let old = by_name(before, identity);
-    let new = by_name(after, identity);
-    let removed = old.iter().filter(|(name, _)| !new.contains_key(*name));
-    let mut changes: Vec<_> = removed
-        .map(|(_, member)| (*member, Change::Removed))
-        .collect();
-    for (name, member) in &new {
-        match old.get(name) {
+    let mut changes = Vec::new();
+    let mut old = by_name(before, identity).into_iter().peekable();
+    for (name, member) in by_name(after, identity) {
+        while let Some((_, gone)) = old.next_if(|(old, _)| *old < name) {
+            changes.push((gone, Change::Removed));
+        }
+        match old.next_if(|(old, _)| *old == name) {
             None => changes.push((member, Change::Added)),
-            Some(old) => changes.extend(between(old, member).map(|change| (*member, change))),
+            Some((_, old)) => changes.extend(between(old, member).map(|change| (member, change))),
         }
     }
-    changes.sort_by(|(a, _), (b, _)| a.name(identity).cmp(b.name(identity)));
+    changes.extend(old.map(|(_, gone)| (gone, Change::Removed)));
     changes
 }
 
@@ -184,10 +162,12 @@ fn between(old: &Member, new: &Member) -> impl Iterator<Item = Change> {
     [moved, judged, warmed].into_iter().flatten()
 }
 
-fn by_name(members: &[Member], identity: Identity) -> BTreeMap<&str, &Member> {
-    members
-        .iter()
-        .map(|member| (member.name(identity), member))
+/// In order of name; of two with one name, the later.
+fn by_name(members: &[Member], identity: Identity) -> Vec<(&str, &Member)> {
+    let names = Names::of(members.iter().map(|member| member.name(identity)));
+    let named = names.each();
+    named
+        .filter_map(|(name, at)| Some((name, members.get(at)?)))
         .collect()
 }
 

@@ -4,9 +4,7 @@
 //! then on new ones use numbered slots, and a slot is used again once its instance is gone and its
 //! last request has ended. Who is in which slot is in the reports.
 
-use std::collections::BTreeSet;
-
-use serde::{Deserialize, Serialize};
+use crate::stored::stored;
 
 /// So many instances have stats of their own name.
 pub const NAMED_MAX: usize = 1_000;
@@ -15,11 +13,14 @@ pub const NAMED_MAX: usize = 1_000;
 const SLOTS_MAX: usize = 32_768;
 
 /// Which names are given away.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatNames {
-    named: BTreeSet<String>,
+    /// In order.
+    named: Vec<String>,
     slots: Vec<Option<String>>,
 }
+
+stored!(StatNames { named, slots });
 
 impl StatNames {
     /// Frees the slots of instances that are gone and have no request left.
@@ -43,13 +44,14 @@ impl StatNames {
 
     /// The stat of an instance, and whether another one may have used it before.
     pub fn give(&mut self, id: &str) -> (String, bool) {
-        if self.named.contains(id) {
+        match self.named.binary_search_by(|named| named.as_str().cmp(id)) {
             // It was here before, and its counters went on from then.
-            return (own_name(id), true);
-        }
-        if self.named.len() < NAMED_MAX {
-            self.named.insert(id.to_owned());
-            return (own_name(id), false);
+            Ok(_) => return (own_name(id), true),
+            Err(place) if self.named.len() < NAMED_MAX => {
+                self.named.insert(place, id.to_owned());
+                return (own_name(id), false);
+            }
+            Err(_) => {}
         }
         let theirs = self
             .slots

@@ -21,8 +21,8 @@ fn a_member_that_stays_keeps_its_stats_and_survives_shared_data() {
     let second = first.with(&[member("b"), member("c")], |_| Shown::default());
     let stats: Vec<_> = second.entries().iter().map(|e| e.stat.as_str()).collect();
     assert_eq!(stats, ["instance.b", "instance.c"]);
-    let json = serde_json::to_vec(&second).unwrap();
-    assert_eq!(serde_json::from_slice::<Directory>(&json).unwrap(), second);
+    let stored = crate::stored::encode(&second);
+    assert_eq!(crate::stored::decode::<Directory>(&stored), Some(second));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn after_ten_thousand_instances_the_number_of_stats_is_bounded_and_totals_start_
         directory = directory.with(&members, shown);
         stats.extend(directory.entries().iter().map(|entry| entry.stat.clone()));
         if n % 5_000 == 4_999 {
-            sizes.push(serde_json::to_vec(&directory).unwrap().len());
+            sizes.push(crate::stored::encode(&directory).len());
         }
     }
     assert!(stats.len() <= stat_names::NAMED_MAX + 4, "{}", stats.len());

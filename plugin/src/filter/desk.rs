@@ -1,13 +1,11 @@
 //! What a VM does for one service beside its requests: it follows the others, and, while it holds
 //! the lease, discovers, judges and reports.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use unitring_protocol::ids::ReporterId;
 use unitring_routing::membership::{Cause, Change, Member};
-use unitring_routing::table::Table;
 
 use super::callout::{Callout, Outgoing};
 use super::service::Service;
@@ -17,7 +15,7 @@ use crate::balancer::Fleet;
 use crate::discovery;
 use crate::health::{Judge, Memory};
 use crate::lease::{Claim, Claimant, Lease};
-use crate::reporter::{Happening, Reporter, read_answer, reporter_id};
+use crate::reporter::{Happening, Reporter, Warming, percent, read_answer, reporter_id};
 use crate::settings::{Settings, Source};
 use crate::threshold::Watch;
 
@@ -43,8 +41,7 @@ pub(super) struct Desk {
     /// Whether members are known, so that a difference to them is an event.
     knows_members: bool,
     failures_seen: u64,
-    /// The share of keys that moved since each slow start, by id.
-    warming: BTreeMap<String, f64>,
+    warming: Warming,
 }
 
 impl Desk {
@@ -87,7 +84,7 @@ impl Desk {
             found: None,
             knows_members: false,
             failures_seen: 0,
-            warming: BTreeMap::new(),
+            warming: Warming::default(),
             service: Rc::clone(&service),
         };
         desk.follow();
@@ -264,41 +261,27 @@ impl Desk {
         stats.instances.set(members.len());
         stats.instances_eligible.set(new.hosts().len());
         log::info!(
-            "unitring: {}: {} of {} instances take requests, {} virtual nodes, ring {}, {:.1} % of keys moved",
+            "unitring: {}: {} of {} instances take requests, {} virtual nodes, ring {}, {} of keys moved",
             self.service.settings.service,
             new.hosts().len(),
             members.len(),
             new.points(),
             new.version(),
-            moved * 100.0,
+            percent(moved),
         );
-        self.warming.retain(|id, share| {
-            *share += moved;
-            members.iter().any(|member| member.id == *id)
-        });
         // What a process finds at its start is no change.
-        if std::mem::replace(&mut self.knows_members, true) {
-            let identity = self.service.settings.rule.identity;
-            for (member, change) in before.changes(members, identity) {
-                self.tell(&member, change, &new, moved, now_ms);
-            }
-        }
-    }
-
-    fn tell(&mut self, member: &Member, change: Change, new: &Table, moved: f64, now_ms: u64) {
-        let mut share = moved;
-        match change {
-            Change::Ejected(Cause::GatewayFailures) => {
+        let changes = if std::mem::replace(&mut self.knows_members, true) {
+            before.changes(members, self.service.settings.rule.identity)
+        } else {
+            Vec::new()
+        };
+        let shares = self.warming.shares(members, &changes, moved);
+        for ((member, change), share) in changes.iter().zip(shares) {
+            if *change == Change::Ejected(Cause::GatewayFailures) {
                 self.service.stats.ejections.add(1);
             }
-            Change::Added | Change::Recovered if !member.is_warm() => {
-                self.warming.insert(member.id.clone(), moved);
-            }
-            // All that moved from its first step on.
-            Change::Warmed => share = self.warming.remove(&member.id).unwrap_or(moved).min(1.0),
-            _ => {}
+            self.note(Happening::change(member, *change, &new, share), now_ms);
         }
-        self.note(Happening::change(member, change, new, share), now_ms);
     }
 
     fn note(&mut self, happening: Happening, now_ms: u64) {

@@ -3,8 +3,8 @@
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+
+use crate::stored::{Stored, decode, encode};
 
 /// A value under a key, with a number beside it that tells cheaply whether it changed.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Shared {
     }
 
     /// The value, if it was written since this VM last looked.
-    pub(super) fn changed<T: DeserializeOwned>(&mut self) -> Option<T> {
+    pub(super) fn changed<T: Stored>(&mut self) -> Option<T> {
         // Envoy numbers the versions of a key; the small key spares copying the large one.
         let (_, generation) = hostcalls::get_shared_data(&self.generation_key).ok()?;
         if generation.is_none() || generation == self.seen {
@@ -33,32 +33,20 @@ impl Shared {
         }
         self.seen = generation;
         let (bytes, _) = hostcalls::get_shared_data(&self.key).ok()?;
-        match serde_json::from_slice(&bytes?) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                log::error!(
-                    "unitring: shared data {} is not readable: {error}",
-                    self.key
-                );
-                None
-            }
+        let value = decode(&bytes?);
+        if value.is_none() {
+            log::error!("unitring: shared data {} is not readable", self.key);
         }
+        value
     }
 
     /// Writes the value for the other VMs. This VM does not see it as a change.
-    pub(super) fn publish<T: Serialize>(&mut self, value: &T) {
-        let written = serde_json::to_vec(value)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| {
-                hostcalls::set_shared_data(&self.key, Some(&bytes), None)
-                    .and_then(|()| {
-                        hostcalls::set_shared_data(&self.generation_key, Some(b"1"), None)
-                    })
-                    .map_err(|status| format!("{status:?}"))
-            });
-        if let Err(error) = written {
+    pub(super) fn publish(&mut self, value: &impl Stored) {
+        let written = hostcalls::set_shared_data(&self.key, Some(&encode(value)), None)
+            .and_then(|()| hostcalls::set_shared_data(&self.generation_key, Some(b"1"), None));
+        if let Err(status) = written {
             log::error!(
-                "unitring: shared data {} could not be written: {error}",
+                "unitring: shared data {} could not be written: {status:?}",
                 self.key
             );
         }
@@ -69,17 +57,14 @@ impl Shared {
 }
 
 /// Reads a value with Envoy's version of it.
-pub(super) fn read<T: DeserializeOwned>(key: &str) -> Option<(T, u32)> {
+pub(super) fn read<T: Stored>(key: &str) -> Option<(T, u32)> {
     let (bytes, version) = hostcalls::get_shared_data(key).ok()?;
-    Some((serde_json::from_slice(&bytes?).ok()?, version?))
+    Some((decode(&bytes?)?, version?))
 }
 
 /// Writes a value unless another VM wrote since `version`. Envoy does not check an absent key.
-pub(super) fn write<T: Serialize>(key: &str, value: &T, version: Option<u32>) -> bool {
-    let Ok(bytes) = serde_json::to_vec(value) else {
-        return false;
-    };
-    match hostcalls::set_shared_data(key, Some(&bytes), version) {
+pub(super) fn write(key: &str, value: &impl Stored, version: Option<u32>) -> bool {
+    match hostcalls::set_shared_data(key, Some(&encode(value)), version) {
         Ok(()) => true,
         Err(Status::CasMismatch) => false,
         Err(status) => {

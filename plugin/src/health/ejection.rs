@@ -3,19 +3,23 @@
 //! An instance that is back from an ejection is on trial for as long as it was out: one failure, and
 //! it is out again for twice as long; none, and its past is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
 use unitring_routing::membership::Member;
+use unitring_routing::names::Names;
 
 use crate::settings::Ejection;
+use crate::stored::stored;
 
-/// The instances that are out or on trial, by id.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ejections(BTreeMap<String, Record>);
+/// The instances that are out or on trial, each once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ejections {
+    records: Vec<Record>,
+}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+stored!(Ejections { records });
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
+    id: String,
     /// Ejections without a passed trial between them.
     strikes: u32,
     /// When this phase ends, in milliseconds since the Unix epoch.
@@ -23,21 +27,24 @@ struct Record {
     on_trial: bool,
 }
 
+stored!(Record {
+    id,
+    strikes,
+    until_ms,
+    on_trial
+});
+
 /// Who is out now.
 pub(super) struct Look {
-    out: BTreeSet<String>,
+    /// Of each instance that was found.
+    pub(super) is_out: Vec<bool>,
+    /// Ids whose failures in a row start again at none.
     pub(super) forgiven: Vec<String>,
-}
-
-impl Look {
-    pub(super) fn is_out(&self, id: &str) -> bool {
-        self.out.contains(id)
-    }
 }
 
 impl Ejections {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.records.is_empty()
     }
 
     pub(super) fn look(
@@ -47,10 +54,12 @@ impl Ejections {
         failures_in_row: impl Fn(&str) -> u64,
         now_ms: u64,
     ) -> Look {
-        let ids: BTreeSet<&str> = found.iter().map(|member| member.id.as_str()).collect();
-        self.0.retain(|id, _| ids.contains(id.as_str()));
+        let ids = Names::of(found.iter().map(|member| member.id.as_str()));
         let mut forgiven = Vec::new();
-        self.0.retain(|id, record| {
+        self.records.retain_mut(|record| {
+            if !ids.has(&record.id) {
+                return false;
+            }
             // After a clock that was set back, a phase must not last for as long.
             record.until_ms = record.until_ms.min(now_ms + record.length_ms(settings));
             if now_ms < record.until_ms {
@@ -62,11 +71,15 @@ impl Ejections {
             record.on_trial = true;
             record.until_ms = now_ms + record.length_ms(settings);
             // Requests that were under way when it was ejected may have failed since.
-            forgiven.push(id.clone());
+            forgiven.push(record.id.clone());
             true
         });
-        for member in found {
-            let record = self.0.get(&member.id).copied();
+        // Each instance that was found with the place of its record.
+        let known = Names::of(self.records.iter().map(|record| record.id.as_str()));
+        let places = found.iter().map(|member| known.last(&member.id));
+        let places: Vec<Option<usize>> = places.collect();
+        for (member, place) in found.iter().zip(&places) {
+            let record = place.and_then(|place| self.records.get(place));
             let limit = match record {
                 None => u64::from(settings.consecutive_failures.get()),
                 Some(record) if record.on_trial => 1,
@@ -80,25 +93,31 @@ impl Ejections {
                 continue;
             }
             let strikes = record.map_or(0, |record| record.strikes).saturating_add(1);
-            let mut record = Record {
+            let mut ejected = Record {
+                id: member.id.clone(),
                 strikes,
                 until_ms: 0,
                 on_trial: false,
             };
-            record.until_ms = now_ms + record.length_ms(settings);
-            self.0.insert(member.id.clone(), record);
+            ejected.until_ms = now_ms + ejected.length_ms(settings);
             forgiven.push(member.id.clone());
+            match place.and_then(|place| self.records.get_mut(place)) {
+                Some(record) => *record = ejected,
+                None => self.records.push(ejected),
+            }
         }
-        let out = self.0.iter().filter(|(_, record)| !record.on_trial);
+        let out = self.records.iter().filter(|record| !record.on_trial);
+        let out = Names::of(out.map(|record| record.id.as_str()));
         Look {
-            out: out.map(|(id, _)| id.clone()).collect(),
+            is_out: found.iter().map(|member| out.has(&member.id)).collect(),
             forgiven,
         }
     }
 
     /// Whether one more may be out: the first always, unless none ever may.
     fn has_room(&self, settings: &Ejection, members: usize) -> bool {
-        let out = self.0.values().filter(|record| !record.on_trial).count();
+        let records = self.records.iter();
+        let out = records.filter(|record| !record.on_trial).count();
         let percent = usize::try_from(settings.max_percent).unwrap_or(100);
         percent > 0 && (out == 0 || (out + 1) * 100 <= members * percent)
     }

@@ -3,29 +3,36 @@
 //! The warmth grows in ten steps, so that a slow start changes the ring ten times and not with every
 //! look. What a process finds at its own start is not new to anybody.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
 use unitring_routing::membership::{Member, State, Warmth};
+use unitring_routing::names::Names;
 
 use crate::directory::Directory;
 use crate::settings::SlowStart;
+use crate::stored::stored;
 
 /// Steps from the start to full warmth.
 const STEPS: u64 = 10;
 
-/// Who warms up, by id.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Who warms up, and who is yet to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Starts {
-    /// Since when, in milliseconds since the Unix epoch.
-    since_ms: BTreeMap<String, u64>,
-    /// Who is new and has not served yet.
-    awaited: BTreeSet<String>,
+    starts: Vec<Start>,
 }
+
+stored!(Starts { starts });
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Start {
+    id: String,
+    /// In milliseconds since the Unix epoch; `None` for one that is new and has not served yet.
+    since_ms: Option<u64>,
+}
+
+stored!(Start { id, since_ms });
 
 impl Starts {
     pub(super) fn is_empty(&self) -> bool {
-        self.since_ms.is_empty()
+        self.starts.iter().all(|start| start.since_ms.is_none())
     }
 
     /// Sets the warmth of each.
@@ -36,38 +43,40 @@ impl Starts {
         before: Option<&Directory>,
         now_ms: u64,
     ) {
-        let ids: BTreeSet<&str> = members.iter().map(|member| member.id.as_str()).collect();
-        self.since_ms.retain(|id, _| ids.contains(id.as_str()));
-        self.awaited.retain(|id| ids.contains(id.as_str()));
         let Some(before) = before else {
+            let ids = Names::of(members.iter().map(|member| member.id.as_str()));
+            self.starts.retain(|start| ids.has(&start.id));
             return;
         };
-        let known: BTreeMap<&str, (State, bool)> = before
-            .entries()
-            .iter()
-            .map(|entry| (entry.member.id.as_str(), (entry.member.state, entry.served)))
-            .collect();
+        let known = Names::of(before.entries().iter().map(|e| e.member.id.as_str()));
+        let old = std::mem::take(&mut self.starts);
+        let started = Names::of(old.iter().map(|start| start.id.as_str()));
         for member in members {
-            let id = member.id.as_str();
-            let was = known.get(id).copied();
-            if was.is_none() && !self.since_ms.contains_key(id) {
-                self.awaited.insert(id.to_owned());
-            }
-            if member.state != State::Serving {
-                self.since_ms.remove(id);
-                continue;
-            }
-            let came_back = was.is_some_and(|(state, served)| served && state != State::Serving);
-            if self.awaited.remove(id) || came_back {
-                self.since_ms.entry(id.to_owned()).or_insert(now_ms);
-            }
-            let Some(since_ms) = self.since_ms.get(id).copied() else {
+            let was = known.last(&member.id);
+            let was = was.and_then(|at| before.entries().get(at));
+            let start = started.last(&member.id).and_then(|at| old.get(at));
+            let since_ms = start.and_then(|start| start.since_ms);
+            let is_new = since_ms.is_none() && (start.is_some() || was.is_none());
+            let since_ms = if member.state == State::Serving {
+                let came_back = was.is_some_and(|e| e.served && e.member.state != State::Serving);
+                let starts_now = (is_new || came_back).then_some(now_ms);
+                let Some(since_ms) = since_ms.or(starts_now) else {
+                    continue;
+                };
+                member.warmth = settings.warmth(now_ms.saturating_sub(since_ms));
+                if member.warmth == Warmth::FULL {
+                    continue;
+                }
+                Some(since_ms)
+            } else if is_new {
+                None
+            } else {
                 continue;
             };
-            member.warmth = settings.warmth(now_ms.saturating_sub(since_ms));
-            if member.warmth == Warmth::FULL {
-                self.since_ms.remove(id);
-            }
+            self.starts.push(Start {
+                id: member.id.clone(),
+                since_ms,
+            });
         }
     }
 }

@@ -135,9 +135,9 @@ fn another_vm_goes_on_from_what_the_first_remembered() {
     let mut first = Service::of(4, EJECTION);
     first.fails("i1", 3);
     first.out_at(0);
-    let memory = serde_json::to_vec(first.judge.memory()).unwrap();
+    let memory = crate::stored::encode(first.judge.memory());
     let mut second = Service::of(4, EJECTION);
-    let memory = serde_json::from_slice(&memory).unwrap();
+    let memory = crate::stored::decode(&memory).unwrap();
     second.judge.remember(memory);
     assert_eq!(second.out_at(999), ["i1"]);
     assert!(second.out_at(1_000).is_empty());

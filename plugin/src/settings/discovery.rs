@@ -1,15 +1,15 @@
 //! `discovery`: where instances come from.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
 use unitring_protocol::ids::InstanceId;
 use unitring_routing::membership::{Member, State, Warmth};
+use unitring_routing::names::Names;
 
 use super::reader::{Section, SettingsError};
 use super::{INTERVAL_MAX, INTERVAL_MIN};
+use crate::json::Json;
 
 /// The most instances of one service.
 pub const INSTANCES_MAX: usize = 16_384;
@@ -50,35 +50,34 @@ pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discover
         ("admin", Kind::Admin),
         ("companion", Kind::Companion),
     ];
-    let kind = section.word("source", Kind::Admin, &kinds, &[])?;
-    let cluster = section.string("cluster", "envoy_admin")?;
+    let kind = section.word("source", Kind::Admin, &kinds, &[]);
+    let cluster = section.string("cluster", "envoy_admin");
     let interval = section.duration(
         "interval",
         Duration::from_secs(1),
         INTERVAL_MIN..=INTERVAL_MAX,
-    )?;
+    );
     let instances = instances(&mut section)?;
-    let refuse = |field: &str, value: Value, rule: &str| {
-        Err(SettingsError::new(&section.path(field), &value, rule))
-    };
+    let mut refuse =
+        |field: &'static str, value: Json, rule: &str| Err(section.error(field, &value, rule));
     let source = match kind {
         Kind::Static if instances.is_empty() => {
             return refuse(
                 "instances",
-                Value::Array(vec![]),
+                Json::List(vec![]),
                 "must not be empty with source static",
             );
         }
         Kind::Admin | Kind::Companion if !instances.is_empty() => {
             let rule = "must be empty unless source is static";
-            return refuse("instances", Value::from(instances.len()), rule);
+            return refuse("instances", Json::from(instances.len()), rule);
         }
         Kind::Admin if cluster.is_empty() => {
-            return refuse("cluster", Value::String(cluster), "must name a cluster");
+            return refuse("cluster", Json::Text(cluster), "must name a cluster");
         }
         Kind::Companion if !has_companion => {
             let rule = "needs companion.cluster";
-            return refuse("source", Value::from("companion"), rule);
+            return refuse("source", Json::from("companion"), rule);
         }
         Kind::Static => Source::Static(instances),
         Kind::Admin => Source::Admin { cluster },
@@ -89,55 +88,43 @@ pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discover
 }
 
 fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
-    let path = section.path("instances");
     let sections = section.list("instances")?.unwrap_or_default();
     if sections.len() > INSTANCES_MAX {
         let rule = format!("must have at most {INSTANCES_MAX} instances");
-        return Err(SettingsError::new(
-            &path,
-            &Value::from(sections.len()),
-            rule,
-        ));
+        return Err(section.error("instances", &Json::from(sections.len()), rule));
     }
     let members = sections
         .into_iter()
         .map(instance)
         .collect::<Result<Vec<_>, _>>()?;
-    let mut seen = BTreeSet::new();
-    for member in &members {
-        for name in BTreeSet::from([&member.id, &member.address]) {
-            if !seen.insert(name) {
-                let value = Value::String(name.clone());
-                return Err(SettingsError::new(
-                    &path,
-                    &value,
-                    "must not name an instance twice",
-                ));
-            }
-        }
+    let ids = members.iter().map(|member| member.id.as_str());
+    let names = ids.chain(members.iter().filter_map(own_address));
+    let names = Names::of(names);
+    let twice = names.each().find(|(name, _)| names.is_repeated(name));
+    if let Some((name, _)) = twice {
+        let value = Json::Text(name.to_owned());
+        let rule = "must not name an instance twice";
+        return Err(section.error("instances", &value, rule));
     }
     Ok(members)
 }
 
+/// The address of an instance that has another name.
+fn own_address(member: &Member) -> Option<&str> {
+    (member.id != member.address).then_some(&member.address)
+}
+
 fn instance(mut section: Section) -> Result<Member, SettingsError> {
-    let address = section.string("address", "")?;
+    let address = section.string("address", "");
     if address.parse::<SocketAddr>().is_err() {
-        let (path, value) = (section.path("address"), Value::String(address));
-        return Err(SettingsError::new(
-            &path,
-            &value,
-            "must be ip:port, as 10.0.0.5:8080",
-        ));
+        let rule = "must be ip:port, as 10.0.0.5:8080";
+        return Err(section.error("address", &Json::Text(address), rule));
     }
-    let id = section.string("id", &address)?;
+    let id = section.string("id", &address);
     if let Err(error) = id.parse::<InstanceId>() {
-        return Err(SettingsError::new(
-            &section.path("id"),
-            &Value::String(id),
-            error.rule,
-        ));
+        return Err(section.error("id", &Json::Text(id), error.rule));
     }
-    let weight = section.positive_u32("weight", 1)?;
+    let weight = section.positive_u32("weight", 1);
     section.finish()?;
     Ok(Member {
         id,

@@ -33,12 +33,12 @@ pub struct SlowStart {
 /// `None` if nobody is ejected.
 pub(super) fn ejection(mut section: Section) -> Result<Option<Ejection>, SettingsError> {
     const FAILURES_MAX: u64 = 1_000_000;
-    let failures = section.integer("consecutive_failures", 5, 0..=FAILURES_MAX)?;
+    let failures = section.integer("consecutive_failures", 5, 0..=FAILURES_MAX);
     let hour = Duration::from_secs(3600);
     let least = Duration::from_millis(100);
-    let base = section.duration("base", Duration::from_secs(5), least..=hour)?;
-    let max = section.duration("max", base.max(Duration::from_secs(300)), base..=24 * hour)?;
-    let max_percent = section.integer("max_percent", 50, 0..=100)?;
+    let base = section.duration("base", Duration::from_secs(5), least..=hour);
+    let max = section.duration("max", base.max(Duration::from_secs(300)), base..=24 * hour);
+    let max_percent = section.integer("max_percent", 50, 0..=100);
     section.finish()?;
     let consecutive_failures = u32::try_from(failures).ok().and_then(NonZeroU32::new);
     Ok(consecutive_failures.map(|consecutive_failures| Ejection {
@@ -51,8 +51,8 @@ pub(super) fn ejection(mut section: Section) -> Result<Option<Ejection>, Setting
 
 /// `None` if an instance has all of its weight at once.
 pub(super) fn slow_start(mut section: Section) -> Result<Option<SlowStart>, SettingsError> {
-    let window = section.duration("window", Duration::ZERO, Duration::ZERO..=INTERVAL_MAX)?;
-    let percent = section.integer("start_percent", 10, 1..=100)?;
+    let window = section.duration("window", Duration::ZERO, Duration::ZERO..=INTERVAL_MAX);
+    let percent = section.integer("start_percent", 10, 1..=100);
     section.finish()?;
     let start = u8::try_from(percent).ok().and_then(Warmth::new);
     let start = start.unwrap_or(Warmth::FULL);

@@ -1,8 +1,7 @@
 //! `key`: where the hash key of a request comes from.
 
-use serde_json::Value;
-
 use super::reader::{Section, SettingsError};
+use crate::json::Json;
 
 /// One source of the hash key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +53,9 @@ pub(super) fn read(root: &mut Section) -> Result<Vec<KeySource>, SettingsError> 
         }]);
     };
     if sections.is_empty() || sections.len() > SOURCES_MAX {
-        let value = Value::from(sections.len());
+        let value = Json::from(sections.len());
         let rule = format!("must have 1 to {SOURCES_MAX} sources");
-        return Err(SettingsError::new(&root.path("key"), &value, rule));
+        return Err(root.error("key", &value, rule));
     }
     sections.into_iter().map(source).collect()
 }
@@ -80,11 +79,11 @@ fn source(mut section: Section) -> Result<KeySource, SettingsError> {
         }
         _ => {
             let rule = "must have exactly one of header, cookie, query, source_ip, path";
-            let value = Value::from(given.len());
+            let value = Json::from(given.len());
             return Err(SettingsError::new(section.here(), &value, rule));
         }
     };
-    let terminal = section.boolean("terminal", false)?;
+    let terminal = section.boolean("terminal", false);
     section.finish()?;
     Ok(KeySource { from, terminal })
 }
@@ -102,12 +101,11 @@ fn name(
     is_name: fn(&str) -> bool,
     rule: &str,
 ) -> Result<String, SettingsError> {
-    let name = section.string(field, "")?;
+    let name = section.string(field, "");
     if is_name(&name) {
         return Ok(name);
     }
-    let path = section.path(field);
-    Err(SettingsError::new(&path, &Value::String(name), rule))
+    Err(section.error(field, &Json::Text(name), rule))
 }
 
 fn yes(
@@ -115,10 +113,9 @@ fn yes(
     field: &'static str,
     from: KeyFrom,
 ) -> Result<KeyFrom, SettingsError> {
-    if section.boolean(field, false)? {
+    if section.boolean(field, false) {
         return Ok(from);
     }
     let rule = "must be true, or left out";
-    let path = section.path(field);
-    Err(SettingsError::new(&path, &Value::Bool(false), rule))
+    Err(section.error(field, &Json::Flag(false), rule))
 }

@@ -3,11 +3,11 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use serde_json::Value;
 use unitring_routing::bounded::Bound;
 
 use super::reader::{Section, SettingsError};
 use super::{INTERVAL_MAX, INTERVAL_MIN};
+use crate::json::Json;
 
 /// How much an instance may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +49,14 @@ pub(super) fn read(
     interval: Option<Duration>,
 ) -> Result<Load, SettingsError> {
     let balance_factor = balance_factor(&mut section)?;
-    let min_capacity = section.integer("min_capacity", 16, 0..=1_000_000)?;
+    let min_capacity = section.integer("min_capacity", 16, 0..=1_000_000);
     let scopes = [("process", Scope::Process), ("fleet", Scope::Fleet)];
-    let scope = section.word("scope", Scope::Fleet, &scopes, &[])?;
+    let scope = section.word("scope", Scope::Fleet, &scopes, &[]);
     let least = interval.unwrap_or(INTERVAL_MIN).max(INTERVAL_MIN);
     let usual = Duration::from_secs(5).max(least * 3).min(INTERVAL_MAX);
-    let stale_after = section.duration("stale_after", usual, least..=INTERVAL_MAX)?;
-    let max_in_flight = section.integer("max_in_flight", 0, 0..=1_000_000_000)?;
-    let threshold = section.integer("threshold", 0, 0..=1_000_000_000)?;
+    let stale_after = section.duration("stale_after", usual, least..=INTERVAL_MAX);
+    let max_in_flight = section.integer("max_in_flight", 0, 0..=1_000_000_000);
+    let threshold = section.integer("threshold", 0, 0..=1_000_000_000);
     section.finish()?;
     Ok(Load {
         bound: Bound {
@@ -73,11 +73,10 @@ pub(super) fn read(
 /// 0 switches the bound off; under 100 the fair share itself would not fit.
 fn balance_factor(section: &mut Section) -> Result<Option<NonZeroU32>, SettingsError> {
     const FACTOR_MAX: u64 = 100_000;
-    let factor = section.integer("balance_factor", 125, 0..=FACTOR_MAX)?;
+    let factor = section.integer("balance_factor", 125, 0..=FACTOR_MAX);
     if (1..100).contains(&factor) {
         let rule = format!("must be 0 (no bound) or a whole number from 100 to {FACTOR_MAX}");
-        let path = section.path("balance_factor");
-        return Err(SettingsError::new(&path, &Value::from(factor), rule));
+        return Err(section.error("balance_factor", &Json::from(factor), rule));
     }
     Ok(u32::try_from(factor).ok().and_then(NonZeroU32::new))
 }

@@ -1,18 +1,25 @@
 //! Reads fields out of a JSON object so that every error names path, value and rule, and nothing
 //! that was written is ignored.
 //!
-//! Not `#[derive(Deserialize)]`: its errors have neither the path nor our rule.
+//! Not `#[derive(Deserialize)]`: its errors have neither the path nor our rule. A field that breaks
+//! its rule reads as its default, and the first such error is what the reading ends with: so a reader
+//! of a section is a list of its fields.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use crate::json::{Fields, Json};
 
 /// Why settings are refused.
+// In a box, since nearly every line of the settings hands one on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path} = {value}: {rule}")]
-pub struct SettingsError {
+#[error("{} = {}: {}", .0.path, .0.value, .0.rule)]
+pub struct SettingsError(Box<Refusal>);
+
+/// What was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
     /// Where, as `load.balance_factor` or `key[1].header`.
     pub path: String,
     /// What was there, as JSON, cut to a readable length.
@@ -22,14 +29,22 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
-    pub(crate) fn new(path: &str, value: &Value, rule: impl Into<String>) -> Self {
+    pub(crate) fn new(path: &str, value: &Json, rule: impl Into<String>) -> Self {
         const VALUE_CHARS_MAX: usize = 100;
         let value = value.to_string().chars().take(VALUE_CHARS_MAX).collect();
-        Self {
+        Self(Box::new(Refusal {
             path: path.to_owned(),
             value,
             rule: rule.into(),
-        }
+        }))
+    }
+}
+
+impl std::ops::Deref for SettingsError {
+    type Target = Refusal;
+
+    fn deref(&self) -> &Refusal {
+        &self.0
     }
 }
 
@@ -39,27 +54,30 @@ type Result<T> = std::result::Result<T, SettingsError>;
 #[derive(Debug)]
 pub(crate) struct Section {
     path: String,
-    fields: Map<String, Value>,
+    fields: Fields,
     known: Vec<&'static str>,
     /// Where a field that is not here is looked for.
     shared: Option<Shared>,
+    /// The first error.
+    refused: Option<SettingsError>,
 }
 
 #[derive(Debug)]
 struct Shared {
     path: String,
-    fields: Map<String, Value>,
+    fields: Fields,
     taken: Vec<&'static str>,
 }
 
 impl Section {
-    pub(crate) fn new(path: &str, value: Value) -> Result<Self> {
+    pub(crate) fn new(path: &str, value: Json) -> Result<Self> {
         match value {
-            Value::Object(fields) => Ok(Self {
+            Json::Object(fields) => Ok(Self {
                 path: path.to_owned(),
                 fields,
                 known: Vec::new(),
                 shared: None,
+                refused: None,
             }),
             other => Err(SettingsError::new(path, &other, "must be an object")),
         }
@@ -95,29 +113,47 @@ impl Section {
         }
     }
 
+    /// The error to end with, where a field breaks a rule that is not its own alone: the first one,
+    /// if there was an error before.
+    pub(crate) fn error(
+        &mut self,
+        field: &str,
+        value: &Json,
+        rule: impl Into<String>,
+    ) -> SettingsError {
+        let before = self.refused.take();
+        before.unwrap_or_else(|| SettingsError::new(&self.path(field), value, rule))
+    }
+
+    /// Keeps an error for the end, unless there is one.
+    fn note(&mut self, field: &str, value: &Json, rule: impl Into<String>) {
+        self.refused = Some(self.error(field, value, rule));
+    }
+
     /// Whether a field is there.
     pub(crate) fn has(&self, field: &str) -> bool {
-        self.fields.get(field).is_some_and(|value| !value.is_null())
+        get(&self.fields, field).is_some()
     }
 
     /// Takes a field; `null` counts as absent.
-    pub(crate) fn take(&mut self, field: &'static str) -> Option<Value> {
+    pub(crate) fn take(&mut self, field: &'static str) -> Option<Json> {
         self.known.push(field);
-        let own = self.fields.remove(field).filter(|value| !value.is_null());
-        if own.is_some() {
-            return own;
+        let own = self.fields.iter().position(|(name, _)| name == field);
+        let own = own.map(|at| self.fields.swap_remove(at).1);
+        if let Some(own) = own.filter(|value| *value != Json::Null) {
+            return Some(own);
         }
         let shared = self.shared.as_mut()?;
-        let value = shared.fields.get(field).filter(|value| !value.is_null())?;
+        let value = get(&shared.fields, field)?.clone();
         shared.taken.push(field);
-        Some(value.clone())
+        Some(value)
     }
 
     /// Refuses fields that have no place here.
     pub(crate) fn refuse(&mut self, fields: &[&'static str], rule: &str) -> Result<()> {
         match fields.iter().find(|field| self.has(field)) {
             Some(field) => {
-                let value = self.take(field).unwrap_or(Value::Null);
+                let value = self.take(field).unwrap_or(Json::Null);
                 Err(SettingsError::new(&self.path(field), &value, rule))
             }
             None => Ok(()),
@@ -132,8 +168,7 @@ impl Section {
     /// Ends the reading of fields that others have taken copies of.
     pub(crate) fn finish_shared(mut self) -> Result<()> {
         let known = std::mem::take(&mut self.known);
-        self.fields
-            .retain(|field, _| !known.contains(&field.as_str()));
+        self.fields.retain(|(field, _)| !known.contains(&&**field));
         self.known = known;
         self.known.dedup();
         self.finish()
@@ -143,13 +178,16 @@ impl Section {
     pub(crate) fn section(&mut self, field: &'static str) -> Result<Section> {
         let value = self
             .take(field)
-            .unwrap_or_else(|| Value::Object(Map::new()));
+            .unwrap_or_else(|| Json::Object(Fields::new()));
         Section::new(&self.path(field), value)
     }
 
-    /// Ends the reading: a field nobody took is refused.
+    /// Ends the reading: with the first error, or that of a field that nobody took.
     pub(crate) fn finish(self) -> Result<()> {
-        match self.fields.iter().next() {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
+        match self.fields.iter().min_by_key(|(field, _)| field) {
             None => Ok(()),
             Some((field, value)) => {
                 let rule = format!("unknown field, expected one of {}", self.known.join(", "));
@@ -158,28 +196,22 @@ impl Section {
         }
     }
 
-    pub(crate) fn string(&mut self, field: &'static str, default: &str) -> Result<String> {
+    pub(crate) fn string(&mut self, field: &'static str, default: &str) -> String {
         match self.take(field) {
-            None => Ok(default.to_owned()),
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(SettingsError::new(
-                &self.path(field),
-                &other,
-                "must be a string",
-            )),
+            None => {}
+            Some(Json::Text(text)) => return text,
+            Some(other) => self.note(field, &other, "must be a string"),
         }
+        default.to_owned()
     }
 
-    pub(crate) fn boolean(&mut self, field: &'static str, default: bool) -> Result<bool> {
+    pub(crate) fn boolean(&mut self, field: &'static str, default: bool) -> bool {
         match self.take(field) {
-            None => Ok(default),
-            Some(Value::Bool(value)) => Ok(value),
-            Some(other) => Err(SettingsError::new(
-                &self.path(field),
-                &other,
-                "must be true or false",
-            )),
+            None => {}
+            Some(Json::Flag(value)) => return value,
+            Some(other) => self.note(field, &other, "must be true or false"),
         }
+        default
     }
 
     /// A whole number; `125.0` is one, since a protobuf Struct knows only doubles.
@@ -188,28 +220,27 @@ impl Section {
         field: &'static str,
         default: u64,
         range: RangeInclusive<u64>,
-    ) -> Result<u64> {
+    ) -> u64 {
         let Some(value) = self.take(field) else {
-            return Ok(default);
+            return default;
         };
-        whole(&value)
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| {
-                let rule = format!(
-                    "must be a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                );
-                SettingsError::new(&self.path(field), &value, rule)
-            })
+        match whole(&value).filter(|number| range.contains(number)) {
+            Some(number) => number,
+            None => {
+                let (least, most) = range.into_inner();
+                let rule = format!("must be a whole number from {least} to {most}");
+                self.note(field, &value, rule);
+                default
+            }
+        }
     }
 
-    pub(crate) fn positive_u32(&mut self, field: &'static str, default: u32) -> Result<NonZeroU32> {
-        let number = self.integer(field, u64::from(default), 1..=u64::from(u32::MAX))?;
-        Ok(u32::try_from(number)
+    pub(crate) fn positive_u32(&mut self, field: &'static str, default: u32) -> NonZeroU32 {
+        let number = self.integer(field, u64::from(default), 1..=u64::from(u32::MAX));
+        u32::try_from(number)
             .ok()
             .and_then(NonZeroU32::new)
-            .unwrap_or(NonZeroU32::MIN))
+            .unwrap_or(NonZeroU32::MIN)
     }
 
     pub(crate) fn duration(
@@ -217,22 +248,22 @@ impl Section {
         field: &'static str,
         default: Duration,
         range: RangeInclusive<Duration>,
-    ) -> Result<Duration> {
+    ) -> Duration {
         let Some(value) = self.take(field) else {
-            return Ok(default);
+            return default;
         };
-        value
-            .as_str()
-            .and_then(parse_duration)
-            .filter(|d| range.contains(d))
-            .ok_or_else(|| {
+        let read = text(&value).and_then(parse_duration);
+        match read.filter(|duration| range.contains(duration)) {
+            Some(duration) => duration,
+            None => {
+                let (least, most) = (written(*range.start()), written(*range.end()));
                 let rule = format!(
-                    "must be a duration from {:?} to {:?}, as \"250ms\", \"5s\" or \"2m\"",
-                    range.start(),
-                    range.end()
+                    "must be a duration from {least} to {most}, as \"250ms\", \"5s\" or \"2m\""
                 );
-                SettingsError::new(&self.path(field), &value, rule)
-            })
+                self.note(field, &value, rule);
+                default
+            }
+        }
     }
 
     /// One of several words. A word that later versions will know says so.
@@ -240,23 +271,35 @@ impl Section {
         &mut self,
         field: &'static str,
         default: T,
-        words: &[(&str, T)],
+        words: &[(&'static str, T)],
         later: &[&str],
-    ) -> Result<T> {
-        let Some(value) = self.take(field) else {
-            return Ok(default);
-        };
-        let text = value.as_str().unwrap_or_default();
-        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
-            return Ok(*meaning);
+    ) -> T {
+        let word = |at: usize| words.get(at).map(|(word, _)| *word);
+        let place = self.place_of_word(field, &word, later);
+        let meant = place.and_then(|at| words.get(at));
+        meant.map_or(default, |(_, meaning)| *meaning)
+    }
+
+    /// Which of the words it is, whatever they mean.
+    fn place_of_word(
+        &mut self,
+        field: &'static str,
+        word: &dyn Fn(usize) -> Option<&'static str>,
+        later: &[&str],
+    ) -> Option<usize> {
+        let value = self.take(field)?;
+        let text = text(&value).unwrap_or_default();
+        let words: Vec<&str> = (0..).map_while(word).collect();
+        if let Some(place) = words.iter().position(|word| *word == text) {
+            return Some(place);
         }
         let rule = if later.contains(&text) {
             "is not supported yet".to_owned()
         } else {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("must be one of {}", known.join(", "))
+            format!("must be one of {}", words.join(", "))
         };
-        Err(SettingsError::new(&self.path(field), &value, rule))
+        self.note(field, &value, rule);
+        None
     }
 
     /// A list of objects, each with its path.
@@ -265,7 +308,7 @@ impl Section {
         let path = self.path(field);
         match value {
             None => Ok(None),
-            Some(Value::Array(values)) => values
+            Some(Json::List(values)) => values
                 .into_iter()
                 .enumerate()
                 .map(|(index, value)| Section::new(&format!("{path}[{index}]"), value))
@@ -276,13 +319,49 @@ impl Section {
     }
 }
 
-fn whole(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| {
-        let number = value.as_f64()?;
+/// A field that is there; `null` counts as absent.
+fn get<'a>(fields: &'a Fields, field: &str) -> Option<&'a Json> {
+    let mut fields = fields.iter().filter(|(_, value)| *value != Json::Null);
+    fields
+        .find(|(name, _)| name == field)
+        .map(|(_, value)| value)
+}
+
+fn text(value: &Json) -> Option<&str> {
+    match value {
+        Json::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn whole(value: &Json) -> Option<u64> {
+    match value {
+        Json::Number(number) => Some(*number),
         // Past 2^53 a double no longer tells neighbours apart.
-        let exact = number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number);
-        exact.then(|| format!("{number:.0}").parse().ok()).flatten()
-    })
+        Json::Double(number) if (0.0..9_007_199_254_740_992.0).contains(number) => {
+            (number.fract() == 0.0).then(|| as_u64(*number))
+        }
+        _ => None,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number from 0 to 2^53"
+)]
+fn as_u64(number: f64) -> u64 {
+    number as u64
+}
+
+/// As it would be written in settings.
+fn written(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    if ms.is_multiple_of(1000) {
+        format!("{}s", ms / 1000)
+    } else {
+        format!("{ms}ms")
+    }
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {

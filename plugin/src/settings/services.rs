@@ -3,12 +3,9 @@
 //! Each entry may have any section of a single service; a section that it leaves out is the one
 //! beside `services`. The companion is that of the process, and so the same for all.
 
-use std::collections::BTreeSet;
-
-use serde_json::Value;
-
 use super::reader::{Section, SettingsError};
 use super::{Settings, encoding};
+use crate::json::Json;
 
 /// The most services of one filter.
 pub const SERVICES_MAX: usize = 64;
@@ -40,12 +37,11 @@ impl Services {
         };
         root.refuse(&["service"], "must be left out where there are services")?;
         if entries.is_empty() || entries.len() > SERVICES_MAX {
-            let value = Value::from(entries.len());
+            let value = Json::from(entries.len());
             let rule = format!("must have 1 to {SERVICES_MAX} entries");
-            return Err(SettingsError::new("services", &value, rule));
+            return Err(root.error("services", &value, rule));
         }
         let mut all: Vec<Settings> = Vec::with_capacity(entries.len());
-        let mut seen = BTreeSet::new();
         for mut entry in entries {
             entry.refuse(
                 &["companion", "capture", "services"],
@@ -53,10 +49,10 @@ impl Services {
             )?;
             let mut section = entry.over(&root);
             let settings = Settings::read(&mut section)?;
-            if !seen.insert(settings.service.clone()) {
-                let value = Value::String(settings.service.to_string());
+            if all.iter().any(|other| other.service == settings.service) {
+                let value = Json::Text(settings.service.to_string());
                 let rule = "must not be in two entries";
-                return Err(SettingsError::new(&section.path("service"), &value, rule));
+                return Err(section.error("service", &value, rule));
             }
             root.knows(&section);
             section.finish()?;

@@ -101,6 +101,11 @@ fn a_refusal_names_path_value_and_rule() {
             "load.stale_after = \"5\": must be a duration from 1s to 600s",
         ),
         (
+            // The first of two errors.
+            r#"{"service": "a", "discovery": {"interval": 5, "cluster": ""}}"#,
+            "discovery.interval = 5: must be a duration",
+        ),
+        (
             r#"{"service": "a", "ring": {"min_size": 9, "max_size": 8}}"#,
             "ring.min_size = 9: must be a whole number from 1 to 8",
         ),

@@ -149,11 +149,14 @@ fn order_equals(points: &mut [Point], lows: &[u32]) {
         let end = start + run.len();
         if run.len() > 1 {
             let lows = lows.get(start..end).unwrap_or_default();
-            let mut rest = run;
-            for equal in lows.chunk_by(|a, b| a == b) {
-                let (these, others) = rest.split_at_mut(equal.len());
-                these.sort_unstable_by_key(|point| point.host);
-                rest = others;
+            // As new points are, so that one function sorts both.
+            let hosts = lows.iter().zip(&*run);
+            let mut hosts: Vec<(u64, u32)> = hosts
+                .map(|(low, point)| (u64::from(*low), point.host))
+                .collect();
+            hosts.sort_unstable();
+            for (point, (_, host)) in run.iter_mut().zip(hosts) {
+                point.host = host;
             }
         }
         start = end;

@@ -1,11 +1,11 @@
 //! Hosts before and after → which points stay, which go and which are new.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Point, index, whole};
 use crate::hash::HashFunction;
+use crate::names::Names;
 use crate::ring::Host;
 
 /// What differs between two rings.
@@ -32,11 +32,7 @@ impl Plan {
         counts: &[u32],
         hash: HashFunction,
     ) -> Self {
-        let old: BTreeMap<&str, (u32, u32)> = (0u32..)
-            .zip(before)
-            .zip(had)
-            .map(|((number, host), count)| (host.name, (number, *count)))
-            .collect();
+        let old = Names::of(before.iter().map(|host| host.name));
         let mut plan = Self {
             renamed: vec![None; before.len()],
             added: Vec::new(),
@@ -44,10 +40,11 @@ impl Plan {
         };
         for ((new, host), count) in (0u32..).zip(after).zip(counts) {
             // A name that is there twice keeps the points of its first host only.
-            let kept = old.get(host.name).copied().filter(|(number, _)| {
-                let place = plan.renamed.get_mut(index(*number));
+            let kept = old.last(host.name).filter(|at| {
+                let place = plan.renamed.get_mut(*at);
                 place.is_some_and(|place| place.is_none() && place.replace(new).is_none())
             });
+            let kept = kept.and_then(|at| Some((u32::try_from(at).ok()?, *had.get(at)?)));
             let (number, had) = kept.unwrap_or((0, 0));
             let numbered = |numbers, host_index: u32, points: &mut Vec<(u64, u32)>| {
                 push_points(host.name, hash, numbers, |hash| {

@@ -1,0 +1,161 @@
+//! What the VMs of a process hand to each other through Envoy's shared data → bytes, and back.
+//!
+//! Only the version of the filter that wrote them reads them, so a value is written field by field,
+//! without names, and the first bytes say which version it was. JSON would cost the filter a
+//! reader and a writer of its own for each type.
+
+mod others;
+
+use std::num::NonZeroU32;
+
+/// What the bytes begin with.
+const VERSION: &str = concat!("unitring ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// A value as it lies in shared data.
+pub trait Stored: Sized {
+    /// Appends it.
+    fn write(&self, to: &mut Vec<u8>);
+
+    /// Takes it off the front; `None` if it is not there.
+    fn read(from: &mut &[u8]) -> Option<Self>;
+}
+
+/// The bytes of a value.
+pub fn encode(value: &impl Stored) -> Vec<u8> {
+    let mut bytes = VERSION.as_bytes().to_vec();
+    value.write(&mut bytes);
+    bytes
+}
+
+/// The value of these bytes; `None` if they are not one of this version, from the first to the last.
+pub fn decode<T: Stored>(bytes: &[u8]) -> Option<T> {
+    let mut rest = bytes.strip_prefix(VERSION.as_bytes())?;
+    let value = T::read(&mut rest)?;
+    rest.is_empty().then_some(value)
+}
+
+/// Stores a struct as its fields, in this order.
+macro_rules! stored {
+    ($type:ident { $($field:ident),* }) => {
+        impl $crate::stored::Stored for $type {
+            fn write(&self, to: &mut Vec<u8>) {
+                $($crate::stored::Stored::write(&self.$field, to);)*
+            }
+
+            fn read(from: &mut &[u8]) -> Option<Self> {
+                Some(Self {
+                    $($field: $crate::stored::Stored::read(from)?,)*
+                })
+            }
+        }
+    };
+}
+pub(crate) use stored;
+
+impl Stored for u64 {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        let (bytes, rest) = from.split_first_chunk()?;
+        *from = rest;
+        Some(u64::from_le_bytes(*bytes))
+    }
+}
+
+impl Stored for u32 {
+    fn write(&self, to: &mut Vec<u8>) {
+        u64::from(*self).write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        u64::read(from)?.try_into().ok()
+    }
+}
+
+impl Stored for NonZeroU32 {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.get().write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        NonZeroU32::new(u32::read(from)?)
+    }
+}
+
+impl Stored for bool {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.push(u8::from(*self));
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        let (byte, rest) = from.split_first()?;
+        *from = rest;
+        match byte {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+}
+
+impl Stored for String {
+    fn write(&self, to: &mut Vec<u8>) {
+        write_text(self, to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        let length = usize::try_from(u64::read(from)?).ok()?;
+        let (bytes, rest) = from.split_at_checked(length)?;
+        *from = rest;
+        Some(str::from_utf8(bytes).ok()?.to_owned())
+    }
+}
+
+fn write_length(length: usize, to: &mut Vec<u8>) {
+    // A usize fits a u64 on every target of this workspace (wasm32 and 64-bit).
+    u64::try_from(length).unwrap_or(u64::MAX).write(to);
+}
+
+/// As a `String` is read.
+fn write_text(text: &str, to: &mut Vec<u8>) {
+    write_length(text.len(), to);
+    to.extend_from_slice(text.as_bytes());
+}
+
+impl<T: Stored> Stored for Option<T> {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.is_some().write(to);
+        if let Some(value) = self {
+            value.write(to);
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        if bool::read(from)? {
+            return T::read(from).map(Some);
+        }
+        Some(None)
+    }
+}
+
+impl<T: Stored> Stored for Vec<T> {
+    fn write(&self, to: &mut Vec<u8>) {
+        write_length(self.len(), to);
+        for value in self {
+            value.write(to);
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        let mut values = Vec::new();
+        for _ in 0..u64::read(from)? {
+            values.push(T::read(from)?);
+        }
+        Some(values)
+    }
+}
+
+#[cfg(test)]
+mod tests;

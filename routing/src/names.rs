@@ -1,0 +1,91 @@
+//! The names of a list → where each of them stands in it.
+//!
+//! The index behind every look-up by name that lasts no longer than a call. One type for all of them,
+//! filled by one function that is the same for every list: each further kind of map would add
+//! kilobytes to the filter.
+
+use std::collections::BinaryHeap;
+
+/// The names of a list with their positions, in order of name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names<'a>(Vec<(&'a str, usize)>);
+
+impl<'a> Names<'a> {
+    /// Of a list in its order; a name may be there more than once. O(n log n).
+    pub fn of(list: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::fill(&mut list.into_iter())
+    }
+
+    fn fill(list: &mut dyn Iterator<Item = &'a str>) -> Self {
+        // A heap takes twice as long as `sort`, 4 ms for 16,384 names, and a tenth of its code.
+        let names = list.enumerate().map(|(at, name)| (name, at));
+        Self(names.collect::<BinaryHeap<_>>().into_sorted_vec())
+    }
+
+    /// Where a name stands; the last place of several. O(log n).
+    pub fn last(&self, name: &str) -> Option<usize> {
+        self.all(name).last().map(|(_, at)| *at)
+    }
+
+    /// Where a name stands; the first place of several.
+    pub fn first(&self, name: &str) -> Option<usize> {
+        self.all(name).first().map(|(_, at)| *at)
+    }
+
+    /// Whether a name is there.
+    pub fn has(&self, name: &str) -> bool {
+        !self.all(name).is_empty()
+    }
+
+    /// Whether a name is there more than once.
+    pub fn is_repeated(&self, name: &str) -> bool {
+        self.all(name).len() > 1
+    }
+
+    /// Every name with its place, in order of name, and of place where it has several.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, usize)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Every name once, with its last place, in order of name.
+    pub fn each(&self) -> impl Iterator<Item = (&'a str, usize)> + '_ {
+        let same = self.0.chunk_by(|(a, _), (b, _)| a == b);
+        same.filter_map(|places| places.last().copied())
+    }
+
+    fn all(&self, name: &str) -> &[(&'a str, usize)] {
+        let from = self.0.partition_point(|(other, _)| *other < name);
+        let rest = self.0.get(from..).unwrap_or_default();
+        let count = rest.partition_point(|(other, _)| *other == name);
+        rest.get(..count).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_name_is_found_at_its_first_and_its_last_place() {
+        let names = Names::of(["b", "a", "b", "c"]);
+        assert_eq!((names.first("b"), names.last("b")), (Some(0), Some(2)));
+        assert_eq!((names.first("d"), names.last("")), (None, None));
+        assert!(names.is_repeated("b") && !names.is_repeated("a"));
+        assert!(names.each().eq([("a", 1), ("b", 2), ("c", 3)]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_place_is_the_one_that_a_walk_finds(
+            list in prop::collection::vec("[ab]{0,2}", 0..12),
+            name in "[abc]{0,2}",
+        ) {
+            let names = Names::of(list.iter().map(String::as_str));
+            let walk = list.iter().position(|other| *other == name);
+            prop_assert_eq!(names.first(&name), walk);
+            prop_assert_eq!(names.last(&name), list.iter().rposition(|other| *other == name));
+            prop_assert_eq!(names.has(&name), walk.is_some());
+        }
+    }
+}
