@@ -11,7 +11,7 @@ use unitring_protocol::ids::InstanceId;
 use unitring_routing::membership::{Cause, Identity, Member, State, Warmth};
 use unitring_routing::names::Names;
 
-use crate::json::{self, Json, invalid, missing};
+use crate::json::{self, Json, JsonError};
 use crate::settings::INSTANCES_MAX;
 
 /// Why an answer of the admin interface is of no use. The last members stay in force.
@@ -19,10 +19,10 @@ use crate::settings::INSTANCES_MAX;
 pub enum DiscoveryError {
     /// It is not what Envoy answers.
     #[error("the admin interface did not answer with clusters: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(#[from] JsonError),
     /// The companion's answer was none.
     #[error("the companion did not answer with its registry: {0}")]
-    NoRegistry(serde_json::Error),
+    NoRegistry(JsonError),
     /// There is no such cluster (any more).
     #[error("Envoy has no cluster named {0}")]
     NoCluster(String),
@@ -111,7 +111,7 @@ pub fn registered(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
     let instances = answer
         .list("instances")
         .map_err(DiscoveryError::NoRegistry)?;
-    let instances = instances.ok_or_else(|| DiscoveryError::NoRegistry(missing("instances")))?;
+    let instances = instances.ok_or(DiscoveryError::NoRegistry(JsonError::Missing("instances")))?;
     if instances.len() > INSTANCES_MAX {
         return Err(DiscoveryError::TooMany(instances.len()));
     }
@@ -123,18 +123,18 @@ pub fn registered(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
 
 const REGISTRY_FIELDS: [&str; 5] = ["instances", "id", "address", "weight", "draining"];
 
-fn member(registered: &Json) -> Result<Member, serde_json::Error> {
-    let id = registered.text("id")?.ok_or_else(|| missing("id"))?;
-    let id: InstanceId = id.parse().map_err(|_| invalid("id"))?;
+fn member(registered: &Json) -> Result<Member, JsonError> {
+    let id = registered.text("id")?.ok_or(JsonError::Missing("id"))?;
+    let id: InstanceId = id.parse().map_err(|_| JsonError::Invalid("id"))?;
     let address = registered.text("address")?;
-    let address = address.ok_or_else(|| missing("address"))?;
-    let address: SocketAddr = address.parse().map_err(|_| invalid("address"))?;
+    let address = address.ok_or(JsonError::Missing("address"))?;
+    let address: SocketAddr = address.parse().map_err(|_| JsonError::Invalid("address"))?;
     let weight = registered.number("weight")?;
-    let weight: u32 = weight.ok_or_else(|| missing("weight"))?;
+    let weight: u32 = weight.ok_or(JsonError::Missing("weight"))?;
     Ok(Member {
         id: id.to_string(),
         address: address.to_string(),
-        weight: NonZeroU32::new(weight).ok_or_else(|| invalid("weight"))?,
+        weight: NonZeroU32::new(weight).ok_or(JsonError::Invalid("weight"))?,
         warmth: Warmth::FULL,
         state: if registered.flag("draining")? {
             State::Draining
@@ -171,7 +171,7 @@ struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    fn of(host: &'a Json) -> Result<Self, serde_json::Error> {
+    fn of(host: &'a Json) -> Result<Self, JsonError> {
         let socket = match host.field("address")? {
             Some(address) => address.field("socket_address")?,
             None => None,
@@ -181,7 +181,7 @@ impl<'a> Host<'a> {
         Ok(Self {
             address: socket.map(socket_address).transpose()?,
             hostname: host.text("hostname")?.unwrap_or_default(),
-            weight: NonZeroU32::new(weight).ok_or_else(|| invalid("weight"))?,
+            weight: NonZeroU32::new(weight).ok_or(JsonError::Invalid("weight"))?,
             priority: host.number("priority")?.unwrap_or(0),
             state: health.map_or(Ok(State::Serving), state)?,
         })
@@ -204,18 +204,20 @@ impl<'a> Host<'a> {
     }
 }
 
-fn socket_address(socket: &Json) -> Result<SocketAddr, serde_json::Error> {
-    let address = socket.text("address")?.ok_or_else(|| missing("address"))?;
-    let address: IpAddr = address.parse().map_err(|_| invalid("address"))?;
+fn socket_address(socket: &Json) -> Result<SocketAddr, JsonError> {
+    let address = socket
+        .text("address")?
+        .ok_or(JsonError::Missing("address"))?;
+    let address: IpAddr = address.parse().map_err(|_| JsonError::Invalid("address"))?;
     let port = socket.number("port_value")?;
     Ok(SocketAddr::new(
         address,
-        port.ok_or_else(|| missing("port_value"))?,
+        port.ok_or(JsonError::Missing("port_value"))?,
     ))
 }
 
 /// Envoy's own verdict, the gravest first. Envoy leaves out what is false.
-fn state(health: &Json) -> Result<State, serde_json::Error> {
+fn state(health: &Json) -> Result<State, JsonError> {
     let failed_check = health.flag("failed_active_health_check")?;
     let outlier = health.flag("failed_outlier_check")?;
     let leaves =

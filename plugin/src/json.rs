@@ -7,11 +7,26 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{
-    Deserialize as _, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
-    Visitor,
+    Deserialize as _, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde::ser::{Serialize, Serializer};
-use serde_json::Error;
+
+/// Why a text is not what was wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// It is no JSON.
+    #[error("{0}")]
+    Syntax(#[from] serde_json::Error),
+    /// Something else is where an object should be.
+    #[error("expected an object")]
+    NoObject,
+    /// A field that must be there is not.
+    #[error("missing field `{0}`")]
+    Missing(&'static str),
+    /// A field is there, and means nothing.
+    #[error("invalid field `{0}`")]
+    Invalid(&'static str),
+}
 
 /// What was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +56,7 @@ pub type Fields = Vec<(Cow<'static, str>, Json)>;
 ///
 /// # Errors
 /// If it is not JSON.
-pub fn read(text: &[u8], wanted: &'static [&'static str]) -> Result<Json, Error> {
+pub fn read(text: &[u8], wanted: &'static [&'static str]) -> Result<Json, JsonError> {
     read_with(text, Wanted(Some(wanted)))
 }
 
@@ -49,11 +64,11 @@ pub fn read(text: &[u8], wanted: &'static [&'static str]) -> Result<Json, Error>
 ///
 /// # Errors
 /// If it is not JSON.
-pub fn read_all(text: &[u8]) -> Result<Json, Error> {
+pub fn read_all(text: &[u8]) -> Result<Json, JsonError> {
     read_with(text, Wanted(None))
 }
 
-fn read_with(text: &[u8], wanted: Wanted) -> Result<Json, Error> {
+fn read_with(text: &[u8], wanted: Wanted) -> Result<Json, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let json = wanted.deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -114,9 +129,9 @@ impl fmt::Display for Json {
 /// If it is not an object, or the field is there and of another type.
 impl Json {
     /// An object, or whatever it is.
-    pub fn field(&self, name: &str) -> Result<Option<&Json>, Error> {
+    pub fn field(&self, name: &'static str) -> Result<Option<&Json>, JsonError> {
         let Json::Object(fields) = self else {
-            return Err(Error::custom("expected an object"));
+            return Err(JsonError::NoObject);
         };
         let mut fields = fields.iter().filter(|(_, value)| *value != Json::Null);
         Ok(fields
@@ -125,50 +140,42 @@ impl Json {
     }
 
     /// A string.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, Error> {
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, JsonError> {
         match self.field(name)? {
             None => Ok(None),
             Some(Json::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(invalid(name)),
+            Some(_) => Err(JsonError::Invalid(name)),
         }
     }
 
     /// A whole number in the range of its type.
-    pub fn number<T: TryFrom<u64>>(&self, name: &str) -> Result<Option<T>, Error> {
+    pub fn number<T: TryFrom<u64>>(&self, name: &'static str) -> Result<Option<T>, JsonError> {
         match self.field(name)? {
             None => Ok(None),
-            Some(Json::Number(number)) => T::try_from(*number).map(Some).map_err(|_| invalid(name)),
-            Some(_) => Err(invalid(name)),
+            Some(Json::Number(number)) => T::try_from(*number)
+                .map(Some)
+                .map_err(|_| JsonError::Invalid(name)),
+            Some(_) => Err(JsonError::Invalid(name)),
         }
     }
 
     /// A flag that is off where it is absent.
-    pub fn flag(&self, name: &str) -> Result<bool, Error> {
+    pub fn flag(&self, name: &'static str) -> Result<bool, JsonError> {
         match self.field(name)? {
             None => Ok(false),
             Some(Json::Flag(flag)) => Ok(*flag),
-            Some(_) => Err(invalid(name)),
+            Some(_) => Err(JsonError::Invalid(name)),
         }
     }
 
     /// A list.
-    pub fn list(&self, name: &str) -> Result<Option<&[Json]>, Error> {
+    pub fn list(&self, name: &'static str) -> Result<Option<&[Json]>, JsonError> {
         match self.field(name)? {
             None => Ok(None),
             Some(Json::List(list)) => Ok(Some(list)),
-            Some(_) => Err(invalid(name)),
+            Some(_) => Err(JsonError::Invalid(name)),
         }
     }
-}
-
-/// The error of a field that must be there, and is not.
-pub fn missing(name: &str) -> Error {
-    Error::custom(format_args!("missing field `{name}`"))
-}
-
-/// The error of a field that is there, and means nothing.
-pub fn invalid(name: &str) -> Error {
-    Error::custom(format_args!("invalid field `{name}`"))
 }
 
 #[derive(Clone, Copy)]

@@ -4,14 +4,14 @@ use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ServiceName};
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
 
-use crate::json::{self, Json, invalid, missing};
+use crate::json::{self, Json, JsonError};
 
 /// Why an answer is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
     /// Not a snapshot.
     #[error("the companion did not answer with a snapshot: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(#[from] JsonError),
     /// A newer protocol.
     #[error("the companion speaks protocol {0}, newer than {PROTOCOL_VERSION}: update the filter")]
     Newer(u32),
@@ -38,7 +38,7 @@ const FIELDS: [&str; 11] = [
 pub fn read_answer(body: &[u8]) -> Result<Snapshot, AnswerError> {
     let answer = json::read(body, &FIELDS)?;
     let version = answer.number("version")?;
-    let version: u32 = version.ok_or_else(|| missing("version"))?;
+    let version: u32 = version.ok_or(JsonError::Missing("version"))?;
     if version > PROTOCOL_VERSION {
         return Err(AnswerError::Newer(version));
     }
@@ -49,17 +49,17 @@ pub fn read_answer(body: &[u8]) -> Result<Snapshot, AnswerError> {
     })
 }
 
-fn service(json: &Json) -> Result<ServiceSnapshot, serde_json::Error> {
+fn service(json: &Json) -> Result<ServiceSnapshot, JsonError> {
     let reporters = json.number("reporters")?;
     Ok(ServiceSnapshot {
         service: name::<ServiceName>(json, "service")?,
-        reporters: reporters.ok_or_else(|| missing("reporters"))?,
+        reporters: reporters.ok_or(JsonError::Missing("reporters"))?,
         rank: json.number("rank")?,
         rest: list(json, "rest", rest)?,
     })
 }
 
-fn rest(json: &Json) -> Result<InstanceRest, serde_json::Error> {
+fn rest(json: &Json) -> Result<InstanceRest, JsonError> {
     Ok(InstanceRest {
         id: name::<InstanceId>(json, "id")?,
         in_flight: number(json, "in_flight")?,
@@ -68,21 +68,21 @@ fn rest(json: &Json) -> Result<InstanceRest, serde_json::Error> {
     })
 }
 
-fn number(json: &Json, field: &str) -> Result<u64, serde_json::Error> {
-    json.number(field)?.ok_or_else(|| missing(field))
+fn number(json: &Json, field: &'static str) -> Result<u64, JsonError> {
+    json.number(field)?.ok_or(JsonError::Missing(field))
 }
 
-fn name<T: TryFrom<String>>(json: &Json, field: &str) -> Result<T, serde_json::Error> {
-    let name = json.text(field)?.ok_or_else(|| missing(field))?;
-    T::try_from(name.to_owned()).map_err(|_| invalid(field))
+fn name<T: TryFrom<String>>(json: &Json, field: &'static str) -> Result<T, JsonError> {
+    let name = json.text(field)?.ok_or(JsonError::Missing(field))?;
+    T::try_from(name.to_owned()).map_err(|_| JsonError::Invalid(field))
 }
 
 fn list<T>(
     json: &Json,
-    field: &str,
-    each: fn(&Json) -> Result<T, serde_json::Error>,
-) -> Result<Vec<T>, serde_json::Error> {
-    let list = json.list(field)?.ok_or_else(|| missing(field))?;
+    field: &'static str,
+    each: fn(&Json) -> Result<T, JsonError>,
+) -> Result<Vec<T>, JsonError> {
+    let list = json.list(field)?.ok_or(JsonError::Missing(field))?;
     list.iter().map(each).collect()
 }
 
