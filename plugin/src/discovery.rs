@@ -111,8 +111,7 @@ pub fn registered(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
     let instances = answer
         .list("instances")
         .map_err(DiscoveryError::NoRegistry)?;
-    let instances =
-        instances.ok_or_else(|| DiscoveryError::NoRegistry(JsonError::Missing("instances")))?;
+    let instances = instances.ok_or(DiscoveryError::NoRegistry(JsonError::Missing("instances")))?;
     if instances.len() > INSTANCES_MAX {
         return Err(DiscoveryError::TooMany(instances.len()));
     }
@@ -125,19 +124,17 @@ pub fn registered(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
 const REGISTRY_FIELDS: [&str; 5] = ["instances", "id", "address", "weight", "draining"];
 
 fn member(registered: &Json) -> Result<Member, JsonError> {
-    let id = registered
-        .text("id")?
-        .ok_or_else(|| JsonError::Missing("id"))?;
+    let id = registered.text("id")?.ok_or(JsonError::Missing("id"))?;
     let id: InstanceId = id.parse().map_err(|_| JsonError::Invalid("id"))?;
     let address = registered.text("address")?;
-    let address = address.ok_or_else(|| JsonError::Missing("address"))?;
+    let address = address.ok_or(JsonError::Missing("address"))?;
     let address: SocketAddr = address.parse().map_err(|_| JsonError::Invalid("address"))?;
     let weight = registered.number("weight")?;
-    let weight: u32 = weight.ok_or_else(|| JsonError::Missing("weight"))?;
+    let weight: u32 = weight.ok_or(JsonError::Missing("weight"))?;
     Ok(Member {
         id: id.to_string(),
         address: address.to_string(),
-        weight: NonZeroU32::new(weight).ok_or_else(|| JsonError::Invalid("weight"))?,
+        weight: NonZeroU32::new(weight).ok_or(JsonError::Invalid("weight"))?,
         warmth: Warmth::FULL,
         state: if registered.flag("draining")? {
             State::Draining
@@ -184,7 +181,7 @@ impl<'a> Host<'a> {
         Ok(Self {
             address: socket.map(socket_address).transpose()?,
             hostname: host.text("hostname")?.unwrap_or_default(),
-            weight: NonZeroU32::new(weight).ok_or_else(|| JsonError::Invalid("weight"))?,
+            weight: NonZeroU32::new(weight).ok_or(JsonError::Invalid("weight"))?,
             priority: host.number("priority")?.unwrap_or(0),
             state: health.map_or(Ok(State::Serving), state)?,
         })
@@ -210,12 +207,12 @@ impl<'a> Host<'a> {
 fn socket_address(socket: &Json) -> Result<SocketAddr, JsonError> {
     let address = socket
         .text("address")?
-        .ok_or_else(|| JsonError::Missing("address"))?;
+        .ok_or(JsonError::Missing("address"))?;
     let address: IpAddr = address.parse().map_err(|_| JsonError::Invalid("address"))?;
     let port = socket.number("port_value")?;
     Ok(SocketAddr::new(
         address,
-        port.ok_or_else(|| JsonError::Missing("port_value"))?,
+        port.ok_or(JsonError::Missing("port_value"))?,
     ))
 }
 

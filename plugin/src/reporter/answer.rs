@@ -38,7 +38,7 @@ const FIELDS: [&str; 11] = [
 pub fn read_answer(body: &[u8]) -> Result<Snapshot, AnswerError> {
     let answer = json::read(body, &FIELDS)?;
     let version = answer.number("version")?;
-    let version: u32 = version.ok_or_else(|| JsonError::Missing("version"))?;
+    let version: u32 = version.ok_or(JsonError::Missing("version"))?;
     if version > PROTOCOL_VERSION {
         return Err(AnswerError::Newer(version));
     }
@@ -53,7 +53,7 @@ fn service(json: &Json) -> Result<ServiceSnapshot, JsonError> {
     let reporters = json.number("reporters")?;
     Ok(ServiceSnapshot {
         service: name::<ServiceName>(json, "service")?,
-        reporters: reporters.ok_or_else(|| JsonError::Missing("reporters"))?,
+        reporters: reporters.ok_or(JsonError::Missing("reporters"))?,
         rank: json.number("rank")?,
         rest: list(json, "rest", rest)?,
     })
@@ -69,11 +69,11 @@ fn rest(json: &Json) -> Result<InstanceRest, JsonError> {
 }
 
 fn number(json: &Json, field: &'static str) -> Result<u64, JsonError> {
-    json.number(field)?.ok_or_else(|| JsonError::Missing(field))
+    json.number(field)?.ok_or(JsonError::Missing(field))
 }
 
 fn name<T: TryFrom<String>>(json: &Json, field: &'static str) -> Result<T, JsonError> {
-    let name = json.text(field)?.ok_or_else(|| JsonError::Missing(field))?;
+    let name = json.text(field)?.ok_or(JsonError::Missing(field))?;
     T::try_from(name.to_owned()).map_err(|_| JsonError::Invalid(field))
 }
 
@@ -82,7 +82,7 @@ fn list<T>(
     field: &'static str,
     each: fn(&Json) -> Result<T, JsonError>,
 ) -> Result<Vec<T>, JsonError> {
-    let list = json.list(field)?.ok_or_else(|| JsonError::Missing(field))?;
+    let list = json.list(field)?.ok_or(JsonError::Missing(field))?;
     list.iter().map(each).collect()
 }
 
