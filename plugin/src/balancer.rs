@@ -3,12 +3,11 @@
 //! In-flight of an instance = the gauge of this process + the rest of the fleet from the last
 //! snapshot, whose free places are divided among all Envoys. A stale snapshot counts as no fleet.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
+use unitring_protocol::snapshot::ServiceSnapshot;
 use unitring_routing::bounded::{Choice, Loads, Share};
+use unitring_routing::names::Names;
 use unitring_routing::ring::RingError;
 use unitring_routing::table::Table;
 
@@ -25,7 +24,7 @@ pub enum Fallback {
 }
 
 /// A snapshot with the moment it came, as it lies in shared data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
     /// Milliseconds since the Unix epoch.
     pub received_ms: u64,
@@ -107,18 +106,15 @@ impl Balancer {
 
     fn spread_fleet(&mut self) {
         let snapshot = self.fleet.as_ref().map(|fleet| &fleet.rest);
-        let rest: BTreeMap<&str, &InstanceRest> = snapshot
-            .iter()
-            .flat_map(|snapshot| &snapshot.rest)
-            .map(|rest| (rest.id.as_str(), rest))
-            .collect();
+        let rest = snapshot.map_or(&[][..], |snapshot| &snapshot.rest);
+        let names = Names::of(rest.iter().map(|rest| rest.id.as_str()));
         let rank = snapshot.and_then(|snapshot| snapshot.rank);
         let nobody = Share {
             rank: rank.unwrap_or(0).into(),
             others: snapshot.map_or(0, |snapshot| snapshot.reporters).into(),
             ..Share::default()
         };
-        let of = |id: &str| match rest.get(id) {
+        let of = |id: &str| match names.last(id).and_then(|at| rest.get(at)) {
             Some(rest) => Share {
                 own: rest.own,
                 rest: rest.in_flight,
@@ -209,6 +205,7 @@ mod tests {
     use super::*;
     use crate::directory::Shown;
     use std::num::NonZeroU32;
+    use unitring_protocol::snapshot::InstanceRest;
     use unitring_routing::bounded::Reason;
     use unitring_routing::membership::{Member, State, Warmth};
 

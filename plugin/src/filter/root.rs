@@ -1,7 +1,6 @@
 //! One VM: its configuration, its timer, the answers to its callouts, and its streams.
 
 use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -127,5 +126,21 @@ fn millis(time: SystemTime) -> u64 {
 
 /// A number that no other VM has, from the randomness that Envoy gives a VM.
 fn random() -> u64 {
-    RandomState::new().hash_one(0u8)
+    random::number()
+}
+
+/// `RandomState` would do, but brings every error of WASI as text.
+#[allow(unsafe_code, reason = "a call into Envoy that writes memory")]
+mod random {
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        fn random_get(buffer: *mut u8, size: usize) -> u16;
+    }
+
+    pub(super) fn number() -> u64 {
+        let mut bytes = [0; 8];
+        // SAFETY: it writes no more than these bytes.
+        unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) };
+        u64::from_le_bytes(bytes)
+    }
 }

@@ -1,10 +1,10 @@
 //! What the streams of a VM share of one service: settings, the balancer, the stats.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use unitring_routing::bounded::{Choice, Loads};
+use unitring_routing::names::Names;
 use unitring_routing::ring::{HostIndex, RingError};
 use unitring_routing::table::Table;
 
@@ -34,8 +34,11 @@ struct Routing {
     routed: Rc<Routed>,
     /// Every stat this VM ever defined. Never shrinks, since Envoy's stats never do; the directory
     /// bounds the names.
-    defined: BTreeMap<String, Rc<InstanceStats>>,
+    defined: Defined,
 }
+
+/// In order of name. A tree would be more code than all else here, in every VM.
+type Defined = Vec<(String, Rc<InstanceStats>)>;
 
 /// Who was routed to when a request was placed: its retries go by the same list.
 #[derive(Debug, Default)]
@@ -77,7 +80,7 @@ impl Service {
             routing: RefCell::new(Routing {
                 balancer,
                 routed: Rc::default(),
-                defined: BTreeMap::new(),
+                defined: Defined::new(),
             }),
             header: RefCell::default(),
             estimated: Cell::new(false),
@@ -124,20 +127,16 @@ impl Service {
             .directory()
             .entries()
             .iter()
-            .map(|entry| Rc::clone(stats_of(defined, service, &entry.stat)))
+            .map(|entry| stats_of(defined, service, &entry.stat))
             .collect();
-        let by_id: BTreeMap<&str, &Rc<InstanceStats>> = balancer
-            .directory()
-            .entries()
-            .iter()
-            .map(|entry| entry.member.id.as_str())
-            .zip(&entries)
-            .collect();
+        let ids = balancer.directory().entries().iter();
+        let ids = Names::of(ids.map(|entry| entry.member.id.as_str()));
         let hosts = balancer.table().hosts().iter();
-        let hosts = hosts.filter_map(|host| by_id.get(host.id.as_str()).copied().cloned());
+        let hosts = hosts.filter_map(|host| entries.get(ids.last(&host.id)?).cloned());
+        let hosts = hosts.collect();
         *routed = Rc::new(Routed {
             directory: Rc::clone(balancer.directory()),
-            hosts: hosts.collect(),
+            hosts,
             entries,
         });
         self.estimated.set(false);
@@ -170,7 +169,7 @@ impl Service {
         self.estimated.set(false);
         let failures = self.stats.failures.show();
         let more = self.failures_seen.replace(failures) != failures;
-        for stats in self.routing.borrow().defined.values() {
+        for (_, stats) in &self.routing.borrow().defined {
             stats.flush();
             // Another VM may have seen the failures that a success here ends.
             if more && stats.failures_in_row.show() > 0 {
@@ -218,7 +217,7 @@ impl Service {
     /// Moves this VM's part of in-flight to another side.
     pub(super) fn settle(&self, from: Option<Side>, to: Side) {
         self.stats.in_flight.settle(from, to);
-        for stats in self.routing.borrow().defined.values() {
+        for (_, stats) in &self.routing.borrow().defined {
             stats.in_flight.settle(from, to);
         }
     }
@@ -234,18 +233,19 @@ impl Service {
     fn stats_named(&self, stat: &str) -> Rc<InstanceStats> {
         let mut routing = self.routing.borrow_mut();
         let service = self.settings.service.as_str();
-        Rc::clone(stats_of(&mut routing.defined, service, stat))
+        stats_of(&mut routing.defined, service, stat)
     }
 }
 
-fn stats_of<'a>(
-    defined: &'a mut BTreeMap<String, Rc<InstanceStats>>,
-    service: &str,
-    stat: &str,
-) -> &'a Rc<InstanceStats> {
-    defined
-        .entry(stat.to_owned())
-        .or_insert_with(|| Rc::new(InstanceStats::define(service, stat)))
+fn stats_of(defined: &mut Defined, service: &str, stat: &str) -> Rc<InstanceStats> {
+    let place = defined.binary_search_by(|(name, _)| name.as_str().cmp(stat));
+    if let Some((_, stats)) = place.ok().and_then(|at| defined.get(at)) {
+        return Rc::clone(stats);
+    }
+    let stats = Rc::new(InstanceStats::define(service, stat));
+    let (Ok(at) | Err(at)) = place;
+    defined.insert(at, (stat.to_owned(), Rc::clone(&stats)));
+    stats
 }
 
 /// The gauges of this process.
