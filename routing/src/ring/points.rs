@@ -13,7 +13,7 @@ mod plan;
 
 use super::{Host, HostIndex};
 use crate::hash::HashFunction;
-use plan::Plan;
+use plan::{Kept, Plan};
 
 /// Points in order of hash; equal hashes in order of host, so that equal inputs give equal rings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -80,47 +80,29 @@ impl Points {
     ) -> Self {
         let plan = Plan::new(&self.counts, before, after, counts, hash);
         let kept = plan.kept(&self.points, &self.lows);
-        let total: usize = counts.iter().map(|count| index(*count)).sum();
-        let (mut points, mut lows) = (Vec::with_capacity(total), Vec::with_capacity(total));
-        // Whole stretches are copied between one new point and the next.
-        let (mut rest, mut rest_lows): (&[Point], &[u32]) = (&kept.points, &kept.lows);
-        for (hash, host) in plan.added {
-            let (high, low) = halves(hash);
-            let mut until = before_of(rest, high);
-            while rest.get(until).is_some_and(|point| point.high == high)
-                && rest_lows.get(until).is_some_and(|other| *other < low)
-            {
-                until += 1;
-            }
-            let (stretch, beyond) = rest.split_at(until);
-            points.extend_from_slice(stretch);
-            points.push(Point { high, host });
-            let (stretch, beyond_lows) = rest_lows.split_at(until);
-            lows.extend_from_slice(stretch);
-            lows.push(low);
-            (rest, rest_lows) = (beyond, beyond_lows);
+        let (mut points, mut lows) = if plan.added.is_empty() {
+            (kept.points.into_owned(), kept.lows.into_owned())
+        } else {
+            merged(&kept, &plan.added)
+        };
+        if !plan.keeps_order() {
+            order_equals(&mut points, &lows);
         }
-        points.extend_from_slice(rest);
-        lows.extend_from_slice(rest_lows);
-        order_equals(&mut points, &lows);
         Self::indexed(points, lows, counts)
     }
 
     fn indexed(points: Vec<Point>, lows: Vec<u32>, counts: &[u32]) -> Self {
         // About two points to an entry; all of the top bits are in the upper half.
         let bits = (points.len() / 2 + 1).next_power_of_two().ilog2().max(1);
-        let mut starts = vec![0u32; (1 << bits) + 1];
-        for point in &points {
+        let entries = (1 << bits) + 1;
+        let mut starts = Vec::with_capacity(entries);
+        for (at, point) in (0u32..).zip(&points) {
             let top = index(point.high >> (32 - bits));
-            if let Some(entry) = starts.get_mut(top + 1) {
-                *entry += 1;
+            while starts.len() <= top {
+                starts.push(at);
             }
         }
-        let mut before = 0;
-        for entry in &mut starts {
-            before += *entry;
-            *entry = before;
-        }
+        starts.resize(entries, u32::try_from(points.len()).unwrap_or(u32::MAX));
         Self {
             points: points.into(),
             lows: lows.into(),
@@ -129,6 +111,34 @@ impl Points {
             counts: counts.into(),
         }
     }
+}
+
+/// The kept points and the added ones, both in order.
+fn merged(kept: &Kept<'_>, added: &[(u64, u32)]) -> (Vec<Point>, Vec<u32>) {
+    let total = kept.points.len() + added.len();
+    let (mut points, mut lows) = (Vec::with_capacity(total), Vec::with_capacity(total));
+    // Whole stretches are copied between one new point and the next.
+    let (mut rest, mut rest_lows): (&[Point], &[u32]) = (&kept.points, &kept.lows);
+    for (hash, host) in added.iter().copied() {
+        let (high, low) = halves(hash);
+        let mut until = before_of(rest, high);
+        while let (Some(point), Some(other)) = (rest.get(until), rest_lows.get(until))
+            && point.high == high
+            && (*other, point.host) < (low, host)
+        {
+            until += 1;
+        }
+        let (stretch, beyond) = rest.split_at(until);
+        points.extend_from_slice(stretch);
+        points.push(Point { high, host });
+        let (stretch, beyond_lows) = rest_lows.split_at(until);
+        lows.extend_from_slice(stretch);
+        lows.push(low);
+        (rest, rest_lows) = (beyond, beyond_lows);
+    }
+    points.extend_from_slice(rest);
+    lows.extend_from_slice(rest_lows);
+    (points, lows)
 }
 
 /// How many points have a lesser upper half: looked for near the beginning first, since the next of
@@ -142,7 +152,7 @@ fn before_of(points: &[Point], high: u32) -> usize {
     near.partition_point(|point| point.high < high)
 }
 
-/// Hosts that were renumbered may stand in another order on one hash.
+/// Hosts that changed places may stand in another order on one hash.
 fn order_equals(points: &mut [Point], lows: &[u32]) {
     let mut start = 0;
     for run in points.chunk_by_mut(|a, b| a.high == b.high) {

@@ -69,28 +69,31 @@ impl Plan {
             };
         }
         let mut dropped = self.dropped.iter().copied().peekable();
-        let kept = points.iter().zip(lows).filter_map(|(point, low)| {
-            if dropped
-                .next_if_eq(&(whole(point.high, *low), point.host))
-                .is_some()
-            {
-                return None;
-            }
-            let host = self.renamed.get(index(point.host)).copied().flatten()?;
-            Some((Point { host, ..*point }, *low))
-        });
-        let (mut points, mut lows) = (
+        let mut is_dropped = |point: &Point, low| {
+            let this = (whole(point.high, low), point.host);
+            dropped.peek().is_some() && dropped.next_if_eq(&this).is_some()
+        };
+        let (mut kept, mut kept_lows) = (
             Vec::with_capacity(points.len()),
             Vec::with_capacity(lows.len()),
         );
-        for (point, low) in kept {
-            points.push(point);
-            lows.push(low);
+        for (point, low) in points.iter().zip(lows) {
+            if let Some(Some(host)) = self.renamed.get(index(point.host)).copied()
+                && !is_dropped(point, *low)
+            {
+                kept.push(Point { host, ..*point });
+                kept_lows.push(*low);
+            }
         }
         Kept {
-            points: points.into(),
-            lows: lows.into(),
+            points: kept.into(),
+            lows: kept_lows.into(),
         }
+    }
+
+    /// Whether hosts that stay are in the order in which they were.
+    pub(super) fn keeps_order(&self) -> bool {
+        self.renamed.iter().flatten().is_sorted()
     }
 }
 
