@@ -80,7 +80,7 @@ impl Points {
     ) -> Self {
         let plan = Plan::new(&self.counts, before, after, counts, hash);
         let kept = plan.kept(&self.points, &self.lows);
-        let (mut points, mut lows) = if plan.added.is_empty() {
+        let (mut points, lows) = if plan.added.is_empty() {
             (kept.points.into_owned(), kept.lows.into_owned())
         } else {
             merged(&kept, &plan.added)

@@ -73,6 +73,12 @@ impl Base {
         Ok(self.ours("**unitring**, `scope: process`", config))
     }
 
+    /// The same with a preset number of virtual nodes for each instance, which is a larger ring.
+    pub(crate) fn fixed(&self) -> Result<System> {
+        let config = alone(self.quiet()?)?.setting("ring.fill", json!("fixed"))?;
+        Ok(self.ours("**unitring**, `scope: process`, `fill: fixed`", config))
+    }
+
     /// Ours, with the load of the fleet.
     pub(crate) fn fleet(&self) -> Result<System> {
         let config = self.quiet()?.setting("load.scope", json!("fleet"))?;

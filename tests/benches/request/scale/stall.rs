@@ -40,7 +40,7 @@ pub(super) async fn measure() -> Result<()> {
     );
     println!("| | no change: median | worst | change: median | worst | medians' difference |");
     println!("|---|---:|---:|---:|---:|---:|");
-    for system in [base.ring_hash()?, base.process()?] {
+    for system in [base.ring_hash()?, base.process()?, base.fixed()?] {
         let folder = TempDir::with_prefix("unitring-stall-")?;
         let file = Endpoints { folder: &folder };
         file.write(all)?;
