@@ -59,9 +59,8 @@ async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<S
             app.events_changed.notify_waiters();
         }
         snapshot.events_through = snapshot.events_through.max(taken.events_through);
-        let loads = app.fleet.loads(&service.service, now_ms).await?;
-        let rest = loads::rest(&service.service, &loads, Some(&report.reporter));
-        snapshot.services.push(rest);
+        let (of, reporter) = (&service.service, &report.reporter);
+        snapshot.services.push(app.fleet.rest(of, reporter, now_ms).await?);
     }
     app.metrics.reports.inc();
     Ok(Json(snapshot))
