@@ -5,6 +5,8 @@
 //! totals is the growth since the reporter's last report, so that a repeated or lost report adds
 //! nothing twice.
 
+pub mod picture;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

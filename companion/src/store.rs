@@ -16,9 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use unitring_protocol::digest::BucketState;
-use unitring_protocol::ids::{DatasetName, InstanceId, RecordKey, ServiceName, UnitId};
+use unitring_protocol::ids::{DatasetName, InstanceId, RecordKey, ReporterId, ServiceName, UnitId};
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Version};
 use unitring_protocol::report::{Report, ServiceReport};
+use unitring_protocol::snapshot::ServiceSnapshot;
 
 pub use digest::Mark;
 pub use error::StoreError;
@@ -426,6 +427,15 @@ pub trait Fleet: Send + Sync {
         service: &ServiceName,
         now_ms: u64,
     ) -> Result<Vec<StoredLoad>, StoreError>;
+
+    /// What the rest of the fleet carries for one that has just reported: [`crate::loads::rest`] over
+    /// [`Self::loads`], without reading them all each time.
+    async fn rest(
+        &self,
+        service: &ServiceName,
+        reporter: &ReporterId,
+        now_ms: u64,
+    ) -> Result<ServiceSnapshot, StoreError>;
 
     /// Counters of a service's instances, over all reporters there ever were.
     async fn totals(

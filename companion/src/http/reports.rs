@@ -32,13 +32,19 @@ struct Versioned {
     version: u32,
 }
 
+/// A report whose shape is not ours is refused for its version first, if it is a newer one's.
+fn read(body: &[u8]) -> Result<Report, Refusal> {
+    json(body).map_err(|refusal| match json(body) {
+        Ok(Versioned { version }) if version > PROTOCOL_VERSION => {
+            loads::ReportError::Newer(version).into()
+        }
+        _ => refusal,
+    })
+}
+
 async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<Snapshot>, Refusal> {
     let body = body?;
-    let Versioned { version } = json(&body)?;
-    if version > PROTOCOL_VERSION {
-        return Err(loads::ReportError::Newer(version).into());
-    }
-    let mut report: Report = json(&body)?;
+    let mut report = read(&body)?;
     // What another unit carries comes from that unit alone.
     report.unit = None;
     loads::check(&report)?;
@@ -59,9 +65,10 @@ async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<S
             app.events_changed.notify_waiters();
         }
         snapshot.events_through = snapshot.events_through.max(taken.events_through);
-        let loads = app.fleet.loads(&service.service, now_ms).await?;
-        let rest = loads::rest(&service.service, &loads, Some(&report.reporter));
-        snapshot.services.push(rest);
+        let (of, reporter) = (&service.service, &report.reporter);
+        snapshot
+            .services
+            .push(app.fleet.rest(of, reporter, now_ms).await?);
     }
     app.metrics.reports.inc();
     Ok(Json(snapshot))

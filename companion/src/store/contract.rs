@@ -16,7 +16,7 @@ mod passing;
 mod records;
 
 pub use browse::browse;
-pub use fleet::fleet;
+pub use fleet::{fleet, rest_is_the_sum, shared_fleet, shared_fleet_after_loss};
 pub use lease::lease;
 pub use passing::passing;
 pub use records::{id, records};

@@ -6,6 +6,7 @@ mod browse;
 mod changes;
 mod fleet;
 mod lease;
+mod pictures;
 mod records;
 mod tables;
 mod writes;
@@ -21,6 +22,7 @@ use redb::{
 use unitring_protocol::ids::UnitId;
 
 use super::{LAYOUT, StoreError};
+use pictures::Pictures;
 use tables::NUMBERS;
 
 /// The store. Clones are the same store.
@@ -31,6 +33,7 @@ pub struct Embedded {
     has_peers: bool,
     /// When a commit last went to disk for housekeeping: redb reuses no page before one does.
     flushed_ms: Arc<AtomicU64>,
+    pictures: Arc<Pictures>,
 }
 
 impl Embedded {
@@ -52,6 +55,7 @@ impl Embedded {
             unit,
             has_peers,
             flushed_ms: Arc::default(),
+            pictures: Arc::default(),
         };
         store.write_now(Durability::Immediate, |transaction, _| {
             let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;

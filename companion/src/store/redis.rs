@@ -10,6 +10,7 @@ mod fleet;
 pub(crate) mod keys;
 mod lease;
 mod passing;
+mod pictures;
 mod records;
 pub(crate) mod tls;
 pub(crate) mod topology;
@@ -25,6 +26,7 @@ use crate::config::RedisSettings;
 use connection::{Connection, Login};
 use durable::Durable;
 use keys::Keys;
+use pictures::Pictures;
 use topology::Topology;
 
 /// Counters of instances that nobody knows are looked for this often.
@@ -42,6 +44,7 @@ pub struct Redis {
     scripts: Arc<Scripts>,
     is_checked: Arc<AtomicBool>,
     pruned_ms: Arc<AtomicU64>,
+    pictures: Arc<Pictures>,
 }
 
 struct Scripts {
@@ -57,6 +60,7 @@ struct Scripts {
     resign: Script,
     append: Script,
     take: Script,
+    changed: Script,
     register: Script,
     remove: Script,
     forget: Script,
@@ -80,6 +84,7 @@ impl Scripts {
             resign: script!("redis/resign.lua"),
             append: script!("redis/append.lua"),
             take: script!("redis/take.lua"),
+            changed: script!("redis/changed.lua"),
             register: script!("redis/register.lua"),
             remove: script!("redis/remove.lua"),
             forget: script!("redis/forget.lua"),
@@ -118,6 +123,7 @@ impl Redis {
             scripts: Arc::new(scripts),
             is_checked: Arc::default(),
             pruned_ms: Arc::default(),
+            pictures: Arc::default(),
         })
     }
 

@@ -31,6 +31,31 @@ async fn one_redis_keeps_what_every_store_promises() -> Result<()> {
 }
 
 #[tokio::test]
+async fn companions_of_one_redis_know_what_the_others_took_even_after_a_loss() -> Result<()> {
+    let server = Redis::start().await?;
+    let settings = RedisSettings::at(Url::new(server.url()));
+    let store =
+        || redis::Redis::open(&settings, "shared".parse()?, true).map_err(anyhow::Error::from);
+    let (one, other) = (store()?, store()?);
+    contract::shared_fleet(&one, &other).await;
+    server.cli(&["FLUSHALL"])?;
+    contract::shared_fleet_after_loss(&one, &other).await;
+    // Another Redis takes over that lacks the last numbers.
+    let numbers = "unitring:{shared}:loads-changes:carts";
+    server.cli(&["ZINCRBY", numbers, "-2", ",last"])?;
+    contract::shared_fleet(&other, &one).await;
+    // An older companion takes reports without a number, and forgets some with theirs left behind.
+    let loads = "unitring:{shared}:loads:carts";
+    let text = server.cli(&["HGET", loads, "e0"])?;
+    server.cli(&["HSET", loads, "old", &text.replace("\"e0\"", "\"old\"")])?;
+    server.cli(&["HDEL", loads, "e1-1"])?;
+    server.cli(&["HSET", loads, "older", &text.replace("\"e0\"", "\"older\"")])?;
+    contract::rest_is_the_sum(&one, "e0", 7_600).await;
+    contract::rest_is_the_sum(&other, "e0", 7_600).await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_primary_with_replicas_that_are_waited_for_keeps_it() -> Result<()> {
     let primary = Redis::start().await?;
     let of = format!("replicaof 127.0.0.1 {}", primary.port);

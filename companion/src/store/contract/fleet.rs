@@ -15,9 +15,72 @@ pub async fn fleet(store: &dyn Fleet) {
     a_registration_is_created_changed_renewed_and_expires(store).await;
     an_order_to_drain_outlasts_heartbeats(store).await;
     a_report_is_taken_once_and_adds_its_growth(store).await;
+    the_rest_is_what_the_loads_add_up_to(store).await;
     a_reporter_that_is_silent_is_no_longer_counted(store).await;
     events_are_read_on_from_a_cursor(store).await;
     counters_stay_at_the_top(store).await;
+}
+
+/// What the handles of several companions on one store promise: each knows what the others took.
+pub async fn shared_fleet(one: &dyn Fleet, other: &dyn Fleet) {
+    for (number, store) in [(1, one), (2, other), (3, other), (4, one)] {
+        for reporter in ["e1", "e2", "e3"] {
+            let taken = report(&format!("{reporter}-{number}"), number, 1, &[]);
+            take(store, &taken, 1_000 * number).await;
+            let again = report("e0", number * 10 + 1, 1, &[]);
+            take(other, &again, 1_000 * number).await;
+            rest_is_the_sum(one, "e0", 1_000 * number).await;
+            rest_is_the_sum(other, "e1-1", 1_000 * number).await;
+        }
+    }
+    rest_is_the_sum(one, "e2-2", 6_500).await;
+    rest_is_the_sum(other, "e2-2", 7_500).await;
+}
+
+/// The same, of handles whose store has lost everything since [`shared_fleet`].
+pub async fn shared_fleet_after_loss(one: &dyn Fleet, other: &dyn Fleet) {
+    rest_is_the_sum(one, "e0", 4_500).await;
+    take(one, &report("e3-4", 50, 1, &[]), 4_500).await;
+    rest_is_the_sum(one, "e0", 4_500).await;
+    rest_is_the_sum(other, "e0", 4_500).await;
+    take(other, &report("e0", 50, 1, &[]), 4_600).await;
+    rest_is_the_sum(one, "e1", 4_600).await;
+    rest_is_the_sum(other, "e1", 4_600).await;
+}
+
+async fn take(store: &dyn Fleet, report: &Report, now_ms: u64) {
+    let service = &report.services[0];
+    store.take(report, service, now_ms).await.unwrap();
+}
+
+/// What the rest carries for one is what the loads add up to.
+pub async fn rest_is_the_sum(store: &dyn Fleet, reporter: &str, now_ms: u64) {
+    let (service, reporter) = ("carts".parse().unwrap(), reporter.parse().unwrap());
+    let loads = store.loads(&service, now_ms).await.unwrap();
+    let sum = crate::loads::rest(&service, &loads, Some(&reporter));
+    let rest = store.rest(&service, &reporter, now_ms).await.unwrap();
+    assert_eq!(rest, sum, "{reporter} at {now_ms}");
+}
+
+async fn the_rest_is_what_the_loads_add_up_to(store: &dyn Fleet) {
+    let service = "carts".parse().unwrap();
+    for reporter in ["e0", "e1", "e2", "e3"] {
+        rest_is_the_sum(store, reporter, 10_002).await;
+    }
+    let of = |reporter: &str| reporter.parse().unwrap();
+    let first = store.rest(&service, &of("e1"), 10_002).await.unwrap();
+    assert_eq!((first.reporters, first.rank), (1, Some(0)));
+    assert_eq!((first.rest[0].in_flight, first.rest[0].own), (4, 4));
+    let second = store.rest(&service, &of("e2"), 10_002).await.unwrap();
+    assert_eq!((second.rank, second.rest[0].before), (Some(1), 4));
+    // What is taken now is there at once.
+    take(store, &report("e3", 1, 0, &[]), 10_002).await;
+    let first = store.rest(&service, &of("e1"), 10_002).await.unwrap();
+    assert_eq!((first.reporters, first.rest[0].in_flight), (2, 8));
+    rest_is_the_sum(store, "e2", 10_002).await;
+    let unknown = "nobody".parse().unwrap();
+    let unknown = store.rest(&unknown, &of("e1"), 10_002).await.unwrap();
+    assert_eq!(unknown.reporters, 0);
 }
 
 fn registered(port: u16, weight: u32, expires_ms: Option<u64>) -> Registered {
@@ -177,8 +240,11 @@ async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Fleet) {
 
 async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Fleet) {
     let service = "carts".parse().unwrap();
-    assert_eq!(store.loads(&service, 14_999).await.unwrap().len(), 2);
-    assert_eq!(store.loads(&service, 15_000).await.unwrap().len(), 0);
+    assert_eq!(store.loads(&service, 14_999).await.unwrap().len(), 3);
+    rest_is_the_sum(store, "e1", 14_999).await;
+    assert_eq!(store.loads(&service, 15_002).await.unwrap().len(), 0);
+    rest_is_the_sum(store, "e1", 15_000).await;
+    rest_is_the_sum(store, "e1", 15_002).await;
     // Back in time, its counters still count from where they were.
     let report = report("e1", 12, 9, &[]);
     let taken = store
@@ -186,10 +252,13 @@ async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Fleet) {
         .await
         .unwrap();
     assert_eq!(taken.growth.values().next().unwrap().calls, 1);
+    rest_is_the_sum(store, "e1", 60_000).await;
+    rest_is_the_sum(store, "e2", 60_000).await;
     // Forgotten, together with the counters of its instance.
     store.expire(10_000_000).await.unwrap();
     assert!(store.reported().await.unwrap().is_empty());
     assert!(store.totals(&service).await.unwrap().is_empty());
+    rest_is_the_sum(store, "e1", 10_000_000).await;
 }
 
 async fn events_are_read_on_from_a_cursor(store: &dyn Fleet) {

@@ -41,12 +41,13 @@ fn bump_revision(transaction: &WriteTransaction) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Answers what it did, and what is kept now if that is new.
 pub(super) fn take(
     transaction: &WriteTransaction,
     report: &Report,
     service: &ServiceReport,
     now_ms: u64,
-) -> Result<Taken, StoreError> {
+) -> Result<(Taken, Option<StoredLoad>), StoreError> {
     let key = (service.service.as_str(), report.reporter.as_str());
     let mut loads = transaction.open_table(LOADS).map_err(away)?;
     let last: Option<StoredLoad> = match loads.get(key).map_err(away)? {
@@ -60,11 +61,12 @@ pub(super) fn take(
         });
     }
     let Some(step) = advance(last.as_ref(), report, service, now_ms) else {
-        return Ok(Taken {
+        let taken = Taken {
             events_through: last.map_or(0, |last| last.events_through),
             old: true,
             ..Taken::default()
-        });
+        };
+        return Ok((taken, None));
     };
     loads
         .insert(key, encode(&step.next)?.as_str())
@@ -83,12 +85,13 @@ pub(super) fn take(
         let events: Vec<Entry> = step.events.iter().cloned().map(Entry::Instance).collect();
         append(transaction, &events)?;
     }
-    Ok(Taken {
+    let taken = Taken {
         events_through: step.next.events_through,
         growth: step.growth,
         old: false,
         events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
-    })
+    };
+    Ok((taken, Some(step.next)))
 }
 
 pub(super) fn register(

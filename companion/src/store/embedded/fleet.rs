@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use redb::{Durability, ReadableTable as _};
-use unitring_protocol::ids::{InstanceId, ServiceName};
+use redb::{Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{Report, ServiceReport};
+use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::changes::{all, expire, register, remove, take};
 use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
-use super::{Embedded, away, decode};
+use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
@@ -18,6 +19,27 @@ use crate::store::{Fleet, StoreError, Taken};
 
 /// Loads reach the disk at least this often.
 const FLUSH_MS: u64 = 10_000;
+
+fn alive(
+    transaction: &ReadTransaction,
+    service: &ServiceName,
+    now_ms: u64,
+) -> Result<Vec<StoredLoad>, StoreError> {
+    let loads = transaction.open_table(LOADS).map_err(away)?;
+    let mut alive = Vec::new();
+    for row in loads.range((service.as_str(), "")..).map_err(away)? {
+        let (key, text) = row.map_err(away)?;
+        let (of, _) = key.value();
+        if of != service.as_str() {
+            break;
+        }
+        let load: StoredLoad = decode(text.value())?;
+        if load.is_alive(now_ms) {
+            alive.push(load);
+        }
+    }
+    Ok(alive)
+}
 
 #[async_trait]
 impl Fleet for Embedded {
@@ -34,8 +56,16 @@ impl Fleet for Embedded {
         } else {
             Durability::Immediate
         };
-        self.change(durability, move |transaction, _| {
-            take(transaction, &report, &service, now_ms)
+        let store = self.clone();
+        off_thread(move || {
+            let (taken, next) = store.write_now(durability, |transaction, _| {
+                take(transaction, &report, &service, now_ms)
+            })?;
+            // Here, where no caller that goes away comes between.
+            if let Some(next) = next {
+                store.pictures.put(&service.service, &next);
+            }
+            Ok(taken)
         })
         .await
     }
@@ -46,21 +76,23 @@ impl Fleet for Embedded {
         now_ms: u64,
     ) -> Result<Vec<StoredLoad>, StoreError> {
         let service = service.clone();
-        self.look(move |transaction| {
-            let loads = transaction.open_table(LOADS).map_err(away)?;
-            let mut alive = Vec::new();
-            for row in loads.range((service.as_str(), "")..).map_err(away)? {
-                let (key, text) = row.map_err(away)?;
-                let (of, _) = key.value();
-                if of != service.as_str() {
-                    break;
-                }
-                let load: StoredLoad = decode(text.value())?;
-                if load.is_alive(now_ms) {
-                    alive.push(load);
-                }
-            }
-            Ok(alive)
+        self.look(move |transaction| alive(transaction, &service, now_ms))
+            .await
+    }
+
+    async fn rest(
+        &self,
+        service: &ServiceName,
+        reporter: &ReporterId,
+        now_ms: u64,
+    ) -> Result<ServiceSnapshot, StoreError> {
+        let (store, service, reporter) = (self.clone(), service.clone(), reporter.clone());
+        off_thread(move || {
+            let read = || {
+                let transaction = store.database.begin_read().map_err(away)?;
+                alive(&transaction, &service, now_ms)
+            };
+            store.pictures.rest(&service, &reporter, now_ms, read)
         })
         .await
     }
@@ -168,6 +200,7 @@ impl Fleet for Embedded {
         } else {
             Durability::None
         };
+        self.pictures.expire(now_ms);
         self.change(durability, move |transaction, _| {
             expire(transaction, now_ms)
         })

@@ -1,13 +1,16 @@
 //! [`Fleet`] in Redis, shared by the companions of a unit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use sha1::{Digest as _, Sha1};
-use unitring_protocol::ids::{InstanceId, ServiceName};
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
+use unitring_protocol::snapshot::ServiceSnapshot;
 
+use super::pictures::{Known, lock};
 use super::{Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance, instances};
@@ -20,6 +23,13 @@ const TRIES_MAX: usize = 8;
 const EXPIRED_MAX: isize = 500;
 /// How long the key of a check stays: nobody reads it.
 const PROBE_SECONDS: u64 = 60;
+
+/// Numbers of reports begin at the time: no unit takes more reports than this, so that those that
+/// begin after a loss are larger than those before it.
+const NUMBERS_PER_MS: u64 = 1_000;
+
+/// What `changed.lua` answers.
+type Changed = (u64, u64, Vec<(String, u64)>, bool, Vec<(String, String)>);
 
 fn split(key: &str) -> Result<(ServiceName, &str), StoreError> {
     let (service, rest) = key.split_once('/').ok_or_else(|| corrupt(key))?;
@@ -63,6 +73,58 @@ impl Redis {
         texts.iter().map(|text| decode(text)).collect()
     }
 
+    /// Reads what others have taken of a service since it was last read.
+    async fn catch_up(
+        &self,
+        service: &ServiceName,
+        known: &Mutex<Known>,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let key = self.keys.loads(service);
+        let (first, last) = lock(known).read_from();
+        let (first, last, numbers, is_all, loads): Changed = self
+            .scripts
+            .changed
+            .key(self.keys.loads_changes(service))
+            .key(&key)
+            .arg(first)
+            .arg(last)
+            .invoke_async(&mut connection)
+            .await?;
+        let numbers = numbers
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with(','));
+        let numbers = numbers.map(|(name, number)| {
+            let reporter: ReporterId = name.parse().map_err(|_| corrupt(&name))?;
+            Ok((reporter, number))
+        });
+        let numbers: BTreeMap<ReporterId, u64> = numbers.collect::<Result<_, StoreError>>()?;
+        if is_all {
+            let loads = loads.iter().map(|(_, text)| decode(text));
+            let loads = loads.collect::<Result<Vec<StoredLoad>, StoreError>>()?;
+            lock(known).replace((first, last), &numbers, &loads);
+            return Ok(());
+        }
+        let unknown = lock(known).unknown(numbers);
+        let mut read = Vec::with_capacity(unknown.len());
+        if !unknown.is_empty() {
+            let names: Vec<&str> = unknown.keys().map(ReporterId::as_str).collect();
+            let texts: Vec<Option<String>> = connection.hmget(&key, &names).await?;
+            for (number, text) in unknown.values().zip(texts) {
+                // One that is forgotten meanwhile was silent for long.
+                if let Some(text) = text {
+                    read.push((decode::<StoredLoad>(&text)?, *number));
+                }
+            }
+        }
+        let mut known = lock(known);
+        for (load, number) in &read {
+            known.put(load, *number);
+        }
+        known.read_through(first, last);
+        Ok(())
+    }
+
     /// Removes reports that nobody renewed, and the counters of instances that nobody knows.
     async fn forget(&self, now_ms: u64) -> Result<(), StoreError> {
         let mut connection = self.connection().await?;
@@ -78,6 +140,7 @@ impl Redis {
                 .forget
                 .key(self.keys.loads(&service))
                 .key(&reporters)
+                .key(self.keys.loads_changes(&service))
                 .arg(reporter)
                 .arg(key)
                 .arg(now_ms)
@@ -142,6 +205,7 @@ impl Fleet for Redis {
                 .key(self.keys.totals(&service.service))
                 .key(self.keys.reporters())
                 .key(self.keys.events())
+                .key(self.keys.loads_changes(&service.service))
                 .arg(reporter)
                 .arg(text.as_ref().map_or_else(String::new, hex))
                 .arg(encode(&step.next)?)
@@ -150,6 +214,7 @@ impl Fleet for Redis {
                 .arg(REPORTERS_MAX)
                 .arg(EVENTS_MAX)
                 .arg(step.next.remembered_until_ms.saturating_sub(now_ms))
+                .arg(now_ms.saturating_mul(NUMBERS_PER_MS))
                 .arg(step.growth.len() * 2);
             for (instance, growth) in &step.growth {
                 call.arg(format!("{instance} calls"))
@@ -161,7 +226,7 @@ impl Fleet for Redis {
                 call.arg(encode(event)?);
             }
             let done: String = call.invoke_async(&mut connection).await?;
-            match done.as_str() {
+            let number: u64 = match done.as_str() {
                 "changed" => continue,
                 "full" => {
                     return Err(StoreError::TooMany {
@@ -169,8 +234,9 @@ impl Fleet for Redis {
                         max: REPORTERS_MAX,
                     });
                 }
-                _ => {}
-            }
+                number => number.parse().map_err(|_| corrupt(number))?,
+            };
+            lock(&self.pictures.of(&service.service, now_ms)).put(&step.next, number);
             return Ok(Taken {
                 events_through: step.next.events_through,
                 growth: step.growth,
@@ -190,6 +256,17 @@ impl Fleet for Redis {
         loads.retain(|load| load.is_alive(now_ms));
         loads.sort_by(|a, b| a.reporter.cmp(&b.reporter));
         Ok(loads)
+    }
+
+    async fn rest(
+        &self,
+        service: &ServiceName,
+        reporter: &ReporterId,
+        now_ms: u64,
+    ) -> Result<ServiceSnapshot, StoreError> {
+        let known = self.pictures.of(service, now_ms);
+        self.catch_up(service, &known).await?;
+        Ok(lock(&known).rest(service, reporter, now_ms))
     }
 
     async fn totals(

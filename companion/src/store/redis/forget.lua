@@ -2,7 +2,7 @@
 --
 -- Atomic, because it may have come back since it was found silent.
 --
--- KEYS: loads of the service, reporters
+-- KEYS: loads of the service, reporters, numbers of the loads
 -- ARGV: reporter, `<service>/<reporter>`, now in ms
 -- Answers: 1 if it was forgotten
 
@@ -10,4 +10,5 @@ local until_ms = redis.call('ZSCORE', KEYS[2], ARGV[2])
 if not until_ms or tonumber(until_ms) > tonumber(ARGV[3]) then return 0 end
 redis.call('ZREM', KEYS[2], ARGV[2])
 redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
 return 1

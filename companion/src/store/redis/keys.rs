@@ -93,6 +93,12 @@ impl Keys {
         self.of_unit(&format!("loads:{service}"))
     }
 
+    /// sorted set: reporter by the number of its last report on the service; `,last` by the last number
+    /// and `,first` by the one they began with.
+    pub(crate) fn loads_changes(&self, service: &ServiceName) -> String {
+        self.of_unit(&format!("loads-changes:{service}"))
+    }
+
     /// hash: `<instance> calls` and `<instance> updates` → counter.
     pub(crate) fn totals(&self, service: &ServiceName) -> String {
         self.of_unit(&format!("totals:{service}"))

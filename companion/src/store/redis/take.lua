@@ -3,13 +3,17 @@
 -- Atomic, because what the counters grew by is the difference to the report that is replaced: if
 -- another companion replaced it meanwhile, nothing is done and the caller looks again.
 --
--- KEYS: loads of the service, totals of the service, reporters, events
+-- The report gets a number, so that others can ask what came since: `,last` is the last one given,
+-- `,first` where they began. No reporter has a comma in its name.
+--
+-- KEYS: loads of the service, totals of the service, reporters, events, numbers of the loads
 -- ARGV: reporter, sha1 of the report it replaces or '', the new one, `<service>/<reporter>`, until
 --       when it is remembered in ms, reporters at most, events at most, how long it is remembered
---       in ms, how many counters, then a field and its growth for each, then the new events
--- Answers: 'done', 'changed' or 'full'
+--       in ms, where numbers begin if there are none, how many counters, then a field and its growth
+--       for each, then the new events
+-- Answers: its number, 'changed' or 'full'
 
-local loads, totals, reporters, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local loads, totals, reporters, events, numbers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local old = redis.call('HGET', loads, ARGV[1])
 if (old and redis.sha1hex(old) or '') ~= ARGV[2] then return 'changed' end
 if not old and redis.call('ZCARD', reporters) >= tonumber(ARGV[6]) then return 'full' end
@@ -17,16 +21,22 @@ if not old and redis.call('ZCARD', reporters) >= tonumber(ARGV[6]) then return '
 redis.call('HSET', loads, ARGV[1], ARGV[3])
 redis.call('ZADD', reporters, ARGV[5], ARGV[4])
 redis.call('PEXPIRE', loads, ARGV[8])
-local count = tonumber(ARGV[9])
+if not redis.call('ZSCORE', numbers, ',last') then
+  redis.call('ZADD', numbers, ARGV[9], ',first', ARGV[9], ',last')
+end
+local number = redis.call('ZINCRBY', numbers, 1, ',last')
+redis.call('ZADD', numbers, number, ARGV[1])
+redis.call('PEXPIRE', numbers, ARGV[8])
+local count = tonumber(ARGV[10])
 for index = 1, count do
-  local field, growth = ARGV[8 + index * 2], ARGV[9 + index * 2]
+  local field, growth = ARGV[9 + index * 2], ARGV[10 + index * 2]
   -- At the top a counter stays there.
   local done = redis.pcall('HINCRBY', totals, field, growth)
   if type(done) == 'table' and done.err then
     redis.call('HSET', totals, field, '9223372036854775807')
   end
 end
-for at = 10 + count * 2, #ARGV do
+for at = 11 + count * 2, #ARGV do
   redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'event', ARGV[at])
 end
-return 'done'
+return number

@@ -1,0 +1,199 @@
+//! The load of a service's fleet as sums that are kept up to date, so that what the rest carries
+//! for one reporter is looked up instead of added up anew from every report.
+//!
+//! Invariant: [`Picture::rest`] is [`super::rest`] over the reports that were put and are alive. A
+//! reporter that is no longer alive is dropped when somebody asks; its next report brings it back.
+//! Rows hold only the instances with load, and an instance that nobody has any more gives its
+//! column to another one, so the size is that of the reports.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
+
+use super::StoredLoad;
+
+/// The last reports of those who are alive, on one service.
+#[derive(Debug, Default)]
+pub struct Picture {
+    rows: BTreeMap<ReporterId, Row>,
+    /// Where each instance with load has its column.
+    places: BTreeMap<InstanceId, usize>,
+    columns: Vec<Column>,
+    /// Columns of nobody.
+    free: Vec<usize>,
+}
+
+/// What is needed of a report.
+#[derive(Debug)]
+struct Row {
+    sequence: u64,
+    alive_until_ms: u64,
+    /// Column and requests in flight; a column may come twice, as an instance may in a report.
+    cells: Vec<(usize, u64)>,
+}
+
+/// An instance over all rows.
+#[derive(Debug)]
+struct Column {
+    id: InstanceId,
+    /// Wider than its parts, so that taking one out again is exact.
+    in_flight: u128,
+    /// How many cells it has.
+    cells: usize,
+}
+
+impl Picture {
+    /// Puts a report in place of the reporter's last one, unless it is older.
+    pub fn put(&mut self, load: &StoredLoad) {
+        let last = self.rows.get(&load.reporter);
+        if last.is_some_and(|last| load.sequence < last.sequence) {
+            return;
+        }
+        // Before the old ones go, so that columns of both stay.
+        let mut cells = Vec::with_capacity(load.instances.len());
+        for instance in load.instances.iter().filter(|load| load.in_flight > 0) {
+            let place = self.place(&instance.id);
+            if let Some(column) = self.columns.get_mut(place) {
+                column.in_flight = column.in_flight.saturating_add(instance.in_flight.into());
+                column.cells += 1;
+            }
+            cells.push((place, instance.in_flight));
+        }
+        let row = Row {
+            sequence: load.sequence,
+            alive_until_ms: load.alive_until_ms,
+            cells,
+        };
+        if let Some(last) = self.rows.insert(load.reporter.clone(), row) {
+            self.subtract(&last);
+        }
+    }
+
+    /// Drops the reporters that no longer count.
+    pub fn lapse(&mut self, now_ms: u64) {
+        self.drop_if(|_, row| row.alive_until_ms <= now_ms);
+    }
+
+    /// Drops all reporters but these.
+    pub fn retain(&mut self, stays: impl Fn(&ReporterId) -> bool) {
+        self.drop_if(|reporter, _| !stays(reporter));
+    }
+
+    fn drop_if(&mut self, goes: impl Fn(&ReporterId, &Row) -> bool) {
+        let going = self
+            .rows
+            .iter()
+            .filter(|(reporter, row)| goes(reporter, row));
+        let going: Vec<ReporterId> = going.map(|(reporter, _)| reporter.clone()).collect();
+        for reporter in &going {
+            if let Some(row) = self.rows.remove(reporter) {
+                self.subtract(&row);
+            }
+        }
+    }
+
+    /// Whether a reporter counts.
+    pub fn has(&self, reporter: &ReporterId) -> bool {
+        self.rows.contains_key(reporter)
+    }
+
+    /// How many reporters there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// What the rest of the fleet carries, without this reporter, and where that one stands among
+    /// the others: [`super::rest`] over those who are alive.
+    pub fn rest(
+        &mut self,
+        service: &ServiceName,
+        without: &ReporterId,
+        now_ms: u64,
+    ) -> ServiceSnapshot {
+        self.lapse(now_ms);
+        let mut before = vec![0_u64; self.columns.len()];
+        let mut rank = 0;
+        for (_, row) in self
+            .rows
+            .range::<ReporterId, _>((Unbounded, Excluded(without)))
+        {
+            rank += 1;
+            for &(place, in_flight) in &row.cells {
+                if let Some(sum) = before.get_mut(place) {
+                    *sum = sum.saturating_add(in_flight);
+                }
+            }
+        }
+        let mut own = vec![0_u128; self.columns.len()];
+        let me = self.rows.get(without);
+        for &(place, in_flight) in me.iter().flat_map(|row| &row.cells) {
+            if let Some(sum) = own.get_mut(place) {
+                *sum = sum.saturating_add(in_flight.into());
+            }
+        }
+        let narrow = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
+        let rest = self.places.iter().filter_map(|(id, &place)| {
+            let own = *own.get(place)?;
+            let others = self.columns.get(place)?.in_flight.saturating_sub(own);
+            (others > 0 || own > 0).then(|| InstanceRest {
+                id: id.clone(),
+                in_flight: narrow(others),
+                before: before.get(place).copied().unwrap_or(0),
+                own: narrow(own),
+            })
+        });
+        let rest = rest.collect();
+        let others = self.rows.len().saturating_sub(usize::from(me.is_some()));
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        ServiceSnapshot {
+            service: service.clone(),
+            reporters: count(others),
+            rank: Some(count(rank)),
+            rest,
+        }
+    }
+
+    /// The column of an instance, a new one if it has none.
+    fn place(&mut self, id: &InstanceId) -> usize {
+        if let Some(&place) = self.places.get(id) {
+            return place;
+        }
+        let column = Column {
+            id: id.clone(),
+            in_flight: 0,
+            cells: 0,
+        };
+        let place = self.free.pop().unwrap_or(self.columns.len());
+        match self.columns.get_mut(place) {
+            Some(free) => *free = column,
+            None => self.columns.push(column),
+        }
+        self.places.insert(id.clone(), place);
+        place
+    }
+
+    /// Takes a row out of the sums again.
+    fn subtract(&mut self, row: &Row) {
+        for &(place, in_flight) in &row.cells {
+            let Some(column) = self.columns.get_mut(place) else {
+                continue;
+            };
+            column.in_flight = column.in_flight.saturating_sub(in_flight.into());
+            column.cells = column.cells.saturating_sub(1);
+            if column.cells == 0 {
+                self.places.remove(&column.id);
+                self.free.push(place);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
