@@ -26,7 +26,7 @@ check: parts ## format, lints for both targets, docs, every configuration in env
 guard: parts ## fails if a choice, a change or a report takes more instructions than before; RENEW=1 writes the limits
 	@scripts/guard $(if $(RENEW),renew)
 
-bench: parts ## measures and writes the tables of docs/; AREA=request, scale, load, routing, protocol, store or sync for one
+bench: parts ## measures and writes the tables of docs/; AREA=request, scale, load, routing, protocol, store, sync or companion for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	@scripts/build-plugin lookup

@@ -270,6 +270,11 @@ impl Companion {
         .await
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::deadline;
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
+use crate::usage;
 
 /// A running Envoy.
 #[derive(Debug)]
@@ -331,10 +332,7 @@ impl Envoy {
     /// # Errors
     /// It is gone.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|line| line.split_whitespace().next());
-        Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
+        usage::resident_bytes(self.process.id())
     }
 
     /// An order to the admin interface.

@@ -7,6 +7,7 @@
 //! | [`programs`] | where the programs are, and what to run if they are not |
 //! | [`ports`] | free ports, and a second try when another process was faster |
 //! | [`process`] | a child process: its log, its end |
+//! | [`usage`] | the processor time and the memory that it has used |
 //! | [`deadline`] | waiting for something to become true |
 //! | [`tally`] | what an instance counts of itself |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
@@ -41,4 +42,5 @@ pub mod tally;
 pub mod traffic;
 pub mod unit_group;
 pub mod upgraded;
+pub mod usage;
 pub mod writers;

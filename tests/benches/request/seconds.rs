@@ -1,10 +1,9 @@
 //! Processor time a request: all systems in turn, several rounds, each against another in the same round.
 
-use std::fs;
-
 use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::usage;
 
 use crate::clients::{Client, Owners};
 use crate::median;
@@ -60,17 +59,11 @@ pub(crate) async fn measure(
     figures.collect()
 }
 
-/// Nanoseconds that all threads of these processes have run.
+/// Seconds that all threads of these processes have run.
 fn processor_time(processes: &[u32]) -> Result<f64> {
     let mut sum = 0.0;
     for process in processes {
-        for task in fs::read_dir(format!("/proc/{process}/task"))? {
-            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
-                continue; // A thread that has just ended.
-            };
-            let ran = text.split(' ').next().context("an empty schedstat")?;
-            sum += ran.parse::<f64>()?;
-        }
+        sum += usage::processor_time(*process)?.as_secs_f64();
     }
     Ok(sum)
 }

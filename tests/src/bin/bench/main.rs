@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// What can be measured, and the page that shows it.
-const AREAS: [(&str, &str); 7] = [
+const AREAS: [(&str, &str); 8] = [
     ("request", "docs/benchmarks.md"),
     ("scale", "docs/benchmarks.md"),
     ("load", "docs/bound.md"),
@@ -31,6 +31,7 @@ const AREAS: [(&str, &str); 7] = [
     ("protocol", "docs/benchmarks.md"),
     ("store", "docs/store.md"),
     ("sync", "docs/sync.md"),
+    ("companion", "docs/companion.md"),
 ];
 
 #[tokio::main]
@@ -74,6 +75,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
             "protocol" => protocol::measure().await?,
             "store" => store::measure().await?,
             "sync" => sync::measure().await?,
+            "companion" => target::output("companion", &[]).await?,
             other => bail!("{other}: nobody measures it"),
         };
         let text = format!("{measured}\n{}", machine::origin(area)?);

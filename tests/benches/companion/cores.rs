@@ -1,0 +1,59 @@
+//! A core for the companion, another for all the rest: neither takes the other's time.
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The two of them, or `None` where there is only one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores(Option<(usize, usize)>);
+
+impl Cores {
+    /// The first two that this program may use; it runs on the second from now on. It must have no
+    /// other thread yet.
+    pub(crate) fn take() -> Result<Self> {
+        let allowed = sched_getaffinity(None)?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        let cores = Self(cores.next().zip(cores.next()));
+        cores.go_to_rest()?;
+        Ok(cores)
+    }
+
+    /// What this starts runs on the companion's core: a process keeps the core that its parent had.
+    pub(crate) async fn on_companions<T>(
+        self,
+        start: impl AsyncFnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if let Some((companion, _)) = self.0 {
+            go_to(companion)?;
+        }
+        let started = start().await;
+        self.go_to_rest()?;
+        started
+    }
+
+    fn go_to_rest(self) -> Result<()> {
+        self.0.map_or(Ok(()), |(_, rest)| go_to(rest))
+    }
+
+    /// For people.
+    pub(crate) fn told(self) -> &'static str {
+        match self.0 {
+            Some(_) => "The companion has one core, the generator of the load and Redis another.",
+            None => "There is only one core, which all share: nothing is pinned.",
+        }
+    }
+}
+
+fn go_to(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).with_context(|| format!("core {core}"))
+}
+
+/// A thousand connections are more than many shells allow a program.
+pub(crate) fn allow_connections() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let current = maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+}

@@ -1,0 +1,214 @@
+//! Open loop: every reporter sends when its report is due, as Envoys do, whether the companion keeps up
+//! or not. A report that has to wait for the one before it on its connection waits on the clock.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout_at};
+
+use super::body::INSTANCES;
+use super::cores::Cores;
+use super::reporter::{Outcome, Reporter};
+use super::server::{Server, Store};
+
+pub(crate) const REPORTERS: u32 = 1_000;
+/// Each of them reports so often.
+const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL_MS: u64 = 1_000;
+const WARM_UP: Duration = Duration::from_secs(3);
+const MEASURED: Duration = Duration::from_secs(10);
+/// So long after the end answers are still waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A report and what became of it.
+struct Done {
+    due: Instant,
+    at: Instant,
+    outcome: Outcome,
+}
+
+/// Of one store.
+struct Figures {
+    per_second: f64,
+    /// Of each report that was due, sorted; without end where it was not taken.
+    latencies_ms: Vec<f64>,
+    refused: usize,
+    unanswered: usize,
+    companion_percent: f64,
+    redis_percent: Option<f64>,
+    generator_percent: f64,
+    report_bytes: usize,
+    answer_bytes: usize,
+    resident_kib: f64,
+}
+
+pub(crate) async fn measure(cores: Cores) -> Result<()> {
+    println!(
+        "| {REPORTERS} Envoys, a report a second each | reports/s | p50, ms | p99, ms | max, ms | refused | unanswered \
+         | companion, % of a core | Redis, % of a core | memory an Envoy, KiB |"
+    );
+    println!("|---|{}", "---:|".repeat(9));
+    let (mut report, mut answer, mut busy) = (0, 0, 0_f64);
+    for store in Store::ALL {
+        eprintln!("{}: {REPORTERS} reporters, open loop", store.name());
+        let figures = at(store, cores).await?;
+        println!("{}", row(store, &figures)?);
+        busy = busy.max(figures.generator_percent);
+        report = figures.report_bytes;
+        answer = answer.max(figures.answer_bytes);
+    }
+    println!(
+        "\n{INSTANCES} instances in each report, which has {report} bytes, and its answer {answer}; reports are due \
+         evenly spread over the second; from the moment when one is due to the last byte of its answer; of those due in {} s \
+         after {} s of warming up; what has no answer {} s later is unanswered. A report that was not taken \
+         counts as one that takes for ever. Memory is what the resident set grew by from before the first \
+         connection. The generator of the load took {busy:.0} % of its core.\n",
+        MEASURED.as_secs(),
+        WARM_UP.as_secs(),
+        PATIENCE.as_secs(),
+    );
+    Ok(())
+}
+
+fn row(store: Store, figures: &Figures) -> Result<String> {
+    let ms = |per_mille: usize| {
+        let latencies = &figures.latencies_ms;
+        let last = latencies.len().saturating_sub(1);
+        let rank = (latencies.len() * per_mille / 1_000).min(last);
+        let ms = *latencies.get(rank).context("no report was due")?;
+        anyhow::Ok(if ms.is_finite() {
+            format!("{ms:.1}")
+        } else {
+            "never".to_owned()
+        })
+    };
+    let redis = figures.redis_percent;
+    Ok(format!(
+        "| {} | {:.0} | {} | {} | {} | {} | {} | {:.0} | {} | {:.0} |",
+        store.name(),
+        figures.per_second,
+        ms(500)?,
+        ms(990)?,
+        ms(1_000)?,
+        figures.refused,
+        figures.unanswered,
+        figures.companion_percent,
+        redis.map_or_else(|| "–".to_owned(), |percent| format!("{percent:.0}")),
+        figures.resident_kib,
+    ))
+}
+
+async fn at(store: Store, cores: Cores) -> Result<Figures> {
+    let server = Server::start(store, cores).await?;
+    let resident = server.resident_bytes()?;
+    let (done, mut all_done) = mpsc::unbounded_channel();
+    let mut reporters = JoinSet::new();
+    let mut wake = Vec::new();
+    let mut report_bytes = 0;
+    for number in 0..usize::try_from(REPORTERS)? {
+        let mut reporter = Reporter::new(server.port(), number, INTERVAL_MS)?;
+        reporter.connect().await?;
+        report_bytes = reporter.report_bytes()?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        wake.push(sender);
+        reporters.spawn(report_when_due(reporter, receiver, done.clone()));
+    }
+    drop(done);
+    let start = Instant::now() + Duration::from_millis(100);
+    let (begin, end) = (start + WARM_UP, start + WARM_UP + MEASURED);
+    let clock = thread::spawn(move || tick(&wake, start, end));
+    sleep_until(begin.into()).await;
+    let before = server.used()?;
+    sleep_until(end.into()).await;
+    let used = server.used()?;
+    let resident_now = server.resident_bytes()?;
+    let mut reports = Vec::new();
+    // It ends early once all reporters have: when everything is answered.
+    while let Ok(Some(report)) = timeout_at((end + PATIENCE).into(), all_done.recv()).await {
+        reports.push(report);
+    }
+    reporters.shutdown().await;
+    let due = clock
+        .join()
+        .map_err(|_| anyhow::anyhow!("the clock died"))?;
+    let due = due.into_iter().filter(|due| *due >= begin).count();
+    let seconds = used.seconds_since(before);
+    let grown = resident_now.saturating_sub(resident);
+    let (in_time, answer_bytes) = taken_between(&reports, begin, end);
+    reports.retain(|report| report.due >= begin);
+    let is_refused = |report: &&Done| report.outcome == Outcome::Refused;
+    Ok(Figures {
+        per_second: f64::from(in_time) / MEASURED.as_secs_f64(),
+        refused: reports.iter().filter(is_refused).count(),
+        unanswered: due.saturating_sub(reports.len()),
+        latencies_ms: latencies_ms(&reports, due),
+        companion_percent: used.companion_since(before) / seconds * 100.0,
+        redis_percent: used.redis_since(before).map(|used| used / seconds * 100.0),
+        generator_percent: used.generator_percent_since(before),
+        report_bytes,
+        answer_bytes,
+        resident_kib: f64::from(u32::try_from(grown / 1024)?) / f64::from(REPORTERS),
+    })
+}
+
+/// Tells each reporter when its reports are due, and returns all these moments. It is a thread because the runtime's
+/// timers only know whole milliseconds.
+fn tick(wake: &[mpsc::UnboundedSender<Instant>], start: Instant, end: Instant) -> Vec<Instant> {
+    let apart = INTERVAL / REPORTERS;
+    let mut all = Vec::new();
+    let mut due = start;
+    for reporter in wake.iter().cycle() {
+        if due >= end {
+            break;
+        }
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        // Its reporter is gone only where all of them are.
+        if reporter.send(due).is_err() {
+            break;
+        }
+        all.push(due);
+        due += apart;
+    }
+    all
+}
+
+async fn report_when_due(
+    mut reporter: Reporter,
+    mut all_due: mpsc::UnboundedReceiver<Instant>,
+    done: mpsc::UnboundedSender<Done>,
+) {
+    while let Some(due) = all_due.recv().await {
+        let outcome = reporter.report().await;
+        let at = Instant::now();
+        if done.send(Done { due, at, outcome }).is_err() {
+            return;
+        }
+    }
+}
+
+/// How many were taken then, and the bytes of the last of their answers.
+fn taken_between(reports: &[Done], begin: Instant, end: Instant) -> (u32, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for report in reports {
+        if let Outcome::Taken { answer_bytes } = report.outcome
+            && (begin..end).contains(&report.at)
+        {
+            count += 1;
+            bytes = answer_bytes;
+        }
+    }
+    (count, bytes)
+}
+
+fn latencies_ms(reports: &[Done], due: usize) -> Vec<f64> {
+    let taken = |report: &&Done| report.outcome != Outcome::Refused;
+    let taken = reports.iter().filter(taken);
+    let latency = |report: &Done| report.at.duration_since(report.due).as_secs_f64() * 1e3;
+    let mut latencies: Vec<f64> = taken.map(latency).collect();
+    latencies.resize(due, f64::INFINITY);
+    latencies.sort_by(f64::total_cmp);
+    latencies
+}

@@ -1,0 +1,33 @@
+//! What a process has used, as `/proc` says.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// How long all its threads have run. Of a thread that has ended meanwhile nothing is known.
+///
+/// # Errors
+/// There is no such process, or the kernel does not count.
+pub fn processor_time(process: u32) -> Result<Duration> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue; // A thread that has just ended.
+        };
+        let ran = text.split(' ').next().context("an empty schedstat")?;
+        sum += ran.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// Its resident set.
+///
+/// # Errors
+/// There is no such process.
+pub fn resident_bytes(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
+}
