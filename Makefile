@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
+BENCHES := request store sync companion routing interval
 
 help: ## this text
 	@echo 'unitring: make TARGET'
@@ -26,11 +27,14 @@ check: parts ## format, lints for both targets, docs, every configuration in env
 guard: parts ## fails if a choice, a change or a report takes more instructions than before; RENEW=1 writes the limits
 	@scripts/guard $(if $(RENEW),renew)
 
+# All in one go and with the same features, so that nothing is compiled twice; nobody debugs it.
+bench: export CARGO_PROFILE_RELEASE_DEBUG = false
+bench: export CARGO_PROFILE_BENCH_DEBUG = false
 bench: parts ## measures and writes the tables of docs/; AREA=request, scale, load, routing, protocol, store, sync or companion for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	@scripts/build-plugin lookup
-	cargo build --release --package unitring --package unitring-tests --bins
+	cargo build --release --workspace --bins $(addprefix --bench ,$(BENCHES))
 	@exec $(TARGET)/release/bench $(AREA)
 
 build: parts ## the filter (target/unitring.wasm) and the companion (target/debug/unitring)

@@ -6,10 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
-use unitring_tests::programs;
 
-use super::table;
+use super::{table, target};
 
 /// Numbers of instances, as the targets have them: the folder of criterion, and the head of the column.
 pub(crate) const INSTANCES: [(&str, &str); 3] = [
@@ -31,12 +29,10 @@ pub(crate) struct Group {
 }
 
 /// Runs all of the target and returns the tables.
-pub(crate) async fn tables(package: &str, bench: &str, groups: &[Group]) -> Result<String> {
+pub(crate) async fn tables(bench: &str, groups: &[Group]) -> Result<String> {
     let home = TempDir::new()?;
-    let status = Command::new("cargo")
-        .args(["bench", "--package", package, "--bench", bench])
+    let status = target::command(bench)?
         .env("CRITERION_HOME", home.path())
-        .current_dir(programs::root()?)
         .status()
         .await?;
     ensure!(status.success(), "cargo bench: {status}");

@@ -16,6 +16,6 @@ const GROUPS: [Group; 1] = [Group {
 
 /// Runs all of them and returns the tables.
 pub(crate) async fn measure() -> Result<String> {
-    let tables = criterion::tables("unitring-plugin", "interval", &GROUPS).await?;
+    let tables = criterion::tables("interval", &GROUPS).await?;
     Ok(format!("{tables}Medians of criterion; one thread.\n"))
 }

@@ -100,7 +100,7 @@ const GROUPS: [Group; 6] = [
 
 /// Runs all of them and returns the tables.
 pub(crate) async fn measure() -> Result<String> {
-    let tables = criterion::tables("unitring-routing", "routing", &GROUPS).await?;
+    let tables = criterion::tables("routing", &GROUPS).await?;
     Ok(format!(
         "{tables}`pingora-ketama` can only be made anew, whatever changes. The instance that comes or goes is \
          the last.\nMedians of criterion; native, one thread, the ring warm in the cache.\n"

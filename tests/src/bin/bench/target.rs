@@ -1,4 +1,4 @@
-//! A bench target of this crate, which prints Markdown.
+//! The bench targets of the workspace, some of which print Markdown.
 
 use std::process::Stdio;
 
@@ -6,20 +6,21 @@ use anyhow::{Result, ensure};
 use tokio::process::Command;
 use unitring_tests::programs;
 
+/// What runs the target of this name, of whichever package. All are built as one workspace, so that they share
+/// what they depend on; `make bench` has done so already.
+pub(crate) fn command(name: &str) -> Result<Command> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["bench", "--quiet", "--workspace", "--bench", name])
+        .current_dir(programs::root()?);
+    Ok(command)
+}
+
 /// Runs it with these arguments and returns what it printed.
 pub(crate) async fn output(name: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new("cargo")
-        .args([
-            "bench",
-            "--quiet",
-            "--package",
-            "unitring-tests",
-            "--bench",
-            name,
-            "--",
-        ])
+    let output = command(name)?
+        .arg("--")
         .args(arguments)
-        .current_dir(programs::root()?)
         .stderr(Stdio::inherit())
         .output()
         .await?;
