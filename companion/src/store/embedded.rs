@@ -33,6 +33,7 @@ pub struct Embedded {
     has_peers: bool,
     /// When a commit last went to disk for housekeeping: redb reuses no page before one does.
     flushed_ms: Arc<AtomicU64>,
+    pruned_ms: Arc<AtomicU64>,
     pictures: Arc<Pictures>,
 }
 
@@ -55,6 +56,7 @@ impl Embedded {
             unit,
             has_peers,
             flushed_ms: Arc::default(),
+            pruned_ms: Arc::default(),
             pictures: Arc::default(),
         };
         store.write_now(Durability::Immediate, |transaction, _| {

@@ -179,7 +179,6 @@ pub(super) fn all(
 
 pub(super) fn expire(transaction: &WriteTransaction, now_ms: u64) -> Result<u64, StoreError> {
     let registered = all(&transaction.open_table(REGISTRY).map_err(away)?)?;
-    let mut known: BTreeSet<(String, String)> = BTreeSet::new();
     let mut expired = 0;
     for (service, instance) in &registered {
         if instance.expires_ms.is_some_and(|at| at <= now_ms) {
@@ -191,10 +190,18 @@ pub(super) fn expire(transaction: &WriteTransaction, now_ms: u64) -> Result<u64,
                 now_ms,
             )?;
             expired += 1;
-        } else {
-            known.insert((service.to_string(), instance.id.to_string()));
         }
     }
+    Ok(expired)
+}
+
+/// Removes the reports that are remembered no longer, and the counters of instances that nobody knows.
+pub(super) fn prune(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {
+    let registered = all(&transaction.open_table(REGISTRY).map_err(away)?)?;
+    let mut known: BTreeSet<(String, String)> = registered
+        .iter()
+        .map(|(service, instance)| (service.to_string(), instance.id.to_string()))
+        .collect();
     let mut loads = transaction.open_table(LOADS).map_err(away)?;
     let mut stale = Vec::new();
     for row in loads.iter().map_err(away)? {
@@ -220,6 +227,5 @@ pub(super) fn expire(transaction: &WriteTransaction, now_ms: u64) -> Result<u64,
     let is_known = |service: &str, id: &str| known.contains(&(service.to_owned(), id.to_owned()));
     totals
         .retain(|(service, id), _| is_known(service, id))
-        .map_err(away)?;
-    Ok(expired)
+        .map_err(away)
 }

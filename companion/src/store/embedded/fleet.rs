@@ -1,7 +1,7 @@
 //! [`Fleet`] in the file: who asks for which transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use redb::{Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
@@ -9,7 +9,7 @@ use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
-use super::changes::{all, expire, register, remove, take};
+use super::changes::{all, expire, prune, register, remove, take};
 use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
@@ -17,8 +17,11 @@ use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::{Fleet, StoreError, Taken};
 
-/// Loads reach the disk at least this often.
-const FLUSH_MS: u64 = 10_000;
+/// Loads reach the disk at least this often. Until then no page that they were on before is used again.
+const FLUSH_MS: u64 = 2_000;
+/// Reporters that are silent, and counters of instances that nobody knows, are looked for this often: it is a
+/// look at every report, during which nobody writes.
+const PRUNE_MS: u64 = 60_000;
 
 fn alive(
     transaction: &ReadTransaction,
@@ -193,16 +196,19 @@ impl Fleet for Embedded {
     }
 
     async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
-        let is_due = now_ms.saturating_sub(self.flushed_ms.load(Ordering::Relaxed)) >= FLUSH_MS;
-        let durability = if is_due {
-            self.flushed_ms.store(now_ms, Ordering::Relaxed);
+        let durability = if is_due(&self.flushed_ms, FLUSH_MS, now_ms) {
             Durability::Immediate
         } else {
             Durability::None
         };
+        let prunes = is_due(&self.pruned_ms, PRUNE_MS, now_ms);
         self.pictures.expire(now_ms);
         self.change(durability, move |transaction, _| {
-            expire(transaction, now_ms)
+            let expired = expire(transaction, now_ms)?;
+            if prunes {
+                prune(transaction, now_ms)?;
+            }
+            Ok(expired)
         })
         .await
     }
@@ -238,4 +244,13 @@ impl Fleet for Embedded {
     async fn check(&self) -> Result<(), StoreError> {
         self.revision().await.map(|_| ())
     }
+}
+
+/// Whether it is so long since it was due last; then it counts as done.
+fn is_due(last_ms: &AtomicU64, every_ms: u64, now_ms: u64) -> bool {
+    let is_due = now_ms.saturating_sub(last_ms.load(Ordering::Relaxed)) >= every_ms;
+    if is_due {
+        last_ms.store(now_ms, Ordering::Relaxed);
+    }
+    is_due
 }
