@@ -114,6 +114,18 @@ impl EnvoyConfig {
         })
     }
 
+    /// With connections that are dealt out to the workers in turn: the kernel may give all to one.
+    ///
+    /// # Errors
+    /// The file has no listener.
+    pub fn balanced(mut self) -> Result<Self> {
+        let listener = self.json.pointer_mut("/static_resources/listeners/0");
+        let fields = listener.and_then(Value::as_object_mut).context("none")?;
+        let balance = json!({"exact_balance": {}});
+        fields.insert("connection_balance_config".to_owned(), balance);
+        Ok(self)
+    }
+
     /// With a name of Envoy's own, which it needs for instances that it watches.
     ///
     /// # Errors

@@ -20,7 +20,11 @@ pub(super) async fn measure() -> Result<()> {
     let mut systems = Vec::new();
     for workers in [1, 2] {
         for system in [base.ring_hash()?, base.process()?, base.fleet()?] {
-            systems.push(System { workers, ..system });
+            systems.push(System {
+                workers,
+                config: system.config.balanced()?,
+                ..system
+            });
         }
     }
     let of_as_many = |number| number - number % KINDS;
