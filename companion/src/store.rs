@@ -12,6 +12,7 @@ mod error;
 pub mod redis;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -483,4 +484,13 @@ pub trait Fleet: Send + Sync {
 
     /// Whether the store takes writes, and has a layout that this program knows.
     async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// Whether it is so long since it was due last; then it counts as done.
+fn is_due(last_ms: &AtomicU64, every_ms: u64, now_ms: u64) -> bool {
+    let is_due = now_ms.saturating_sub(last_ms.load(Ordering::Relaxed)) >= every_ms;
+    if is_due {
+        last_ms.store(now_ms, Ordering::Relaxed);
+    }
+    is_due
 }

@@ -194,14 +194,6 @@ impl Redis {
             }
         }
     }
-
-    fn prune_is_due(&self, now_ms: u64) -> bool {
-        let is_due = now_ms.saturating_sub(self.pruned_ms.load(Ordering::Relaxed)) >= PRUNE_MS;
-        if is_due {
-            self.pruned_ms.store(now_ms, Ordering::Relaxed);
-        }
-        is_due
-    }
 }
 
 impl From<RedisError> for StoreError {

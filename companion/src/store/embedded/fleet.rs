@@ -1,7 +1,6 @@
 //! [`Fleet`] in the file: who asks for which transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use redb::{Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
@@ -15,7 +14,7 @@ use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
-use crate::store::{Fleet, StoreError, Taken};
+use crate::store::{Fleet, StoreError, Taken, is_due};
 
 /// Loads reach the disk at least this often. Until then no page that they were on before is used again.
 const FLUSH_MS: u64 = 2_000;
@@ -23,6 +22,7 @@ const FLUSH_MS: u64 = 2_000;
 /// look at every report, during which nobody writes.
 const PRUNE_MS: u64 = 60_000;
 
+/// The reports on a service that still count.
 fn alive(
     transaction: &ReadTransaction,
     service: &ServiceName,
@@ -244,13 +244,4 @@ impl Fleet for Embedded {
     async fn check(&self) -> Result<(), StoreError> {
         self.revision().await.map(|_| ())
     }
-}
-
-/// Whether it is so long since it was due last; then it counts as done.
-fn is_due(last_ms: &AtomicU64, every_ms: u64, now_ms: u64) -> bool {
-    let is_due = now_ms.saturating_sub(last_ms.load(Ordering::Relaxed)) >= every_ms;
-    if is_due {
-        last_ms.store(now_ms, Ordering::Relaxed);
-    }
-    is_due
 }

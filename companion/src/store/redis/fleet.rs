@@ -11,11 +11,13 @@ use unitring_protocol::report::{EventKind, Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::pictures::{Known, lock};
-use super::{Redis, corrupt, decode, encode};
+use super::{PRUNE_MS, Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance, instances};
 use crate::registry::{Registered, Registration, Registry};
-use crate::store::{EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
+use crate::store::{
+    EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken, is_due,
+};
 
 /// Times that a report is tried while another companion takes one of the same reporter.
 const TRIES_MAX: usize = 8;
@@ -149,7 +151,7 @@ impl Redis {
             tracing::debug!(key, forgotten, "silent reporter");
             services.insert(service);
         }
-        if self.prune_is_due(now_ms) {
+        if is_due(&self.pruned_ms, PRUNE_MS, now_ms) {
             services.extend(self.reported().await?);
         }
         if services.is_empty() {
