@@ -72,6 +72,7 @@ struct Run {
 }
 
 fn main() -> Result<()> {
+    unitring_tests::process::be_quiet();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

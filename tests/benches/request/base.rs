@@ -82,7 +82,10 @@ impl Base {
     /// Ours, with the load of the fleet.
     pub(crate) fn fleet(&self) -> Result<System> {
         let config = self.quiet()?.setting("load.scope", json!("fleet"))?;
-        Ok(self.ours("**unitring**, `scope: fleet`", config))
+        Ok(System {
+            reports: true,
+            ..self.ours("**unitring**, `scope: fleet`", config)
+        })
     }
 
     /// Ours, which tells the caller of its choice.

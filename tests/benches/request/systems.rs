@@ -26,6 +26,8 @@ pub(crate) struct System {
     pub(crate) client_names_instance: bool,
     /// Where it is ours, how many instances it must know before it is ready.
     pub(crate) ours_of: Option<usize>,
+    /// Whether it must know the load of the fleet, too.
+    pub(crate) reports: bool,
     /// Of Envoy.
     pub(crate) workers: u32,
     pub(crate) picker: Option<Picker>,
@@ -46,6 +48,7 @@ impl System {
             config,
             client_names_instance: false,
             ours_of: None,
+            reports: false,
             workers: 1,
             picker: None,
         }
@@ -65,6 +68,16 @@ impl System {
                 tokio::time::sleep(std::time::Duration::from_millis(600)).await;
                 let fallbacks = envoy.stats("wasmcustom.unitring.orders.fallback").await?;
                 anyhow::ensure!(fallbacks.values().sum::<u64>() == before, "left to Envoy");
+                Ok(())
+            })
+            .await?;
+        }
+        if self.reports {
+            deadline::until("the fleet's load", async || {
+                let sent = envoy
+                    .stats("wasmcustom.unitring.orders.report.sent")
+                    .await?;
+                anyhow::ensure!(sent.values().sum::<u64>() > 0, "no report was answered");
                 Ok(())
             })
             .await?;

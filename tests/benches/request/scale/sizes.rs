@@ -9,9 +9,7 @@ use crate::counted;
 use crate::upstream::Upstream;
 
 const SIZES: [u32; 3] = [4, 100, 1_000];
-/// Odd, and more than elsewhere: whether a report of a thousand instances falls into a count or into
-/// the idle time beside it is a matter of luck.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 pub(super) async fn measure() -> Result<()> {
     let companion = Settings::default().start().await?;

@@ -67,6 +67,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
         );
     }
     for (area, page) in areas {
+        eprintln!("== measuring: {area}");
         let measured = match *area {
             "request" => target::output("request", &[]).await?,
             "scale" => target::output("request", &["scale"]).await?,

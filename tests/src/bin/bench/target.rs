@@ -18,12 +18,13 @@ pub(crate) fn command(name: &str) -> Result<Command> {
 
 /// Runs it with these arguments and returns what it printed.
 pub(crate) async fn output(name: &str, arguments: &[&str]) -> Result<String> {
-    let output = command(name)?
+    // Not `output`, which would take what it says of its progress, and of its failure, too.
+    let child = command(name)?
         .arg("--")
         .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .await?;
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = child.wait_with_output().await?;
     ensure!(output.status.success(), "cargo bench: {}", output.status);
     Ok(String::from_utf8(output.stdout)?)
 }
