@@ -6,6 +6,8 @@
 //! nothing twice.
 
 pub mod picture;
+#[cfg(any(test, feature = "contract-tests"))]
+pub(crate) mod samples;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,49 +1,22 @@
 //! What is explained, and what is refused.
 
 use super::*;
-use unitring_protocol::report::RingReport;
-
-fn instance(n: u16, in_flight: u64) -> InstanceLoad {
-    InstanceLoad {
-        id: format!("i{n}").parse().unwrap(),
-        address: format!("10.0.0.1:{n}"),
-        weight: 1,
-        healthy: true,
-        draining: false,
-        warmth: 100,
-        calls: 0,
-        in_flight,
-        updates: 0,
-    }
-}
+use crate::loads::samples;
 
 fn load(reporter: &str, in_flight: [u64; 4], scope: LoadScope) -> StoredLoad {
+    let instance = |(n, in_flight): (u16, u64)| InstanceLoad {
+        id: format!("i{n}").parse().unwrap(),
+        in_flight,
+        ..samples::instance(&format!("10.0.0.1:{n}"))
+    };
     StoredLoad {
-        unit: None,
-        reporter: reporter.parse().unwrap(),
-        sequence: 1,
-        taken_ms: 0,
-        alive_until_ms: u64::MAX,
-        remembered_until_ms: u64::MAX,
-        events_through: 0,
-        ring: RingReport {
-            version: String::new(),
-            points: 0,
-            shape: RingShape::Fixed {
-                virtual_nodes: 160,
-                max_size: 1 << 20,
-                hash: RingHash::XxHash,
-            },
-            identity: report::Identity::Address,
-        },
         bound: Some(BoundReport {
             balance_factor: 125,
             min_capacity: 2,
             max_in_flight: 0,
             scope,
         }),
-        fallbacks: 0,
-        instances: (1..).zip(in_flight).map(|(n, i)| instance(n, i)).collect(),
+        ..samples::stored(reporter, (1..).zip(in_flight).map(instance).collect())
     }
 }
 

@@ -1,52 +1,20 @@
 use super::*;
 use proptest::prelude::*;
-use unitring_protocol::report::{EventKind, Identity, InstanceEvent, RingHash, RingShape};
+use unitring_protocol::report::EventKind;
 
 fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
     let instance = InstanceLoad {
-        id: "10.0.0.1:80".parse().unwrap(),
-        address: "10.0.0.1:80".to_owned(),
-        weight: 1,
-        healthy: true,
-        draining: false,
-        warmth: 100,
         calls,
         in_flight,
-        updates: 0,
+        ..samples::instance("10.0.0.1:80")
     };
-    let event = |number| InstanceEvent {
-        number,
-        at_ms: 1,
-        kind: EventKind::Added,
-        instance: instance.id.clone(),
-        reason: "discovered".to_owned(),
-        ring: "r".to_owned(),
-        moved: 0.5,
-    };
-    Report {
-        version: 1,
-        reporter: reporter.parse().unwrap(),
-        sequence,
-        interval_ms: 1000,
-        unit: None,
-        services: vec![ServiceReport {
-            service: "orders".parse().unwrap(),
-            ring: RingReport {
-                version: "r".to_owned(),
-                points: 160,
-                shape: RingShape::Fixed {
-                    virtual_nodes: 160,
-                    max_size: 1 << 20,
-                    hash: RingHash::XxHash,
-                },
-                identity: Identity::Address,
-            },
-            bound: None,
-            fallbacks: 0,
-            events: vec![event(1), event(2)],
-            instances: vec![instance],
-        }],
-    }
+    let events = [1, 2].map(|number| samples::event(EventKind::Added, &instance, number));
+    samples::report(
+        (reporter, sequence),
+        "orders",
+        vec![instance],
+        events.into(),
+    )
 }
 
 fn step(last: Option<&StoredLoad>, report: &Report) -> Option<Advance> {

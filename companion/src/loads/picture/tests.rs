@@ -1,42 +1,21 @@
 use proptest::prelude::*;
-use unitring_protocol::report::{Identity, InstanceLoad, RingHash, RingReport, RingShape};
+use unitring_protocol::report::InstanceLoad;
 
 use super::*;
-use crate::loads;
+use crate::loads::{self, samples};
 
 fn load(reporter: u8, sequence: u64, alive_until_ms: u64, in_flight: &[(u8, u64)]) -> StoredLoad {
     let instance = |&(port, in_flight): &(u8, u64)| InstanceLoad {
-        id: format!("10.0.0.1:{port}").parse().unwrap(),
-        address: String::new(),
-        weight: 1,
-        healthy: true,
-        draining: false,
-        warmth: 100,
-        calls: 0,
         in_flight,
-        updates: 0,
+        ..samples::instance(&format!("10.0.0.1:{port}"))
     };
     StoredLoad {
-        reporter: name(reporter),
         sequence,
-        taken_ms: 0,
         alive_until_ms,
-        remembered_until_ms: alive_until_ms,
-        events_through: 0,
-        ring: RingReport {
-            version: "r".to_owned(),
-            points: 160,
-            shape: RingShape::Fixed {
-                virtual_nodes: 160,
-                max_size: 1_000,
-                hash: RingHash::XxHash,
-            },
-            identity: Identity::Address,
-        },
-        bound: None,
-        fallbacks: 0,
-        instances: in_flight.iter().map(instance).collect(),
-        unit: None,
+        ..samples::stored(
+            &format!("e{reporter}"),
+            in_flight.iter().map(instance).collect(),
+        )
     }
 }
 

@@ -1,11 +1,9 @@
 //! What a store promises about registry, loads and events.
 
-use unitring_protocol::report::{
-    EventKind, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport, RingShape,
-    ServiceReport,
-};
+use unitring_protocol::report::{EventKind, InstanceLoad, Report};
 
 use crate::events::Entry;
+use crate::loads::samples;
 use crate::registry::{Registered, Registration};
 use crate::store::Fleet;
 
@@ -19,6 +17,7 @@ pub async fn fleet(store: &dyn Fleet) {
     a_reporter_that_is_silent_is_no_longer_counted(store).await;
     events_are_read_on_from_a_cursor(store).await;
     counters_stay_at_the_top(store).await;
+    counters_are_exact(store).await;
 }
 
 /// What the handles of several companions on one store promise: each knows what the others took.
@@ -168,50 +167,15 @@ async fn a_registration_is_created_changed_renewed_and_expires(store: &dyn Fleet
 }
 
 fn report(reporter: &str, sequence: u64, calls: u64, events: &[u64]) -> Report {
-    let load = InstanceLoad {
-        id: "10.0.0.9:80".parse().unwrap(),
-        address: "10.0.0.9:80".to_owned(),
-        weight: 1,
-        healthy: true,
-        draining: false,
-        warmth: 100,
+    let instance = InstanceLoad {
         calls,
         in_flight: 4,
         updates: 1,
+        ..samples::instance("10.0.0.9:80")
     };
-    let event = |&number: &u64| InstanceEvent {
-        number,
-        at_ms: number,
-        kind: EventKind::Ejected,
-        instance: load.id.clone(),
-        reason: format!("event {number}"),
-        ring: "r".to_owned(),
-        moved: 0.25,
-    };
-    Report {
-        version: 1,
-        reporter: reporter.parse().unwrap(),
-        sequence,
-        interval_ms: 1_000,
-        unit: None,
-        services: vec![ServiceReport {
-            service: "carts".parse().unwrap(),
-            ring: RingReport {
-                version: "r".to_owned(),
-                points: 160,
-                shape: RingShape::Fixed {
-                    virtual_nodes: 160,
-                    max_size: 1_000,
-                    hash: RingHash::XxHash,
-                },
-                identity: Identity::Address,
-            },
-            bound: None,
-            fallbacks: 0,
-            events: events.iter().map(event).collect(),
-            instances: vec![load],
-        }],
-    }
+    let event = |&number: &u64| samples::event(EventKind::Ejected, &instance, number);
+    let events = events.iter().map(event).collect();
+    samples::report((reporter, sequence), "carts", vec![instance], events)
 }
 
 async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Fleet) {
@@ -285,6 +249,29 @@ async fn counters_stay_at_the_top(store: &dyn Fleet) {
     let calls = totals["10.0.0.9:80"].calls;
     assert!(calls >= i64::MAX.unsigned_abs(), "{calls}");
     assert_eq!(totals["10.0.0.9:80"].updates, 3);
+}
+
+/// As many as a store may count in several steps, and as large as no double has them.
+async fn counters_are_exact(store: &dyn Fleet) {
+    const FIRST: [u64; 3] = [7, 999_999_999_999_998, (1 << 53) - 1];
+    let all = |growth| {
+        let instances = (1..=1_201_u16).zip(FIRST.into_iter().cycle());
+        let instances = instances.map(|(port, first)| InstanceLoad {
+            calls: first + growth,
+            ..samples::instance(&format!("10.0.0.9:{port}"))
+        });
+        instances.collect::<Vec<_>>()
+    };
+    for (sequence, growth) in [(1, 0), (2, 2), (3, 3)] {
+        let report = samples::report(("e1", sequence), "stock", all(growth), Vec::new());
+        let part = &report.services[0];
+        store.take(&report, part, 20_000_000).await.unwrap();
+        let totals = store.totals(&part.service).await.unwrap();
+        assert_eq!(totals.len(), part.instances.len());
+        for instance in &part.instances {
+            assert_eq!(totals[&instance.id].calls, instance.calls);
+        }
+    }
 }
 
 fn kind(entry: &Entry) -> EventKind {

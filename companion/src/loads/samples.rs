@@ -1,0 +1,93 @@
+//! Reports for tests: all that a test does not care about, in one place.
+#![allow(clippy::unwrap_used)]
+
+use unitring_protocol::report::{
+    EventKind, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport, RingShape,
+    ServiceReport,
+};
+
+#[cfg(test)]
+use super::StoredLoad;
+
+/// An instance that serves, with nothing counted.
+pub(crate) fn instance(address: &str) -> InstanceLoad {
+    InstanceLoad {
+        id: address.parse().unwrap(),
+        address: address.to_owned(),
+        weight: 1,
+        healthy: true,
+        draining: false,
+        warmth: 100,
+        calls: 0,
+        in_flight: 0,
+        updates: 0,
+    }
+}
+
+/// An event of a report.
+pub(crate) fn event(kind: EventKind, instance: &InstanceLoad, number: u64) -> InstanceEvent {
+    InstanceEvent {
+        number,
+        at_ms: number,
+        kind,
+        instance: instance.id.clone(),
+        reason: format!("event {number}"),
+        ring: "r".to_owned(),
+        moved: 0.25,
+    }
+}
+
+/// A report on one service.
+pub(crate) fn report(
+    (reporter, sequence): (&str, u64),
+    service: &str,
+    instances: Vec<InstanceLoad>,
+    events: Vec<InstanceEvent>,
+) -> Report {
+    Report {
+        version: 1,
+        reporter: reporter.parse().unwrap(),
+        sequence,
+        interval_ms: 1_000,
+        unit: None,
+        services: vec![ServiceReport {
+            service: service.parse().unwrap(),
+            ring: ring(),
+            bound: None,
+            fallbacks: 0,
+            events,
+            instances,
+        }],
+    }
+}
+
+/// A report as it is kept, which counts for ever.
+#[cfg(test)]
+pub(crate) fn stored(reporter: &str, instances: Vec<InstanceLoad>) -> StoredLoad {
+    StoredLoad {
+        reporter: reporter.parse().unwrap(),
+        sequence: 1,
+        taken_ms: 0,
+        alive_until_ms: u64::MAX,
+        remembered_until_ms: u64::MAX,
+        events_through: 0,
+        ring: ring(),
+        bound: None,
+        fallbacks: 0,
+        instances,
+        unit: None,
+    }
+}
+
+fn ring() -> RingReport {
+    RingReport {
+        version: "r".to_owned(),
+        points: 160,
+        shape: RingShape::Fixed {
+            virtual_nodes: 160,
+            max_size: 1 << 20,
+            hash: RingHash::XxHash,
+        },
+        identity: Identity::Address,
+    }
+}
