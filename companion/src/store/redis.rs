@@ -4,6 +4,7 @@
 //! for: each request tries to connect, and says so if it can't.
 
 mod browse;
+mod changes;
 pub(crate) mod connection;
 mod durable;
 mod fleet;

@@ -1,7 +1,6 @@
 //! [`Fleet`] in Redis, shared by the companions of a unit.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 
 use async_trait::async_trait;
 use redis::AsyncCommands as _;
@@ -10,7 +9,7 @@ use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
-use super::pictures::{Known, lock};
+use super::pictures::lock;
 use super::{PRUNE_MS, Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance, instances};
@@ -30,16 +29,19 @@ const PROBE_SECONDS: u64 = 60;
 /// begin after a loss are larger than those before it.
 const NUMBERS_PER_MS: u64 = 1_000;
 
-/// What `changed.lua` answers.
-type Changed = (u64, u64, Vec<(String, u64)>, bool, Vec<(String, String)>);
-
 fn split(key: &str) -> Result<(ServiceName, &str), StoreError> {
     let (service, rest) = key.split_once('/').ok_or_else(|| corrupt(key))?;
     Ok((service.parse().map_err(|_| corrupt(key))?, rest))
 }
 
-fn signed(growth: u64) -> i64 {
-    i64::try_from(growth).unwrap_or(i64::MAX)
+/// The fields of an instance's counters that grew, and by how much.
+fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)> {
+    let counters = [("calls", growth.calls), ("updates", growth.updates)];
+    let grown = counters.into_iter().filter(|(_, growth)| *growth > 0);
+    grown.map(move |(counter, growth)| {
+        let growth = i64::try_from(growth).unwrap_or(i64::MAX);
+        (format!("{id} {counter}"), growth)
+    })
 }
 
 impl Redis {
@@ -73,58 +75,6 @@ impl Redis {
         let mut connection = self.connection().await?;
         let texts: Vec<String> = connection.hvals(self.keys.loads(service)).await?;
         texts.iter().map(|text| decode(text)).collect()
-    }
-
-    /// Reads what others have taken of a service since it was last read.
-    async fn catch_up(
-        &self,
-        service: &ServiceName,
-        known: &Mutex<Known>,
-    ) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
-        let key = self.keys.loads(service);
-        let (first, last) = lock(known).read_from();
-        let (first, last, numbers, is_all, loads): Changed = self
-            .scripts
-            .changed
-            .key(self.keys.loads_changes(service))
-            .key(&key)
-            .arg(first)
-            .arg(last)
-            .invoke_async(&mut connection)
-            .await?;
-        let numbers = numbers
-            .into_iter()
-            .filter(|(name, _)| !name.starts_with(','));
-        let numbers = numbers.map(|(name, number)| {
-            let reporter: ReporterId = name.parse().map_err(|_| corrupt(&name))?;
-            Ok((reporter, number))
-        });
-        let numbers: BTreeMap<ReporterId, u64> = numbers.collect::<Result<_, StoreError>>()?;
-        if is_all {
-            let loads = loads.iter().map(|(_, text)| decode(text));
-            let loads = loads.collect::<Result<Vec<StoredLoad>, StoreError>>()?;
-            lock(known).replace((first, last), &numbers, &loads);
-            return Ok(());
-        }
-        let unknown = lock(known).unknown(numbers);
-        let mut read = Vec::with_capacity(unknown.len());
-        if !unknown.is_empty() {
-            let names: Vec<&str> = unknown.keys().map(ReporterId::as_str).collect();
-            let texts: Vec<Option<String>> = connection.hmget(&key, &names).await?;
-            for (number, text) in unknown.values().zip(texts) {
-                // One that is forgotten meanwhile was silent for long.
-                if let Some(text) = text {
-                    read.push((decode::<StoredLoad>(&text)?, *number));
-                }
-            }
-        }
-        let mut known = lock(known);
-        for (load, number) in &read {
-            known.put(load, *number);
-        }
-        known.read_through(first, last);
-        Ok(())
     }
 
     /// Removes reports that nobody renewed, and the counters of instances that nobody knows.
@@ -202,6 +152,11 @@ impl Fleet for Redis {
                     .map(|byte| format!("{byte:02x}"))
                     .collect::<String>()
             };
+            let grown = || {
+                step.growth
+                    .iter()
+                    .flat_map(|(id, growth)| grown(id, *growth))
+            };
             let mut call = self.scripts.take.prepare_invoke();
             call.key(&loads)
                 .key(self.keys.totals(&service.service))
@@ -217,12 +172,9 @@ impl Fleet for Redis {
                 .arg(EVENTS_MAX)
                 .arg(step.next.remembered_until_ms.saturating_sub(now_ms))
                 .arg(now_ms.saturating_mul(NUMBERS_PER_MS))
-                .arg(step.growth.len() * 2);
-            for (instance, growth) in &step.growth {
-                call.arg(format!("{instance} calls"))
-                    .arg(signed(growth.calls));
-                call.arg(format!("{instance} updates"))
-                    .arg(signed(growth.updates));
+                .arg(grown().count());
+            for (field, growth) in grown() {
+                call.arg(field).arg(growth);
             }
             for event in &step.events {
                 call.arg(encode(event)?);
