@@ -130,9 +130,17 @@ impl EnvoyConfig {
     ///
     /// # Errors
     /// The file is no object.
-    pub fn node(mut self, id: &str) -> Result<Self> {
+    pub fn node(self, id: &str) -> Result<Self> {
+        self.field("node", json!({"id": id, "cluster": id}))
+    }
+
+    /// The same, with this field of the bootstrap.
+    ///
+    /// # Errors
+    /// The file is no object.
+    pub fn field(mut self, name: &str, value: Value) -> Result<Self> {
         let fields = self.json.as_object_mut().context("not an object")?;
-        fields.insert("node".to_owned(), json!({"id": id, "cluster": id}));
+        fields.insert(name.to_owned(), value);
         Ok(self)
     }
 

@@ -5,6 +5,7 @@ mod memory;
 mod sizes;
 mod stall;
 mod start;
+mod turns;
 mod workers;
 
 use anyhow::Result;

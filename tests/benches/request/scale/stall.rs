@@ -1,5 +1,5 @@
-//! How long a worker pauses when one instance of a thousand comes or goes: the slowest request of a
-//! client that never stops asking, around each change, and as long without one.
+//! How long a worker pauses when one instance of a thousand comes or goes: its longest turn, and the slowest
+//! request of a client that never stops asking, around each change, and as long without one.
 //!
 //! The instances come from a file that Envoy watches, so that all that happens is Envoy's own work and
 //! the filter's.
@@ -18,6 +18,7 @@ use unitring_tests::envoy::Envoy;
 use crate::base::{Base, endpoints, put};
 use crate::clients::{Client, Owners};
 use crate::median;
+use crate::scale::turns::{self, Turns};
 use crate::systems::System;
 use crate::upstream::Upstream;
 
@@ -34,33 +35,36 @@ pub(super) async fn measure() -> Result<()> {
     let (_, but_one) = all.split_last().context("no instances")?;
     let base = Base::new(all, &companion)?;
     println!(
-        "The slowest request of a client that asks one after the other, in {:.1} s around a change of one \
-         instance of {INSTANCES} and in as long without, in ms, of {CHANGES} changes:\n",
+        "In {:.1} s around a change of one instance of {INSTANCES}, and in as long without, of {CHANGES} changes, one worker, in ms:\n",
         WINDOW.as_secs_f64(),
     );
-    println!("| | no change: median | worst | change: median | worst | medians' difference |");
+    println!("| | without: median | worst | with: median | worst | medians' difference |");
     println!("|---|---:|---:|---:|---:|---:|");
+    let mut slowest = Vec::new();
     for system in [base.ring_hash()?, base.process()?, base.fixed()?] {
         let folder = TempDir::with_prefix("unitring-stall-")?;
         let file = Endpoints { folder: &folder };
         file.write(all)?;
         let system = System {
-            config: looking(file.watched(system.config)?, system.ours_of.is_some())?,
+            config: looking(
+                file.watched(turns::measured(system.config)?)?,
+                system.ours_of.is_some(),
+            )?,
             ..system
         };
+        // With one worker, so that each turn is that of the one that serves the client.
         let envoy = Envoy::start(&system.config).await?;
         system.is_ready(&envoy).await?;
         let mut client = Client::connect(&envoy, &system, &Owners::new()).await?;
         client.send(4_000).await?;
         let (mut without, mut with) = (Vec::new(), Vec::new());
         for change in 0..CHANGES {
-            without.push(slowest(&mut client).await?);
+            without.push(Pause::of(&envoy, &mut client, || Ok(())).await?);
             let (before, now) = match change % 2 {
                 0 => (all, but_one),
                 _ => (but_one, all),
             };
-            file.write(now)?;
-            with.push(slowest(&mut client).await?);
+            with.push(Pause::of(&envoy, &mut client, || file.write(now)).await?);
             ensure!(before.len() != now.len(), "no change");
             let expected = u64::try_from(now.len())?;
             let known = envoy.stat("cluster.orders.membership_total").await?;
@@ -69,29 +73,70 @@ pub(super) async fn measure() -> Result<()> {
                 envoy.has_eligible(expected).await?;
             }
         }
-        eprintln!("{}: {without:.1?} ms without, {with:.1?} with", system.name);
-        let worst = |times: &[f64]| times.iter().copied().fold(0.0, f64::max);
-        let (worst_without, worst_with) = (worst(&without), worst(&with));
-        let (without, with) = (median(without)?, median(with)?);
+        let name = system.name;
+        let turns = |pauses: &[Pause]| pauses.iter().map(|pause| pause.turn_ms).collect();
+        let requests = |pauses: &[Pause]| pauses.iter().map(|pause| pause.request_ms).collect();
         println!(
-            "| {} | {without:.1} | {worst_without:.1} | {with:.1} | {worst_with:.1} | {:.1} |",
-            system.name,
-            with - without,
+            "{}",
+            row(
+                name,
+                "longest turn of the worker",
+                turns(&without),
+                turns(&with)
+            )?
         );
+        slowest.push(row(
+            name,
+            "slowest request",
+            requests(&without),
+            requests(&with),
+        )?);
     }
-    println!();
+    println!("{}\n", slowest.join("\n"));
+    println!(
+        "Turns of the event loop by Envoy's clock, in steps of {} µs; requests of a client that asks one after the other, \
+         seen from there, so with all that the cores are shared by.\n",
+        turns::STEP_US
+    );
     Ok(())
 }
 
-/// In milliseconds.
-async fn slowest(client: &mut Client) -> Result<f64> {
-    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
-    while began.elapsed() < WINDOW {
-        let sent = Instant::now();
-        client.send(1).await?;
-        slowest = slowest.max(sent.elapsed());
+fn row(name: &str, what: &str, without: Vec<f64>, with: Vec<f64>) -> Result<String> {
+    eprintln!("{name}, {what}: {without:.1?} ms without, {with:.1?} with");
+    let worst = |times: &[f64]| times.iter().copied().fold(0.0, f64::max);
+    let (worst_without, worst_with) = (worst(&without), worst(&with));
+    let (without, with) = (median(without)?, median(with)?);
+    Ok(format!(
+        "| {name}: {what} | {without:.1} | {worst_without:.1} | {with:.1} | {worst_with:.1} | {:.1} |",
+        with - without,
+    ))
+}
+
+/// The longest within a window.
+struct Pause {
+    turn_ms: f64,
+    request_ms: f64,
+}
+
+impl Pause {
+    async fn of(
+        envoy: &Envoy,
+        client: &mut Client,
+        change: impl FnOnce() -> Result<()>,
+    ) -> Result<Self> {
+        let before = Turns::so_far(envoy).await?;
+        change()?;
+        let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+        while began.elapsed() < WINDOW {
+            let sent = Instant::now();
+            client.send(1).await?;
+            slowest = slowest.max(sent.elapsed());
+        }
+        Ok(Self {
+            turn_ms: Turns::so_far(envoy).await?.longest_since(&before)?,
+            request_ms: slowest.as_secs_f64() * 1e3,
+        })
     }
-    Ok(slowest.as_secs_f64() * 1e3)
 }
 
 /// The file with the instances.
