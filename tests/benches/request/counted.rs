@@ -22,6 +22,8 @@ use crate::systems::System;
 
 /// Requests before the count begins.
 const WARM_UP: usize = 4_000;
+/// Counts of each system.
+const ROUNDS: usize = 3;
 /// Requests of one count.
 const COUNTED: usize = 1_000;
 /// From one report to the next, where there are any.
@@ -35,14 +37,10 @@ pub(crate) fn profiles() -> Option<PathBuf> {
 }
 
 /// The figure of each system.
-pub(crate) async fn measure(
-    systems: &[System],
-    owners: &Owners,
-    rounds: usize,
-) -> Result<Vec<f64>> {
+pub(crate) async fn measure(systems: &[System], owners: &Owners) -> Result<Vec<f64>> {
     let mut figures = Vec::new();
     for some in systems.chunks(AT_A_TIME) {
-        let counts = some.iter().map(|system| of(system, owners, rounds));
+        let counts = some.iter().map(|system| of(system, owners));
         for (system, counts) in some.iter().zip(try_join_all(counts).await?) {
             eprintln!("{}: {counts:.0?} instructions a request", system.name);
             figures.push(median(counts)?);
@@ -51,7 +49,7 @@ pub(crate) async fn measure(
     Ok(figures)
 }
 
-async fn of(system: &System, owners: &Owners, rounds: usize) -> Result<Vec<f64>> {
+async fn of(system: &System, owners: &Owners) -> Result<Vec<f64>> {
     let folder = TempDir::with_prefix("unitring-callgrind-")?;
     let program = programs::part("valgrind")?;
     let valgrind = || {
@@ -79,7 +77,7 @@ async fn of(system: &System, owners: &Owners, rounds: usize) -> Result<Vec<f64>>
     callgrind.order(&["instrumentation", "on"])?;
     client.send(COUNTED / 4).await?;
     let mut figures = Vec::new();
-    for _ in 0..rounds {
+    for _ in 0..ROUNDS {
         callgrind.order(&["zero"])?;
         let began = Instant::now();
         client.send(COUNTED).await?;

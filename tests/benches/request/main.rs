@@ -23,9 +23,6 @@ use std::env;
 
 use anyhow::{Context as _, Result};
 
-/// Counts of each system.
-const ROUNDS: usize = 3;
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
@@ -40,7 +37,7 @@ async fn main() -> Result<()> {
     }
     let upstream = upstream::Upstream::start(systems::INSTANCES).await?;
     let systems = systems::all(&upstream, only.as_deref()).await?;
-    let counted = counted::measure(&systems.all, &systems.owners, ROUNDS).await?;
+    let counted = counted::measure(&systems.all, &systems.owners).await?;
     if counted::profiles().is_some() {
         return Ok(());
     }

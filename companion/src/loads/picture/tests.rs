@@ -13,7 +13,7 @@ fn load(reporter: u8, sequence: u64, alive_until_ms: u64, in_flight: &[(u8, u64)
         sequence,
         alive_until_ms,
         ..samples::stored(
-            &format!("e{reporter}"),
+            name(reporter).as_str(),
             in_flight.iter().map(instance).collect(),
         )
     }

@@ -152,11 +152,8 @@ impl Fleet for Redis {
                     .map(|byte| format!("{byte:02x}"))
                     .collect::<String>()
             };
-            let grown = || {
-                step.growth
-                    .iter()
-                    .flat_map(|(id, growth)| grown(id, *growth))
-            };
+            let growth = step.growth.iter();
+            let grown: Vec<_> = growth.flat_map(|(id, growth)| grown(id, *growth)).collect();
             let mut call = self.scripts.take.prepare_invoke();
             call.key(&loads)
                 .key(self.keys.totals(&service.service))
@@ -172,8 +169,8 @@ impl Fleet for Redis {
                 .arg(EVENTS_MAX)
                 .arg(step.next.remembered_until_ms.saturating_sub(now_ms))
                 .arg(now_ms.saturating_mul(NUMBERS_PER_MS))
-                .arg(grown().count());
-            for (field, growth) in grown() {
+                .arg(grown.len());
+            for (field, growth) in &grown {
                 call.arg(field).arg(growth);
             }
             for event in &step.events {

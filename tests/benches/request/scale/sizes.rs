@@ -9,7 +9,6 @@ use crate::counted;
 use crate::upstream::Upstream;
 
 const SIZES: [u32; 3] = [4, 100, 1_000];
-const ROUNDS: usize = 3;
 
 pub(super) async fn measure() -> Result<()> {
     let companion = Settings::default().start().await?;
@@ -19,7 +18,7 @@ pub(super) async fn measure() -> Result<()> {
         let base = Base::new(&upstream.addresses, &companion)?;
         let systems = [base.ring_hash()?, base.process()?, base.fleet()?];
         eprintln!("{size} instances");
-        let counts = counted::measure(&systems, &Owners::new(), ROUNDS).await?;
+        let counts = counted::measure(&systems, &Owners::new()).await?;
         columns.push((systems.map(|system| system.name), counts));
     }
     println!(
