@@ -154,6 +154,8 @@ impl Reporter {
                 points: u64::try_from(table.points()).unwrap_or(u64::MAX),
                 shape: rules::shape(settings.rule.shape),
                 identity: rules::identity(settings.rule.identity),
+                health: None,
+                localities: Vec::new(),
             },
             bound: Some(rules::bound(&settings.load)),
             fallbacks,
@@ -161,6 +163,7 @@ impl Reporter {
                 .filter_map(|(entry, shown)| load(entry, shown))
                 .collect(),
             events: self.events.iter().cloned().collect(),
+            wiring: Vec::new(),
         };
         Report {
             version: PROTOCOL_VERSION,
@@ -176,8 +179,6 @@ impl Reporter {
 fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
     let member = &entry.member;
     Some(InstanceLoad {
-        id: member.id.parse().ok()?,
-        address: member.address.clone(),
         weight: member.weight.get(),
         healthy: member.state == State::Serving,
         draining: member.state == State::Draining,
@@ -185,6 +186,7 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
         calls: shown.totals.calls.saturating_sub(entry.base.calls),
         in_flight: shown.in_flight,
         updates: shown.totals.updates.saturating_sub(entry.base.updates),
+        ..InstanceLoad::new(member.id.parse().ok()?, member.address.clone())
     })
 }
 

@@ -1,7 +1,7 @@
 //! Names, checked once when they are made or decoded.
 //!
-//! Each is a string with a bound on its length and its characters, because each ends up in a
-//! stat name, a Redis key, a routing key or a log line.
+//! Each is a string with a bound on its length and its characters. All but a service's, which is
+//! Envoy's to choose, are safe as they are in a Redis key, a routing key or a log line.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -99,8 +99,10 @@ macro_rules! name {
 
 name!(
     /// What requests are balanced for: the name of one Envoy cluster.
-    ServiceName, "service", is_plain, 128,
-    "must be 1 to 128 letters, digits, '.', '_' or '-'"
+    /// As Envoy, this crate takes any text for one: what is derived from it (names of stats, keys in a
+    /// store, paths of an API) is encoded where it is made.
+    ServiceName, "service", is_text, 512,
+    "must be 1 to 512 bytes of text without control characters"
 );
 name!(
     /// One instance of a service: its address, or the stable id it registered with.
@@ -134,14 +136,30 @@ mod tests {
 
     #[test]
     fn a_name_that_could_break_a_redis_key_or_a_header_is_refused() {
-        for bad in ["", "a b", "a{b}", "a/b", "é", "a:b", &"x".repeat(129)] {
-            assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        for bad in ["", "a b", "a{b}", "a/b", "é", "a:b", &"x".repeat(65)] {
+            assert!(bad.parse::<DatasetName>().is_err(), "{bad:?}");
         }
         for bad in ["", "10.0.0.1:80,10.0.0.2:80", "a b", "a\n"] {
             assert!(bad.parse::<InstanceId>().is_err(), "{bad:?}");
         }
         assert!("users/42/cart é".parse::<RecordKey>().is_ok());
         assert!("a\0b".parse::<RecordKey>().is_err());
+    }
+
+    #[test]
+    fn any_name_that_envoy_takes_for_a_cluster_is_a_service() {
+        for name in [
+            "orders",
+            "outbound|8080||orders.default.svc.cluster.local",
+            "httproute/default/orders/rule/0",
+            "default/kuard/80/da39a3ee5e",
+            "two words {é}",
+        ] {
+            assert_eq!(name.parse::<ServiceName>().unwrap().as_str(), name);
+        }
+        for bad in ["", "a\nb", &"x".repeat(513)] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

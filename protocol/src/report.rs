@@ -42,6 +42,20 @@ pub struct ServiceReport {
     /// Events that no companion has confirmed yet, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<InstanceEvent>,
+    /// What the filter found wrong in how it is wired into Envoy, the gravest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wiring: Vec<Finding>,
+}
+
+/// A mistake in Envoy's configuration that the filter has seen, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Which kind: one of a fixed list of words, as `discovery_cluster` (docs/wiring.md).
+    pub kind: String,
+    /// What was seen.
+    pub seen: String,
+    /// What to change.
+    pub mend: String,
 }
 
 /// The ring in use, enough to build the same one elsewhere.
@@ -56,6 +70,25 @@ pub struct RingReport {
     /// What an instance is placed by.
     #[serde(default)]
     pub identity: Identity,
+    /// How health decides which priority a key is placed in; absent from older filters, which knew
+    /// one priority and Envoy's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthReport>,
+    /// The weight of each locality, by [`InstanceLoad::locality`]; empty where localities have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub localities: Vec<u32>,
+}
+
+/// How an Envoy cluster turns the health of its hosts into the priorities that it uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// `common_lb_config.healthy_panic_threshold`, in whole percent.
+    pub panic_threshold: u32,
+    /// `overprovisioning_factor`, in percent.
+    pub overprovisioning_factor: u32,
+    /// `weighted_priority_health`: whether weights count, or instances.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub weighted_priority_health: bool,
 }
 
 /// The rule that turns instances into virtual nodes.
@@ -150,15 +183,43 @@ pub struct InstanceLoad {
     /// Whether it is to take no new requests for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Whether it is to be used only while those in full health do not suffice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub degraded: bool,
+    /// Whether Envoy leaves it out where it counts who is healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub excluded: bool,
+    /// Its priority; 0 is used first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u32,
+    /// Its locality, an index into [`RingReport::localities`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub locality: u32,
+    /// What its virtual nodes are hashed from, where Envoy was told something else than its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_key: Option<String>,
     /// How much of its weight counts while it warms up, in percent.
     #[serde(default = "all_of_it", skip_serializing_if = "is_all_of_it")]
     pub warmth: u8,
-    /// Requests sent to it since the process started.
+    /// Attempts sent to it since the process started.
     pub calls: u64,
+    /// Those of them that failed.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub failures: u64,
     /// Requests started and not finished, now.
     pub in_flight: u64,
     /// Data updates it made since the process started.
     pub updates: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero_u64(number: &u64) -> bool {
+    *number == 0
 }
 
 fn all_of_it() -> u8 {
@@ -167,6 +228,29 @@ fn all_of_it() -> u8 {
 
 fn is_all_of_it(warmth: &u8) -> bool {
     *warmth == all_of_it()
+}
+
+impl InstanceLoad {
+    /// An instance of weight 1 in full health, with nothing counted.
+    pub fn new(id: InstanceId, address: String) -> Self {
+        Self {
+            id,
+            address,
+            weight: 1,
+            healthy: true,
+            draining: false,
+            degraded: false,
+            excluded: false,
+            priority: 0,
+            locality: 0,
+            hash_key: None,
+            warmth: all_of_it(),
+            calls: 0,
+            failures: 0,
+            in_flight: 0,
+            updates: 0,
+        }
+    }
 }
 
 /// Something that happened to an instance.

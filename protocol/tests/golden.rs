@@ -17,8 +17,8 @@ use unitring_protocol::envelope::{
 };
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 use unitring_protocol::report::{
-    BoundReport, EventKind, Identity, InstanceEvent, InstanceLoad, LoadScope, Report, RingHash,
-    RingReport, RingShape, ServiceReport,
+    BoundReport, EventKind, Finding, HealthReport, Identity, InstanceEvent, InstanceLoad,
+    LoadScope, Report, RingHash, RingReport, RingShape, ServiceReport,
 };
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
 
@@ -51,6 +51,12 @@ fn a_report() {
                     hash: RingHash::XxHash,
                 },
                 identity: Identity::Address,
+                health: Some(HealthReport {
+                    panic_threshold: 50,
+                    overprovisioning_factor: 140,
+                    weighted_priority_health: true,
+                }),
+                localities: vec![90, 10],
             },
             bound: Some(BoundReport {
                 balance_factor: 125,
@@ -65,8 +71,14 @@ fn a_report() {
                 weight: 3,
                 healthy: true,
                 draining: true,
+                degraded: true,
+                excluded: true,
+                priority: 1,
+                locality: 1,
+                hash_key: Some("cart-1".to_owned()),
                 warmth: 30,
                 calls: 41,
+                failures: 3,
                 in_flight: 5,
                 updates: 7,
             }],
@@ -78,6 +90,11 @@ fn a_report() {
                 reason: "no longer discovered".to_owned(),
                 ring: "04de5c15ac83683f".to_owned(),
                 moved: 0.25,
+            }],
+            wiring: vec![Finding {
+                kind: "steer_header".to_owned(),
+                seen: "override_host reads x-other".to_owned(),
+                mend: "override_host_sources: [{ header: x-unitring-host }]".to_owned(),
             }],
         }],
     };
@@ -91,8 +108,16 @@ fn a_report_of_before_bounds_and_draining_means_what_it_did() {
     let service = &report.services[0];
     assert_eq!(service.bound, None);
     assert_eq!(service.ring.identity, Identity::Address);
+    assert_eq!((service.ring.health, service.wiring.len()), (None, 0));
     let instance = &service.instances[0];
-    assert_eq!((instance.draining, instance.warmth), (false, 100));
+    let expected = InstanceLoad {
+        weight: 3,
+        calls: 41,
+        in_flight: 5,
+        updates: 7,
+        ..InstanceLoad::new(instance.id.clone(), instance.address.clone())
+    };
+    assert_eq!(instance, &expected);
 }
 
 #[test]

@@ -182,15 +182,8 @@ async fn loads(
                 .in_flight
                 .into_iter()
                 .map(|(id, in_flight)| InstanceLoad {
-                    address: id.as_str().to_owned(),
-                    id,
-                    weight: 1,
-                    healthy: true,
-                    draining: false,
-                    warmth: 100,
-                    calls: 0,
                     in_flight,
-                    updates: 0,
+                    ..InstanceLoad::new(id.clone(), id.into())
                 });
             let part = ServiceReport {
                 service: service.service.clone(),
@@ -203,11 +196,14 @@ async fn loads(
                         hash: RingHash::default(),
                     },
                     identity: unitring_protocol::report::Identity::default(),
+                    health: None,
+                    localities: Vec::new(),
                 },
                 bound: None,
                 fallbacks: 0,
                 instances: instances.collect(),
                 events: Vec::new(),
+                wiring: Vec::new(),
             };
             let report = Report {
                 version: PROTOCOL_VERSION,

@@ -11,17 +11,7 @@ use super::StoredLoad;
 
 /// An instance that serves, with nothing counted.
 pub(crate) fn instance(address: &str) -> InstanceLoad {
-    InstanceLoad {
-        id: address.parse().unwrap(),
-        address: address.to_owned(),
-        weight: 1,
-        healthy: true,
-        draining: false,
-        warmth: 100,
-        calls: 0,
-        in_flight: 0,
-        updates: 0,
-    }
+    InstanceLoad::new(address.parse().unwrap(), address.to_owned())
 }
 
 /// An event of a report.
@@ -57,6 +47,7 @@ pub(crate) fn report(
             fallbacks: 0,
             events,
             instances,
+            wiring: Vec::new(),
         }],
     }
 }
@@ -89,5 +80,7 @@ fn ring() -> RingReport {
             hash: RingHash::XxHash,
         },
         identity: Identity::Address,
+        health: None,
+        localities: Vec::new(),
     }
 }

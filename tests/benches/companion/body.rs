@@ -118,6 +118,8 @@ fn report(reporter: usize, interval_ms: u64) -> Result<Report> {
                     hash: RingHash::XxHash,
                 },
                 identity: Identity::Address,
+                health: None,
+                localities: Vec::new(),
             },
             bound: Some(BoundReport {
                 balance_factor: 125,
@@ -128,6 +130,7 @@ fn report(reporter: usize, interval_ms: u64) -> Result<Report> {
             fallbacks: 0,
             instances: instances?,
             events: Vec::new(),
+            wiring: Vec::new(),
         }],
     })
 }
@@ -135,15 +138,8 @@ fn report(reporter: usize, interval_ms: u64) -> Result<Report> {
 fn instance(number: usize) -> Result<InstanceLoad> {
     let address = format!("10.0.0.{}:8080", number + 1);
     Ok(InstanceLoad {
-        id: address.parse()?,
-        address,
-        weight: 1,
-        healthy: true,
-        draining: false,
-        warmth: 100,
         calls: FIRST_CALLS,
-        in_flight: 0,
-        updates: 0,
+        ..InstanceLoad::new(address.parse()?, address)
     })
 }
 
