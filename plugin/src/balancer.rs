@@ -9,7 +9,7 @@ use unitring_protocol::snapshot::ServiceSnapshot;
 use unitring_routing::bounded::{Choice, Loads, Share};
 use unitring_routing::names::Names;
 use unitring_routing::ring::RingError;
-use unitring_routing::table::Table;
+use unitring_routing::table::{Left, Table};
 
 use crate::directory::Directory;
 use crate::settings::{Load, Scope, Settings};
@@ -21,6 +21,8 @@ pub enum Fallback {
     NoKey,
     /// No instances are known, or none may take requests.
     NoRing,
+    /// A header cannot name the instance that owns the key.
+    Unnameable,
 }
 
 /// A snapshot with the moment it came, as it lies in shared data.
@@ -145,9 +147,13 @@ impl Balancer {
             balancer: self,
             gauges,
         };
-        self.table
-            .choose(hash, self.wanted, &self.load.bound, &loads)
-            .ok_or(Fallback::NoRing)
+        let choice = self
+            .table
+            .choose(hash, self.wanted, &self.load.bound, &loads);
+        choice.map_err(|left| match left {
+            Left::NoRing => Fallback::NoRing,
+            Left::Unnameable => Fallback::Unnameable,
+        })
     }
 
     /// Writes the candidates as the `override_host` policy reads them: `ip:port,ip:port`.
@@ -198,16 +204,24 @@ impl<G: Loads> Loads for FleetLoads<'_, G> {
         let shares = self.balancer.divides.then_some(&self.balancer.shares)?;
         shares.get(host).copied()
     }
+
+    fn of_others(&self, host: usize) -> u64 {
+        self.balancer.rest_of(host)
+    }
+
+    fn processes(&self) -> u64 {
+        let fleet = self.balancer.fleet.as_ref();
+        fleet.map_or(1, |fleet| u64::from(fleet.rest.reporters).saturating_add(1))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::directory::Shown;
-    use std::num::NonZeroU32;
     use unitring_protocol::snapshot::InstanceRest;
     use unitring_routing::bounded::Reason;
-    use unitring_routing::membership::{Member, State, Warmth};
+    use unitring_routing::membership::Member;
 
     struct Idle;
 
@@ -227,13 +241,7 @@ mod tests {
 
     fn member(port: u16) -> Member {
         let address = format!("10.0.0.1:{port}");
-        Member {
-            id: address.clone(),
-            address,
-            weight: NonZeroU32::MIN,
-            warmth: Warmth::FULL,
-            state: State::Serving,
-        }
+        Member::new(&address, &address)
     }
 
     fn balancer(load: &str) -> Balancer {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use unitring_protocol::ids::InstanceId;
-use unitring_routing::membership::{Cause, Identity, Member, State, Warmth};
+use unitring_routing::membership::{Cause, Identity, Member, State};
 use unitring_routing::names::Names;
 
 use crate::json::{self, Json, JsonError};
@@ -131,16 +131,16 @@ fn member(registered: &Json) -> Result<Member, JsonError> {
     let address: SocketAddr = address.parse().map_err(|_| JsonError::Invalid("address"))?;
     let weight = registered.number("weight")?;
     let weight: u32 = weight.ok_or(JsonError::Missing("weight"))?;
+    let draining = registered.flag("draining")?;
     Ok(Member {
-        id: id.to_string(),
-        address: address.to_string(),
         weight: NonZeroU32::new(weight).ok_or(JsonError::Invalid("weight"))?,
-        warmth: Warmth::FULL,
-        state: if registered.flag("draining")? {
+        state: if draining {
             State::Draining
         } else {
             State::Serving
         },
+        excluded: draining,
+        ..Member::new(id.as_str(), &address.to_string())
     })
 }
 
@@ -190,16 +190,11 @@ impl<'a> Host<'a> {
     fn into_member(self, identity: Identity) -> Option<Member> {
         let address = self.address?.to_string();
         let named = identity == Identity::Id && self.hostname.parse::<InstanceId>().is_ok();
+        let id = if named { self.hostname } else { &address };
         Some(Member {
-            id: if named {
-                self.hostname.to_owned()
-            } else {
-                address.clone()
-            },
-            address,
             weight: self.weight,
-            warmth: Warmth::FULL,
             state: self.state,
+            ..Member::new(id, &address)
         })
     }
 }

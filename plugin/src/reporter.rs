@@ -61,6 +61,10 @@ impl Happening {
             Change::Moved => (EventKind::Added, "discovered at another address"),
             Change::Ejected(cause) => (EventKind::Ejected, cause.as_str()),
             Change::Draining => (EventKind::Ejected, "draining: takes no new keys"),
+            Change::Degraded => (
+                EventKind::Ejected,
+                "degraded: used while others do not suffice",
+            ),
             Change::Recovered if !member.is_warm() => {
                 (EventKind::Recovered, "takes keys again, warms up")
             }
@@ -180,8 +184,12 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
     let member = &entry.member;
     Some(InstanceLoad {
         weight: member.weight.get(),
-        healthy: member.state == State::Serving,
+        healthy: matches!(member.state, State::Serving | State::Degraded),
         draining: member.state == State::Draining,
+        degraded: member.state == State::Degraded,
+        excluded: member.excluded,
+        priority: member.priority,
+        hash_key: member.hash_key.clone(),
         warmth: member.warmth.percent(),
         calls: shown.totals.calls.saturating_sub(entry.base.calls),
         in_flight: shown.in_flight,

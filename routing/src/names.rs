@@ -42,6 +42,14 @@ impl<'a> Names<'a> {
         self.all(name).len() > 1
     }
 
+    /// Whether any name is.
+    pub fn has_repeated(&self) -> bool {
+        self.0.windows(2).any(|pair| match pair {
+            [(a, _), (b, _)] => a == b,
+            _ => false,
+        })
+    }
+
     /// Every name with its place, in order of name, and of place where it has several.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, usize)> + '_ {
         self.0.iter().copied()
@@ -72,6 +80,7 @@ mod tests {
         assert_eq!((names.first("b"), names.last("b")), (Some(0), Some(2)));
         assert_eq!((names.first("d"), names.last("")), (None, None));
         assert!(names.is_repeated("b") && !names.is_repeated("a"));
+        assert!(names.has_repeated() && !Names::of(["b", "a"]).has_repeated());
         assert!(names.each().eq([("a", 1), ("b", 2), ("c", 3)]));
     }
 

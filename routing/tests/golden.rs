@@ -13,7 +13,7 @@ use std::path::Path;
 use serde_json::Value;
 use unitring_routing::hash::HashFunction;
 use unitring_routing::key::header_hash;
-use unitring_routing::membership::{Identity, Member, State, Warmth};
+use unitring_routing::membership::{Identity, Member};
 use unitring_routing::ring::Shape;
 use unitring_routing::table::{Rule, Table};
 
@@ -67,15 +67,11 @@ fn table(golden: &Value) -> Table {
         let address = host["address"].as_str().unwrap().to_owned();
         let weight = u32::try_from(host["weight"].as_u64().unwrap()).unwrap();
         Member {
-            id: address.clone(),
-            address,
             weight: weight.try_into().unwrap(),
-            warmth: Warmth::FULL,
-            state: State::Serving,
+            ..Member::new(&address, &address)
         }
     };
     let hosts = golden["hosts"].as_array().unwrap();
     let members: Vec<Member> = hosts.iter().map(member).collect();
-    let identity = Identity::Address;
-    Table::build(&members, Rule { shape, identity }).unwrap()
+    Table::build(&members, Rule::new(shape, Identity::Address)).unwrap()
 }

@@ -1,14 +1,12 @@
 //! A service with its instances under load, what is reported of it, and what is answered.
 
-use std::num::NonZeroU32;
-
 use unitring_plugin::balancer::Balancer;
 use unitring_plugin::directory::{Directory, Shown, Totals};
 use unitring_plugin::reporter::{Reporter, reporter_id};
 use unitring_plugin::settings::{Services, Settings};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
-use unitring_routing::membership::{Member, State, Warmth};
+use unitring_routing::membership::Member;
 
 /// The settings of a filter that reports.
 const SETTINGS: &[u8] = br#"{"service": "orders", "companion": {"cluster": "unitring"}}"#;
@@ -80,13 +78,7 @@ pub(crate) fn answer(size: usize) -> Vec<u8> {
 }
 
 fn member(n: usize) -> Member {
-    Member {
-        id: address(n),
-        address: address(n),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    }
+    Member::new(&address(n), &address(n))
 }
 
 fn address(n: usize) -> String {

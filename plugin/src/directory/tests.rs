@@ -1,18 +1,10 @@
 //! Which stats count whom, and what is told of a change.
 
-use std::num::NonZeroU32;
-
 use super::*;
-use unitring_routing::membership::{Cause, Warmth};
+use unitring_routing::membership::Cause;
 
 fn member(id: &str) -> Member {
-    Member {
-        id: id.into(),
-        address: format!("{id}:80"),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    }
+    Member::new(id, &format!("{id}:80"))
 }
 
 #[test]

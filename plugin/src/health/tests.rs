@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 
 use unitring_routing::membership::Warmth;
 
@@ -10,13 +9,7 @@ use super::*;
 use crate::directory::Shown;
 
 fn member(n: u16) -> Member {
-    Member {
-        id: format!("i{n}"),
-        address: format!("10.0.0.1:{n}"),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    }
+    Member::new(&format!("i{n}"), &format!("10.0.0.1:{n}"))
 }
 
 /// A service whose instances fail as a test says.

@@ -45,7 +45,7 @@ pub(super) fn read(mut ring: Section) -> Result<Rule, SettingsError> {
         }
     };
     ring.finish()?;
-    Ok(Rule { shape, identity })
+    Ok(Rule::new(shape, identity))
 }
 
 fn ring_hash(ring: &mut Section) -> Result<Shape, SettingsError> {

@@ -2,7 +2,7 @@
 
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
-use unitring_routing::membership::{Cause, Member, State, Warmth};
+use unitring_routing::membership::{Cause, Locality, Member, State, Warmth};
 
 use super::{Stored, stored, write_text};
 use crate::balancer::Fleet;
@@ -10,10 +10,16 @@ use crate::balancer::Fleet;
 stored!(Member {
     id,
     address,
+    hash_key,
     weight,
     warmth,
-    state
+    state,
+    excluded,
+    priority,
+    locality,
+    steerable
 });
+stored!(Locality { index, weight, all });
 stored!(Fleet { received_ms, rest });
 stored!(ServiceSnapshot {
     service,
@@ -56,13 +62,14 @@ impl Stored for Warmth {
 }
 
 /// In the order of their numbers.
-const STATES: [State; 6] = [
+const STATES: [State; 7] = [
     State::Serving,
     State::Draining,
     State::Failed(Cause::ActiveCheck),
     State::Failed(Cause::OutlierDetection),
     State::Failed(Cause::Told),
     State::Failed(Cause::GatewayFailures),
+    State::Degraded,
 ];
 
 impl Stored for State {
@@ -74,6 +81,7 @@ impl Stored for State {
             State::Failed(Cause::OutlierDetection) => 3,
             State::Failed(Cause::Told) => 4,
             State::Failed(Cause::GatewayFailures) => 5,
+            State::Degraded => 6,
         };
         number.write(to);
     }

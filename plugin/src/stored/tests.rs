@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 use unitring_protocol::ids::ReporterId;
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
-use unitring_routing::membership::{Cause, Member, State, Warmth};
+use unitring_routing::membership::{Cause, Locality, Member, State, Warmth};
 
 use super::*;
 use crate::balancer::Fleet;
@@ -16,11 +16,18 @@ use crate::roster::Roster;
 
 fn member(number: u8, state: State) -> Member {
     Member {
-        id: format!("i{number}"),
-        address: format!("10.0.0.1:{number}"),
         weight: NonZeroU32::new(7).unwrap(),
         warmth: Warmth::new(30).unwrap(),
         state,
+        hash_key: Some(String::new()),
+        excluded: true,
+        priority: 2,
+        locality: Some(Locality {
+            index: 1,
+            weight: 0,
+            all: u64::MAX,
+        }),
+        ..Member::new(&format!("i{number}"), &format!("10.0.0.1:{number}"))
     }
 }
 
