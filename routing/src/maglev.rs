@@ -16,6 +16,11 @@ use crate::ring::{self, Host, HostIndex, as_f64};
 
 /// Envoy's default.
 pub const TABLE_SIZE: u32 = 65_537;
+/// The same, as a table is built with it.
+pub const USUAL_TABLE_SIZE: NonZeroU32 = match NonZeroU32::new(TABLE_SIZE) {
+    Some(size) => size,
+    None => NonZeroU32::MIN,
+};
 /// Envoy's greatest.
 pub const TABLE_SIZE_MAX: u32 = 5_000_011;
 

@@ -50,6 +50,11 @@ impl<'a> Names<'a> {
         })
     }
 
+    /// Where a name stands: every place, from the first on.
+    pub fn places(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
+        self.all(name).iter().map(|(_, at)| *at)
+    }
+
     /// Every name with its place, in order of name, and of place where it has several.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, usize)> + '_ {
         self.0.iter().copied()

@@ -180,7 +180,8 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// The same without active health checks of `orders`: nobody but the filter finds out.
+    /// The same without active health checks and outlier detection of `orders`: nobody but the filter finds
+    /// out.
     ///
     /// # Errors
     /// The file has no cluster `orders`.
@@ -188,6 +189,7 @@ impl EnvoyConfig {
         self.edit_cluster("orders", |cluster| {
             let fields = cluster.as_object_mut().context("not an object")?;
             fields.remove("health_checks");
+            fields.remove("outlier_detection");
             Ok(())
         })
     }
