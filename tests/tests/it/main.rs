@@ -7,6 +7,7 @@
 //! | [`traffic`] | the harness's load is as steady as it says |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
+//! | [`older`] | so it has with the oldest Envoy that we support, whose retries follow the ring, too |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
 //! | [`settings`] | bad settings are refused with path, value and rule |
@@ -84,6 +85,8 @@ mod layout;
 mod links;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod older;
 #[cfg(test)]
 mod placement;
 #[cfg(test)]
