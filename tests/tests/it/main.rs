@@ -8,6 +8,7 @@
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
 //! | [`older`] | so it has with the oldest Envoy that we support, whose retries follow the ring, too |
+//! | [`compatibility`] | whatever else a cluster and a route have, Envoy serves as without the filter |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
 //! | [`settings`] | bad settings are refused with path, value and rule |
@@ -53,6 +54,8 @@ mod chaos;
 mod churn;
 #[cfg(test)]
 mod companions;
+#[cfg(test)]
+mod compatibility;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
