@@ -134,6 +134,15 @@ impl EnvoyConfig {
         self.field("node", json!({"id": id, "cluster": id}))
     }
 
+    /// Any change to the bootstrap.
+    ///
+    /// # Errors
+    /// What the change says.
+    pub fn edit(mut self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
+        change(&mut self.json)?;
+        Ok(self)
+    }
+
     /// The same, with this field of the bootstrap.
     ///
     /// # Errors
@@ -252,7 +261,7 @@ impl EnvoyConfig {
     }
 
     /// What Envoy is started with.
-    pub(crate) fn on_ports(&self, listener: u16, admin: u16) -> Value {
+    pub fn on_ports(&self, listener: u16, admin: u16) -> Value {
         let mut json = self.json.clone();
         move_port(&mut json, LISTENER, listener);
         move_port(&mut json, ADMIN, admin);
@@ -260,7 +269,8 @@ impl EnvoyConfig {
     }
 }
 
-fn endpoints_of(instances: &[Instance], weights: &[u64]) -> Value {
+/// These instances as Envoy's list of endpoints, each with its weight or 1.
+pub fn endpoints_of(instances: &[Instance], weights: &[u64]) -> Value {
     let endpoints = instances
         .iter()
         .zip(weights.iter().chain(std::iter::repeat(&1)))

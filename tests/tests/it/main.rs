@@ -7,6 +7,8 @@
 //! | [`traffic`] | the harness's load is as steady as it says |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
+//! | [`older`] | so it has with the oldest Envoy that we support, whose retries follow the ring, too |
+//! | [`compatibility`] | whatever else a cluster and a route have, Envoy serves as without the filter |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
 //! | [`settings`] | bad settings are refused with path, value and rule |
@@ -53,6 +55,8 @@ mod churn;
 #[cfg(test)]
 mod companions;
 #[cfg(test)]
+mod compatibility;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod differential;
@@ -84,6 +88,8 @@ mod layout;
 mod links;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod older;
 #[cfg(test)]
 mod placement;
 #[cfg(test)]
