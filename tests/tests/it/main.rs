@@ -113,6 +113,8 @@ mod services;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
+mod sharing;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod sync;
@@ -120,3 +122,7 @@ mod sync;
 mod traffic;
 #[cfg(test)]
 mod units;
+#[cfg(test)]
+mod verdicts;
+#[cfg(test)]
+mod wiring;
