@@ -146,11 +146,7 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
     };
     Ok(Cluster {
         by_eds: json.text("type")? == Some("EDS"),
-        panic_threshold: match threshold {
-            // A percentage of 0 is left out.
-            Some(percent) => Some(whole_percent(percent)),
-            None => None,
-        },
+        panic_threshold: threshold.map(whole_percent),
         overprovisioning_factor: match assignment {
             Some(policy) => policy.number("overprovisioning_factor")?,
             None => None,
@@ -288,6 +284,7 @@ fn whole_percent(json: &Json) -> u32 {
     let percent = match json.field("value") {
         Ok(Some(Json::Number(number))) => f64::from(u32::try_from(*number).unwrap_or(100)),
         Ok(Some(Json::Double(number))) => *number,
+        // A percentage of 0 is left out.
         _ => 0.0,
     };
     let cut = 100.0 * (percent / 100.0);

@@ -1,6 +1,6 @@
 //! The instances that are measured with, and their rings.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use unitring_routing::hash::HashFunction;
 use unitring_routing::membership::{Identity, Member};
