@@ -16,7 +16,7 @@ use unitring_protocol::report::{
     EventKind, Finding, InstanceEvent, InstanceLoad, Report, RingReport, ServiceReport,
 };
 use unitring_routing::membership::{Change, Member, State};
-use unitring_routing::names::Names;
+use unitring_routing::names::{Names, may_repeat};
 use unitring_routing::table::Table;
 
 use crate::directory::{Entry, Shown};
@@ -192,10 +192,12 @@ struct Loads {
 fn loads<'a>(instances: impl Iterator<Item = (&'a Entry, Shown)>) -> Loads {
     let (mut loads, mut localities): (Vec<InstanceLoad>, Vec<u32>) = (Vec::new(), Vec::new());
     let (entries, shown): (Vec<&Entry>, Vec<Shown>) = instances.unzip();
-    let ids = Names::of(entries.iter().map(|entry| entry.member.id.as_str()));
+    let ids = || entries.iter().map(|entry| entry.member.id.as_str());
+    let repeated = may_repeat(ids()).then(|| Names::of(ids()));
     for (at, (entry, shown)) in entries.iter().zip(shown).enumerate() {
         // An address that Envoy lists twice is one instance, which carries what it carries once.
-        let is_first = ids.first(&entry.member.id) == Some(at);
+        let is_first = |ids: &Names<'_>| ids.first(&entry.member.id) == Some(at);
+        let is_first = repeated.as_ref().is_none_or(is_first);
         let shown = if is_first { shown } else { Shown::default() };
         loads.extend(load(entry, shown));
         if let Some(locality) = entry.member.locality

@@ -8,7 +8,7 @@ use super::Rule;
 use crate::bounded::{Loads, Owners, Share, Weights};
 use crate::health::PriorityLoad;
 use crate::membership::{Locality, Member, State};
-use crate::names::Names;
+use crate::names::{Names, may_repeat};
 use crate::ring::{Host, HostIndex, Ring, RingError, Shape, WEIGHT_UNIT, as_f64};
 
 /// A priority that keys fall to.
@@ -185,8 +185,20 @@ pub(super) fn hosts_of(members: &[Member], priority: u32, panics: bool) -> Vec<M
     }
     // A locality without weight gets nothing, and the others are filled one after the other.
     hosts.retain(|host| host.locality.is_none_or(|locality| locality.weight > 0));
-    hosts.sort_by_key(|host| host.locality.map(|locality| locality.index));
-    hosts
+    if hosts.iter().all(|host| host.locality.is_none()) {
+        return hosts;
+    }
+    let at = |(place, host): (u32, &Member)| {
+        let index = host.locality.map_or(0, |locality| locality.index);
+        (u64::from(index), place)
+    };
+    let mut order: Vec<(u64, u32)> = (0..).zip(&hosts).map(at).collect();
+    order.sort_unstable();
+    let in_order = order.iter().filter_map(|(_, place)| {
+        let place = usize::try_from(*place).ok()?;
+        hosts.get(place).cloned()
+    });
+    in_order.collect()
 }
 
 /// The hosts as the ring sees them.
@@ -231,10 +243,11 @@ fn index(member: &Member) -> Option<u32> {
 
 /// Which host stands for each, if an address is there more than once.
 fn repeated(hosts: &[Member]) -> Option<Box<[HostIndex]>> {
-    let addresses = Names::of(hosts.iter().map(|host| host.address.as_str()));
-    if !addresses.has_repeated() {
+    let addresses = || hosts.iter().map(|host| host.address.as_str());
+    if !may_repeat(addresses()) {
         return None;
     }
+    let addresses = Names::of(addresses());
     let first = |host: &Member| addresses.first(&host.address).unwrap_or(0);
     let first = hosts.iter().map(|host| HostIndex::of_place(first(host)));
     Some(first.collect())

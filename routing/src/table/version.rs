@@ -2,35 +2,36 @@
 
 use super::Rule;
 use super::level::Level;
-use crate::hash::{HashFunction, xxh64_chain};
-use crate::membership::Member;
+use crate::hash::{HashFunction, xxh64_seeded};
+use crate::membership::{Locality, Member};
 use crate::ring::Shape;
 
 /// Equal for equal hosts in equal order under an equal rule. What a service with one priority and no
 /// weights of localities does not have takes no part, so that its versions are those of older filters.
 pub(super) fn of(hosts: &[Member], levels: &[Level], rule: &Rule) -> u64 {
-    let shape = shape(rule.shape);
-    let mut parts: Vec<Vec<u8>> = shape.iter().map(|n| n.to_le_bytes().to_vec()).collect();
+    let mut hash = 0;
+    let mut add = |bytes: &[u8]| hash = xxh64_seeded(bytes, hash);
+    for number in shape(rule.shape) {
+        add(&number.to_le_bytes());
+    }
     for host in hosts {
-        parts.push(host.name(rule.identity).as_bytes().to_vec());
-        parts.push(host.effective_weight().get().to_le_bytes().to_vec());
-        if let Some(locality) = host.locality {
-            let numbers = [
-                u64::from(locality.index),
-                locality.weight.into(),
-                locality.all,
-            ];
-            parts.push(numbers.map(u64::to_le_bytes).concat());
+        add(host.name(rule.identity).as_bytes());
+        add(&host.effective_weight().get().to_le_bytes());
+        if let Some(Locality { index, weight, all }) = host.locality {
+            for number in [index.into(), weight.into(), all] {
+                add(&u64::to_le_bytes(number));
+            }
         }
     }
     if levels.len() > 1 {
         for level in levels {
             let load = level.load;
-            let numbers = [level.priority, load.healthy, load.degraded];
-            parts.push(numbers.map(u32::to_le_bytes).concat());
+            for number in [level.priority, load.healthy, load.degraded] {
+                add(&number.to_le_bytes());
+            }
         }
     }
-    xxh64_chain(parts.iter().map(Vec::as_slice))
+    hash
 }
 
 fn shape(shape: Shape) -> [u64; 4] {

@@ -134,7 +134,10 @@ async fn a_report_of_huge_numbers_makes_nobody_answer_503() -> Result<()> {
     for sequence in 1..=3 {
         report["sequence"] = json!(sequence);
         let body = serde_json::to_vec(&report)?;
-        let taken = site.companion.call(Method::POST, "/v1/reports", body).await?;
+        let taken = site
+            .companion
+            .call(Method::POST, "/v1/reports", body)
+            .await?;
         ensure!(taken.status() == 200, "{taken:?}");
         let seen = sent().await?;
         until("the filter to have the picture", async || {
