@@ -9,6 +9,7 @@ pub mod contract;
 pub mod digest;
 pub mod embedded;
 mod error;
+mod names;
 pub mod redis;
 
 use std::collections::{BTreeMap, BTreeSet};

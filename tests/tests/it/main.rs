@@ -17,6 +17,7 @@
 //! | [`capacity`] | no instance passes its capacity while another candidate has room |
 //! | [`health`] | an instance that fails gets no keys, comes back by a trial, and warms up |
 //! | [`retries`] | each attempt is counted where it ran |
+//! | [`names`] | a service has the name that its Envoy cluster has, whatever that is |
 //! | [`services`] | several services in one filter do not disturb each other |
 //! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
@@ -84,6 +85,8 @@ mod layout;
 mod links;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod placement;
 #[cfg(test)]

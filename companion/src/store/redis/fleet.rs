@@ -14,6 +14,7 @@ use super::{PRUNE_MS, Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance, instances};
 use crate::registry::{Registered, Registration, Registry};
+use crate::store::names::{split, within};
 use crate::store::{
     EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken, is_due,
 };
@@ -28,11 +29,6 @@ const PROBE_SECONDS: u64 = 60;
 /// Numbers of reports begin at the time: no unit takes more reports than this, so that those that
 /// begin after a loss are larger than those before it.
 const NUMBERS_PER_MS: u64 = 1_000;
-
-fn split(key: &str) -> Result<(ServiceName, &str), StoreError> {
-    let (service, rest) = key.split_once('/').ok_or_else(|| corrupt(key))?;
-    Ok((service.parse().map_err(|_| corrupt(key))?, rest))
-}
 
 /// The fields of an instance's counters that grew, and by how much.
 fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)> {
@@ -61,7 +57,7 @@ impl Redis {
             .key(self.keys.expiry())
             .key(self.keys.revision())
             .key(self.keys.events())
-            .arg(format!("{service}/{id}"))
+            .arg(within(service, id))
             .arg(expired_by.map_or_else(String::new, |ms| ms.to_string()))
             .arg(EVENTS_MAX)
             .arg(encode(&event)?)
@@ -163,7 +159,7 @@ impl Fleet for Redis {
                 .arg(reporter)
                 .arg(text.as_ref().map_or_else(String::new, hex))
                 .arg(encode(&step.next)?)
-                .arg(format!("{}/{reporter}", service.service))
+                .arg(within(&service.service, reporter))
                 .arg(step.next.remembered_until_ms)
                 .arg(REPORTERS_MAX)
                 .arg(EVENTS_MAX)
@@ -271,7 +267,7 @@ impl Fleet for Redis {
             .key(self.keys.expiry())
             .key(self.keys.revision())
             .key(self.keys.events())
-            .arg(format!("{service}/{id}"))
+            .arg(within(service, id))
             .arg(encode(&with(false))?)
             .arg(encode(&with(true))?)
             .arg(wish)
