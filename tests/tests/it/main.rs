@@ -21,6 +21,7 @@
 //! | [`services`] | several services in one filter do not disturb each other |
 //! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
+//! | [`findings`] | what filters find wrong in their wiring is shown until it is mended |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
 //! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
@@ -65,6 +66,8 @@ mod explain;
 mod failover;
 #[cfg(test)]
 mod failures;
+#[cfg(test)]
+mod findings;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]

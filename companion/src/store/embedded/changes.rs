@@ -91,6 +91,7 @@ pub(super) fn take(
         growth: step.growth,
         old: false,
         events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
+        cut: step.cut,
     };
     Ok((taken, Some(step.next)))
 }
