@@ -8,13 +8,16 @@
 pub mod picture;
 #[cfg(any(test, feature = "contract-tests"))]
 pub(crate) mod samples;
+pub mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName, UnitId};
-use unitring_protocol::report::{BoundReport, InstanceLoad, Report, RingReport, ServiceReport};
+use unitring_protocol::report::{
+    BoundReport, Finding, InstanceLoad, Report, RingReport, ServiceReport,
+};
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
 use crate::events::Event;
@@ -80,6 +83,9 @@ pub struct StoredLoad {
     pub fallbacks: u64,
     /// Instances with their loads.
     pub instances: Vec<InstanceLoad>,
+    /// What the filter found wrong in its wiring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wiring: Vec<Finding>,
     /// The other unit that told of it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
@@ -149,6 +155,15 @@ pub struct Advance {
     pub growth: BTreeMap<InstanceId, Totals>,
     /// Events that are new, oldest first.
     pub events: Vec<Event>,
+    /// What was not kept as it was said.
+    pub cut: Cut,
+}
+
+/// How much of a report was not kept as it was said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Findings that were left out or shortened.
+    pub findings: u64,
 }
 
 /// The step from a reporter's last report to this one; `None` if this one is not newer.
@@ -174,6 +189,7 @@ pub fn advance(
         .saturating_mul(INTERVALS_MISSED_MAX)
         .clamp(ALIVE_MS_MIN, ALIVE_MS_MAX);
     let alive_until_ms = now_ms.saturating_add(alive_ms);
+    let (wiring, findings) = wiring::kept(&service.wiring);
     let next = StoredLoad {
         reporter: report.reporter.clone(),
         sequence: report.sequence,
@@ -185,12 +201,14 @@ pub fn advance(
         bound: service.bound,
         fallbacks: service.fallbacks,
         instances: service.instances.clone(),
+        wiring,
         unit: report.unit.clone(),
     };
     Some(Advance {
         next,
         growth: growth(last, service),
         events,
+        cut: Cut { findings },
     })
 }
 

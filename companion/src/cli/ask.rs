@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize as _;
 use serde_json::Value;
+use unitring_protocol::report::Finding;
 use ureq::Body;
 use ureq::http::{Request, Response};
 
 use super::{Locate, Target};
+use crate::loads::wiring;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -248,6 +251,20 @@ fn condition(instance: &Value) -> &'static str {
     }
 }
 
+/// What the filters found wrong in their wiring, a line each.
+fn miswired(services: &Value) -> String {
+    let services = list(services, "/services").iter();
+    let reporters = services.flat_map(|service| list(service, "/reporters"));
+    let lines = reporters.flat_map(|reporter| {
+        let line = |finding: &Value| {
+            let finding = Finding::deserialize(finding).ok()?;
+            Some(wiring::line(text(reporter, "/reporter"), &finding) + "\n")
+        };
+        list(reporter, "/wiring").iter().filter_map(line)
+    });
+    lines.collect()
+}
+
 /// How a companion and its unit group are.
 ///
 /// # Errors
@@ -266,7 +283,8 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
         let all = serde_json::json!({ "ready": ready, "units": units, "services": services });
         return Ok(format!("{all:#}\n"));
     }
-    let mut out = format!(
+    let mut out = miswired(&services);
+    out += &format!(
         "unit       {}\nstore      {}\nlink       {}\n",
         text(&units, "/unit"),
         text(&ready, "/checks/store"),

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use serde::Serialize;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
-use unitring_protocol::report::{BoundReport, RingReport};
+use unitring_protocol::report::{BoundReport, Finding, RingReport};
 use unitring_protocol::snapshot::Snapshot;
 
 use super::App;
@@ -37,6 +37,8 @@ struct ReporterView {
     ring: String,
     bound: Option<BoundReport>,
     fallbacks: u64,
+    /// What is wired wrongly there.
+    wiring: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -98,6 +100,7 @@ fn reporter(load: StoredLoad) -> ReporterView {
         ring: load.ring.version,
         bound: load.bound,
         fallbacks: load.fallbacks,
+        wiring: load.wiring,
     }
 }
 

@@ -12,11 +12,13 @@
 mod browse;
 mod fleet;
 mod lease;
+mod names;
 mod passing;
 mod records;
 
 pub use browse::browse;
 pub use fleet::{fleet, rest_is_the_sum, shared_fleet, shared_fleet_after_loss};
 pub use lease::lease;
+pub use names::{NAMES, names};
 pub use passing::passing;
 pub use records::{id, records};

@@ -160,6 +160,7 @@ mod tests {
         contract::records(&open(&folder, "east"), &open(&folder, "west")).await;
         contract::passing(&open(&folder, "mine")).await;
         contract::fleet(&open(&folder, "north")).await;
+        contract::names(&open(&folder, "named")).await;
         contract::browse(&open(&folder, "south"), &open_as(&folder, "alone", false)).await;
     }
 

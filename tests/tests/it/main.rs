@@ -19,9 +19,11 @@
 //! | [`capacity`] | no instance passes its capacity while another candidate has room |
 //! | [`health`] | an instance that fails gets no keys, comes back by a trial, and warms up |
 //! | [`retries`] | each attempt is counted where it ran |
+//! | [`names`] | a service has the name that its Envoy cluster has, whatever that is |
 //! | [`services`] | several services in one filter do not disturb each other |
 //! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
+//! | [`findings`] | what filters find wrong in their wiring is shown until it is mended |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
 //! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
@@ -69,6 +71,8 @@ mod failover;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod findings;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod garbage;
@@ -90,6 +94,7 @@ mod links;
 mod load;
 #[cfg(test)]
 mod older;
+mod names;
 #[cfg(test)]
 mod placement;
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub async fn fleet(store: &dyn Fleet) {
     a_report_is_taken_once_and_adds_its_growth(store).await;
     the_rest_is_what_the_loads_add_up_to(store).await;
     a_reporter_that_is_silent_is_no_longer_counted(store).await;
+    who_is_wired_wrongly_is_told_while_it_is(store).await;
     events_are_read_on_from_a_cursor(store).await;
     counters_stay_at_the_top(store).await;
     counters_are_exact(store).await;
@@ -34,6 +35,11 @@ pub async fn shared_fleet(one: &dyn Fleet, other: &dyn Fleet) {
     }
     rest_is_the_sum(one, "e2-2", 6_500).await;
     rest_is_the_sum(other, "e2-2", 7_500).await;
+    assert!(other.miswired(5_000).await.unwrap().is_empty());
+    let mut wrong = report("e9", 1, 1, &[]);
+    wrong.services[0].wiring.push(samples::finding("a"));
+    take(one, &wrong, 5_000).await;
+    assert_eq!(other.miswired(5_000).await.unwrap().len(), 1);
 }
 
 /// The same, of handles whose store has lost everything since [`shared_fleet`].
@@ -223,6 +229,42 @@ async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Fleet) {
     assert!(store.reported().await.unwrap().is_empty());
     assert!(store.totals(&service).await.unwrap().is_empty());
     rest_is_the_sum(store, "e1", 10_000_000).await;
+}
+
+async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Fleet) {
+    let report = |reporter: &str, sequence, kinds: &[&str]| {
+        let mut report = samples::report((reporter, sequence), "wired", vec![], vec![]);
+        let findings = kinds.iter().map(|kind| samples::finding(kind));
+        report.services[0].wiring = findings.collect();
+        report
+    };
+    let found = async |now_ms| {
+        let found = store.miswired(now_ms).await.unwrap();
+        let found = found.iter().map(|one| {
+            let kinds: Vec<_> = one.findings.iter().map(|it| it.kind.as_str()).collect();
+            format!("{} {} {}", one.service, one.reporter, kinds.join(","))
+        });
+        found.collect::<Vec<_>>()
+    };
+    assert!(found(15_000_000).await.is_empty());
+    take(store, &report("e1", 1, &["a", "b"]), 15_000_000).await;
+    take(store, &report("e2", 1, &["c"]), 15_000_000).await;
+    assert_eq!(found(15_000_001).await, ["wired e1 a,b", "wired e2 c"]);
+    let loads = store.loads(&"wired".parse().unwrap(), 15_000_001).await;
+    assert_eq!(
+        loads.unwrap()[0].wiring,
+        report("e1", 1, &["a", "b"]).services[0].wiring
+    );
+    // Mended, and more than is kept.
+    take(store, &report("e1", 2, &[]), 15_000_002).await;
+    let many = report("e2", 2, &["d"; 20]);
+    let taken = store.take(&many, &many.services[0], 15_000_002).await;
+    assert_eq!(taken.unwrap().cut.findings, 4);
+    assert_eq!(found(15_000_003).await.len(), 1);
+    assert!(
+        found(15_006_000).await.is_empty(),
+        "who is silent says nothing"
+    );
 }
 
 async fn events_are_read_on_from_a_cursor(store: &dyn Fleet) {

@@ -11,6 +11,7 @@ use super::{away, decode, encode};
 use crate::events::{Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance};
 use crate::registry::{Registered, Registration};
+use crate::store::names::{split, within};
 use crate::store::{EVENTS_MAX, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
 pub(super) fn append(transaction: &WriteTransaction, events: &[Entry]) -> Result<(), StoreError> {
@@ -90,6 +91,7 @@ pub(super) fn take(
         growth: step.growth,
         old: false,
         events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
+        cut: step.cut,
     };
     Ok((taken, Some(step.next)))
 }
@@ -101,7 +103,7 @@ pub(super) fn register(
     keeps_draining: bool,
     now_ms: u64,
 ) -> Result<(Registration, Registered), StoreError> {
-    let key = format!("{service}/{}", instance.id);
+    let key = within(service, &instance.id);
     let mut registry = transaction.open_table(REGISTRY).map_err(away)?;
     let before: Option<Registered> = match registry.get(key.as_str()).map_err(away)? {
         Some(text) => Some(decode(text.value())?),
@@ -146,7 +148,7 @@ pub(super) fn remove(
     now_ms: u64,
 ) -> Result<bool, StoreError> {
     let mut registry = transaction.open_table(REGISTRY).map_err(away)?;
-    let key = format!("{service}/{id}");
+    let key = within(service, id);
     if registry.remove(key.as_str()).map_err(away)?.is_none() {
         return Ok(false);
     }
@@ -154,15 +156,6 @@ pub(super) fn remove(
     let event = Event::registry(EventKind::Removed, service, id, reason, now_ms);
     append(transaction, &[Entry::Instance(event)])?;
     Ok(true)
-}
-
-pub(super) fn split(key: &str) -> Result<(ServiceName, InstanceId), StoreError> {
-    let corrupt = || StoreError::Corrupt(format!("instance {key:?}"));
-    let (service, id) = key.split_once('/').ok_or_else(corrupt)?;
-    Ok((
-        service.parse().map_err(|_| corrupt())?,
-        id.parse().map_err(|_| corrupt())?,
-    ))
 }
 
 pub(super) fn all(

@@ -41,7 +41,7 @@ pub(super) const HEADS: TableDefinition<'_, u8, u64> = TableDefinition::new("hea
 /// (bucket, number) → `<dataset>/<key>`, version with its mark: the last changes.
 pub(super) const CHANGES: TableDefinition<'_, (u8, u64), (&str, &str)> =
     TableDefinition::new("changes");
-/// `<service>/<instance>` → registered instance, JSON.
+/// `<service>/<instance>`, the service as [`crate::store::names`] writes it → registered instance, JSON.
 pub(super) const REGISTRY: TableDefinition<'_, &str, &str> = TableDefinition::new("registry");
 /// (service, reporter) → last report, JSON.
 pub(super) const LOADS: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("loads");
