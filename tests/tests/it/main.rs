@@ -7,6 +7,7 @@
 //! | [`traffic`] | the harness's load is as steady as it says |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
+//! | [`topology`] | and in any cluster that Envoy can be given, in whatever state, while it changes |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
 //! | [`settings`] | bad settings are refused with path, value and rule |
@@ -110,6 +111,8 @@ mod settings;
 mod store;
 #[cfg(test)]
 mod sync;
+#[cfg(test)]
+mod topology;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]
