@@ -9,8 +9,12 @@
 //! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
 //! | [`older`] | so it has with the oldest Envoy that we support, whose retries follow the ring, too |
 //! | [`compatibility`] | whatever else a cluster and a route have, Envoy serves as without the filter |
+//! | [`topology`] | and in any cluster that Envoy can be given, in whatever state, while it changes |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
+//! | [`verdicts`] | who is ejected for what: a failure counts where it ran |
+//! | [`wiring`] | a mistake that Envoy takes without a word is found and told |
+//! | [`sharing`] | filters with different settings share what is counted, and nothing else |
 //! | [`settings`] | bad settings are refused with path, value and rule |
 //! | [`garbage`] | no input makes the filter or the companion panic, a million broken ones do not |
 //! | [`explain`] | the allocation is returned to the caller |
@@ -94,6 +98,7 @@ mod links;
 mod load;
 #[cfg(test)]
 mod older;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod placement;
@@ -123,6 +128,8 @@ mod sharing;
 mod store;
 #[cfg(test)]
 mod sync;
+#[cfg(test)]
+mod topology;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]
