@@ -97,9 +97,9 @@ mod links;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
-mod older;
-#[cfg(test)]
 mod names;
+#[cfg(test)]
+mod older;
 #[cfg(test)]
 mod placement;
 #[cfg(test)]
