@@ -1,7 +1,6 @@
 //! The allocation, returned to the caller in response headers.
 
 use proxy_wasm::traits::HttpContext;
-use unitring_routing::bounded::Reason;
 
 use super::service::{Placement, Routed, Service};
 
@@ -20,30 +19,31 @@ impl Explanation {
         })
     }
 
-    /// Tells where the request really went, `address`, and why there. Where no instance answered, no
-    /// instance is told, and no reason, unless it is that all are full.
+    /// Tells which instance answered, and why the request went there. Where none answered, none is told; and
+    /// no reason where none was even tried, unless that is the reason.
     pub(super) fn tell(
         &self,
         stream: &dyn HttpContext,
         routed: &Routed,
         placement: Option<&Placement>,
-        address: Option<&str>,
+        end: &End,
     ) {
         stream.set_http_response_header("x-unitring-ring", Some(&self.ring));
-        let reason = match address {
-            None => Some(self.reason).filter(|reason| *reason == Reason::Full.as_str()),
-            Some(address) => {
-                let instance = routed.at(address).map_or(address, |(id, _)| id);
-                stream.set_http_response_header("x-unitring-instance", Some(instance));
-                Some(
-                    match placement.map(|placement| placement.place_of(address)) {
-                        // Left to Envoy, or the header was not used.
-                        None | Some(None) => "fallback",
-                        Some(Some(0)) => self.reason,
-                        Some(Some(_)) => "retry",
-                    },
-                )
-            }
+        if let Some(address) = end.answered() {
+            let instance = routed.at(address).map_or(address, |(id, _)| id);
+            stream.set_http_response_header("x-unitring-instance", Some(instance));
+        }
+        let tried = end.address.as_deref();
+        let reason = match (placement, tried) {
+            // Left to Envoy.
+            (None, _) => Some(self.reason),
+            (Some(_), None) => None,
+            (Some(placement), Some(address)) => Some(match placement.place_of(address) {
+                // The header was not used.
+                None => "fallback",
+                Some(0) => self.reason,
+                Some(_) => "retry",
+            }),
         };
         if let Some(reason) = reason {
             stream.set_http_response_header("x-unitring-reason", Some(reason));
@@ -51,11 +51,31 @@ impl Explanation {
     }
 }
 
-/// The address of the instance that answered; `None` if Envoy answered itself.
-pub(super) fn answered_by() -> Option<String> {
-    let details = super::text(&["response", "code_details"]);
-    if details.is_some_and(|details| details != "via_upstream") {
-        return None;
+/// Where a request ended.
+pub(super) struct End {
+    /// The address of the instance that was tried last.
+    address: Option<String>,
+    /// Whether the answer is its own, and not Envoy's.
+    is_its_own: bool,
+}
+
+impl End {
+    /// Of the request at hand; two questions to Envoy.
+    pub(super) fn now() -> Self {
+        let address = super::text(&["upstream", "address"]).filter(|at| !at.is_empty());
+        let details = address
+            .as_ref()
+            .map(|_| super::text(&["response", "code_details"]));
+        Self {
+            address,
+            is_its_own: details
+                .flatten()
+                .is_some_and(|details| details == "via_upstream"),
+        }
     }
-    super::text(&["upstream", "address"]).filter(|at| !at.is_empty())
+
+    /// The address of the instance that answered.
+    pub(super) fn answered(&self) -> Option<&str> {
+        self.address.as_deref().filter(|_| self.is_its_own)
+    }
 }

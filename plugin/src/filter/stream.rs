@@ -14,7 +14,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 use unitring_routing::bounded::Reason;
 
-use super::explain::{Explanation, answered_by};
+use super::explain::{End, Explanation};
 use super::root::Routes;
 use super::service::{Placement, Service};
 use super::stats::InstanceStats;
@@ -235,11 +235,10 @@ impl HttpContext for Stream {
             self.on_answer(&service);
         }
         if let Some(explanation) = &self.explanation {
-            let (address, routed) = (answered_by(), service.routed());
-            let placement = self.placement.as_ref();
-            explanation.tell(self, &routed, placement, address.as_deref());
+            let (end, routed) = (End::now(), service.routed());
+            explanation.tell(self, &routed, self.placement.as_ref(), &end);
             // It is known now, and need not wait for Envoy's next count.
-            if let Some((_, stats)) = address.and_then(|address| routed.at(&address)) {
+            if let Some((_, stats)) = end.answered().and_then(|address| routed.at(address)) {
                 let stats = Rc::clone(stats);
                 self.move_to(&service, stats);
             }
