@@ -36,19 +36,22 @@ pub const SERVICES_MAX: usize = 256;
 pub const INSTANCES_MAX: usize = 16_384;
 
 /// Counters of an instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests sent to it.
+    /// Attempts sent to it.
     pub calls: u64,
+    /// Those of them that failed.
+    pub failures: u64,
     /// Data updates it made.
     pub updates: u64,
 }
 
 impl Totals {
-    /// Both counters added, staying at the top rather than wrapping.
+    /// Each counter added, staying at the top rather than wrapping.
     pub fn plus(self, more: Self) -> Self {
         Self {
             calls: self.calls.saturating_add(more.calls),
+            failures: self.failures.saturating_add(more.failures),
             updates: self.updates.saturating_add(more.updates),
         }
     }
@@ -227,6 +230,7 @@ fn growth(last: Option<&StoredLoad>, service: &ServiceReport) -> BTreeMap<Instan
             let before = before.get(&load.id);
             let totals = Totals {
                 calls: grown(load.calls, before.map(|before| before.calls)),
+                failures: grown(load.failures, before.map(|before| before.failures)),
                 updates: grown(load.updates, before.map(|before| before.updates)),
             };
             (load.id.clone(), totals)

@@ -117,8 +117,10 @@ pub struct Shown {
     pub service: ServiceName,
     /// Which.
     pub instance: InstanceId,
-    /// Requests sent to it.
+    /// Attempts sent to it.
     pub calls: u64,
+    /// Those of them that failed.
+    pub failures: u64,
     /// Data updates it made.
     pub updates: u64,
     /// Requests in flight over all reporters.
@@ -147,8 +149,9 @@ impl Metrics {
         encode(&mut own, &self.registry)?;
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
         let mut text = body.to_owned();
-        let families: [(&str, &str, Value); 3] = [
+        let families: [(&str, &str, Value); 4] = [
             ("instance_calls_total", "counter", |shown| shown.calls),
+            ("instance_failures_total", "counter", |shown| shown.failures),
             ("instance_updates_total", "counter", |shown| shown.updates),
             ("instance_in_flight", "gauge", |shown| shown.in_flight),
         ];
@@ -246,6 +249,7 @@ mod tests {
             service: "a \"b\" {é}|\\".parse().unwrap(),
             instance: "a\"b".parse().unwrap(),
             calls: 7,
+            failures: 3,
             updates: 0,
             in_flight: 2,
         };
@@ -257,6 +261,9 @@ mod tests {
         let text = metrics.text(&[shown], &[found], &BTreeMap::new()).unwrap();
         assert!(text.contains("unitring_reports_total 1\n"), "{text}");
         let line = r#"unitring_instance_calls_total{service="a \"b\" {é}|\\",instance="a\"b"} 7"#;
+        assert!(text.lines().any(|found| found == line), "{text}");
+        let line =
+            r#"unitring_instance_failures_total{service="a \"b\" {é}|\\",instance="a\"b"} 3"#;
         assert!(text.lines().any(|found| found == line), "{text}");
         let line = r#"unitring_wiring_findings{service="a \"b\"",kind="steer_header"} 1"#;
         assert!(text.lines().any(|found| found == line), "{text}");

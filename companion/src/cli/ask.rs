@@ -315,9 +315,10 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
         ));
         for instance in list(service, "/instances") {
             out.push_str(&format!(
-                "instance   {} calls {}, in flight {}, updates {}{}\n",
+                "instance   {} calls {}, failures {}, in flight {}, updates {}{}\n",
                 text(instance, "/id"),
                 number(instance, "/calls"),
+                number(instance, "/failures"),
                 number(instance, "/in_flight"),
                 number(instance, "/updates"),
                 condition(instance),

@@ -52,6 +52,7 @@ struct InstanceView {
     /// The least warmth that a reporter has for it, in percent of its weight.
     warmth: u8,
     calls: u64,
+    failures: u64,
     in_flight: u64,
     updates: u64,
 }
@@ -75,6 +76,7 @@ async fn view(
                 draining: false,
                 warmth: 100,
                 calls: totals.calls,
+                failures: totals.failures,
                 in_flight: 0,
                 updates: totals.updates,
             }
@@ -126,6 +128,7 @@ pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
             service: service.clone(),
             instance: instance.id,
             calls: instance.calls,
+            failures: instance.failures,
             updates: instance.updates,
             in_flight: instance.in_flight,
         })

@@ -17,6 +17,7 @@ pub async fn fleet(store: &dyn Fleet) {
     a_reporter_that_is_silent_is_no_longer_counted(store).await;
     who_is_wired_wrongly_is_told_while_it_is(store).await;
     events_are_read_on_from_a_cursor(store).await;
+    failures_add_up_as_calls_do(store).await;
     counters_stay_at_the_top(store).await;
     counters_are_exact(store).await;
 }
@@ -287,6 +288,45 @@ async fn counters_stay_at_the_top(store: &dyn Fleet) {
     let calls = totals["10.0.0.9:80"].calls;
     assert!(calls >= i64::MAX.unsigned_abs(), "{calls}");
     assert_eq!(totals["10.0.0.9:80"].updates, 3);
+}
+
+async fn failures_add_up_as_calls_do(store: &dyn Fleet) {
+    let service = "failing".parse().unwrap();
+    // Counted on, sent again, begun anew.
+    for (sequence, calls, failures, sum) in [
+        (1, 5, 0, (5, 0)),
+        (2, 9, 3, (9, 3)),
+        (2, 9, 3, (9, 3)),
+        (3, 10, 4, (10, 4)),
+        (4, 2, 1, (12, 5)),
+    ] {
+        let instance = InstanceLoad {
+            calls,
+            failures,
+            ..samples::instance("10.0.0.9:80")
+        };
+        let report = samples::report(("e1", sequence), "failing", vec![instance], vec![]);
+        take(store, &report, 17_000_000).await;
+        let totals = store.totals(&service).await.unwrap()["10.0.0.9:80"];
+        assert_eq!(
+            (totals.calls, totals.failures, totals.updates),
+            (sum.0, sum.1, 0)
+        );
+    }
+    let other = InstanceLoad {
+        failures: 7,
+        ..samples::instance("10.0.0.9:81")
+    };
+    take(
+        store,
+        &samples::report(("e2", 1), "failing", vec![other], vec![]),
+        17_000_000,
+    )
+    .await;
+    let totals = store.totals(&service).await.unwrap();
+    assert_eq!(totals["10.0.0.9:81"].failures, 7);
+    store.expire(19_000_000).await.unwrap();
+    assert!(store.totals(&service).await.unwrap().is_empty());
 }
 
 /// As many as a store may count in several steps, and as large as no double has them.

@@ -9,7 +9,7 @@ use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::changes::{all, expire, prune, register, remove, take};
-use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
+use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
 use crate::loads::picture::Picture;
@@ -144,6 +144,7 @@ impl Fleet for Embedded {
         let service = service.clone();
         self.look(move |transaction| {
             let totals = transaction.open_table(TOTALS).map_err(away)?;
+            let failures = transaction.open_table(FAILURES).map_err(away)?;
             let mut found = BTreeMap::new();
             for row in totals.range((service.as_str(), "")..).map_err(away)? {
                 let (key, row) = row.map_err(away)?;
@@ -155,7 +156,13 @@ impl Fleet for Embedded {
                     .parse()
                     .map_err(|_| StoreError::Corrupt(format!("instance {instance:?}")))?;
                 let (calls, updates) = row.value();
-                found.insert(id, Totals { calls, updates });
+                let failures = failures.get((of, instance)).map_err(away)?;
+                let totals = Totals {
+                    calls,
+                    failures: failures.map_or(0, |row| row.value()),
+                    updates,
+                };
+                found.insert(id, totals);
             }
             Ok(found)
         })

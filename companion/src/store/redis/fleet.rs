@@ -29,10 +29,16 @@ const PROBE_SECONDS: u64 = 60;
 /// begin after a loss are larger than those before it.
 const NUMBERS_PER_MS: u64 = 1_000;
 
+/// The fields of an instance's counters.
+pub(super) const COUNTERS: [&str; 3] = ["calls", "failures", "updates"];
+
 /// The fields of an instance's counters that grew, and by how much.
 fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)> {
-    let counters = [("calls", growth.calls), ("updates", growth.updates)];
-    let grown = counters.into_iter().filter(|(_, growth)| *growth > 0);
+    let counts = [growth.calls, growth.failures, growth.updates];
+    let grown = COUNTERS
+        .into_iter()
+        .zip(counts)
+        .filter(|(_, growth)| *growth > 0);
     grown.map(move |(counter, growth)| {
         let growth = i64::try_from(growth).unwrap_or(i64::MAX);
         (format!("{id} {counter}"), growth)
@@ -185,7 +191,10 @@ impl Fleet for Redis {
             let sum = totals.entry(id).or_default();
             match counter {
                 "calls" => sum.calls = count,
-                _ => sum.updates = count,
+                "failures" => sum.failures = count,
+                "updates" => sum.updates = count,
+                // Of a later companion.
+                _ => {}
             }
         }
         Ok(totals)

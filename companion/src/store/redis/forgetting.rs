@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::ServiceName;
 
-use super::fleet::EXPIRED_MAX;
+use super::fleet::{COUNTERS, EXPIRED_MAX};
 use super::{PRUNE_MS, Redis, decode};
 use crate::loads::{StoredLoad, instances};
 use crate::store::names::split;
@@ -62,7 +62,7 @@ impl Redis {
             );
             let totals = self.totals(&service).await?;
             for gone in totals.keys().filter(|id| !known.contains(*id)) {
-                let fields = [format!("{gone} calls"), format!("{gone} updates")];
+                let fields = COUNTERS.map(|counter| format!("{gone} {counter}"));
                 let _: u64 = connection.hdel(self.keys.totals(&service), &fields).await?;
             }
         }

@@ -104,7 +104,7 @@ impl Keys {
         self.of_service("loads-changes", service)
     }
 
-    /// hash: `<instance> calls` and `<instance> updates` → counter.
+    /// hash: `<instance> calls`, `<instance> failures` and `<instance> updates` → counter.
     pub(crate) fn totals(&self, service: &ServiceName) -> String {
         self.of_service("totals", service)
     }
