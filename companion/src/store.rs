@@ -6,7 +6,6 @@
 
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
-pub mod digest;
 pub mod embedded;
 mod error;
 pub mod redis;
@@ -18,17 +17,17 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::ids::{DatasetName, InstanceId, RecordKey, ReporterId, ServiceName, UnitId};
-use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Version};
+use unitring_protocol::record::{Clock, Op, Position, Record, RecordId};
 use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
-pub use digest::Mark;
 pub use error::StoreError;
 
 use crate::events::{Cursor, Entry};
 use crate::group::fixed::FixedData;
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
+pub use crate::replica::{Applied, Batch, Change, Condition, Mark, Outcome, Written};
 
 /// The layout of what is kept. A store that holds a newer one is refused.
 pub const LAYOUT: u64 = 2;
@@ -52,115 +51,6 @@ pub const COLLECTED_MAX: usize = 1_000;
 pub const CONFLICTS_MAX: u64 = 64;
 /// The longest lost value that is kept with a conflict, in bytes.
 pub const CONFLICT_VALUE_MAX: usize = 1_024;
-
-/// What a local write did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// The version it got.
-    pub version: Version,
-    /// Whether there was no such record, or a deleted one.
-    pub created: bool,
-}
-
-/// What a write does to a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change<'a> {
-    /// Puts this value in place of what is there.
-    Put {
-        /// Up to [`unitring_protocol::record::VALUE_BYTES_MAX`].
-        value: &'a [u8],
-        /// When it expires, in ms since the Unix epoch.
-        expires_ms: Option<u64>,
-    },
-    /// Deletes it.
-    Delete,
-}
-
-impl<'a> From<Option<&'a [u8]>> for Change<'a> {
-    /// A value that stays, or `None` to delete.
-    fn from(value: Option<&'a [u8]>) -> Self {
-        let expires_ms = None;
-        value.map_or(Self::Delete, |value| Self::Put { value, expires_ms })
-    }
-}
-
-/// What must be there for a write to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Condition {
-    /// Anything or nothing.
-    #[default]
-    Any,
-    /// A record, of whatever version.
-    Present,
-    /// No record.
-    Absent,
-    /// The record in this version.
-    Version(Version),
-}
-
-impl Condition {
-    /// Whether it holds where this is the version of the record, if there is one.
-    pub fn holds(&self, there: Option<&Version>) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Present => there.is_some(),
-            Self::Absent => there.is_none(),
-            Self::Version(version) => there == Some(version),
-        }
-    }
-}
-
-/// What became of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was made.
-    Done(Written),
-    /// There was nothing to delete.
-    Nothing,
-    /// The condition does not hold; this is the version that is there.
-    Refused(Option<Version>),
-}
-
-/// Changes from other units, of one bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Batch {
-    /// Ops of one unit, in order of sequence.
-    Ops {
-        /// The unit that made them.
-        origin: UnitId,
-        /// That of its sequence.
-        incarnation: u64,
-        /// One or more.
-        ops: Vec<Op>,
-    },
-    /// Records, of whatever origin.
-    Records {
-        /// Any number.
-        records: Vec<Record>,
-        /// The positions of whoever sent them, before it read the first. One who had not yet what
-        /// this store needed to forget may send what is forgotten: then what is unknown here is
-        /// refused.
-        positions: BTreeMap<UnitId, Position>,
-        /// Its clock then.
-        clock: Clock,
-        /// Whether these and all before them hold every op up to the positions: ours move up to
-        /// them, this unit's own included.
-        is_last: bool,
-    },
-}
-
-/// What applying a batch did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Records that changed; the others were known, or older than what was there.
-    pub changed: u64,
-    /// Ops that came before one they follow. They are applied, but not claimed by the position.
-    pub gaps: u64,
-    /// Changes that lost against one that did not know of them, or won so.
-    pub conflicts: u64,
-    /// Records that whoever sent them may have kept for longer than it should.
-    pub refused: u64,
-}
 
 /// A bucket as its own store sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

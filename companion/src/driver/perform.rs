@@ -10,8 +10,8 @@ use unitring_protocol::ids::UnitId;
 use super::{Done, Session, seen};
 use crate::links::{Publish, Verdict};
 use crate::now_ms;
+use crate::replica::epoch;
 use crate::store::Batch;
-use crate::store::digest::epoch;
 use crate::unit::{Effect, Input, Lasts, MessageId, Note, message};
 
 impl Session {

@@ -21,7 +21,7 @@ use super::App;
 use super::answer::Refusal;
 use crate::config::parse_duration;
 use crate::now_ms;
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 use crate::store::{Change, Condition, Outcome, StoreError};
 
 fn id((dataset, key): (String, String)) -> Result<RecordId, Refusal> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::replica::InvalidMark;
+
 /// Why a store could not do what was asked. Nothing was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -87,5 +89,11 @@ impl StoreError {
                 | Self::TooMany { .. }
                 | Self::Contended(_)
         )
+    }
+}
+
+impl From<InvalidMark> for StoreError {
+    fn from(error: InvalidMark) -> Self {
+        Self::Corrupt(error.to_string())
     }
 }

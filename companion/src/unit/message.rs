@@ -5,7 +5,7 @@ use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, Record};
 
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 
 /// The largest message that is read, in bytes: a batch of values in base64, with names.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;

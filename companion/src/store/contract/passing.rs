@@ -7,7 +7,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Position, Record};
 
 use super::records::{NOW_MS, all, apply, at, id, ops, outbox, put, record, repair, state};
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 use crate::store::{Batch, Change, Condition, Outcome, Records};
 
 /// The promises about what passes between units. `mine` is the empty store of the unit `mine`, with

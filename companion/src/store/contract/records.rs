@@ -3,7 +3,8 @@
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, VALUE_BYTES_MAX, Version};
 
-use crate::store::digest::{Mark, Part, bucket_of, share};
+use crate::replica::digest::{bucket_of, share};
+use crate::replica::{Mark, Part};
 use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Records, Waiting};
 
 /// When what is applied arrives.

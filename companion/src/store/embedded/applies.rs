@@ -9,7 +9,8 @@ use unitring_protocol::record::{Op, Position, Record, Value, Version};
 use super::tables::{APPLIED, CONFLICTS, FENCE, GONE, VALUES};
 use super::writes::{Meta, mark_in, note, replace};
 use super::{Embedded, away, encode};
-use crate::store::digest::{Mark, record_id};
+use crate::replica::Mark;
+use crate::replica::digest::record_id;
 use crate::store::{
     Applied, Batch, COLLECTED_MAX, CONFLICT_VALUE_MAX, CONFLICTS_MAX, Conflict, StoreError,
 };

@@ -8,7 +8,7 @@ use super::tables::{CHANGES, EXPIRING, FIXED, FIXED_STATE, HEADS, VERSIONS};
 use super::writes::sweep;
 use super::{Embedded, away};
 use crate::group::fixed::FixedData;
-use crate::store::digest::record_id;
+use crate::replica::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, Mark, StoreError};
 
 /// Version and checksum of the fixed data.

@@ -12,7 +12,8 @@ use super::applies::{apply, collect};
 use super::tables::{APPLIED, CONFLICTS, CURSORS, DIGESTS, GONE, META, OUTBOX, VALUES, VERSIONS};
 use super::writes::{Meta, write};
 use super::{Embedded, away, decode};
-use crate::store::digest::{Mark, bucket_of, epoch, record_id};
+use crate::replica::digest::{bucket_of, record_id};
+use crate::replica::{Mark, epoch};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Change, Condition, Conflict, Cursors, Held,
     Outcome, Page, Records, StoreError, Waiting,

@@ -7,7 +7,8 @@ use unitring_protocol::record::{Clock, Position, RecordId, Version};
 use super::applies::applied_of;
 use super::tables::{CHANGES, DIGESTS, EXPIRING, GONE, HEADS, META, OUTBOX, VALUES, VERSIONS};
 use super::{Embedded, away};
-use crate::store::digest::{Mark, Part, bucket_of, share};
+use crate::replica::digest::{bucket_of, share};
+use crate::replica::{Mark, Part};
 use crate::store::{CHANGES_MAX, Change, Condition, Outcome, SWEPT_MAX, StoreError, Written};
 
 /// Sorts behind every id: no name begins with such a character.
@@ -181,7 +182,7 @@ pub(super) fn mark_in(
 ) -> Result<Option<Mark>, StoreError> {
     let versions = transaction.open_table(VERSIONS).map_err(away)?;
     let mark = versions.get((bucket, id)).map_err(away)?;
-    mark.map(|mark| mark.value().parse()).transpose()
+    Ok(mark.map(|mark| mark.value().parse()).transpose()?)
 }
 
 pub(super) fn write(

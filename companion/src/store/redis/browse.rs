@@ -9,7 +9,7 @@ use unitring_protocol::ids::{DatasetName, RecordKey};
 use super::records::of_each_bucket;
 use super::{Redis, corrupt};
 use crate::group::fixed::FixedData;
-use crate::store::digest::record_id;
+use crate::replica::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, SWEPT_MAX, StoreError};
 
 /// A text that a glob pattern takes as it is.

@@ -4,7 +4,7 @@
 use unitring_protocol::ids::{ServiceName, UnitId};
 use unitring_protocol::record::RecordId;
 
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 
 /// The keys of a unit.
 #[derive(Debug, Clone)]

@@ -8,7 +8,8 @@ use unitring_protocol::record::{Op, Position};
 
 use super::records::{of_each_bucket, of_these};
 use super::{Redis, corrupt};
-use crate::store::digest::{Mark, record_id};
+use crate::replica::Mark;
+use crate::replica::digest::record_id;
 use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Cursors, StoreError, Waiting};
 
 /// What outbox.lua answers: of each op sequence, id, mark, value, and the version before.

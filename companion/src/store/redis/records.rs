@@ -10,7 +10,8 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record, RecordId};
 
 use super::{Redis, corrupt};
-use crate::store::digest::{Mark, bucket_of, epoch, record_id};
+use crate::replica::digest::{bucket_of, record_id};
+use crate::replica::{Mark, epoch};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, COLLECTED_MAX, CONFLICT_VALUE_MAX,
     CONFLICTS_MAX, Change, Condition, Conflict, Cursors, Held, Outcome, Page, Records, StoreError,

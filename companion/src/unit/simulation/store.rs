@@ -6,7 +6,8 @@ use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
-use crate::store::digest::{Mark, Part, bucket_of, epoch, share};
+use crate::replica::digest::{bucket_of, share};
+use crate::replica::{Mark, Part, epoch};
 use crate::store::{Applied, Batch, Cursors, Held, Page, Waiting};
 
 /// Records in one page, small so that a bucket takes several.

@@ -11,8 +11,8 @@ use super::super::{Effect, Input, Lasts, Moment, Note, Rules, Tag, Unit};
 use super::Dice;
 use super::judge::{Kept, Write};
 use super::store::{Broken, Store};
+use crate::replica::epoch;
 use crate::store::Batch;
-use crate::store::digest::epoch;
 
 pub(super) const STEP_MS: u64 = 50;
 /// How late a copy may come: long after tombstones were forgotten.

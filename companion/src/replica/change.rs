@@ -1,0 +1,115 @@
+//! Changes of a bucket, on their way in: what is asked for, and what became of it.
+
+use std::collections::BTreeMap;
+
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Clock, Op, Position, Record, Version};
+
+/// What a local write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The version it got.
+    pub version: Version,
+    /// Whether there was no such record, or a deleted one.
+    pub created: bool,
+}
+
+/// What a write does to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Puts this value in place of what is there.
+    Put {
+        /// Up to [`unitring_protocol::record::VALUE_BYTES_MAX`].
+        value: &'a [u8],
+        /// When it expires, in ms since the Unix epoch.
+        expires_ms: Option<u64>,
+    },
+    /// Deletes it.
+    Delete,
+}
+
+impl<'a> From<Option<&'a [u8]>> for Change<'a> {
+    /// A value that stays, or `None` to delete.
+    fn from(value: Option<&'a [u8]>) -> Self {
+        let expires_ms = None;
+        value.map_or(Self::Delete, |value| Self::Put { value, expires_ms })
+    }
+}
+
+/// What must be there for a write to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Anything or nothing.
+    #[default]
+    Any,
+    /// A record, of whatever version.
+    Present,
+    /// No record.
+    Absent,
+    /// The record in this version.
+    Version(Version),
+}
+
+impl Condition {
+    /// Whether it holds where this is the version of the record, if there is one.
+    pub fn holds(&self, there: Option<&Version>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Present => there.is_some(),
+            Self::Absent => there.is_none(),
+            Self::Version(version) => there == Some(version),
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was made.
+    Done(Written),
+    /// There was nothing to delete.
+    Nothing,
+    /// The condition does not hold; this is the version that is there.
+    Refused(Option<Version>),
+}
+
+/// Changes from other units, of one bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Batch {
+    /// Ops of one unit, in order of sequence.
+    Ops {
+        /// The unit that made them.
+        origin: UnitId,
+        /// That of its sequence.
+        incarnation: u64,
+        /// One or more.
+        ops: Vec<Op>,
+    },
+    /// Records, of whatever origin.
+    Records {
+        /// Any number.
+        records: Vec<Record>,
+        /// The positions of whoever sent them, before it read the first. One who had not yet what
+        /// this store needed to forget may send what is forgotten: then what is unknown here is
+        /// refused.
+        positions: BTreeMap<UnitId, Position>,
+        /// Its clock then.
+        clock: Clock,
+        /// Whether these and all before them hold every op up to the positions: ours move up to
+        /// them, this unit's own included.
+        is_last: bool,
+    },
+}
+
+/// What applying a batch did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Records that changed; the others were known, or older than what was there.
+    pub changed: u64,
+    /// Ops that came before one they follow. They are applied, but not claimed by the position.
+    pub gaps: u64,
+    /// Changes that lost against one that did not know of them, or won so.
+    pub conflicts: u64,
+    /// Records that whoever sent them may have kept for longer than it should.
+    pub refused: u64,
+}
