@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::ids::{DatasetName, InstanceId, RecordKey, ReporterId, ServiceName, UnitId};
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId};
@@ -27,7 +27,9 @@ use crate::events::{Cursor, Entry};
 use crate::group::fixed::FixedData;
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
-pub use crate::replica::{Applied, Batch, Change, Condition, Mark, Outcome, Written};
+pub use crate::replica::{
+    Applied, Batch, CONFLICT_VALUE_MAX, Change, Condition, Conflict, Mark, Outcome, Written,
+};
 
 /// The layout of what is kept. A store that holds a newer one is refused.
 pub const LAYOUT: u64 = 2;
@@ -49,8 +51,6 @@ pub const SWEPT_MAX: usize = 200;
 pub const COLLECTED_MAX: usize = 1_000;
 /// Conflicts of a bucket that are known; the oldest go.
 pub const CONFLICTS_MAX: u64 = 64;
-/// The longest lost value that is kept with a conflict, in bytes.
-pub const CONFLICT_VALUE_MAX: usize = 1_024;
 
 /// A bucket as its own store sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,22 +76,6 @@ pub struct Waiting {
 
 /// How far the broker has the ops of each bucket, by the unit they are for.
 pub type Cursors = BTreeMap<UnitId, BTreeMap<u8, Position>>;
-
-/// Two changes of a record that did not know of each other: the later one stayed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflict {
-    /// When it was seen here, in ms since the Unix epoch.
-    pub at_ms: u64,
-    /// Of which record.
-    pub record: RecordId,
-    /// The version that is lost, with `!` behind it if it deleted, or `~<ms>` if it was to expire.
-    pub lost: String,
-    /// The version that stayed.
-    pub kept: String,
-    /// The lost value, if there was one of at most [`CONFLICT_VALUE_MAX`] bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<unitring_protocol::record::Value>,
-}
 
 /// Where the next page of a bucket starts. Only the store that made it can read it.
 #[derive(Debug, Clone, PartialEq, Eq)]

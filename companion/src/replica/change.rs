@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Clock, Op, Position, Record, Version};
+use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
+/// The longest lost value that is kept with a conflict, in bytes.
+pub const CONFLICT_VALUE_MAX: usize = 1_024;
 /// What a local write did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -112,4 +115,20 @@ pub struct Applied {
     pub conflicts: u64,
     /// Records that whoever sent them may have kept for longer than it should.
     pub refused: u64,
+}
+
+/// Two changes of a record that did not know of each other: the later one stayed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// When it was seen here, in ms since the Unix epoch.
+    pub at_ms: u64,
+    /// Of which record.
+    pub record: RecordId,
+    /// The version that is lost, with `!` behind it if it deleted, or `~<ms>` if it was to expire.
+    pub lost: String,
+    /// The version that stayed.
+    pub kept: String,
+    /// The lost value, if there was one of at most [`CONFLICT_VALUE_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
 }

@@ -51,6 +51,12 @@ impl Mark {
         !self.is_deleted && self.expires_ms.is_none_or(|expires_ms| expires_ms > now_ms)
     }
 
+    /// Since when the record is gone, or will be: what was deleted, and what expires.
+    pub fn gone_ms(&self, now_ms: u64) -> Option<u64> {
+        let is_mortal = self.is_deleted || self.expires_ms.is_some();
+        is_mortal.then(|| self.expires_ms.unwrap_or(now_ms).max(now_ms))
+    }
+
     /// In which digest of its bucket the record is: that of an epoch if it expires, and in none if it is
     /// deleted.
     pub fn part(&self) -> Option<Part> {

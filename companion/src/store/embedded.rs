@@ -1,7 +1,6 @@
 //! The embedded store: one redb file of one process. Every change is one transaction, on disk
 //! before it is answered; only loads, which the next report replaces, wait for the next commit.
 
-mod applies;
 mod browse;
 mod changes;
 mod fleet;
@@ -22,6 +21,7 @@ use redb::{
 use unitring_protocol::ids::UnitId;
 
 use super::{LAYOUT, StoreError};
+use crate::replica::Rules;
 use pictures::Pictures;
 use tables::NUMBERS;
 
@@ -29,8 +29,7 @@ use tables::NUMBERS;
 #[derive(Clone)]
 pub struct Embedded {
     database: Arc<Database>,
-    unit: UnitId,
-    has_peers: bool,
+    rules: Rules,
     /// When a commit last went to disk for housekeeping: redb reuses no page before one does.
     flushed_ms: Arc<AtomicU64>,
     pruned_ms: Arc<AtomicU64>,
@@ -53,8 +52,7 @@ impl Embedded {
         })?;
         let store = Self {
             database: Arc::new(database),
-            unit,
-            has_peers,
+            rules: Rules { unit, has_peers },
             flushed_ms: Arc::default(),
             pruned_ms: Arc::default(),
             pictures: Arc::default(),
@@ -130,6 +128,12 @@ async fn off_thread<T: Send + 'static>(
 /// What redb can't do: the disk is full, or fails.
 fn away(error: impl std::fmt::Display) -> StoreError {
     StoreError::Away(error.to_string())
+}
+
+/// The name of a unit that the file holds.
+fn unit_of(text: &str) -> Result<UnitId, StoreError> {
+    let corrupt = |_| StoreError::Corrupt(format!("unit {text:?}"));
+    text.parse().map_err(corrupt)
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

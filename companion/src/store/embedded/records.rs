@@ -3,27 +3,20 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use redb::{Durability, ReadTransaction, ReadableTable as _};
+use redb::{Durability, ReadTransaction, ReadableTable as _, WriteTransaction};
 use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Position, Record, RecordId};
 
-use super::applies::{apply, collect};
 use super::tables::{APPLIED, CONFLICTS, CURSORS, DIGESTS, GONE, META, OUTBOX, VALUES, VERSIONS};
-use super::writes::{Meta, write};
-use super::{Embedded, away, decode};
+use super::writes::{Meta, apply, collect, write};
+use super::{Embedded, away, decode, unit_of};
 use crate::replica::digest::{bucket_of, record_id};
 use crate::replica::{Mark, epoch};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Change, Condition, Conflict, Cursors, Held,
     Outcome, Page, Records, StoreError, Waiting,
 };
-
-/// The name of a unit that the file holds.
-fn unit_of(text: &str) -> Result<UnitId, StoreError> {
-    let corrupt = |_| StoreError::Corrupt(format!("unit {text:?}"));
-    text.parse().map_err(corrupt)
-}
 
 /// The first ops of a bucket's outbox.
 fn outbox(
@@ -68,6 +61,15 @@ fn outbox(
         }));
     }
     Ok(waiting)
+}
+
+/// How far the ops of this unit go.
+fn own_position(transaction: &WriteTransaction, bucket: u8) -> Result<Position, StoreError> {
+    let table = transaction.open_table(META).map_err(away)?;
+    let meta = table.get(bucket).map_err(away)?;
+    Ok(meta
+        .map_or_else(Meta::default, |meta| meta.value().into())
+        .own)
 }
 
 /// What a bucket knows of itself.
@@ -140,7 +142,7 @@ impl Records for Embedded {
                 Some(value) => Change::Put { value, expires_ms },
                 None => Change::Delete,
             };
-            write(transaction, store, &id, change, &condition, now_ms)
+            write(transaction, store, &id, (change, &condition), now_ms)
         })
         .await
     }
@@ -217,7 +219,7 @@ impl Records for Embedded {
             let mut outbox = transaction.open_table(OUTBOX).map_err(away)?;
             let mut removed = 0;
             for (bucket, through) in cursors {
-                let own = Meta::of(transaction, bucket)?.own;
+                let own = own_position(transaction, bucket)?;
                 // A store that was emptied since has other ops under these numbers.
                 if through.incarnation != own.incarnation {
                     continue;
@@ -290,7 +292,7 @@ impl Records for Embedded {
     }
 
     async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError> {
-        let unit = self.unit.clone();
+        let unit = self.rules.unit.clone();
         self.look(move |transaction| {
             let meta = transaction.open_table(META).map_err(away)?;
             let mut states = Vec::new();
@@ -311,8 +313,8 @@ impl Records for Embedded {
         fence: &BTreeMap<UnitId, Position>,
     ) -> Result<u64, StoreError> {
         let fence = fence.clone();
-        self.change(Durability::Immediate, move |transaction, _| {
-            collect(transaction, bucket, before_ms, &fence)
+        self.change(Durability::Immediate, move |transaction, store| {
+            collect(transaction, store, bucket, before_ms, &fence)
         })
         .await
     }

@@ -34,7 +34,7 @@ local function conflict(id, loser, winner, value)
   lost = lost + 1
   if value and #value > tonumber(ARGV[7]) then value = nil end
   redis.call('XADD', conflicts, 'MAXLEN', '~', ARGV[6], '*', 'at', integer(now), 'id', id,
-    'lost', loser, 'kept', winner, 'value', value or '', 'has', value and '1' or '0')
+    'lost', loser, 'kept', string.match(winner, '^[^!~]+'), 'value', value or '', 'has', value and '1' or '0')
 end
 
 local claims = {}
