@@ -375,7 +375,14 @@ impl Session {
                 self.handle(Input::Published(unit, id, confirmed));
             }
             Event::Delivered(tag, bytes) => match message::decode(&bytes, &self.unit) {
-                Ok(envelope) => self.handle_with(Input::Delivered(tag, envelope), &bytes),
+                Ok((envelope, aside)) => {
+                    let from = envelope.from.clone();
+                    for aside in &aside {
+                        self.parts.metrics.records_set_aside.inc();
+                        self.set_aside(&from, &aside.name, &aside.why);
+                    }
+                    self.handle_with(Input::Delivered(tag, envelope), &bytes);
+                }
                 Err(poison) => {
                     tracing::warn!(unit = %self.unit, %poison, "message set aside");
                     self.parts.metrics.poison_messages.inc();

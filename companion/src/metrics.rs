@@ -91,6 +91,9 @@ metrics! {
     strangers: Count, "Messages set aside because their unit is no member";
     conflicts: Count, "Changes of a record that did not know of each other, seen here";
     records_refused: Count, "Records of a repair that may be deleted and were not taken";
+    records_set_aside: Count, "Records of other units that were not taken, each alone: beyond a bound, or of the future";
+    digests_recounted: Count, "Buckets whose digest was not that of their records, and was counted anew";
+    records_spoiled: Level, "Records that the store holds and no unitring wrote, left out where they are met";
     tombstones_collected: Count, "Tombstones and expired records forgotten because every member knows";
     skipped_buckets: Count, "Buckets of which a unit no longer had all ops for this one";
     clock_skew_alarms: Count, "Times that another unit's clock was found too far from ours";

@@ -9,6 +9,7 @@ pub mod contract;
 pub mod embedded;
 mod error;
 pub mod redis;
+mod spoiled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,13 +23,15 @@ use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 pub use error::StoreError;
+pub use spoiled::{SPOILED_MAX, Spoiled};
 
 use crate::events::{Cursor, Entry};
 use crate::group::fixed::FixedData;
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 pub use crate::replica::{
-    Applied, Batch, CONFLICT_VALUE_MAX, Change, Condition, Conflict, Mark, Outcome, Written,
+    Applied, Batch, CONFLICT_VALUE_MAX, Change, ClockAhead, Condition, Conflict, Mark, Outcome,
+    Written,
 };
 
 /// The layout of what is kept. A store that holds a newer one is refused.
@@ -70,6 +73,8 @@ pub struct Waiting {
     pub incarnation: u64,
     /// The ops.
     pub ops: Vec<Op>,
+    /// Sequences between these that need nothing.
+    pub passed: BTreeSet<u64>,
     /// Whether there are more.
     pub more: bool,
 }
@@ -173,6 +178,15 @@ pub trait Records: Send + Sync {
 
     /// The last conflicts, the latest first.
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
+
+    /// Sets the clocks of buckets that are of the future back to now. Answers which.
+    async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError>;
+
+    /// Counts a bucket's digests anew; answers whether they were wrong.
+    async fn recount(&self, bucket: u8) -> Result<bool, StoreError>;
+
+    /// What was left out since the process started, since no unitring wrote it, and why.
+    fn spoiled(&self) -> BTreeMap<String, String>;
 
     /// Some records of a bucket, tombstones included, and where the next ones start.
     async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError>;

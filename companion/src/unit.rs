@@ -34,8 +34,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::envelope::{Body, Envelope, FixedState};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Position, Record};
+use unitring_protocol::record::{Position, Record, RecordId};
 
+use crate::replica::bounds::{Fault, ahead};
 use crate::store::{Applied, Batch, Cursors, Held, Page, Waiting};
 use collect::Collect;
 use compare::{Compare, Comparison};
@@ -149,6 +150,8 @@ pub enum Effect {
     ReadStates(Purpose),
     /// Read records of a bucket.
     ReadPage(u8, Page),
+    /// Count a bucket's digests anew: repairs did not make them equal.
+    Recount(u8),
     /// Forget what was gone in a bucket before this moment, and remember what every member had then.
     Collect(u8, u64, BTreeMap<UnitId, Position>),
     /// Acknowledge a delivery.
@@ -157,6 +160,8 @@ pub enum Effect {
     SetAside(Tag, UnitId),
     /// What another unit says to whom it may concern.
     Heard(UnitId, Body),
+    /// A record of a unit is not taken, and why.
+    Aside(UnitId, RecordId, Fault),
     /// How far a unit's clock is ahead of ours, in ms.
     Skew(UnitId, i64),
     /// Count something.
@@ -206,6 +211,8 @@ pub enum Note {
     Conflicts,
     /// Records that a repair brought although they may be deleted.
     RecordsRefused,
+    /// Changes of the future, which are not taken.
+    Ahead,
     /// Buckets that differ at equal positions.
     Diverged,
     /// Buckets that are behind and stay there.
@@ -310,7 +317,7 @@ impl Unit {
             Input::States(purpose, states) => self.states(purpose, states, moment, &mut effects),
             Input::PageRead(page) => {
                 let id = self.next_message();
-                self.repairs.page_read(page, id, now_ms, &mut effects);
+                self.repairs.page_read(page, id, moment, &mut effects);
             }
             Input::Tell(body, lasts_ms) => self.tell(body, lasts_ms, &mut effects),
             Input::Send(unit, body) => self.send(unit, body, &mut effects),
@@ -390,11 +397,12 @@ impl Unit {
             return;
         }
         match body {
-            Body::Ops { parts } => self.ops(tag, &from, parts, moment.now_ms, effects),
+            Body::Ops { parts } => self.ops(tag, &from, parts, moment, effects),
             Body::Repair(repair) => {
                 if repair.is_last && self.compare.repaired(&from, repair.bucket) {
                     effects.push(Effect::ReadStates(Purpose::Compare));
                 }
+                effects.extend(of_the_future(&from, &repair.records, moment));
                 let batch = Batch::Records {
                     records: repair.records,
                     positions: repair.positions,
@@ -443,9 +451,12 @@ impl Unit {
         tag: Tag,
         from: &UnitId,
         parts: Vec<unitring_protocol::envelope::Part>,
-        now_ms: u64,
+        moment: Moment,
         effects: &mut Vec<Effect>,
     ) {
+        let now_ms = moment.now_ms;
+        let records = parts.iter().flat_map(|part| &part.ops).map(|op| &op.record);
+        effects.extend(of_the_future(from, records, moment));
         self.compare.ops_from(from, now_ms);
         let ops = parts.iter().map(|part| count(part.ops.len())).sum();
         effects.push(Effect::Note(Note::OpsReceived, ops));
@@ -463,6 +474,7 @@ impl Unit {
                 origin: from.clone(),
                 incarnation: part.incarnation,
                 ops: part.ops,
+                passed: part.passed,
             };
             (part.bucket, batch)
         });
@@ -513,6 +525,23 @@ impl Unit {
             }
         }
     }
+}
+
+/// Names the changes of the future, which the store does not take.
+fn of_the_future<'a>(
+    from: &UnitId,
+    records: impl IntoIterator<Item = &'a Record>,
+    moment: Moment,
+) -> Vec<Effect> {
+    let aside = records.into_iter().filter_map(|record| {
+        let ahead_ms = ahead(record.version.clock.ms, moment.wall_ms)?;
+        Some(Effect::Aside(
+            from.clone(),
+            record.id.clone(),
+            Fault::Ahead(ahead_ms),
+        ))
+    });
+    aside.collect()
 }
 
 /// A number of things, for a counter.

@@ -19,6 +19,9 @@ pub(super) const UP: &str = "ok";
 /// How far over its bound an outbox may be before writes are refused: whoever leads shortens it long before.
 const OUTBOX_OVER: u64 = 2;
 
+/// Records set aside that are named; more are counted.
+const ASIDE_MAX: usize = 64;
+
 /// How a link is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LinkStatus {
@@ -53,6 +56,9 @@ pub struct Status {
     pub outbox_max: u64,
     /// Records changed by repairs since the process started.
     pub repaired_records: u64,
+    /// Records that were not taken, by unit and name: why. At most 64.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, String>,
 }
 
 impl Status {
@@ -108,6 +114,16 @@ impl Status {
             Some(link) if !is_any_up => link.state.clone(),
             _ => UP.to_owned(),
         };
+    }
+
+    /// Whether it is new.
+    pub(super) fn set_aside(&mut self, from: &UnitId, record: &str, why: &str) -> bool {
+        let name = format!("{from}: {record}");
+        if self.set_aside.contains_key(&name) || self.set_aside.len() >= ASIDE_MAX {
+            return false;
+        }
+        self.set_aside.insert(name, why.to_owned());
+        true
     }
 
     pub(super) fn compared(&mut self, unit: &UnitId, comparison: Comparison) {

@@ -81,6 +81,22 @@ impl Session {
                 self.parts.metrics.strangers.inc();
                 self.judge(Verdict::SetAside(tag, delivered.to_vec()));
             }
+            Effect::Recount(bucket) => {
+                let metrics = Arc::clone(&self.parts.metrics);
+                self.work.push(Box::pin(async move {
+                    if seen(records.recount(bucket).await) == Some(true) {
+                        metrics.digests_recounted.inc();
+                        tracing::warn!(
+                            bucket,
+                            "its digest was not that of its records, and is now"
+                        );
+                    }
+                    Done::Inputs(Vec::new())
+                }));
+            }
+            Effect::Aside(from, record, fault) => {
+                self.set_aside(&from, &record.to_string(), &fault.to_string());
+            }
             Effect::Heard(from, body) => self.heard(from, body),
             Effect::Skew(unit, skew_ms) => self.skew(unit, skew_ms),
             Effect::Note(note, count) => self.note(note, count),
@@ -148,6 +164,14 @@ impl Session {
         }));
     }
 
+    /// Names a record that is not taken: in the log once, in the status for as long as there is room.
+    pub(super) fn set_aside(&self, from: &UnitId, record: &str, why: &str) {
+        let is_new = self.note_status(|status| status.set_aside(from, record, why));
+        if is_new {
+            tracing::warn!(%from, record, why, "a record is set aside alone");
+        }
+    }
+
     fn skew(&mut self, unit: UnitId, skew_ms: i64) {
         let max_ms = u64::try_from(self.settings.skew_max.as_millis()).unwrap_or(u64::MAX);
         let is_over = |skew_ms: i64| skew_ms.unsigned_abs() > max_ms;
@@ -195,6 +219,7 @@ impl Session {
             Note::ApplyFailures => &metrics.apply_failures,
             Note::Conflicts => &metrics.conflicts,
             Note::RecordsRefused => &metrics.records_refused,
+            Note::Ahead => &metrics.records_set_aside,
             Note::Diverged => &metrics.diverged_buckets,
             Note::Stalled => &metrics.stalled_buckets,
             Note::Skipped => &metrics.skipped_buckets,

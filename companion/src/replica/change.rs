@@ -1,6 +1,6 @@
 //! Changes of a bucket, on their way in: what is asked for, and what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use unitring_protocol::ids::UnitId;
@@ -29,6 +29,8 @@ pub enum Change<'a> {
     },
     /// Deletes it.
     Delete,
+    /// Leaves it as it is, with a new version: the way back from one of the future.
+    Again,
 }
 
 impl<'a> From<Option<&'a [u8]>> for Change<'a> {
@@ -51,6 +53,8 @@ pub enum Condition {
     Absent,
     /// The record in this version.
     Version(Version),
+    /// The record in one of these.
+    OneOf(Vec<Version>),
 }
 
 impl Condition {
@@ -61,6 +65,7 @@ impl Condition {
             Self::Present => there.is_some(),
             Self::Absent => there.is_none(),
             Self::Version(version) => there == Some(version),
+            Self::OneOf(versions) => there.is_some_and(|there| versions.contains(there)),
         }
     }
 }
@@ -76,6 +81,11 @@ pub enum Outcome {
     Refused(Option<Version>),
 }
 
+/// A write that is not made: the bucket's clock is so far ahead of now, in ms, that no other unit would take
+/// what is written by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockAhead(pub u64);
+
 /// Changes from other units, of one bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Batch {
@@ -85,8 +95,10 @@ pub enum Batch {
         origin: UnitId,
         /// That of its sequence.
         incarnation: u64,
-        /// One or more.
+        /// In order of sequence.
         ops: Vec<Op>,
+        /// Sequences of the same span that need nothing: what was theirs is set aside, or comes later.
+        passed: BTreeSet<u64>,
     },
     /// Records, of whatever origin.
     Records {
@@ -115,6 +127,8 @@ pub struct Applied {
     pub conflicts: u64,
     /// Records that whoever sent them may have kept for longer than it should.
     pub refused: u64,
+    /// Changes of the future, which are not taken.
+    pub ahead: u64,
 }
 
 /// Two changes of a record that did not know of each other: the later one stayed.
@@ -131,4 +145,27 @@ pub struct Conflict {
     /// The lost value, if there was one of at most [`CONFLICT_VALUE_MAX`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
+}
+
+/// A step of a batch of ops.
+#[derive(Debug, Clone, Copy)]
+pub enum OpStep<'a> {
+    /// An op to apply.
+    Op(&'a Op),
+    /// A sequence that needs nothing.
+    Passed(u64),
+}
+
+/// Ops and what needs nothing, in order of sequence; ops that came out of order stay so.
+pub fn op_steps<'a>(ops: &'a [Op], passed: &BTreeSet<u64>) -> Vec<OpStep<'a>> {
+    let mut steps = Vec::with_capacity(ops.len() + passed.len());
+    let mut passed = passed.iter().copied().peekable();
+    for op in ops {
+        while let Some(sequence) = passed.next_if(|sequence| *sequence < op.sequence) {
+            steps.push(OpStep::Passed(sequence));
+        }
+        steps.push(OpStep::Op(op));
+    }
+    steps.extend(passed.map(OpStep::Passed));
+    steps
 }

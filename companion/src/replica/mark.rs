@@ -67,8 +67,8 @@ impl Mark {
         }
     }
 
-    /// The record again, with its value if it has one. `None` for a live record without a value: it was
-    /// removed behind our back, and a repair brings it again.
+    /// The record again, with its value if it has one. `None` for one without a value that does not expire: it
+    /// was removed behind our back, and a repair brings it again.
     pub fn record(self, id: RecordId, value: Option<Vec<u8>>) -> Option<Record> {
         let value = value.filter(|_| !self.is_deleted);
         if value.is_none() && !self.is_deleted && self.expires_ms.is_none() {

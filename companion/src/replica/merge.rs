@@ -6,8 +6,9 @@
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Record, Version};
 
+use super::bounds::ahead;
 use super::bucket::{Bucket, tick};
-use super::{Change, Condition, Mark};
+use super::{Change, ClockAhead, Condition, Mark};
 
 /// By what a unit decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum WriteDecision {
     Put(Put),
     /// The condition does not hold; this is the version that is there.
     Refuse(Option<Version>),
+    /// What is written by this bucket's clock no other unit would take.
+    Ahead(ClockAhead),
 }
 
 /// A write as it is made.
@@ -62,7 +65,14 @@ pub fn decide_write(
         Change::Put { expires_ms, .. } => (false, expires_ms),
         Change::Delete if live.is_none() => return WriteDecision::Keep,
         Change::Delete => (true, None),
+        Change::Again => match there {
+            Some(there) => (there.is_deleted, there.expires_ms),
+            None => return WriteDecision::Keep,
+        },
     };
+    if let Some(ms) = ahead(bucket.clock.ms, now_ms).filter(|_| rules.has_peers) {
+        return WriteDecision::Ahead(ClockAhead(ms));
+    }
     let clock = tick(bucket.clock, now_ms);
     WriteDecision::Put(Put {
         bucket: Bucket {
@@ -102,6 +112,8 @@ pub enum Decision {
 pub enum Refusal {
     /// Whoever sent it may not know that the record was deleted.
     Fenced,
+    /// It is of the future.
+    Ahead,
 }
 
 /// Which of two changes that did not know of each other.
@@ -122,7 +134,19 @@ impl Decision {
 
 /// Decides an op of another unit. One that is covered by a position was here before: if it is unknown now, it
 /// was forgotten since.
-pub fn decide_op(rules: &Rules, there: Option<&Mark>, op: &Op, is_covered: bool) -> Decision {
+pub fn decide_op(
+    rules: &Rules,
+    there: Option<&Mark>,
+    op: &Op,
+    is_covered: bool,
+    now_ms: u64,
+) -> Decision {
+    if ahead(op.record.version.clock.ms, now_ms).is_some() {
+        return Decision::Refuse(Refusal::Ahead);
+    }
+    if op.record.value.is_none() && Mark::of(&op.record).is_live(now_ms) {
+        return Decision::Keep;
+    }
     let Some(there) = there else {
         return if is_covered {
             Decision::Keep
@@ -154,7 +178,20 @@ pub fn decide_op(rules: &Rules, there: Option<&Mark>, op: &Op, is_covered: bool)
 }
 
 /// Decides a record of a repair, which says nothing of what it replaced.
-pub fn decide_record(there: Option<&Mark>, record: &Record, is_fenced: bool) -> Decision {
+pub fn decide_record(
+    there: Option<&Mark>,
+    record: &Record,
+    is_fenced: bool,
+    now_ms: u64,
+) -> Decision {
+    if ahead(record.version.clock.ms, now_ms).is_some() {
+        return Decision::Refuse(Refusal::Ahead);
+    }
+    let mark = Mark::of(record);
+    // A live record whose value was lost on the way: not the same as an empty one.
+    if record.value.is_none() && mark.is_live(now_ms) {
+        return Decision::Keep;
+    }
     match there {
         Some(mark) if mark.version >= record.version => Decision::Keep,
         None if is_fenced => Decision::Refuse(Refusal::Fenced),

@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Position, Record, RecordId, Value, Version};
+use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
+use super::bounds::ahead;
 use super::bucket::{Bucket, Progress, is_fenced};
-use super::change::{CONFLICT_VALUE_MAX, Conflict};
+use super::change::{CONFLICT_VALUE_MAX, ClockAhead, Conflict, OpStep, op_steps};
 use super::digest::share;
-use super::merge::{Decision, Rules, Stays, WriteDecision, decide_op, decide_record, decide_write};
+use super::merge::{
+    Decision, Refusal, Rules, Stays, WriteDecision, decide_op, decide_record, decide_write,
+};
 use super::{Applied, Batch, Change, Condition, Mark, Outcome, Part, Written};
 
 /// A change as it goes into the outbox.
@@ -30,7 +33,7 @@ pub struct Outgoing<'a> {
 /// One bucket of a store, inside one transaction.
 pub trait BucketTransaction {
     /// Why the store can't.
-    type Error;
+    type Error: From<ClockAhead>;
 
     /// What decisions need of it.
     fn bucket(&mut self) -> Result<Bucket, Self::Error>;
@@ -84,10 +87,16 @@ pub fn write<T: BucketTransaction>(
     let put = match decide_write(rules, bucket, there.as_ref(), condition, change, now_ms) {
         WriteDecision::Keep => return Ok(Outcome::Nothing),
         WriteDecision::Refuse(there) => return Ok(Outcome::Refused(there)),
+        WriteDecision::Ahead(ahead) => return Err(ahead.into()),
         WriteDecision::Put(put) => put,
+    };
+    let there = match change {
+        Change::Again => store.value(id)?,
+        Change::Put { .. } | Change::Delete => None,
     };
     let value = match change {
         Change::Put { value, .. } => Some(value),
+        Change::Again => there.as_ref().map(|value| value.0.as_slice()),
         Change::Delete => None,
     };
     let kept = Some(&put.mark).filter(|_| put.is_kept);
@@ -161,7 +170,8 @@ pub fn apply<T: BucketTransaction>(
             origin,
             incarnation,
             ops,
-        } => step.ops(origin, *incarnation, ops)?,
+            passed,
+        } => step.ops(origin, *incarnation, &op_steps(ops, passed))?,
         Batch::Records {
             records,
             positions,
@@ -173,7 +183,7 @@ pub fn apply<T: BucketTransaction>(
                 step.record(record, is_fenced)?;
             }
             if *is_last {
-                step.bucket.clock = step.bucket.clock.max(*clock);
+                step.hear(*clock);
                 step.claim(positions)?;
             }
         }
@@ -193,16 +203,34 @@ struct Apply<'a, T> {
 }
 
 impl<T: BucketTransaction> Apply<'_, T> {
-    fn ops(&mut self, origin: &UnitId, incarnation: u64, ops: &[Op]) -> Result<(), T::Error> {
+    /// What is of the future moves no clock.
+    fn hear(&mut self, clock: Clock) {
+        if ahead(clock.ms, self.now_ms).is_none() {
+            self.bucket.clock = self.bucket.clock.max(clock);
+        }
+    }
+
+    fn ops(
+        &mut self,
+        origin: &UnitId,
+        incarnation: u64,
+        steps: &[OpStep<'_>],
+    ) -> Result<(), T::Error> {
         let before = self.store.applied(origin)?;
         let mut position = before;
-        for op in ops {
+        for step in steps {
+            let sequence = match step {
+                OpStep::Op(op) => op.sequence,
+                OpStep::Passed(sequence) => *sequence,
+            };
             let here = Position {
                 incarnation,
-                sequence: op.sequence,
+                sequence,
             };
             let progress = Progress::of(position, here);
-            self.op(op, progress == Progress::Covered)?;
+            if let OpStep::Op(op) = step {
+                self.op(op, progress == Progress::Covered)?;
+            }
             match progress {
                 Progress::Next => position = here,
                 Progress::Gap => self.applied.gaps += 1,
@@ -217,9 +245,9 @@ impl<T: BucketTransaction> Apply<'_, T> {
 
     fn op(&mut self, op: &Op, is_covered: bool) -> Result<(), T::Error> {
         let (id, version) = (&op.record.id, &op.record.version);
-        self.bucket.clock = self.bucket.clock.max(version.clock);
+        self.hear(version.clock);
         let there = self.store.mark(id)?;
-        let decision = decide_op(self.rules, there.as_ref(), op, is_covered);
+        let decision = decide_op(self.rules, there.as_ref(), op, is_covered, self.now_ms);
         if let (Decision::Conflict(stays), Some(there)) = (decision, &there) {
             let new = Mark::of(&op.record);
             let (lost, kept, value) = match stays {
@@ -239,14 +267,17 @@ impl<T: BucketTransaction> Apply<'_, T> {
     }
 
     fn record(&mut self, record: &Record, is_fenced: bool) -> Result<(), T::Error> {
-        self.bucket.clock = self.bucket.clock.max(record.version.clock);
+        self.hear(record.version.clock);
         let there = self.store.mark(&record.id)?;
-        self.decided(record, decide_record(there.as_ref(), record, is_fenced))
+        let decision = decide_record(there.as_ref(), record, is_fenced, self.now_ms);
+        self.decided(record, decision)
     }
 
     fn decided(&mut self, record: &Record, decision: Decision) -> Result<(), T::Error> {
-        if matches!(decision, Decision::Refuse(_)) {
-            self.applied.refused += 1;
+        match decision {
+            Decision::Refuse(Refusal::Fenced) => self.applied.refused += 1,
+            Decision::Refuse(Refusal::Ahead) => self.applied.ahead += 1,
+            Decision::Keep | Decision::Put | Decision::Conflict(_) => {}
         }
         if !decision.is_put() {
             return Ok(());
@@ -261,7 +292,9 @@ impl<T: BucketTransaction> Apply<'_, T> {
 
     fn claim(&mut self, positions: &BTreeMap<UnitId, Position>) -> Result<(), T::Error> {
         for (unit, claim) in positions {
-            if *claim > self.store.applied(unit)? {
+            // An incarnation is a time: one of the future would cover all that its unit writes until then.
+            let is_ahead = ahead(claim.incarnation, self.now_ms).is_some();
+            if !is_ahead && *claim > self.store.applied(unit)? {
                 self.store.set_applied(unit, *claim)?;
             }
         }

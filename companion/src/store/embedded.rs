@@ -20,7 +20,7 @@ use redb::{
 };
 use unitring_protocol::ids::UnitId;
 
-use super::{LAYOUT, StoreError};
+use super::{LAYOUT, Spoiled, StoreError};
 use crate::replica::Rules;
 use pictures::Pictures;
 use tables::NUMBERS;
@@ -30,6 +30,7 @@ use tables::NUMBERS;
 pub struct Embedded {
     database: Arc<Database>,
     rules: Rules,
+    spoiled: Arc<Spoiled>,
     /// When a commit last went to disk for housekeeping: redb reuses no page before one does.
     flushed_ms: Arc<AtomicU64>,
     pruned_ms: Arc<AtomicU64>,
@@ -53,6 +54,7 @@ impl Embedded {
         let store = Self {
             database: Arc::new(database),
             rules: Rules { unit, has_peers },
+            spoiled: Arc::default(),
             flushed_ms: Arc::default(),
             pruned_ms: Arc::default(),
             pictures: Arc::default(),

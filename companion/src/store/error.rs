@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::replica::InvalidMark;
+use crate::replica::bounds::Fault;
+use crate::replica::{ClockAhead, InvalidMark};
 
 /// Why a store could not do what was asked. Nothing was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,15 @@ pub enum StoreError {
         /// The bound.
         max: u64,
     },
+    /// What is to be written is beyond a bound of all units.
+    #[error("refused: {0}")]
+    OutOfBounds(String),
+    /// The bucket's clock is of the future.
+    #[error(
+        "the record's bucket was written by a clock that is {0} ms ahead of this one: no other unit would take \
+         it. Set this machine's clock; if it is right, `unitring unit repair --clocks` leads back"
+    )]
+    ClockAhead(u64),
     /// Another process changed the same thing again and again.
     #[error("others kept changing {0} meanwhile")]
     Contended(&'static str),
@@ -88,6 +98,7 @@ impl StoreError {
                 | Self::OutboxFull { .. }
                 | Self::TooMany { .. }
                 | Self::Contended(_)
+                | Self::ClockAhead(_)
         )
     }
 }
@@ -95,5 +106,17 @@ impl StoreError {
 impl From<InvalidMark> for StoreError {
     fn from(error: InvalidMark) -> Self {
         Self::Corrupt(error.to_string())
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        Self::OutOfBounds(fault.to_string())
+    }
+}
+
+impl From<ClockAhead> for StoreError {
+    fn from(ClockAhead(ms): ClockAhead) -> Self {
+        Self::ClockAhead(ms)
     }
 }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use redis::{AsyncCommands as _, Cmd, RedisError, Script};
 use unitring_protocol::ids::UnitId;
 
-use super::{LAYOUT, StoreError};
+use super::{LAYOUT, Spoiled, StoreError};
 use crate::config::RedisSettings;
 use connection::{Connection, Login};
 use durable::Durable;
@@ -42,6 +42,7 @@ pub struct Redis {
     unit: UnitId,
     has_peers: bool,
     keys: Keys,
+    spoiled: Arc<Spoiled>,
     scripts: Arc<Scripts>,
     is_checked: Arc<AtomicBool>,
     pruned_ms: Arc<AtomicU64>,
@@ -57,6 +58,8 @@ struct Scripts {
     confirm: Script,
     registry: Script,
     sweep: Script,
+    recount: Script,
+    reset: Script,
     lead: Script,
     resign: Script,
     append: Script,
@@ -81,6 +84,8 @@ impl Scripts {
             confirm: script!("redis/confirm.lua"),
             registry: script!("redis/registry.lua"),
             sweep: script!("redis/common.lua", "redis/sweep.lua"),
+            recount: script!("redis/common.lua", "redis/recount.lua"),
+            reset: script!("redis/reset.lua"),
             lead: script!("redis/lead.lua"),
             resign: script!("redis/resign.lua"),
             append: script!("redis/append.lua"),
@@ -121,6 +126,7 @@ impl Redis {
             keys: Keys::of(unit.clone()),
             unit,
             has_peers,
+            spoiled: Arc::default(),
             scripts: Arc::new(scripts),
             is_checked: Arc::default(),
             pruned_ms: Arc::default(),

@@ -260,7 +260,9 @@ impl Outgoing {
             };
             let (ready, others): (Vec<UnitId>, Vec<UnitId>) = units.drain(..).partition(in_step);
             self.want_again(bucket, &others);
-            let Some(first) = waiting.ops.first() else {
+            let first = waiting.ops.first().map(|op| op.sequence);
+            let first = first.into_iter().chain(waiting.passed.first().copied());
+            let Some(first) = first.min() else {
                 continue;
             };
             if waiting.more {
@@ -271,8 +273,9 @@ impl Outgoing {
             let part = Part {
                 bucket,
                 incarnation: waiting.incarnation,
-                skipped: first.sequence > before + 1,
+                skipped: first > before + 1,
                 ops: waiting.ops,
+                passed: waiting.passed,
             };
             groups.entry(ready).or_default().push(part);
         }
@@ -299,9 +302,10 @@ impl Outgoing {
         effects: &mut Vec<Effect>,
     ) {
         let last = |part: &Part| {
+            let last = part.ops.last().map(|op| op.sequence);
             let position = Position {
                 incarnation: part.incarnation,
-                sequence: part.ops.last()?.sequence,
+                sequence: last.max(part.passed.last().copied())?,
             };
             Some((part.bucket, position))
         };

@@ -8,8 +8,8 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record};
 
 use super::outgoing::Outgoing;
-use super::{Effect, Lasts, MessageId, Note, Purpose, RETRY_MS, count};
-use crate::store::{Held, Page};
+use super::{Effect, Lasts, MessageId, Moment, Note, Purpose, RETRY_MS, count};
+use crate::store::{Held, Mark, Page};
 
 /// Repairs that wait, over all units that asked.
 pub const REPAIRS_MAX: usize = 1_024;
@@ -183,15 +183,18 @@ impl Repairs {
         &mut self,
         page: Option<(Vec<Record>, Page)>,
         id: MessageId,
-        now_ms: u64,
+        moment: Moment,
         effects: &mut Vec<Effect>,
     ) {
         let Some(job) = self.job.as_mut().filter(|job| job.step == Step::Reading) else {
             return;
         };
-        let Some((records, next)) = page else {
-            return self.failed(false, now_ms, effects);
+        let Some((mut records, next)) = page else {
+            return self.failed(false, moment.now_ms, effects);
         };
+        // A value that the store let go before its time, by a clock ahead of ours: none is not an empty one.
+        records
+            .retain(|record| record.value.is_some() || !Mark::of(record).is_live(moment.wall_ms));
         let spent = count(records.len()).saturating_mul(1_000);
         self.allowed = self.allowed.saturating_sub(spent);
         let repair = Repair {

@@ -37,7 +37,7 @@ fn a_change_that_knew_what_is_there_is_no_conflict() {
     let there: Mark = "5.0@north".parse().unwrap();
     let gone: Mark = "5.0@north!".parse().unwrap();
     let ours: Mark = "5.0@east".parse().unwrap();
-    let decided = |there: &Mark, op: &Op| decide_op(&rules(), Some(there), op, false);
+    let decided = |there: &Mark, op: &Op| decide_op(&rules(), Some(there), op, false, 9);
     for (there, op, expected) in [
         (&there, op("6.0@west", Some("5.0@north")), Decision::Put),
         (
@@ -66,14 +66,58 @@ fn a_change_that_knew_what_is_there_is_no_conflict() {
 #[test]
 fn what_is_forgotten_stays_so() {
     let op = op("6.0@west", None);
-    assert_eq!(decide_op(&rules(), None, &op, true), Decision::Keep);
-    assert_eq!(decide_op(&rules(), None, &op, false), Decision::Put);
+    assert_eq!(decide_op(&rules(), None, &op, true, 9), Decision::Keep);
+    assert_eq!(decide_op(&rules(), None, &op, false, 9), Decision::Put);
     let record = record("6.0@west", None);
     assert_eq!(
-        decide_record(None, &record, true),
+        decide_record(None, &record, true, 9),
         Decision::Refuse(Refusal::Fenced)
     );
-    assert_eq!(decide_record(None, &record, false), Decision::Put);
+    assert_eq!(decide_record(None, &record, false, 9), Decision::Put);
+}
+
+#[test]
+fn what_is_of_the_future_is_not_taken_and_not_written() {
+    let now_ms = 5;
+    let at = |ahead: u64| format!("{}.0@west", now_ms + ahead);
+    let over = crate::replica::bounds::AHEAD_MS_MAX + 1;
+    let refused = Decision::Refuse(Refusal::Ahead);
+    let decided = |op: &Op| decide_op(&rules(), None, op, false, now_ms);
+    assert_eq!(decided(&op(&at(over), None)), refused);
+    assert_eq!(decided(&op(&at(over - 1), None)), Decision::Put);
+    let record = record(&at(over), Some("v"));
+    assert_eq!(decide_record(None, &record, false, now_ms), refused);
+    let bucket = Bucket {
+        clock: record.version.clock,
+        ..Bucket::default()
+    };
+    let write = |rules: &Rules| {
+        let change = Change::from(Some(&b"v"[..]));
+        decide_write(rules, (bucket, true), None, &Condition::Any, change, now_ms)
+    };
+    assert_eq!(write(&rules()), WriteDecision::Ahead(ClockAhead(over)));
+    // With nobody who would have to take it, order within the unit is all there is.
+    let alone = Rules {
+        has_peers: false,
+        ..rules()
+    };
+    assert!(matches!(write(&alone), WriteDecision::Put(_)));
+}
+
+#[test]
+fn no_value_is_not_an_empty_value() {
+    let lost = Record {
+        expires_ms: Some(100),
+        ..record("6.0@west", None)
+    };
+    assert_eq!(decide_record(None, &lost, false, 99), Decision::Keep);
+    // Once it has expired for us, too, all that is left of it is its date.
+    assert_eq!(decide_record(None, &lost, false, 100), Decision::Put);
+    let empty = Record {
+        expires_ms: Some(100),
+        ..record("6.0@west", Some(""))
+    };
+    assert_eq!(decide_record(None, &empty, false, 99), Decision::Put);
 }
 
 fn marks() -> impl Strategy<Value = Mark> {
@@ -108,7 +152,7 @@ proptest! {
                     record: Record { version: mark.version.clone(), ..record("1.0@east", None) },
                     over: None,
                 };
-                if decide_op(&rules(), there.as_ref(), &op, false).is_put() {
+                if decide_op(&rules(), there.as_ref(), &op, false, 9).is_put() {
                     there = Some(mark);
                 }
             }

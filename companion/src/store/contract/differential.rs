@@ -7,6 +7,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
 use super::records::{all, id};
+use crate::replica::bounds::{AHEAD_MS_MAX, EXACT_MAX};
 use crate::replica::digest::bucket_of;
 use crate::store::{Batch, Browse, Change, Condition, Outcome, Records};
 
@@ -70,6 +71,7 @@ where
             0..5 => history.write().await,
             5..8 => history.ops().await,
             8 => history.records().await,
+            _ if history.dice.roll(4) == 0 => history.way_back().await,
             _ => history.collect().await,
         };
         let what = format!("seed {seed}, step {step}: {what}");
@@ -82,11 +84,13 @@ impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
         let (id, value) = (self.dice.one(&self.keys).clone(), self.value());
         let expires_ms = self.expiry();
         let change = match &value {
+            _ if self.dice.roll(12) == 0 => Change::Again,
             Some(value) => Change::Put { value, expires_ms },
             None => Change::Delete,
         };
         let condition = match self.dice.roll(6) {
             0 => Condition::Present,
+            3 => Condition::OneOf(self.last.iter().rev().take(2).cloned().collect()),
             1 => Condition::Absent,
             2 if !self.last.is_empty() => Condition::Version(self.dice.one(&self.last).clone()),
             _ => Condition::Any,
@@ -114,10 +118,13 @@ impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
         });
         let ops = ops.collect();
         let incarnation = self.incarnation();
+        let passed = (0..self.dice.roll(3)).map(|_| 1 + self.dice.roll(9));
+        let passed = passed.collect();
         self.apply(Batch::Ops {
             origin,
             incarnation,
             ops,
+            passed,
         })
         .await
     }
@@ -143,6 +150,14 @@ impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
         let theirs = self.other.apply(&parts, self.now_ms).await.unwrap();
         assert_eq!(mine, theirs, "{what}");
         what
+    }
+
+    async fn way_back(&mut self) -> String {
+        let mine = self.rust.reset_clocks(self.now_ms).await.unwrap();
+        assert_eq!(mine, self.other.reset_clocks(self.now_ms).await.unwrap());
+        let wrong = self.rust.recount(self.bucket).await.unwrap();
+        assert!(!wrong && !self.other.recount(self.bucket).await.unwrap());
+        "the way back".to_owned()
     }
 
     async fn collect(&mut self) -> String {
@@ -211,6 +226,8 @@ impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
     fn record(&mut self) -> Record {
         let value = self.value().map(Value);
         let expires_ms = self.expiry().filter(|_| value.is_some());
+        // Once in a while the value is lost.
+        let value = value.filter(|_| expires_ms.is_none() || self.dice.roll(4) > 0);
         Record {
             id: self.dice.one(&self.keys).clone(),
             version: self.version(),
@@ -226,12 +243,20 @@ impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
         self.dice.one(&names[..count]).parse().unwrap()
     }
 
+    /// About now, sometimes in the future: at its edge, or far.
     fn moment(&mut self) -> u64 {
-        self.now_ms + self.dice.roll(30) - 20
+        match self.dice.roll(25) {
+            0 => self.now_ms + AHEAD_MS_MAX + self.dice.roll(3),
+            1 => EXACT_MAX - 1 - self.dice.roll(3),
+            _ => self.now_ms + self.dice.roll(30) - 20,
+        }
     }
 
     fn incarnation(&mut self) -> u64 {
-        self.now_ms / 1_000_000 * 1_000_000 + self.dice.roll(2)
+        match self.dice.roll(25) {
+            0 => self.moment(),
+            _ => self.now_ms / 1_000_000 * 1_000_000 + self.dice.roll(2),
+        }
     }
 
     fn version(&mut self) -> Version {

@@ -1,6 +1,6 @@
 //! What a store promises about what passes between units: cursors, conflicts, and what is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::digest::EPOCH_MS;
 use unitring_protocol::ids::UnitId;
@@ -89,6 +89,7 @@ fn op(sequence: u64, record: Record, over: Option<&str>) -> Batch {
             over: over.map(|over| over.parse().unwrap()),
             record,
         }],
+        passed: BTreeSet::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use super::tables::{
     VERSIONS,
 };
 use super::{Embedded, away, encode};
-use crate::replica::digest::{bucket_of, record_id};
+use crate::replica::digest::{bucket_of, record_id, share};
 use crate::replica::transaction::{self, BucketTransaction, Outgoing};
 use crate::replica::{Bucket, Part};
 use crate::store::{
@@ -118,7 +118,7 @@ impl BucketTransaction for Rows<'_> {
         let versions = self.transaction.open_table(VERSIONS).map_err(away)?;
         let mark = versions.get((self.number, id.to_string().as_str()));
         let mark = mark.map_err(away)?.map(|mark| mark.value().parse());
-        Ok(mark.transpose()?)
+        Ok(mark.and_then(|mark| self.store.spoiled.keep(&id.to_string(), mark)))
     }
 
     fn value(&mut self, id: &RecordId) -> Result<Option<Value>, StoreError> {
@@ -147,7 +147,7 @@ impl BucketTransaction for Rows<'_> {
             None => versions.remove(key),
         };
         let old = old.map_err(away)?.map(|old| old.value().parse::<Mark>());
-        let old = old.transpose()?;
+        let old = old.and_then(|old| self.store.spoiled.keep(&id, old));
         if let Some(expires_ms) = old.as_ref().and_then(|old| old.expires_ms) {
             let key = (expires_ms, number, id.as_str());
             expiring.remove(key).map_err(away)?;
@@ -359,4 +359,53 @@ pub(super) fn sweep(
         }
     }
     Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
+}
+
+/// Counts the digests of a bucket anew; whether they were wrong. What no unitring wrote is in none.
+pub(super) fn recount(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    bucket: u8,
+) -> Result<bool, StoreError> {
+    let mut counted: BTreeMap<Part, u64> = BTreeMap::new();
+    let versions = transaction.open_table(VERSIONS).map_err(away)?;
+    for row in versions.range((bucket, "")..).map_err(away)? {
+        let (key, mark) = row.map_err(away)?;
+        let (of, id) = key.value();
+        if of != bucket {
+            break;
+        }
+        let mark = store.spoiled.keep(id, mark.value().parse::<Mark>());
+        let part = mark.as_ref().and_then(Mark::part);
+        if let (Some(mark), Some(part)) = (mark, part) {
+            *counted.entry(part).or_default() ^= share(id, &mark.to_string()).0;
+        }
+    }
+    drop(versions);
+    let mut kept: BTreeMap<Part, u64> = BTreeMap::new();
+    let mut digests = transaction.open_table(DIGESTS).map_err(away)?;
+    for row in digests
+        .range((bucket, 0)..=(bucket, u64::MAX))
+        .map_err(away)?
+    {
+        let (key, digest) = row.map_err(away)?;
+        kept.insert(Part::Epoch(key.value().1), digest.value());
+    }
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    kept.insert(Part::Lasting, rows.meta.digest);
+    kept.retain(|_, digest| *digest != 0);
+    counted.retain(|_, digest| *digest != 0);
+    if kept == counted {
+        return Ok(false);
+    }
+    digests
+        .retain_in((bucket, 0)..=(bucket, u64::MAX), |_, _| false)
+        .map_err(away)?;
+    drop(digests);
+    rows.meta.digest = 0;
+    for (part, share) in counted {
+        rows.mix(part, share)?;
+    }
+    rows.finish()?;
+    Ok(true)
 }

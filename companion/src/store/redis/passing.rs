@@ -1,19 +1,43 @@
 //! Outboxes and cursors: what is on its way to the other units.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Position};
+use unitring_protocol::record::{Op, Position, Record, Value};
 
 use super::records::{of_each_bucket, of_these};
 use super::{Redis, corrupt};
-use crate::replica::Mark;
 use crate::replica::digest::record_id;
+use crate::replica::{InvalidMark, Mark};
 use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Cursors, StoreError, Waiting};
 
 /// What outbox.lua answers: of each op sequence, id, mark, value, and the version before.
-type Rows = (u64, u8, Vec<(u64, String, String, Vec<u8>, String)>);
+type Rows = (u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
+
+/// An op of the outbox; an error if no unitring wrote it.
+fn op(
+    sequence: u64,
+    (id, mark, over): (&str, &str, &str),
+    value: Vec<u8>,
+) -> Result<Op, InvalidMark> {
+    let over = match over {
+        "" => None,
+        over => Some(over.parse::<Mark>()?.version),
+    };
+    let mark: Mark = mark.parse()?;
+    let record = Record {
+        id: record_id(id)?,
+        value: Some(Value(value)).filter(|_| !mark.is_deleted),
+        version: mark.version,
+        expires_ms: mark.expires_ms,
+    };
+    Ok(Op {
+        sequence,
+        record,
+        over,
+    })
+}
 
 impl Redis {
     pub(super) async fn read_outboxes(
@@ -37,21 +61,19 @@ impl Redis {
                     .invoke_async(&mut connection)
                     .await?;
                 let mut ops = Vec::with_capacity(rows.len());
+                let mut passed = BTreeSet::new();
                 for (sequence, id, mark, value, over) in rows {
-                    let over = match over.as_str() {
-                        "" => None,
-                        over => Some(over.parse().map_err(|_| corrupt(over))?),
-                    };
-                    let record = mark.parse::<Mark>()?.record(record_id(&id)?, Some(value));
-                    ops.extend(record.map(|record| Op {
-                        sequence,
-                        record,
-                        over,
-                    }));
+                    let id = String::from_utf8_lossy(&id);
+                    let read = op(sequence, (&id, &mark, &over), value);
+                    match self.spoiled.keep(&id, read) {
+                        Some(op) => ops.push(op),
+                        None => drop(passed.insert(sequence)),
+                    }
                 }
                 Ok(Waiting {
                     incarnation,
                     ops,
+                    passed,
                     more: more == 1,
                 })
             }

@@ -10,6 +10,8 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record, RecordId};
 
 use super::{Redis, corrupt};
+use crate::replica::bounds::{AHEAD_MS_MAX, fault_of_change};
+use crate::replica::change::{OpStep, op_steps};
 use crate::replica::digest::{bucket_of, record_id};
 use crate::replica::{Mark, epoch};
 use crate::store::{
@@ -20,6 +22,8 @@ use crate::store::{
 
 /// What write.lua answers where the condition does not hold.
 const REFUSED: u8 = 2;
+/// And where the bucket's clock is of the future.
+const AHEAD: u8 = 3;
 
 /// The fields of a bucket's meta.
 type Meta = BTreeMap<String, String>;
@@ -117,12 +121,19 @@ impl Records for Redis {
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
+        if let Some(fault) = fault_of_change(&change) {
+            return Err(fault.into());
+        }
         let call = self.write_call(id, change, condition, now_ms);
         let done = self.written(bucket_of(id), call).await?;
         let done: Option<(String, u8)> = done;
         let Some((version, created)) = done else {
             return Ok(Outcome::Nothing);
         };
+        if created == AHEAD {
+            let ms = version.parse().map_err(|_| corrupt(&version))?;
+            return Err(StoreError::ClockAhead(ms));
+        }
         if created == REFUSED {
             let there = (!version.is_empty()).then(|| version.parse::<Mark>());
             return Ok(Outcome::Refused(
@@ -156,13 +167,14 @@ impl Records for Redis {
                         continue;
                     };
                     let call = self.apply_call(bucket, batch, now_ms);
-                    let (changed, gaps, conflicts, refused) =
+                    let (changed, gaps, conflicts, refused, ahead) =
                         call.invoke_async(&mut connection).await?;
                     let applied = Applied {
                         changed,
                         gaps,
                         conflicts,
                         refused,
+                        ahead,
                     };
                     done.push((place, applied));
                 }
@@ -212,7 +224,12 @@ impl Records for Redis {
                     .key(self.keys.gone(bucket))
                     .invoke_async(&mut connection)
                     .await?;
-                held(&self.unit, bucket, &stated, now_ms)
+                // One that nobody can read says nothing of the others.
+                let held = held(&self.unit, bucket, &stated, now_ms);
+                Ok(self
+                    .spoiled
+                    .keep(&format!("bucket {bucket}"), held)
+                    .flatten())
             }
         });
         Ok(states.await?.into_iter().flatten().collect())
@@ -233,6 +250,31 @@ impl Records for Redis {
         Ok(call.invoke_async(&mut connection).await?)
     }
 
+    async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {
+        let connection = self.connection().await?;
+        let reset = of_each_bucket(|bucket| {
+            let mut connection = connection.clone();
+            async move {
+                let mut call = self.scripts.reset.key(self.keys.meta(bucket));
+                call.arg(now_ms).arg(AHEAD_MS_MAX);
+                let was: bool = call.invoke_async(&mut connection).await?;
+                Ok(was.then_some(bucket))
+            }
+        });
+        Ok(reset.await?.into_iter().flatten().collect())
+    }
+
+    async fn recount(&self, bucket: u8) -> Result<bool, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.scripts.recount.key(self.keys.versions(bucket));
+        call.key(self.keys.meta(bucket));
+        Ok(call.invoke_async(&mut connection).await?)
+    }
+
+    fn spoiled(&self) -> BTreeMap<String, String> {
+        self.spoiled.names()
+    }
+
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError> {
         let connection = self.connection().await?;
         let conflicts = of_each_bucket(|bucket| {
@@ -247,7 +289,8 @@ impl Records for Redis {
                     .query_async(&mut connection)
                     .await?;
                 let rows = rows.iter().map(|(_, fields)| conflict(fields));
-                rows.collect::<Result<Vec<_>, _>>()
+                let read = rows.filter_map(|row| self.spoiled.keep("a conflict", row));
+                Ok(read.collect::<Vec<_>>())
             }
         });
         let mut conflicts: Vec<Conflict> = conflicts.await?.into_iter().flatten().collect();
@@ -262,7 +305,7 @@ impl Records for Redis {
             let Some(cursor) = page.more.take() else {
                 return Ok((Vec::new(), page));
             };
-            let (next, pairs): (String, Vec<(String, String)>) = redis::cmd("HSCAN")
+            let (next, pairs): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
                 .arg(self.keys.versions(bucket))
                 .arg(if cursor.is_empty() { "0" } else { &cursor })
                 .arg("COUNT")
@@ -270,8 +313,9 @@ impl Records for Redis {
                 .query_async(&mut connection)
                 .await?;
             page.more = (next != "0").then_some(next);
-            let ids: Result<_, _> = pairs.iter().map(|(id, _)| record_id(id)).collect();
-            page.listed = ids?;
+            let ids = pairs.iter().map(|(id, _)| String::from_utf8_lossy(id));
+            let ids = ids.filter_map(|id| self.spoiled.keep(&id, record_id(&id)));
+            page.listed = ids.collect();
         }
         let count = self.fitting(&page.listed).await?;
         let rest = page.listed.split_off(count.min(page.listed.len()));
@@ -313,7 +357,8 @@ impl Redis {
                 origin,
                 incarnation,
                 ops,
-            } => (origin.as_str(), *incarnation, ops.len()),
+                passed,
+            } => (origin.as_str(), *incarnation, ops.len() + passed.len()),
             Batch::Records { records, .. } => ("", 0, records.len()),
         };
         call.arg(self.unit.as_str())
@@ -331,20 +376,26 @@ impl Redis {
                 call.arg(record.id.to_string())
                     .arg(Mark::of(record).to_string())
                     .arg(value.unwrap_or_default())
+                    .arg(u8::from(value.is_some()))
                     .arg(sequence)
                     .arg(over);
             };
         match batch {
-            Batch::Ops { ops, .. } => {
-                call.arg(0).arg(0).arg(0).arg(0);
-                for op in ops {
-                    let over = op.over.as_ref().map(ToString::to_string);
-                    change(
-                        &mut call,
-                        &op.record,
-                        op.sequence,
-                        &over.unwrap_or_default(),
-                    );
+            Batch::Ops { ops, passed, .. } => {
+                call.arg(0).arg(0).arg(0).arg(0).arg(AHEAD_MS_MAX);
+                for step in op_steps(ops, passed) {
+                    match step {
+                        OpStep::Op(op) => {
+                            let over = op.over.as_ref().map(ToString::to_string);
+                            let over = over.unwrap_or_default();
+                            change(&mut call, &op.record, op.sequence, &over);
+                        }
+                        OpStep::Passed(sequence) => {
+                            // Each change has a key; this one touches none.
+                            call.key(self.keys.meta(bucket));
+                            call.arg("").arg("").arg("").arg(0).arg(sequence).arg("");
+                        }
+                    }
                 }
             }
             Batch::Records {
@@ -356,7 +407,8 @@ impl Redis {
                 call.arg(clock.ms)
                     .arg(clock.counter)
                     .arg(u8::from(*is_last))
-                    .arg(positions.len());
+                    .arg(positions.len())
+                    .arg(AHEAD_MS_MAX);
                 for (unit, position) in positions {
                     call.arg(unit.as_str()).arg(position.to_string());
                 }
@@ -396,9 +448,10 @@ impl Redis {
             self.keys.changes(bucket),
             self.keys.applied(bucket),
         ];
-        let (value, expires_ms) = match change {
-            Change::Put { value, expires_ms } => (Some(value), expires_ms),
-            Change::Delete => (None, None),
+        let (what, value, expires_ms) = match change {
+            Change::Put { value, expires_ms } => (1, value, expires_ms),
+            Change::Delete => (0, &[][..], None),
+            Change::Again => (2, &[][..], None),
         };
         let mut call = redis::cmd("EVALSHA");
         call.arg(self.scripts.write.get_hash())
@@ -407,20 +460,26 @@ impl Redis {
             .arg(id.to_string())
             .arg(self.unit.as_str())
             .arg(now_ms)
-            .arg(u8::from(value.is_some()))
-            .arg(value.unwrap_or_default())
+            .arg(what)
+            .arg(value)
             .arg(u8::from(self.has_peers));
         match condition {
             Condition::Any => call.arg(""),
             Condition::Present => call.arg("*"),
             Condition::Absent => call.arg("-"),
             Condition::Version(version) => call.arg(version.to_string()),
+            // No version is like it: then none is enough.
+            Condition::OneOf(versions) if versions.is_empty() => call.arg("?"),
+            Condition::OneOf(versions) => {
+                let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+                call.arg(versions.join(" "))
+            }
         };
         match expires_ms {
             Some(expires_ms) => call.arg(expires_ms),
             None => call.arg(""),
         };
-        call.arg(CHANGES_MAX);
+        call.arg(CHANGES_MAX).arg(AHEAD_MS_MAX);
         call
     }
 
@@ -443,8 +502,9 @@ impl Redis {
         let mut records = Vec::with_capacity(ids.len());
         for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
             let [Some(mark), value] = pair else { continue };
-            let mark: Mark = String::from_utf8_lossy(mark).parse()?;
-            records.extend(mark.record(id, value.clone()));
+            let mark = String::from_utf8_lossy(mark).parse::<Mark>();
+            let mark = self.spoiled.keep(&id.to_string(), mark);
+            records.extend(mark.and_then(|mark| mark.record(id, value.clone())));
         }
         Ok(records)
     }

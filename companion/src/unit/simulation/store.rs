@@ -1,17 +1,16 @@
 //! A store of one unit as a map, under the rule that is shipped. It can be told to break it.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
-use crate::replica::digest::bucket_of;
+use crate::replica::digest::{bucket_of, share};
 use crate::replica::transaction::{self, BucketTransaction, Outgoing};
 use crate::replica::{self, Mark, Part, Rules, epoch};
 use crate::store::{
-    Applied, Batch, Change, Condition, Conflict, Cursors, Held, Outcome, Page, Waiting,
+    Applied, Batch, Change, ClockAhead, Condition, Conflict, Cursors, Held, Outcome, Page, Waiting,
 };
 
 /// Records in one page, small so that a bucket takes several.
@@ -82,7 +81,7 @@ impl Bucket {
             bucket: self,
             broken: Broken::Nothing,
         };
-        let Ok(()) = transaction::forget(&mut rows, std::slice::from_ref(id));
+        transaction::forget(&mut rows, std::slice::from_ref(id)).unwrap();
     }
 }
 
@@ -93,18 +92,18 @@ struct Rows<'a> {
 }
 
 impl BucketTransaction for Rows<'_> {
-    type Error = Infallible;
+    type Error = ClockAhead;
 
-    fn bucket(&mut self) -> Result<replica::Bucket, Infallible> {
+    fn bucket(&mut self) -> Result<replica::Bucket, ClockAhead> {
         Ok(self.bucket.meta)
     }
 
-    fn set_bucket(&mut self, meta: replica::Bucket) -> Result<(), Infallible> {
+    fn set_bucket(&mut self, meta: replica::Bucket) -> Result<(), ClockAhead> {
         (self.bucket.meta.clock, self.bucket.meta.own) = (meta.clock, meta.own);
         Ok(())
     }
 
-    fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, Infallible> {
+    fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, ClockAhead> {
         let mark = self.bucket.records.get(id).map(|(mark, _)| mark.clone());
         // What was deleted before everything else: whatever comes is later.
         let first = || Mark {
@@ -121,7 +120,7 @@ impl BucketTransaction for Rows<'_> {
         })
     }
 
-    fn value(&mut self, id: &RecordId) -> Result<Option<Value>, Infallible> {
+    fn value(&mut self, id: &RecordId) -> Result<Option<Value>, ClockAhead> {
         Ok(self
             .bucket
             .records
@@ -135,7 +134,7 @@ impl BucketTransaction for Rows<'_> {
         mark: Option<&Mark>,
         value: Option<&[u8]>,
         gone_ms: Option<u64>,
-    ) -> Result<Option<Mark>, Infallible> {
+    ) -> Result<Option<Mark>, ClockAhead> {
         self.bucket.gone.remove(id);
         self.bucket
             .gone
@@ -151,20 +150,20 @@ impl BucketTransaction for Rows<'_> {
         Ok(old.map(|(mark, _)| mark))
     }
 
-    fn mix(&mut self, part: Part, share: u64) -> Result<(), Infallible> {
+    fn mix(&mut self, part: Part, share: u64) -> Result<(), ClockAhead> {
         *self.bucket.digests.entry(part).or_default() ^= share;
         Ok(())
     }
 
-    fn log_change(&mut self, _: &RecordId, _: &Mark) -> Result<(), Infallible> {
+    fn log_change(&mut self, _: &RecordId, _: &Mark) -> Result<(), ClockAhead> {
         Ok(())
     }
 
-    fn outbox_is_empty(&mut self) -> Result<bool, Infallible> {
+    fn outbox_is_empty(&mut self) -> Result<bool, ClockAhead> {
         Ok(self.bucket.outbox.is_empty())
     }
 
-    fn push_outbox(&mut self, op: Outgoing<'_>) -> Result<(), Infallible> {
+    fn push_outbox(&mut self, op: Outgoing<'_>) -> Result<(), ClockAhead> {
         let value = op.value.map(<[u8]>::to_vec);
         let record = op.mark.clone().record(op.id.clone(), value).unwrap();
         self.bucket
@@ -173,20 +172,20 @@ impl BucketTransaction for Rows<'_> {
         Ok(())
     }
 
-    fn applied(&mut self, unit: &UnitId) -> Result<Position, Infallible> {
+    fn applied(&mut self, unit: &UnitId) -> Result<Position, ClockAhead> {
         Ok(self.bucket.applied.get(unit).copied().unwrap_or_default())
     }
 
-    fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), Infallible> {
+    fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), ClockAhead> {
         self.bucket.applied.insert(unit.clone(), position);
         Ok(())
     }
 
-    fn fence(&mut self) -> Result<Positions, Infallible> {
+    fn fence(&mut self) -> Result<Positions, ClockAhead> {
         Ok(self.bucket.fence.clone())
     }
 
-    fn log_conflict(&mut self, conflict: Conflict) -> Result<(), Infallible> {
+    fn log_conflict(&mut self, conflict: Conflict) -> Result<(), ClockAhead> {
         self.bucket.conflicts.push(conflict);
         Ok(())
     }
@@ -209,8 +208,8 @@ impl Store {
     fn step<T>(
         &mut self,
         number: u8,
-        step: impl FnOnce(&mut Rows<'_>, &Rules) -> Result<T, Infallible>,
-    ) -> T {
+        step: impl FnOnce(&mut Rows<'_>, &Rules) -> Result<T, ClockAhead>,
+    ) -> Result<T, ClockAhead> {
         let broken = self.broken;
         let bucket = self.buckets.entry(number).or_default();
         let mut rows = Rows { bucket, broken };
@@ -220,7 +219,7 @@ impl Store {
             .get(&self.rules.unit)
             .copied()
             .unwrap_or_default();
-        let Ok(done) = step(&mut rows, &self.rules);
+        let done = step(&mut rows, &self.rules);
         if broken == Broken::Tombstones {
             let records = bucket.records.iter();
             let deleted = records.filter(|(_, (mark, _))| mark.is_deleted);
@@ -247,7 +246,7 @@ impl Store {
         let outcome = self.step(number, |rows, rules| {
             transaction::write(rows, rules, &id, (change, &Condition::Any), now_ms)
         });
-        let Outcome::Done(written) = outcome else {
+        let Ok(Outcome::Done(written)) = outcome else {
             return None;
         };
         let record = Record {
@@ -262,9 +261,10 @@ impl Store {
     pub(super) fn apply(&mut self, parts: &[(u8, Batch)], now_ms: u64) -> Vec<Applied> {
         let parts = parts.iter();
         let one = |(number, batch): &(u8, Batch)| {
-            self.step(*number, |rows, rules| {
+            let applied = self.step(*number, |rows, rules| {
                 transaction::apply(rows, rules, batch, now_ms)
-            })
+            });
+            applied.unwrap()
         };
         parts.map(one).collect()
     }
@@ -284,6 +284,7 @@ impl Store {
             Waiting {
                 incarnation: bucket.meta.own.incarnation,
                 ops: ops.collect(),
+                passed: BTreeSet::new(),
                 more: rest.next().is_some(),
             }
         };
@@ -419,11 +420,24 @@ impl Store {
         })
     }
 
+    /// Counts the digests of a bucket anew.
+    pub(super) fn recount(&mut self, number: u8) {
+        let bucket = self.buckets.entry(number).or_default();
+        bucket.digests.clear();
+        for (id, (mark, _)) in &bucket.records {
+            if let Some(part) = mark.part() {
+                let share = share(&id.to_string(), &mark.to_string()).0;
+                *bucket.digests.entry(part).or_default() ^= share;
+            }
+        }
+    }
+
     /// Forgets a record, and its part of the digest, without a trace.
     pub(super) fn damage(&mut self) {
         for bucket in self.buckets.values_mut() {
             let mut records = bucket.records.iter();
-            let live = records.find(|(_, (_, value))| value.is_some());
+            let lasts = |mark: &Mark| mark.part() == Some(Part::Lasting);
+            let live = records.find(|(_, (mark, _))| lasts(mark));
             if let Some(id) = live.map(|(id, _)| id.clone()) {
                 return bucket.forget(&id);
             }

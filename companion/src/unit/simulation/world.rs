@@ -78,6 +78,8 @@ pub(super) struct World {
     pub(super) spread: BTreeSet<Version>,
     /// How many keys are written.
     pub(super) keys: u64,
+    /// What was not taken, and of whom.
+    pub(super) aside: BTreeSet<(UnitId, RecordId)>,
     broken: Broken,
 }
 
@@ -97,6 +99,7 @@ impl World {
             writes: BTreeMap::new(),
             spread: BTreeSet::new(),
             keys: 12,
+            aside: BTreeSet::new(),
             broken,
         };
         for number in 0..units {
@@ -347,6 +350,11 @@ impl World {
             }
             Effect::Skew(unit, skew_ms) => {
                 self.skews.insert((id, unit), skew_ms);
+                return;
+            }
+            Effect::Recount(bucket) => return store.recount(bucket),
+            Effect::Aside(unit, record, _) => {
+                self.aside.insert((unit, record));
                 return;
             }
             Effect::Compared(..) | Effect::Done(_) | Effect::Heard(..) => return,
