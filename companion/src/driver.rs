@@ -26,7 +26,7 @@ use crate::lead::Role;
 use crate::links::{Event, Links, Verdict, amqp};
 use crate::metrics::Metrics;
 use crate::now_ms;
-use crate::store::{Browse, Fleet, Lease, Records, StoreError};
+use crate::store::{Backlog, Browse, Fleet, Lease, Records, StoreError};
 use crate::unit::{Input, Moment, Rules, Unit, message};
 use exchange::Exchange;
 pub use gathering::Gathering;
@@ -145,7 +145,7 @@ impl Driver {
                     // So that writes are refused here, too, if nobody leads for long.
                     let before = shared.written.load(Ordering::Relaxed);
                     if let Ok(waiting) = self.parts.records.waiting().await {
-                        shared.counted(waiting.values().sum(), before);
+                        shared.counted(&waiting, before);
                     }
                 }
                 () = shared.wake.notified() => {
@@ -230,7 +230,10 @@ impl Session {
         let rules = Rules {
             digest_interval_ms: ms(settings.digest_interval),
             keep_ms: ms(settings.tombstones_kept),
-            outbox_max: settings.outbox_max,
+            outbox_max: Backlog {
+                ops: settings.outbox_max,
+                bytes: settings.outbox_bytes_max,
+            },
             repair_rate: settings.repair_rate,
         };
         let urls = peers

@@ -76,6 +76,7 @@ metrics! {
     group_degradations: Count, "Times that the group was no longer as it shall be";
     group_events_dropped: Count, "Events of the group that waited too long for a store that takes them";
     outbox_ops: Level, "Ops that wait for the other units";
+    outbox_bytes: Level, "Bytes of these, about";
     outbox_dropped: Count, "Ops that left a full outbox before every unit had them";
     link_up: Level, "1 while this unit reads its queue and can send to another unit";
     links_blocked: Count, "Times that a broker took nothing for a while";

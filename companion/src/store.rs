@@ -79,6 +79,15 @@ pub struct Waiting {
     pub more: bool,
 }
 
+/// What waits in an outbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many ops.
+    pub ops: u64,
+    /// What they take, about.
+    pub bytes: u64,
+}
+
 /// How far the broker has the ops of each bucket, by the unit they are for.
 pub type Cursors = BTreeMap<UnitId, BTreeMap<u8, Position>>;
 
@@ -105,6 +114,11 @@ impl Page {
         self.listed.is_empty() && self.more.is_none()
     }
 }
+
+/// What companions of one unit must have alike, as text: kept in the store, so that one that differs is found
+/// out before it does harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreement(pub String);
 
 /// Records with their versions, outbox, digests and positions.
 #[async_trait]
@@ -161,8 +175,8 @@ pub trait Records: Send + Sync {
     /// how many.
     async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError>;
 
-    /// How many ops wait, per bucket that has some.
-    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError>;
+    /// What waits, per bucket that has something.
+    async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError>;
 
     /// Every bucket that holds or held something, in order, with the digests of this moment's epoch.
     async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError>;
@@ -178,6 +192,9 @@ pub trait Records: Send + Sync {
 
     /// The last conflicts, the latest first.
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
+
+    /// Makes this companion's [`Agreement`] that of the unit.
+    async fn agree(&self) -> Result<(), StoreError>;
 
     /// Sets the clocks of buckets that are of the future back to now. Answers which.
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError>;

@@ -37,7 +37,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, Record, RecordId};
 
 use crate::replica::bounds::{Fault, ahead};
-use crate::store::{Applied, Batch, Cursors, Held, Page, Waiting};
+use crate::store::{Applied, Backlog, Batch, Cursors, Held, Page, Waiting};
 use collect::Collect;
 use compare::{Compare, Comparison};
 use incoming::Incoming;
@@ -71,8 +71,8 @@ pub struct Rules {
     pub digest_interval_ms: u64,
     /// How long tombstones and expired records are kept at least.
     pub keep_ms: u64,
-    /// Ops that the outboxes keep for those who have them not.
-    pub outbox_max: u64,
+    /// What the outboxes keep for those who have it not.
+    pub outbox_max: Backlog,
     /// Records per second that repairs send.
     pub repair_rate: u64,
 }
@@ -90,8 +90,8 @@ pub enum Input {
     Members(BTreeSet<UnitId>),
     /// Records of these buckets were written here.
     Written(BTreeSet<u8>),
-    /// How many ops wait, by bucket; `None` if the store is away.
-    Counted(Option<BTreeMap<u8, u64>>),
+    /// What waits, by bucket; `None` if the store is away.
+    Counted(Option<BTreeMap<u8, Backlog>>),
     /// Where the links were; `None` if the store is away.
     CursorsRead(Option<Cursors>),
     /// The first ops of the outboxes that were asked for, in that order; `None` if the store is away.

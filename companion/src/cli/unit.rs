@@ -15,6 +15,8 @@ pub enum UnitCommand {
     Remove(OneUnit),
     /// Take it in again; its store must be empty.
     Add(OneUnit),
+    /// Make the members and limits of this companion's configuration those of its unit.
+    Agree(Target),
     /// Mend what this unit's store holds.
     Repair(Repair),
 }
@@ -98,6 +100,13 @@ pub fn run(command: &UnitCommand) -> Result<String, AskError> {
             Ok(format!(
                 "{unit} is removed from the group: stop its companions, and take it out of sync.peers\n"
             ))
+        }
+        UnitCommand::Agree(target) => {
+            call(target, "POST", "/v1/agree", None)?;
+            Ok(
+                "this companion's configuration is the unit's now: restart those that differ\n"
+                    .to_owned(),
+            )
         }
         UnitCommand::Repair(Repair { mend, target }) => {
             let (recount, clocks) = (mend.recount, mend.clocks);

@@ -11,7 +11,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::lag::{Lag, Lags};
 use crate::config::SyncSettings;
-use crate::store::StoreError;
+use crate::store::{Backlog, StoreError};
 use crate::unit::compare::Comparison;
 
 /// A link that is well.
@@ -54,6 +54,8 @@ pub struct Status {
     pub outbox: u64,
     /// How many may.
     pub outbox_max: u64,
+    /// Bytes of them, about.
+    pub outbox_bytes: u64,
     /// Records changed by repairs since the process started.
     pub repaired_records: u64,
     /// Records that were not taken, by unit and name: why. At most 64.
@@ -164,7 +166,10 @@ pub(super) struct Shared {
     pub(super) waiting: AtomicU64,
     /// Ops that ever went into it.
     pub(super) written: AtomicU64,
+    /// What they take, about, as it was counted last.
+    pub(super) waiting_bytes: AtomicU64,
     outbox_max: u64,
+    outbox_bytes_max: u64,
     lags: Mutex<Lags>,
 }
 
@@ -184,7 +189,9 @@ impl Handle {
             wake: Notify::new(),
             waiting: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            waiting_bytes: AtomicU64::new(0),
             outbox_max: settings.outbox_max,
+            outbox_bytes_max: settings.outbox_bytes_max,
             lags: Mutex::default(),
         };
         let shared = Arc::new(shared);
@@ -201,11 +208,20 @@ impl Handle {
         if waiting >= max {
             return Err(StoreError::OutboxFull { waiting, max });
         }
+        let bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
+        let max = self.shared.outbox_bytes_max.saturating_mul(OUTBOX_OVER);
+        if bytes >= max {
+            return Err(StoreError::OutboxBytesFull { bytes, max });
+        }
         Ok(())
     }
 
-    /// A write came in.
-    pub fn written(&self, bucket: u8) {
+    /// A write of so many bytes came in.
+    pub fn written(&self, bucket: u8, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.shared
+            .waiting_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
         self.shared.written.fetch_add(1, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared.lock_dirty().insert(bucket);
@@ -216,6 +232,7 @@ impl Handle {
     pub fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
         status.outbox = self.shared.waiting.load(Ordering::Relaxed);
+        status.outbox_bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
         let lags = self.shared.lags();
         for (unit, link) in &mut status.links {
             link.lag = lags.of(unit);
@@ -239,7 +256,10 @@ impl Shared {
 
     /// The store was counted; what was written since may or may not be in it, and is added: too
     /// many for a moment rather than too few.
-    pub(super) fn counted(&self, waiting: u64, written_before: u64) {
+    pub(super) fn counted(&self, backlogs: &BTreeMap<u8, Backlog>, written_before: u64) {
+        let waiting: u64 = backlogs.values().map(|backlog| backlog.ops).sum();
+        let bytes: u64 = backlogs.values().map(|backlog| backlog.bytes).sum();
+        self.waiting_bytes.store(bytes, Ordering::Relaxed);
         let since = self
             .written
             .load(Ordering::Relaxed)

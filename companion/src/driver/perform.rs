@@ -125,9 +125,12 @@ impl Session {
             let written_before = shared.written.load(Ordering::Relaxed);
             let waiting = seen(records.waiting().await);
             if let Some(waiting) = &waiting {
-                shared.counted(waiting.values().sum(), written_before);
-                let waiting = shared.waiting.load(Ordering::Relaxed);
-                metrics.outbox_ops.set(waiting);
+                shared.counted(waiting, written_before);
+                metrics
+                    .outbox_ops
+                    .set(shared.waiting.load(Ordering::Relaxed));
+                let bytes = shared.waiting_bytes.load(Ordering::Relaxed);
+                metrics.outbox_bytes.set(bytes);
             }
             Input::Counted(waiting)
         });

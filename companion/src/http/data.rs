@@ -193,7 +193,11 @@ pub(super) async fn write(
         app.metrics.records_written.inc();
         app.follower.changed();
         if let Some(sync) = &app.sync {
-            sync.written(bucket_of(id));
+            let bytes = match change {
+                Change::Put { value, .. } => value.len(),
+                Change::Delete | Change::Again => 0,
+            };
+            sync.written(bucket_of(id), bytes);
         }
     }
     Ok(written)

@@ -76,6 +76,12 @@ async fn change(app: &App, name: &str, change: Change<'_>) -> Result<(), Refusal
     Ok(())
 }
 
+/// What this companion's configuration says is the unit's from now on.
+pub(super) async fn agree(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
+    app.records.agree().await?;
+    Ok(Json(json!({ "unit": app.unit })))
+}
+
 /// What is to be mended in this unit.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -30,6 +30,27 @@ pub enum StoreError {
         /// How many may.
         max: u64,
     },
+    /// They take too much.
+    #[error(
+        "the outbox is full: {bytes} bytes wait for other units, twice outbox_bytes_max is {max}"
+    )]
+    OutboxBytesFull {
+        /// How much.
+        bytes: u64,
+        /// How much may.
+        max: u64,
+    },
+    /// What companions of the unit must have alike differs.
+    #[error(
+        "this companion's configuration is not that of its unit: it has {ours}, the store says {theirs}. Set it \
+         as there, or make it the unit's with `unitring unit agree`, and restart the others"
+    )]
+    Disagrees {
+        /// What it has.
+        ours: String,
+        /// What the store says.
+        theirs: String,
+    },
     /// A bound on what is kept.
     #[error("{what}: at most {max}")]
     TooMany {
@@ -96,6 +117,8 @@ impl StoreError {
             Self::Away(_)
                 | Self::NotReplicated { .. }
                 | Self::OutboxFull { .. }
+                | Self::OutboxBytesFull { .. }
+                | Self::Disagrees { .. }
                 | Self::TooMany { .. }
                 | Self::Contended(_)
                 | Self::ClockAhead(_)

@@ -10,7 +10,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Position};
 
 use super::{Effect, Lasts, MessageId, Note, RETRY_MS, count};
-use crate::store::{Cursors, Waiting};
+use crate::store::{Backlog, Cursors, Waiting};
 
 /// Messages of ops that a link has in flight.
 pub const FLIGHTS_MAX: usize = 8;
@@ -82,7 +82,7 @@ impl Link {
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     links: BTreeMap<UnitId, Link>,
-    outbox_max: u64,
+    outbox_max: Backlog,
     knows_cursors: bool,
     reading_cursors: bool,
     /// What is read, and for whom.
@@ -92,7 +92,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(peers: &BTreeSet<UnitId>, outbox_max: u64) -> Self {
+    pub(super) fn new(peers: &BTreeSet<UnitId>, outbox_max: Backlog) -> Self {
         let links = peers.iter().map(|peer| (peer.clone(), Link::default()));
         Self {
             links: links.collect(),
@@ -145,28 +145,20 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn counted(&mut self, waiting: &BTreeMap<u8, u64>, effects: &mut Vec<Effect>) {
+    pub(super) fn counted(&mut self, waiting: &BTreeMap<u8, Backlog>, effects: &mut Vec<Effect>) {
         self.dirty(&waiting.keys().copied().collect());
-        let all: u64 = waiting.values().sum();
-        let max = if self.links.is_empty() {
-            0
+        let is_alone = self.links.is_empty();
+        let max = if is_alone {
+            Backlog::default()
         } else {
             self.outbox_max
         };
-        if all <= max || self.shortening {
-            return;
+        if !self.shortening
+            && let Some(keep) = shortened(waiting, max)
+        {
+            self.shortening = true;
+            effects.push(Effect::Shorten(keep));
         }
-        // Each outbox by its share, to nine tenths, and one op stays to say that others are missing.
-        let keep = |ops: u64| {
-            let keep = u128::from(ops) * u128::from(max) * 9 / 10 / u128::from(all.max(1));
-            u64::try_from(keep).unwrap_or(u64::MAX)
-        };
-        let least = u64::from(max > 0);
-        let keep = waiting
-            .iter()
-            .map(|(bucket, ops)| (*bucket, keep(*ops).max(least)));
-        self.shortening = true;
-        effects.push(Effect::Shorten(keep.collect()));
     }
 
     pub(super) fn shortened(&mut self) {
@@ -392,6 +384,35 @@ impl Outgoing {
     }
 }
 
+/// How many ops each outbox keeps, if they are over a bound: its share of nine tenths of what may be, of ops and
+/// of bytes. One op stays to say that others are missing.
+fn shortened(waiting: &BTreeMap<u8, Backlog>, max: Backlog) -> Option<Vec<(u8, u64)>> {
+    let sum = |of: fn(&Backlog) -> u64| waiting.values().map(of).sum::<u64>();
+    let (ops, bytes) = (sum(|it| it.ops), sum(|it| it.bytes));
+    if ops <= max.ops && bytes <= max.bytes {
+        return None;
+    }
+    let share = |of: u64, max: u64, all: u64| {
+        let share = u128::from(of) * u128::from(max) * 9 / 10 / u128::from(all.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    };
+    let least = u64::from(max.ops > 0);
+    let keep = waiting.iter().map(|(bucket, backlog)| {
+        let by_ops = if ops > max.ops {
+            share(backlog.ops, max.ops, ops)
+        } else {
+            backlog.ops
+        };
+        let by_bytes = if bytes > max.bytes {
+            share(backlog.ops, max.bytes, bytes)
+        } else {
+            backlog.ops
+        };
+        (*bucket, by_ops.min(by_bytes).max(least))
+    });
+    Some(keep.collect())
+}
+
 /// Parts in messages of bounded size, in order.
 fn messages(parts: Vec<Part>) -> Vec<Vec<Part>> {
     let mut messages: Vec<Vec<Part>> = vec![Vec::new()];
@@ -410,4 +431,25 @@ fn messages(parts: Vec<Part>) -> Vec<Vec<Part>> {
     }
     messages.retain(|parts| !parts.is_empty());
     messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_is_bounded_in_ops_and_in_bytes() {
+        let max = Backlog {
+            ops: 100,
+            bytes: 1_000,
+        };
+        let waiting = |ops, bytes| BTreeMap::from([(7, Backlog { ops, bytes })]);
+        assert_eq!(shortened(&waiting(100, 1_000), max), None);
+        assert_eq!(shortened(&waiting(200, 1_000), max), Some(vec![(7, 90)]));
+        assert_eq!(shortened(&waiting(48, 4_000), max), Some(vec![(7, 10)]));
+        // One stays, however large it is.
+        assert_eq!(shortened(&waiting(1, 4_000), max), Some(vec![(7, 1)]));
+        let nobody = Backlog::default();
+        assert_eq!(shortened(&waiting(5, 5), nobody), Some(vec![(7, 0)]));
+    }
 }

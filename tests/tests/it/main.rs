@@ -36,6 +36,7 @@
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`group_life`] | a unit comes empty, is away for too long, leaves, comes back; loads, events, fixed data, conflicts |
 //! | [`hostile`] | what no store can keep and no unit may believe condemns nothing but itself |
+//! | [`full`] | a Redis that is full, and companions that differ, do no harm and say so |
 //! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
 //! | [`bounds`] | whatever can grow has a bound with a name, and what happens there is counted |
 //! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
@@ -67,6 +68,8 @@ mod failover;
 mod failures;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod full;
 #[cfg(test)]
 mod garbage;
 #[cfg(test)]

@@ -200,7 +200,7 @@ async fn the_digest_is_the_xor_of_all_shares(east: &dyn Records) {
 
 async fn ops_wait_in_order(east: &dyn Records) {
     let bucket = bucket_of(&id("d", "same"));
-    let waiting = east.waiting().await.unwrap()[&bucket];
+    let waiting = east.waiting().await.unwrap()[&bucket].ops;
     let read = outbox(east, bucket, 0).await;
     let sequences: Vec<u64> = read.ops.iter().map(|op| op.sequence).collect();
     assert_eq!(sequences, (1..=waiting).collect::<Vec<_>>());

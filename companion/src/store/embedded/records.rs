@@ -16,8 +16,8 @@ use crate::replica::bounds::{ahead, fault_of_change};
 use crate::replica::digest::{bucket_of, record_id};
 use crate::replica::{InvalidMark, epoch};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Change, Condition, Conflict, Cursors, Held, Mark,
-    Outcome, Page, Records, Spoiled, StoreError, Waiting,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Backlog, Batch, Change, Condition, Conflict, Cursors,
+    Held, Mark, Outcome, Page, Records, Spoiled, StoreError, Waiting,
 };
 
 /// An op of the outbox; an error if no unitring wrote it.
@@ -308,13 +308,17 @@ impl Records for Embedded {
         .await
     }
 
-    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+    async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
         self.look(move |transaction| {
             let outbox = transaction.open_table(OUTBOX).map_err(away)?;
-            let mut waiting = BTreeMap::new();
+            let mut waiting: BTreeMap<u8, Backlog> = BTreeMap::new();
             for row in outbox.iter().map_err(away)? {
-                let (bucket, _) = row.map_err(away)?.0.value();
-                *waiting.entry(bucket).or_default() += 1;
+                let (key, row) = row.map_err(away)?;
+                let (id, mark, value, over) = row.value();
+                let bytes = id.len() + mark.len() + value.len() + over.len();
+                let backlog = waiting.entry(key.value().0).or_default();
+                backlog.ops += 1;
+                backlog.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
             }
             Ok(waiting)
         })
@@ -347,6 +351,11 @@ impl Records for Embedded {
             collect(transaction, store, bucket, before_ms, &fence)
         })
         .await
+    }
+
+    /// One process has the file: what its configuration says is the unit's.
+    async fn agree(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {

@@ -11,6 +11,9 @@
 --       far a clock may be ahead of now; then pairs of unit and position; then for each change: id or '' for
 --       a sequence that needs nothing, mark, value, 1 if it has one, sequence, the version it replaced or ''
 -- Answers: {changed, gaps, conflicts, refused, ahead}
+--
+-- With FREES in front of it only what takes no memory for a value is applied, and no position moves: Redis is
+-- full, and the rest is applied once there is room.
 
 local keys = { versions = KEYS[1], gone = KEYS[4] }
 local meta, applied, changes, conflicts = KEYS[2], KEYS[3], KEYS[5], KEYS[6]
@@ -34,6 +37,7 @@ end
 
 -- Two changes that did not know of each other.
 local function conflict(id, loser, winner, value)
+  if FREES then return end
   lost = lost + 1
   if value and #value > tonumber(ARGV[7]) then value = nil end
   redis.call('XADD', conflicts, 'MAXLEN', '~', ARGV[6], '*', 'at', integer(now), 'id', id,
@@ -101,6 +105,8 @@ for index = 1, count do
       later = false
       refused = refused + 1
     end
+    -- Decided, and told, when it is applied with the rest.
+    if FREES and value then later = false end
     if later then
       replace(keys, id, old, mark, value, expires, now)
       mix(deltas, id, old)
@@ -121,10 +127,10 @@ for index = 1, count do
   end
 end
 
-if origin ~= '' and position > 0 then
+if origin ~= '' and position > 0 and not FREES then
   redis.call('HSET', applied, origin, integer(of) .. '.' .. integer(position))
 end
-if ARGV[11] == '1' then
+if ARGV[11] == '1' and not FREES then
   hear(tonumber(ARGV[9]), tonumber(ARGV[10]))
   -- With what is claimed of this unit, if others have more of its ops than this store made.
   for name, claim in pairs(claims) do

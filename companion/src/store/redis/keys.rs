@@ -83,6 +83,11 @@ impl Keys {
         self.of_unit("layout")
     }
 
+    /// string: what all companions of the unit must have alike.
+    pub(crate) fn agreement(&self) -> String {
+        self.of_unit("agreed")
+    }
+
     /// string: written by every check whether writes are taken; gone after a minute.
     pub(crate) fn probe(&self) -> String {
         self.of_unit("probe")

@@ -10,7 +10,7 @@ use super::records::{of_each_bucket, of_these};
 use super::{Redis, corrupt};
 use crate::replica::digest::record_id;
 use crate::replica::{InvalidMark, Mark};
-use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Cursors, StoreError, Waiting};
+use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, StoreError, Waiting};
 
 /// What outbox.lua answers: of each op sequence, id, mark, value, and the version before.
 type Rows = (u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
@@ -145,16 +145,24 @@ impl Redis {
         Ok(removed.await?.iter().sum())
     }
 
-    pub(super) async fn count_outboxes(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+    pub(super) async fn count_outboxes(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
         let connection = self.connection().await?;
-        let lengths = of_each_bucket(|bucket| {
+        let backlogs = of_each_bucket(|bucket| {
             let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
             async move {
-                let waiting: u64 = connection.xlen(outbox).await?;
-                Ok((bucket, waiting))
+                let ops: u64 = connection.xlen(&outbox).await?;
+                if ops == 0 {
+                    return Ok((bucket, Backlog::default()));
+                }
+                // Redis' own estimate, from some of its nodes.
+                let mut usage = redis::cmd("MEMORY");
+                usage.arg("USAGE").arg(&outbox);
+                let bytes: Option<u64> = usage.query_async(&mut connection).await?;
+                let bytes = bytes.unwrap_or(0);
+                Ok((bucket, Backlog { ops, bytes }))
             }
         });
-        let lengths = lengths.await?.into_iter();
-        Ok(lengths.filter(|(_, waiting)| *waiting > 0).collect())
+        let backlogs = backlogs.await?.into_iter();
+        Ok(backlogs.filter(|(_, backlog)| backlog.ops > 0).collect())
     }
 }

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use redis::{Cmd, ScriptInvocation, pipe};
+use redis::AsyncCommands as _;
+use redis::{Cmd, Script, ScriptInvocation, pipe};
 use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record, RecordId};
 
-use super::{Redis, corrupt};
+use super::connection::Connection;
+use super::{Redis, corrupt, is_full};
 use crate::replica::bounds::{AHEAD_MS_MAX, fault_of_change};
 use crate::replica::change::{OpStep, op_steps};
 use crate::replica::digest::{bucket_of, record_id};
 use crate::replica::{Mark, epoch};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, COLLECTED_MAX, CONFLICT_VALUE_MAX,
-    CONFLICTS_MAX, Change, Condition, Conflict, Cursors, Held, Outcome, Page, Records, StoreError,
-    Waiting, Written,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Backlog, Batch, CHANGES_MAX, COLLECTED_MAX,
+    CONFLICT_VALUE_MAX, CONFLICTS_MAX, Change, Condition, Conflict, Cursors, Held, Outcome, Page,
+    Records, StoreError, Waiting, Written,
 };
 
 /// What write.lua answers where the condition does not hold.
@@ -47,6 +49,19 @@ pub(super) async fn of_these<A, T, F: Future<Output = Result<T, StoreError>>>(
 ) -> Result<Vec<T>, StoreError> {
     let answers = futures::stream::iter(items.into_iter().map(ask)).buffered(ASKED_MAX);
     answers.try_collect().await
+}
+
+/// What apply.lua answers.
+type Counts = (u64, u64, u64, u64, u64);
+
+fn counted((changed, gaps, conflicts, refused, ahead): Counts) -> Applied {
+    Applied {
+        changed,
+        gaps,
+        conflicts,
+        refused,
+        ahead,
+    }
 }
 
 /// What state.lua answers.
@@ -166,16 +181,9 @@ impl Records for Redis {
                     let Some((_, batch)) = parts.get(place) else {
                         continue;
                     };
-                    let call = self.apply_call(bucket, batch, now_ms);
-                    let (changed, gaps, conflicts, refused, ahead) =
-                        call.invoke_async(&mut connection).await?;
-                    let applied = Applied {
-                        changed,
-                        gaps,
-                        conflicts,
-                        refused,
-                        ahead,
-                    };
+                    let applied = self
+                        .apply_one(&mut connection, bucket, batch, now_ms)
+                        .await?;
                     done.push((place, applied));
                 }
                 Ok(done)
@@ -207,7 +215,7 @@ impl Records for Redis {
         self.trim_outboxes(keep).await
     }
 
-    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+    async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
         self.count_outboxes().await
     }
 
@@ -248,6 +256,15 @@ impl Records for Redis {
             call.arg(unit.as_str()).arg(position.to_string());
         }
         Ok(call.invoke_async(&mut connection).await?)
+    }
+
+    async fn agree(&self) -> Result<(), StoreError> {
+        let Some(agreement) = &self.agreement else {
+            return Ok(());
+        };
+        let mut connection = self.connection.clone();
+        let () = connection.set(self.keys.agreement(), &agreement.0).await?;
+        Ok(())
     }
 
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {
@@ -342,9 +359,39 @@ fn conflict(fields: &[Vec<u8>]) -> Result<Conflict, StoreError> {
 }
 
 impl Redis {
+    /// Applies a batch. Where Redis is full, what frees memory goes first; then there may be room for the rest,
+    /// which waits if there is none.
+    async fn apply_one(
+        &self,
+        connection: &mut Connection,
+        bucket: u8,
+        batch: &Batch,
+        now_ms: u64,
+    ) -> Result<Applied, StoreError> {
+        let scripts = &self.scripts;
+        let call = self.apply_call(&scripts.apply, bucket, batch, now_ms);
+        match call.invoke_async::<Counts>(connection).await {
+            Err(error) if is_full(&error) => {
+                let freeing = self.apply_call(&scripts.apply_freeing, bucket, batch, now_ms);
+                let freed = counted(freeing.invoke_async(connection).await?);
+                let rest = call.invoke_async(connection).await?;
+                let mut applied = counted(rest);
+                applied.changed += freed.changed;
+                Ok(applied)
+            }
+            answer => Ok(counted(answer?)),
+        }
+    }
+
     /// The call that applies a batch.
-    fn apply_call(&self, bucket: u8, batch: &Batch, now_ms: u64) -> ScriptInvocation<'_> {
-        let mut call = self.scripts.apply.prepare_invoke();
+    fn apply_call<'a>(
+        &self,
+        script: &'a Script,
+        bucket: u8,
+        batch: &Batch,
+        now_ms: u64,
+    ) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
         call.key(self.keys.versions(bucket))
             .key(self.keys.meta(bucket))
             .key(self.keys.applied(bucket))
@@ -454,7 +501,11 @@ impl Redis {
             Change::Again => (2, &[][..], None),
         };
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.scripts.write.get_hash())
+        let script = match change {
+            Change::Delete => &self.scripts.delete,
+            Change::Put { .. } | Change::Again => &self.scripts.write,
+        };
+        call.arg(script.get_hash())
             .arg(keys.len())
             .arg(&keys)
             .arg(id.to_string())

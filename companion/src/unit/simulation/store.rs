@@ -10,7 +10,8 @@ use crate::replica::digest::{bucket_of, share};
 use crate::replica::transaction::{self, BucketTransaction, Outgoing};
 use crate::replica::{self, Mark, Part, Rules, epoch};
 use crate::store::{
-    Applied, Batch, Change, ClockAhead, Condition, Conflict, Cursors, Held, Outcome, Page, Waiting,
+    Applied, Backlog, Batch, Change, ClockAhead, Condition, Conflict, Cursors, Held, Outcome, Page,
+    Waiting,
 };
 
 /// Records in one page, small so that a bucket takes several.
@@ -74,6 +75,15 @@ impl Bucket {
             let value = value.as_ref().map(|value| value.0.clone());
             mark.clone().record(id.clone(), value)
         })
+    }
+
+    fn backlog(&self) -> Backlog {
+        let values = self.outbox.values().map(|(record, _)| &record.value);
+        let bytes = values.flatten().map(|value| value.0.len() as u64);
+        Backlog {
+            ops: self.outbox.len() as u64,
+            bytes: bytes.sum(),
+        }
     }
 
     fn forget(&mut self, id: &RecordId) {
@@ -328,12 +338,12 @@ impl Store {
         }
     }
 
-    pub(super) fn waiting(&self) -> BTreeMap<u8, u64> {
+    pub(super) fn waiting(&self) -> BTreeMap<u8, Backlog> {
         let waiting = self
             .buckets
             .iter()
-            .map(|(number, bucket)| (*number, bucket.outbox.len() as u64));
-        waiting.filter(|(_, waiting)| *waiting > 0).collect()
+            .map(|(number, bucket)| (*number, bucket.backlog()));
+        waiting.filter(|(_, waiting)| waiting.ops > 0).collect()
     }
 
     pub(super) fn states(&self, now_ms: u64) -> Vec<Held> {

@@ -12,7 +12,7 @@ use super::Dice;
 use super::judge::{Kept, Write};
 use super::store::{Broken, Store};
 use crate::replica::epoch;
-use crate::store::Batch;
+use crate::store::{Backlog, Batch};
 
 pub(super) const STEP_MS: u64 = 50;
 /// How late a copy may come: long after tombstones were forgotten.
@@ -20,7 +20,10 @@ pub(super) const STALE_MS: u64 = 20_000;
 pub(super) const RULES: Rules = Rules {
     digest_interval_ms: 1_000,
     keep_ms: 6_000,
-    outbox_max: 60,
+    outbox_max: Backlog {
+        ops: 60,
+        bytes: 1 << 20,
+    },
     repair_rate: 1_000,
 };
 
