@@ -109,7 +109,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     );
     tasks.spawn(follow);
     let follower = Follower::default();
-    tasks.spawn(follower.clone().run(Arc::clone(&browse)));
+    let unit = settings.unit.clone();
+    tasks.spawn(follower.clone().run(Arc::clone(&browse), unit));
     tasks.spawn(sweep(
         Arc::clone(&browse),
         role.clone(),
