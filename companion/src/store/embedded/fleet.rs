@@ -92,8 +92,10 @@ impl Fleet for Embedded {
         let (store, service, reporter) = (self.clone(), service.clone(), reporter.clone());
         off_thread(move || {
             let read = || {
-                let transaction = store.database.begin_read().map_err(away)?;
-                alive(&transaction, &service, now_ms)
+                store.with(|database| {
+                    let transaction = database.begin_read().map_err(away)?;
+                    alive(&transaction, &service, now_ms)
+                })
             };
             store.pictures.rest(&service, &reporter, now_ms, read)
         })
@@ -242,6 +244,13 @@ impl Fleet for Embedded {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.revision().await.map(|_| ())
+        // Only a write tells that writes are taken: a full disk answers reads.
+        let now_ms = crate::now_ms();
+        self.change(Durability::Immediate, move |transaction, _| {
+            let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
+            numbers.insert("probe", now_ms).map_err(away)?;
+            Ok(())
+        })
+        .await
     }
 }
