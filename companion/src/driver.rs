@@ -115,6 +115,8 @@ impl Driver {
                 None => continue,
             };
             let is_removed = removed.contains(&self.unit);
+            let shared = &self.handle.shared;
+            shared.is_removed.store(is_removed, Ordering::Relaxed);
             self.status.send_modify(|status| {
                 status.begin(&self.settings.peers, &removed, is_removed);
             });
@@ -146,6 +148,11 @@ impl Driver {
                     let before = shared.written.load(Ordering::Relaxed);
                     if let Ok(waiting) = self.parts.records.waiting().await {
                         shared.counted(&waiting, before);
+                    }
+                    let own = std::iter::once(&self.unit);
+                    if let Ok(removed) = members::removed(&*self.parts.records, own, now_ms()).await {
+                        let is_removed = removed.contains(&self.unit);
+                        shared.is_removed.store(is_removed, Ordering::Relaxed);
                     }
                 }
                 () = shared.wake.notified() => {
@@ -373,6 +380,15 @@ impl Session {
                     tracing::warn!(unit = %self.unit, %why, "the unit's own queue is not read");
                 }
                 self.handle(Input::InboxDown);
+            }
+            Event::InboxWaits(why) => {
+                if self.inbox(&why) {
+                    tracing::warn!(unit = %self.unit, %why, "nothing comes in");
+                }
+            }
+            Event::Limit(unit, bytes) => {
+                tracing::warn!(unit = %self.unit, to = %unit, bytes, "its broker takes no larger message");
+                self.handle(Input::Limit(unit, bytes));
             }
             Event::Published(unit, id, confirmed) => {
                 self.handle(Input::Published(unit, id, confirmed));

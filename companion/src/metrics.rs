@@ -92,6 +92,8 @@ metrics! {
     strangers: Count, "Messages set aside because their unit is no member";
     conflicts: Count, "Changes of a record that did not know of each other, seen here";
     records_refused: Count, "Records of a repair that may be deleted and were not taken";
+    store_went_back: Count, "Buckets whose store went back to an older copy of itself";
+    changes_unsendable: Count, "Changes that are too large for a broker and were left out of a message";
     records_set_aside: Count, "Records of other units that were not taken, each alone: beyond a bound, or of the future";
     digests_recounted: Count, "Buckets whose digest was not that of their records, and was counted anew";
     records_spoiled: Level, "Records that the store holds and no unitring wrote, left out where they are met";

@@ -75,6 +75,8 @@ pub struct Waiting {
     pub ops: Vec<Op>,
     /// Sequences between these that need nothing.
     pub passed: BTreeSet<u64>,
+    /// That of the last op that was made here, in the outbox or not.
+    pub last: u64,
     /// Whether there are more.
     pub more: bool,
 }

@@ -84,6 +84,8 @@ pub enum Input {
     LinkUp(UnitId),
     /// It cannot; whatever was not confirmed may or may not have arrived.
     LinkDown(UnitId),
+    /// A unit's broker takes no message of more bytes than this.
+    Limit(UnitId, usize),
     /// Deliveries that are not acknowledged will come again.
     InboxDown,
     /// Who is in the group beside this unit; at first all peers.
@@ -162,6 +164,8 @@ pub enum Effect {
     Heard(UnitId, Body),
     /// A record of a unit is not taken, and why.
     Aside(UnitId, RecordId, Fault),
+    /// What is too large for a unit's broker, whose limit this is: all of it.
+    Unsendable(UnitId, usize, BTreeMap<RecordId, usize>),
     /// How far a unit's clock is ahead of ours, in ms.
     Skew(UnitId, i64),
     /// Count something.
@@ -197,6 +201,10 @@ pub enum Purpose {
 pub enum Note {
     /// Ops confirmed by the broker.
     OpsPublished,
+    /// Buckets of a store that went back to an older copy of itself.
+    WentBack,
+    /// Changes that are too large for a broker.
+    Unsendable,
     /// Messages not confirmed.
     PublishesFailed,
     /// Ops received.
@@ -283,6 +291,7 @@ impl Unit {
                 self.outgoing.link_down(&unit);
                 self.repairs.link_down(&unit);
             }
+            Input::Limit(unit, bytes) => self.outgoing.limit_known(&unit, bytes),
             Input::InboxDown => self.incoming.inbox_down(),
             Input::Members(members) => self.members(members),
             Input::Written(buckets) => self.outgoing.dirty(&buckets),
@@ -317,7 +326,9 @@ impl Unit {
             Input::States(purpose, states) => self.states(purpose, states, moment, &mut effects),
             Input::PageRead(page) => {
                 let id = self.next_message();
-                self.repairs.page_read(page, id, moment, &mut effects);
+                let links = &self.outgoing;
+                self.repairs
+                    .page_read(page, id, (links, moment), &mut effects);
             }
             Input::Tell(body, lasts_ms) => self.tell(body, lasts_ms, &mut effects),
             Input::Send(unit, body) => self.send(unit, body, &mut effects),
@@ -335,7 +346,12 @@ impl Unit {
             effects.push(Effect::Count);
         }
         self.incoming.go_on(now_ms, effects);
-        self.repairs.go_on(&self.outgoing, now_ms, effects);
+        let last = &mut self.last_message;
+        let next = || {
+            *last += 1;
+            *last
+        };
+        self.repairs.go_on(&self.outgoing, now_ms, next, effects);
         self.outgoing.go_on(now_ms, effects);
         if self.tell_at_ms <= now_ms {
             self.tell_at_ms = now_ms + self.rules.digest_interval_ms;

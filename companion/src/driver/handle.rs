@@ -2,12 +2,13 @@
 //! things are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::RecordId;
 
 use super::lag::{Lag, Lags};
 use crate::config::SyncSettings;
@@ -37,6 +38,18 @@ pub struct LinkStatus {
     pub clock_skew_ms: Option<i64>,
     /// Whether that is too much.
     pub clock_skew_alarm: bool,
+    /// Records that are too large for its broker, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unsendable: BTreeMap<String, String>,
+}
+
+/// Who sends here and is no member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Stranger {
+    /// Messages of it that were set aside.
+    pub messages: u64,
+    /// When the last one came, in ms since the Unix epoch.
+    pub last_ms: u64,
 }
 
 /// How sync is, as `/v1/units` shows it.
@@ -61,6 +74,9 @@ pub struct Status {
     /// Records that were not taken, by unit and name: why. At most 64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub set_aside: BTreeMap<String, String>,
+    /// Who sends here and is no member; at most 64 are named.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub strangers: BTreeMap<UnitId, Stranger>,
 }
 
 impl Status {
@@ -128,6 +144,34 @@ impl Status {
         true
     }
 
+    /// Whether it is new.
+    pub(super) fn stranger(&mut self, unit: &UnitId, now_ms: u64) -> bool {
+        let is_new = !self.strangers.contains_key(unit);
+        if is_new && self.strangers.len() >= ASIDE_MAX {
+            return false;
+        }
+        let stranger = self.strangers.entry(unit.clone()).or_default();
+        stranger.messages = stranger.messages.saturating_add(1);
+        stranger.last_ms = now_ms;
+        is_new
+    }
+
+    pub(super) fn unsendable(
+        &mut self,
+        unit: &UnitId,
+        limit: usize,
+        records: &BTreeMap<RecordId, usize>,
+    ) {
+        if let Some(link) = self.links.get_mut(unit) {
+            let why =
+                |bytes: &usize| format!("{bytes} bytes in a message, its broker takes {limit}");
+            let named = records
+                .iter()
+                .map(|(id, bytes)| (id.to_string(), why(bytes)));
+            link.unsendable = named.collect();
+        }
+    }
+
     pub(super) fn compared(&mut self, unit: &UnitId, comparison: Comparison) {
         if let Some(link) = self.links.get_mut(unit) {
             link.compared = Some(comparison);
@@ -171,6 +215,8 @@ pub(super) struct Shared {
     outbox_max: u64,
     outbox_bytes_max: u64,
     lags: Mutex<Lags>,
+    /// Whether this unit was removed from its group, as its store says.
+    pub(super) is_removed: AtomicBool,
 }
 
 impl Handle {
@@ -193,6 +239,7 @@ impl Handle {
             outbox_max: settings.outbox_max,
             outbox_bytes_max: settings.outbox_bytes_max,
             lags: Mutex::default(),
+            is_removed: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
         (Self { shared, status }, sender)
@@ -203,6 +250,9 @@ impl Handle {
     /// # Errors
     /// [`StoreError::OutboxFull`].
     pub fn admit(&self) -> Result<(), StoreError> {
+        if self.shared.is_removed.load(Ordering::Relaxed) {
+            return Err(StoreError::Removed);
+        }
         let waiting = self.shared.waiting.load(Ordering::Relaxed);
         let max = self.shared.outbox_max.saturating_mul(OUTBOX_OVER);
         if waiting >= max {

@@ -77,7 +77,9 @@ impl Session {
             } => self.publish(id, &to, lasts, body),
             Effect::Ack(tag) => self.judge(Verdict::Ack(tag)),
             Effect::SetAside(tag, from) => {
-                tracing::warn!(unit = %self.unit, %from, "message of a unit that is no member set aside");
+                if self.note_status(|status| status.stranger(&from, now_ms())) {
+                    tracing::warn!(unit = %self.unit, %from, "messages of a unit that is no member are set aside");
+                }
                 self.parts.metrics.strangers.inc();
                 self.judge(Verdict::SetAside(tag, delivered.to_vec()));
             }
@@ -96,6 +98,13 @@ impl Session {
             }
             Effect::Aside(from, record, fault) => {
                 self.set_aside(&from, &record.to_string(), &fault.to_string());
+            }
+            Effect::Unsendable(unit, limit, records) => {
+                for (record, bytes) in &records {
+                    tracing::warn!(to = %unit, %record, bytes, limit, "too large for its broker");
+                }
+                self.status
+                    .send_modify(|status| status.unsendable(&unit, limit, &records));
             }
             Effect::Heard(from, body) => self.heard(from, body),
             Effect::Skew(unit, skew_ms) => self.skew(unit, skew_ms),
@@ -215,6 +224,8 @@ impl Session {
         let metrics = &self.parts.metrics;
         let counter = match note {
             Note::OpsPublished => &metrics.ops_published,
+            Note::WentBack => &metrics.store_went_back,
+            Note::Unsendable => &metrics.changes_unsendable,
             Note::PublishesFailed => &metrics.publishes_failed,
             Note::OpsReceived => &metrics.ops_received,
             Note::RecordsApplied => &metrics.records_applied,

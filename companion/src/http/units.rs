@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use unitring_protocol::ids::UnitId;
@@ -16,6 +17,9 @@ use crate::driver::{Handle, member_record};
 use crate::now_ms;
 use crate::replica::bounds::ahead;
 use crate::store::{Change, Condition, Outcome, Page};
+
+/// A unit that was heard within this time runs.
+const STRANGER_MS: u64 = 3_000;
 
 pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
     let held = app.records.states(now_ms()).await?;
@@ -60,11 +64,32 @@ pub(super) async fn remove(
     Ok(Json(json!({ "unit": name, "removed": true })))
 }
 
+/// A unit that sends while it is no member runs, with the store that it had: what was deleted since would come
+/// back with it.
+fn still_sends(app: &App, unit: &UnitId) -> Result<(), Refusal> {
+    let Some(status) = app.sync.as_ref().map(Handle::status) else {
+        return Ok(());
+    };
+    let heard = status.strangers.get(unit);
+    let ago_ms = heard.map(|stranger| now_ms().saturating_sub(stranger.last_ms));
+    match ago_ms {
+        Some(ago_ms) if ago_ms < STRANGER_MS => Err(Refusal::new(
+            StatusCode::CONFLICT,
+            format!(
+                "{unit} still runs: it sent something {ago_ms} ms ago. Stop its companions, empty its store, \
+                 add it, and start it then"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// It is a member again.
 pub(super) async fn add(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
+    still_sends(&app, &peer(&app, &name)?)?;
     change(&app, &name, Change::Delete).await?;
     Ok(Json(json!({ "unit": name, "removed": false })))
 }

@@ -51,6 +51,12 @@ pub enum StoreError {
         /// What the store says.
         theirs: String,
     },
+    /// This unit is no member of its group any more.
+    #[error(
+        "this unit was removed from its group: nobody would get what is written here. Empty its store, and \
+         have another unit add it"
+    )]
+    Removed,
     /// A bound on what is kept.
     #[error("{what}: at most {max}")]
     TooMany {
@@ -116,6 +122,7 @@ impl StoreError {
             self,
             Self::Away(_)
                 | Self::NotReplicated { .. }
+                | Self::Removed
                 | Self::OutboxFull { .. }
                 | Self::OutboxBytesFull { .. }
                 | Self::Disagrees { .. }

@@ -47,6 +47,9 @@ async fn what_nobody_can_read_or_nobody_sent_is_set_aside_and_blocks_nothing() -
         .counts("unitring_records_set_aside_total 1")
         .await?;
     west.companion.counts("unitring_strangers_total 1").await?;
+    let units = west.companion.get("/v1/units").await?;
+    let stranger = &units["sync"]["strangers"]["elsewhere"];
+    ensure!(stranger["messages"] == 1, "{}", units["sync"]);
     until("the other three to be kept apart", async || {
         let passive = QueueDeclareOptions {
             passive: true,

@@ -37,6 +37,7 @@
 //! | [`group_life`] | a unit comes empty, is away for too long, leaves, comes back; loads, events, fixed data, conflicts |
 //! | [`hostile`] | what no store can keep and no unit may believe condemns nothing but itself |
 //! | [`full`] | a Redis that is full, and companions that differ, do no harm and say so |
+//! | [`limits`] | what a broker does not take, a queue that another reads, a store that went back |
 //! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
 //! | [`bounds`] | whatever can grow has a bound with a name, and what happens there is counted |
 //! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
@@ -86,6 +87,8 @@ mod instances;
 mod keys;
 #[cfg(test)]
 mod layout;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod links;
 #[cfg(test)]

@@ -57,6 +57,7 @@ fn outbox(
     let meta = meta.map_or_else(Meta::default, |meta| meta.value().into());
     let mut waiting = Waiting {
         incarnation: meta.own.incarnation,
+        last: meta.own.sequence,
         ..Waiting::default()
     };
     let outbox = transaction.open_table(OUTBOX).map_err(away)?;

@@ -12,8 +12,8 @@ use crate::replica::digest::record_id;
 use crate::replica::{InvalidMark, Mark};
 use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, StoreError, Waiting};
 
-/// What outbox.lua answers: of each op sequence, id, mark, value, and the version before.
-type Rows = (u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
+/// What outbox.lua answers: incarnation, last sequence, whether there are more, and of each op sequence, id, mark, value, and the version before.
+type Rows = (u64, u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
 
 /// An op of the outbox; an error if no unitring wrote it.
 fn op(
@@ -49,7 +49,7 @@ impl Redis {
         of_these(asked.to_vec(), |(bucket, after)| {
             let mut connection = connection.clone();
             async move {
-                let (incarnation, more, rows): Rows = self
+                let (incarnation, last, more, rows): Rows = self
                     .scripts
                     .outbox
                     .key(self.keys.outbox(bucket))
@@ -74,6 +74,7 @@ impl Redis {
                     incarnation,
                     ops,
                     passed,
+                    last,
                     more: more == 1,
                 })
             }

@@ -295,6 +295,7 @@ impl Store {
                 incarnation: bucket.meta.own.incarnation,
                 ops: ops.collect(),
                 passed: BTreeSet::new(),
+                last: bucket.meta.own.sequence,
                 more: rest.next().is_some(),
             }
         };

@@ -355,6 +355,7 @@ impl World {
                 self.skews.insert((id, unit), skew_ms);
                 return;
             }
+            Effect::Unsendable(..) => return,
             Effect::Recount(bucket) => return store.recount(bucket),
             Effect::Aside(unit, record, _) => {
                 self.aside.insert((unit, record));
