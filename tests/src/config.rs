@@ -40,7 +40,8 @@ impl EnvoyConfig {
     pub fn shipped(name: &str) -> Result<Self> {
         let path = programs::root()?.join("envoy").join(name);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let mut json: Value = serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
+        let mut json: Value =
+            serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
         let filter = programs::filter()?;
         // As whoever rolls Envoys out by its admin interface has to.
         if let Some(paths) = json

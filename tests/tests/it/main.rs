@@ -43,6 +43,9 @@
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`group_life`] | a unit comes empty, is away for too long, leaves, comes back; loads, events, fixed data, conflicts |
+//! | [`hostile`] | what no store can keep and no unit may believe condemns nothing but itself |
+//! | [`full`] | a Redis that is full, and companions that differ, do no harm and say so |
+//! | [`limits`] | what a broker does not take, a queue that another reads, a store that went back |
 //! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
 //! | [`bounds`] | whatever can grow has a bound with a name, and what happens there is counted |
 //! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
@@ -79,6 +82,8 @@ mod findings;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod garbage;
 #[cfg(test)]
 mod group;
@@ -87,11 +92,15 @@ mod group_life;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod instances;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod layout;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
