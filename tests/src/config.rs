@@ -269,6 +269,23 @@ impl EnvoyConfig {
         })
     }
 
+    /// The same for an Envoy of this version: less what it does not know yet, as `docs/compatibility.md`
+    /// tells its users to leave out.
+    pub fn for_version(&self, version: &str) -> Self {
+        let mut json = self.json.clone();
+        if version.starts_with("1.36.")
+            && let Some(admin) = json.get_mut("admin").and_then(Value::as_object_mut)
+        {
+            admin.remove("allow_paths");
+        }
+        Self { json }
+    }
+
+    /// The same for the Envoy that the tests run with.
+    pub fn for_asked_version(&self) -> Self {
+        self.for_version(&programs::asked_envoy().unwrap_or_default())
+    }
+
     /// What Envoy is started with.
     pub fn on_ports(&self, listener: u16, admin: u16) -> Value {
         let mut json = self.json.clone();

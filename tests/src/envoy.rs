@@ -81,7 +81,8 @@ impl Envoy {
     pub async fn start_version(version: &str, config: &EnvoyConfig) -> Result<Self> {
         ports::with_fresh_ports(async || {
             let envoy = Command::new(programs::envoy(version)?);
-            Self::start_as(envoy, config, 1, ports::free()?, ports::free()?).await
+            let config = config.for_version(version);
+            Self::start_as(envoy, &config, 1, ports::free()?, ports::free()?).await
         })
         .await
     }
@@ -97,7 +98,8 @@ impl Envoy {
         admin_port: u16,
     ) -> Result<Self> {
         let envoy = Command::new(programs::part("envoy")?);
-        Self::start_as(envoy, config, workers, port, admin_port).await
+        let config = config.for_asked_version();
+        Self::start_as(envoy, &config, workers, port, admin_port).await
     }
 
     /// Starts one as a child of a tool that watches programs, as `valgrind`.
@@ -142,7 +144,8 @@ impl Envoy {
     /// It came up.
     pub async fn refuses(config: &EnvoyConfig) -> Result<String> {
         let envoy = Command::new(programs::part("envoy")?);
-        let (mut process, _folder) = spawn(envoy, config, 1, ports::free()?, ports::free()?)?;
+        let config = config.for_asked_version();
+        let (mut process, _folder) = spawn(envoy, &config, 1, ports::free()?, ports::free()?)?;
         deadline::until(
             "Envoy to refuse its configuration",
             async || match process.exited()? {

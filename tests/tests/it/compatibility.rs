@@ -6,11 +6,14 @@
 mod changes;
 mod clusters;
 mod grpc;
+mod hosts;
 mod protocols;
 mod restart;
 mod routes;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -36,6 +39,34 @@ async fn the_envoy_that_runs_is_the_one_that_was_asked_for() -> Result<()> {
         None => ensure!(running.starts_with("1."), "{running}"),
     }
     Ok(())
+}
+
+#[test]
+fn every_test_that_the_page_names_is_there() -> Result<()> {
+    let page = fs::read_to_string(programs::root()?.join("docs/compatibility.md"))?;
+    let sources = sources(&programs::root()?.join("tests/tests/it"))?;
+    let names = page.split('`').skip(1).step_by(2);
+    // Fields of Envoy have fewer words than a sentence.
+    let tests: Vec<&str> = names.filter(|name| name.matches('_').count() > 4).collect();
+    ensure!(tests.len() > 40, "only {tests:?}");
+    for name in tests {
+        ensure!(sources.contains(&format!("fn {name}()")), "no test {name}");
+    }
+    Ok(())
+}
+
+/// Every file below this folder.
+fn sources(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        text.push_str(&if path.is_dir() {
+            sources(&path)?
+        } else {
+            fs::read_to_string(&path)?
+        });
+    }
+    Ok(text)
 }
 
 /// The same instances behind Envoy's own policy and behind the filter.

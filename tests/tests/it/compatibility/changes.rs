@@ -16,13 +16,13 @@ use unitring_tests::ports;
 use super::{KEYS, Pair, ask, is_steered, steers_to_carts, with_carts};
 
 /// A resource in a file that Envoy reads again when it is replaced.
-struct Watched {
+pub(super) struct Watched {
     folder: TempDir,
     version: Cell<u32>,
 }
 
 impl Watched {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self {
             folder: TempDir::with_prefix("unitring-watched-")?,
             version: Cell::new(0),
@@ -34,11 +34,11 @@ impl Watched {
     }
 
     /// What Envoy's configuration says of it.
-    fn source(&self) -> Value {
+    pub(super) fn source(&self) -> Value {
         json!({"path_config_source": {"path": self.path()}, "resource_api_version": "V3"})
     }
 
-    fn put(&self, resource: &Value) -> Result<()> {
+    pub(super) fn put(&self, resource: &Value) -> Result<()> {
         self.version.set(self.version.get() + 1);
         let version = self.version.get().to_string();
         let text = json!({"version_info": version, "resources": [resource]}).to_string();
@@ -50,7 +50,7 @@ impl Watched {
     }
 }
 
-fn typed(kind: &str, mut value: Value) -> Value {
+pub(super) fn typed(kind: &str, mut value: Value) -> Value {
     value["@type"] = json!(format!("type.googleapis.com/{kind}"));
     value
 }

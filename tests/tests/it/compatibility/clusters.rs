@@ -74,16 +74,27 @@ async fn in_a_cluster_with_subsets_every_key_is_where_envoy_alone_has_it() -> Re
     let native = with_subsets(config.clone().without_filter()?);
     // Another placement than Envoy's: what agrees is Envoy's own choice.
     let config = config.setting("ring.fill", json!("fixed"))?;
-    let pair = Pair::of(instances, &native?, &with_subsets(config)?).await?;
+    let native = Envoy::start(&native?).await?;
+    let filtered = Envoy::start(&with_subsets(config)?).await?;
+    for envoy in [&native, &filtered] {
+        envoy.has_healthy(4).await?;
+    }
+    until("the filter to leave the service to Envoy", async || {
+        ask(&filtered, "/", "user-0").await?;
+        let name = "wasmcustom.unitring.orders.fallback.left";
+        ensure!(filtered.stat(name).await? > 0, "it does not");
+        Ok(())
+    })
+    .await?;
     for path in ["/", "/v1"] {
         for key in keys(100) {
-            let native = ask(&pair.native, path, &key).await?;
-            let placed = ask(&pair.filtered, path, &key).await?;
+            let native = ask(&native, path, &key).await?;
+            let placed = ask(&filtered, path, &key).await?;
             assert_eq!(placed.instance, native.instance, "{path}: {key}");
             ensure!(path == "/" || ["a", "b"].contains(&placed.instance.as_str()));
         }
     }
-    pair.is_idle().await
+    is_idle(&filtered).await
 }
 
 #[tokio::test]

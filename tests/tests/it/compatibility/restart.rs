@@ -83,6 +83,7 @@ async fn a_hot_restart_moves_no_key_and_leaves_nothing_in_flight() -> Result<()>
         client: Client::builder().pool_max_idle_per_host(0).build()?,
     };
     let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
+    let config = config.for_asked_version();
     let config = config.on_ports(envoy.port, envoy.admin_port);
     fs::write(envoy.file(), serde_json::to_vec(&config)?)?;
     let base = envoy.folder.path().join("base");
