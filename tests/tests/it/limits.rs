@@ -74,28 +74,6 @@ async fn a_record_over_the_brokers_limit_is_named_and_holds_up_nothing() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_unit_of_a_name_says_that_another_one_reads_its_queue() -> Result<()> {
-    let rabbit = Rabbit::start().await?;
-    let (_east_redis, east) = unit("east", "west", &rabbit).await?;
-    let (_west_redis, mut west) = unit("west", "east", &rabbit).await?;
-    east.is_ready().await?;
-    west.is_ready().await?;
-    let (_other_redis, other) = unit("west", "east", &rabbit).await?;
-    until("it to say so", async || {
-        let ready = other.call(Method::GET, "/readyz", vec![]).await?;
-        let (status, text) = (ready.status().as_u16(), ready.text().await?);
-        ensure!(
-            status == 503 && text.contains("another one reads"),
-            "{status} {text}"
-        );
-        Ok(())
-    })
-    .await?;
-    west.stop().await?;
-    other.is_ready().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_went_back_keeps_no_op_for_ever_and_all_agree() -> Result<()> {
     let rabbit = Rabbit::start().await?;
     let (redis, east) = unit("east", "west", &rabbit).await?;

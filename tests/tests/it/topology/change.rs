@@ -39,11 +39,6 @@ pub(super) fn change(
             (host.check, host.request) = (check, request);
         }
     }
-    for host in &mut cluster.removed {
-        if numbers.below(4) == 0 {
-            host.check = Check::Fails;
-        }
-    }
     only_the_well_leave(cluster, &before);
     // Envoy waits for a cluster that comes by CDS until each of its hosts was checked.
     let path = Path::new("");
@@ -84,7 +79,7 @@ fn change_endpoints(
         0..=2 => add_host(cluster, draws, numbers, addresses),
         3 | 4 => {
             if let Some(host) = take_host(cluster, numbers) {
-                cluster.removed.push(host);
+                cluster.removed.push(host.address);
             }
         }
         5 | 6 => {
@@ -103,7 +98,9 @@ fn change_endpoints(
         8 => {
             if let Some(at) = index(cluster.localities.len(), numbers) {
                 let gone = cluster.localities.remove(at);
-                cluster.removed.extend(gone.hosts);
+                cluster
+                    .removed
+                    .extend(gone.hosts.into_iter().map(|host| host.address));
             }
         }
         9 => {

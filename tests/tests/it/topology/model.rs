@@ -4,8 +4,6 @@
 mod host;
 mod table;
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -31,17 +29,11 @@ pub(super) struct Model {
     loads: Vec<(usize, u64)>,
     tables: Vec<Table>,
     panics: Vec<bool>,
-    /// The addresses on each table.
-    placed: Vec<BTreeSet<String>>,
 }
 
 impl Model {
-    /// Whether weights are counted for health, the pages do not tell of an EDS cluster.
-    pub(super) fn read(pages: &Pages, weighted_priority_health: bool) -> Result<Self> {
-        let settings = Settings {
-            weighted_priority_health,
-            ..Settings::read(pages)?
-        };
+    pub(super) fn read(pages: &Pages) -> Result<Self> {
+        let settings = Settings::read(pages)?;
         let (hosts, localities) = host::read(&pages.hosts, &pages.endpoints)?;
         let count = hosts
             .iter()
@@ -57,23 +49,21 @@ impl Model {
             })
             .collect();
         let (loads, panics) = loads(&priorities, &settings);
-        let (mut tables, mut placed) = (Vec::new(), Vec::new());
-        for (number, (hosts, panics)) in priorities.iter().zip(&panics).enumerate() {
+        let tables = priorities.iter().zip(panics.clone()).enumerate();
+        let tables = tables.map(|(number, (hosts, panics))| {
             let localities = localities
                 .iter()
                 .filter(|locality| locality.priority == number);
-            let parts = normalized(hosts, *panics, settings.by_locality, localities);
+            let parts = normalized(hosts, panics, settings.by_locality, localities);
             let named = parts
                 .iter()
                 .map(|(host, part)| (*host, host.name(settings.by_hostname), *part));
-            tables.push(Table::build(&named.collect::<Vec<_>>(), &settings.shape));
-            placed.push(parts.iter().map(|(host, _)| host.address.clone()).collect());
-        }
+            Table::build(&named.collect::<Vec<_>>(), &settings.shape)
+        });
         Ok(Self {
             loads,
-            tables,
+            tables: tables.collect(),
             panics,
-            placed,
         })
     }
 
@@ -103,27 +93,15 @@ impl Model {
     }
 
     pub(super) fn owner(&self, hash: u64) -> Owner {
-        let Some(priority) = self.priority(hash) else {
-            return Owner::Unknown("no load is assigned, so Envoy keeps that of a state before");
-        };
-        self.tables[priority].owner(hash)
-    }
-
-    /// Whether Envoy could choose this address for a key, with another load or in a retry.
-    pub(super) fn may_choose(&self, hash: u64, address: &str) -> bool {
-        self.priority(hash)
-            .is_some_and(|priority| self.placed[priority].contains(address))
-    }
-
-    fn priority(&self, hash: u64) -> Option<usize> {
-        let mut rest = hash % 100 + 1;
+        let drawn = hash % 100 + 1;
+        let mut sum = 0;
         for (priority, load) in &self.loads {
-            if rest <= *load {
-                return Some(*priority);
+            sum += load;
+            if drawn <= sum {
+                return self.tables[*priority].owner(hash);
             }
-            rest -= load;
         }
-        None
+        Owner::Unknown("no load is assigned, so Envoy keeps that of a state before")
     }
 }
 
@@ -163,7 +141,10 @@ impl Settings {
             // Cut to whole percents, in doubles: 29 counts as 28.
             threshold: percent.map_or(50.0, |percent| (100.0 * (percent / 100.0)).floor()),
             overprovisioning: factor.and_then(Value::as_u64).unwrap_or(140),
-            weighted_priority_health: false,
+            weighted_priority_health: flag(
+                cluster,
+                "/load_assignment/policy/weighted_priority_health",
+            ),
         })
     }
 }
