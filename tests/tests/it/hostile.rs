@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
@@ -30,14 +30,6 @@ fn bucket(redis: &Redis, key: &str) -> Result<String> {
     let found = redis.cli(&["--scan", "--pattern", &pattern])?;
     let end = found.find("r:profiles").context("no such record")?;
     Ok(found[..end].to_owned())
-}
-
-async fn batch(companion: &Companion, line: &Value) -> Result<(u16, String)> {
-    let body = line.to_string().into_bytes();
-    let answer = companion
-        .call(Method::POST, "/v1/data/profiles", body)
-        .await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 //! nothing else is held up by it.
 
 use anyhow::{Context, Result, ensure};
-use reqwest::Method;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
