@@ -3,8 +3,8 @@
 //! Immutable: a change of membership makes another table, which is swapped in whole. It is made
 //! from the one before, so that a change of one instance in a thousand costs a merge.
 //!
-//! A priority that keys fall to has a ring of its own ([`level`]); which one a key falls to is decided by
-//! the key ([`draw`]), as in Envoy. Most services have one priority, and then one ring.
+//! A priority that keys fall to has a ring of its own (`level`); which one a key falls to is decided by
+//! the key (`draw`), as in Envoy. Most services have one priority, and then one ring.
 
 mod draw;
 mod level;
