@@ -221,9 +221,27 @@ pub fn check_outlier_detection(
     })
 }
 
-/// The routes to the cluster: do they hash what the filter hashes?
-pub fn check_routes(settings: &Settings, routes: &[Route]) -> Option<Mistake> {
+/// The routes to the cluster, or the cluster itself if it says so: do they hash what the filter hashes?
+pub fn check_routes(
+    settings: &Settings,
+    cluster: Option<&Cluster>,
+    routes: &[Route],
+) -> Option<Mistake> {
     let wanted: Vec<HashSource> = settings.key.iter().map(as_policy).collect();
+    let own = cluster.map_or(&[][..], |cluster| &cluster.policy.hash_policy);
+    if !own.is_empty() {
+        return (own != wanted).then(|| {
+            Mistake::new(
+                format!(
+                    "the cluster's ring hashes {}, the filter hashes {}",
+                    listed(own),
+                    listed(&wanted)
+                ),
+                "the same sources in the hash_policy of the ring's consistent_hashing_lb_config and in the \
+                 filter's key",
+            )
+        });
+    }
     let differing = routes.iter().find(|route| route.hash_policy != wanted)?;
     let seen = if differing.hash_policy.is_empty() {
         "has no hash_policy".to_owned()

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use unitring_routing::hash::HashFunction;
 
 use super::DiscoveryError;
+use super::routes::{self, HashSource};
 use crate::json::{self, Json, JsonError};
 
 /// What Envoy was told of a cluster.
@@ -38,6 +39,8 @@ pub struct Policy {
     pub has_subsets: bool,
     /// What chooses where the filter does not.
     pub fallback: Fallback,
+    /// What its ring hashes, whatever the routes say; empty where the routes decide.
+    pub hash_policy: Vec<HashSource>,
 }
 
 /// The policy for requests that the filter leaves alone.
@@ -85,7 +88,7 @@ impl Fallback {
     }
 }
 
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 39] = [
     "configs",
     "cluster",
     "type",
@@ -115,6 +118,15 @@ const FIELDS: [&str; 30] = [
     "use_hostname_for_hashing",
     "consistent_hashing_lb_config",
     "locality_weighted_lb_config",
+    "hash_policy",
+    "header_name",
+    "regex_rewrite",
+    "cookie",
+    "query_parameter",
+    "connection_properties",
+    "source_ip",
+    "filter_state",
+    "terminal",
     "name",
 ];
 
@@ -187,6 +199,7 @@ fn policy(json: &Json, depth: u8) -> Result<Policy, JsonError> {
     if kind != "OverrideHost" {
         return Ok(Policy {
             fallback: ring(config)?,
+            hash_policy: hash_policy(config)?,
             ..Policy::default()
         });
     }
@@ -198,16 +211,18 @@ fn policy(json: &Json, depth: u8) -> Result<Policy, JsonError> {
         }
     }
     let fallback = match config.field("fallback_policy")? {
-        Some(fallback) => match first_config(fallback)? {
-            Some(config) => ring(config)?,
-            None => Fallback::Other,
-        },
-        None => Fallback::Other,
+        Some(fallback) => first_config(fallback)?,
+        None => None,
+    };
+    let (fallback, hash_policy) = match fallback {
+        Some(config) => (ring(config)?, hash_policy(config)?),
+        None => (Fallback::Other, Vec::new()),
     };
     Ok(Policy {
         steer_headers: Some(headers),
         has_subsets: false,
         fallback,
+        hash_policy,
     })
 }
 
@@ -251,6 +266,13 @@ fn ring(config: &Json) -> Result<Fallback, JsonError> {
         },
         _ => Fallback::Other,
     })
+}
+
+fn hash_policy(config: &Json) -> Result<Vec<HashSource>, JsonError> {
+    match config.field("consistent_hashing_lb_config")? {
+        Some(common) => routes::hash_policy(common),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn inside<'a>(json: &'a Json, name: &'static str) -> Result<Option<&'a Json>, JsonError> {

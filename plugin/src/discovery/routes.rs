@@ -116,7 +116,6 @@ fn leads_to(action: &Json, service: &str) -> bool {
 }
 
 fn route(host: &Json, action: &Json) -> Result<Route, JsonError> {
-    let policy = action.list("hash_policy")?.unwrap_or_default();
     let retry = action.field("retry_policy")?;
     let retry = match retry {
         Some(retry) => Some(retry),
@@ -124,12 +123,18 @@ fn route(host: &Json, action: &Json) -> Result<Route, JsonError> {
     };
     Ok(Route {
         virtual_host: host.text("name")?.unwrap_or_default().to_owned(),
-        hash_policy: policy.iter().map(source).collect::<Result<_, _>>()?,
+        hash_policy: hash_policy(action)?,
         retries_answers: match retry {
             Some(retry) => retries_answers(retry)?,
             None => false,
         },
     })
+}
+
+/// The field `hash_policy` of a route, or of a cluster's ring.
+pub(super) fn hash_policy(json: &Json) -> Result<Vec<HashSource>, JsonError> {
+    let policy = json.list("hash_policy")?.unwrap_or_default();
+    policy.iter().map(source).collect()
 }
 
 fn source(json: &Json) -> Result<HashSource, JsonError> {

@@ -236,6 +236,7 @@ fn localities_hash_keys_and_the_policy_come_from_the_configuration() {
         steer_headers: Some(vec!["x-unitring-host".to_owned()]),
         has_subsets: false,
         fallback,
+        hash_policy: Vec::new(),
     };
     assert_eq!(cluster.policy, policy);
     let by_address = configured().found(Some(Identity::Address));

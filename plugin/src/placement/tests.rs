@@ -113,6 +113,16 @@ fn what_depends_on_what_is_not_known_is_left_to_envoy() {
     assert_eq!(placing(said, &known).left, None);
     known.members[1].state = State::Serving;
     assert_eq!(placing("", &known).left, None, "it makes no difference");
+    // In one priority it may decide whether that panics.
+    let all = known.members.clone();
+    let sick = State::Failed(Cause::Told);
+    known.members = vec![
+        member(1, 0, 9, State::Serving),
+        member(2, 0, 1, sick),
+        member(3, 0, 1, sick),
+    ];
+    assert_eq!(placing("", &known).left, unsure);
+    known.members = all;
     known.cluster.as_mut().unwrap().policy.has_subsets = true;
     assert_eq!(placing("", &known).left, Some(LeftAll::Subsets));
     known.cluster = None;

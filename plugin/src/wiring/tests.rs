@@ -17,6 +17,7 @@ fn cluster(headers: Option<&[&str]>) -> Cluster {
                 table_size: None,
                 hashing: Hashing::default(),
             },
+            hash_policy: Vec::new(),
         },
         ..Cluster::default()
     }
@@ -66,14 +67,23 @@ fn a_route_must_hash_what_the_filter_hashes() {
     let header = |name: &str| HashFrom::Header(name.to_owned());
     let key = settings(r#", "key": [{"header": "X-A"}, {"path": true, "terminal": true}]"#);
     let right = route(&[(header("x-a"), false), (header(":path"), true)]);
-    assert_eq!(check_routes(&key, std::slice::from_ref(&right)), None);
-    assert_eq!(check_routes(&key, &[]), None, "no route is known");
+    assert_eq!(check_routes(&key, None, std::slice::from_ref(&right)), None);
+    assert_eq!(check_routes(&key, None, &[]), None, "no route is known");
     let wrong = route(&[(header("x-a"), false)]);
-    let mistake = check_routes(&key, &[right, wrong]).unwrap();
+    let mistake = check_routes(&key, None, &[right.clone(), wrong.clone()]).unwrap();
     let expected = "a route of virtual host all hashes header x-a, the filter hashes header x-a, header :path (terminal)";
     assert_eq!(mistake.seen, expected);
-    let none = check_routes(&key, &[route(&[])]).unwrap();
+    let none = check_routes(&key, None, &[route(&[])]).unwrap();
     assert!(none.seen.contains("has no hash_policy"), "{}", none.seen);
+    // What the ring itself hashes counts, whatever the routes say.
+    let mut ring = cluster(None);
+    ring.policy.hash_policy = right.hash_policy.clone();
+    assert_eq!(
+        check_routes(&key, Some(&ring), std::slice::from_ref(&wrong)),
+        None
+    );
+    ring.policy.hash_policy = wrong.hash_policy;
+    assert!(check_routes(&key, Some(&ring), &[right]).is_some());
 }
 
 #[test]

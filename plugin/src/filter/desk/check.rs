@@ -66,7 +66,11 @@ impl Desk {
     }
 
     pub(super) fn check_routes(&mut self, routes: &[Route]) {
-        let mistake = wiring::check_routes(&self.service.settings, routes);
+        let mistake = wiring::check_routes(
+            &self.service.settings,
+            self.discovery.found.cluster.as_ref(),
+            routes,
+        );
         self.wiring.set(Kind::HashPolicy, mistake);
     }
 }
