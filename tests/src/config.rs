@@ -21,6 +21,9 @@ pub const COMPANION: u16 = 7001;
 /// The companion's gRPC.
 pub const COMPANION_XDS: u16 = 7002;
 
+/// Fields that tests use and an Envoy 1.36 does not know, with the 1.x that brought them.
+const NEWER: [(&str, u32); 2] = [("allow_paths", 37), ("detect_degraded_hosts", 38)];
+
 /// An Envoy configuration.
 #[derive(Debug, Clone)]
 pub struct EnvoyConfig {
@@ -273,10 +276,12 @@ impl EnvoyConfig {
     /// tells its users to leave out.
     pub fn for_version(&self, version: &str) -> Self {
         let mut json = self.json.clone();
-        if version.starts_with("1.36.")
-            && let Some(admin) = json.get_mut("admin").and_then(Value::as_object_mut)
-        {
-            admin.remove("allow_paths");
+        let mut parts = version.split('.');
+        let minor = parts.nth(1).and_then(|minor| minor.parse().ok());
+        for (field, since) in NEWER {
+            if minor.is_some_and(|minor: u32| minor < since) {
+                remove_field(&mut json, field);
+            }
         }
         Self { json }
     }
@@ -315,6 +320,20 @@ fn set(value: &mut Value, path: &str, new: Value) -> Result<()> {
         .pointer_mut(path)
         .with_context(|| format!("no {path}"))? = new;
     Ok(())
+}
+
+/// Every object loses this field.
+fn remove_field(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove(name);
+            fields
+                .values_mut()
+                .for_each(|field| remove_field(field, name));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| remove_field(item, name)),
+        _ => {}
+    }
 }
 
 /// Every address with this port gets the other one.
