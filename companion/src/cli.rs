@@ -219,6 +219,9 @@ pub struct Fields {
     /// Changes that are kept for units that have them not; who misses more repairs by digests.
     #[arg(long, env = "UNITRING_SYNC_OUTBOX_MAX")]
     sync_outbox_max: Option<String>,
+    /// Bytes that these may take.
+    #[arg(long, env = "UNITRING_SYNC_OUTBOX_BYTES_MAX")]
+    sync_outbox_bytes_max: Option<String>,
     /// How long tombstones are kept at least, as 1h.
     #[arg(long, env = "UNITRING_SYNC_TOMBSTONES_KEPT")]
     sync_tombstones_kept: Option<String>,
@@ -269,6 +272,7 @@ impl Fields {
             ("sync.peers", &self.sync_peers),
             ("sync.digest_interval", &self.sync_digest_interval),
             ("sync.outbox_max", &self.sync_outbox_max),
+            ("sync.outbox_bytes_max", &self.sync_outbox_bytes_max),
             ("sync.brokers", &self.sync_brokers),
             ("sync.tls_ca", &self.sync_tls_ca),
             ("sync.tls_cert", &self.sync_tls_cert),

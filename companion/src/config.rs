@@ -22,6 +22,8 @@ use raw::{Raw, Said};
 const STORE_PATH: &str = "unitring.redb";
 /// Ops that may wait for the other units.
 const OUTBOX_MAX: u64 = 1_000_000;
+/// Bytes that these may take.
+const OUTBOX_BYTES_MAX: u64 = 256 << 20;
 /// How often units compare.
 const DIGEST_INTERVAL: Duration = Duration::from_secs(10);
 /// Bounds of that.
@@ -135,6 +137,8 @@ pub struct SyncSettings {
     pub digest_interval: Duration,
     /// Ops that are kept for units that have them not; those who miss more repair by digests.
     pub outbox_max: u64,
+    /// Bytes that these may take.
+    pub outbox_bytes_max: u64,
     /// How long tombstones and expired records are kept at least.
     pub tombstones_kept: Duration,
     /// How long a change waits for company.

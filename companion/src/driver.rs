@@ -26,7 +26,7 @@ use crate::lead::Role;
 use crate::links::{Event, Links, Verdict, amqp};
 use crate::metrics::Metrics;
 use crate::now_ms;
-use crate::store::{Browse, Fleet, Lease, Records, StoreError};
+use crate::store::{Backlog, Browse, Fleet, Lease, Records, StoreError};
 use crate::unit::{Input, Moment, Rules, Unit, message};
 use exchange::Exchange;
 pub use gathering::Gathering;
@@ -115,6 +115,8 @@ impl Driver {
                 None => continue,
             };
             let is_removed = removed.contains(&self.unit);
+            let shared = &self.handle.shared;
+            shared.is_removed.store(is_removed, Ordering::Relaxed);
             self.status.send_modify(|status| {
                 status.begin(&self.settings.peers, &removed, is_removed);
             });
@@ -145,7 +147,12 @@ impl Driver {
                     // So that writes are refused here, too, if nobody leads for long.
                     let before = shared.written.load(Ordering::Relaxed);
                     if let Ok(waiting) = self.parts.records.waiting().await {
-                        shared.counted(waiting.values().sum(), before);
+                        shared.counted(&waiting, before);
+                    }
+                    let own = std::iter::once(&self.unit);
+                    if let Ok(removed) = members::removed(&*self.parts.records, own, now_ms()).await {
+                        let is_removed = removed.contains(&self.unit);
+                        shared.is_removed.store(is_removed, Ordering::Relaxed);
                     }
                 }
                 () = shared.wake.notified() => {
@@ -230,7 +237,10 @@ impl Session {
         let rules = Rules {
             digest_interval_ms: ms(settings.digest_interval),
             keep_ms: ms(settings.tombstones_kept),
-            outbox_max: settings.outbox_max,
+            outbox_max: Backlog {
+                ops: settings.outbox_max,
+                bytes: settings.outbox_bytes_max,
+            },
             repair_rate: settings.repair_rate,
         };
         let urls = peers
@@ -371,11 +381,27 @@ impl Session {
                 }
                 self.handle(Input::InboxDown);
             }
+            Event::InboxWaits(why) => {
+                if self.inbox(&why) {
+                    tracing::warn!(unit = %self.unit, %why, "nothing comes in");
+                }
+            }
+            Event::Limit(unit, bytes) => {
+                tracing::warn!(unit = %self.unit, to = %unit, bytes, "its broker takes no larger message");
+                self.handle(Input::Limit(unit, bytes));
+            }
             Event::Published(unit, id, confirmed) => {
                 self.handle(Input::Published(unit, id, confirmed));
             }
             Event::Delivered(tag, bytes) => match message::decode(&bytes, &self.unit) {
-                Ok(envelope) => self.handle_with(Input::Delivered(tag, envelope), &bytes),
+                Ok((envelope, aside)) => {
+                    let from = envelope.from.clone();
+                    for aside in &aside {
+                        self.parts.metrics.records_set_aside.inc();
+                        self.set_aside(&from, &aside.name, &aside.why);
+                    }
+                    self.handle_with(Input::Delivered(tag, envelope), &bytes);
+                }
                 Err(poison) => {
                     tracing::warn!(unit = %self.unit, %poison, "message set aside");
                     self.parts.metrics.poison_messages.inc();

@@ -153,7 +153,8 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let (a, b) = text.split_once('-').unwrap_or((text, "0"));
         match (a.parse(), b.parse()) {
-            (Ok(a), Ok(b)) => Ok(Self(a, b)),
+            // After the last number there is nothing, and Redis knows no place for it.
+            (Ok(a), Ok(b)) if a < u64::MAX => Ok(Self(a, b)),
             _ => Err(InvalidCursor),
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Values in, values out: nothing is taken or counted.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -11,9 +12,10 @@ use unitring_protocol::ids::InstanceId;
 use unitring_protocol::report::{self, BoundReport, InstanceLoad, LoadScope, RingHash, RingShape};
 use unitring_routing::bounded::{Bound, Loads};
 use unitring_routing::hash::{HashFunction, xxh64};
-use unitring_routing::membership::{Cause, Identity, Member, State, Warmth};
+use unitring_routing::health::HealthRule;
+use unitring_routing::membership::{Cause, Identity, Locality, Member, State, Warmth};
 use unitring_routing::ring::{HostIndex, RingError, Shape};
-use unitring_routing::table::{Rule, Table};
+use unitring_routing::table::{Left, Rule, Table};
 
 use crate::loads::{self, StoredLoad};
 
@@ -85,6 +87,9 @@ pub enum ExplainError {
     /// Nobody takes requests.
     #[error("no instance takes requests")]
     Nobody,
+    /// A header cannot name the owner.
+    #[error("a header cannot name the instance of this key, so Envoy's own policy chooses")]
+    Unnameable,
     /// The instance that is to be gone is not there.
     #[error("instance {0} is not reported")]
     Unknown(InstanceId),
@@ -108,10 +113,12 @@ pub fn explain(
     by: &StoredLoad,
     all: &[StoredLoad],
 ) -> Result<Answer, ExplainError> {
-    let members: Vec<Member> = by.instances.iter().filter_map(member).collect();
+    let mut members: Vec<Member> = by.instances.iter().filter_map(member).collect();
+    weigh_localities(&mut members, by);
     let rule = Rule {
         shape: shape(by.ring.shape).ok_or(ExplainError::NoShape)?,
         identity: identity(by.ring.identity),
+        health: by.ring.health.map(health).unwrap_or_default(),
     };
     let table = Table::build(&members, rule)?;
     let reported = question.bound.or(by.bound).unwrap_or(OFF);
@@ -123,7 +130,10 @@ pub fn explain(
     let loads = Still::of(&table, seen);
     let hash = xxh64(question.key.as_bytes());
     let choice = table.choose(hash, CANDIDATES, &bound, &loads);
-    let choice = choice.ok_or(ExplainError::Nobody)?;
+    let choice = choice.map_err(|left| match left {
+        Left::NoRing => ExplainError::Nobody,
+        Left::Unnameable => ExplainError::Unnameable,
+    })?;
     let candidate = |host: HostIndex| {
         let member = table.host(host)?;
         let capacity = table.capacity(&bound, host, loads.total);
@@ -176,11 +186,8 @@ fn change(
             return Err(ExplainError::Known(newcomer.id.clone()));
         }
         then.push(Member {
-            id: newcomer.id.to_string(),
-            address,
             weight: newcomer.weight,
-            warmth: Warmth::FULL,
-            state: State::Serving,
+            ..Member::new(newcomer.id.as_str(), &address)
         });
     }
     let then = table.update(&then)?;
@@ -249,18 +256,61 @@ fn bound(reported: BoundReport) -> Bound {
 }
 
 fn member(load: &InstanceLoad) -> Option<Member> {
-    let state = match (load.draining, load.healthy) {
-        (true, _) => State::Draining,
-        (false, true) => State::Serving,
-        (false, false) => State::Failed(Cause::Told),
+    let state = match (load.draining, load.degraded, load.healthy) {
+        (true, _, _) => State::Draining,
+        (false, true, _) => State::Degraded,
+        (false, false, true) => State::Serving,
+        (false, false, false) => State::Failed(Cause::Told),
     };
     Some(Member {
-        id: load.id.to_string(),
-        address: load.address.clone(),
         weight: NonZeroU32::new(load.weight)?,
         warmth: Warmth::new(load.warmth).unwrap_or(Warmth::FULL),
         state,
+        excluded: load.excluded,
+        priority: load.priority,
+        hash_key: load.hash_key.clone(),
+        steerable: load.address.parse::<SocketAddr>().is_ok(),
+        ..Member::new(load.id.as_str(), &load.address)
     })
+}
+
+/// Gives each member its locality, where the report says that localities have weights.
+fn weigh_localities(members: &mut [Member], by: &StoredLoad) {
+    let weights = &by.ring.localities;
+    let mut of_priority: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
+    let places = by
+        .instances
+        .iter()
+        .map(|load| (load.priority, load.locality));
+    for (priority, index) in places {
+        let weight = usize::try_from(index).ok().and_then(|at| weights.get(at));
+        if let Some(weight) = weight {
+            of_priority
+                .entry(priority)
+                .or_default()
+                .insert(index, *weight);
+        }
+    }
+    let locality_of = |load: &InstanceLoad| {
+        let weights = of_priority.get(&load.priority)?;
+        Some(Locality {
+            index: load.locality,
+            weight: *weights.get(&load.locality)?,
+            all: weights.values().copied().map(u64::from).sum(),
+        })
+    };
+    let loads = by.instances.iter().filter(|load| load.weight > 0);
+    for (member, load) in members.iter_mut().zip(loads) {
+        member.locality = locality_of(load);
+    }
+}
+
+fn health(reported: report::HealthReport) -> HealthRule {
+    HealthRule {
+        panic_threshold: reported.panic_threshold,
+        overprovisioning_factor: reported.overprovisioning_factor,
+        weighted: reported.weighted_priority_health,
+    }
 }
 
 fn shape(shape: RingShape) -> Option<Shape> {

@@ -9,10 +9,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::sleep;
 use unitring_protocol::digest::BUCKETS;
+use unitring_protocol::ids::UnitId;
 
+use crate::replica::digest::share;
 use crate::store::{Browse, Listed, StoreError};
 
 /// How often another companion's writes are looked for.
@@ -22,19 +25,42 @@ const GATHER: Duration = Duration::from_millis(10);
 /// Looks that a watcher may be behind; then it reads from the store.
 const BEHIND_MAX: usize = 64;
 
-/// How far somebody is: the number of the last change of each bucket. As text, these numbers with dots
-/// between them, where 0 is left out.
+/// How far somebody is: in which unit, and which change of each bucket was the last. As text, the unit, a slash,
+/// and of each bucket `<number>:<print>` with dots between them, where 0 is left out. A number alone would not
+/// tell that a store went back to an older copy of itself, and gave the same numbers to other changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Positions(Vec<u64>);
+pub struct Positions {
+    /// `None` for positions of an older program, which say nothing here.
+    unit: Option<UnitId>,
+    at: Vec<Place>,
+}
+
+/// The last change of a bucket that somebody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Place {
+    /// 0 for none.
+    number: u64,
+    /// Of the change, so that it is known again; 0 where it could not be read any more.
+    print: u32,
+}
+
+/// The print of a change.
+fn print(record: &Listed) -> u32 {
+    let share = share(&record.id.to_string(), &record.mark.to_string()).0;
+    u32::try_from(share >> 32).unwrap_or_default().max(1)
+}
 
 impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (bucket, position) in self.0.iter().enumerate() {
+        if let Some(unit) = &self.unit {
+            write!(f, "{unit}/")?;
+        }
+        for (bucket, place) in self.at.iter().enumerate() {
             if bucket > 0 {
                 f.write_str(".")?;
             }
-            if *position > 0 {
-                write!(f, "{position}")?;
+            if place.number > 0 {
+                write!(f, "{}:{:x}", place.number, place.print)?;
             }
         }
         Ok(())
@@ -45,14 +71,25 @@ impl FromStr for Positions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |part: &str| match part {
-            "" => Ok(0),
-            part => part.parse(),
+        let wrong = || "must be an event's id, as it was sent".to_owned();
+        let place = |part: &str| {
+            if part.is_empty() {
+                return Some(Place::default());
+            }
+            let (number, print) = part.split_once(':').unwrap_or((part, "0"));
+            Some(Place {
+                number: number.parse().ok()?,
+                print: u32::from_str_radix(print, 16).ok()?,
+            })
         };
-        let positions: Result<Vec<u64>, _> = text.split('.').map(number).collect();
-        match positions {
-            Ok(positions) if positions.len() == BUCKETS => Ok(Self(positions)),
-            _ => Err("must be an event's id, as it was sent".to_owned()),
+        let (unit, places) = match text.split_once('/') {
+            Some((unit, places)) => (Some(unit.parse().map_err(|_| wrong())?), places),
+            None => (None, text),
+        };
+        let at: Option<Vec<Place>> = places.split('.').map(place).collect();
+        match at {
+            Some(at) if at.len() == BUCKETS => Ok(Self { unit, at }),
+            _ => Err(wrong()),
         }
     }
 }
@@ -77,29 +114,59 @@ pub struct News {
     begins: bool,
 }
 
+/// Buckets that are read at a time.
+const READ_AT_ONCE: usize = 32;
+
 impl Positions {
-    /// Where all buckets are now.
+    /// Where all buckets of this unit are now.
     ///
     /// # Errors
     /// The store's.
-    pub async fn now(store: &dyn Browse) -> Result<Self, StoreError> {
-        Ok(Self(store.heads().await?))
+    pub async fn now(store: &dyn Browse, unit: &UnitId) -> Result<Self, StoreError> {
+        let heads = (0..=u8::MAX).zip(store.heads().await?);
+        let places = heads.map(|(bucket, number)| place(store, bucket, number));
+        let at = stream::iter(places).buffered(READ_AT_ONCE).try_collect();
+        Ok(Self {
+            unit: Some(unit.clone()),
+            at: at.await?,
+        })
     }
 
-    /// Reads what changed since, and goes there.
+    /// Reads what changed since, and goes there. Positions of another unit, and those that a store of this one
+    /// has no more, are answered by `missed`.
+    ///
+    /// # Errors
+    /// The store's; then nothing has moved.
+    pub async fn resume(&mut self, store: &dyn Browse, unit: &UnitId) -> Result<News, StoreError> {
+        if self.unit.as_ref() != Some(unit) {
+            *self = Self::now(store, unit).await?;
+            return Ok(News {
+                missed: true,
+                ..News::default()
+            });
+        }
+        self.read(store, true).await
+    }
+
+    /// The same for somebody who was here all the time.
     ///
     /// # Errors
     /// The store's; then nothing has moved.
     pub async fn advance(&mut self, store: &dyn Browse) -> Result<News, StoreError> {
+        self.read(store, false).await
+    }
+
+    /// With `all`, buckets in which nothing seems to have changed are looked at, too.
+    async fn read(&mut self, store: &dyn Browse, all: bool) -> Result<News, StoreError> {
         let heads = store.heads().await?;
         let (mut news, mut after) = (News::default(), self.clone());
-        for (bucket, (head, position)) in (0..=u8::MAX).zip(heads.iter().zip(&mut after.0)) {
-            if head < position {
+        for (bucket, (head, at)) in (0..=u8::MAX).zip(heads.iter().zip(&mut after.at)) {
+            if *head < at.number {
                 // The store was emptied, or went back to an older copy.
                 news.missed = true;
-                *position = *head;
-            } else if head > position {
-                news.read(store, bucket, position).await?;
+                *at = place(store, bucket, *head).await?;
+            } else if *head > at.number || (all && at.number > 0) {
+                news.read(store, bucket, at).await?;
             }
         }
         *self = after;
@@ -121,14 +188,14 @@ impl Positions {
         };
         let mut after = self.clone();
         for step in &told.steps {
-            let Some(position) = after.0.get_mut(usize::from(step.bucket)) else {
+            let Some(at) = after.at.get_mut(usize::from(step.bucket)) else {
                 continue;
             };
-            if step.number == *position + 1 {
-                *position = step.number;
+            if step.number == at.number + 1 {
+                *at = step.place();
                 news.steps.push(step.clone());
-            } else if step.number > *position {
-                news.read(store, step.bucket, position).await?;
+            } else if step.number > at.number {
+                news.read(store, step.bucket, at).await?;
             }
         }
         *self = after;
@@ -136,23 +203,52 @@ impl Positions {
     }
 }
 
+/// The change of this number, if it is known still.
+async fn place(store: &dyn Browse, bucket: u8, number: u64) -> Result<Place, StoreError> {
+    let Some(before) = number.checked_sub(1) else {
+        return Ok(Place::default());
+    };
+    let found = store.changes(bucket, before).await?.changes;
+    let found = found.iter().find(|(found, _)| *found == number);
+    let print = found.map_or(0, |(_, record)| print(record));
+    Ok(Place { number, print })
+}
+
+impl Step {
+    fn place(&self) -> Place {
+        Place {
+            number: self.number,
+            print: print(&self.record),
+        }
+    }
+}
+
 impl News {
-    /// Reads a bucket on from a position.
+    /// Reads a bucket on from a place, if that is still what it was.
     async fn read(
         &mut self,
         store: &dyn Browse,
         bucket: u8,
-        position: &mut u64,
+        at: &mut Place,
     ) -> Result<(), StoreError> {
-        let found = store.changes(bucket, *position).await?;
-        self.missed |= found.missed;
+        // The last one that is known, too: another change may have its number by now.
+        let found = store.changes(bucket, at.number.saturating_sub(1)).await?;
+        let known = found.changes.iter().find(|(found, _)| *found == at.number);
+        if at.print > 0 && known.is_some_and(|(_, record)| print(record) != at.print) {
+            self.missed = true;
+        }
+        let first = found.changes.first().map(|(number, _)| *number);
+        self.missed |= first.is_some_and(|first| first > at.number.saturating_add(1));
         for (number, record) in found.changes {
-            *position = number;
-            self.steps.push(Step {
-                bucket,
-                number,
-                record,
-            });
+            if number > at.number {
+                let step = Step {
+                    bucket,
+                    number,
+                    record,
+                };
+                *at = step.place();
+                self.steps.push(step);
+            }
         }
         Ok(())
     }
@@ -190,7 +286,7 @@ impl Follower {
     }
 
     /// Reads for ever, while somebody watches.
-    pub async fn run(self, store: Arc<dyn Browse>) {
+    pub async fn run(self, store: Arc<dyn Browse>, unit: UnitId) {
         let mut positions: Option<Positions> = None;
         loop {
             if self.sender.receiver_count() == 0 {
@@ -200,7 +296,7 @@ impl Follower {
             }
             let news = match &mut positions {
                 Some(positions) => positions.advance(&*store).await,
-                None => Positions::now(&*store).await.map(|now| {
+                None => Positions::now(&*store, &unit).await.map(|now| {
                     positions = Some(now);
                     News {
                         begins: true,
@@ -228,16 +324,24 @@ mod tests {
     use crate::store::Records as _;
     use crate::store::embedded::Embedded;
 
+    fn east() -> UnitId {
+        "east".parse().unwrap()
+    }
+
     #[test]
     fn positions_read_back_as_written() {
-        let mut numbers = vec![0; BUCKETS];
-        numbers[3] = 17;
-        numbers[255] = u64::MAX;
-        let positions = Positions(numbers);
+        let mut at = vec![Place::default(); BUCKETS];
+        at[3] = Place {
+            number: 17,
+            print: 0xbeef,
+        };
+        at[255].number = u64::MAX;
+        let unit = Some(east());
+        let positions = Positions { unit, at };
         let text = positions.to_string();
-        assert!(text.starts_with("...17."), "{text}");
+        assert!(text.starts_with("east/...17:beef."), "{text}");
         assert_eq!(text.parse(), Ok(positions));
-        for wrong in ["", "1.2", "x", &text[1..], &format!("{text}.1")] {
+        for wrong in ["", "1.2", "x", &text[6..], &format!("{text}.1")] {
             assert!(wrong.parse::<Positions>().is_err(), "{wrong}");
         }
     }
@@ -246,8 +350,8 @@ mod tests {
     async fn a_change_between_the_two_beginnings_is_not_missed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.redb");
-        let store = Embedded::open(&path, "east".parse().unwrap(), false).unwrap();
-        let mut watcher = Positions::now(&store).await.unwrap();
+        let store = Embedded::open(&path, east(), false).unwrap();
+        let mut watcher = Positions::now(&store, &east()).await.unwrap();
         let id = crate::store::contract::id("d", "k");
         store.write(&id, Some(b"v"), 1).await.unwrap();
         // Whoever reads for all begins only now.
@@ -257,11 +361,48 @@ mod tests {
         };
         let news = watcher.follow(&told, &store).await.unwrap();
         assert_eq!(news.steps.len(), 1);
-        assert_eq!(watcher, Positions::now(&store).await.unwrap());
+        assert_eq!(watcher, Positions::now(&store, &east()).await.unwrap());
         assert_eq!(
             watcher.follow(&news, &store).await.unwrap(),
             News::default(),
             "not twice"
         );
+    }
+
+    #[tokio::test]
+    async fn a_store_that_went_back_and_a_position_of_another_unit_are_told_as_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = crate::store::contract::id("d", "k");
+        let store = async |name: &str, values: &[&str]| {
+            let path = folder.path().join(name);
+            let store = Embedded::open(&path, east(), false).unwrap();
+            for (number, value) in (1..).zip(values) {
+                let now_ms = number + u64::from(value.as_bytes()[0]);
+                store
+                    .write(&id, Some(value.as_bytes()), now_ms)
+                    .await
+                    .unwrap();
+            }
+            store
+        };
+        let before = store("before", &["a", "b", "c"]).await;
+        let at = Positions::now(&before, &east()).await.unwrap();
+        let resumed = async |store: &Embedded, unit: &UnitId| {
+            let mut at: Positions = at.to_string().parse().unwrap();
+            let news = at.resume(store, unit).await.unwrap();
+            (news.missed, news.steps.len())
+        };
+        assert_eq!(resumed(&before, &east()).await, (false, 0));
+        // Other changes have taken its numbers: one less, as many, and more.
+        for (name, values, steps) in [
+            ("less", &["a", "b"][..], 0),
+            ("same", &["a", "b", "x"], 0),
+            ("more", &["a", "b", "x", "y"], 1),
+        ] {
+            let after = store(name, values).await;
+            assert_eq!(resumed(&after, &east()).await, (true, steps), "{name}");
+        }
+        let west = "west".parse().unwrap();
+        assert_eq!(resumed(&before, &west).await, (true, 0));
     }
 }

@@ -119,6 +119,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/events", get(events::events))
         .route("/v1/units", get(units::units))
         .route("/v1/units/{unit}", put(units::add).delete(units::remove))
+        .route("/v1/repair", post(units::mend))
+        .route("/v1/agree", post(units::agree))
         .route("/v1/conflicts", get(conflicts::conflicts))
         .route("/v1/group", get(group::group))
         .route("/v1/fixed", get(fixed::all))

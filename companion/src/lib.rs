@@ -14,6 +14,7 @@
 //! | [`events`] | what happened to instances |
 //! | [`registry`] | which instances a service has |
 //! | [`xds`] | registry → Envoy |
+//! | [`replica`] | what becomes of a change of a record (pure) |
 //! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
 //! | [`lead`] | which of several companions of a unit does what only one shall do |
 //! | [`follow`] | the log of changes → those who watch records |
@@ -36,6 +37,7 @@ pub mod links;
 pub mod loads;
 pub mod metrics;
 pub mod registry;
+pub mod replica;
 pub mod serve;
 pub mod store;
 mod tls;

@@ -39,12 +39,16 @@ pub enum Event {
     Up(UnitId),
     /// It cannot, and why.
     Down(UnitId, String),
+    /// The unit's broker takes no message of more bytes.
+    Limit(UnitId, usize),
     /// The broker takes nothing for now, and why; or it does again.
     Blocked(UnitId, Option<String>),
     /// This unit's own queue is read.
     InboxUp,
     /// It is not, and why.
     InboxDown(String),
+    /// It is connected, but another consumer reads it.
+    InboxWaits(String),
     /// A message.
     Delivered(Tag, Vec<u8>),
     /// The broker has a message to a unit on disk, or did not say so.

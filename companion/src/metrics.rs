@@ -82,6 +82,7 @@ metrics! {
     group_degradations: Count, "Times that the group was no longer as it shall be";
     group_events_dropped: Count, "Events of the group that waited too long for a store that takes them";
     outbox_ops: Level, "Ops that wait for the other units";
+    outbox_bytes: Level, "Bytes of these, about";
     outbox_dropped: Count, "Ops that left a full outbox before every unit had them";
     link_up: Level, "1 while this unit reads its queue and can send to another unit";
     links_blocked: Count, "Times that a broker took nothing for a while";
@@ -97,6 +98,11 @@ metrics! {
     strangers: Count, "Messages set aside because their unit is no member";
     conflicts: Count, "Changes of a record that did not know of each other, seen here";
     records_refused: Count, "Records of a repair that may be deleted and were not taken";
+    store_went_back: Count, "Buckets whose store went back to an older copy of itself";
+    changes_unsendable: Count, "Changes that are too large for a broker and were left out of a message";
+    records_set_aside: Count, "Records of other units that were not taken, each alone: beyond a bound, or of the future";
+    digests_recounted: Count, "Buckets whose digest was not that of their records, and was counted anew";
+    records_spoiled: Level, "Records that the store holds and no unitring wrote, left out where they are met";
     tombstones_collected: Count, "Tombstones and expired records forgotten because every member knows";
     skipped_buckets: Count, "Buckets of which a unit no longer had all ops for this one";
     clock_skew_alarms: Count, "Times that another unit's clock was found too far from ours";

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
+use unitring_protocol::ids::UnitId;
 
 use crate::config::{Settings, StoreSettings};
 use crate::driver::{self, Driver, Handle};
@@ -21,7 +22,7 @@ use crate::links::amqp;
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
-use crate::store::{Browse, Fleet, Lease, Records, StoreError};
+use crate::store::{Agreement, Browse, Fleet, Lease, Records, StoreError};
 use crate::{group, now_ms, registry, xds};
 
 /// How long requests under way may take once the process is to stop.
@@ -108,7 +109,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     );
     tasks.spawn(follow);
     let follower = Follower::default();
-    tasks.spawn(follower.clone().run(Arc::clone(&browse)));
+    let unit = settings.unit.clone();
+    tasks.spawn(follower.clone().run(Arc::clone(&browse), unit));
     tasks.spawn(sweep(
         Arc::clone(&browse),
         role.clone(),
@@ -270,9 +272,22 @@ fn open(settings: &Settings, has_peers: bool) -> Result<Stores, StoreError> {
         }
         StoreSettings::Redis(redis) => {
             let store = Redis::open(redis, settings.unit.clone(), has_peers)?;
+            let store = store.agreeing(agreement(settings));
             Ok(Stores::of(&store))
         }
     }
+}
+
+/// What all companions of a unit must have alike: a companion with other members would keep no outbox, or one
+/// for others.
+fn agreement(settings: &Settings) -> Agreement {
+    let Some(sync) = &settings.sync else {
+        return Agreement("no peers".to_owned());
+    };
+    let mut peers: Vec<&str> = sync.peers.iter().map(UnitId::as_str).collect();
+    peers.sort_unstable();
+    let (peers, bytes) = (peers.join(","), sync.queue_bytes_max);
+    Agreement(format!("peers {peers}, queue_bytes_max {bytes}"))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -6,31 +6,35 @@
 
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
-pub mod digest;
 pub mod embedded;
 mod error;
 mod names;
 pub mod redis;
+mod spoiled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::ids::{DatasetName, InstanceId, RecordKey, ReporterId, ServiceName, UnitId};
-use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Version};
+use unitring_protocol::record::{Clock, Op, Position, Record, RecordId};
 use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
-pub use digest::Mark;
 pub use error::StoreError;
+pub use spoiled::{SPOILED_MAX, Spoiled};
 
 use crate::events::{Cursor, Entry};
 use crate::group::fixed::FixedData;
 use crate::loads::wiring::Miswired;
 use crate::loads::{Cut, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
+pub use crate::replica::{
+    Applied, Batch, CONFLICT_VALUE_MAX, Change, ClockAhead, Condition, Conflict, Mark, Outcome,
+    Written,
+};
 
 /// The layout of what is kept. A store that holds a newer one is refused.
 pub const LAYOUT: u64 = 2;
@@ -52,117 +56,6 @@ pub const SWEPT_MAX: usize = 200;
 pub const COLLECTED_MAX: usize = 1_000;
 /// Conflicts of a bucket that are known; the oldest go.
 pub const CONFLICTS_MAX: u64 = 64;
-/// The longest lost value that is kept with a conflict, in bytes.
-pub const CONFLICT_VALUE_MAX: usize = 1_024;
-
-/// What a local write did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// The version it got.
-    pub version: Version,
-    /// Whether there was no such record, or a deleted one.
-    pub created: bool,
-}
-
-/// What a write does to a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change<'a> {
-    /// Puts this value in place of what is there.
-    Put {
-        /// Up to [`unitring_protocol::record::VALUE_BYTES_MAX`].
-        value: &'a [u8],
-        /// When it expires, in ms since the Unix epoch.
-        expires_ms: Option<u64>,
-    },
-    /// Deletes it.
-    Delete,
-}
-
-impl<'a> From<Option<&'a [u8]>> for Change<'a> {
-    /// A value that stays, or `None` to delete.
-    fn from(value: Option<&'a [u8]>) -> Self {
-        let expires_ms = None;
-        value.map_or(Self::Delete, |value| Self::Put { value, expires_ms })
-    }
-}
-
-/// What must be there for a write to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Condition {
-    /// Anything or nothing.
-    #[default]
-    Any,
-    /// A record, of whatever version.
-    Present,
-    /// No record.
-    Absent,
-    /// The record in this version.
-    Version(Version),
-}
-
-impl Condition {
-    /// Whether it holds where this is the version of the record, if there is one.
-    pub fn holds(&self, there: Option<&Version>) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Present => there.is_some(),
-            Self::Absent => there.is_none(),
-            Self::Version(version) => there == Some(version),
-        }
-    }
-}
-
-/// What became of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was made.
-    Done(Written),
-    /// There was nothing to delete.
-    Nothing,
-    /// The condition does not hold; this is the version that is there.
-    Refused(Option<Version>),
-}
-
-/// Changes from other units, of one bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Batch {
-    /// Ops of one unit, in order of sequence.
-    Ops {
-        /// The unit that made them.
-        origin: UnitId,
-        /// That of its sequence.
-        incarnation: u64,
-        /// One or more.
-        ops: Vec<Op>,
-    },
-    /// Records, of whatever origin.
-    Records {
-        /// Any number.
-        records: Vec<Record>,
-        /// The positions of whoever sent them, before it read the first. One who had not yet what
-        /// this store needed to forget may send what is forgotten: then what is unknown here is
-        /// refused.
-        positions: BTreeMap<UnitId, Position>,
-        /// Its clock then.
-        clock: Clock,
-        /// Whether these and all before them hold every op up to the positions: ours move up to
-        /// them, this unit's own included.
-        is_last: bool,
-    },
-}
-
-/// What applying a batch did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Records that changed; the others were known, or older than what was there.
-    pub changed: u64,
-    /// Ops that came before one they follow. They are applied, but not claimed by the position.
-    pub gaps: u64,
-    /// Changes that lost against one that did not know of them, or won so.
-    pub conflicts: u64,
-    /// Records that whoever sent them may have kept for longer than it should.
-    pub refused: u64,
-}
 
 /// A bucket as its own store sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -182,28 +75,25 @@ pub struct Waiting {
     pub incarnation: u64,
     /// The ops.
     pub ops: Vec<Op>,
+    /// Sequences between these that need nothing.
+    pub passed: BTreeSet<u64>,
+    /// That of the last op that was made here, in the outbox or not.
+    pub last: u64,
     /// Whether there are more.
     pub more: bool,
 }
 
+/// What waits in an outbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many ops.
+    pub ops: u64,
+    /// What they take, about.
+    pub bytes: u64,
+}
+
 /// How far the broker has the ops of each bucket, by the unit they are for.
 pub type Cursors = BTreeMap<UnitId, BTreeMap<u8, Position>>;
-
-/// Two changes of a record that did not know of each other: the later one stayed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflict {
-    /// When it was seen here, in ms since the Unix epoch.
-    pub at_ms: u64,
-    /// Of which record.
-    pub record: RecordId,
-    /// The version that is lost, with `!` behind it if it deleted, or `~<ms>` if it was to expire.
-    pub lost: String,
-    /// The version that stayed.
-    pub kept: String,
-    /// The lost value, if there was one of at most [`CONFLICT_VALUE_MAX`] bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<unitring_protocol::record::Value>,
-}
 
 /// Where the next page of a bucket starts. Only the store that made it can read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,6 +118,11 @@ impl Page {
         self.listed.is_empty() && self.more.is_none()
     }
 }
+
+/// What companions of one unit must have alike, as text: kept in the store, so that one that differs is found
+/// out before it does harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreement(pub String);
 
 /// Records with their versions, outbox, digests and positions.
 #[async_trait]
@@ -284,8 +179,8 @@ pub trait Records: Send + Sync {
     /// how many.
     async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError>;
 
-    /// How many ops wait, per bucket that has some.
-    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError>;
+    /// What waits, per bucket that has something.
+    async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError>;
 
     /// Every bucket that holds or held something, in order, with the digests of this moment's epoch.
     async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError>;
@@ -301,6 +196,18 @@ pub trait Records: Send + Sync {
 
     /// The last conflicts, the latest first.
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
+
+    /// Makes this companion's [`Agreement`] that of the unit.
+    async fn agree(&self) -> Result<(), StoreError>;
+
+    /// Sets the clocks of buckets that are of the future back to now. Answers which.
+    async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError>;
+
+    /// Counts a bucket's digests anew; answers whether they were wrong.
+    async fn recount(&self, bucket: u8) -> Result<bool, StoreError>;
+
+    /// What was left out since the process started, since no unitring wrote it, and why.
+    fn spoiled(&self) -> BTreeMap<String, String>;
 
     /// Some records of a bucket, tombstones included, and where the next ones start.
     async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError>;

@@ -34,9 +34,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::envelope::{Body, Envelope, FixedState};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Position, Record};
+use unitring_protocol::record::{Position, Record, RecordId};
 
-use crate::store::{Applied, Batch, Cursors, Held, Page, Waiting};
+use crate::replica::bounds::{Fault, ahead};
+use crate::store::{Applied, Backlog, Batch, Cursors, Held, Page, Waiting};
 use collect::Collect;
 use compare::{Compare, Comparison};
 use incoming::Incoming;
@@ -70,8 +71,8 @@ pub struct Rules {
     pub digest_interval_ms: u64,
     /// How long tombstones and expired records are kept at least.
     pub keep_ms: u64,
-    /// Ops that the outboxes keep for those who have them not.
-    pub outbox_max: u64,
+    /// What the outboxes keep for those who have it not.
+    pub outbox_max: Backlog,
     /// Records per second that repairs send.
     pub repair_rate: u64,
 }
@@ -83,14 +84,16 @@ pub enum Input {
     LinkUp(UnitId),
     /// It cannot; whatever was not confirmed may or may not have arrived.
     LinkDown(UnitId),
+    /// A unit's broker takes no message of more bytes than this.
+    Limit(UnitId, usize),
     /// Deliveries that are not acknowledged will come again.
     InboxDown,
     /// Who is in the group beside this unit; at first all peers.
     Members(BTreeSet<UnitId>),
     /// Records of these buckets were written here.
     Written(BTreeSet<u8>),
-    /// How many ops wait, by bucket; `None` if the store is away.
-    Counted(Option<BTreeMap<u8, u64>>),
+    /// What waits, by bucket; `None` if the store is away.
+    Counted(Option<BTreeMap<u8, Backlog>>),
     /// Where the links were; `None` if the store is away.
     CursorsRead(Option<Cursors>),
     /// The first ops of the outboxes that were asked for, in that order; `None` if the store is away.
@@ -149,6 +152,8 @@ pub enum Effect {
     ReadStates(Purpose),
     /// Read records of a bucket.
     ReadPage(u8, Page),
+    /// Count a bucket's digests anew: repairs did not make them equal.
+    Recount(u8),
     /// Forget what was gone in a bucket before this moment, and remember what every member had then.
     Collect(u8, u64, BTreeMap<UnitId, Position>),
     /// Acknowledge a delivery.
@@ -157,6 +162,10 @@ pub enum Effect {
     SetAside(Tag, UnitId),
     /// What another unit says to whom it may concern.
     Heard(UnitId, Body),
+    /// A record of a unit is not taken, and why.
+    Aside(UnitId, RecordId, Fault),
+    /// What is too large for a unit's broker, whose limit this is: all of it.
+    Unsendable(UnitId, usize, BTreeMap<RecordId, usize>),
     /// How far a unit's clock is ahead of ours, in ms.
     Skew(UnitId, i64),
     /// Count something.
@@ -192,6 +201,10 @@ pub enum Purpose {
 pub enum Note {
     /// Ops confirmed by the broker.
     OpsPublished,
+    /// Buckets of a store that went back to an older copy of itself.
+    WentBack,
+    /// Changes that are too large for a broker.
+    Unsendable,
     /// Messages not confirmed.
     PublishesFailed,
     /// Ops received.
@@ -206,6 +219,8 @@ pub enum Note {
     Conflicts,
     /// Records that a repair brought although they may be deleted.
     RecordsRefused,
+    /// Changes of the future, which are not taken.
+    Ahead,
     /// Buckets that differ at equal positions.
     Diverged,
     /// Buckets that are behind and stay there.
@@ -276,6 +291,7 @@ impl Unit {
                 self.outgoing.link_down(&unit);
                 self.repairs.link_down(&unit);
             }
+            Input::Limit(unit, bytes) => self.outgoing.limit_known(&unit, bytes),
             Input::InboxDown => self.incoming.inbox_down(),
             Input::Members(members) => self.members(members),
             Input::Written(buckets) => self.outgoing.dirty(&buckets),
@@ -310,7 +326,9 @@ impl Unit {
             Input::States(purpose, states) => self.states(purpose, states, moment, &mut effects),
             Input::PageRead(page) => {
                 let id = self.next_message();
-                self.repairs.page_read(page, id, now_ms, &mut effects);
+                let links = &self.outgoing;
+                self.repairs
+                    .page_read(page, id, (links, moment), &mut effects);
             }
             Input::Tell(body, lasts_ms) => self.tell(body, lasts_ms, &mut effects),
             Input::Send(unit, body) => self.send(unit, body, &mut effects),
@@ -328,7 +346,12 @@ impl Unit {
             effects.push(Effect::Count);
         }
         self.incoming.go_on(now_ms, effects);
-        self.repairs.go_on(&self.outgoing, now_ms, effects);
+        let last = &mut self.last_message;
+        let next = || {
+            *last += 1;
+            *last
+        };
+        self.repairs.go_on(&self.outgoing, now_ms, next, effects);
         self.outgoing.go_on(now_ms, effects);
         if self.tell_at_ms <= now_ms {
             self.tell_at_ms = now_ms + self.rules.digest_interval_ms;
@@ -390,11 +413,12 @@ impl Unit {
             return;
         }
         match body {
-            Body::Ops { parts } => self.ops(tag, &from, parts, moment.now_ms, effects),
+            Body::Ops { parts } => self.ops(tag, &from, parts, moment, effects),
             Body::Repair(repair) => {
                 if repair.is_last && self.compare.repaired(&from, repair.bucket) {
                     effects.push(Effect::ReadStates(Purpose::Compare));
                 }
+                effects.extend(of_the_future(&from, &repair.records, moment));
                 let batch = Batch::Records {
                     records: repair.records,
                     positions: repair.positions,
@@ -443,9 +467,12 @@ impl Unit {
         tag: Tag,
         from: &UnitId,
         parts: Vec<unitring_protocol::envelope::Part>,
-        now_ms: u64,
+        moment: Moment,
         effects: &mut Vec<Effect>,
     ) {
+        let now_ms = moment.now_ms;
+        let records = parts.iter().flat_map(|part| &part.ops).map(|op| &op.record);
+        effects.extend(of_the_future(from, records, moment));
         self.compare.ops_from(from, now_ms);
         let ops = parts.iter().map(|part| count(part.ops.len())).sum();
         effects.push(Effect::Note(Note::OpsReceived, ops));
@@ -463,6 +490,7 @@ impl Unit {
                 origin: from.clone(),
                 incarnation: part.incarnation,
                 ops: part.ops,
+                passed: part.passed,
             };
             (part.bucket, batch)
         });
@@ -513,6 +541,23 @@ impl Unit {
             }
         }
     }
+}
+
+/// Names the changes of the future, which the store does not take.
+fn of_the_future<'a>(
+    from: &UnitId,
+    records: impl IntoIterator<Item = &'a Record>,
+    moment: Moment,
+) -> Vec<Effect> {
+    let aside = records.into_iter().filter_map(|record| {
+        let ahead_ms = ahead(record.version.clock.ms, moment.wall_ms)?;
+        Some(Effect::Aside(
+            from.clone(),
+            record.id.clone(),
+            Fault::Ahead(ahead_ms),
+        ))
+    });
+    aside.collect()
 }
 
 /// A number of things, for a counter.

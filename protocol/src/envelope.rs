@@ -1,6 +1,6 @@
 //! Unit → unit: one message through the broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,8 +77,12 @@ pub struct Part {
     /// Whether ops before these are no longer in the sender's outbox: the reader asks for a repair.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
-    /// One or more.
+    /// In order of sequence.
     pub ops: Vec<Op>,
+    /// Sequences between these that need nothing: a later op of the same record comes, or the change can't be
+    /// sent. A reader who does not know of them sees a gap, and repairs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub passed: BTreeSet<u64>,
 }
 
 /// One message of a repair.

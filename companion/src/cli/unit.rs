@@ -15,6 +15,10 @@ pub enum UnitCommand {
     Remove(OneUnit),
     /// Take it in again; its store must be empty.
     Add(OneUnit),
+    /// Make the members and limits of this companion's configuration those of its unit.
+    Agree(Target),
+    /// Mend what this unit's store holds.
+    Repair(Repair),
 }
 
 /// How to show units.
@@ -33,6 +37,30 @@ pub struct ListUnits {
 pub struct OneUnit {
     /// The unit, as in sync.peers.
     pub unit: String,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What is mended.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Mend {
+    /// Count every digest anew.
+    #[arg(long)]
+    pub recount: bool,
+    /// Lead back from a clock of the future: buckets go by now again, and what was written by such a clock
+    /// gets a version of now. Set the machine's clock first; run it in every unit that took such changes.
+    #[arg(long)]
+    pub clocks: bool,
+}
+
+/// What `unit repair` does.
+#[derive(Debug, clap::Args)]
+pub struct Repair {
+    /// What.
+    #[command(flatten)]
+    pub mend: Mend,
     /// Which companion.
     #[command(flatten)]
     pub target: Target,
@@ -71,6 +99,29 @@ pub fn run(command: &UnitCommand) -> Result<String, AskError> {
             call(target, "DELETE", &path(unit), None)?;
             Ok(format!(
                 "{unit} is removed from the group: stop its companions, and take it out of sync.peers\n"
+            ))
+        }
+        UnitCommand::Agree(target) => {
+            call(target, "POST", "/v1/agree", None)?;
+            Ok(
+                "this companion's configuration is the unit's now: restart those that differ\n"
+                    .to_owned(),
+            )
+        }
+        UnitCommand::Repair(Repair { mend, target }) => {
+            let (recount, clocks) = (mend.recount, mend.clocks);
+            let path = format!("/v1/repair?recount={recount}&clocks={clocks}");
+            let done = call(target, "POST", &path, None)?;
+            let count = |at: &str| {
+                done.pointer(at)
+                    .and_then(Value::as_array)
+                    .map_or(0, Vec::len)
+            };
+            Ok(format!(
+                "{} clocks set back, {} records with a new version, {} digests were wrong\n",
+                count("/clocks"),
+                number(&done, "/records"),
+                count("/recounted"),
             ))
         }
         UnitCommand::Add(OneUnit { unit, target }) => {

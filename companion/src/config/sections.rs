@@ -8,9 +8,10 @@ use unitring_protocol::ids::UnitId;
 
 use super::raw::{Raw, Said};
 use super::{
-    ConfigError, DIGEST_INTERVAL, LINGER, LINGER_MAX, OUTBOX_MAX, QUEUE_BYTES_MAX, REPAIR_RATE,
-    RedisSettings, SKEW_MAX, STORE_PATH, Secret, StoreSettings, SyncSettings, TOMBSTONE_INTERVALS,
-    TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url, Wait, duration, parse_duration, parsed, url_of,
+    ConfigError, DIGEST_INTERVAL, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX, OUTBOX_MAX,
+    QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH, Secret, StoreSettings,
+    SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url, Wait, duration,
+    parse_duration, parsed, url_of,
 };
 use crate::group::{GroupSettings, Persistence};
 use crate::store::redis::topology::Topology;
@@ -138,6 +139,8 @@ pub(super) fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>,
     let interval = raw.take("sync.digest_interval").given();
     let digest_interval = interval.map_or(Ok(DIGEST_INTERVAL), duration)?;
     let outbox_max = number(raw.take("sync.outbox_max"), OUTBOX_MAX, 1, 100_000_000)?;
+    let bytes_max = raw.take("sync.outbox_bytes_max");
+    let outbox_bytes_max = number(bytes_max, OUTBOX_BYTES_MAX, 1 << 20, 1 << 50)?;
     let tombstones_kept = tombstones_kept(raw.take("sync.tombstones_kept"), digest_interval)?;
     let linger = within(raw.take("sync.linger"), LINGER, Duration::ZERO, LINGER_MAX)?;
     let least = 16 << 20;
@@ -163,6 +166,7 @@ pub(super) fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>,
             peers,
             digest_interval,
             outbox_max,
+            outbox_bytes_max,
             tombstones_kept,
             linger,
             queue_bytes_max,

@@ -79,6 +79,7 @@ impl fmt::Display for Settings {
         }
         files(f, &sync.tls)?;
         writeln!(f, "outbox_max = {}", sync.outbox_max)?;
+        writeln!(f, "outbox_bytes_max = {}", sync.outbox_bytes_max)?;
         let ms = |name: &str, duration: std::time::Duration| {
             format!("{name} = \"{}ms\"", duration.as_millis())
         };

@@ -2,22 +2,26 @@
 //! things are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::RecordId;
 
 use super::lag::{Lag, Lags};
 use crate::config::SyncSettings;
-use crate::store::StoreError;
+use crate::store::{Backlog, StoreError};
 use crate::unit::compare::Comparison;
 
 /// A link that is well.
 pub(super) const UP: &str = "ok";
 /// How far over its bound an outbox may be before writes are refused: whoever leads shortens it long before.
 const OUTBOX_OVER: u64 = 2;
+
+/// Records set aside that are named; more are counted.
+const ASIDE_MAX: usize = 64;
 
 /// How a link is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -34,6 +38,18 @@ pub struct LinkStatus {
     pub clock_skew_ms: Option<i64>,
     /// Whether that is too much.
     pub clock_skew_alarm: bool,
+    /// Records that are too large for its broker, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unsendable: BTreeMap<String, String>,
+}
+
+/// Who sends here and is no member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Stranger {
+    /// Messages of it that were set aside.
+    pub messages: u64,
+    /// When the last one came, in ms since the Unix epoch.
+    pub last_ms: u64,
 }
 
 /// How sync is, as `/v1/units` shows it.
@@ -51,8 +67,16 @@ pub struct Status {
     pub outbox: u64,
     /// How many may.
     pub outbox_max: u64,
+    /// Bytes of them, about.
+    pub outbox_bytes: u64,
     /// Records changed by repairs since the process started.
     pub repaired_records: u64,
+    /// Records that were not taken, by unit and name: why. At most 64.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, String>,
+    /// Who sends here and is no member; at most 64 are named.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub strangers: BTreeMap<UnitId, Stranger>,
 }
 
 impl Status {
@@ -110,6 +134,44 @@ impl Status {
         };
     }
 
+    /// Whether it is new.
+    pub(super) fn set_aside(&mut self, from: &UnitId, record: &str, why: &str) -> bool {
+        let name = format!("{from}: {record}");
+        if self.set_aside.contains_key(&name) || self.set_aside.len() >= ASIDE_MAX {
+            return false;
+        }
+        self.set_aside.insert(name, why.to_owned());
+        true
+    }
+
+    /// Whether it is new.
+    pub(super) fn stranger(&mut self, unit: &UnitId, now_ms: u64) -> bool {
+        let is_new = !self.strangers.contains_key(unit);
+        if is_new && self.strangers.len() >= ASIDE_MAX {
+            return false;
+        }
+        let stranger = self.strangers.entry(unit.clone()).or_default();
+        stranger.messages = stranger.messages.saturating_add(1);
+        stranger.last_ms = now_ms;
+        is_new
+    }
+
+    pub(super) fn unsendable(
+        &mut self,
+        unit: &UnitId,
+        limit: usize,
+        records: &BTreeMap<RecordId, usize>,
+    ) {
+        if let Some(link) = self.links.get_mut(unit) {
+            let why =
+                |bytes: &usize| format!("{bytes} bytes in a message, its broker takes {limit}");
+            let named = records
+                .iter()
+                .map(|(id, bytes)| (id.to_string(), why(bytes)));
+            link.unsendable = named.collect();
+        }
+    }
+
     pub(super) fn compared(&mut self, unit: &UnitId, comparison: Comparison) {
         if let Some(link) = self.links.get_mut(unit) {
             link.compared = Some(comparison);
@@ -148,8 +210,13 @@ pub(super) struct Shared {
     pub(super) waiting: AtomicU64,
     /// Ops that ever went into it.
     pub(super) written: AtomicU64,
+    /// What they take, about, as it was counted last.
+    pub(super) waiting_bytes: AtomicU64,
     outbox_max: u64,
+    outbox_bytes_max: u64,
     lags: Mutex<Lags>,
+    /// Whether this unit was removed from its group, as its store says.
+    pub(super) is_removed: AtomicBool,
 }
 
 impl Handle {
@@ -168,8 +235,11 @@ impl Handle {
             wake: Notify::new(),
             waiting: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            waiting_bytes: AtomicU64::new(0),
             outbox_max: settings.outbox_max,
+            outbox_bytes_max: settings.outbox_bytes_max,
             lags: Mutex::default(),
+            is_removed: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
         (Self { shared, status }, sender)
@@ -180,16 +250,28 @@ impl Handle {
     /// # Errors
     /// [`StoreError::OutboxFull`].
     pub fn admit(&self) -> Result<(), StoreError> {
+        if self.shared.is_removed.load(Ordering::Relaxed) {
+            return Err(StoreError::Removed);
+        }
         let waiting = self.shared.waiting.load(Ordering::Relaxed);
         let max = self.shared.outbox_max.saturating_mul(OUTBOX_OVER);
         if waiting >= max {
             return Err(StoreError::OutboxFull { waiting, max });
         }
+        let bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
+        let max = self.shared.outbox_bytes_max.saturating_mul(OUTBOX_OVER);
+        if bytes >= max {
+            return Err(StoreError::OutboxBytesFull { bytes, max });
+        }
         Ok(())
     }
 
-    /// A write came in.
-    pub fn written(&self, bucket: u8) {
+    /// A write of so many bytes came in.
+    pub fn written(&self, bucket: u8, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.shared
+            .waiting_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
         self.shared.written.fetch_add(1, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared.lock_dirty().insert(bucket);
@@ -200,6 +282,7 @@ impl Handle {
     pub fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
         status.outbox = self.shared.waiting.load(Ordering::Relaxed);
+        status.outbox_bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
         let lags = self.shared.lags();
         for (unit, link) in &mut status.links {
             link.lag = lags.of(unit);
@@ -223,7 +306,10 @@ impl Shared {
 
     /// The store was counted; what was written since may or may not be in it, and is added: too
     /// many for a moment rather than too few.
-    pub(super) fn counted(&self, waiting: u64, written_before: u64) {
+    pub(super) fn counted(&self, backlogs: &BTreeMap<u8, Backlog>, written_before: u64) {
+        let waiting: u64 = backlogs.values().map(|backlog| backlog.ops).sum();
+        let bytes: u64 = backlogs.values().map(|backlog| backlog.bytes).sum();
+        self.waiting_bytes.store(bytes, Ordering::Relaxed);
         let since = self
             .written
             .load(Ordering::Relaxed)

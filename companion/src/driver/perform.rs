@@ -10,8 +10,8 @@ use unitring_protocol::ids::UnitId;
 use super::{Done, Session, seen};
 use crate::links::{Publish, Verdict};
 use crate::now_ms;
+use crate::replica::epoch;
 use crate::store::Batch;
-use crate::store::digest::epoch;
 use crate::unit::{Effect, Input, Lasts, MessageId, Note, message};
 
 impl Session {
@@ -77,9 +77,34 @@ impl Session {
             } => self.publish(id, &to, lasts, body),
             Effect::Ack(tag) => self.judge(Verdict::Ack(tag)),
             Effect::SetAside(tag, from) => {
-                tracing::warn!(unit = %self.unit, %from, "message of a unit that is no member set aside");
+                if self.note_status(|status| status.stranger(&from, now_ms())) {
+                    tracing::warn!(unit = %self.unit, %from, "messages of a unit that is no member are set aside");
+                }
                 self.parts.metrics.strangers.inc();
                 self.judge(Verdict::SetAside(tag, delivered.to_vec()));
+            }
+            Effect::Recount(bucket) => {
+                let metrics = Arc::clone(&self.parts.metrics);
+                self.work.push(Box::pin(async move {
+                    if seen(records.recount(bucket).await) == Some(true) {
+                        metrics.digests_recounted.inc();
+                        tracing::warn!(
+                            bucket,
+                            "its digest was not that of its records, and is now"
+                        );
+                    }
+                    Done::Inputs(Vec::new())
+                }));
+            }
+            Effect::Aside(from, record, fault) => {
+                self.set_aside(&from, &record.to_string(), &fault.to_string());
+            }
+            Effect::Unsendable(unit, limit, records) => {
+                for (record, bytes) in &records {
+                    tracing::warn!(to = %unit, %record, bytes, limit, "too large for its broker");
+                }
+                self.status
+                    .send_modify(|status| status.unsendable(&unit, limit, &records));
             }
             Effect::Heard(from, body) => self.heard(from, body),
             Effect::Skew(unit, skew_ms) => self.skew(unit, skew_ms),
@@ -109,9 +134,12 @@ impl Session {
             let written_before = shared.written.load(Ordering::Relaxed);
             let waiting = seen(records.waiting().await);
             if let Some(waiting) = &waiting {
-                shared.counted(waiting.values().sum(), written_before);
-                let waiting = shared.waiting.load(Ordering::Relaxed);
-                metrics.outbox_ops.set(waiting);
+                shared.counted(waiting, written_before);
+                metrics
+                    .outbox_ops
+                    .set(shared.waiting.load(Ordering::Relaxed));
+                let bytes = shared.waiting_bytes.load(Ordering::Relaxed);
+                metrics.outbox_bytes.set(bytes);
             }
             Input::Counted(waiting)
         });
@@ -146,6 +174,14 @@ impl Session {
         self.work.push(Box::pin(async move {
             Done::Inputs(super::exchange::heard(&parts, term, from, body).await)
         }));
+    }
+
+    /// Names a record that is not taken: in the log once, in the status for as long as there is room.
+    pub(super) fn set_aside(&self, from: &UnitId, record: &str, why: &str) {
+        let is_new = self.note_status(|status| status.set_aside(from, record, why));
+        if is_new {
+            tracing::warn!(%from, record, why, "a record is set aside alone");
+        }
     }
 
     fn skew(&mut self, unit: UnitId, skew_ms: i64) {
@@ -188,6 +224,8 @@ impl Session {
         let metrics = &self.parts.metrics;
         let counter = match note {
             Note::OpsPublished => &metrics.ops_published,
+            Note::WentBack => &metrics.store_went_back,
+            Note::Unsendable => &metrics.changes_unsendable,
             Note::PublishesFailed => &metrics.publishes_failed,
             Note::OpsReceived => &metrics.ops_received,
             Note::RecordsApplied => &metrics.records_applied,
@@ -195,6 +233,7 @@ impl Session {
             Note::ApplyFailures => &metrics.apply_failures,
             Note::Conflicts => &metrics.conflicts,
             Note::RecordsRefused => &metrics.records_refused,
+            Note::Ahead => &metrics.records_set_aside,
             Note::Diverged => &metrics.diverged_buckets,
             Note::Stalled => &metrics.stalled_buckets,
             Note::Skipped => &metrics.skipped_buckets,

@@ -76,6 +76,9 @@ impl From<StoreError> for Refusal {
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             };
         }
+        if let StoreError::OutOfBounds(why) = &error {
+            return Self::bad(why);
+        }
         tracing::error!(%error, "store");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }

@@ -15,18 +15,33 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use unitring_protocol::ids::DatasetName;
 use unitring_protocol::record::{RecordId, Version};
 
 use super::App;
 use super::answer::Refusal;
 use crate::config::parse_duration;
 use crate::now_ms;
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 use crate::store::{Change, Condition, Outcome, StoreError};
 
-fn id((dataset, key): (String, String)) -> Result<RecordId, Refusal> {
+/// Datasets of this name, and what begins with it and a dot, are unitring's own.
+const RESERVED: &str = "unitring";
+
+/// A dataset that clients may use.
+pub(super) fn dataset(name: &str) -> Result<DatasetName, Refusal> {
+    let rest = name.strip_prefix(RESERVED);
+    if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+        return Err(Refusal::bad(format!(
+            "dataset {name:?}: unitring keeps its own records there"
+        )));
+    }
+    Ok(name.parse()?)
+}
+
+fn id((name, key): (String, String)) -> Result<RecordId, Refusal> {
     Ok(RecordId {
-        dataset: dataset.parse()?,
+        dataset: dataset(&name)?,
         key: key.parse()?,
     })
 }
@@ -40,7 +55,7 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
     match (said(header::IF_MATCH), said(header::IF_NONE_MATCH)) {
         (None, None) => Ok(Condition::Any),
         (Some((_, any)), None) if any == "*" => Ok(Condition::Present),
-        (Some((name, tag)), None) => Ok(Condition::Version(version(&name, &tag)?)),
+        (Some((name, tags)), None) => versions(&name, &tags),
         (None, Some((_, any))) if any == "*" => Ok(Condition::Absent),
         (None, Some((name, _))) => Err(Refusal::bad(format!(
             "{name}: must be * in a write: only if there is no record"
@@ -49,14 +64,31 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
     }
 }
 
-fn version(name: &header::HeaderName, tag: &str) -> Result<Version, Refusal> {
-    let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-    let version = inner.and_then(|version| version.parse().ok());
-    version.ok_or_else(|| {
+/// ETags in one condition.
+const TAGS_MAX: usize = 16;
+
+/// One of several versions. A weak tag is equal to none here, and neither is one that no record can have.
+fn versions(name: &header::HeaderName, tags: &str) -> Result<Condition, Refusal> {
+    let bad = |tag: &str| {
         let tag: String = tag.chars().take(80).collect();
         Refusal::bad(format!(
-            "{name}: {tag}: must be * or one ETag, as it was answered"
+            "{name}: {tag}: must be * or at most {TAGS_MAX} ETags, as they were answered"
         ))
+    };
+    let mut versions: Vec<Version> = Vec::new();
+    for (count, tag) in tags.split(',').map(str::trim).enumerate() {
+        let strong = tag.strip_prefix("W/").unwrap_or(tag);
+        let inner = strong
+            .strip_prefix('"')
+            .and_then(|tag| tag.strip_suffix('"'));
+        let inner = inner.filter(|_| count < TAGS_MAX).ok_or_else(|| bad(tag))?;
+        if strong == tag {
+            versions.extend(inner.parse::<Version>().ok());
+        }
+    }
+    Ok(match versions.as_slice() {
+        [version] => Condition::Version(version.clone()),
+        _ => Condition::OneOf(versions),
     })
 }
 
@@ -84,6 +116,16 @@ fn asked(question: Asked) -> Result<Question, Refusal> {
 
 /// The longest time to live: ten years, in milliseconds.
 const TTL_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
+
+/// A date by which something may expire.
+fn date(expires_ms: u64, now_ms: u64) -> Result<u64, String> {
+    if expires_ms > now_ms.saturating_add(TTL_MS_MAX) {
+        return Err(format!(
+            "expires_ms: {expires_ms}: must be at most ten years from now"
+        ));
+    }
+    Ok(expires_ms)
+}
 
 /// When something with this time to live expires.
 fn expiry(ttl: Option<&str>, now_ms: u64) -> Result<Option<u64>, String> {
@@ -151,7 +193,11 @@ pub(super) async fn write(
         app.metrics.records_written.inc();
         app.follower.changed();
         if let Some(sync) = &app.sync {
-            sync.written(bucket_of(id));
+            let bytes = match change {
+                Change::Put { value, .. } => value.len(),
+                Change::Delete | Change::Again => 0,
+            };
+            sync.written(bucket_of(id), bytes);
         }
     }
     Ok(written)

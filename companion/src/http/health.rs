@@ -82,6 +82,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let shown = in_time(shown).unwrap_or_default();
     let found = in_time(found).unwrap_or_default();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let spoiled = app.records.spoiled().len();
+    let spoiled = u64::try_from(spoiled).unwrap_or(u64::MAX);
+    app.metrics.records_spoiled.set(spoiled);
     let units = app.sync.as_ref().map(|sync| sync.status().links);
     match app.metrics.text(&shown, &found, &units.unwrap_or_default()) {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),

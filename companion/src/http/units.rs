@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::json;
 use unitring_protocol::ids::UnitId;
 
@@ -13,7 +15,11 @@ use super::answer::Refusal;
 use super::data::write;
 use crate::driver::{Handle, member_record};
 use crate::now_ms;
-use crate::store::{Change, Condition};
+use crate::replica::bounds::ahead;
+use crate::store::{Change, Condition, Outcome, Page};
+
+/// A unit that was heard within this time runs.
+const STRANGER_MS: u64 = 3_000;
 
 pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
     let held = app.records.states(now_ms()).await?;
@@ -29,6 +35,7 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
         "role": app.role.borrow().as_str(),
         "term": app.role.borrow().term(),
         "sync": app.sync.as_ref().map(Handle::status),
+        "spoiled": app.records.spoiled(),
         "positions": positions,
         "buckets": buckets.collect::<Vec<_>>(),
     })))
@@ -57,11 +64,32 @@ pub(super) async fn remove(
     Ok(Json(json!({ "unit": name, "removed": true })))
 }
 
+/// A unit that sends while it is no member runs, with the store that it had: what was deleted since would come
+/// back with it.
+fn still_sends(app: &App, unit: &UnitId) -> Result<(), Refusal> {
+    let Some(status) = app.sync.as_ref().map(Handle::status) else {
+        return Ok(());
+    };
+    let heard = status.strangers.get(unit);
+    let ago_ms = heard.map(|stranger| now_ms().saturating_sub(stranger.last_ms));
+    match ago_ms {
+        Some(ago_ms) if ago_ms < STRANGER_MS => Err(Refusal::new(
+            StatusCode::CONFLICT,
+            format!(
+                "{unit} still runs: it sent something {ago_ms} ms ago. Stop its companions, empty its store, \
+                 add it, and start it then"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// It is a member again.
 pub(super) async fn add(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
+    still_sends(&app, &peer(&app, &name)?)?;
     change(&app, &name, Change::Delete).await?;
     Ok(Json(json!({ "unit": name, "removed": false })))
 }
@@ -71,4 +99,61 @@ async fn change(app: &App, name: &str, change: Change<'_>) -> Result<(), Refusal
     let record = member_record(&unit).ok_or_else(|| Refusal::bad("no such name"))?;
     write(app, &record, change, &Condition::Any).await?;
     Ok(())
+}
+
+/// What this companion's configuration says is the unit's from now on.
+pub(super) async fn agree(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
+    app.records.agree().await?;
+    Ok(Json(json!({ "unit": app.unit })))
+}
+
+/// What is to be mended in this unit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mend {
+    #[serde(default)]
+    recount: bool,
+    #[serde(default)]
+    clocks: bool,
+}
+
+/// Counts digests anew, or leads back from a clock of the future.
+pub(super) async fn mend(
+    State(app): State<Arc<App>>,
+    Query(mend): Query<Mend>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    let (mut clocks, mut records, mut recounted) = (Vec::new(), 0_u64, Vec::new());
+    if mend.clocks {
+        clocks = app.records.reset_clocks(now_ms()).await?;
+        for held in app.records.states(now_ms()).await? {
+            records += again(&app, held.state.bucket).await?;
+        }
+    }
+    if mend.recount {
+        for bucket in 0..=u8::MAX {
+            if app.records.recount(bucket).await? {
+                recounted.push(bucket);
+            }
+        }
+    }
+    Ok(Json(
+        json!({"clocks": clocks, "records": records, "recounted": recounted}),
+    ))
+}
+
+/// Gives what a bucket holds of the future a version of now; answers how many.
+async fn again(app: &App, bucket: u8) -> Result<u64, Refusal> {
+    let (mut page, mut count) = (Page::first(), 0);
+    while !page.is_done() {
+        let (records, next) = app.records.page(bucket, page).await?;
+        for record in records {
+            if ahead(record.version.clock.ms, now_ms()).is_none() {
+                continue;
+            }
+            let outcome = write(app, &record.id, Change::Again, &Condition::Any).await?;
+            count += u64::from(matches!(outcome, Outcome::Done(_)));
+        }
+        page = next;
+    }
+    Ok(count)
 }

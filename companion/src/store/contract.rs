@@ -10,6 +10,7 @@
 )]
 
 mod browse;
+mod differential;
 mod fleet;
 mod lease;
 mod names;
@@ -17,6 +18,7 @@ mod passing;
 mod records;
 
 pub use browse::browse;
+pub use differential::differential;
 pub use fleet::{fleet, rest_is_the_sum, shared_fleet, shared_fleet_after_loss};
 pub use lease::lease;
 pub use names::{NAMES, names};

@@ -1,7 +1,6 @@
 //! The embedded store: one redb file of one process. Every change is one transaction, on disk
 //! before it is answered; only loads, which the next report replaces, wait for the next commit.
 
-mod applies;
 mod browse;
 mod changes;
 mod fleet;
@@ -11,26 +10,37 @@ mod records;
 mod tables;
 mod writes;
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
     ReadableTable as _, WriteTransaction,
 };
 use unitring_protocol::ids::UnitId;
 
-use super::{LAYOUT, StoreError};
+use super::{LAYOUT, Spoiled, StoreError};
+use crate::replica::Rules;
 use pictures::Pictures;
 use tables::NUMBERS;
+
+/// Records may be secrets: only their owner reads the file.
+const FILE_MODE: u32 = 0o600;
 
 /// The store. Clones are the same store.
 #[derive(Clone)]
 pub struct Embedded {
-    database: Arc<Database>,
-    unit: UnitId,
-    has_peers: bool,
+    path: Arc<Path>,
+    /// `None` while it can't be opened again.
+    database: Arc<RwLock<Option<Database>>>,
+    /// Whether the last commit failed: then redb takes no more before the file is opened again.
+    is_broken: Arc<AtomicBool>,
+    rules: Rules,
+    spoiled: Arc<Spoiled>,
     /// When a commit last went to disk for housekeeping: redb reuses no page before one does.
     flushed_ms: Arc<AtomicU64>,
     pruned_ms: Arc<AtomicU64>,
@@ -43,18 +53,12 @@ impl Embedded {
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::Newer`], [`StoreError::File`].
     pub fn open(path: &Path, unit: UnitId, has_peers: bool) -> Result<Self, StoreError> {
-        let path_buf = || PathBuf::from(path);
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path_buf() },
-            error => StoreError::File {
-                path: path_buf(),
-                message: error.to_string(),
-            },
-        })?;
         let store = Self {
-            database: Arc::new(database),
-            unit,
-            has_peers,
+            database: Arc::new(RwLock::new(Some(open_file(path)?))),
+            path: path.into(),
+            is_broken: Arc::default(),
+            rules: Rules { unit, has_peers },
+            spoiled: Arc::default(),
             flushed_ms: Arc::default(),
             pruned_ms: Arc::default(),
             pictures: Arc::default(),
@@ -93,12 +97,44 @@ impl Embedded {
         durability: Durability,
         change: impl FnOnce(&WriteTransaction, &Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut transaction = self.database.begin_write().map_err(away)?;
-        transaction.set_durability(durability).map_err(away)?;
-        // An error drops the transaction, which undoes it.
-        let done = change(&transaction, self)?;
-        transaction.commit().map_err(away)?;
-        Ok(done)
+        self.with(|database| {
+            let broken = |error: StoreError| {
+                self.is_broken.store(true, Ordering::Relaxed);
+                error
+            };
+            let transaction = database.begin_write().map_err(away).map_err(broken);
+            let mut transaction = transaction?;
+            transaction.set_durability(durability).map_err(away)?;
+            // An error drops the transaction, which undoes it.
+            let done = change(&transaction, self)?;
+            transaction.commit().map_err(away).map_err(broken)?;
+            Ok(done)
+        })
+    }
+
+    /// Works with the file, which is opened again where a commit failed: a disk that was full may have room.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            let mut database = self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            if self.is_broken.load(Ordering::Relaxed) {
+                // Closed first: a file is open once.
+                drop(database.take());
+                *database = Some(open_file(&self.path)?);
+                self.is_broken.store(false, Ordering::Relaxed);
+                tracing::info!(path = %self.path.display(), "the file is open again");
+            }
+        }
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        match database.as_ref() {
+            Some(database) => work(database),
+            None => Err(StoreError::Away("the file is not open".to_owned())),
+        }
     }
 
     /// One change as one transaction, off the async threads: a commit waits for the disk.
@@ -116,8 +152,38 @@ impl Embedded {
         look: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        off_thread(move || look(&store.database.begin_read().map_err(away)?)).await
+        off_thread(move || store.with(|database| look(&database.begin_read().map_err(away)?))).await
     }
+}
+
+/// Opens or creates the file, for its owner alone.
+fn open_file(path: &Path) -> Result<Database, StoreError> {
+    let failed = |message: String| StoreError::File {
+        path: PathBuf::from(path),
+        message,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.mode(FILE_MODE);
+    let existed = path.exists();
+    let file = options
+        .open(path)
+        .map_err(|error| failed(error.to_string()))?;
+    let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
+    if existed && metadata.len() == 0 {
+        let why = "is empty, and so no store: what was in it is lost, or remove it to begin anew";
+        return Err(failed(why.to_owned()));
+    }
+    file.set_permissions(Permissions::from_mode(FILE_MODE))
+        .map_err(|error| failed(error.to_string()))?;
+    let opened =
+        FileBackend::new(file).and_then(|backend| Database::builder().create_with_backend(backend));
+    opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
+            path: PathBuf::from(path),
+        },
+        error => failed(error.to_string()),
+    })
 }
 
 async fn off_thread<T: Send + 'static>(
@@ -130,6 +196,12 @@ async fn off_thread<T: Send + 'static>(
 /// What redb can't do: the disk is full, or fails.
 fn away(error: impl std::fmt::Display) -> StoreError {
     StoreError::Away(error.to_string())
+}
+
+/// The name of a unit that the file holds.
+fn unit_of(text: &str) -> Result<UnitId, StoreError> {
+    let corrupt = |_| StoreError::Corrupt(format!("unit {text:?}"));
+    text.parse().map_err(corrupt)
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
@@ -219,6 +291,20 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(counted().await, (12, 4));
+    }
+
+    #[test]
+    fn the_file_is_its_owners_alone_and_an_empty_one_is_no_store() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(&folder, "east"));
+        let path = folder.path().join("east.redb");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let empty = folder.path().join("empty.redb");
+        std::fs::write(&empty, "").unwrap();
+        let opened = Embedded::open(&empty, "east".parse().unwrap(), true);
+        let error = opened.err().unwrap().to_string();
+        assert!(error.contains("is empty"), "{error}");
     }
 
     #[test]

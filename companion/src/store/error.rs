@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::replica::bounds::Fault;
+use crate::replica::{ClockAhead, InvalidMark};
+
 /// Why a store could not do what was asked. Nothing was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -27,6 +30,33 @@ pub enum StoreError {
         /// How many may.
         max: u64,
     },
+    /// They take too much.
+    #[error(
+        "the outbox is full: {bytes} bytes wait for other units, twice outbox_bytes_max is {max}"
+    )]
+    OutboxBytesFull {
+        /// How much.
+        bytes: u64,
+        /// How much may.
+        max: u64,
+    },
+    /// What companions of the unit must have alike differs.
+    #[error(
+        "this companion's configuration is not that of its unit: it has {ours}, the store says {theirs}. Set it \
+         as there, or make it the unit's with `unitring unit agree`, and restart the others"
+    )]
+    Disagrees {
+        /// What it has.
+        ours: String,
+        /// What the store says.
+        theirs: String,
+    },
+    /// This unit is no member of its group any more.
+    #[error(
+        "this unit was removed from its group: nobody would get what is written here. Empty its store, and \
+         have another unit add it"
+    )]
+    Removed,
     /// A bound on what is kept.
     #[error("{what}: at most {max}")]
     TooMany {
@@ -35,6 +65,15 @@ pub enum StoreError {
         /// The bound.
         max: u64,
     },
+    /// What is to be written is beyond a bound of all units.
+    #[error("refused: {0}")]
+    OutOfBounds(String),
+    /// The bucket's clock is of the future.
+    #[error(
+        "the record's bucket was written by a clock that is {0} ms ahead of this one: no other unit would take \
+         it. Set this machine's clock; if it is right, `unitring unit repair --clocks` leads back"
+    )]
+    ClockAhead(u64),
     /// Another process changed the same thing again and again.
     #[error("others kept changing {0} meanwhile")]
     Contended(&'static str),
@@ -83,9 +122,31 @@ impl StoreError {
             self,
             Self::Away(_)
                 | Self::NotReplicated { .. }
+                | Self::Removed
                 | Self::OutboxFull { .. }
+                | Self::OutboxBytesFull { .. }
+                | Self::Disagrees { .. }
                 | Self::TooMany { .. }
                 | Self::Contended(_)
+                | Self::ClockAhead(_)
         )
+    }
+}
+
+impl From<InvalidMark> for StoreError {
+    fn from(error: InvalidMark) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        Self::OutOfBounds(fault.to_string())
+    }
+}
+
+impl From<ClockAhead> for StoreError {
+    fn from(ClockAhead(ms): ClockAhead) -> Self {
+        Self::ClockAhead(ms)
     }
 }

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use redis::{AsyncCommands as _, Cmd, RedisError, Script};
 use unitring_protocol::ids::UnitId;
 
-use super::{LAYOUT, StoreError};
+use super::{Agreement, LAYOUT, Spoiled, StoreError};
 use crate::config::RedisSettings;
 use connection::{Connection, Login};
 use durable::Durable;
@@ -43,7 +43,10 @@ pub struct Redis {
     unit: UnitId,
     has_peers: bool,
     keys: Keys,
+    spoiled: Arc<Spoiled>,
     scripts: Arc<Scripts>,
+    /// `None` for who asks nobody.
+    agreement: Option<Agreement>,
     is_checked: Arc<AtomicBool>,
     pruned_ms: Arc<AtomicU64>,
     pictures: Arc<Pictures>,
@@ -51,13 +54,19 @@ pub struct Redis {
 
 struct Scripts {
     write: Script,
+    /// The same for deletions, which run although Redis is full.
+    delete: Script,
     apply: Script,
+    /// Applies only what frees memory, although Redis is full.
+    apply_freeing: Script,
     outbox: Script,
     read: Script,
     state: Script,
     confirm: Script,
     registry: Script,
     sweep: Script,
+    recount: Script,
+    reset: Script,
     lead: Script,
     resign: Script,
     append: Script,
@@ -73,16 +82,30 @@ impl Scripts {
         macro_rules! script {
             ($($file:literal),*) => { Script::new(concat!($(include_str!($file)),*)) };
         }
+        // These run although memory is at its limit: they free some, or nothing is freed without them.
+        macro_rules! over_the_limit {
+            ($head:literal; $($file:literal),*) => {
+                Script::new(concat!("#!lua flags=allow-oom\n", $head, $(include_str!($file)),*))
+            };
+        }
         Self {
             write: script!("redis/common.lua", "redis/write.lua"),
-            apply: script!("redis/common.lua", "redis/apply.lua"),
+            delete: over_the_limit!(""; "redis/common.lua", "redis/write.lua"),
+            apply: Script::new(concat!(
+                "local FREES = false\n",
+                include_str!("redis/common.lua"),
+                include_str!("redis/apply.lua")
+            )),
+            apply_freeing: over_the_limit!("local FREES = true\n"; "redis/common.lua", "redis/apply.lua"),
             outbox: script!("redis/outbox.lua"),
             read: script!("redis/read.lua"),
             state: script!("redis/state.lua"),
-            confirm: script!("redis/confirm.lua"),
+            confirm: over_the_limit!(""; "redis/confirm.lua"),
             registry: script!("redis/registry.lua"),
-            sweep: script!("redis/common.lua", "redis/sweep.lua"),
-            lead: script!("redis/lead.lua"),
+            sweep: over_the_limit!(""; "redis/common.lua", "redis/sweep.lua"),
+            recount: over_the_limit!(""; "redis/common.lua", "redis/recount.lua"),
+            reset: over_the_limit!(""; "redis/reset.lua"),
+            lead: over_the_limit!(""; "redis/lead.lua"),
             resign: script!("redis/resign.lua"),
             append: script!("redis/append.lua"),
             take: script!("redis/take.lua"),
@@ -115,18 +138,28 @@ impl Redis {
         let connect = || Connection::to(&topology, &login).map_err(|error| bad(error.to_string()));
         let scripts = Scripts::new();
         let wait = settings.wait;
-        let durable = wait.map(|wait| Durable::start(connect, &scripts.write, wait));
+        let calls = [scripts.write.clone(), scripts.delete.clone()];
+        let durable = wait.map(|wait| Durable::start(connect, &calls, wait));
         Ok(Self {
             connection: connect()?,
             durable: durable.transpose()?,
             keys: Keys::of(unit.clone()),
             unit,
             has_peers,
+            spoiled: Arc::default(),
             scripts: Arc::new(scripts),
+            agreement: None,
             is_checked: Arc::default(),
             pruned_ms: Arc::default(),
             pictures: Arc::default(),
         })
+    }
+
+    /// The same store, for a companion that must have this alike with the others of its unit.
+    #[must_use]
+    pub fn agreeing(self, agreement: Agreement) -> Self {
+        let agreement = Some(agreement);
+        Self { agreement, ..self }
     }
 
     /// Makes a write, by a call of its script; with replicas that are waited for, once they have it.
@@ -143,8 +176,9 @@ impl Redis {
         match call.query_async(&mut connection).await {
             // A server that started again, or another primary: it was not run.
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                let script = &self.scripts.write;
-                let _: String = script.prepare_invoke().load_async(&mut connection).await?;
+                for script in [&self.scripts.write, &self.scripts.delete] {
+                    let _: String = script.prepare_invoke().load_async(&mut connection).await?;
+                }
                 Ok(call.query_async(&mut connection).await?)
             }
             answer => Ok(answer?),
@@ -191,11 +225,37 @@ impl Redis {
                 known: LAYOUT,
             }),
             _ => {
+                self.check_agreement().await?;
                 self.is_checked.store(true, Ordering::Relaxed);
                 Ok(())
             }
         }
     }
+
+    /// Whoever comes first says what all must have alike; who differs is let do nothing.
+    async fn check_agreement(&self) -> Result<(), StoreError> {
+        let Some(Agreement(ours)) = &self.agreement else {
+            return Ok(());
+        };
+        let (mut connection, key) = (self.connection.clone(), self.keys.agreement());
+        let mut theirs: Option<String> = connection.get(&key).await?;
+        if theirs.is_none() {
+            let _: bool = connection.set_nx(&key, ours).await?;
+            theirs = connection.get(&key).await?;
+        }
+        match theirs {
+            Some(theirs) if theirs != *ours => Err(StoreError::Disagrees {
+                ours: ours.clone(),
+                theirs,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether it has no memory left for what takes some.
+fn is_full(error: &RedisError) -> bool {
+    error.code() == Some("OOM")
 }
 
 impl From<RedisError> for StoreError {

@@ -23,6 +23,11 @@ const BUSY_ROUNDS: u32 = 12;
 /// The same where this unit holds nothing at all.
 const NEW_ROUNDS: u32 = 2;
 
+/// Repairs in a row that left a bucket different, after which its digests are counted anew.
+const RECOUNT_AFTER: u32 = 2;
+/// The pause between such repairs doubles, up to 2 to the power of this, in rounds.
+const FRUITLESS_POWER_MAX: u32 = 5;
+
 /// One comparison with another unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Comparison {
@@ -70,6 +75,10 @@ pub(super) struct Compare {
     /// Who would have been asked for more.
     more: BTreeSet<UnitId>,
     last_ops_ms: BTreeMap<UnitId, u64>,
+    /// Repairs that came to their end, and were not compared since.
+    ended: BTreeSet<(UnitId, u8)>,
+    /// Repairs in a row that left a bucket different, and until when it is not asked for again.
+    fruitless: BTreeMap<(UnitId, u8), (u32, u64)>,
 }
 
 /// The positions at which `theirs` has more than `mine`.
@@ -110,6 +119,8 @@ impl Compare {
             asked_ms: BTreeMap::new(),
             more: BTreeSet::new(),
             last_ops_ms: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            fruitless: BTreeMap::new(),
         }
     }
 
@@ -120,6 +131,8 @@ impl Compare {
         self.behind.retain(|(unit, _), _| members.contains(unit));
         self.asked_ms.retain(|(unit, _), _| members.contains(unit));
         self.more.retain(|unit| members.contains(unit));
+        self.ended.retain(|(unit, _)| members.contains(unit));
+        self.fruitless.retain(|(unit, _), _| members.contains(unit));
     }
 
     pub(super) fn ops_from(&mut self, unit: &UnitId, now_ms: u64) {
@@ -182,6 +195,7 @@ impl Compare {
     /// A repair that was asked for has come to its end; whether to compare again at once.
     pub(super) fn repaired(&mut self, by: &UnitId, bucket: u8) -> bool {
         self.asked_ms.remove(&(by.clone(), bucket));
+        self.ended.insert((by.clone(), bucket));
         let all = (by.clone(), 0)..=(by.clone(), u8::MAX);
         if self.asked_ms.range(all).next().is_some() || !self.more.remove(by) {
             return false;
@@ -260,8 +274,37 @@ impl Compare {
         let diverged = count(comparison.diverged.len());
         effects.push(Effect::Note(Note::Diverged, diverged));
         effects.push(Effect::Note(Note::Stalled, count(stalled.len())));
-        stalled.extend(&comparison.diverged);
+        for bucket in &comparison.diverged {
+            if self.is_worth_a_repair(from, *bucket, now_ms, effects) {
+                stalled.insert(*bucket);
+            }
+        }
+        self.fruitless
+            .retain(|(unit, bucket), _| unit != from || comparison.diverged.contains(bucket));
         (comparison, stalled)
+    }
+
+    /// A repair that changes nothing is asked for less and less often; and perhaps it is our own digest that is
+    /// wrong.
+    fn is_worth_a_repair(
+        &mut self,
+        from: &UnitId,
+        bucket: u8,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let key = (from.clone(), bucket);
+        if self.ended.remove(&key) {
+            let (times, until_ms) = self.fruitless.entry(key.clone()).or_default();
+            *times = times.saturating_add(1);
+            let intervals = 1_u64 << (*times).min(FRUITLESS_POWER_MAX);
+            *until_ms = now_ms + intervals * self.interval_ms;
+            if *times == RECOUNT_AFTER {
+                effects.push(Effect::Recount(bucket));
+            }
+        }
+        let until_ms = self.fruitless.get(&key).map(|(_, until_ms)| *until_ms);
+        until_ms.is_none_or(|until_ms| until_ms <= now_ms)
     }
 
     fn is_stalled(

@@ -71,6 +71,7 @@ impl Incoming {
             effects.push(Effect::Note(Note::Gaps, applied.gaps));
             effects.push(Effect::Note(Note::Conflicts, applied.conflicts));
             effects.push(Effect::Note(Note::RecordsRefused, applied.refused));
+            effects.push(Effect::Note(Note::Ahead, applied.ahead));
         }
         parts
     }

@@ -1,17 +1,21 @@
 //! Bytes ⇄ envelope. What decodes here keeps every rule that the store relies on.
+//!
+//! A message that is none is set aside as a whole. A record in it that breaks a rule is set aside alone: what
+//! came with it is applied, and its sequence counts as passed.
 
+use serde_json::Value;
 use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::envelope::{Body, Envelope};
+use unitring_protocol::envelope::{Body, Envelope, Part};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Position, Record};
+use unitring_protocol::record::{Clock, Op, Position, Record};
 
-use crate::store::digest::bucket_of;
+use crate::replica::bounds::{EXACT_MAX, Fault, fault};
+use crate::replica::digest::bucket_of;
 
 /// The largest message that is read, in bytes: a batch of values in base64, with names.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// Clocks, sequences and positions stay under it, so that Redis' Lua, whose numbers are doubles, does
-/// not round them.
-const EXACT_MAX: u64 = 1 << 53;
+/// Characters of a name and a reason that are kept of what is set aside.
+const ASIDE_CHARS_MAX: usize = 256;
 
 /// Why a message is set aside. Trying again would not help.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +34,35 @@ pub enum Poison {
     Wrong(&'static str),
 }
 
+/// A record that is set aside alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// Which, as far as it says.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Aside {
+    fn new(name: impl ToString, why: impl ToString) -> Self {
+        let short = |text: String| text.chars().take(ASIDE_CHARS_MAX).collect();
+        Self {
+            name: short(name.to_string()),
+            why: short(why.to_string()),
+        }
+    }
+}
+
 #[derive(serde::Deserialize)]
 struct Versioned {
     version: u32,
 }
 
-/// Reads a message for this unit.
+/// Reads a message for this unit; answers what of it is set aside, too.
 ///
 /// # Errors
 /// [`Poison`].
-pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<Envelope, Poison> {
+pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Vec<Aside>), Poison> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(Poison::TooLarge(bytes.len()));
     }
@@ -47,45 +70,132 @@ pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<Envelope, Poison> {
     if version > PROTOCOL_VERSION {
         return Err(Poison::Newer(version));
     }
-    let envelope: Envelope = serde_json::from_slice(bytes)?;
+    let mut aside = Vec::new();
+    let mut envelope: Envelope = match serde_json::from_slice(bytes) {
+        Ok(envelope) => envelope,
+        // Perhaps for one record alone.
+        Err(_) => {
+            let mut message: Value = serde_json::from_slice(bytes)?;
+            without_malformed(&mut message, &mut aside);
+            serde_json::from_value(message)?
+        }
+    };
     if envelope.from == *unit {
         return Err(Poison::Wrong("it says that it comes from this unit itself"));
     }
     let is_exact =
         |position: &Position| position.sequence < EXACT_MAX && position.incarnation < EXACT_MAX;
-    let is_right = |bucket: u8, record: &Record| {
-        let times = [Some(record.version.clock.ms), record.expires_ms];
-        bucket_of(&record.id) == bucket && times.iter().flatten().all(|ms| *ms < EXACT_MAX)
-    };
-    let all_right = match &envelope.body {
-        Body::Ops { parts } => parts.iter().all(|part| {
-            part.incarnation < EXACT_MAX
-                && part
-                    .ops
-                    .iter()
-                    .all(|op| op.sequence < EXACT_MAX && is_right(part.bucket, &op.record))
-        }),
-        Body::Repair(repair) => {
-            repair.clock.ms < EXACT_MAX
-                && repair.positions.values().all(is_exact)
-                && repair
-                    .records
-                    .iter()
-                    .all(|record| is_right(repair.bucket, record))
+    match &mut envelope.body {
+        Body::Ops { parts } => {
+            parts.retain(|part| {
+                let is_right = part.incarnation < EXACT_MAX;
+                if !is_right {
+                    aside.push(Aside::new(
+                        format!("bucket {}", part.bucket),
+                        Fault::Inexact,
+                    ));
+                }
+                is_right
+            });
+            for part in parts {
+                keep_right(part, &mut aside);
+            }
         }
-        Body::Digests { .. }
-        | Body::RepairRequest { .. }
+        Body::Repair(repair) => {
+            let bucket = repair.bucket;
+            repair
+                .records
+                .retain(|record| is_right(bucket, record, &mut aside));
+            repair.positions.retain(|_, position| is_exact(position));
+            if repair.clock.ms >= EXACT_MAX {
+                repair.clock = Clock::default();
+            }
+        }
+        Body::Digests { buckets, .. } => {
+            for state in buckets {
+                state.positions.retain(|_, position| is_exact(position));
+            }
+        }
+        Body::RepairRequest { .. }
         | Body::FixedRequest {}
         | Body::Fixed(_)
         | Body::Loads { .. }
-        | Body::Events { .. } => true,
-    };
-    if all_right {
-        return Ok(envelope);
+        | Body::Events { .. } => {}
     }
-    Err(Poison::Wrong(
-        "a record of another bucket, or a number beyond 2^53",
-    ))
+    Ok((envelope, aside))
+}
+
+/// Whether a record may go to the store.
+fn is_right(bucket: u8, record: &Record, aside: &mut Vec<Aside>) -> bool {
+    let other = (bucket_of(&record.id) != bucket).then_some(Fault::OtherBucket);
+    match fault(record).or(other) {
+        Some(fault) => {
+            aside.push(Aside::new(&record.id, fault));
+            false
+        }
+        None => true,
+    }
+}
+
+/// Leaves the ops of a part that may go to the store; the others are passed.
+fn keep_right(part: &mut Part, aside: &mut Vec<Aside>) {
+    let (bucket, passed) = (part.bucket, &mut part.passed);
+    part.ops.retain(|op| {
+        let keeps = op.sequence < EXACT_MAX && is_right(bucket, &op.record, aside);
+        if !keeps {
+            passed.insert(op.sequence);
+        }
+        keeps
+    });
+    passed.retain(|sequence| *sequence < EXACT_MAX);
+}
+
+/// Takes what is no record out of a message.
+fn without_malformed(message: &mut Value, aside: &mut Vec<Aside>) {
+    let Some(body) = message.get_mut("body").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let named = |entry: &Value, error: &serde_json::Error| {
+        let text = |name| entry.get(name).and_then(Value::as_str).unwrap_or("?");
+        Aside::new(format!("{}/{}", text("dataset"), text("key")), error)
+    };
+    if let Some(records) = body.get_mut("records").and_then(Value::as_array_mut) {
+        records.retain(
+            |record| match serde_json::from_value::<Record>(record.clone()) {
+                Ok(_) => true,
+                Err(error) => {
+                    aside.push(named(record, &error));
+                    false
+                }
+            },
+        );
+    }
+    for part in body
+        .get_mut("parts")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let mut passed = Vec::new();
+        if let Some(ops) = part.get_mut("ops").and_then(Value::as_array_mut) {
+            ops.retain(|op| match serde_json::from_value::<Op>(op.clone()) {
+                Ok(_) => true,
+                Err(error) => {
+                    aside.push(named(op, &error));
+                    passed.extend(op.get("sequence").filter(|it| it.is_u64()).cloned());
+                    false
+                }
+            });
+        }
+        if let Some(part) = part.as_object_mut() {
+            let known = part
+                .entry("passed")
+                .or_insert_with(|| Value::Array(Vec::new()));
+            if let Some(known) = known.as_array_mut() {
+                known.extend(passed);
+            }
+        }
+    }
 }
 
 /// Writes a message of this unit.
@@ -98,4 +208,59 @@ pub fn encode(unit: &UnitId, body: Body) -> Result<Vec<u8>, serde_json::Error> {
         from: unit.clone(),
         body,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+    use unitring_protocol::record::RecordId;
+
+    use super::*;
+
+    fn op(sequence: u64, key: &str, at: &str, value: Value) -> Value {
+        json!({"sequence": sequence, "dataset": "d", "key": key, "at": at, "value": value})
+    }
+
+    fn decoded(ops: &[Value]) -> (Part, Vec<Aside>) {
+        let id = RecordId {
+            dataset: "d".parse().unwrap(),
+            key: "k".parse().unwrap(),
+        };
+        let parts = json!([{"bucket": bucket_of(&id), "incarnation": 1, "ops": ops}]);
+        let message =
+            json!({"version": 1, "from": "west", "body": {"kind": "ops", "parts": parts}});
+        let (envelope, aside) =
+            decode(message.to_string().as_bytes(), &"east".parse().unwrap()).unwrap();
+        let Body::Ops { mut parts } = envelope.body else {
+            panic!("{envelope:?}")
+        };
+        (parts.remove(0), aside)
+    }
+
+    #[test]
+    fn a_record_that_breaks_a_rule_is_set_aside_alone_and_its_sequence_is_passed() {
+        let good = |sequence| op(sequence, "k", "5.0@west", json!("dg=="));
+        let inexact = format!("{}.0@west", 1_u64 << 53);
+        for (bad, why) in [
+            (op(2, "k", &inexact, json!("dg==")), "2^53"),
+            (op(2, "k", "no version", json!("dg==")), "version"),
+            (op(2, "k", "5.0@west", json!("?")), "Invalid"),
+            (
+                op(2, "k", "5.0@west", json!("x".repeat(1_500_000))),
+                "1 MiB",
+            ),
+            (op(2, "a\u{1}", "5.0@west", json!("dg==")), "control"),
+            (op(2, "other", "5.0@west", json!("dg==")), "bucket"),
+        ] {
+            let (part, aside) = decoded(&[good(1), bad.clone(), good(3)]);
+            let sequences: Vec<u64> = part.ops.iter().map(|op| op.sequence).collect();
+            assert_eq!(sequences, [1, 3], "{why}");
+            assert_eq!(part.passed, BTreeSet::from([2]), "{why}");
+            assert_eq!(aside.len(), 1, "{why}");
+            assert!(aside[0].why.contains(why), "{:?}", aside[0]);
+            assert!(aside[0].name.starts_with("d/"), "{:?}", aside[0]);
+        }
+    }
 }

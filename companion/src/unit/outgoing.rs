@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::envelope::{Body, Part};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Position};
+use unitring_protocol::record::{Op, Position, RecordId};
 
 use super::{Effect, Lasts, MessageId, Note, RETRY_MS, count};
-use crate::store::{Cursors, Waiting};
+use crate::store::{Backlog, Cursors, Waiting};
 
 /// Messages of ops that a link has in flight.
 pub const FLIGHTS_MAX: usize = 8;
@@ -18,6 +18,10 @@ pub const FLIGHTS_MAX: usize = 8;
 pub const READ_MAX: usize = 32;
 /// Where a message of ops ends: it is closed by the op that passes this many bytes.
 pub const MESSAGE_BYTES: usize = 1 << 20;
+/// What a message takes beside its ops, at most: names of units, numbers of its parts.
+const MESSAGE_HEAD_BYTES: usize = 16 << 10;
+/// Records that are too large for a broker and are named; more are counted.
+const UNSENDABLE_MAX: usize = 64;
 /// What an op takes beside its value, about.
 const OP_BYTES: usize = 192;
 /// The longest pause of a link whose messages are not taken.
@@ -51,6 +55,12 @@ struct Link {
     to_store: BTreeMap<u8, Position>,
     storing: Option<BTreeMap<u8, Position>>,
     store_at_ms: u64,
+    /// Cursors that were stored once more, since what is behind them did not leave.
+    stored_again: BTreeMap<u8, Position>,
+    /// The largest message that its broker takes, in bytes, once it said so.
+    limit: Option<usize>,
+    /// Records that are larger, by their size in a message.
+    unsendable: BTreeMap<RecordId, usize>,
 }
 
 impl Link {
@@ -71,6 +81,31 @@ impl Link {
         self.sent.clone_from(&self.cursors);
     }
 
+    /// The store went back to an older copy of itself: what the cursor counts were other ops.
+    fn forget_cursor(&mut self, bucket: u8) {
+        self.begin_again();
+        self.cursors.remove(&bucket);
+        self.sent.remove(&bucket);
+        self.to_store.remove(&bucket);
+        self.stored_again.remove(&bucket);
+        self.dirty.insert(bucket);
+    }
+
+    /// Nothing is behind the cursor, and the outbox is not empty: an older copy of the store may lack what was
+    /// stored before. Once for each position.
+    fn store_again(&mut self, bucket: u8) {
+        let is_in_flight = |flight: &Flight| flight.through.iter().any(|(of, _)| *of == bucket);
+        let Some(cursor) = self.cursors.get(&bucket).copied() else {
+            return;
+        };
+        if self.flights.values().any(is_in_flight) {
+            return;
+        }
+        if self.stored_again.insert(bucket, cursor) != Some(cursor) {
+            self.to_store.entry(bucket).or_insert(cursor);
+        }
+    }
+
     /// Buckets to read, in turn.
     fn wanted(&self) -> impl Iterator<Item = u8> + '_ {
         let (before, after) = (self.dirty.range(..self.turn), self.dirty.range(self.turn..));
@@ -82,7 +117,7 @@ impl Link {
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     links: BTreeMap<UnitId, Link>,
-    outbox_max: u64,
+    outbox_max: Backlog,
     knows_cursors: bool,
     reading_cursors: bool,
     /// What is read, and for whom.
@@ -92,7 +127,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(peers: &BTreeSet<UnitId>, outbox_max: u64) -> Self {
+    pub(super) fn new(peers: &BTreeSet<UnitId>, outbox_max: Backlog) -> Self {
         let links = peers.iter().map(|peer| (peer.clone(), Link::default()));
         Self {
             links: links.collect(),
@@ -145,28 +180,20 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn counted(&mut self, waiting: &BTreeMap<u8, u64>, effects: &mut Vec<Effect>) {
+    pub(super) fn counted(&mut self, waiting: &BTreeMap<u8, Backlog>, effects: &mut Vec<Effect>) {
         self.dirty(&waiting.keys().copied().collect());
-        let all: u64 = waiting.values().sum();
-        let max = if self.links.is_empty() {
-            0
+        let is_alone = self.links.is_empty();
+        let max = if is_alone {
+            Backlog::default()
         } else {
             self.outbox_max
         };
-        if all <= max || self.shortening {
-            return;
+        if !self.shortening
+            && let Some(keep) = shortened(waiting, max)
+        {
+            self.shortening = true;
+            effects.push(Effect::Shorten(keep));
         }
-        // Each outbox by its share, to nine tenths, and one op stays to say that others are missing.
-        let keep = |ops: u64| {
-            let keep = u128::from(ops) * u128::from(max) * 9 / 10 / u128::from(all.max(1));
-            u64::try_from(keep).unwrap_or(u64::MAX)
-        };
-        let least = u64::from(max > 0);
-        let keep = waiting
-            .iter()
-            .map(|(bucket, ops)| (*bucket, keep(*ops).max(least)));
-        self.shortening = true;
-        effects.push(Effect::Shorten(keep.collect()));
     }
 
     pub(super) fn shortened(&mut self) {
@@ -260,27 +287,93 @@ impl Outgoing {
             };
             let (ready, others): (Vec<UnitId>, Vec<UnitId>) = units.drain(..).partition(in_step);
             self.want_again(bucket, &others);
-            let Some(first) = waiting.ops.first() else {
+            let is_same = after.incarnation == waiting.incarnation;
+            if is_same && waiting.last < after.sequence {
+                effects.push(Effect::Note(Note::WentBack, 1));
+                for link in ready.iter().chain(&others) {
+                    if let Some(link) = self.links.get_mut(link) {
+                        link.forget_cursor(bucket);
+                    }
+                }
+                continue;
+            }
+            let first = waiting.ops.first().map(|op| op.sequence);
+            let first = first.into_iter().chain(waiting.passed.first().copied());
+            let Some(first) = first.min() else {
+                for unit in &ready {
+                    if let Some(link) = self.links.get_mut(unit) {
+                        link.store_again(bucket);
+                    }
+                }
                 continue;
             };
             if waiting.more {
                 self.want_again(bucket, &ready);
             }
-            let is_same = after.incarnation == waiting.incarnation;
             let before = if is_same { after.sequence } else { 0 };
             let part = Part {
                 bucket,
                 incarnation: waiting.incarnation,
-                skipped: first.sequence > before + 1,
+                skipped: first > before + 1,
                 ops: waiting.ops,
+                passed: waiting.passed,
             };
             groups.entry(ready).or_default().push(part);
         }
-        for (units, parts) in groups {
-            for parts in messages(parts) {
+        for (units, mut parts) in groups {
+            let limit = self.limit(&units);
+            if let Some(limit) = limit {
+                let large = leave_out(&mut parts, limit);
+                self.note_unsendable(&units, &parts, large, effects);
+            }
+            for parts in messages(parts, limit.unwrap_or(MESSAGE_BYTES)) {
                 self.publish(&units, parts, next(), effects);
             }
         }
+    }
+
+    /// The largest message that a unit's broker takes.
+    pub(super) fn limit_known(&mut self, unit: &UnitId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.limit = Some(bytes);
+        }
+    }
+
+    /// The largest message that all of these take, if one of them has a bound.
+    pub(super) fn limit(&self, units: &[UnitId]) -> Option<usize> {
+        let links = units.iter().filter_map(|unit| self.links.get(unit));
+        links.filter_map(|link| link.limit).min()
+    }
+
+    /// Names what can't be sent, until a later change of the same record is.
+    fn note_unsendable(
+        &mut self,
+        units: &[UnitId],
+        parts: &[Part],
+        large: Vec<(RecordId, usize)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for unit in units {
+            let Some(link) = self.links.get_mut(unit) else {
+                continue;
+            };
+            let before = link.unsendable.clone();
+            if !before.is_empty() {
+                for op in parts.iter().flat_map(|part| &part.ops) {
+                    link.unsendable.remove(&op.record.id);
+                }
+            }
+            for (id, bytes) in &large {
+                if link.unsendable.len() < UNSENDABLE_MAX {
+                    link.unsendable.insert(id.clone(), *bytes);
+                }
+            }
+            if link.unsendable != before {
+                let (now, limit) = (link.unsendable.clone(), link.limit.unwrap_or(0));
+                effects.push(Effect::Unsendable(unit.clone(), limit, now));
+            }
+        }
+        effects.push(Effect::Note(Note::Unsendable, count(large.len())));
     }
 
     fn want_again(&mut self, bucket: u8, units: &[UnitId]) {
@@ -299,9 +392,10 @@ impl Outgoing {
         effects: &mut Vec<Effect>,
     ) {
         let last = |part: &Part| {
+            let last = part.ops.last().map(|op| op.sequence);
             let position = Position {
                 incarnation: part.incarnation,
-                sequence: part.ops.last()?.sequence,
+                sequence: last.max(part.passed.last().copied())?,
             };
             Some((part.bucket, position))
         };
@@ -388,22 +482,190 @@ impl Outgoing {
     }
 }
 
-/// Parts in messages of bounded size, in order.
-fn messages(parts: Vec<Part>) -> Vec<Vec<Part>> {
+/// How many ops each outbox keeps, if they are over a bound: its share of nine tenths of what may be, of ops and
+/// of bytes. One op stays to say that others are missing.
+fn shortened(waiting: &BTreeMap<u8, Backlog>, max: Backlog) -> Option<Vec<(u8, u64)>> {
+    let sum = |of: fn(&Backlog) -> u64| waiting.values().map(of).sum::<u64>();
+    let (ops, bytes) = (sum(|it| it.ops), sum(|it| it.bytes));
+    if ops <= max.ops && bytes <= max.bytes {
+        return None;
+    }
+    let share = |of: u64, max: u64, all: u64| {
+        let share = u128::from(of) * u128::from(max) * 9 / 10 / u128::from(all.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    };
+    let least = u64::from(max.ops > 0);
+    let keep = waiting.iter().map(|(bucket, backlog)| {
+        let by_ops = if ops > max.ops {
+            share(backlog.ops, max.ops, ops)
+        } else {
+            backlog.ops
+        };
+        let by_bytes = if bytes > max.bytes {
+            share(backlog.ops, max.bytes, bytes)
+        } else {
+            backlog.ops
+        };
+        (*bucket, by_ops.min(by_bytes).max(least))
+    });
+    Some(keep.collect())
+}
+
+/// What an op takes in a message; one of a broker with a bound is measured.
+fn op_bytes(op: &Op) -> usize {
+    let value = op.record.value.as_ref().map_or(0, |value| value.0.len());
+    OP_BYTES + value
+}
+
+/// What it takes there exactly.
+fn measured(op: &Op) -> usize {
+    serde_json::to_vec(op).map_or(usize::MAX, |json| json.len())
+}
+
+/// Leaves out what no message under this limit can hold: its sequence is passed. Answers what it was.
+fn leave_out(parts: &mut [Part], limit: usize) -> Vec<(RecordId, usize)> {
+    let mut large = Vec::new();
+    for part in parts {
+        let passed = &mut part.passed;
+        part.ops.retain(|op| {
+            let bytes = measured(op).saturating_add(MESSAGE_HEAD_BYTES);
+            if bytes > limit {
+                passed.insert(op.sequence);
+                large.push((op.record.id.clone(), bytes));
+            }
+            bytes <= limit
+        });
+    }
+    large
+}
+
+/// Parts in messages of bounded size, in order. A part is cut where it is too large.
+fn messages(parts: Vec<Part>, limit: usize) -> Vec<Vec<Part>> {
+    let is_bound = limit != MESSAGE_BYTES;
+    let limit =
+        limit
+            .min(MESSAGE_BYTES)
+            .saturating_sub(if is_bound { MESSAGE_HEAD_BYTES } else { 0 });
+    let size = |op: &Op| if is_bound { measured(op) } else { op_bytes(op) };
     let mut messages: Vec<Vec<Part>> = vec![Vec::new()];
     let mut bytes = 0;
-    let size = |op: &Op| OP_BYTES + op.record.value.as_ref().map_or(0, |value| value.0.len());
     for part in parts {
-        let part_bytes: usize = part.ops.iter().map(size).sum();
-        if bytes > 0 && bytes + part_bytes > MESSAGE_BYTES {
-            messages.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += part_bytes;
-        if let Some(last) = messages.last_mut() {
-            last.push(part);
+        for part in cut(part, limit, size, is_bound) {
+            let part_bytes: usize = part.ops.iter().map(size).sum();
+            if bytes > 0 && bytes + part_bytes > limit {
+                messages.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += part_bytes + 1;
+            if let Some(last) = messages.last_mut() {
+                last.push(part);
+            }
         }
     }
     messages.retain(|parts| !parts.is_empty());
     messages
+}
+
+/// A part in pieces of this size, of which only the first may say that something is skipped before it.
+fn cut(part: Part, limit: usize, size: impl Fn(&Op) -> usize, is_bound: bool) -> Vec<Part> {
+    if !is_bound || part.ops.iter().map(&size).sum::<usize>() <= limit {
+        return vec![part];
+    }
+    let (bucket, incarnation, mut skipped) = (part.bucket, part.incarnation, part.skipped);
+    let (mut pieces, mut passed) = (Vec::new(), part.passed);
+    let mut ops: Vec<Op> = Vec::new();
+    let mut bytes = 0;
+    let mut piece = |ops: Vec<Op>, passed: BTreeSet<u64>| {
+        pieces.push(Part {
+            bucket,
+            incarnation,
+            skipped: std::mem::take(&mut skipped),
+            ops,
+            passed,
+        });
+    };
+    for op in part.ops {
+        let op_bytes = size(&op);
+        if bytes + op_bytes > limit && !ops.is_empty() {
+            let rest = passed.split_off(&op.sequence);
+            piece(
+                std::mem::take(&mut ops),
+                std::mem::replace(&mut passed, rest),
+            );
+            bytes = 0;
+        }
+        bytes += op_bytes;
+        ops.push(op);
+    }
+    piece(ops, passed);
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use unitring_protocol::record::{Record, Value};
+
+    use super::*;
+
+    #[test]
+    fn an_outbox_is_bounded_in_ops_and_in_bytes() {
+        let max = Backlog {
+            ops: 100,
+            bytes: 1_000,
+        };
+        let waiting = |ops, bytes| BTreeMap::from([(7, Backlog { ops, bytes })]);
+        assert_eq!(shortened(&waiting(100, 1_000), max), None);
+        assert_eq!(shortened(&waiting(200, 1_000), max), Some(vec![(7, 90)]));
+        assert_eq!(shortened(&waiting(48, 4_000), max), Some(vec![(7, 10)]));
+        // One stays, however large it is.
+        assert_eq!(shortened(&waiting(1, 4_000), max), Some(vec![(7, 1)]));
+        let nobody = Backlog::default();
+        assert_eq!(shortened(&waiting(5, 5), nobody), Some(vec![(7, 0)]));
+    }
+
+    fn part(sizes: &[usize]) -> Part {
+        let ops = (1..).zip(sizes).map(|(sequence, bytes)| Op {
+            sequence,
+            record: Record {
+                id: RecordId {
+                    dataset: "d".parse().unwrap(),
+                    key: format!("k{sequence}").parse().unwrap(),
+                },
+                version: "1.0@a".parse().unwrap(),
+                value: Some(Value(vec![0; *bytes])),
+                expires_ms: None,
+            },
+            over: None,
+        });
+        Part {
+            bucket: 1,
+            incarnation: 5,
+            skipped: true,
+            ops: ops.collect(),
+            passed: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_broker_does_not_take_is_passed_and_the_rest_fits_its_messages() {
+        let limit = 200_000;
+        let mut parts = [part(&[60_000, 900_000, 60_000, 60_000, 60_000])];
+        let large = leave_out(&mut parts, limit);
+        assert_eq!(large.len(), 1);
+        assert_eq!(large[0].0.key.as_str(), "k2");
+        assert_eq!(parts[0].passed, BTreeSet::from([2]));
+        let sent = messages(parts.to_vec(), limit);
+        let mut sequences = Vec::new();
+        for (number, parts) in sent.iter().enumerate() {
+            let bytes = serde_json::to_vec(parts).unwrap().len();
+            assert!(bytes < limit, "{bytes}");
+            for part in parts {
+                assert_eq!(part.skipped, number == 0);
+                sequences.extend(part.ops.iter().map(|op| op.sequence));
+                sequences.extend(&part.passed);
+            }
+        }
+        sequences.sort_unstable();
+        assert_eq!(sequences, [1, 2, 3, 4, 5]);
+    }
 }

@@ -8,13 +8,15 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record};
 
 use super::outgoing::Outgoing;
-use super::{Effect, Lasts, MessageId, Note, Purpose, RETRY_MS, count};
-use crate::store::{Held, Page};
+use super::{Effect, Lasts, MessageId, Moment, Note, Purpose, RETRY_MS, count};
+use crate::store::{Held, Mark, Page};
 
 /// Repairs that wait, over all units that asked.
 pub const REPAIRS_MAX: usize = 1_024;
 /// Tries after which one is dropped: its asker is gone, or asks again.
 const FAILURES_MAX: u32 = 10;
+/// What a message of a repair takes beside its records, at most.
+const REPAIR_HEAD_BYTES: usize = 16 << 10;
 /// Records that may be sent at once after a pause, as the rate allows in this time.
 const BURST_MS: u64 = 1_000;
 
@@ -27,6 +29,8 @@ struct Job {
     positions: BTreeMap<UnitId, Position>,
     clock: Clock,
     page: Page,
+    /// Read, and not sent yet.
+    rest: Vec<Record>,
     failures: u32,
     step: Step,
 }
@@ -44,6 +48,43 @@ enum Step {
         id: MessageId,
         next: Page,
     },
+}
+
+impl Job {
+    /// Publishes as much of what was read as its unit's broker takes. What is too large alone is left out: the
+    /// bucket stays different, and says so.
+    fn send(&mut self, id: MessageId, next: Page, links: &Outgoing, effects: &mut Vec<Effect>) {
+        let mut records = std::mem::take(&mut self.rest);
+        if let Some(limit) = links.limit(std::slice::from_ref(&self.to)) {
+            let limit = limit.saturating_sub(REPAIR_HEAD_BYTES);
+            let size =
+                |record: &Record| serde_json::to_vec(record).map_or(usize::MAX, |it| it.len());
+            let all = records.len();
+            records.retain(|record| size(record) <= limit);
+            effects.push(Effect::Note(Note::Unsendable, count(all - records.len())));
+            let mut bytes = 0_usize;
+            let fitting = records.iter().take_while(|record| {
+                bytes = bytes.saturating_add(size(record) + 1);
+                bytes <= limit
+            });
+            let fitting = fitting.count().max(1).min(records.len());
+            self.rest = records.split_off(fitting);
+        }
+        let repair = Repair {
+            bucket: self.bucket,
+            records,
+            positions: self.positions.clone(),
+            clock: self.clock,
+            is_last: next.is_done() && self.rest.is_empty(),
+        };
+        self.step = Step::Publishing { id, next };
+        effects.push(Effect::Publish {
+            id,
+            to: vec![self.to.clone()],
+            lasts: Lasts::UntilRead,
+            body: Body::Repair(repair),
+        });
+    }
 }
 
 /// What was asked for.
@@ -98,7 +139,13 @@ impl Repairs {
         self.job.take_if(|job| !members.contains(&job.to));
     }
 
-    pub(super) fn go_on(&mut self, links: &Outgoing, now_ms: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn go_on(
+        &mut self,
+        links: &Outgoing,
+        now_ms: u64,
+        next: impl FnOnce() -> MessageId,
+        effects: &mut Vec<Effect>,
+    ) {
         let passed = now_ms.saturating_sub(self.allowed_ms).min(BURST_MS);
         self.allowed_ms = now_ms;
         let burst = self.rate.saturating_mul(BURST_MS);
@@ -116,6 +163,7 @@ impl Repairs {
                 positions: BTreeMap::new(),
                 clock: Clock::default(),
                 page: Page::first(),
+                rest: Vec::new(),
                 failures: 0,
                 step: Step::ReadingStates,
             });
@@ -129,7 +177,10 @@ impl Repairs {
             && until_ms <= now_ms
             && (self.allowed > 0 || self.rate == 0)
         {
-            if states_first {
+            if !job.rest.is_empty() {
+                let page = job.page.clone();
+                job.send(next(), page, links, effects);
+            } else if states_first {
                 job.step = Step::ReadingStates;
                 effects.push(Effect::ReadStates(Purpose::Repair));
             } else {
@@ -183,31 +234,22 @@ impl Repairs {
         &mut self,
         page: Option<(Vec<Record>, Page)>,
         id: MessageId,
-        now_ms: u64,
+        (links, moment): (&Outgoing, Moment),
         effects: &mut Vec<Effect>,
     ) {
         let Some(job) = self.job.as_mut().filter(|job| job.step == Step::Reading) else {
             return;
         };
-        let Some((records, next)) = page else {
-            return self.failed(false, now_ms, effects);
+        let Some((mut records, next)) = page else {
+            return self.failed(false, moment.now_ms, effects);
         };
+        // A value that the store let go before its time, by a clock ahead of ours: none is not an empty one.
+        records
+            .retain(|record| record.value.is_some() || !Mark::of(record).is_live(moment.wall_ms));
         let spent = count(records.len()).saturating_mul(1_000);
         self.allowed = self.allowed.saturating_sub(spent);
-        let repair = Repair {
-            bucket: job.bucket,
-            records,
-            positions: job.positions.clone(),
-            clock: job.clock,
-            is_last: next.is_done(),
-        };
-        job.step = Step::Publishing { id, next };
-        effects.push(Effect::Publish {
-            id,
-            to: vec![job.to.clone()],
-            lasts: Lasts::UntilRead,
-            body: Body::Repair(repair),
-        });
+        job.rest = records;
+        job.send(id, next, links, effects);
     }
 
     pub(super) fn published(&mut self, id: MessageId, confirmed: bool, now_ms: u64) {
@@ -223,7 +265,7 @@ impl Repairs {
             }
             return;
         }
-        if next.is_done() {
+        if next.is_done() && job.rest.is_empty() {
             self.job = None;
             return;
         }

@@ -1,7 +1,8 @@
 //! Units in virtual time, over brokers that lose, repeat and reorder, with seeds: whatever
 //! happens, once faults stop all units hold the same, and that is what was acknowledged last.
 //!
-//! The stores are models: the same rules in a map. The real stores keep them by the contract suite.
+//! The stores are maps under the shipped rule ([`crate::replica`]); Redis' scripts are held to it by
+//! `store/contract/differential.rs`.
 
 mod judge;
 mod store;

@@ -167,16 +167,40 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
     ensure!(!held.contains_key("profiles/late"), "{held:?}");
     ensure!(!held.contains_key("profiles/k-0"), "{held:?}");
 
-    // With an empty store it may join again.
+    // With an empty store it may join again, and with no other.
+    let add = || group.members[0].companion.ask(&["unit", "add", "west"]);
+    let (is_done, text) = add()?;
+    ensure!(!is_done && text.contains("still runs"), "{text}");
     west.companion.kill()?;
     west.redis.cli(&["FLUSHALL"])?;
-    let (is_done, text) = group.members[0].companion.ask(&["unit", "add", "west"])?;
-    ensure!(is_done && text.contains("in the group again"), "{text}");
+    until("west to be added once it is silent", async || {
+        let (is_done, text) = add()?;
+        ensure!(is_done && text.contains("in the group again"), "{text}");
+        Ok(())
+    })
+    .await?;
     west.companion.restart().await?;
     group.members.push(west);
     let held = group.agree().await?;
     ensure!(held.contains_key("profiles/k-1"), "{held:?}");
-    Ok(())
+
+    // One that runs while it is removed takes no writes from then on: nobody would get them.
+    let (is_done, text) = group.members[0]
+        .companion
+        .ask(&["unit", "remove", "west"])?;
+    ensure!(is_done, "{text}");
+    let west = group.member("west")?;
+    until("west to refuse writes", async || {
+        let path = "/v1/data/profiles/late";
+        let answer = west
+            .companion
+            .call(Method::PUT, path, b"x".to_vec())
+            .await?;
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        ensure!(status == 503 && text.contains("removed"), "{status} {text}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

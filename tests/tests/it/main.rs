@@ -7,8 +7,14 @@
 //! | [`traffic`] | the harness's load is as steady as it says |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
+//! | [`older`] | so it has with the oldest Envoy that we support, whose retries follow the ring, too |
+//! | [`compatibility`] | whatever else a cluster and a route have, Envoy serves as without the filter |
+//! | [`topology`] | and in any cluster that Envoy can be given, in whatever state, while it changes |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
+//! | [`verdicts`] | who is ejected for what: a failure counts where it ran |
+//! | [`wiring`] | a mistake that Envoy takes without a word is found and told |
+//! | [`sharing`] | filters with different settings share what is counted, and nothing else |
 //! | [`settings`] | bad settings are refused with path, value and rule |
 //! | [`garbage`] | no input makes the filter or the companion panic, a million broken ones do not |
 //! | [`explain`] | the allocation is returned to the caller |
@@ -37,6 +43,9 @@
 //! | [`store`] | Redis passes the suite that every store passes |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`group_life`] | a unit comes empty, is away for too long, leaves, comes back; loads, events, fixed data, conflicts |
+//! | [`hostile`] | what no store can keep and no unit may believe condemns nothing but itself |
+//! | [`full`] | a Redis that is full, and companions that differ, do no harm and say so |
+//! | [`limits`] | what a broker does not take, a queue that another reads, a store that went back |
 //! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
 //! | [`bounds`] | whatever can grow has a bound with a name, and what happens there is counted |
 //! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
@@ -55,6 +64,8 @@ mod churn;
 #[cfg(test)]
 mod companions;
 #[cfg(test)]
+mod compatibility;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod differential;
@@ -71,6 +82,8 @@ mod findings;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod garbage;
 #[cfg(test)]
 mod group;
@@ -79,17 +92,23 @@ mod group_life;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod instances;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod layout;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod links;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod older;
 #[cfg(test)]
 mod placement;
 #[cfg(test)]
@@ -113,10 +132,18 @@ mod services;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
+mod sharing;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod sync;
 #[cfg(test)]
+mod topology;
+#[cfg(test)]
 mod traffic;
 #[cfg(test)]
 mod units;
+#[cfg(test)]
+mod verdicts;
+#[cfg(test)]
+mod wiring;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use unitring::config::{RedisSettings, TlsFiles, Url, Wait};
+use unitring::store::embedded::Embedded;
 use unitring::store::{Fleet as _, contract, redis};
 use unitring_tests::redis::Redis;
 use unitring_tests::redis::cluster::Cluster;
@@ -29,6 +30,26 @@ async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
 async fn one_redis_keeps_what_every_store_promises() -> Result<()> {
     let server = Redis::start().await?;
     keeps_the_contract(&RedisSettings::at(Url::new(server.url()))).await
+}
+
+/// Histories that both are told.
+const HISTORIES: u64 = 150;
+
+#[tokio::test]
+async fn scripts_in_redis_decide_as_the_rule_in_rust_does() -> Result<()> {
+    let server = Redis::start_with(&["save \"\""]).await?;
+    let settings = RedisSettings::at(Url::new(server.url()));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let now_ms = u64::try_from(now.as_millis())?;
+    for seed in 0..HISTORIES {
+        server.cli(&["FLUSHALL"])?;
+        let folder = tempfile::tempdir()?;
+        let has_peers = seed % 4 > 0;
+        let rust = Embedded::open(&folder.path().join("a.redb"), "east".parse()?, has_peers)?;
+        let lua = redis::Redis::open(&settings, "east".parse()?, has_peers)?;
+        contract::differential(&rust, &lua, ("east", seed, now_ms)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use unitring_protocol::record::{RecordId, VALUE_BYTES_MAX, Version};
 
 use super::super::App;
 use super::super::answer::Refusal;
-use super::{expiry, write};
+use super::{date, expiry, write};
 use crate::now_ms;
 use crate::store::{Change, Condition, Outcome};
 
@@ -81,7 +81,7 @@ impl Line {
                 return Err("must have at most one of ttl and expires_ms".to_owned());
             }
             (ttl, None) => expiry(ttl.as_deref(), now_ms())?,
-            (None, expires_ms) => expires_ms,
+            (None, expires_ms) => expires_ms.map(|ms| date(ms, now_ms())).transpose()?,
         };
         if value.is_none() && expires_ms.is_some() {
             return Err("a deletion must have neither ttl nor expires_ms".to_owned());
@@ -124,7 +124,7 @@ pub(in crate::http) async fn post(
     Path(dataset): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let ready = read(&body?, &dataset.parse()?)?;
+    let ready = read(&body?, &super::dataset(&dataset)?)?;
     let results = futures::stream::iter(ready.into_iter().map(|one| made(&app, one)));
     let results: Vec<(bool, Value)> = results.buffered(AT_A_TIME).collect().await;
     let all = results.iter().all(|(is_made, _)| *is_made);

@@ -8,7 +8,6 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use unitring_protocol::ids::DatasetName;
 
 use super::super::App;
 use super::super::answer::Refusal;
@@ -43,7 +42,7 @@ pub(in crate::http) async fn list(
     question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let dataset: DatasetName = dataset.parse()?;
+    let dataset = super::dataset(&dataset)?;
     let Query(question) = question.map_err(|error| Refusal::bad(error.body_text()))?;
     if question.watch == Some(true) {
         return watch::watch(app, dataset, question.prefix, &headers);

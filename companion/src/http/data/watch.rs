@@ -95,11 +95,11 @@ impl Watcher {
         let store = Arc::clone(&self.app.browse);
         let Some(positions) = &mut self.positions else {
             // It begins now: the first event tells from where, so that nothing is missed after it.
-            self.positions = Some(Positions::now(&*store).await?);
+            self.positions = Some(Positions::now(&*store, &self.app.unit).await?);
             return Ok(Some(News::default()));
         };
         if std::mem::take(&mut self.is_behind) {
-            return Ok(Some(positions.advance(&*store).await?));
+            return Ok(Some(positions.resume(&*store, &self.app.unit).await?));
         }
         match self.told.recv().await {
             Ok(told) => Ok(Some(positions.follow(&told, &*store).await?)),

@@ -6,12 +6,16 @@ use futures::StreamExt as _;
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::{Acker, Channel, Confirmation, Connection, Consumer};
 use tokio::sync::mpsc;
+use tokio::time::{Duration, MissedTickBehavior};
 use unitring_protocol::ids::UnitId;
 
 use super::super::{Event, Verdict};
 use super::topology::{self, persistent};
 use super::{Broker, Pause, SessionError, close, step};
 use crate::unit::Tag;
+
+/// How often it is looked who reads the queue.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until the driver is gone.
 pub(super) async fn run(
@@ -52,6 +56,10 @@ struct Session {
     consumer: Consumer,
     unacked: BTreeMap<Tag, Acker>,
     last_tag: Tag,
+    /// Whether it was said that another reads the queue.
+    waits: bool,
+    /// Deliveries since it was last looked who reads the queue.
+    delivered: u64,
 }
 
 impl Session {
@@ -67,6 +75,8 @@ impl Session {
             consumer,
             unacked: BTreeMap::new(),
             last_tag,
+            waits: false,
+            delivered: 0,
         })
     }
 
@@ -77,8 +87,17 @@ impl Session {
         verdicts: &mut mpsc::UnboundedReceiver<Verdict>,
         events: &mpsc::Sender<Event>,
     ) -> Result<(), SessionError> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = look.tick() => {
+                    if let Some(event) = self.look(unit).await?
+                        && events.send(event).await.is_err()
+                    {
+                        return Ok(());
+                    }
+                }
                 verdict = verdicts.recv() => match verdict {
                     None => return Ok(()),
                     // A tag of a session that is over means nothing here: it is delivered again.
@@ -88,6 +107,10 @@ impl Session {
                 delivery = self.consumer.next() => {
                     let delivery = delivery.ok_or_else(topology::ended)??;
                     self.last_tag += 1;
+                    self.delivered += 1;
+                    if std::mem::take(&mut self.waits) && events.send(Event::InboxUp).await.is_err() {
+                        return Ok(());
+                    }
                     self.unacked.insert(self.last_tag, delivery.acker);
                     let event = Event::Delivered(self.last_tag, delivery.data);
                     if events.send(event).await.is_err() {
@@ -96,6 +119,26 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Whether we are the one who reads the queue: of several consumers one is active, and the broker tells none
+    /// of them which.
+    async fn look(&mut self, unit: &UnitId) -> Result<Option<Event>, SessionError> {
+        let was_idle = std::mem::take(&mut self.delivered) == 0;
+        let readers = topology::readers(&self.channel, unit).await?;
+        let waits = readers > 1 && (was_idle || self.waits);
+        if waits == self.waits {
+            return Ok(None);
+        }
+        self.waits = waits;
+        let why = format!(
+            "another one reads this unit's queue ({readers} do): is there a second unit of this name?"
+        );
+        Ok(Some(if waits {
+            Event::InboxWaits(why)
+        } else {
+            Event::InboxUp
+        }))
     }
 
     async fn ack(&mut self, tag: Tag) -> Result<(), lapin::Error> {

@@ -29,17 +29,27 @@ pub(super) async fn run(
     loop {
         let why = match Session::open(&peer, &broker).await {
             Ok(mut session) => {
-                pause = Pause::new();
                 if events.send(Event::Up(peer.clone())).await.is_err() {
                     return;
                 }
-                match session.run(&peer, &broker, &mut messages, &events).await {
+                let ended = session.run(&peer, &broker, &mut messages, &events).await;
+                if session.has_confirmed {
+                    // A session that got nothing through is one more try.
+                    pause = Pause::new();
+                }
+                match ended {
                     Ok(()) => return close(&session.connection).await,
                     Err(error) => error.to_string(),
                 }
             }
             Err(error) => error.to_string(),
         };
+        if let Some(bytes) = message_limit(&why) {
+            let limit = Event::Limit(peer.clone(), bytes);
+            if events.send(limit).await.is_err() {
+                return;
+            }
+        }
         if events.send(Event::Down(peer.clone(), why)).await.is_err() {
             return;
         }
@@ -49,6 +59,14 @@ pub(super) async fn run(
     }
 }
 
+/// The largest message that a broker takes, if that is why it ended the channel. AMQP has no other way to say so.
+fn message_limit(why: &str) -> Option<usize> {
+    let (_, rest) = why.split_once("message size")?;
+    let (_, rest) = rest.split_once("max size ")?;
+    let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
 /// One connection, from declared to broken.
 struct Session {
     connection: Connection,
@@ -56,12 +74,26 @@ struct Session {
     /// Since when messages wait for their confirm.
     unconfirmed: BTreeMap<MessageId, Instant>,
     is_blocked: bool,
+    /// Whether the broker took anything.
+    has_confirmed: bool,
 }
 
 type Confirmed = (MessageId, Result<Confirmation, lapin::Error>);
 
 async fn confirmed(id: MessageId, confirm: PublisherConfirm) -> Confirmed {
     (id, confirm.await)
+}
+
+/// What the broker said to a message that waits, if it ended the channel for it.
+fn cause(confirms: &mut FuturesUnordered<impl Future<Output = Confirmed>>) -> Option<SessionError> {
+    while let Some((_, confirmation)) = confirms.next().now_or_never().flatten() {
+        if let Err(error) = confirmation
+            && error.to_string().contains("PRECONDITION_FAILED")
+        {
+            return Some(error.into());
+        }
+    }
+    None
 }
 
 impl Session {
@@ -74,6 +106,7 @@ impl Session {
             channel,
             unconfirmed: BTreeMap::new(),
             is_blocked: false,
+            has_confirmed: false,
         })
     }
 
@@ -93,7 +126,9 @@ impl Session {
             let event = tokio::select! {
                 message = messages.recv() => {
                     let Some(message) = message else { return Ok(()) };
-                    match self.publish(peer, &message).await? {
+                    let published = self.publish(peer, &message).await;
+                    // Why the broker ended the channel, those know that waited.
+                    match published.map_err(|error| cause(&mut confirms).unwrap_or(error))? {
                         Some(confirm) => {
                             confirms.push(confirmed(message.id, confirm));
                             continue;
@@ -109,6 +144,7 @@ impl Session {
                         topology::declare(&self.channel, peer, broker.queue_bytes_max).await?;
                     }
                     let is_taken = matches!(confirmation, Confirmation::Ack(None));
+                    self.has_confirmed |= is_taken;
                     Event::Published(peer.clone(), id, is_taken)
                 }
                 Some(notice) = notices.next() => {
@@ -162,5 +198,20 @@ impl Session {
             .channel
             .basic_publish(exchange, key, options, bytes, properties);
         Ok(Some(publish.await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_says_how_large_a_message_may_be_when_it_ends_the_channel() {
+        let why = "protocol error: AMQP soft error: PRECONDITION-FAILED: PRECONDITION_FAILED - message size \
+                   1398273 is larger than configured max size 1000000";
+        assert_eq!(message_limit(why), Some(1_000_000));
+        let older = "message size 140000000 larger than max size 134217728";
+        assert_eq!(message_limit(older), Some(134_217_728));
+        assert_eq!(message_limit("the broker ended it"), None);
     }
 }

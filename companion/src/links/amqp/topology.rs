@@ -119,6 +119,19 @@ pub(super) async fn declare_poison(channel: &Channel, unit: &UnitId) -> Result<(
     Ok(())
 }
 
+/// How many read a unit's queue, one of which is active.
+pub(super) async fn readers(channel: &Channel, unit: &UnitId) -> Result<u32, SessionError> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let name = queue(unit).into();
+    let declare = channel.queue_declare(name, options, FieldTable::default());
+    Ok(step("looking at the queue", declare)
+        .await?
+        .consumer_count())
+}
+
 /// Reads a unit's queue.
 pub(super) async fn consume(channel: &Channel, unit: &UnitId) -> Result<Consumer, SessionError> {
     let consume = async {

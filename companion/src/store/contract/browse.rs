@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use unitring_protocol::record::{RecordId, Version};
 
 use super::records::id;
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 use crate::store::{Batch, Browse, CHANGES_MAX, Change, Condition, Outcome, Page, Records};
 
 /// The promises about all records together. `member` has peers, `alone` has none; both are empty.

@@ -1,13 +1,13 @@
 //! What a store promises about what passes between units: cursors, conflicts, and what is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::digest::EPOCH_MS;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Position, Record};
 
 use super::records::{NOW_MS, all, apply, at, id, ops, outbox, put, record, repair, state};
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 use crate::store::{Batch, Change, Condition, Outcome, Records};
 
 /// The promises about what passes between units. `mine` is the empty store of the unit `mine`, with
@@ -89,6 +89,7 @@ fn op(sequence: u64, record: Record, over: Option<&str>) -> Batch {
             over: over.map(|over| over.parse().unwrap()),
             record,
         }],
+        passed: BTreeSet::new(),
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a store promises about records.
 
+use std::collections::BTreeSet;
+
 use unitring_protocol::digest::BucketState;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, VALUE_BYTES_MAX, Version};
 
-use crate::store::digest::{Mark, Part, bucket_of, share};
+use crate::replica::digest::{bucket_of, share};
+use crate::replica::{Mark, Part};
 use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Records, Waiting};
 
 /// When what is applied arrives.
@@ -39,7 +42,7 @@ async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Recor
     let record = id("d", "conditions");
     let write = async |value: Option<&str>, condition: Condition| {
         let change = value.map(str::as_bytes).into();
-        let outcome = store.write_if(&record, change, &condition, 400_000).await;
+        let outcome = store.write_if(&record, change, &condition, 40_000).await;
         outcome.unwrap()
     };
     let version = |outcome: Outcome| match outcome {
@@ -197,7 +200,7 @@ async fn the_digest_is_the_xor_of_all_shares(east: &dyn Records) {
 
 async fn ops_wait_in_order(east: &dyn Records) {
     let bucket = bucket_of(&id("d", "same"));
-    let waiting = east.waiting().await.unwrap()[&bucket];
+    let waiting = east.waiting().await.unwrap()[&bucket].ops;
     let read = outbox(east, bucket, 0).await;
     let sequences: Vec<u64> = read.ops.iter().map(|op| op.sequence).collect();
     assert_eq!(sequences, (1..=waiting).collect::<Vec<_>>());
@@ -223,6 +226,7 @@ pub(super) fn ops(origin: &str, incarnation: u64, first: u64, records: Vec<Recor
                 over: None,
             })
             .collect(),
+        passed: BTreeSet::new(),
     }
 }
 
@@ -254,6 +258,7 @@ async fn a_repeated_batch_changes_nothing(east: &dyn Records, west: &dyn Records
         origin: "east".parse().unwrap(),
         incarnation: read.incarnation,
         ops: read.ops,
+        passed: read.passed,
     };
     let parts = [(bucket, batch.clone()), (bucket, batch)];
     let applied = west.apply(&parts, NOW_MS).await.unwrap();
@@ -334,7 +339,7 @@ async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Recor
     let bucket = bucket_of(&id("d", "gap"));
     // Ours is of an incarnation that this store never saw: it was emptied since.
     let own = Position {
-        incarnation: u64::MAX >> 12,
+        incarnation: 55_000,
         sequence: 70,
     };
     let claims = [("north", at(3)), ("west", own)];
@@ -347,7 +352,7 @@ async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Recor
     apply(west, bucket, repair(Vec::new(), &claims, true)).await;
     let positions = state(west, bucket).await.positions;
     assert_eq!((positions["north"], positions["west"]), (at(3), own));
-    put(west, "gap", b"after", 200_000).await;
+    put(west, "gap", b"after", 50_000).await;
     let now = state(west, bucket).await.positions["west"];
     assert_eq!((now.incarnation, now.sequence), (own.incarnation + 1, 1));
     let waiting = outbox(west, bucket, 0).await;
@@ -362,7 +367,7 @@ async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Recor
     };
     apply(west, bucket, repair(Vec::new(), &[("west", own)], true)).await;
     assert_eq!(state(west, bucket).await.positions["west"], own);
-    put(west, "gap", b"again", 200_001).await;
+    put(west, "gap", b"again", 50_001).await;
     let now = state(west, bucket).await.positions["west"];
     assert_eq!((now.incarnation, now.sequence), (own.incarnation + 1, 2));
     let waiting = outbox(west, bucket, 0).await;
@@ -405,7 +410,7 @@ async fn a_large_value_and_strange_keys_survive(east: &dyn Records, west: &dyn R
         ("*?[", b"\0\xff\r\n"),
     ] {
         let record = id("d", key);
-        east.write(&record, Some(value), 300_000).await.unwrap();
+        east.write(&record, Some(value), 30_000).await.unwrap();
         let read = east.read(&record).await.unwrap().unwrap();
         assert_eq!(read.value.as_ref().unwrap().0, value);
         let bucket = bucket_of(&record);
@@ -418,6 +423,7 @@ async fn a_large_value_and_strange_keys_survive(east: &dyn Records, west: &dyn R
                 origin: "east".parse().unwrap(),
                 incarnation: read.incarnation,
                 ops: read.ops,
+                passed: read.passed,
             };
             apply(west, bucket, batch).await;
         }

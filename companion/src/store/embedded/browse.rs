@@ -1,5 +1,7 @@
 //! [`Browse`] in the file.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use redb::{Durability, ReadTransaction, ReadableTable as _};
 use unitring_protocol::ids::{DatasetName, RecordKey};
@@ -8,7 +10,7 @@ use super::tables::{CHANGES, EXPIRING, FIXED, FIXED_STATE, HEADS, VERSIONS};
 use super::writes::sweep;
 use super::{Embedded, away};
 use crate::group::fixed::FixedData;
-use crate::store::digest::record_id;
+use crate::replica::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, Mark, StoreError};
 
 /// Version and checksum of the fixed data.
@@ -36,6 +38,7 @@ impl Browse for Embedded {
         now_ms: u64,
     ) -> Result<(Vec<Listed>, Option<String>), StoreError> {
         let prefix = format!("{dataset}/{prefix}");
+        let spoiled = Arc::clone(&self.spoiled);
         let from = from.to_owned();
         self.look(move |transaction| {
             let versions = transaction.open_table(VERSIONS).map_err(away)?;
@@ -50,11 +53,11 @@ impl Browse for Embedded {
                 if listed.len() >= count {
                     return Ok((listed, Some(id.to_owned())));
                 }
-                let mark: Mark = mark.value().parse()?;
-                if mark.is_live(now_ms) {
-                    let id = record_id(id)?;
-                    listed.push(Listed { id, mark });
-                }
+                let read = mark.value().parse::<Mark>();
+                let read = read.and_then(|mark| Ok((record_id(id)?, mark)));
+                let read = spoiled.keep(id, read);
+                let live = read.filter(|(_, mark)| mark.is_live(now_ms));
+                listed.extend(live.map(|(id, mark)| Listed { id, mark }));
             }
             Ok((listed, None))
         })
@@ -75,6 +78,7 @@ impl Browse for Embedded {
     }
 
     async fn changes(&self, bucket: u8, after: u64) -> Result<Changes, StoreError> {
+        let spoiled = Arc::clone(&self.spoiled);
         self.look(move |transaction| {
             let log = transaction.open_table(CHANGES).map_err(away)?;
             let first = after.saturating_add(1);
@@ -86,8 +90,9 @@ impl Browse for Embedded {
                 let (key, row) = row.map_err(away)?;
                 let (_, number) = key.value();
                 let (id, mark) = row.value();
-                let (id, mark) = (record_id(id)?, mark.parse()?);
-                changes.push((number, Listed { id, mark }));
+                let read = record_id(id).and_then(|id| Ok((id, mark.parse()?)));
+                let read = spoiled.keep(id, read);
+                changes.extend(read.map(|(id, mark)| (number, Listed { id, mark })));
                 if u64::try_from(changes.len()).unwrap_or(u64::MAX) >= CHANGES_MAX {
                     break;
                 }

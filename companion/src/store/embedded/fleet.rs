@@ -109,8 +109,10 @@ impl Fleet for Embedded {
         let (store, service, reporter) = (self.clone(), service.clone(), reporter.clone());
         off_thread(move || {
             let read = || {
-                let transaction = store.database.begin_read().map_err(away)?;
-                alive(&transaction, &service, now_ms)
+                store.with(|database| {
+                    let transaction = database.begin_read().map_err(away)?;
+                    alive(&transaction, &service, now_ms)
+                })
             };
             store.pictures.look(&service, read, |picture| {
                 picture.rest(&service, &reporter, now_ms)
@@ -122,12 +124,17 @@ impl Fleet for Embedded {
     async fn miswired(&self, now_ms: u64) -> Result<Vec<Miswired>, StoreError> {
         let store = self.clone();
         off_thread(move || {
-            let transaction = store.database.begin_read().map_err(away)?;
+            let services = store.with(|database| {
+                let transaction = database.begin_read().map_err(away)?;
+                reported(&transaction)
+            })?;
             let mut found = Vec::new();
-            for service in reported(&transaction)? {
+            for service in services {
                 let read = || {
-                    let transaction = store.database.begin_read().map_err(away)?;
-                    alive(&transaction, &service, now_ms)
+                    store.with(|database| {
+                        let transaction = database.begin_read().map_err(away)?;
+                        alive(&transaction, &service, now_ms)
+                    })
                 };
                 let miswired = |picture: &mut Picture| picture.miswired(&service, now_ms);
                 found.extend(store.pictures.look(&service, read, miswired)?);
@@ -273,6 +280,13 @@ impl Fleet for Embedded {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.revision().await.map(|_| ())
+        // Only a write tells that writes are taken: a full disk answers reads.
+        let now_ms = crate::now_ms();
+        self.change(Durability::Immediate, move |transaction, _| {
+            let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
+            numbers.insert("probe", now_ms).map_err(away)?;
+            Ok(())
+        })
+        .await
     }
 }

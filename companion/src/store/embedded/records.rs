@@ -1,27 +1,48 @@
 //! [`Records`] in the file: each method is one transaction.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{Durability, ReadTransaction, ReadableTable as _};
+use redb::{Durability, ReadTransaction, ReadableTable as _, WriteTransaction};
 use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Position, Record, RecordId};
+use unitring_protocol::record::{Op, Position, Record, RecordId, Value};
 
-use super::applies::{apply, collect};
 use super::tables::{APPLIED, CONFLICTS, CURSORS, DIGESTS, GONE, META, OUTBOX, VALUES, VERSIONS};
-use super::writes::{Meta, write};
-use super::{Embedded, away, decode};
-use crate::store::digest::{Mark, bucket_of, epoch, record_id};
+use super::writes::{Meta, apply, collect, recount, write};
+use super::{Embedded, away, decode, unit_of};
+use crate::replica::bounds::{ahead, fault_of_change};
+use crate::replica::digest::{bucket_of, record_id};
+use crate::replica::{InvalidMark, epoch};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Change, Condition, Conflict, Cursors, Held,
-    Outcome, Page, Records, StoreError, Waiting,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Backlog, Batch, Change, Condition, Conflict, Cursors,
+    Held, Mark, Outcome, Page, Records, Spoiled, StoreError, Waiting,
 };
 
-/// The name of a unit that the file holds.
-fn unit_of(text: &str) -> Result<UnitId, StoreError> {
-    let corrupt = |_| StoreError::Corrupt(format!("unit {text:?}"));
-    text.parse().map_err(corrupt)
+/// An op of the outbox; an error if no unitring wrote it.
+fn op(
+    sequence: u64,
+    (id, mark, over): (&str, &str, &str),
+    value: &[u8],
+) -> Result<Op, InvalidMark> {
+    let over = match over {
+        "" => None,
+        over => Some(over.parse::<Mark>()?.version),
+    };
+    let mark: Mark = mark.parse()?;
+    let value = Some(value.to_vec()).filter(|_| !mark.is_deleted);
+    let record = Record {
+        id: record_id(id)?,
+        version: mark.version,
+        value: value.map(Value),
+        expires_ms: mark.expires_ms,
+    };
+    Ok(Op {
+        sequence,
+        record,
+        over,
+    })
 }
 
 /// The first ops of a bucket's outbox.
@@ -29,13 +50,14 @@ fn outbox(
     transaction: &ReadTransaction,
     bucket: u8,
     after: Position,
-    bytes_max: usize,
+    (bytes_max, spoiled): (usize, &Spoiled),
 ) -> Result<Waiting, StoreError> {
     let meta = transaction.open_table(META).map_err(away)?;
     let meta = meta.get(bucket).map_err(away)?;
     let meta = meta.map_or_else(Meta::default, |meta| meta.value().into());
     let mut waiting = Waiting {
         incarnation: meta.own.incarnation,
+        last: meta.own.sequence,
         ..Waiting::default()
     };
     let outbox = transaction.open_table(OUTBOX).map_err(away)?;
@@ -53,20 +75,24 @@ fn outbox(
             break;
         }
         let (_, sequence) = key.value();
-        let over = match over {
-            "" => None,
-            over => Some(over.parse::<Mark>()?.version),
-        };
-        let record = mark
-            .parse::<Mark>()?
-            .record(record_id(id)?, Some(value.to_vec()));
-        ops.extend(record.map(|record| Op {
-            sequence,
-            record,
-            over,
-        }));
+        match op(sequence, (id, mark, over), value) {
+            Ok(op) => ops.push(op),
+            Err(why) => {
+                spoiled.note(id, &why);
+                waiting.passed.insert(sequence);
+            }
+        }
     }
     Ok(waiting)
+}
+
+/// How far the ops of this unit go.
+fn own_position(transaction: &WriteTransaction, bucket: u8) -> Result<Position, StoreError> {
+    let table = transaction.open_table(META).map_err(away)?;
+    let meta = table.get(bucket).map_err(away)?;
+    Ok(meta
+        .map_or_else(Meta::default, |meta| meta.value().into())
+        .own)
 }
 
 /// What a bucket knows of itself.
@@ -129,23 +155,29 @@ impl Records for Embedded {
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
+        if let Some(fault) = fault_of_change(&change) {
+            return Err(fault.into());
+        }
         let (value, expires_ms) = match change {
             Change::Put { value, expires_ms } => (Some(value.to_vec()), expires_ms),
-            Change::Delete => (None, None),
+            Change::Delete | Change::Again => (None, None),
         };
+        let is_again = change == Change::Again;
         let (id, condition) = (id.clone(), condition.clone());
         self.change(Durability::Immediate, move |transaction, store| {
             let change = match &value {
                 Some(value) => Change::Put { value, expires_ms },
+                None if is_again => Change::Again,
                 None => Change::Delete,
             };
-            write(transaction, store, &id, change, &condition, now_ms)
+            write(transaction, store, &id, (change, &condition), now_ms)
         })
         .await
     }
 
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
         let id = id.clone();
+        let spoiled = Arc::clone(&self.spoiled);
         self.look(move |transaction| {
             let text = id.to_string();
             let key = (bucket_of(&id), text.as_str());
@@ -156,7 +188,8 @@ impl Records for Embedded {
             };
             let value = values.get(key).map_err(away)?;
             let value = value.map(|value| value.value().to_vec());
-            Ok(mark.value().parse::<Mark>()?.record(id.clone(), value))
+            let mark = spoiled.keep(&text, mark.value().parse::<Mark>());
+            Ok(mark.and_then(|mark| mark.record(id.clone(), value)))
         })
         .await
     }
@@ -174,11 +207,12 @@ impl Records for Embedded {
 
     async fn outboxes(&self, asked: &[(u8, Position)]) -> Result<Vec<Waiting>, StoreError> {
         let asked = asked.to_vec();
+        let spoiled = Arc::clone(&self.spoiled);
         self.look(move |transaction| {
             let bytes = BATCH_BYTES_MAX / asked.len().max(1);
             let asked = asked.iter();
             asked
-                .map(|(bucket, after)| outbox(transaction, *bucket, *after, bytes))
+                .map(|(bucket, after)| outbox(transaction, *bucket, *after, (bytes, &spoiled)))
                 .collect()
         })
         .await
@@ -216,7 +250,7 @@ impl Records for Embedded {
             let mut outbox = transaction.open_table(OUTBOX).map_err(away)?;
             let mut removed = 0;
             for (bucket, through) in cursors {
-                let own = Meta::of(transaction, bucket)?.own;
+                let own = own_position(transaction, bucket)?;
                 // A store that was emptied since has other ops under these numbers.
                 if through.incarnation != own.incarnation {
                     continue;
@@ -275,13 +309,17 @@ impl Records for Embedded {
         .await
     }
 
-    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+    async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
         self.look(move |transaction| {
             let outbox = transaction.open_table(OUTBOX).map_err(away)?;
-            let mut waiting = BTreeMap::new();
+            let mut waiting: BTreeMap<u8, Backlog> = BTreeMap::new();
             for row in outbox.iter().map_err(away)? {
-                let (bucket, _) = row.map_err(away)?.0.value();
-                *waiting.entry(bucket).or_default() += 1;
+                let (key, row) = row.map_err(away)?;
+                let (id, mark, value, over) = row.value();
+                let bytes = id.len() + mark.len() + value.len() + over.len();
+                let backlog = waiting.entry(key.value().0).or_default();
+                backlog.ops += 1;
+                backlog.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
             }
             Ok(waiting)
         })
@@ -289,7 +327,7 @@ impl Records for Embedded {
     }
 
     async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError> {
-        let unit = self.unit.clone();
+        let unit = self.rules.unit.clone();
         self.look(move |transaction| {
             let meta = transaction.open_table(META).map_err(away)?;
             let mut states = Vec::new();
@@ -310,18 +348,56 @@ impl Records for Embedded {
         fence: &BTreeMap<UnitId, Position>,
     ) -> Result<u64, StoreError> {
         let fence = fence.clone();
-        self.change(Durability::Immediate, move |transaction, _| {
-            collect(transaction, bucket, before_ms, &fence)
+        self.change(Durability::Immediate, move |transaction, store| {
+            collect(transaction, store, bucket, before_ms, &fence)
         })
         .await
     }
 
+    /// One process has the file: what its configuration says is the unit's.
+    async fn agree(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {
+        self.change(Durability::Immediate, move |transaction, _| {
+            let mut meta = transaction.open_table(META).map_err(away)?;
+            let mut reset = Vec::new();
+            for row in meta.iter().map_err(away)? {
+                let (bucket, meta) = row.map_err(away)?;
+                let (ms, _, sequence, digest, incarnation) = meta.value();
+                if ahead(ms, now_ms).is_some() {
+                    reset.push((bucket.value(), (now_ms, 0, sequence, digest, incarnation)));
+                }
+            }
+            for (bucket, row) in &reset {
+                meta.insert(bucket, row).map_err(away)?;
+            }
+            Ok(reset.into_iter().map(|(bucket, _)| bucket).collect())
+        })
+        .await
+    }
+
+    async fn recount(&self, bucket: u8) -> Result<bool, StoreError> {
+        self.change(Durability::Immediate, move |transaction, store| {
+            recount(transaction, store, bucket)
+        })
+        .await
+    }
+
+    fn spoiled(&self) -> BTreeMap<String, String> {
+        self.spoiled.names()
+    }
+
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError> {
+        let spoiled = Arc::clone(&self.spoiled);
         self.look(move |transaction| {
             let table = transaction.open_table(CONFLICTS).map_err(away)?;
             let mut conflicts: Vec<Conflict> = Vec::new();
             for row in table.iter().map_err(away)? {
-                conflicts.push(decode(row.map_err(away)?.1.value())?);
+                let row = row.map_err(away)?;
+                let conflict = decode(row.1.value());
+                conflicts.extend(spoiled.keep("a conflict", conflict));
             }
             conflicts.sort_by_key(|conflict| std::cmp::Reverse(conflict.at_ms));
             conflicts.truncate(limit);
@@ -331,6 +407,7 @@ impl Records for Embedded {
     }
 
     async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError> {
+        let spoiled = Arc::clone(&self.spoiled);
         self.look(move |transaction| {
             let versions = transaction.open_table(VERSIONS).map_err(away)?;
             let values = transaction.open_table(VALUES).map_err(away)?;
@@ -356,8 +433,10 @@ impl Records for Embedded {
                         },
                     ));
                 }
-                let mark: Mark = mark.value().parse()?;
-                records.extend(mark.record(record_id(id)?, value));
+                let read = mark.value().parse::<Mark>();
+                let read = read.and_then(|mark| Ok((record_id(id)?, mark)));
+                let read = spoiled.keep(id, read);
+                records.extend(read.and_then(|(id, mark)| mark.record(id, value)));
             }
             Ok((
                 records,

@@ -1,14 +1,24 @@
-//! The changes of records, each inside the transaction that it is given: the steps that the Lua scripts do
-//! in Redis, in the same order.
+//! The changes of records, each inside the transaction that it is given: what holds a bucket for
+//! [`crate::replica::transaction`], which has the rules.
+
+use std::collections::BTreeMap;
 
 use redb::{ReadableTable as _, WriteTransaction};
-use unitring_protocol::record::{Clock, Position, RecordId, Version};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Clock, Position, RecordId, Value};
 
-use super::applies::applied_of;
-use super::tables::{CHANGES, DIGESTS, EXPIRING, GONE, HEADS, META, OUTBOX, VALUES, VERSIONS};
-use super::{Embedded, away};
-use crate::store::digest::{Mark, Part, bucket_of, share};
-use crate::store::{CHANGES_MAX, Change, Condition, Outcome, SWEPT_MAX, StoreError, Written};
+use super::tables::{
+    APPLIED, CHANGES, CONFLICTS, DIGESTS, EXPIRING, FENCE, GONE, HEADS, META, OUTBOX, VALUES,
+    VERSIONS,
+};
+use super::{Embedded, away, encode};
+use crate::replica::digest::{bucket_of, record_id, share};
+use crate::replica::transaction::{self, BucketTransaction, Outgoing};
+use crate::replica::{Bucket, Part};
+use crate::store::{
+    Applied, Batch, CHANGES_MAX, COLLECTED_MAX, CONFLICTS_MAX, Change, Condition, Conflict, Mark,
+    Outcome, SWEPT_MAX, StoreError,
+};
 
 /// Sorts behind every id: no name begins with such a character.
 const LAST: &str = "\u{10ffff}";
@@ -21,47 +31,6 @@ pub(super) struct Meta {
     pub(super) digest: u64,
     /// How far the ops of this unit go.
     pub(super) own: Position,
-}
-
-impl Meta {
-    pub(super) fn of(transaction: &WriteTransaction, bucket: u8) -> Result<Self, StoreError> {
-        let table = transaction.open_table(META).map_err(away)?;
-        let meta = table.get(bucket).map_err(away)?;
-        Ok(meta.map_or_else(Self::default, |meta| meta.value().into()))
-    }
-
-    pub(super) fn put(self, transaction: &WriteTransaction, bucket: u8) -> Result<(), StoreError> {
-        let mut table = transaction.open_table(META).map_err(away)?;
-        let row = (
-            self.clock.ms,
-            self.clock.counter,
-            self.own.sequence,
-            self.digest,
-            self.own.incarnation,
-        );
-        table.insert(bucket, row).map_err(away)?;
-        Ok(())
-    }
-
-    /// The next local clock: now, or a tick after the last if that is not over.
-    fn tick(&mut self, now_ms: u64) {
-        self.clock = if now_ms > self.clock.ms {
-            Clock {
-                ms: now_ms,
-                counter: 0,
-            }
-        } else if let Some(counter) = self.clock.counter.checked_add(1) {
-            Clock {
-                ms: self.clock.ms,
-                counter,
-            }
-        } else {
-            Clock {
-                ms: self.clock.ms.saturating_add(1),
-                counter: 0,
-            }
-        };
-    }
 }
 
 impl From<(u64, u32, u64, u64, u64)> for Meta {
@@ -78,179 +47,285 @@ impl From<(u64, u32, u64, u64, u64)> for Meta {
     }
 }
 
-/// Mixes what a record adds to its bucket into the digest that it is in; twice is not at all.
-fn mix(
-    transaction: &WriteTransaction,
-    (bucket, id): (u8, &str),
-    mark: &Mark,
-    meta: &mut Meta,
-) -> Result<(), StoreError> {
-    let share = share(id, &mark.to_string()).0;
-    let epoch = match mark.part() {
-        None => return Ok(()),
-        Some(Part::Lasting) => {
-            meta.digest ^= share;
-            return Ok(());
-        }
-        Some(Part::Epoch(epoch)) => epoch,
-    };
-    let mut digests = transaction.open_table(DIGESTS).map_err(away)?;
-    let before = digests.get((bucket, epoch)).map_err(away)?;
-    let mixed = before.map_or(0, |before| before.value()) ^ share;
-    if mixed == 0 {
-        digests.remove((bucket, epoch)).map_err(away)?;
-    } else {
-        digests.insert((bucket, epoch), mixed).map_err(away)?;
+fn position((incarnation, sequence): (u64, u64)) -> Position {
+    Position {
+        incarnation,
+        sequence,
     }
-    Ok(())
 }
 
-/// Puts a record in place of what is there, and keeps the digest right; without a mark nothing of it is
-/// kept.
-pub(super) fn replace(
-    transaction: &WriteTransaction,
-    (bucket, id): (u8, &str),
-    mark: Option<&Mark>,
-    value: Option<&[u8]>,
-    now_ms: u64,
-    meta: &mut Meta,
-) -> Result<(), StoreError> {
-    let mut versions = transaction.open_table(VERSIONS).map_err(away)?;
-    let mut values = transaction.open_table(VALUES).map_err(away)?;
-    let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
-    let mut gone = transaction.open_table(GONE).map_err(away)?;
-    let key = (bucket, id);
-    let old = match mark {
-        Some(mark) => versions.insert(key, mark.to_string().as_str()),
-        None => versions.remove(key),
-    };
-    let old = old.map_err(away)?.map(|old| old.value().parse::<Mark>());
-    if let Some(old) = old.transpose()? {
-        mix(transaction, key, &old, meta)?;
-        if let Some(expires_ms) = old.expires_ms {
-            expiring.remove((expires_ms, bucket, id)).map_err(away)?;
-        }
-        gone.remove(key).map_err(away)?;
-    }
-    if let Some(mark) = mark {
-        mix(transaction, key, mark, meta)?;
-        if let Some(expires_ms) = mark.expires_ms {
-            expiring
-                .insert((expires_ms, bucket, id), ())
-                .map_err(away)?;
-        }
-        if mark.is_deleted || mark.expires_ms.is_some() {
-            let at_ms = mark.expires_ms.unwrap_or(now_ms).max(now_ms);
-            gone.insert(key, at_ms).map_err(away)?;
-        }
-    }
-    match value {
-        Some(value) => drop(values.insert(key, value).map_err(away)?),
-        None => drop(values.remove(key).map_err(away)?),
-    }
-    Ok(())
+fn row(position: Position) -> (u64, u64) {
+    (position.incarnation, position.sequence)
 }
 
-/// Appends to the log of changes.
-pub(super) fn note(
-    transaction: &WriteTransaction,
-    (bucket, id): (u8, &str),
-    mark: &Mark,
-) -> Result<(), StoreError> {
-    let mut heads = transaction.open_table(HEADS).map_err(away)?;
-    let mut changes = transaction.open_table(CHANGES).map_err(away)?;
-    let head = heads
-        .get(bucket)
-        .map_err(away)?
-        .map_or(0, |head| head.value());
-    let number = head.saturating_add(1);
-    heads.insert(bucket, number).map_err(away)?;
-    changes
-        .insert((bucket, number), (id, mark.to_string().as_str()))
-        .map_err(away)?;
-    if let Some(old) = number.checked_sub(CHANGES_MAX) {
-        changes.remove((bucket, old)).map_err(away)?;
-    }
-    Ok(())
+/// A bucket of the file.
+struct Rows<'a> {
+    transaction: &'a WriteTransaction,
+    store: &'a Embedded,
+    number: u8,
+    meta: Meta,
 }
 
-pub(super) fn mark_in(
-    transaction: &WriteTransaction,
-    bucket: u8,
-    id: &str,
-) -> Result<Option<Mark>, StoreError> {
-    let versions = transaction.open_table(VERSIONS).map_err(away)?;
-    let mark = versions.get((bucket, id)).map_err(away)?;
-    mark.map(|mark| mark.value().parse()).transpose()
+impl<'a> Rows<'a> {
+    fn of(
+        transaction: &'a WriteTransaction,
+        store: &'a Embedded,
+        number: u8,
+    ) -> Result<Self, StoreError> {
+        let table = transaction.open_table(META).map_err(away)?;
+        let meta = table.get(number).map_err(away)?;
+        Ok(Self {
+            transaction,
+            store,
+            number,
+            meta: meta.map_or_else(Meta::default, |meta| meta.value().into()),
+        })
+    }
+
+    /// Without it a digest would not be that of what is there.
+    fn finish(self) -> Result<(), StoreError> {
+        let mut table = self.transaction.open_table(META).map_err(away)?;
+        let row = (
+            self.meta.clock.ms,
+            self.meta.clock.counter,
+            self.meta.own.sequence,
+            self.meta.digest,
+            self.meta.own.incarnation,
+        );
+        table.insert(self.number, row).map_err(away)?;
+        Ok(())
+    }
+}
+
+impl BucketTransaction for Rows<'_> {
+    type Error = StoreError;
+
+    fn bucket(&mut self) -> Result<Bucket, StoreError> {
+        let known = self.applied(&self.store.rules.unit)?;
+        Ok(Bucket {
+            clock: self.meta.clock,
+            own: self.meta.own,
+            known,
+        })
+    }
+
+    fn set_bucket(&mut self, bucket: Bucket) -> Result<(), StoreError> {
+        (self.meta.clock, self.meta.own) = (bucket.clock, bucket.own);
+        Ok(())
+    }
+
+    fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, StoreError> {
+        let versions = self.transaction.open_table(VERSIONS).map_err(away)?;
+        let mark = versions.get((self.number, id.to_string().as_str()));
+        let mark = mark.map_err(away)?.map(|mark| mark.value().parse());
+        Ok(mark.and_then(|mark| self.store.spoiled.keep(&id.to_string(), mark)))
+    }
+
+    fn value(&mut self, id: &RecordId) -> Result<Option<Value>, StoreError> {
+        let values = self.transaction.open_table(VALUES).map_err(away)?;
+        let value = values.get((self.number, id.to_string().as_str()));
+        Ok(value
+            .map_err(away)?
+            .map(|value| Value(value.value().to_vec())))
+    }
+
+    fn replace(
+        &mut self,
+        id: &RecordId,
+        mark: Option<&Mark>,
+        value: Option<&[u8]>,
+        gone_ms: Option<u64>,
+    ) -> Result<Option<Mark>, StoreError> {
+        let (transaction, number, id) = (self.transaction, self.number, id.to_string());
+        let mut versions = transaction.open_table(VERSIONS).map_err(away)?;
+        let mut values = transaction.open_table(VALUES).map_err(away)?;
+        let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
+        let mut gone = transaction.open_table(GONE).map_err(away)?;
+        let key = (number, id.as_str());
+        let old = match mark {
+            Some(mark) => versions.insert(key, mark.to_string().as_str()),
+            None => versions.remove(key),
+        };
+        let old = old.map_err(away)?.map(|old| old.value().parse::<Mark>());
+        let old = old.and_then(|old| self.store.spoiled.keep(&id, old));
+        if let Some(expires_ms) = old.as_ref().and_then(|old| old.expires_ms) {
+            let key = (expires_ms, number, id.as_str());
+            expiring.remove(key).map_err(away)?;
+        }
+        if let Some(expires_ms) = mark.and_then(|mark| mark.expires_ms) {
+            let key = (expires_ms, number, id.as_str());
+            expiring.insert(key, ()).map_err(away)?;
+        }
+        match gone_ms {
+            Some(gone_ms) => drop(gone.insert(key, gone_ms).map_err(away)?),
+            None => drop(gone.remove(key).map_err(away)?),
+        }
+        match value {
+            Some(value) => drop(values.insert(key, value).map_err(away)?),
+            None => drop(values.remove(key).map_err(away)?),
+        }
+        Ok(old)
+    }
+
+    fn mix(&mut self, part: Part, share: u64) -> Result<(), StoreError> {
+        let epoch = match part {
+            Part::Lasting => {
+                self.meta.digest ^= share;
+                return Ok(());
+            }
+            Part::Epoch(epoch) => epoch,
+        };
+        let mut digests = self.transaction.open_table(DIGESTS).map_err(away)?;
+        let before = digests.get((self.number, epoch)).map_err(away)?;
+        let mixed = before.map_or(0, |before| before.value()) ^ share;
+        if mixed == 0 {
+            digests.remove((self.number, epoch)).map_err(away)?;
+        } else {
+            let key = (self.number, epoch);
+            digests.insert(key, mixed).map_err(away)?;
+        }
+        Ok(())
+    }
+
+    fn log_change(&mut self, id: &RecordId, mark: &Mark) -> Result<(), StoreError> {
+        let mut heads = self.transaction.open_table(HEADS).map_err(away)?;
+        let mut changes = self.transaction.open_table(CHANGES).map_err(away)?;
+        let head = heads.get(self.number).map_err(away)?;
+        let number = head.map_or(0, |head| head.value()).saturating_add(1);
+        heads.insert(self.number, number).map_err(away)?;
+        let row = (id.to_string(), mark.to_string());
+        changes
+            .insert((self.number, number), (row.0.as_str(), row.1.as_str()))
+            .map_err(away)?;
+        if let Some(old) = number.checked_sub(CHANGES_MAX) {
+            changes.remove((self.number, old)).map_err(away)?;
+        }
+        Ok(())
+    }
+
+    fn outbox_is_empty(&mut self) -> Result<bool, StoreError> {
+        let outbox = self.transaction.open_table(OUTBOX).map_err(away)?;
+        let all = (self.number, 0)..=(self.number, u64::MAX);
+        let mut ops = outbox.range(all).map_err(away)?;
+        Ok(ops.next().is_none())
+    }
+
+    fn push_outbox(&mut self, op: Outgoing<'_>) -> Result<(), StoreError> {
+        let mut outbox = self.transaction.open_table(OUTBOX).map_err(away)?;
+        let (id, mark) = (op.id.to_string(), op.mark.to_string());
+        let over = op.over.map_or_else(String::new, ToString::to_string);
+        let value = op.value.unwrap_or_default();
+        let row = (id.as_str(), mark.as_str(), value, over.as_str());
+        let key = (self.number, op.sequence);
+        outbox.insert(key, row).map_err(away)?;
+        Ok(())
+    }
+
+    fn applied(&mut self, unit: &UnitId) -> Result<Position, StoreError> {
+        let table = self.transaction.open_table(APPLIED).map_err(away)?;
+        let found = table.get((self.number, unit.as_str())).map_err(away)?;
+        Ok(found.map_or_else(Position::default, |found| position(found.value())))
+    }
+
+    fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), StoreError> {
+        let mut table = self.transaction.open_table(APPLIED).map_err(away)?;
+        let key = (self.number, unit.as_str());
+        table.insert(key, row(position)).map_err(away)?;
+        Ok(())
+    }
+
+    fn fence(&mut self) -> Result<BTreeMap<UnitId, Position>, StoreError> {
+        let table = self.transaction.open_table(FENCE).map_err(away)?;
+        let mut fence = BTreeMap::new();
+        for entry in table.range((self.number, "")..).map_err(away)? {
+            let (key, needed) = entry.map_err(away)?;
+            let (of, unit) = key.value();
+            if of != self.number {
+                break;
+            }
+            fence.insert(super::unit_of(unit)?, position(needed.value()));
+        }
+        Ok(fence)
+    }
+
+    fn log_conflict(&mut self, conflict: Conflict) -> Result<(), StoreError> {
+        let mut table = self.transaction.open_table(CONFLICTS).map_err(away)?;
+        let all = (self.number, 0)..=(self.number, u64::MAX);
+        let mut last = 0;
+        if let Some(row) = table.range(all).map_err(away)?.next_back() {
+            last = row.map_err(away)?.0.value().1;
+        }
+        let key = (self.number, last + 1);
+        let text = encode(&conflict)?;
+        table.insert(key, text.as_str()).map_err(away)?;
+        if let Some(old) = (last + 1).checked_sub(CONFLICTS_MAX) {
+            table.remove((self.number, old)).map_err(away)?;
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn write(
     transaction: &WriteTransaction,
     store: &Embedded,
     id: &RecordId,
-    change: Change<'_>,
-    condition: &Condition,
+    write: (Change<'_>, &Condition),
     now_ms: u64,
 ) -> Result<Outcome, StoreError> {
-    let bucket = bucket_of(id);
-    let id = id.to_string();
-    let there = mark_in(transaction, bucket, &id)?;
-    let live = there.as_ref().filter(|mark| mark.is_live(now_ms));
-    let live = live.map(|mark| mark.version.clone());
-    if !condition.holds(live.as_ref()) {
-        return Ok(Outcome::Refused(live));
+    let mut rows = Rows::of(transaction, store, bucket_of(id))?;
+    let outcome = transaction::write(&mut rows, &store.rules, id, write, now_ms)?;
+    if matches!(outcome, Outcome::Done(_)) {
+        rows.finish()?;
     }
-    let (value, expires_ms) = match change {
-        Change::Put { value, expires_ms } => (Some(value), expires_ms),
-        Change::Delete if live.is_none() => return Ok(Outcome::Nothing),
-        Change::Delete => (None, None),
-    };
-    let mut meta = Meta::of(transaction, bucket)?;
-    meta.tick(now_ms);
-    // What others have of this unit beyond what is here was made by a store that is lost. Its numbers are not
-    // used again: they are those of other ops.
-    let lost = applied_of(transaction, bucket, &store.unit)?;
-    if meta.own.incarnation == 0 || meta.own < lost {
-        meta.own.incarnation = now_ms.max(lost.incarnation.saturating_add(1));
-        if outbox_is_empty(transaction, bucket)? {
-            meta.own.sequence = 0;
-        }
-    }
-    meta.own.sequence += 1;
-    let mark = Mark {
-        version: Version {
-            clock: meta.clock,
-            unit: store.unit.clone(),
-        },
-        is_deleted: value.is_none(),
-        expires_ms,
-    };
-    // Where nobody else has to learn of a deletion, nothing of it is kept.
-    let kept = Some(&mark).filter(|mark| store.has_peers || !mark.is_deleted);
-    replace(transaction, (bucket, &id), kept, value, now_ms, &mut meta)?;
-    note(transaction, (bucket, &id), &mark)?;
-    if store.has_peers {
-        let mut outbox = transaction.open_table(OUTBOX).map_err(away)?;
-        let text = mark.to_string();
-        let over = there.map_or_else(String::new, |mark| mark.version.to_string());
-        let value = value.unwrap_or_default();
-        let row = (id.as_str(), text.as_str(), value, over.as_str());
-        let key = (bucket, meta.own.sequence);
-        outbox.insert(key, row).map_err(away)?;
-    }
-    meta.put(transaction, bucket)?;
-    Ok(Outcome::Done(Written {
-        version: mark.version,
-        created: live.is_none(),
-    }))
+    Ok(outcome)
 }
 
-fn outbox_is_empty(transaction: &WriteTransaction, bucket: u8) -> Result<bool, StoreError> {
-    let outbox = transaction.open_table(OUTBOX).map_err(away)?;
-    let mut ops = outbox
-        .range((bucket, 0)..=(bucket, u64::MAX))
-        .map_err(away)?;
-    Ok(ops.next().is_none())
+pub(super) fn apply(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    bucket: u8,
+    batch: &Batch,
+    now_ms: u64,
+) -> Result<Applied, StoreError> {
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    let applied = transaction::apply(&mut rows, &store.rules, batch, now_ms)?;
+    rows.finish()?;
+    Ok(applied)
+}
+
+/// Forgets what was gone before this moment: what sweep.lua does.
+pub(super) fn collect(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    bucket: u8,
+    before_ms: u64,
+    fence: &BTreeMap<UnitId, Position>,
+) -> Result<u64, StoreError> {
+    let mut gone = Vec::new();
+    let table = transaction.open_table(GONE).map_err(away)?;
+    for entry in table.range((bucket, "")..).map_err(away)? {
+        let (key, at_ms) = entry.map_err(away)?;
+        let (of, id) = key.value();
+        if of != bucket || gone.len() >= COLLECTED_MAX {
+            break;
+        }
+        if at_ms.value() <= before_ms {
+            gone.push(record_id(id)?);
+        }
+    }
+    drop(table);
+    if gone.is_empty() {
+        return Ok(0);
+    }
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    transaction::forget(&mut rows, &gone)?;
+    rows.finish()?;
+    let mut table = transaction.open_table(FENCE).map_err(away)?;
+    for (unit, &needed) in fence {
+        let key = (bucket, unit.as_str());
+        table.insert(key, row(needed)).map_err(away)?;
+    }
+    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
 /// Frees the values that have expired; without peers, nothing of these records is kept.
@@ -271,17 +346,66 @@ pub(super) fn sweep(
     }
     drop(expiring);
     for (expires_ms, bucket, id) in &gone {
-        if store.has_peers {
+        if store.rules.has_peers {
             let mut values = transaction.open_table(VALUES).map_err(away)?;
             values.remove((*bucket, id.as_str())).map_err(away)?;
             let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
             let key = (*expires_ms, *bucket, id.as_str());
             expiring.remove(key).map_err(away)?;
         } else {
-            let mut meta = Meta::of(transaction, *bucket)?;
-            replace(transaction, (*bucket, id), None, None, now_ms, &mut meta)?;
-            meta.put(transaction, *bucket)?;
+            let mut rows = Rows::of(transaction, store, *bucket)?;
+            transaction::forget(&mut rows, &[record_id(id)?])?;
+            rows.finish()?;
         }
     }
     Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
+}
+
+/// Counts the digests of a bucket anew; whether they were wrong. What no unitring wrote is in none.
+pub(super) fn recount(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    bucket: u8,
+) -> Result<bool, StoreError> {
+    let mut counted: BTreeMap<Part, u64> = BTreeMap::new();
+    let versions = transaction.open_table(VERSIONS).map_err(away)?;
+    for row in versions.range((bucket, "")..).map_err(away)? {
+        let (key, mark) = row.map_err(away)?;
+        let (of, id) = key.value();
+        if of != bucket {
+            break;
+        }
+        let mark = store.spoiled.keep(id, mark.value().parse::<Mark>());
+        let part = mark.as_ref().and_then(Mark::part);
+        if let (Some(mark), Some(part)) = (mark, part) {
+            *counted.entry(part).or_default() ^= share(id, &mark.to_string()).0;
+        }
+    }
+    drop(versions);
+    let mut kept: BTreeMap<Part, u64> = BTreeMap::new();
+    let mut digests = transaction.open_table(DIGESTS).map_err(away)?;
+    for row in digests
+        .range((bucket, 0)..=(bucket, u64::MAX))
+        .map_err(away)?
+    {
+        let (key, digest) = row.map_err(away)?;
+        kept.insert(Part::Epoch(key.value().1), digest.value());
+    }
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    kept.insert(Part::Lasting, rows.meta.digest);
+    kept.retain(|_, digest| *digest != 0);
+    counted.retain(|_, digest| *digest != 0);
+    if kept == counted {
+        return Ok(false);
+    }
+    digests
+        .retain_in((bucket, 0)..=(bucket, u64::MAX), |_, _| false)
+        .map_err(away)?;
+    drop(digests);
+    rows.meta.digest = 0;
+    for (part, share) in counted {
+        rows.mix(part, share)?;
+    }
+    rows.finish()?;
+    Ok(true)
 }

@@ -7,15 +7,21 @@
 --       bucket, so one slot)
 -- ARGV: this unit, origin of the ops or '', their incarnation, now in ms, how many changes are logged, how
 --       many conflicts, the longest value that is logged with one, how many changes come, the sender's
---       clock in ms and its counter, 1 if its positions are claimed, how many positions; then pairs of
---       unit and position; then for each change: id, mark, value, sequence, the version it replaced or ''
--- Answers: {changed, gaps, conflicts, refused}
+--       clock in ms and its counter, 1 if its positions are claimed, how many positions, how
+--       far a clock may be ahead of now; then pairs of unit and position; then for each change: id or '' for
+--       a sequence that needs nothing, mark, value, 1 if it has one, sequence, the version it replaced or ''
+-- Answers: {changed, gaps, conflicts, refused, ahead}
+--
+-- With FREES in front of it only what takes no memory for a value is applied, and no position moves: Redis is
+-- full, and the rest is applied once there is room.
 
 local keys = { versions = KEYS[1], gone = KEYS[4] }
 local meta, applied, changes, conflicts = KEYS[2], KEYS[3], KEYS[5], KEYS[6]
 local unit, origin, incarnation, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local count, positions = tonumber(ARGV[8]), tonumber(ARGV[12])
-local changed, gaps, lost, refused = 0, 0, 0, 0
+local changed, gaps, lost, refused, too_far = 0, 0, 0, 0, 0
+-- What is beyond it is of the future: it is not taken and moves no clock.
+local last_ms = now + tonumber(ARGV[13])
 
 -- An incarnation and a sequence of it; nothing is before the first.
 local function position_of(text)
@@ -31,14 +37,15 @@ end
 
 -- Two changes that did not know of each other.
 local function conflict(id, loser, winner, value)
+  if FREES then return end
   lost = lost + 1
   if value and #value > tonumber(ARGV[7]) then value = nil end
   redis.call('XADD', conflicts, 'MAXLEN', '~', ARGV[6], '*', 'at', integer(now), 'id', id,
-    'lost', loser, 'kept', winner, 'value', value or '', 'has', value and '1' or '0')
+    'lost', loser, 'kept', string.match(winner, '^[^!~]+'), 'value', value or '', 'has', value and '1' or '0')
 end
 
 local claims = {}
-for at = 13, 11 + 2 * positions, 2 do claims[ARGV[at]] = ARGV[at + 1] end
+for at = 14, 12 + 2 * positions, 2 do claims[ARGV[at]] = ARGV[at + 1] end
 
 -- Who had not yet what all needed before this was forgotten may not have forgotten it.
 local fenced = false
@@ -53,7 +60,7 @@ local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'changes')
 local clock_ms, clock_counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 local digest, number = stored[3] or ZERO, tonumber(stored[4] or '0')
 local function hear(ms, counter)
-  if ms > clock_ms or (ms == clock_ms and counter > clock_counter) then
+  if ms <= last_ms and (ms > clock_ms or (ms == clock_ms and counter > clock_counter)) then
     clock_ms, clock_counter = ms, counter
   end
 end
@@ -62,40 +69,52 @@ if origin ~= '' then of, position = position_of(redis.call('HGET', applied, orig
 
 local deltas = {}
 for index = 1, count do
-  local at = 13 + 2 * positions + (index - 1) * 5
-  local id, mark, value, sequence, over = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
-  local ms, counter, by, deleted, expires = parse(mark)
-  hear(ms, counter)
-  if deleted or (expires and expires <= now) then value = nil end
-  local old = redis.call('HGET', KEYS[1], id)
-  keys.record = KEYS[7 + index]
+  local at = 14 + 2 * positions + (index - 1) * 6
+  local id, mark, value, has = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] == '1'
+  local sequence, over = tonumber(ARGV[at + 4]), ARGV[at + 5]
   local covered = origin ~= '' and (incarnation < of or (incarnation == of and sequence <= position))
-  local later = true
-  if old then
-    later = earlier(old, mark)
-  elseif covered then
-    -- It was here, and was forgotten since.
-    later = false
-  elseif fenced then
-    later = false
-    refused = refused + 1
-  end
-  if origin ~= '' and old and not covered then
-    local _, _, holder, is_gone = parse(old)
-    local unknown = (over == '' and not is_gone) or (over ~= '' and earlier(over, old))
-    if later and holder ~= by and unknown then
-      conflict(id, old, mark, redis.call('GET', keys.record))
-    elseif not later and holder == unit and by ~= unit then
-      conflict(id, mark, old, value)
+  if id ~= '' then
+    local ms, counter, by, deleted, expires = parse(mark)
+    hear(ms, counter)
+    local old = mark_of(keys.versions, id)
+    keys.record = KEYS[7 + index]
+    local gone = expires and expires <= now
+    if deleted or gone or not has then value = nil end
+    local later = true
+    if ms > last_ms then
+      later = false
+      too_far = too_far + 1
+    elseif not has and not deleted and not gone then
+      -- Its value was lost on the way, which is not the same as an empty one.
+      later = false
+    elseif old then
+      later = earlier(old, mark)
+      if origin ~= '' and not covered then
+        local _, _, holder, is_gone = parse(old)
+        local unknown = (over == '' and not is_gone) or (over ~= '' and earlier(over, old))
+        if later and holder ~= by and unknown then
+          conflict(id, old, mark, redis.call('GET', keys.record))
+        elseif not later and holder == unit and by ~= unit then
+          conflict(id, mark, old, value)
+        end
+      end
+    elseif covered then
+      -- It was here, and was forgotten since.
+      later = false
+    elseif fenced then
+      later = false
+      refused = refused + 1
     end
-  end
-  if later then
-    replace(keys, id, old, mark, value, expires, now)
-    mix(deltas, id, old)
-    mix(deltas, id, mark)
-    changed = changed + 1
-    number = number + 1
-    note(changes, number, id, mark, ARGV[5])
+    -- Decided, and told, when it is applied with the rest.
+    if FREES and value then later = false end
+    if later then
+      replace(keys, id, old, mark, value, expires, now)
+      mix(deltas, id, old)
+      mix(deltas, id, mark)
+      changed = changed + 1
+      number = number + 1
+      note(changes, number, id, mark, ARGV[5])
+    end
   end
   if origin ~= '' then
     if incarnation > of and sequence == 1 then
@@ -108,16 +127,18 @@ for index = 1, count do
   end
 end
 
-if origin ~= '' and position > 0 then
+if origin ~= '' and position > 0 and not FREES then
   redis.call('HSET', applied, origin, integer(of) .. '.' .. integer(position))
 end
-if ARGV[11] == '1' then
+if ARGV[11] == '1' and not FREES then
   hear(tonumber(ARGV[9]), tonumber(ARGV[10]))
   -- With what is claimed of this unit, if others have more of its ops than this store made.
   for name, claim in pairs(claims) do
-    if behind(redis.call('HGET', applied, name), claim) then redis.call('HSET', applied, name, claim) end
+    -- An incarnation is a time: one of the future would cover all that its unit writes until then.
+    local claimed = position_of(claim)
+    if claimed <= last_ms and behind(redis.call('HGET', applied, name), claim) then redis.call('HSET', applied, name, claim) end
   end
 end
 redis.call('HSET', meta, 'ms', integer(clock_ms), 'counter', integer(clock_counter), 'digest',
   settle(meta, deltas, digest), 'changes', integer(number))
-return { changed, gaps, lost, refused }
+return { changed, gaps, lost, refused, too_far }

@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
-use super::records::of_each_bucket;
+use super::records::{of_each_bucket, record_of};
 use super::{Redis, corrupt};
 use crate::group::fixed::FixedData;
-use crate::store::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, SWEPT_MAX, StoreError};
 
 /// A text that a glob pattern takes as it is.
@@ -35,7 +34,7 @@ impl Browse for Redis {
         now_ms: u64,
     ) -> Result<(Vec<Listed>, Option<String>), StoreError> {
         let mut connection = self.connection().await?;
-        let (next, pairs): (String, Vec<(String, String)>) = redis::cmd("HSCAN")
+        let (next, pairs): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
             .arg(self.keys.versions(bucket))
             .arg(if from.is_empty() { "0" } else { from })
             .arg("MATCH")
@@ -50,8 +49,7 @@ impl Browse for Redis {
             .await?;
         let mut listed = Vec::with_capacity(pairs.len());
         for (id, mark) in pairs {
-            let (id, mark) = (record_id(&id)?, mark.parse()?);
-            listed.push(Listed { id, mark });
+            listed.extend(self.listed(&id, &mark));
         }
         listed.retain(|listed| listed.mark.is_live(now_ms));
         Ok((listed, (next != "0").then_some(next)))
@@ -72,7 +70,7 @@ impl Browse for Redis {
     async fn changes(&self, bucket: u8, after: u64) -> Result<Changes, StoreError> {
         let mut connection = self.connection().await?;
         let from = format!("({after}-0");
-        let rows: Vec<(String, Vec<String>)> = connection
+        let rows: Vec<(String, Vec<Vec<u8>>)> = connection
             .xrange_count(self.keys.changes(bucket), from, "+", CHANGES_MAX)
             .await?;
         let mut changes = Vec::with_capacity(rows.len());
@@ -83,8 +81,7 @@ impl Browse for Redis {
             let (Some(number), [_, id, _, mark]) = (number, fields.as_slice()) else {
                 return Err(corrupt(entry));
             };
-            let (id, mark) = (record_id(id)?, mark.parse()?);
-            changes.push((number, Listed { id, mark }));
+            changes.extend(self.listed(id, mark).map(|listed| (number, listed)));
         }
         let first = changes.first().map(|(number, _): &(u64, Listed)| *number);
         Ok(Changes {
@@ -167,6 +164,18 @@ impl Browse for Redis {
             }
         });
         Ok(swept.await?.iter().sum())
+    }
+}
+
+impl Redis {
+    /// What a row says; `None` if no unitring wrote it.
+    fn listed(&self, id: &[u8], mark: &[u8]) -> Option<Listed> {
+        let mark = String::from_utf8_lossy(mark);
+        let read = record_of(id).and_then(|id| {
+            let mark = mark.parse()?;
+            Ok(Listed { id, mark })
+        });
+        self.spoiled.keep(&String::from_utf8_lossy(id), read)
     }
 }
 

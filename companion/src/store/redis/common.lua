@@ -17,9 +17,17 @@ local function unit_before(a, b)
 end
 
 -- `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or `~<ms>` for what expires then.
+-- Nothing for what no unitring wrote.
 local function parse(mark)
   local ms, counter, unit, rest = string.match(mark, '^(%d+)%.(%d+)@([^!~]+)(.*)$')
+  if not ms or not (rest == '' or rest == '!' or string.match(rest, '^~%d+$')) then return end
   return tonumber(ms), tonumber(counter), unit, rest == '!', tonumber(string.match(rest, '^~(%d+)$'))
+end
+
+-- What is kept beside a value; false if that is nothing that a unitring wrote.
+local function mark_of(versions, id)
+  local mark = redis.call('HGET', versions, id)
+  return mark and parse(mark) and mark
 end
 
 -- Whether version `a` is earlier than `b`, each with or without what is behind its unit.
@@ -88,5 +96,11 @@ end
 
 -- Appends to the log of changes, as this number.
 local function note(changes, number, id, mark, max)
-  redis.call('XADD', changes, 'MAXLEN', '~', max, integer(number) .. '-0', 'id', id, 'mark', mark)
+  local entry = integer(number) .. '-0'
+  local done = redis.pcall('XADD', changes, 'MAXLEN', '~', max, entry, 'id', id, 'mark', mark)
+  if type(done) == 'table' and done.err then
+    -- The log goes farther than what counts it, or is none: it begins anew, and who watches is told so.
+    redis.call('DEL', changes)
+    redis.call('XADD', changes, entry, 'id', id, 'mark', mark)
+  end
 end

@@ -34,8 +34,9 @@ const CLUSTER_RETRIES: u32 = 3;
 /// The longest pause between these, in milliseconds.
 const CLUSTER_RETRY_WAIT_MAX_MS: u64 = 100;
 
-/// Error codes of a server that is no primary, or none yet: another connection may lead to one.
-const NOT_PRIMARY: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"];
+/// Error codes of a server that is no primary, or none yet, or wants a password since: another connection may
+/// lead farther.
+const NOT_PRIMARY: [&str; 5] = ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "NOAUTH"];
 
 /// A connection. Clones are the same one.
 #[derive(Clone)]

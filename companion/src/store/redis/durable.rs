@@ -8,7 +8,9 @@
 //! Scripts and `WAIT` are one pipeline: a connection that was made anew in between would have nothing
 //! to wait for.
 
-use redis::{Cmd, RedisError, RedisResult, Script, Value};
+use std::sync::Arc;
+
+use redis::{Cmd, RedisResult, Script, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::Connection;
@@ -38,8 +40,8 @@ struct Write {
 /// One connection, and how it is used.
 struct Lane {
     connection: Connection,
-    /// The script that all writes call.
-    script: Script,
+    /// The scripts that writes call.
+    scripts: Arc<[Script]>,
     wait: Wait,
     /// The first write that did not fit into the last group.
     left: Option<Write>,
@@ -49,9 +51,10 @@ impl Durable {
     /// Opens the connections; they are made when they are needed. Needs a tokio runtime.
     pub(super) fn start<E>(
         connect: impl Fn() -> Result<Connection, E>,
-        script: &Script,
+        scripts: &[Script],
         wait: Wait,
     ) -> Result<Self, E> {
+        let scripts: Arc<[Script]> = scripts.into();
         let first = connect()?;
         let count = match &first {
             Connection::Primary(_) => 1,
@@ -66,7 +69,7 @@ impl Durable {
             let (sender, writes) = mpsc::channel(GATHERED_MAX);
             let lane = Lane {
                 connection,
-                script: script.clone(),
+                scripts: Arc::clone(&scripts),
                 wait,
                 left: None,
             };
@@ -134,19 +137,37 @@ impl Lane {
     /// An answer to each call, in order.
     async fn answers(&mut self, calls: &[&Cmd]) -> Vec<Result<Value, StoreError>> {
         let mut answers = self.sent(calls).await;
-        let is_unknown = |error: &RedisError| error.code() == Some("NOSCRIPT");
-        let first = answers.as_ref().ok().and_then(|answers| answers.first());
-        // A server that started again, or another primary: none of them was run.
-        if first.is_some_and(|answer| answer.as_ref().is_err_and(is_unknown)) {
-            answers = match self
-                .script
-                .prepare_invoke()
-                .load_async(&mut self.connection)
-                .await
-            {
-                Ok(_) => self.sent(calls).await,
+        // A server that started again, or another primary: these were not run.
+        let is_unknown = |answer: &RedisResult<Value>| {
+            let error = answer.as_ref().err();
+            error.is_some_and(|error| error.code() == Some("NOSCRIPT"))
+        };
+        let all = answers.as_ref().map_or(&[][..], Vec::as_slice);
+        let unknown: Vec<usize> = (0..all.len())
+            .filter(|place| all.get(*place).is_some_and(is_unknown))
+            .collect();
+        if !unknown.is_empty() {
+            let again = unknown
+                .iter()
+                .filter_map(|place| calls.get(*place).copied());
+            let again: Vec<&Cmd> = again.collect();
+            let again = match self.load().await {
+                Ok(()) => self.sent(&again).await,
                 Err(error) => Err(error),
             };
+            answers = answers.and_then(|mut answers| {
+                let mut again = again?;
+                // That of the second `WAIT`, which is about all of them.
+                if let (Some(wait), Some(last)) = (again.pop(), answers.last_mut()) {
+                    *last = wait;
+                }
+                for (place, answer) in unknown.into_iter().zip(again) {
+                    if let Some(place) = answers.get_mut(place) {
+                        *place = answer;
+                    }
+                }
+                Ok(answers)
+            });
         }
         let answers = answers.and_then(|mut answers| {
             let replicas = answers.pop().unwrap_or(Ok(Value::Nil))?;
@@ -164,6 +185,16 @@ impl Lane {
                 answers.into_iter().map(of).collect()
             }
         }
+    }
+
+    async fn load(&mut self) -> RedisResult<()> {
+        for script in self.scripts.iter() {
+            let _: String = script
+                .prepare_invoke()
+                .load_async(&mut self.connection)
+                .await?;
+        }
+        Ok(())
     }
 
     /// What the server says to each call, and to the `WAIT` behind them.

@@ -4,7 +4,7 @@
 use unitring_protocol::ids::{ServiceName, UnitId};
 use unitring_protocol::record::RecordId;
 
-use crate::store::digest::bucket_of;
+use crate::replica::digest::bucket_of;
 use crate::store::names;
 
 /// The keys of a unit.
@@ -86,6 +86,11 @@ impl Keys {
     /// string: the layout of all this, 1.
     pub(crate) fn layout(&self) -> String {
         self.of_unit("layout")
+    }
+
+    /// string: what all companions of the unit must have alike.
+    pub(crate) fn agreement(&self) -> String {
+        self.of_unit("agreed")
     }
 
     /// string: written by every check whether writes are taken; gone after a minute.

@@ -1,6 +1,7 @@
 //! [`Lease`] in Redis.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use redis::AsyncCommands as _;
@@ -21,10 +22,22 @@ impl Lease for Redis {
     async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError> {
         let mut connection = self.connection().await?;
         let mut call = self.scripts.lead.prepare_invoke();
-        call.key(self.keys.leader()).key(self.keys.term());
+        call.key(self.keys.leader())
+            .key(self.keys.term())
+            .key(self.keys.agreement());
+        let agreement = self.agreement.as_ref();
         call.arg(me)
-            .arg(u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX));
-        Ok(call.invoke_async(&mut connection).await?)
+            .arg(u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX))
+            .arg(agreement.map_or("", |agreement| &agreement.0));
+        let term: Option<i64> = call.invoke_async(&mut connection).await?;
+        let Some(term) = term else { return Ok(None) };
+        if let Ok(term) = u64::try_from(term) {
+            return Ok(Some(term));
+        }
+        // Whatever it asks next, it is told so.
+        self.is_checked.store(false, Ordering::Relaxed);
+        self.check_agreement().await?;
+        Ok(None)
     }
 
     async fn resign(&self, me: &str) -> Result<(), StoreError> {

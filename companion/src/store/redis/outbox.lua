@@ -4,9 +4,10 @@
 --
 -- KEYS: outbox, meta (one bucket, so one slot)
 -- ARGV: incarnation and sequence after which to read, how many at most, bytes of values at most (at least one op is answered)
--- Answers: {incarnation, 1 if there are more, {sequence, id, mark, value, over, sequence, id, ...}}
+-- Answers: {incarnation, the last sequence of it, 1 if there are more, {sequence, id, mark, value, over, sequence, id, ...}}
 
-local incarnation = redis.call('HGET', KEYS[2], 'incarnation') or '0'
+local own = redis.call('HMGET', KEYS[2], 'incarnation', 'sequence')
+local incarnation = own[1] or '0'
 local from, left, bytes = '-', tonumber(ARGV[3]), tonumber(ARGV[4])
 if incarnation == ARGV[1] then from = '(' .. ARGV[2] .. '-0' end
 local answer, more = {}, 0
@@ -28,4 +29,4 @@ while more == 0 do
     left = left - 1
   end
 end
-return { incarnation, more, answer }
+return { incarnation, own[2] or '0', more, answer }

@@ -1,18 +1,43 @@
 //! Outboxes and cursors: what is on its way to the other units.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Position};
+use unitring_protocol::record::{Op, Position, Record, Value};
 
 use super::records::{of_each_bucket, of_these};
 use super::{Redis, corrupt};
-use crate::store::digest::{Mark, record_id};
-use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Cursors, StoreError, Waiting};
+use crate::replica::digest::record_id;
+use crate::replica::{InvalidMark, Mark};
+use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, StoreError, Waiting};
 
-/// What outbox.lua answers: of each op sequence, id, mark, value, and the version before.
-type Rows = (u64, u8, Vec<(u64, String, String, Vec<u8>, String)>);
+/// What outbox.lua answers: incarnation, last sequence, whether there are more, and of each op sequence, id, mark, value, and the version before.
+type Rows = (u64, u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
+
+/// An op of the outbox; an error if no unitring wrote it.
+fn op(
+    sequence: u64,
+    (id, mark, over): (&str, &str, &str),
+    value: Vec<u8>,
+) -> Result<Op, InvalidMark> {
+    let over = match over {
+        "" => None,
+        over => Some(over.parse::<Mark>()?.version),
+    };
+    let mark: Mark = mark.parse()?;
+    let record = Record {
+        id: record_id(id)?,
+        value: Some(Value(value)).filter(|_| !mark.is_deleted),
+        version: mark.version,
+        expires_ms: mark.expires_ms,
+    };
+    Ok(Op {
+        sequence,
+        record,
+        over,
+    })
+}
 
 impl Redis {
     pub(super) async fn read_outboxes(
@@ -24,7 +49,7 @@ impl Redis {
         of_these(asked.to_vec(), |(bucket, after)| {
             let mut connection = connection.clone();
             async move {
-                let (incarnation, more, rows): Rows = self
+                let (incarnation, last, more, rows): Rows = self
                     .scripts
                     .outbox
                     .key(self.keys.outbox(bucket))
@@ -36,21 +61,20 @@ impl Redis {
                     .invoke_async(&mut connection)
                     .await?;
                 let mut ops = Vec::with_capacity(rows.len());
+                let mut passed = BTreeSet::new();
                 for (sequence, id, mark, value, over) in rows {
-                    let over = match over.as_str() {
-                        "" => None,
-                        over => Some(over.parse().map_err(|_| corrupt(over))?),
-                    };
-                    let record = mark.parse::<Mark>()?.record(record_id(&id)?, Some(value));
-                    ops.extend(record.map(|record| Op {
-                        sequence,
-                        record,
-                        over,
-                    }));
+                    let id = String::from_utf8_lossy(&id);
+                    let read = op(sequence, (&id, &mark, &over), value);
+                    match self.spoiled.keep(&id, read) {
+                        Some(op) => ops.push(op),
+                        None => drop(passed.insert(sequence)),
+                    }
                 }
                 Ok(Waiting {
                     incarnation,
                     ops,
+                    passed,
+                    last,
                     more: more == 1,
                 })
             }
@@ -122,16 +146,24 @@ impl Redis {
         Ok(removed.await?.iter().sum())
     }
 
-    pub(super) async fn count_outboxes(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+    pub(super) async fn count_outboxes(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
         let connection = self.connection().await?;
-        let lengths = of_each_bucket(|bucket| {
+        let backlogs = of_each_bucket(|bucket| {
             let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
             async move {
-                let waiting: u64 = connection.xlen(outbox).await?;
-                Ok((bucket, waiting))
+                let ops: u64 = connection.xlen(&outbox).await?;
+                if ops == 0 {
+                    return Ok((bucket, Backlog::default()));
+                }
+                // Redis' own estimate, from some of its nodes.
+                let mut usage = redis::cmd("MEMORY");
+                usage.arg("USAGE").arg(&outbox);
+                let bytes: Option<u64> = usage.query_async(&mut connection).await?;
+                let bytes = bytes.unwrap_or(0);
+                Ok((bucket, Backlog { ops, bytes }))
             }
         });
-        let lengths = lengths.await?.into_iter();
-        Ok(lengths.filter(|(_, waiting)| *waiting > 0).collect())
+        let backlogs = backlogs.await?.into_iter();
+        Ok(backlogs.filter(|(_, backlog)| backlog.ops > 0).collect())
     }
 }

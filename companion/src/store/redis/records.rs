@@ -4,21 +4,28 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use redis::{Cmd, ScriptInvocation, pipe};
+use redis::AsyncCommands as _;
+use redis::{Cmd, Script, ScriptInvocation, pipe};
 use unitring_protocol::digest::{BUCKETS, BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record, RecordId};
 
-use super::{Redis, corrupt};
-use crate::store::digest::{Mark, bucket_of, epoch, record_id};
+use super::connection::Connection;
+use super::{Redis, corrupt, is_full};
+use crate::replica::bounds::{AHEAD_MS_MAX, fault_of_change};
+use crate::replica::change::{OpStep, op_steps};
+use crate::replica::digest::{bucket_of, record_id};
+use crate::replica::{Mark, epoch};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, COLLECTED_MAX, CONFLICT_VALUE_MAX,
-    CONFLICTS_MAX, Change, Condition, Conflict, Cursors, Held, Outcome, Page, Records, StoreError,
-    Waiting, Written,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Backlog, Batch, CHANGES_MAX, COLLECTED_MAX,
+    CONFLICT_VALUE_MAX, CONFLICTS_MAX, Change, Condition, Conflict, Cursors, Held, Outcome, Page,
+    Records, StoreError, Waiting, Written,
 };
 
 /// What write.lua answers where the condition does not hold.
 const REFUSED: u8 = 2;
+/// And where the bucket's clock is of the future.
+const AHEAD: u8 = 3;
 
 /// The fields of a bucket's meta.
 type Meta = BTreeMap<String, String>;
@@ -42,6 +49,19 @@ pub(super) async fn of_these<A, T, F: Future<Output = Result<T, StoreError>>>(
 ) -> Result<Vec<T>, StoreError> {
     let answers = futures::stream::iter(items.into_iter().map(ask)).buffered(ASKED_MAX);
     answers.try_collect().await
+}
+
+/// What apply.lua answers.
+type Counts = (u64, u64, u64, u64, u64);
+
+fn counted((changed, gaps, conflicts, refused, ahead): Counts) -> Applied {
+    Applied {
+        changed,
+        gaps,
+        conflicts,
+        refused,
+        ahead,
+    }
 }
 
 /// What state.lua answers.
@@ -116,12 +136,19 @@ impl Records for Redis {
         condition: &Condition,
         now_ms: u64,
     ) -> Result<Outcome, StoreError> {
+        if let Some(fault) = fault_of_change(&change) {
+            return Err(fault.into());
+        }
         let call = self.write_call(id, change, condition, now_ms);
         let done = self.written(bucket_of(id), call).await?;
         let done: Option<(String, u8)> = done;
         let Some((version, created)) = done else {
             return Ok(Outcome::Nothing);
         };
+        if created == AHEAD {
+            let ms = version.parse().map_err(|_| corrupt(&version))?;
+            return Err(StoreError::ClockAhead(ms));
+        }
         if created == REFUSED {
             let there = (!version.is_empty()).then(|| version.parse::<Mark>());
             return Ok(Outcome::Refused(
@@ -154,15 +181,9 @@ impl Records for Redis {
                     let Some((_, batch)) = parts.get(place) else {
                         continue;
                     };
-                    let call = self.apply_call(bucket, batch, now_ms);
-                    let (changed, gaps, conflicts, refused) =
-                        call.invoke_async(&mut connection).await?;
-                    let applied = Applied {
-                        changed,
-                        gaps,
-                        conflicts,
-                        refused,
-                    };
+                    let applied = self
+                        .apply_one(&mut connection, bucket, batch, now_ms)
+                        .await?;
                     done.push((place, applied));
                 }
                 Ok(done)
@@ -194,7 +215,7 @@ impl Records for Redis {
         self.trim_outboxes(keep).await
     }
 
-    async fn waiting(&self) -> Result<BTreeMap<u8, u64>, StoreError> {
+    async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
         self.count_outboxes().await
     }
 
@@ -211,7 +232,12 @@ impl Records for Redis {
                     .key(self.keys.gone(bucket))
                     .invoke_async(&mut connection)
                     .await?;
-                held(&self.unit, bucket, &stated, now_ms)
+                // One that nobody can read says nothing of the others.
+                let held = held(&self.unit, bucket, &stated, now_ms);
+                Ok(self
+                    .spoiled
+                    .keep(&format!("bucket {bucket}"), held)
+                    .flatten())
             }
         });
         Ok(states.await?.into_iter().flatten().collect())
@@ -232,6 +258,40 @@ impl Records for Redis {
         Ok(call.invoke_async(&mut connection).await?)
     }
 
+    async fn agree(&self) -> Result<(), StoreError> {
+        let Some(agreement) = &self.agreement else {
+            return Ok(());
+        };
+        let mut connection = self.connection.clone();
+        let () = connection.set(self.keys.agreement(), &agreement.0).await?;
+        Ok(())
+    }
+
+    async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {
+        let connection = self.connection().await?;
+        let reset = of_each_bucket(|bucket| {
+            let mut connection = connection.clone();
+            async move {
+                let mut call = self.scripts.reset.key(self.keys.meta(bucket));
+                call.arg(now_ms).arg(AHEAD_MS_MAX);
+                let was: bool = call.invoke_async(&mut connection).await?;
+                Ok(was.then_some(bucket))
+            }
+        });
+        Ok(reset.await?.into_iter().flatten().collect())
+    }
+
+    async fn recount(&self, bucket: u8) -> Result<bool, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.scripts.recount.key(self.keys.versions(bucket));
+        call.key(self.keys.meta(bucket));
+        Ok(call.invoke_async(&mut connection).await?)
+    }
+
+    fn spoiled(&self) -> BTreeMap<String, String> {
+        self.spoiled.names()
+    }
+
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError> {
         let connection = self.connection().await?;
         let conflicts = of_each_bucket(|bucket| {
@@ -246,7 +306,8 @@ impl Records for Redis {
                     .query_async(&mut connection)
                     .await?;
                 let rows = rows.iter().map(|(_, fields)| conflict(fields));
-                rows.collect::<Result<Vec<_>, _>>()
+                let read = rows.filter_map(|row| self.spoiled.keep("a conflict", row));
+                Ok(read.collect::<Vec<_>>())
             }
         });
         let mut conflicts: Vec<Conflict> = conflicts.await?.into_iter().flatten().collect();
@@ -261,7 +322,7 @@ impl Records for Redis {
             let Some(cursor) = page.more.take() else {
                 return Ok((Vec::new(), page));
             };
-            let (next, pairs): (String, Vec<(String, String)>) = redis::cmd("HSCAN")
+            let (next, pairs): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
                 .arg(self.keys.versions(bucket))
                 .arg(if cursor.is_empty() { "0" } else { &cursor })
                 .arg("COUNT")
@@ -269,8 +330,11 @@ impl Records for Redis {
                 .query_async(&mut connection)
                 .await?;
             page.more = (next != "0").then_some(next);
-            let ids: Result<_, _> = pairs.iter().map(|(id, _)| record_id(id)).collect();
-            page.listed = ids?;
+            let ids = pairs.iter().filter_map(|(id, _)| {
+                self.spoiled
+                    .keep(&String::from_utf8_lossy(id), record_of(id))
+            });
+            page.listed = ids.collect();
         }
         let count = self.fitting(&page.listed).await?;
         let rest = page.listed.split_off(count.min(page.listed.len()));
@@ -278,6 +342,12 @@ impl Records for Redis {
         let records = self.read_all(bucket, ids).await?;
         Ok((records, page))
     }
+}
+
+/// The record that a field names; a name that is no text is nobody's.
+pub(super) fn record_of(field: &[u8]) -> Result<RecordId, StoreError> {
+    let text = str::from_utf8(field).map_err(|_| corrupt("record's name"))?;
+    Ok(record_id(text)?)
 }
 
 /// What a row of the log of conflicts says.
@@ -297,9 +367,39 @@ fn conflict(fields: &[Vec<u8>]) -> Result<Conflict, StoreError> {
 }
 
 impl Redis {
+    /// Applies a batch. Where Redis is full, what frees memory goes first; then there may be room for the rest,
+    /// which waits if there is none.
+    async fn apply_one(
+        &self,
+        connection: &mut Connection,
+        bucket: u8,
+        batch: &Batch,
+        now_ms: u64,
+    ) -> Result<Applied, StoreError> {
+        let scripts = &self.scripts;
+        let call = self.apply_call(&scripts.apply, bucket, batch, now_ms);
+        match call.invoke_async::<Counts>(connection).await {
+            Err(error) if is_full(&error) => {
+                let freeing = self.apply_call(&scripts.apply_freeing, bucket, batch, now_ms);
+                let freed = counted(freeing.invoke_async(connection).await?);
+                let rest = call.invoke_async(connection).await?;
+                let mut applied = counted(rest);
+                applied.changed += freed.changed;
+                Ok(applied)
+            }
+            answer => Ok(counted(answer?)),
+        }
+    }
+
     /// The call that applies a batch.
-    fn apply_call(&self, bucket: u8, batch: &Batch, now_ms: u64) -> ScriptInvocation<'_> {
-        let mut call = self.scripts.apply.prepare_invoke();
+    fn apply_call<'a>(
+        &self,
+        script: &'a Script,
+        bucket: u8,
+        batch: &Batch,
+        now_ms: u64,
+    ) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
         call.key(self.keys.versions(bucket))
             .key(self.keys.meta(bucket))
             .key(self.keys.applied(bucket))
@@ -312,7 +412,8 @@ impl Redis {
                 origin,
                 incarnation,
                 ops,
-            } => (origin.as_str(), *incarnation, ops.len()),
+                passed,
+            } => (origin.as_str(), *incarnation, ops.len() + passed.len()),
             Batch::Records { records, .. } => ("", 0, records.len()),
         };
         call.arg(self.unit.as_str())
@@ -330,20 +431,26 @@ impl Redis {
                 call.arg(record.id.to_string())
                     .arg(Mark::of(record).to_string())
                     .arg(value.unwrap_or_default())
+                    .arg(u8::from(value.is_some()))
                     .arg(sequence)
                     .arg(over);
             };
         match batch {
-            Batch::Ops { ops, .. } => {
-                call.arg(0).arg(0).arg(0).arg(0);
-                for op in ops {
-                    let over = op.over.as_ref().map(ToString::to_string);
-                    change(
-                        &mut call,
-                        &op.record,
-                        op.sequence,
-                        &over.unwrap_or_default(),
-                    );
+            Batch::Ops { ops, passed, .. } => {
+                call.arg(0).arg(0).arg(0).arg(0).arg(AHEAD_MS_MAX);
+                for step in op_steps(ops, passed) {
+                    match step {
+                        OpStep::Op(op) => {
+                            let over = op.over.as_ref().map(ToString::to_string);
+                            let over = over.unwrap_or_default();
+                            change(&mut call, &op.record, op.sequence, &over);
+                        }
+                        OpStep::Passed(sequence) => {
+                            // Each change has a key; this one touches none.
+                            call.key(self.keys.meta(bucket));
+                            call.arg("").arg("").arg("").arg(0).arg(sequence).arg("");
+                        }
+                    }
                 }
             }
             Batch::Records {
@@ -355,7 +462,8 @@ impl Redis {
                 call.arg(clock.ms)
                     .arg(clock.counter)
                     .arg(u8::from(*is_last))
-                    .arg(positions.len());
+                    .arg(positions.len())
+                    .arg(AHEAD_MS_MAX);
                 for (unit, position) in positions {
                     call.arg(unit.as_str()).arg(position.to_string());
                 }
@@ -395,31 +503,42 @@ impl Redis {
             self.keys.changes(bucket),
             self.keys.applied(bucket),
         ];
-        let (value, expires_ms) = match change {
-            Change::Put { value, expires_ms } => (Some(value), expires_ms),
-            Change::Delete => (None, None),
+        let (what, value, expires_ms) = match change {
+            Change::Put { value, expires_ms } => (1, value, expires_ms),
+            Change::Delete => (0, &[][..], None),
+            Change::Again => (2, &[][..], None),
         };
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.scripts.write.get_hash())
+        let script = match change {
+            Change::Delete => &self.scripts.delete,
+            Change::Put { .. } | Change::Again => &self.scripts.write,
+        };
+        call.arg(script.get_hash())
             .arg(keys.len())
             .arg(&keys)
             .arg(id.to_string())
             .arg(self.unit.as_str())
             .arg(now_ms)
-            .arg(u8::from(value.is_some()))
-            .arg(value.unwrap_or_default())
+            .arg(what)
+            .arg(value)
             .arg(u8::from(self.has_peers));
         match condition {
             Condition::Any => call.arg(""),
             Condition::Present => call.arg("*"),
             Condition::Absent => call.arg("-"),
             Condition::Version(version) => call.arg(version.to_string()),
+            // No version is like it: then none is enough.
+            Condition::OneOf(versions) if versions.is_empty() => call.arg("?"),
+            Condition::OneOf(versions) => {
+                let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+                call.arg(versions.join(" "))
+            }
         };
         match expires_ms {
             Some(expires_ms) => call.arg(expires_ms),
             None => call.arg(""),
         };
-        call.arg(CHANGES_MAX);
+        call.arg(CHANGES_MAX).arg(AHEAD_MS_MAX);
         call
     }
 
@@ -442,8 +561,9 @@ impl Redis {
         let mut records = Vec::with_capacity(ids.len());
         for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
             let [Some(mark), value] = pair else { continue };
-            let mark: Mark = String::from_utf8_lossy(mark).parse()?;
-            records.extend(mark.record(id, value.clone()));
+            let mark = String::from_utf8_lossy(mark).parse::<Mark>();
+            let mark = self.spoiled.keep(&id.to_string(), mark);
+            records.extend(mark.and_then(|mark| mark.record(id, value.clone())));
         }
         Ok(records)
     }

@@ -11,7 +11,7 @@ local gone = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[1], 'LIMIT', 0, A
 if #gone == 0 then return 0 end
 local deltas = {}
 for _, id in ipairs(gone) do
-  mix(deltas, id, redis.call('HGET', KEYS[1], id))
+  mix(deltas, id, mark_of(KEYS[1], id))
   redis.call('HDEL', KEYS[1], id)
   redis.call('ZREM', KEYS[3], id)
 end

@@ -5,19 +5,21 @@
 -- what is there.
 --
 -- KEYS: record, versions, meta, outbox, gone, changes, applied (one bucket, so one slot)
--- ARGV: id, this unit, now in ms, 1 to put or 0 to delete, value, 1 if there are peers, what must be
---       there: '' for anything, '*' for a live record, '-' for none, or the version of a live one; when it
---       expires in ms or '', how many changes are kept
+-- ARGV: id, this unit, now in ms, 1 to put, 0 to delete or 2 to leave it as it is with a new version, value,
+--       1 if there are peers, what must be there: '' for anything, '*' for a live record, '-' for none, or
+--       versions of a live one with spaces between them; when it expires in ms or '', how many changes are
+--       kept, how far the clock may be ahead of now
 -- Answers: {version, 1 if there was no live record}, {the version that is there or '', 2} if that is not
---          the one that must be, or false if there is nothing to delete.
+--          the one that must be, {by how much the clock is too far ahead, 3}, or false if there is nothing
+--          to delete.
 
 local keys = { record = KEYS[1], versions = KEYS[2], gone = KEYS[5] }
 local meta, outbox, changes = KEYS[3], KEYS[4], KEYS[6]
-local id, unit, now, puts = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local id, unit, now, puts, again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[4] == '2'
 local has_peers, expires, value = ARGV[6] == '1', tonumber(ARGV[8]), nil
 if puts and not (expires and expires <= now) then value = ARGV[5] end
 
-local old = redis.call('HGET', keys.versions, id)
+local old = mark_of(keys.versions, id)
 local live, before = false, ''
 if old then
   local _, _, _, deleted, until_ms = parse(old)
@@ -26,13 +28,23 @@ if old then
 end
 local must, there = ARGV[7], live and before or ''
 if (must == '*' and not live) or (must == '-' and live)
-  or (must ~= '' and must ~= '*' and must ~= '-' and there ~= must) then
+  or (must ~= '' and must ~= '*' and must ~= '-'
+    and (there == '' or not string.find(' ' .. must .. ' ', ' ' .. there .. ' ', 1, true))) then
   return { there, 2 }
 end
-if not puts and not live then return false end
+if again then
+  if not old then return false end
+  local _, _, _, deleted, until_ms = parse(old)
+  puts, expires = not deleted, until_ms
+  value = puts and redis.call('GET', keys.record) or nil
+elseif not puts and not live then
+  return false
+end
 
 local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 'changes', 'incarnation')
 local ms, counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
+-- What is written by a clock so far ahead no other unit would take.
+if has_peers and ms > now + tonumber(ARGV[10]) then return { integer(ms - now), 3 } end
 local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '0') + 1
 local incarnation = tonumber(stored[6] or '0')
 -- What others have of this unit beyond what is here was made by a store that is lost. Its numbers are not
@@ -75,7 +87,8 @@ redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'sequen
   'changes', integer(number), 'digest', settle(meta, deltas, stored[3] or ZERO),
   'incarnation', integer(incarnation))
 if has_peers then
-  redis.call('XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark, 'value', value or '', 'over', before)
+  redis.call('XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark,
+    'value', again and value or puts and not again and ARGV[5] or '', 'over', before)
 end
 note(changes, number, id, mark, ARGV[9])
 return { version, live and 0 or 1 }

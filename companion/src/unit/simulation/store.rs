@@ -1,13 +1,18 @@
-//! A store of one unit as a map: what the contract says, in few lines. It can be told to break a rule.
+//! A store of one unit as a map, under the rule that is shipped. It can be told to break it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
-use crate::store::digest::{Mark, Part, bucket_of, epoch, share};
-use crate::store::{Applied, Batch, Cursors, Held, Page, Waiting};
+use crate::replica::digest::{bucket_of, share};
+use crate::replica::transaction::{self, BucketTransaction, Outgoing};
+use crate::replica::{self, Mark, Part, Rules, epoch};
+use crate::store::{
+    Applied, Backlog, Batch, Change, ClockAhead, Condition, Conflict, Cursors, Held, Outcome, Page,
+    Waiting,
+};
 
 /// Records in one page, small so that a bucket takes several.
 const PAGE: usize = 2;
@@ -31,19 +36,20 @@ pub(super) enum Broken {
 
 #[derive(Debug, Clone, Default)]
 struct Bucket {
-    clock: Clock,
-    own: Position,
-    records: BTreeMap<RecordId, Record>,
+    meta: replica::Bucket,
+    digests: BTreeMap<Part, u64>,
+    records: BTreeMap<RecordId, (Mark, Option<Value>)>,
     gone: BTreeMap<RecordId, u64>,
     outbox: BTreeMap<u64, (Record, Option<Version>)>,
     applied: Positions,
     fence: Positions,
+    conflicts: Vec<Conflict>,
 }
 
 /// The store.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
-    unit: UnitId,
+    rules: Rules,
     broken: Broken,
     buckets: BTreeMap<u8, Bucket>,
     cursors: Cursors,
@@ -62,29 +68,175 @@ fn small(bucket: u8) -> u8 {
 }
 
 impl Bucket {
-    fn put(&mut self, record: &Record, now_ms: u64) {
-        self.gone.remove(&record.id);
-        if record.is_deleted() || record.expires_ms.is_some() {
-            let gone_ms = record.expires_ms.unwrap_or(now_ms).max(now_ms);
-            self.gone.insert(record.id.clone(), gone_ms);
+    /// Every record, tombstones included.
+    fn all(&self) -> impl Iterator<Item = Record> {
+        let records = self.records.iter();
+        records.filter_map(|(id, (mark, value))| {
+            let value = value.as_ref().map(|value| value.0.clone());
+            mark.clone().record(id.clone(), value)
+        })
+    }
+
+    fn backlog(&self) -> Backlog {
+        let values = self.outbox.values().map(|(record, _)| &record.value);
+        let bytes = values.flatten().map(|value| value.0.len() as u64);
+        Backlog {
+            ops: self.outbox.len() as u64,
+            bytes: bytes.sum(),
         }
-        self.records.insert(record.id.clone(), record.clone());
     }
 
     fn forget(&mut self, id: &RecordId) {
-        self.gone.remove(id);
-        self.records.remove(id);
+        let mut rows = Rows {
+            bucket: self,
+            broken: Broken::Nothing,
+        };
+        transaction::forget(&mut rows, std::slice::from_ref(id)).unwrap();
+    }
+}
+
+/// A bucket inside a step. A store that breaks a rule lies to it.
+struct Rows<'a> {
+    bucket: &'a mut Bucket,
+    broken: Broken,
+}
+
+impl BucketTransaction for Rows<'_> {
+    type Error = ClockAhead;
+
+    fn bucket(&mut self) -> Result<replica::Bucket, ClockAhead> {
+        Ok(self.bucket.meta)
+    }
+
+    fn set_bucket(&mut self, meta: replica::Bucket) -> Result<(), ClockAhead> {
+        (self.bucket.meta.clock, self.bucket.meta.own) = (meta.clock, meta.own);
+        Ok(())
+    }
+
+    fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, ClockAhead> {
+        let mark = self.bucket.records.get(id).map(|(mark, _)| mark.clone());
+        // What was deleted before everything else: whatever comes is later.
+        let first = || Mark {
+            version: Version {
+                clock: Clock::default(),
+                unit: "a".parse().unwrap(),
+            },
+            is_deleted: true,
+            expires_ms: None,
+        };
+        Ok(match (mark, self.broken) {
+            (None, Broken::Covered) | (Some(_), Broken::Order) => Some(first()),
+            (mark, _) => mark,
+        })
+    }
+
+    fn value(&mut self, id: &RecordId) -> Result<Option<Value>, ClockAhead> {
+        Ok(self
+            .bucket
+            .records
+            .get(id)
+            .and_then(|(_, value)| value.clone()))
+    }
+
+    fn replace(
+        &mut self,
+        id: &RecordId,
+        mark: Option<&Mark>,
+        value: Option<&[u8]>,
+        gone_ms: Option<u64>,
+    ) -> Result<Option<Mark>, ClockAhead> {
+        self.bucket.gone.remove(id);
+        self.bucket
+            .gone
+            .extend(gone_ms.map(|gone_ms| (id.clone(), gone_ms)));
+        let value = value.map(|value| Value(value.to_vec()));
+        let old = match mark {
+            Some(mark) => self
+                .bucket
+                .records
+                .insert(id.clone(), (mark.clone(), value)),
+            None => self.bucket.records.remove(id),
+        };
+        Ok(old.map(|(mark, _)| mark))
+    }
+
+    fn mix(&mut self, part: Part, share: u64) -> Result<(), ClockAhead> {
+        *self.bucket.digests.entry(part).or_default() ^= share;
+        Ok(())
+    }
+
+    fn log_change(&mut self, _: &RecordId, _: &Mark) -> Result<(), ClockAhead> {
+        Ok(())
+    }
+
+    fn outbox_is_empty(&mut self) -> Result<bool, ClockAhead> {
+        Ok(self.bucket.outbox.is_empty())
+    }
+
+    fn push_outbox(&mut self, op: Outgoing<'_>) -> Result<(), ClockAhead> {
+        let value = op.value.map(<[u8]>::to_vec);
+        let record = op.mark.clone().record(op.id.clone(), value).unwrap();
+        self.bucket
+            .outbox
+            .insert(op.sequence, (record, op.over.cloned()));
+        Ok(())
+    }
+
+    fn applied(&mut self, unit: &UnitId) -> Result<Position, ClockAhead> {
+        Ok(self.bucket.applied.get(unit).copied().unwrap_or_default())
+    }
+
+    fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), ClockAhead> {
+        self.bucket.applied.insert(unit.clone(), position);
+        Ok(())
+    }
+
+    fn fence(&mut self) -> Result<Positions, ClockAhead> {
+        Ok(self.bucket.fence.clone())
+    }
+
+    fn log_conflict(&mut self, conflict: Conflict) -> Result<(), ClockAhead> {
+        self.bucket.conflicts.push(conflict);
+        Ok(())
     }
 }
 
 impl Store {
     pub(super) fn new(unit: UnitId, broken: Broken) -> Self {
         Self {
-            unit,
+            rules: Rules {
+                unit,
+                has_peers: true,
+            },
             broken,
             buckets: BTreeMap::new(),
             cursors: Cursors::new(),
         }
+    }
+
+    /// Runs one step of the rule on a bucket.
+    fn step<T>(
+        &mut self,
+        number: u8,
+        step: impl FnOnce(&mut Rows<'_>, &Rules) -> Result<T, ClockAhead>,
+    ) -> Result<T, ClockAhead> {
+        let broken = self.broken;
+        let bucket = self.buckets.entry(number).or_default();
+        let mut rows = Rows { bucket, broken };
+        rows.bucket.meta.known = rows
+            .bucket
+            .applied
+            .get(&self.rules.unit)
+            .copied()
+            .unwrap_or_default();
+        let done = step(&mut rows, &self.rules);
+        if broken == Broken::Tombstones {
+            let records = bucket.records.iter();
+            let deleted = records.filter(|(_, (mark, _))| mark.is_deleted);
+            let deleted: Vec<RecordId> = deleted.map(|(id, _)| id.clone()).collect();
+            deleted.iter().for_each(|id| bucket.forget(id));
+        }
+        done
     }
 
     /// The bucket that was written and the record, if there was something to do.
@@ -97,131 +249,41 @@ impl Store {
     ) -> Option<(u8, Record)> {
         let id = id(key);
         let number = small(bucket_of(&id));
-        let bucket = self.buckets.entry(number).or_default();
-        let there = bucket.records.get(&id);
-        if value.is_none() && there.is_none_or(|there| there.live(now_ms).is_none()) {
-            return None;
-        }
-        let over = there.map(|there| there.version.clone());
-        bucket.clock = if now_ms > bucket.clock.ms {
-            Clock {
-                ms: now_ms,
-                counter: 0,
-            }
-        } else {
-            Clock {
-                counter: bucket.clock.counter + 1,
-                ..bucket.clock
-            }
+        let change = match &value {
+            Some(value) => Change::Put { value, expires_ms },
+            None => Change::Delete,
         };
-        let lost = bucket.applied.get(&self.unit).copied().unwrap_or_default();
-        if bucket.own.incarnation == 0 || bucket.own < lost {
-            bucket.own.incarnation = now_ms.max(lost.incarnation + 1);
-            if bucket.outbox.is_empty() {
-                bucket.own.sequence = 0;
-            }
-        }
-        bucket.own.sequence += 1;
+        let outcome = self.step(number, |rows, rules| {
+            transaction::write(rows, rules, &id, (change, &Condition::Any), now_ms)
+        });
+        let Ok(Outcome::Done(written)) = outcome else {
+            return None;
+        };
         let record = Record {
-            id: id.clone(),
-            version: Version {
-                clock: bucket.clock,
-                unit: self.unit.clone(),
-            },
+            id,
+            version: written.version,
             expires_ms: expires_ms.filter(|_| value.is_some()),
             value: value.map(Value),
         };
-        let op = (record.clone(), over);
-        bucket.outbox.insert(bucket.own.sequence, op);
-        bucket.put(&record, now_ms);
-        if record.is_deleted() && self.broken == Broken::Tombstones {
-            bucket.forget(&id);
-        }
         Some((number, record))
     }
 
     pub(super) fn apply(&mut self, parts: &[(u8, Batch)], now_ms: u64) -> Vec<Applied> {
         let parts = parts.iter();
-        parts
-            .map(|(number, batch)| self.apply_one(*number, batch, now_ms))
-            .collect()
-    }
-
-    fn apply_one(&mut self, number: u8, batch: &Batch, now_ms: u64) -> Applied {
-        let broken = self.broken;
-        let bucket = self.buckets.entry(number).or_default();
-        let mut applied = Applied::default();
-        let mut put = |bucket: &mut Bucket, record: &Record, takes_unknown: bool| {
-            bucket.clock = bucket.clock.max(record.version.clock);
-            let is_later = match bucket.records.get(&record.id) {
-                Some(known) => known.version < record.version || broken == Broken::Order,
-                None => takes_unknown,
-            };
-            if is_later {
-                bucket.put(record, now_ms);
-                applied.changed += 1;
-                if record.is_deleted() && broken == Broken::Tombstones {
-                    bucket.forget(&record.id);
-                }
-            }
+        let one = |(number, batch): &(u8, Batch)| {
+            let applied = self.step(*number, |rows, rules| {
+                transaction::apply(rows, rules, batch, now_ms)
+            });
+            applied.unwrap()
         };
-        match batch {
-            Batch::Ops {
-                origin,
-                incarnation,
-                ops,
-            } => {
-                let mut at = bucket.applied.get(origin).copied().unwrap_or_default();
-                let mut gaps = 0;
-                for op in ops {
-                    let here = Position {
-                        incarnation: *incarnation,
-                        sequence: op.sequence,
-                    };
-                    let is_covered = here <= at;
-                    put(bucket, &op.record, !is_covered || broken == Broken::Covered);
-                    let is_next = here.incarnation == at.incarnation
-                        && here.sequence == at.sequence + 1
-                        || here.incarnation > at.incarnation && here.sequence == 1;
-                    if is_next {
-                        at = here;
-                    } else if !is_covered {
-                        gaps += 1;
-                    }
-                }
-                applied.gaps = gaps;
-                if at.sequence > 0 {
-                    bucket.applied.insert(origin.clone(), at);
-                }
-            }
-            Batch::Records {
-                records,
-                positions,
-                clock,
-                is_last,
-            } => {
-                let has = |unit: &UnitId| positions.get(unit).copied().unwrap_or_default();
-                let is_fenced = bucket.fence.iter().any(|(unit, needs)| has(unit) < *needs);
-                for record in records {
-                    put(bucket, record, !is_fenced);
-                }
-                if *is_last {
-                    bucket.clock = bucket.clock.max(*clock);
-                    for (unit, claim) in positions {
-                        let known = bucket.applied.entry(unit.clone()).or_default();
-                        *known = (*known).max(*claim);
-                    }
-                }
-            }
-        }
-        applied
+        parts.map(one).collect()
     }
 
     pub(super) fn outboxes(&self, asked: &[(u8, Position)]) -> Vec<Waiting> {
         let none = Bucket::default();
         let read = |(number, after): &(u8, Position)| {
             let bucket = self.buckets.get(number).unwrap_or(&none);
-            let is_same = after.incarnation == bucket.own.incarnation;
+            let is_same = after.incarnation == bucket.meta.own.incarnation;
             let after = if is_same { after.sequence } else { 0 };
             let mut rest = bucket.outbox.range(after + 1..);
             let ops = rest.by_ref().take(READ).map(|(sequence, op)| Op {
@@ -230,8 +292,10 @@ impl Store {
                 over: op.1.clone(),
             });
             Waiting {
-                incarnation: bucket.own.incarnation,
+                incarnation: bucket.meta.own.incarnation,
                 ops: ops.collect(),
+                passed: BTreeSet::new(),
+                last: bucket.meta.own.sequence,
                 more: rest.next().is_some(),
             }
         };
@@ -250,7 +314,7 @@ impl Store {
     ) {
         for (number, through) in cursors {
             let bucket = self.buckets.entry(*number).or_default();
-            if through.incarnation != bucket.own.incarnation {
+            if through.incarnation != bucket.meta.own.incarnation {
                 continue;
             }
             let stored = self.cursors.entry(unit.clone()).or_default();
@@ -275,37 +339,34 @@ impl Store {
         }
     }
 
-    pub(super) fn waiting(&self) -> BTreeMap<u8, u64> {
+    pub(super) fn waiting(&self) -> BTreeMap<u8, Backlog> {
         let waiting = self
             .buckets
             .iter()
-            .map(|(number, bucket)| (*number, bucket.outbox.len() as u64));
-        waiting.filter(|(_, waiting)| *waiting > 0).collect()
+            .map(|(number, bucket)| (*number, bucket.backlog()));
+        waiting.filter(|(_, waiting)| waiting.ops > 0).collect()
     }
 
     pub(super) fn states(&self, now_ms: u64) -> Vec<Held> {
         let state = |(number, bucket): (&u8, &Bucket)| {
             let mut positions = bucket.applied.clone();
-            let own = positions.entry(self.unit.clone()).or_default();
-            *own = bucket.own.max(*own);
+            let own = positions.entry(self.rules.unit.clone()).or_default();
+            *own = bucket.meta.own.max(*own);
             positions.retain(|_, position| position.sequence > 0);
-            let counts = |mark: &Mark| match mark.part() {
-                None => false,
-                Some(Part::Lasting) => true,
-                Some(Part::Epoch(of)) => of > epoch(now_ms),
+            let counts = |part: &Part| match part {
+                Part::Lasting => true,
+                Part::Epoch(of) => *of > epoch(now_ms),
             };
-            let digest = bucket.records.values().fold(0, |digest, record| {
-                let mark = Mark::of(record);
-                let share = share(&record.id.to_string(), &mark.to_string()).0;
-                digest ^ if counts(&mark) { share } else { 0 }
-            });
+            let parts = bucket.digests.iter();
+            let counted = parts.filter(|(part, _)| counts(part));
+            let digest = counted.fold(0, |digest, (_, part)| digest ^ part);
             Held {
                 state: BucketState {
                     bucket: *number,
                     digest: Digest(digest),
                     positions,
                 },
-                clock: bucket.clock,
+                clock: bucket.meta.clock,
                 gone_ms: bucket.gone.values().min().copied(),
             }
         };
@@ -321,10 +382,8 @@ impl Store {
             listed: Vec::new(),
             more,
         };
-        let records = bucket
-            .into_iter()
-            .flat_map(|bucket| bucket.records.values());
-        (records.skip(from).take(PAGE).cloned().collect(), page)
+        let records = bucket.into_iter().flat_map(Bucket::all);
+        (records.skip(from).take(PAGE).collect(), page)
     }
 
     pub(super) fn collect(&mut self, number: u8, before_ms: u64, fence: &Positions) {
@@ -339,13 +398,9 @@ impl Store {
 
     /// What is there for whoever reads: neither tombstones nor what has expired.
     pub(super) fn live(&self, now_ms: u64) -> BTreeMap<RecordId, Record> {
-        let records = self
-            .buckets
-            .values()
-            .flat_map(|bucket| bucket.records.values());
+        let records = self.buckets.values().flat_map(Bucket::all);
         let live = records.filter(|record| record.live(now_ms).is_some());
-        live.map(|record| (record.id.clone(), record.clone()))
-            .collect()
+        live.map(|record| (record.id.clone(), record)).collect()
     }
 
     /// How far each bucket is, and what it holds that may be forgotten.
@@ -361,7 +416,7 @@ impl Store {
     }
 
     pub(super) fn clock_ms(&self) -> u64 {
-        let clocks = self.buckets.values().map(|bucket| bucket.clock.ms);
+        let clocks = self.buckets.values().map(|bucket| bucket.meta.clock.ms);
         clocks.max().unwrap_or_default()
     }
 
@@ -369,21 +424,34 @@ impl Store {
     pub(super) fn has(&self, version: &Version) -> bool {
         let mut buckets = self.buckets.values();
         buckets.any(|bucket| {
-            let records = bucket.records.values();
-            let mut known = records.chain(bucket.outbox.values().map(|(record, _)| record));
-            known.any(|record| record.version == *version)
+            let mut records = bucket.records.values();
+            let mut outbox = bucket.outbox.values();
+            records.any(|(mark, _)| mark.version == *version)
+                || outbox.any(|(record, _)| record.version == *version)
         })
     }
 
-    /// Forgets a record without a trace.
+    /// Counts the digests of a bucket anew.
+    pub(super) fn recount(&mut self, number: u8) {
+        let bucket = self.buckets.entry(number).or_default();
+        bucket.digests.clear();
+        for (id, (mark, _)) in &bucket.records {
+            if let Some(part) = mark.part() {
+                let share = share(&id.to_string(), &mark.to_string()).0;
+                *bucket.digests.entry(part).or_default() ^= share;
+            }
+        }
+    }
+
+    /// Forgets a record, and its part of the digest, without a trace.
     pub(super) fn damage(&mut self) {
-        let bucket = self
-            .buckets
-            .values_mut()
-            .find(|bucket| bucket.records.values().any(|record| record.value.is_some()));
-        let records = &mut bucket.unwrap().records;
-        let live = records.values().find(|record| record.value.is_some());
-        let id = live.unwrap().id.clone();
-        records.remove(&id);
+        for bucket in self.buckets.values_mut() {
+            let mut records = bucket.records.iter();
+            let lasts = |mark: &Mark| mark.part() == Some(Part::Lasting);
+            let live = records.find(|(_, (mark, _))| lasts(mark));
+            if let Some(id) = live.map(|(id, _)| id.clone()) {
+                return bucket.forget(&id);
+            }
+        }
     }
 }

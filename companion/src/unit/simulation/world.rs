@@ -11,8 +11,8 @@ use super::super::{Effect, Input, Lasts, Moment, Note, Rules, Tag, Unit};
 use super::Dice;
 use super::judge::{Kept, Write};
 use super::store::{Broken, Store};
-use crate::store::Batch;
-use crate::store::digest::epoch;
+use crate::replica::epoch;
+use crate::store::{Backlog, Batch};
 
 pub(super) const STEP_MS: u64 = 50;
 /// How late a copy may come: long after tombstones were forgotten.
@@ -20,7 +20,10 @@ pub(super) const STALE_MS: u64 = 20_000;
 pub(super) const RULES: Rules = Rules {
     digest_interval_ms: 1_000,
     keep_ms: 6_000,
-    outbox_max: 60,
+    outbox_max: Backlog {
+        ops: 60,
+        bytes: 1 << 20,
+    },
     repair_rate: 1_000,
 };
 
@@ -78,6 +81,8 @@ pub(super) struct World {
     pub(super) spread: BTreeSet<Version>,
     /// How many keys are written.
     pub(super) keys: u64,
+    /// What was not taken, and of whom.
+    pub(super) aside: BTreeSet<(UnitId, RecordId)>,
     broken: Broken,
 }
 
@@ -97,6 +102,7 @@ impl World {
             writes: BTreeMap::new(),
             spread: BTreeSet::new(),
             keys: 12,
+            aside: BTreeSet::new(),
             broken,
         };
         for number in 0..units {
@@ -347,6 +353,12 @@ impl World {
             }
             Effect::Skew(unit, skew_ms) => {
                 self.skews.insert((id, unit), skew_ms);
+                return;
+            }
+            Effect::Unsendable(..) => return,
+            Effect::Recount(bucket) => return store.recount(bucket),
+            Effect::Aside(unit, record, _) => {
+                self.aside.insert((unit, record));
                 return;
             }
             Effect::Compared(..) | Effect::Done(_) | Effect::Heard(..) => return,

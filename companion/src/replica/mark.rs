@@ -1,14 +1,28 @@
-//! A record's share of its bucket's digest, and its bucket. The Lua scripts of the Redis store
-//! compute the same: the first 64 bits of SHA-1, since that is the hash that Redis' Lua has.
+//! What a store keeps beside a value: when and where a record was changed, and whether it is gone.
 
 use std::fmt;
 use std::str::FromStr;
 
-use sha1::{Digest as _, Sha1};
-use unitring_protocol::digest::{Digest, EPOCH_MS};
+use unitring_protocol::digest::EPOCH_MS;
 use unitring_protocol::record::{Record, RecordId, Value, Version};
 
-use super::StoreError;
+/// Why a text that a store holds is not what this program writes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {text:?}")]
+pub struct InvalidMark {
+    what: &'static str,
+    /// The first characters of it.
+    text: String,
+}
+
+impl InvalidMark {
+    pub(super) fn new(what: &'static str, text: &str) -> Self {
+        Self {
+            what,
+            text: text.chars().take(128).collect(),
+        }
+    }
+}
 
 /// What a store keeps beside a value: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or
 /// `~<ms since the epoch>` for a record that expires then. No unit's name contains either.
@@ -37,6 +51,12 @@ impl Mark {
         !self.is_deleted && self.expires_ms.is_none_or(|expires_ms| expires_ms > now_ms)
     }
 
+    /// Since when the record is gone, or will be: what was deleted, and what expires.
+    pub fn gone_ms(&self, now_ms: u64) -> Option<u64> {
+        let is_mortal = self.is_deleted || self.expires_ms.is_some();
+        is_mortal.then(|| self.expires_ms.unwrap_or(now_ms).max(now_ms))
+    }
+
     /// In which digest of its bucket the record is: that of an epoch if it expires, and in none if it is
     /// deleted.
     pub fn part(&self) -> Option<Part> {
@@ -47,8 +67,8 @@ impl Mark {
         }
     }
 
-    /// The record again, with its value if it has one. `None` for a live record without a value: it was
-    /// removed behind our back, and a repair brings it again.
+    /// The record again, with its value if it has one. `None` for one without a value that does not expire: it
+    /// was removed behind our back, and a repair brings it again.
     pub fn record(self, id: RecordId, value: Option<Vec<u8>>) -> Option<Record> {
         let value = value.filter(|_| !self.is_deleted);
         if value.is_none() && !self.is_deleted && self.expires_ms.is_none() {
@@ -91,10 +111,10 @@ impl fmt::Display for Mark {
 }
 
 impl FromStr for Mark {
-    type Err = StoreError;
+    type Err = InvalidMark;
 
-    fn from_str(text: &str) -> Result<Self, StoreError> {
-        let corrupt = || StoreError::Corrupt(format!("version {text:?}"));
+    fn from_str(text: &str) -> Result<Self, InvalidMark> {
+        let corrupt = || InvalidMark::new("version", text);
         let (rest, expires_ms) = match text.split_once('~') {
             Some((rest, expires)) => (rest, Some(expires.parse().map_err(|_| corrupt())?)),
             None => (text, None),
@@ -108,51 +128,9 @@ impl FromStr for Mark {
     }
 }
 
-/// Reads `<dataset>/<key>`, as every store names a record.
-pub fn record_id(text: &str) -> Result<RecordId, StoreError> {
-    let corrupt = || StoreError::Corrupt(format!("record {text:?}"));
-    let (dataset, key) = text.split_once('/').ok_or_else(corrupt)?;
-    Ok(RecordId {
-        dataset: dataset.parse().map_err(|_| corrupt())?,
-        key: key.parse().map_err(|_| corrupt())?,
-    })
-}
-
-/// The bucket of a record: xxh64 of `<dataset>/<key>`, modulo 256.
-pub fn bucket_of(id: &RecordId) -> u8 {
-    let [low, ..] = unitring_routing::hash::xxh64(id.to_string().as_bytes()).to_le_bytes();
-    low
-}
-
-/// What a record adds to its bucket's digest, and takes from it again: the same XOR.
-pub fn share(id: &str, mark: &str) -> Digest {
-    let hash = Sha1::new()
-        .chain_update(id.as_bytes())
-        .chain_update(b" ")
-        .chain_update(mark.as_bytes())
-        .finalize();
-    let mut first = [0; 8];
-    for (to, from) in first.iter_mut().zip(hash.iter()) {
-        *to = *from;
-    }
-    Digest(u64::from_be_bytes(first))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_is_the_first_half_of_what_redis_sha1hex_gives() {
-        // redis-cli eval 'return redis.sha1hex("d/k 1.0@a")' 0
-        let id: RecordId = RecordId {
-            dataset: "d".parse().unwrap(),
-            key: "k".parse().unwrap(),
-        };
-        let sha1 = Sha1::digest(b"d/k 1.0@a");
-        let hex: String = sha1.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(share(&id.to_string(), "1.0@a").to_string(), hex[..16]);
-    }
 
     #[test]
     fn a_mark_reads_back_as_written() {

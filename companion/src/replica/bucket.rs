@@ -1,0 +1,140 @@
+//! What of a bucket goes into a decision, and how its clock and its numbers go on.
+
+use std::collections::BTreeMap;
+
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Clock, Position};
+
+/// A bucket, as far as a decision needs it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// That of the last change, wherever it was made.
+    pub clock: Clock,
+    /// How far the ops that were made here go.
+    pub own: Position,
+    /// How far the others have them. More than `own` was made by a store that is lost.
+    pub known: Position,
+}
+
+impl Bucket {
+    /// Whether the next op begins a later incarnation. Numbers that others know from a store that is lost are
+    /// those of other ops, and are not used again.
+    pub fn begins_anew(&self) -> bool {
+        self.own.incarnation == 0 || self.own < self.known
+    }
+
+    /// The position of the next op. With ops that wait in the outbox the numbers go on, so that these keep
+    /// their order.
+    pub fn next_position(&self, outbox_is_empty: bool, now_ms: u64) -> Position {
+        let mut next = self.own;
+        if self.begins_anew() {
+            next.incarnation = now_ms.max(self.known.incarnation.saturating_add(1));
+            if outbox_is_empty {
+                next.sequence = 0;
+            }
+        }
+        next.sequence = next.sequence.saturating_add(1);
+        next
+    }
+}
+
+/// The clock of the next change here: now, or a tick after the last change if that is not over.
+pub fn tick(clock: Clock, now_ms: u64) -> Clock {
+    let begin = |ms| Clock { ms, counter: 0 };
+    if now_ms > clock.ms {
+        return begin(now_ms);
+    }
+    match clock.counter.checked_add(1) {
+        Some(counter) => Clock { counter, ..clock },
+        None => begin(clock.ms.saturating_add(1)),
+    }
+}
+
+/// What an op does to the position of its origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It was applied before.
+    Covered,
+    /// It is the next one, or the first of a later incarnation: the position moves to it.
+    Next,
+    /// Others come before it, which are not here.
+    Gap,
+}
+
+impl Progress {
+    /// That of the op at `here`, after those up to `position`.
+    pub fn of(position: Position, here: Position) -> Self {
+        if here <= position {
+            return Self::Covered;
+        }
+        let is_next = here.incarnation == position.incarnation
+            && Some(here.sequence) == position.sequence.checked_add(1);
+        if is_next || (here.incarnation > position.incarnation && here.sequence == 1) {
+            Self::Next
+        } else {
+            Self::Gap
+        }
+    }
+}
+
+/// Whether a sender with these positions may still hold what was forgotten here: every member had reached
+/// `fence` then.
+pub fn is_fenced(
+    fence: &BTreeMap<UnitId, Position>,
+    positions: &BTreeMap<UnitId, Position>,
+) -> bool {
+    let has = |unit: &UnitId| positions.get(unit).copied().unwrap_or_default();
+    fence.iter().any(|(unit, needed)| has(unit) < *needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(incarnation: u64, sequence: u64) -> Position {
+        Position {
+            incarnation,
+            sequence,
+        }
+    }
+
+    #[test]
+    fn a_clock_never_goes_back_and_its_counter_runs_over_into_the_next_millisecond() {
+        let clock = |ms, counter| Clock { ms, counter };
+        assert_eq!(tick(clock(5, 3), 6), clock(6, 0));
+        assert_eq!(tick(clock(5, 3), 5), clock(5, 4));
+        assert_eq!(tick(clock(5, 3), 1), clock(5, 4));
+        assert_eq!(tick(clock(5, u32::MAX), 1), clock(6, 0));
+    }
+
+    #[test]
+    fn a_store_that_lost_ops_begins_a_later_incarnation() {
+        let mut bucket = Bucket {
+            own: at(10, 7),
+            ..Bucket::default()
+        };
+        assert_eq!(bucket.next_position(true, 99), at(10, 8));
+        bucket.known = at(10, 7);
+        assert_eq!(bucket.next_position(true, 99), at(10, 8));
+        bucket.known = at(10, 9);
+        assert_eq!(bucket.next_position(true, 99), at(99, 1));
+        // What waits keeps its order.
+        assert_eq!(bucket.next_position(false, 5), at(11, 8));
+        assert_eq!(Bucket::default().next_position(true, 42), at(42, 1));
+    }
+
+    #[test]
+    fn a_position_moves_without_a_gap_alone() {
+        use Progress::{Covered, Gap, Next};
+        for (here, expected) in [
+            (at(10, 3), Covered),
+            (at(9, 80), Covered),
+            (at(10, 4), Next),
+            (at(10, 5), Gap),
+            (at(11, 1), Next),
+            (at(11, 2), Gap),
+        ] {
+            assert_eq!(Progress::of(at(10, 3), here), expected, "{here}");
+        }
+    }
+}

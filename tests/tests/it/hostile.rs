@@ -1,0 +1,156 @@
+//! What must not be believed: dates and clocks that no store can keep, digests that contradict, rows that no
+//! unitring wrote. One of them condemns nothing but itself, and there is a way back.
+
+use anyhow::{Context, Result, ensure};
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use reqwest::Method;
+use serde_json::json;
+use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::deadline::until;
+use unitring_tests::rabbit::Rabbit;
+use unitring_tests::redis::Redis;
+
+/// The year 2500, in ms since the Unix epoch.
+const YEAR_2500: u64 = 16_725_225_600_000;
+
+/// A unit that compares twice a second, with its store.
+async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Companion)> {
+    let redis = Redis::start().await?;
+    let settings = Settings::unit(name, &[peer], &redis, rabbit)
+        .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
+    let companion = settings.start().await?;
+    companion.is_ready().await?;
+    Ok((redis, companion))
+}
+
+/// The beginning of the keys of the bucket that a record of `profiles` is in.
+fn bucket(redis: &Redis, key: &str) -> Result<String> {
+    let pattern = format!("unitring:{{*}}:r:profiles/{key}");
+    let found = redis.cli(&["--scan", "--pattern", &pattern])?;
+    let end = found.find("r:profiles").context("no such record")?;
+    Ok(found[..end].to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_that_contradicts_its_records_is_counted_anew() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (_east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    east.put_record("ada", "good").await?;
+    west.has_record("ada", "good").await?;
+    let meta = format!("{}meta", bucket(&west_redis, "ada")?);
+    let right = west_redis.cli(&["HGET", &meta, "digest"])?;
+    let is_right = async || {
+        until("the digest to be right again", async || {
+            let digest = west_redis.cli(&["HGET", &meta, "digest"])?;
+            ensure!(digest == right, "{digest}");
+            Ok(())
+        })
+        .await
+    };
+    // By itself, once repairs do not help.
+    west_redis.cli(&["HSET", &meta, "digest", "0123456789abcdef"])?;
+    is_right().await?;
+    west.counts("unitring_digests_recounted_total 1").await?;
+    // And when somebody asks.
+    west_redis.cli(&["HSET", &meta, "digest", "0123456789abcdef"])?;
+    let (is_done, text) = west.ask(&["unit", "repair", "--recount"])?;
+    ensure!(is_done && text.contains("1 digests were wrong"), "{text}");
+    is_right().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_of_the_future_is_set_aside_alone_and_there_is_a_way_back() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    east.put_record("ada", "1").await?;
+    west.has_record("ada", "1").await?;
+    let bucket = bucket(&west_redis, "ada")?;
+    let number = bucket.trim_end_matches("}:").rsplit(':').next();
+    let number: u8 = number.context("no bucket")?.parse()?;
+    let meta = format!("{bucket}meta");
+    let clock = || -> Result<u64> { Ok(west_redis.cli(&["HGET", &meta, "ms"])?.parse()?) };
+    let connection = Connection::connect(&rabbit.url(), ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let record = json!({"dataset": "profiles", "key": "ada", "value": "YmFk", "at": format!("{YEAR_2500}.0@east")});
+    let position = format!("{YEAR_2500}.7");
+    for body in [
+        json!({"kind": "ops", "parts": [{"bucket": number, "incarnation": YEAR_2500, "ops": [
+            {"sequence": 1, "dataset": "profiles", "key": "ada", "value": "YmFk", "at": format!("{YEAR_2500}.0@east")}]}]}),
+        json!({"kind": "repair", "bucket": number, "records": [record], "positions": {"east": position, "west": position},
+            "clock": {"ms": YEAR_2500, "counter": 0}, "is_last": true}),
+    ] {
+        let message = json!({"version": 1, "from": "east", "body": body}).to_string();
+        let (exchange, key) = ("unitring.sync".into(), "to.west".into());
+        let options = BasicPublishOptions::default();
+        let properties = BasicProperties::default();
+        let publish = channel.basic_publish(exchange, key, options, message.as_bytes(), properties);
+        publish.await?.await?;
+    }
+    west.counts("unitring_records_set_aside_total 2").await?;
+    let units = west.get("/v1/units").await?;
+    let why = &units["sync"]["set_aside"]["east: profiles/ada"];
+    ensure!(
+        why.as_str().is_some_and(|why| why.contains("ahead")),
+        "{units}"
+    );
+    ensure!(clock()? < YEAR_2500, "{}", clock()?);
+    // What is written next is neither refused nor hidden, on either side.
+    east.put_record("ada", "2").await?;
+    west.has_record("ada", "2").await?;
+    west.put_record("ada", "3").await?;
+    east.has_record("ada", "3").await?;
+
+    // A store that took such a clock before there was a bound, and made a record by it.
+    let own = bucket.replace("{west", "{east");
+    let (meta, versions) = (format!("{own}meta"), format!("{own}versions"));
+    east_redis.cli(&["HSET", &meta, "ms", &YEAR_2500.to_string()])?;
+    let mark = format!("{YEAR_2500}.0@east");
+    east_redis.cli(&["HSET", &versions, "profiles/ada", &mark])?;
+    let refused = east
+        .call(Method::PUT, "/v1/data/profiles/ada", b"4".to_vec())
+        .await?;
+    let (status, text) = (refused.status().as_u16(), refused.text().await?);
+    ensure!(
+        status == 503 && text.contains("repair --clocks"),
+        "{status} {text}"
+    );
+    let arguments = ["unit", "repair", "--clocks", "--recount"];
+    let (is_done, text) = east.ask(&arguments)?;
+    ensure!(
+        is_done && text.contains("1 clocks set back, 1 records"),
+        "{text}"
+    );
+    let mark = east_redis.cli(&["HGET", &versions, "profiles/ada"])?;
+    ensure!(!mark.starts_with(&YEAR_2500.to_string()), "{mark}");
+    east.put_record("ada", "5").await?;
+    west.has_record("ada", "5").await
+}
+
+#[tokio::test]
+async fn datasets_of_unitring_itself_are_no_clients_business() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let removed = "/v1/data/unitring.removed";
+    for (method, path) in [
+        (Method::PUT, format!("{removed}/west")),
+        (Method::DELETE, format!("{removed}/west")),
+        (Method::GET, format!("{removed}/west")),
+        (Method::GET, removed.to_owned()),
+        (Method::POST, removed.to_owned()),
+    ] {
+        let line = br#"{"key": "west", "text": "x"}"#.to_vec();
+        let answer = companion.call(method.clone(), &path, line).await?;
+        assert_eq!(answer.status().as_u16(), 400, "{method} {path}");
+    }
+    let answer = companion
+        .call(Method::PUT, "/v1/data/unitrings/west", b"x".to_vec())
+        .await?;
+    assert_eq!(answer.status().as_u16(), 201);
+    // A cursor behind all that can be, for which Redis has no place.
+    let path = format!("/v1/events?format=json&after={}-{}", u64::MAX, u64::MAX);
+    let answer = companion.call(Method::GET, &path, vec![]).await?;
+    assert_eq!(answer.status().as_u16(), 400);
+    Ok(())
+}
