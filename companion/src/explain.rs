@@ -3,24 +3,27 @@
 //!
 //! Values in, values out: nothing is taken or counted.
 
-use std::collections::BTreeMap;
+mod rebuild;
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::Serialize;
 use unitring_protocol::ids::InstanceId;
-use unitring_protocol::report::{self, BoundReport, InstanceLoad, LoadScope, RingHash, RingShape};
+use unitring_protocol::report::{self, BoundReport, LoadScope};
 use unitring_routing::bounded::{Bound, Loads};
-use unitring_routing::hash::{HashFunction, xxh64};
-use unitring_routing::health::HealthRule;
-use unitring_routing::membership::{Cause, Identity, Locality, Member, State, Warmth};
-use unitring_routing::ring::{HostIndex, RingError, Shape};
-use unitring_routing::table::{Left, Rule, Table};
+use unitring_routing::hash::xxh64;
+use unitring_routing::membership::Member;
+use unitring_routing::ring::{HostIndex, RingError};
+use unitring_routing::table::{Left, Table};
 
 use crate::loads::{self, StoredLoad};
 
 /// Candidates that are shown.
 const CANDIDATES: usize = 3;
+/// The reason of a request that Envoy's own policy places, as the filter tells it to callers.
+const FALLBACK: &str = "fallback";
 
 /// What is asked.
 #[derive(Debug, Clone, Default)]
@@ -52,10 +55,18 @@ pub struct Answer {
     key: String,
     /// `xxh64` of the key, 16 hex digits.
     hash: String,
-    owner: Candidate,
+    /// Absent where nobody owns it as far as the filter knows.
+    owner: Option<Candidate>,
+    /// None where the key is left to Envoy's own policy.
     candidates: Vec<Candidate>,
     reason: &'static str,
+    /// Why the key is left to Envoy's own policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<&'static str>,
     ring: report::RingReport,
+    /// Whether this is the ring that the filter has. A report has not all that an odd cluster's ring is made
+    /// from: weights of localities without hosts, names that are no ids.
+    as_reported: bool,
     bound: BoundReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<Change>,
@@ -66,6 +77,9 @@ struct Candidate {
     id: String,
     address: String,
     weight: u32,
+    /// Where the service has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
     in_flight: u64,
     /// What it may have in flight now; absent if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,12 +98,6 @@ struct Change {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// Nobody takes requests.
-    #[error("no instance takes requests")]
-    Nobody,
-    /// A header cannot name the owner.
-    #[error("a header cannot name the instance of this key, so Envoy's own policy chooses")]
-    Unnameable,
     /// The instance that is to be gone is not there.
     #[error("instance {0} is not reported")]
     Unknown(InstanceId),
@@ -113,14 +121,8 @@ pub fn explain(
     by: &StoredLoad,
     all: &[StoredLoad],
 ) -> Result<Answer, ExplainError> {
-    let mut members: Vec<Member> = by.instances.iter().filter_map(member).collect();
-    weigh_localities(&mut members, by);
-    let rule = Rule {
-        shape: shape(by.ring.shape).ok_or(ExplainError::NoShape)?,
-        identity: identity(by.ring.identity),
-        health: by.ring.health.map(health).unwrap_or_default(),
-    };
-    let table = Table::build(&members, rule)?;
+    let members = rebuild::members(by);
+    let table = Table::build(&members, rebuild::rule(by).ok_or(ExplainError::NoShape)?)?;
     let reported = question.bound.or(by.bound).unwrap_or(OFF);
     let bound = bound(reported);
     let seen = match reported.scope {
@@ -129,11 +131,15 @@ pub fn explain(
     };
     let loads = Still::of(&table, seen);
     let hash = xxh64(question.key.as_bytes());
-    let choice = table.choose(hash, CANDIDATES, &bound, &loads);
-    let choice = choice.map_err(|left| match left {
-        Left::NoRing => ExplainError::Nobody,
-        Left::Unnameable => ExplainError::Unnameable,
-    })?;
+    let choice = match is_left_whole(by, &table) {
+        true => Err("the filter leaves all keys of this service to Envoy"),
+        false => table
+            .choose(hash, CANDIDATES, &bound, &loads)
+            .map_err(why_left),
+    };
+    let has_priorities = members
+        .iter()
+        .any(|member| Some(member.priority) != members.first().map(|first| first.priority));
     let candidate = |host: HostIndex| {
         let member = table.host(host)?;
         let capacity = table.capacity(&bound, host, loads.total);
@@ -141,18 +147,27 @@ pub fn explain(
             id: member.id.clone(),
             address: member.address.clone(),
             weight: member.weight.get(),
+            priority: has_priorities.then_some(member.priority),
             in_flight: loads.at(host.get()),
             capacity: Some(capacity).filter(|capacity| *capacity != u64::MAX),
         })
     };
-    let owner = table.owner(hash).and_then(candidate);
-    let candidates = choice.candidates.as_slice().iter();
+    let (candidates, reason, because) = match &choice {
+        Ok(choice) => (choice.candidates.as_slice(), choice.reason.as_str(), None),
+        Err(why) => (&[][..], FALLBACK, Some(*why)),
+    };
+    let owner = table.owner(hash).filter(|_| !is_left_whole(by, &table));
     Ok(Answer {
         key: question.key.clone(),
         hash: format!("{hash:016x}"),
-        owner: owner.ok_or(ExplainError::Nobody)?,
-        candidates: candidates.filter_map(|host| candidate(*host)).collect(),
-        reason: choice.reason.as_str(),
+        owner: owner.and_then(candidate),
+        candidates: candidates
+            .iter()
+            .filter_map(|host| candidate(*host))
+            .collect(),
+        reason,
+        because,
+        as_reported: table.version() == by.ring.version,
         ring: report::RingReport {
             version: table.version(),
             points: u64::try_from(table.points()).unwrap_or(u64::MAX),
@@ -161,6 +176,18 @@ pub fn explain(
         bound: reported,
         change: change(question, &members, &table, hash)?,
     })
+}
+
+/// Whether the filter has no ring where the report would make one: it does not know enough of the cluster.
+fn is_left_whole(by: &StoredLoad, table: &Table) -> bool {
+    by.ring.points == 0 && table.points() > 0
+}
+
+fn why_left(left: Left) -> &'static str {
+    match left {
+        Left::NoRing => "no instance takes requests, as far as the filter knows",
+        Left::Unnameable => "a request header cannot name the owner",
+    }
 }
 
 fn change(
@@ -216,7 +243,10 @@ impl Still {
             .iter()
             .map(|host| of(&host.id).unwrap_or(0))
             .collect();
-        let total = by_host.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+        // An address that the cluster lists twice is two hosts and one instance.
+        let ids: BTreeSet<&str> = table.hosts().iter().map(|host| host.id.as_str()).collect();
+        let each = ids.into_iter().filter_map(of);
+        let total = each.fold(0u64, u64::saturating_add);
         Self { by_host, total }
     }
 
@@ -252,102 +282,6 @@ fn bound(reported: BoundReport) -> Bound {
         balance_factor: NonZeroU32::new(reported.balance_factor),
         min_capacity: reported.min_capacity,
         max_in_flight: NonZeroU64::new(reported.max_in_flight),
-    }
-}
-
-fn member(load: &InstanceLoad) -> Option<Member> {
-    let state = match (load.draining, load.degraded, load.healthy) {
-        (true, _, _) => State::Draining,
-        (false, true, _) => State::Degraded,
-        (false, false, true) => State::Serving,
-        (false, false, false) => State::Failed(Cause::Told),
-    };
-    Some(Member {
-        weight: NonZeroU32::new(load.weight)?,
-        warmth: Warmth::new(load.warmth).unwrap_or(Warmth::FULL),
-        state,
-        excluded: load.excluded,
-        priority: load.priority,
-        hash_key: load.hash_key.clone(),
-        steerable: load.address.parse::<SocketAddr>().is_ok(),
-        ..Member::new(load.id.as_str(), &load.address)
-    })
-}
-
-/// Gives each member its locality, where the report says that localities have weights.
-fn weigh_localities(members: &mut [Member], by: &StoredLoad) {
-    let weights = &by.ring.localities;
-    let mut of_priority: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
-    let places = by
-        .instances
-        .iter()
-        .map(|load| (load.priority, load.locality));
-    for (priority, index) in places {
-        let weight = usize::try_from(index).ok().and_then(|at| weights.get(at));
-        if let Some(weight) = weight {
-            of_priority
-                .entry(priority)
-                .or_default()
-                .insert(index, *weight);
-        }
-    }
-    let locality_of = |load: &InstanceLoad| {
-        let weights = of_priority.get(&load.priority)?;
-        Some(Locality {
-            index: load.locality,
-            weight: *weights.get(&load.locality)?,
-            all: weights.values().copied().map(u64::from).sum(),
-        })
-    };
-    let loads = by.instances.iter().filter(|load| load.weight > 0);
-    for (member, load) in members.iter_mut().zip(loads) {
-        member.locality = locality_of(load);
-    }
-}
-
-fn health(reported: report::HealthReport) -> HealthRule {
-    HealthRule {
-        panic_threshold: reported.panic_threshold,
-        overprovisioning_factor: reported.overprovisioning_factor,
-        weighted: reported.weighted_priority_health,
-    }
-}
-
-fn shape(shape: RingShape) -> Option<Shape> {
-    let function = |hash| match hash {
-        RingHash::XxHash => HashFunction::XxHash64,
-        RingHash::MurmurHash2 => HashFunction::Murmur2,
-    };
-    Some(match shape {
-        RingShape::Envoy {
-            min_size,
-            max_size,
-            hash,
-        } => Shape::Envoy {
-            hash: function(hash),
-            min_size,
-            max_size,
-        },
-        RingShape::Fixed {
-            virtual_nodes,
-            max_size,
-            hash,
-        } => Shape::Fixed {
-            hash: function(hash),
-            virtual_nodes: NonZeroU32::new(virtual_nodes)?,
-            max_size,
-        },
-        RingShape::Maglev { table_size } => Shape::Maglev {
-            table_size: NonZeroU32::new(table_size)
-                .filter(|size| size.get() <= unitring_routing::maglev::TABLE_SIZE_MAX)?,
-        },
-    })
-}
-
-fn identity(identity: report::Identity) -> Identity {
-    match identity {
-        report::Identity::Address => Identity::Address,
-        report::Identity::Id => Identity::Id,
     }
 }
 

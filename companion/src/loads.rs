@@ -6,6 +6,7 @@
 //! nothing twice.
 
 pub mod picture;
+pub mod plausible;
 #[cfg(any(test, feature = "contract-tests"))]
 pub(crate) mod samples;
 pub mod wiring;
@@ -165,6 +166,8 @@ pub struct Advance {
 /// How much of a report was not kept as it was said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cut {
+    /// Loads of instances that were lowered to what can be true.
+    pub loads: u64,
     /// Findings that were left out or shortened.
     pub findings: u64,
 }
@@ -193,6 +196,8 @@ pub fn advance(
         .clamp(ALIVE_MS_MIN, ALIVE_MS_MAX);
     let alive_until_ms = now_ms.saturating_add(alive_ms);
     let (wiring, findings) = wiring::kept(&service.wiring);
+    let (instances, loads) = plausible::kept(&service.instances);
+    let growth = growth(last, &instances);
     let next = StoredLoad {
         reporter: report.reporter.clone(),
         sequence: report.sequence,
@@ -203,40 +208,39 @@ pub fn advance(
         ring: service.ring.clone(),
         bound: service.bound,
         fallbacks: service.fallbacks,
-        instances: service.instances.clone(),
+        instances,
         wiring,
         unit: report.unit.clone(),
     };
     Some(Advance {
         next,
-        growth: growth(last, service),
+        growth,
         events,
-        cut: Cut { findings },
+        cut: Cut { loads, findings },
     })
 }
 
-fn growth(last: Option<&StoredLoad>, service: &ServiceReport) -> BTreeMap<InstanceId, Totals> {
-    let before: BTreeMap<&InstanceId, &InstanceLoad> = last
-        .into_iter()
-        .flat_map(|last| &last.instances)
-        .map(|load| (&load.id, load))
-        .collect();
+fn growth(last: Option<&StoredLoad>, instances: &[InstanceLoad]) -> BTreeMap<InstanceId, Totals> {
+    let mut before: BTreeMap<&InstanceId, &InstanceLoad> = BTreeMap::new();
+    for load in last.into_iter().flat_map(|last| &last.instances) {
+        // Of one that is there twice, the first entry has the counts.
+        before.entry(&load.id).or_insert(load);
+    }
     // A counter that shrank started again, so all of it is growth.
     let grown = |now: u64, before: Option<u64>| now.checked_sub(before.unwrap_or(0)).unwrap_or(now);
-    service
-        .instances
-        .iter()
-        .map(|load| {
-            let before = before.get(&load.id);
-            let totals = Totals {
-                calls: grown(load.calls, before.map(|before| before.calls)),
-                failures: grown(load.failures, before.map(|before| before.failures)),
-                updates: grown(load.updates, before.map(|before| before.updates)),
-            };
-            (load.id.clone(), totals)
-        })
-        .filter(|(_, totals)| !totals.is_zero())
-        .collect()
+    let mut growth: BTreeMap<InstanceId, Totals> = BTreeMap::new();
+    for load in instances {
+        let before = before.remove(&load.id);
+        let totals = Totals {
+            calls: grown(load.calls, before.map(|before| before.calls)),
+            failures: grown(load.failures, before.map(|before| before.failures)),
+            updates: grown(load.updates, before.map(|before| before.updates)),
+        };
+        if !totals.is_zero() {
+            growth.insert(load.id.clone(), totals);
+        }
+    }
+    growth
 }
 
 /// What the rest of the fleet carries, without one reporter (or all of it), and where that one

@@ -62,6 +62,7 @@ metrics! {
     requests_too_large: Count, "Requests refused because their body was too large";
     requests_timed_out: Count, "Requests that were not answered in time";
     writes_too_many: Count, "Requests refused because the store holds as much as it may of that";
+    loads_lowered: Count, "Loads of instances in reports that were more than an Envoy can have, and lowered";
     instances_hidden: Level, "Instances that are not shown here, since too many are";
     findings_hidden: Level, "Pairs of a service and a kind of finding that are not shown here, since too many are";
     findings_cut: Count, "Findings of a filter's wiring that were left out or shortened, since there were too many";

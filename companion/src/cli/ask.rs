@@ -191,21 +191,39 @@ pub fn locate(asked: &Locate) -> Result<String, AskError> {
     if asked.json {
         return Ok(format!("{answer:#}\n"));
     }
+    Ok(located(&answer))
+}
+
+/// The answer in plain text.
+fn located(answer: &Value) -> String {
+    let owner = match answer.get("owner").filter(|owner| !owner.is_null()) {
+        Some(owner) => format!("{} ({})", text(owner, "/id"), text(owner, "/address")),
+        None => "none that the filter knows".to_owned(),
+    };
+    let because = answer.get("because").and_then(Value::as_str);
+    let because = because.map_or(String::new(), |because| {
+        format!(": {because}, so Envoy's own policy chooses")
+    });
+    let other = if answer.get("as_reported") == Some(&Value::Bool(false)) {
+        ", not quite the one that the filter has"
+    } else {
+        ""
+    };
     let mut out = format!(
-        "key        {}\nhash       {}\nowner      {} ({})\nreason     {}\nring       {} ({} virtual nodes)\n",
-        text(&answer, "/key"),
-        text(&answer, "/hash"),
-        text(&answer, "/owner/id"),
-        text(&answer, "/owner/address"),
-        text(&answer, "/reason"),
-        text(&answer, "/ring/version"),
-        number(&answer, "/ring/points"),
+        "key        {}\nhash       {}\nowner      {owner}\nreason     {}{because}\nring       {} ({} virtual nodes){other}\n",
+        text(answer, "/key"),
+        text(answer, "/hash"),
+        text(answer, "/reason"),
+        text(answer, "/ring/version"),
+        number(answer, "/ring/points"),
     );
-    for candidate in list(&answer, "/candidates") {
+    for candidate in list(answer, "/candidates") {
         let capacity = candidate.get("capacity").and_then(Value::as_u64);
         let capacity = capacity.map_or(String::new(), |capacity| format!(" of {capacity}"));
+        let priority = candidate.get("priority").and_then(Value::as_u64);
+        let priority = priority.map_or(String::new(), |at| format!(", priority {at}"));
         out.push_str(&format!(
-            "candidate  {} ({}), in flight {}{capacity}\n",
+            "candidate  {} ({}){priority}, in flight {}{capacity}\n",
             text(candidate, "/id"),
             text(candidate, "/address"),
             number(candidate, "/in_flight")
@@ -222,7 +240,7 @@ pub fn locate(asked: &Locate) -> Result<String, AskError> {
             moved * 100.0
         ));
     }
-    Ok(out)
+    out
 }
 
 fn only_service(target: &Target) -> Result<String, AskError> {

@@ -3,6 +3,7 @@
 use unitring_protocol::report::{EventKind, InstanceLoad, Report};
 
 use crate::events::Entry;
+use crate::loads::plausible::IN_FLIGHT_MAX;
 use crate::loads::samples;
 use crate::registry::{Registered, Registration};
 use crate::store::Fleet;
@@ -18,6 +19,7 @@ pub async fn fleet(store: &dyn Fleet) {
     who_is_wired_wrongly_is_told_while_it_is(store).await;
     events_are_read_on_from_a_cursor(store).await;
     failures_add_up_as_calls_do(store).await;
+    a_report_of_huge_numbers_is_kept_as_what_can_be_true(store).await;
     counters_stay_at_the_top(store).await;
     counters_are_exact(store).await;
 }
@@ -327,6 +329,25 @@ async fn failures_add_up_as_calls_do(store: &dyn Fleet) {
     assert_eq!(totals["10.0.0.9:81"].failures, 7);
     store.expire(19_000_000).await.unwrap();
     assert!(store.totals(&service).await.unwrap().is_empty());
+}
+
+/// As one of an invented Envoy, in which an instance is there more than once, too.
+async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn Fleet) {
+    let instance = InstanceLoad {
+        in_flight: u64::MAX,
+        ..samples::instance("10.0.0.9:80")
+    };
+    let instances = vec![instance; 3];
+    let report = samples::report(("huge", 1), "huge", instances, vec![]);
+    let part = &report.services[0];
+    let taken = store.take(&report, part, 19_000_000).await.unwrap();
+    assert_eq!(taken.cut.loads, 3);
+    let rest = store
+        .rest(&part.service, &"e1".parse().unwrap(), 19_000_000)
+        .await
+        .unwrap();
+    let in_flight: Vec<u64> = rest.rest.iter().map(|rest| rest.in_flight).collect();
+    assert_eq!(in_flight, [IN_FLIGHT_MAX]);
 }
 
 /// As many as a store may count in several steps, and as large as no double has them.
