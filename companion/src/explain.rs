@@ -90,6 +90,11 @@ pub enum ExplainError {
     /// A header cannot name the owner.
     #[error("a header cannot name the instance of this key, so Envoy's own policy chooses")]
     Unnameable,
+    /// Several addresses have the owner's name.
+    #[error(
+        "several addresses have the name of this key's instance, so Envoy's own policy chooses"
+    )]
+    Ambiguous,
     /// The instance that is to be gone is not there.
     #[error("instance {0} is not reported")]
     Unknown(InstanceId),
@@ -133,6 +138,7 @@ pub fn explain(
     let choice = choice.map_err(|left| match left {
         Left::NoRing => ExplainError::Nobody,
         Left::Unnameable => ExplainError::Unnameable,
+        Left::Ambiguous => ExplainError::Ambiguous,
     })?;
     let candidate = |host: HostIndex| {
         let member = table.host(host)?;
