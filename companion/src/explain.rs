@@ -187,6 +187,7 @@ fn why_left(left: Left) -> &'static str {
     match left {
         Left::NoRing => "no instance takes requests, as far as the filter knows",
         Left::Unnameable => "a request header cannot name the owner",
+        Left::Ambiguous => "several addresses have the owner's name",
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Fallback {
     NoRing,
     /// A header cannot name the instance that owns the key.
     Unnameable,
+    /// Several addresses have the name of the instance that owns the key.
+    Ambiguous,
     /// The service as a whole.
     Left(LeftAll),
 }
@@ -210,6 +212,7 @@ impl Balancer {
         choice.map_err(|left| match left {
             Left::NoRing => Fallback::NoRing,
             Left::Unnameable => Fallback::Unnameable,
+            Left::Ambiguous => Fallback::Ambiguous,
         })
     }
 

@@ -47,6 +47,8 @@ pub enum Left {
     NoRing,
     /// A header cannot name its owner.
     Unnameable,
+    /// Several addresses have the owner's name, and which of them Envoy takes is not to be known.
+    Ambiguous,
 }
 
 /// The rings of the eligible instances, with the instances.
@@ -216,6 +218,9 @@ impl Table {
         loads: &impl Loads,
     ) -> Result<Choice, Left> {
         let level = self.level(hash).ok_or(Left::NoRing)?;
+        if level.is_ambiguous(hash) {
+            return Err(Left::Ambiguous);
+        }
         let loads = Shifted::new(level, loads);
         let choice = bounded::choose(level, hash, wanted, bound, &level.weights, &loads);
         let Some(mut choice) = choice else {

@@ -356,6 +356,8 @@ service_counters! {
     fallback_no_ring = "fallback.no_ring",
     /// Left to Envoy's policy: a header cannot name the instance of the key.
     fallback_unnameable = "fallback.unnameable",
+    /// Left to Envoy's policy: several addresses have the name of the instance of the key.
+    fallback_ambiguous = "fallback.ambiguous",
     /// Left to Envoy's policy: the service as a whole is.
     fallback_left = "fallback.left",
     /// Requests of which it was asked where they ran.
@@ -385,6 +387,7 @@ impl ServiceStats {
             &self.fallback_no_key,
             &self.fallback_no_ring,
             &self.fallback_unnameable,
+            &self.fallback_ambiguous,
             &self.fallback_left,
         ];
         all.iter()

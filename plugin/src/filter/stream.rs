@@ -85,6 +85,7 @@ impl Stream {
             Fallback::NoKey => &stats.fallback_no_key,
             Fallback::NoRing => &stats.fallback_no_ring,
             Fallback::Unnameable => &stats.fallback_unnameable,
+            Fallback::Ambiguous => &stats.fallback_ambiguous,
             Fallback::Left(_) => &stats.fallback_left,
         };
         counter.add(1);

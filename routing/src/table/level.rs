@@ -24,6 +24,8 @@ pub(super) struct Level {
     count: usize,
     /// Which host stands for each, where an address is there more than once: the first.
     stands_for: Option<Box<[HostIndex]>>,
+    /// Whose keys Envoy may give to another host; `None` where there are none.
+    ambiguous: Option<Box<[bool]>>,
 }
 
 /// What a level is made from: the ring that there was.
@@ -59,8 +61,9 @@ impl<'a> Before<'a> {
         } else {
             Arc::new(self.ring.update(&before, &after, rule.shape)?)
         };
-        drop(after);
         let stands_for = repeated(&placed);
+        let ambiguous = ambiguous(&placed, &after, &rule, stands_for.is_some());
+        drop(after);
         let percent = load.healthy + load.degraded;
         let level = Level {
             priority: self.priority,
@@ -70,6 +73,7 @@ impl<'a> Before<'a> {
             base: table.len(),
             count: placed.len(),
             stands_for,
+            ambiguous,
         };
         table.extend(placed);
         Ok(level)
@@ -98,6 +102,15 @@ impl Level {
 
     pub(super) fn in_table(&self, host: HostIndex) -> HostIndex {
         host.shifted(self.base)
+    }
+
+    /// Whether Envoy may have another owner for a hash than this level has.
+    #[inline]
+    pub(super) fn is_ambiguous(&self, hash: u64) -> bool {
+        self.ambiguous.as_deref().is_some_and(|ambiguous| {
+            let owner = self.ring.owner(hash);
+            owner.and_then(|owner| ambiguous.get(owner.get())) == Some(&true)
+        })
     }
 
     pub(super) fn owner_in_table(&self, hash: u64) -> Option<HostIndex> {
@@ -251,6 +264,43 @@ fn repeated(hosts: &[Member]) -> Option<Box<[HostIndex]>> {
     let first = |host: &Member| addresses.first(&host.address).unwrap_or(0);
     let first = hosts.iter().map(|host| HostIndex::of_place(first(host)));
     Some(first.collect())
+}
+
+/// The hosts that share their name, as a `hash_key` may be shared, with a host of another address. Which of
+/// their equal points Envoy meets first is up to a sort that keeps no order (`ring_hash_lb.cc`). In a table
+/// it is up to where they lie in memory (`maglev_lb.cc`), and if they have unequal parts of it, then the
+/// slots of all others depend on that, too.
+fn ambiguous(
+    hosts: &[Member],
+    ring_hosts: &[Host<'_>],
+    rule: &Rule,
+    repeats: bool,
+) -> Option<Box<[bool]>> {
+    let is_table = match rule.shape {
+        Shape::Envoy { .. } => false,
+        Shape::Maglev { .. } => true,
+        // Not Envoy's.
+        Shape::Fixed { .. } => return None,
+    };
+    let has_keys = hosts.iter().any(|host| host.hash_key.is_some());
+    let names = || ring_hosts.iter().map(|host| host.name);
+    if !(has_keys || is_table && repeats) || !may_repeat(names()) {
+        return None;
+    }
+    let names = Names::of(names());
+    let differs = |at: usize, differ: &dyn Fn(usize, usize) -> bool| {
+        let name = ring_hosts.get(at).map_or("", |host| host.name);
+        names.places(name).any(|other| differ(at, other))
+    };
+    let by_part = |a: usize, b: usize| ring_hosts.get(a) != ring_hosts.get(b);
+    let by_address = |a: usize, b: usize| {
+        let address = |at: usize| hosts.get(at).map(|host| &host.address);
+        address(a) != address(b)
+    };
+    let all = is_table && (0..hosts.len()).any(|at| differs(at, &by_part));
+    let each = (0..hosts.len()).map(|at| all || differs(at, &by_address));
+    let each: Box<[bool]> = each.collect();
+    each.contains(&true).then_some(each)
 }
 
 /// The weights that the bound goes by: an address that is there more than once has all that its entries

@@ -272,6 +272,44 @@ fn keys_of_an_instance_that_no_header_can_name_are_left_and_the_others_are_not()
 }
 
 #[test]
+fn keys_of_a_name_that_several_addresses_have_are_left_and_the_others_are_not() {
+    let mut all = [1, 2, 3, 4].map(member);
+    for at in [1, 3] {
+        all[at].hash_key = Some("same".to_owned());
+    }
+    // Of each key whether it is left, and whether an instance with the name owns it.
+    let left = |all: &[Member], shape: Shape| -> Vec<(bool, bool)> {
+        let table = Table::build(all, Rule { shape, ..RULE }).unwrap();
+        let is_left = |key: String| {
+            let hash = xxh64(key.as_bytes());
+            let chosen = table.choose(hash, 3, &Bound::default(), &Idle);
+            let owner = table.host(table.owner(hash).unwrap()).unwrap();
+            (chosen == Err(Left::Ambiguous), owner.hash_key.is_some())
+        };
+        keys().map(is_left).collect()
+    };
+    let ring = Shape::Envoy {
+        hash: HashFunction::XxHash64,
+        min_size: 1024,
+        max_size: 1 << 20,
+    };
+    let maglev = Shape::Maglev {
+        table_size: NonZeroU32::new(251).unwrap(),
+    };
+    let these = |is: Vec<(bool, bool)>| is.iter().all(|(is_left, is_same)| is_left == is_same);
+    let all_are = |is: Vec<(bool, bool)>| is.iter().all(|(is_left, _)| *is_left);
+    let none_is = |is: Vec<(bool, bool)>| is.iter().all(|(is_left, _)| !is_left);
+    assert!(these(left(&all, ring)) && these(left(&all, maglev)));
+    // Who of the two is first decides what is free for the others.
+    all[1].weight = NonZeroU32::new(2).unwrap();
+    assert!(these(left(&all, ring)) && all_are(left(&all, maglev)));
+    // One address that is there twice is known, whichever of the two it is.
+    all[1].weight = all[3].weight;
+    all[3].address = all[1].address.clone();
+    assert!(none_is(left(&all, ring)) && none_is(left(&all, maglev)));
+}
+
+#[test]
 fn an_address_that_is_there_twice_has_both_shares_and_is_one_candidate() {
     let mut all = [1, 2, 3, 4].map(member);
     all[3].address = all[0].address.clone();

@@ -7,6 +7,8 @@
 mod address;
 mod change;
 mod cluster;
+mod compare;
+mod filter;
 mod model;
 mod pages;
 mod policy;
@@ -14,18 +16,15 @@ mod random;
 mod responder;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 
-use anyhow::{Context, Result, bail, ensure};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use unitring_routing::key::header_hash;
+use anyhow::{Context, Result, ensure};
+use futures_util::stream::{self, StreamExt};
 use unitring_tests::seed::seed;
 use unitring_tests::traffic::keys::Numbers;
 
-use cluster::Cluster;
-use model::{Model, Owner};
-use pages::Pages;
+use compare::{Tally, compare};
+use filter::Filter;
 use world::World;
 
 const ROUNDS: u64 = 4;
@@ -33,22 +32,6 @@ const CHANGES: usize = 2;
 const KEYS: usize = 200;
 /// How many Envoys at a time: they wait more than they compute.
 const PARALLEL: usize = 2;
-const TRIES: usize = 20;
-
-/// What was compared.
-#[derive(Debug, Default)]
-struct Tally {
-    keys: usize,
-    unknown: usize,
-    /// How often what was seen.
-    sights: BTreeMap<&'static str, usize>,
-}
-
-impl Tally {
-    fn see(&mut self, sight: &'static str, times: usize) {
-        *self.sights.entry(sight).or_default() += times;
-    }
-}
 
 #[tokio::test]
 async fn whatever_the_cluster_and_its_state_each_key_has_the_owner_that_envoy_gives_it()
@@ -60,23 +43,17 @@ async fn whatever_the_cluster_and_its_state_each_key_has_the_owner_that_envoy_gi
         Err(_) => ROUNDS,
     };
     let seeds = stream::iter(seed..seed + rounds);
-    let tallies: Vec<Tally> = seeds
-        .map(round)
-        .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await?;
-    let sum = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
-    let (keys, unknown) = (sum(|tally| tally.keys), sum(|tally| tally.unknown));
-    let mut all = Tally::default();
-    for (sight, times) in tallies.iter().flat_map(|tally| &tally.sights) {
-        all.see(sight, *times);
+    let rounds: Vec<Result<Tally>> = seeds.map(round).buffer_unordered(PARALLEL).collect().await;
+    let (mut tally, mut failures) = (Tally::default(), Vec::new());
+    for round in rounds {
+        match round {
+            Ok(other) => tally = tally.plus(other),
+            Err(error) => failures.push(format!("{error:?}")),
+        }
     }
-    println!("{keys} keys, {unknown} unknown, {:#?}", all.sights);
-    ensure!(
-        unknown * 20 < keys,
-        "{unknown} of {keys} keys are left to Envoy"
-    );
-    Ok(())
+    println!("{tally:#?}");
+    ensure!(failures.is_empty(), "{}", failures.join("\n\n"));
+    tally.is_enough()
 }
 
 /// One Envoy in its states.
@@ -91,6 +68,8 @@ async fn states(seed: u64) -> Result<Tally> {
     let keys: Vec<String> = (0..KEYS).map(|_| format!("{:x}", numbers.draw())).collect();
     let mut world = World::start(seed, &mut numbers).await?;
     let mut tally = Tally::default();
+    let filters: Result<Vec<Filter>> = world.clusters.iter().map(Filter::new).collect();
+    let mut filters = filters?;
     for number in 0..=CHANGES {
         let what = || format!("after {number} changes");
         if number > 0 {
@@ -98,73 +77,9 @@ async fn states(seed: u64) -> Result<Tally> {
         }
         world.settle().await.with_context(what)?;
         world.eject(&keys).await.with_context(what)?;
-        compare(&world, &keys, &mut tally)
+        compare(&world, &mut filters, &keys, &mut tally)
             .await
             .with_context(what)?;
     }
     Ok(tally)
-}
-
-async fn compare(world: &World, keys: &[String], tally: &mut Tally) -> Result<()> {
-    for _ in 0..TRIES {
-        world.settle().await?;
-        let before = world.state().await?;
-        let mut pages = Vec::new();
-        for cluster in &world.clusters {
-            pages.push(world.pages(cluster).await?);
-        }
-        let all: Vec<usize> = (0..world.clusters.len()).collect();
-        let owners = world.owners(&all, keys).await?;
-        // Asking may itself eject hosts that refuse; then it was asked of two states.
-        if world.state().await? != before {
-            continue;
-        }
-        for ((cluster, pages), owners) in world.clusters.iter().zip(&pages).zip(&owners) {
-            compare_cluster(cluster, pages, keys, owners, tally)?;
-        }
-        return Ok(());
-    }
-    bail!("the hosts never stay as they are")
-}
-
-fn compare_cluster(
-    cluster: &Cluster,
-    pages: &Pages,
-    keys: &[String],
-    owners: &[Option<String>],
-    tally: &mut Tally,
-) -> Result<()> {
-    let model = Model::read(pages).with_context(|| format!("{pages:?}"))?;
-    tally.see("clusters", 1);
-    for sight in model.sights().chain(pages.sights()) {
-        tally.see(sight, 1);
-    }
-    let mut differing = Vec::new();
-    for (key, owner) in keys.iter().zip(owners) {
-        let hash = header_hash(&mut [key.as_bytes()]).context("no hash")?;
-        let told = model.owner(hash);
-        tally.keys += 1;
-        match (&told, owner) {
-            (Owner::Unknown(why), _) => {
-                tally.unknown += 1;
-                tally.see(why, 1);
-            }
-            (Owner::Nobody, None) => tally.see("keys of nobody", 1),
-            (Owner::Host(told), Some(owner)) if told == owner => {}
-            _ => differing.push((key, hash % 100 + 1, owner, told)),
-        }
-    }
-    let draws: BTreeSet<u64> = differing.iter().map(|(_, draw, ..)| *draw).collect();
-    ensure!(
-        differing.is_empty(),
-        "{} of {} keys differ, as {:?}; they draw {draws:?} of 100 in\n{}\n{}\n{}\n{}",
-        differing.len(),
-        keys.len(),
-        differing.first(),
-        serde_json::to_string(cluster)?,
-        pages.hosts,
-        pages.endpoints,
-        pages.settings,
-    );
-    Ok(())
 }

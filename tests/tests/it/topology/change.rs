@@ -39,6 +39,11 @@ pub(super) fn change(
             (host.check, host.request) = (check, request);
         }
     }
+    for host in &mut cluster.removed {
+        if numbers.below(4) == 0 {
+            host.check = Check::Fails;
+        }
+    }
     only_the_well_leave(cluster, &before);
     // Envoy waits for a cluster that comes by CDS until each of its hosts was checked.
     let path = Path::new("");
@@ -79,7 +84,7 @@ fn change_endpoints(
         0..=2 => add_host(cluster, draws, numbers, addresses),
         3 | 4 => {
             if let Some(host) = take_host(cluster, numbers) {
-                cluster.removed.push(host.address);
+                cluster.removed.push(host);
             }
         }
         5 | 6 => {
@@ -98,9 +103,7 @@ fn change_endpoints(
         8 => {
             if let Some(at) = index(cluster.localities.len(), numbers) {
                 let gone = cluster.localities.remove(at);
-                cluster
-                    .removed
-                    .extend(gone.hosts.into_iter().map(|host| host.address));
+                cluster.removed.extend(gone.hosts);
             }
         }
         9 => {

@@ -25,20 +25,19 @@ pub(super) struct Cluster {
     pub(super) outliers: Option<Outliers>,
     pub(super) ignore_health_on_removal: bool,
     pub(super) overprovisioning: Option<u32>,
+    pub(super) weighted_priority_health: bool,
+    /// The same as the filter's setting: Envoy does not show it of an EDS cluster.
+    pub(super) told_weighted: Option<bool>,
     pub(super) localities: Vec<Locality>,
-    /// Those that were removed: they may still be checked.
-    pub(super) removed: Vec<Address>,
+    /// Those that were removed: Envoy goes on to check them, and to use them while they pass.
+    pub(super) removed: Vec<Host>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) enum Source {
-    Static {
-        weighted_priority_health: bool,
-    },
+    Static,
     /// `STRICT_DNS`, of names that are addresses.
-    Dns {
-        weighted_priority_health: bool,
-    },
+    Dns,
     Eds {
         service_name: Option<String>,
     },
@@ -91,9 +90,10 @@ impl Cluster {
         self.localities.iter().flat_map(|locality| &locality.hosts)
     }
 
-    /// The hosts with the cluster's number.
+    /// The hosts with the cluster's number, those that were removed first.
     pub(super) fn places(&self) -> impl Iterator<Item = (usize, &Host)> {
-        self.hosts().map(|host| (self.number, host))
+        let all = self.removed.iter().chain(self.hosts());
+        all.map(|host| (self.number, host))
     }
 
     pub(super) fn is_eds(&self) -> bool {
@@ -132,11 +132,11 @@ impl Cluster {
         }
         config["common_lb_config"] = common;
         match &self.source {
-            Source::Static { .. } => {
+            Source::Static => {
                 config["type"] = json!("STATIC");
                 config["load_assignment"] = self.assignment();
             }
-            Source::Dns { .. } => {
+            Source::Dns => {
                 config["type"] = json!("STRICT_DNS");
                 config["dns_lookup_family"] = json!("ALL");
                 config["load_assignment"] = self.assignment();
@@ -169,13 +169,7 @@ impl Cluster {
         if let Some(factor) = self.overprovisioning {
             policy["overprovisioning_factor"] = json!(factor);
         }
-        if let Source::Static {
-            weighted_priority_health: true,
-        }
-        | Source::Dns {
-            weighted_priority_health: true,
-        } = self.source
-        {
+        if self.weighted_priority_health {
             policy["weighted_priority_health"] = json!(true);
         }
         let endpoints: Value = self.localities.iter().map(Locality::config).collect();

@@ -4,6 +4,8 @@
 mod host;
 mod table;
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -29,11 +31,19 @@ pub(super) struct Model {
     loads: Vec<(usize, u64)>,
     tables: Vec<Table>,
     panics: Vec<bool>,
+    /// The addresses on each table.
+    placed: Vec<BTreeSet<String>>,
+    /// Whether a table has hosts of one name.
+    same_names: Vec<bool>,
 }
 
 impl Model {
-    pub(super) fn read(pages: &Pages) -> Result<Self> {
-        let settings = Settings::read(pages)?;
+    /// Whether weights are counted for health, the pages do not tell of an EDS cluster.
+    pub(super) fn read(pages: &Pages, weighted_priority_health: bool) -> Result<Self> {
+        let settings = Settings {
+            weighted_priority_health,
+            ..Settings::read(pages)?
+        };
         let (hosts, localities) = host::read(&pages.hosts, &pages.endpoints)?;
         let count = hosts
             .iter()
@@ -49,21 +59,27 @@ impl Model {
             })
             .collect();
         let (loads, panics) = loads(&priorities, &settings);
-        let tables = priorities.iter().zip(panics.clone()).enumerate();
-        let tables = tables.map(|(number, (hosts, panics))| {
+        let (mut tables, mut placed, mut same_names) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, (hosts, panics)) in priorities.iter().zip(&panics).enumerate() {
             let localities = localities
                 .iter()
                 .filter(|locality| locality.priority == number);
-            let parts = normalized(hosts, panics, settings.by_locality, localities);
+            let parts = normalized(hosts, *panics, settings.by_locality, localities);
             let named = parts
                 .iter()
                 .map(|(host, part)| (*host, host.name(settings.by_hostname), *part));
-            Table::build(&named.collect::<Vec<_>>(), &settings.shape)
-        });
+            let named: Vec<_> = named.collect();
+            tables.push(Table::build(&named, &settings.shape));
+            placed.push(parts.iter().map(|(host, _)| host.address.clone()).collect());
+            let names: BTreeSet<&str> = named.iter().map(|(_, name, _)| *name).collect();
+            same_names.push(names.len() < named.len());
+        }
         Ok(Self {
             loads,
-            tables: tables.collect(),
+            tables,
             panics,
+            placed,
+            same_names,
         })
     }
 
@@ -93,15 +109,33 @@ impl Model {
     }
 
     pub(super) fn owner(&self, hash: u64) -> Owner {
-        let drawn = hash % 100 + 1;
-        let mut sum = 0;
+        let Some(priority) = self.priority(hash) else {
+            return Owner::Unknown("no load is assigned, so Envoy keeps that of a state before");
+        };
+        self.tables[priority].owner(hash)
+    }
+
+    /// Whether Envoy could choose this address for a key, with another load or in a retry.
+    pub(super) fn may_choose(&self, hash: u64, address: &str) -> bool {
+        self.priority(hash)
+            .is_some_and(|priority| self.placed[priority].contains(address))
+    }
+
+    /// Whether hosts that a key could have share a name.
+    pub(super) fn has_same_names(&self, hash: u64) -> bool {
+        self.priority(hash)
+            .is_some_and(|priority| self.same_names[priority])
+    }
+
+    fn priority(&self, hash: u64) -> Option<usize> {
+        let mut rest = hash % 100 + 1;
         for (priority, load) in &self.loads {
-            sum += load;
-            if drawn <= sum {
-                return self.tables[*priority].owner(hash);
+            if rest <= *load {
+                return Some(*priority);
             }
+            rest -= load;
         }
-        Owner::Unknown("no load is assigned, so Envoy keeps that of a state before")
+        None
     }
 }
 
@@ -141,10 +175,7 @@ impl Settings {
             // Cut to whole percents, in doubles: 29 counts as 28.
             threshold: percent.map_or(50.0, |percent| (100.0 * (percent / 100.0)).floor()),
             overprovisioning: factor.and_then(Value::as_u64).unwrap_or(140),
-            weighted_priority_health: flag(
-                cluster,
-                "/load_assignment/policy/weighted_priority_health",
-            ),
+            weighted_priority_health: false,
         })
     }
 }

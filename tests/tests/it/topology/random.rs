@@ -38,7 +38,7 @@ impl Draws {
             greatest_weight: numbers.pick(&[1, 1, 3, 10, far]),
             greatest_locality_weight: numbers.pick(&[1, 3, 10, far]),
             any_address: cluster.outliers.is_none() || numbers.below(3) == 0,
-            only_ip: matches!(cluster.source, Source::Dns { .. }),
+            only_ip: matches!(cluster.source, Source::Dns),
             repeated: numbers.pick(&[0, 0, 1, 3]),
             // Hosts without hostnames that are placed by them are all the same to Envoy.
             named: match cluster.policy.by_hostname {
@@ -57,12 +57,8 @@ pub(super) fn cluster(
 ) -> (Cluster, Draws) {
     let weighted_priority_health = numbers.below(3) == 0;
     let source = match numbers.below(8) {
-        0..3 => Source::Static {
-            weighted_priority_health,
-        },
-        3 => Source::Dns {
-            weighted_priority_health,
-        },
+        0..3 => Source::Static,
+        3 => Source::Dns,
         4 => Source::Eds {
             service_name: Some(format!("eds/service|{number}")),
         },
@@ -79,6 +75,7 @@ pub(super) fn cluster(
         check_unejects: numbers.below(4) == 0,
         degraded: numbers.below(3) == 0,
     });
+    let is_eds = matches!(source, Source::Eds { .. });
     let mut cluster = Cluster {
         number,
         name: name(number, numbers),
@@ -91,6 +88,8 @@ pub(super) fn cluster(
         outliers,
         ignore_health_on_removal: numbers.below(4) == 0,
         overprovisioning: overprovisioning(numbers),
+        weighted_priority_health,
+        told_weighted: (is_eds && numbers.below(4) > 0).then_some(weighted_priority_health),
         localities: Vec::new(),
         removed: Vec::new(),
     };

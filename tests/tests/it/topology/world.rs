@@ -21,6 +21,7 @@ use unitring_tests::traffic::keys::Numbers;
 use super::address::Addresses;
 use super::change::change;
 use super::cluster::{Cluster, Host};
+use super::filter::Filter;
 use super::pages::{self, Pages, State};
 use super::random::{self, Draws};
 use super::responder::{Request, Responder};
@@ -200,6 +201,14 @@ impl World {
     /// What Envoy's admin interface says of a cluster.
     pub(super) async fn pages(&self, cluster: &Cluster) -> Result<Pages> {
         Pages::of(&self.envoy, cluster).await
+    }
+
+    /// What the filter would know of each cluster.
+    pub(super) async fn look(&self, filters: &mut [Filter]) -> Result<()> {
+        for filter in filters {
+            filter.look(&self.envoy).await?;
+        }
+        Ok(())
     }
 
     /// All hosts, without what requests change.

@@ -29,6 +29,9 @@ pub(super) enum Table {
     Maglev(Vec<Owner>),
 }
 
+/// A host, the name that it is placed by, and its part of all.
+type Placed<'a> = (&'a Host, &'a str, f64);
+
 const SAME_NAMES: &str = "hosts of different addresses have the same name";
 
 impl Shape {
@@ -65,7 +68,7 @@ impl Shape {
 
 impl Table {
     /// Of hosts with the names that they are placed by and their parts of all.
-    pub(super) fn build(hosts: &[(&Host, &str, f64)], shape: &Shape) -> Self {
+    pub(super) fn build(hosts: &[Placed<'_>], shape: &Shape) -> Self {
         match *shape {
             Shape::Ring {
                 hash,
@@ -94,7 +97,7 @@ impl Table {
     }
 }
 
-fn ring(hosts: &[(&Host, &str, f64)], hash: HashFunction, min_size: u64, max_size: u64) -> Table {
+fn ring(hosts: &[Placed<'_>], hash: HashFunction, min_size: u64, max_size: u64) -> Table {
     let least = hosts.iter().map(|(_, _, part)| *part).fold(1.0, f64::min);
     let scale = ((least * as_f64(min_size)).ceil() / least).min(as_f64(max_size));
     let mut points: BTreeMap<u64, Owner> = BTreeMap::new();
@@ -118,23 +121,25 @@ fn ring(hosts: &[(&Host, &str, f64)], hash: HashFunction, min_size: u64, max_siz
     Table::Ring(points.into_iter().collect())
 }
 
-fn maglev(hosts: &[(&Host, &str, f64)], size: u64) -> Table {
+fn maglev(hosts: &[Placed<'_>], size: u64) -> Table {
     if hosts.is_empty() {
         return Table::Maglev(Vec::new());
     }
-    // Of equal names, the order is that of pointers.
+    // Of equal names, the order is that of pointers; with unequal parts all slots depend on it.
     let mut hosts = hosts.to_vec();
     hosts.sort_by_key(|(_, name, _)| *name);
-    let same = |a: &(&Host, &str, f64), b: &(&Host, &str, f64)| a.1 == b.1;
-    let owner_of = |host: &(&Host, &str, f64)| {
-        let mut others = hosts.iter().filter(|other| same(host, other));
-        if others.all(|other| other.0.address == host.0.address) {
-            Owner::Host(host.0.address.clone())
+    let are_even = alike(&hosts, |a, b| a.2 == b.2).all(|even| even);
+    let owners = hosts
+        .iter()
+        .zip(alike(&hosts, |a, b| a.0.address == b.0.address));
+    let owner_of = |((host, ..), is_one): (&Placed<'_>, bool)| {
+        if are_even && is_one {
+            Owner::Host(host.address.clone())
         } else {
             Owner::Unknown(SAME_NAMES)
         }
     };
-    let owners: Vec<Owner> = hosts.iter().map(owner_of).collect();
+    let owners: Vec<Owner> = owners.map(owner_of).collect();
     let greatest = hosts.iter().map(|(_, _, part)| *part).fold(0.0, f64::max);
     let mut places: Vec<(u64, u64, f64)> = hosts
         .iter()
@@ -164,6 +169,17 @@ fn maglev(hosts: &[(&Host, &str, f64)], size: u64) -> Table {
         }
     }
     Table::Maglev(slots.into_iter().flatten().collect())
+}
+
+/// Of each host, whether it is so alike to each of its name.
+fn alike<'a>(
+    hosts: &'a [Placed<'_>],
+    is_alike: fn(&Placed<'_>, &Placed<'_>) -> bool,
+) -> impl Iterator<Item = bool> + 'a {
+    hosts.iter().map(move |host| {
+        let mut same = hosts.iter().filter(|other| other.1 == host.1);
+        same.all(|other| is_alike(host, other))
+    })
 }
 
 #[expect(
