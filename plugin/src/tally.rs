@@ -12,10 +12,21 @@ use crate::stored::stored;
 /// What was seen last of each instance of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// When the last page came that was taken over.
+    came_ms: u64,
     seen: Vec<Seen>,
 }
 
-stored!(Tally { seen });
+stored!(Tally { came_ms, seen });
+
+/// When a page was made: after it was asked for, and before it came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    /// When it was asked for.
+    pub asked_ms: u64,
+    /// When it came.
+    pub came_ms: u64,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
@@ -41,23 +52,40 @@ pub struct Growth {
 }
 
 impl Tally {
-    /// Takes over what is seen now, and says what has grown.
-    pub fn take(&mut self, now: &[(String, HostCounts)]) -> Vec<Growth> {
-        let known = Names::of(self.seen.iter().map(|seen| seen.id.as_str()));
-        let growth = |(id, counts): &(String, HostCounts)| {
-            let before = known.last(id).and_then(|at| self.seen.get(at));
-            grown(id, counts, before.map(|seen| seen.counts))
-        };
-        let grown: Vec<Growth> = now.iter().map(growth).collect();
-        let seen = now.iter().map(|(id, counts)| Seen {
-            id: id.clone(),
-            counts: *counts,
-        });
-        self.seen = seen.collect();
-        grown
-            .into_iter()
-            .filter(|growth| growth.calls + growth.failures + growth.successes > 0)
-            .collect()
+    /// Takes over what a page shows, and says what has grown. Of an instance that is not to be counted yet
+    /// nothing is taken over, so that it is counted whole at a later look.
+    ///
+    /// A page that may be older than the last one is left out: its counts are lower, and would be taken for
+    /// those of hosts that began anew. Two VMs may look at a time, while a lease goes over or because they
+    /// have other settings. Whoever looked in vain looks again.
+    pub fn take(
+        &mut self,
+        now: &[(String, HostCounts)],
+        counts_now: impl Fn(&str) -> bool,
+        made: Made,
+    ) -> Vec<Growth> {
+        let clock_went_back = made.came_ms < self.came_ms;
+        if made.asked_ms <= self.came_ms && !clock_went_back {
+            return Vec::new();
+        }
+        self.came_ms = made.came_ms;
+        let before = std::mem::take(&mut self.seen);
+        let known = Names::of(before.iter().map(|seen| seen.id.as_str()));
+        let mut growths = Vec::new();
+        for (id, counts) in now {
+            let before = known.last(id).and_then(|at| before.get(at));
+            if counts_now(id) {
+                growths.push(grown(id, counts, before.map(|seen| seen.counts)));
+                self.seen.push(Seen {
+                    id: id.clone(),
+                    counts: *counts,
+                });
+            } else {
+                self.seen.extend(before.cloned());
+            }
+        }
+        growths.retain(|growth| growth.calls + growth.failures + growth.successes > 0);
+        growths
     }
 }
 
@@ -114,18 +142,54 @@ mod tests {
         }
     }
 
+    /// The calls, failures and successes that a page adds which was asked for and came then.
+    fn step(tally: &mut Tally, counts: HostCounts, asked_ms: u64, came_ms: u64) -> (u64, u64, u64) {
+        let made = Made { asked_ms, came_ms };
+        let growth = tally.take(&[("a".to_owned(), counts)], |_| true, made);
+        let first = growth.first();
+        first.map_or((0, 0, 0), |g| (g.calls, g.failures, g.successes))
+    }
+
     #[test]
     fn what_has_grown_is_told_once_and_a_counter_that_began_anew_counts_whole() {
         let mut tally = Tally::default();
-        let mut step = |counts| {
-            let growth = tally.take(&[("a".to_owned(), counts)]);
-            let first = growth.first();
-            first.map_or((0, 0, 0), |g| (g.calls, g.failures, g.successes))
+        let mut step = |counts, at| step(&mut tally, counts, at, at + 1);
+        assert_eq!(step(counts(5, 1, 4), 10), (5, 1, 4));
+        assert_eq!(step(counts(5, 1, 4), 20), (0, 0, 0));
+        assert_eq!(step(counts(7, 1, 6), 30), (2, 0, 2));
+        assert_eq!(step(counts(3, 1, 2), 40), (3, 1, 2), "a new host object");
+    }
+
+    #[test]
+    fn a_page_that_may_be_older_than_the_last_one_adds_nothing() {
+        let mut tally = Tally::default();
+        let mut step = |counts, asked, came| step(&mut tally, counts, asked, came);
+        assert_eq!(step(counts(7, 1, 6), 10, 20), (7, 1, 6));
+        assert_eq!(step(counts(5, 1, 4), 5, 25), (0, 0, 0));
+        assert_eq!(step(counts(9, 1, 8), 21, 30), (2, 0, 2));
+        assert_eq!(
+            step(counts(10, 1, 9), 3, 4),
+            (1, 0, 1),
+            "a clock that went back"
+        );
+    }
+
+    #[test]
+    fn an_instance_that_is_not_counted_for_a_while_loses_nothing_and_gains_nothing() {
+        let mut tally = Tally::default();
+        let mut step = |is_known: bool, calls, at| {
+            let page = [("a".to_owned(), counts(calls, 0, calls))];
+            let made = Made {
+                asked_ms: at,
+                came_ms: at,
+            };
+            let growth = tally.take(&page, |_| is_known, made);
+            growth.first().map_or(0, |growth| growth.calls)
         };
-        assert_eq!(step(counts(5, 1, 4)), (5, 1, 4));
-        assert_eq!(step(counts(5, 1, 4)), (0, 0, 0));
-        assert_eq!(step(counts(7, 1, 6)), (2, 0, 2));
-        assert_eq!(step(counts(3, 1, 2)), (3, 1, 2), "a new host object");
+        assert_eq!(step(false, 5, 1), 0);
+        assert_eq!(step(true, 6, 2), 6);
+        assert_eq!(step(false, 8, 3), 0);
+        assert_eq!(step(true, 9, 4), 3);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::lease::Lease;
 use crate::placement::{LeftAll, Placing};
 use crate::roster::Roster;
 use crate::settings::Settings;
-use crate::tally::Tally;
+use crate::tally::{Made, Tally};
 
 fn member(number: u8, state: State) -> Member {
     Member {
@@ -86,7 +86,11 @@ fn every_value_of_shared_data_reads_back_as_it_was_written() {
     };
     assert_eq!(decode(&encode(&drift)), Some(drift));
     let mut tally = Tally::default();
-    tally.take(&[("a".to_owned(), HostCounts::default())]);
+    let made = Made {
+        asked_ms: 1,
+        came_ms: 2,
+    };
+    tally.take(&[("a".to_owned(), HostCounts::default())], |_| true, made);
     assert_eq!(decode(&encode(&tally)), Some(tally));
     let mut roster = Roster::new();
     roster.beat(7);

@@ -15,18 +15,18 @@ impl Desk {
         if !service.settings.counts_by_envoy() {
             return;
         }
-        // One that has no stats yet is counted whole at the next look.
         let directory = service.directory();
         let known = directory.entries().iter();
         let known = Names::of(known.map(|entry| entry.member.id.as_str()));
-        let counts = self.discovery.found.counts.iter();
-        let counts: Vec<_> = counts.filter(|(id, _)| known.has(id)).cloned().collect();
+        let found = &self.discovery.found;
+        let made = self.discovery.page_made;
         let mut growth: Vec<Growth> = Vec::new();
         let written = shared::change::<Tally>(
             &key("tally", None, service.settings.service.as_str()),
             |tally| {
                 let before = tally.clone();
-                growth = tally.take(&counts);
+                // One that has no stats yet is counted whole at the next look.
+                growth = tally.take(&found.counts, |id| known.has(id), made);
                 *tally != before
             },
         );

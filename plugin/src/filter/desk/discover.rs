@@ -11,6 +11,7 @@ use crate::discovery::routes::Route;
 use crate::discovery::{DiscoveryError, paths, registry, routes};
 use crate::filter::callout::{Callout, Outgoing, answer};
 use crate::settings::{Settings, Source};
+use crate::tally::Made;
 use crate::wiring::{Kind, Mistake};
 
 /// How long Envoy's own admin interface may take.
@@ -27,6 +28,8 @@ pub(super) struct Discovery {
     pub(super) callout: Callout,
     asked: Asked,
     look: Look,
+    /// When the page of this look was made.
+    pub(super) page_made: Made,
     pub(super) found: Found,
     /// Whether anything was found yet.
     pub(super) has_found: bool,
@@ -56,6 +59,7 @@ impl Discovery {
             callout: Callout::every(settings.discovery.interval),
             asked: Asked::Registry,
             look: Look::default(),
+            page_made: Made::default(),
             found: Found::default(),
             has_found: false,
             gauges: Vec::new(),
@@ -83,6 +87,7 @@ impl Desk {
         match service.settings.discovery.source {
             Source::Admin { .. } => {
                 self.discovery.gauges = service.gauges();
+                self.discovery.page_made.asked_ms = now_ms;
                 self.ask(Asked::Look(Ask::Page), now_ms);
             }
             _ => self.ask(Asked::Registry, now_ms),
@@ -148,7 +153,10 @@ impl Desk {
         let service = Rc::clone(&self.service);
         let name = service.settings.service.as_str();
         let read = match body {
-            Ok(body) => self.discovery.look.on_page(name, &body, now_ms),
+            Ok(body) => {
+                self.discovery.page_made.came_ms = now_ms;
+                self.discovery.look.on_page(name, &body, now_ms)
+            }
             Err(error) => {
                 self.discovery_failed(&error);
                 return None;
