@@ -35,6 +35,8 @@ pub(super) struct Model {
     placed: Vec<BTreeSet<String>>,
     /// Whether a table has hosts of one name.
     same_names: Vec<bool>,
+    /// How many hosts have a flag that leaves them out of their priority's health.
+    pub(super) excluded: u64,
 }
 
 impl Model {
@@ -74,12 +76,14 @@ impl Model {
             let names: BTreeSet<&str> = named.iter().map(|(_, name, _)| *name).collect();
             same_names.push(names.len() < named.len());
         }
+        let excluded = hosts.iter().filter(|host| host.is_excluded).count();
         Ok(Self {
             loads,
             tables,
             panics,
             placed,
             same_names,
+            excluded: u64::try_from(excluded)?,
         })
     }
 

@@ -211,6 +211,18 @@ impl World {
         Ok(())
     }
 
+    /// How many hosts each cluster's sets leave out of its health, as Envoy counts them.
+    pub(super) async fn excluded(&self) -> Result<Vec<u64>> {
+        let stats = self.envoy.stats("cluster.").await?;
+        let stat = |cluster: &Cluster| {
+            let name = cluster.name.replace(':', "_");
+            let stat = stats.get(&format!("cluster.{name}.membership_excluded"));
+            stat.copied()
+                .with_context(|| format!("{name} has no such stat"))
+        };
+        self.clusters.iter().map(stat).collect()
+    }
+
     /// All hosts, without what requests change.
     pub(super) async fn state(&self) -> Result<State> {
         let names = self.clusters.iter().map(|cluster| cluster.name.as_str());
