@@ -15,9 +15,8 @@ help: ## this text
 	@echo 'unitring: make TARGET'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
-run: build ## a playground on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units
-	cargo build --package unitring-tests --bins
-	@exec $(TARGET)/debug/playground --units $(UNITS)
+run: build ## a demo on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units
+	@PATH="$$PWD/.parts/bin:$$PATH" exec $(TARGET)/debug/unitring demo --units $(UNITS)
 
 test: build ## every test, the integration tests with the real Envoy, Redis and RabbitMQ included
 	@scripts/build-plugin trap

@@ -4,20 +4,37 @@
 pub mod ask;
 pub mod data;
 pub mod dataset;
+pub mod demo;
+pub mod exit;
 pub mod group;
 pub mod instance;
+pub mod status;
+pub mod sure;
 pub mod unit;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
+use unitring_protocol::PROTOCOL_VERSION;
 
 use crate::config::raw::Raw;
 use crate::config::{ConfigError, Settings};
+use crate::store::LAYOUT;
+
+/// The version, and what else must agree between programs.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}\ncommit    {}\nlayout    {LAYOUT}, of the data in Redis\nprotocol  {PROTOCOL_VERSION}, between filters, companions and units",
+        env!("CARGO_PKG_VERSION"),
+        env!("UNITRING_COMMIT"),
+    )
+});
 
 /// The companion of unitring's Envoy filter.
 #[derive(Debug, Parser)]
-#[command(name = "unitring", version, about, long_about = None)]
+#[command(name = "unitring", version, long_version = LONG_VERSION.as_str(), about, long_about = None)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -27,6 +44,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Try it out: start Envoy with the filter, the companion and four instances, and say what to try.
+    Demo(demo::DemoFlags),
     /// Serve a unit: registry, fleet load, records, sync.
     Serve(Fields),
     /// Check the configuration and print the settings in force, without secrets.
@@ -39,7 +58,7 @@ pub enum Command {
     /// Read and write records of a running companion.
     #[command(subcommand)]
     Data(data::DataCommand),
-    /// Change the registry: let an instance drain, or remove it.
+    /// Show and change the registry: add an instance, let it drain, remove it.
     #[command(subcommand)]
     Instance(InstanceCommand),
     /// Look at the other units, take one out of the group, or in again.
@@ -47,15 +66,27 @@ pub enum Command {
     Unit(unit::UnitCommand),
     /// Show changes that lost against one of another unit that did not know of them.
     Conflicts(unit::Conflicts),
-    /// Ask a running companion how it and its unit group are.
-    Status {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-        /// Which companion.
-        #[command(flatten)]
-        target: Target,
+    /// Show how a running companion, its unit and its services are. Ends with 0 if all is well, with 1 if
+    /// something is degraded, and with 2 if no companion answers.
+    Status(status::StatusFlags),
+    /// Write a script that completes commands and flags, for a shell.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder.
+    Man {
+        /// The folder; it must be there.
+        folder: PathBuf,
+    },
+}
+
+/// The variables of the environment that any command goes by.
+pub fn variables(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    let below = command.get_subcommands().flat_map(variables);
+    own.chain(below).collect()
 }
 
 /// What is done to instances.
@@ -73,12 +104,34 @@ pub enum InstanceCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Register it, or change what is registered.
+    Add {
+        /// Which.
+        #[command(flatten)]
+        one: OneInstance,
+        /// Where requests for it go.
+        #[arg(long, value_name = "IP:PORT")]
+        address: Option<String>,
+        /// Its share is its weight of the sum of weights.
+        #[arg(long, default_value_t = 1)]
+        weight: u32,
+        /// Forget it after this time unless it is added again, as 30s; without this it stays.
+        #[arg(long)]
+        ttl: Option<String>,
+    },
     /// Give it no new keys; what it has goes on. Its heartbeats do not end that.
     Drain(OneInstance),
     /// Give it its keys again.
     Undrain(OneInstance),
     /// Remove it from the registry.
-    Remove(OneInstance),
+    Remove {
+        /// Which.
+        #[command(flatten)]
+        one: OneInstance,
+        /// Whether to ask first.
+        #[command(flatten)]
+        sure: sure::Sure,
+    },
 }
 
 /// Which instance.
@@ -293,3 +346,6 @@ impl Fields {
         Settings::try_from(raw)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use unitring_protocol::ids::UnitId;
 
 use crate::group::GroupSettings;
@@ -293,12 +294,16 @@ fn address(said: Said) -> Result<SocketAddr, ConfigError> {
 }
 
 fn log(said: Said) -> Result<String, ConfigError> {
-    match said.text.parse::<tracing_subscriber::filter::Targets>() {
-        Ok(_) => Ok(said.text),
-        Err(_) => {
-            Err(said.breaks("must be a level (error, warn, info, debug, trace) or target=level,…"))
-        }
+    const RULE: &str =
+        "must be a level (error, warn, info, debug, trace, off) or target=level, comma separated";
+    let is_filter = said.text.parse::<Targets>().is_ok();
+    // A word alone would be taken for a target, and then nothing else is logged.
+    let mut words = said.text.split(',').map(str::trim);
+    let is_plain = words.all(|word| word.contains('=') || word.parse::<LevelFilter>().is_ok());
+    if is_filter && is_plain {
+        return Ok(said.text);
     }
+    Err(said.breaks(RULE))
 }
 
 fn url_of(said: Said, schemes: &[&str]) -> Result<Url, ConfigError> {
@@ -313,8 +318,19 @@ fn duration(said: Said) -> Result<Duration, ConfigError> {
         Some(duration) if (DIGEST_INTERVAL_MIN..=DIGEST_INTERVAL_MAX).contains(&duration) => {
             Ok(duration)
         }
-        _ => Err(said.breaks("must be a duration from 100ms to 3600s, as \"10s\"")),
+        _ => Err(said.breaks("must be a duration from 100ms to 1h, as \"10s\"")),
     }
+}
+
+/// A duration as it is written in the configuration: `250ms`, `5s`, `2m`, `1h`.
+pub fn show_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let unit = units.iter().find(|(unit, _)| ms > 0 && ms % unit == 0);
+    unit.map_or_else(
+        || format!("{ms}ms"),
+        |(unit, name)| format!("{}{name}", ms / unit),
+    )
 }
 
 /// Reads `250ms`, `5s` or `2m`.

@@ -101,14 +101,3 @@ pub enum GroupError {
         left: String,
     },
 }
-
-impl GroupError {
-    /// The program's exit code: 3 for what is refused, 1 for the rest.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Refused(_) => 3,
-            Self::FixedData { .. } => 64,
-            Self::Server { .. } | Self::Unfinished { .. } => 1,
-        }
-    }
-}

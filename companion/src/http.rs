@@ -6,6 +6,7 @@ mod bounds;
 mod conflicts;
 mod data;
 mod events;
+mod extract;
 mod fixed;
 mod group;
 mod health;

@@ -6,6 +6,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`cli`] | command line → what to do |
+//! | [`mod@demo`] | Envoy, the companion and four instances, to try it out |
 //! | [`config`] | file, environment, flags → settings |
 //! | [`serve`] | settings → everything below, started and stopped |
 //! | [`http`] | requests → answers |
@@ -26,6 +27,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod driver;
 pub mod events;
 pub mod explain;

@@ -3,22 +3,29 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
+use unitring::cli::ask::AskError;
+use unitring::cli::demo::DemoFlags;
+use unitring::cli::exit::Exit;
 use unitring::cli::group::GroupCommand;
-use unitring::cli::{Cli, Command, ask, data, instance, unit};
+use unitring::cli::{self, Cli, Command, ask, data, instance, status, unit};
 use unitring::config::Settings;
-use unitring::serve;
-
-/// `EX_USAGE`: the configuration is wrong, and starting again won't help.
-const BAD_CONFIG: u8 = 64;
+use unitring::config::raw::nearest;
+use unitring::{demo, serve};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = match command_line() {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
+    warn_of_unknown_variables();
+    let result = match command {
         Command::Serve(fields) => match fields.settings() {
             Ok(settings) => serve(settings),
             Err(error) => return bad_config(&error),
         },
+        Command::Demo(flags) => demo(flags),
         Command::Check(fields) => match fields.settings() {
             Ok(settings) => print(&settings.to_string()),
             Err(error) => return bad_config(&error),
@@ -30,7 +37,10 @@ fn main() -> ExitCode {
             Ok(settings) => return group(command, settings),
             Err(error) => return bad_config(&error),
         },
-        Command::Data(command) => return data::run(&command),
+        Command::Data(command) => match data::run(&command) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Instance(command) => instance::run(&command)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
@@ -40,15 +50,52 @@ fn main() -> ExitCode {
         Command::Conflicts(asked) => unit::conflicts(&asked)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
-        Command::Status { json, target } => ask::status(&target, json)
-            .map_err(anyhow::Error::from)
-            .and_then(|text| print(&text)),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "unitring", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
+            .with_context(|| folder.display().to_string()),
+        Command::Status(flags) => match status::run(&flags) {
+            Ok(exit) => return exit.into(),
+            Err(error) => Err(error.into()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("unitring: {error:#}");
-            ExitCode::FAILURE
+        Err(error) => failed(&error),
+    }
+}
+
+/// The command line; one that is wrong ends the program as a wrong configuration does.
+fn command_line() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // A terminal that is gone does not read it.
+        drop(error.print());
+        match error.exit_code() {
+            0 => ExitCode::SUCCESS,
+            _ => Exit::Usage.into(),
+        }
+    })
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("unitring: {error:#}");
+    let asked = error.downcast_ref::<AskError>();
+    asked.map_or(Exit::Failure, AskError::exit).into()
+}
+
+/// Variables that begin as ours do and are none, as a misspelt one is.
+fn warn_of_unknown_variables() {
+    let command = Cli::command();
+    let known = cli::variables(&command);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("UNITRING_") && !known.contains(name.as_ref()) {
+            let meant = nearest(&name, known.iter().map(String::as_str));
+            let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            eprintln!("unitring: warning: {name} is no variable of unitring{meant}");
         }
     }
 }
@@ -65,7 +112,7 @@ fn group(command: GroupCommand, settings: Settings) -> ExitCode {
 
 fn bad_config(error: &unitring::config::ConfigError) -> ExitCode {
     eprintln!("unitring: bad configuration: {error}");
-    ExitCode::from(BAD_CONFIG)
+    Exit::Usage.into()
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -90,16 +137,36 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         .init();
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        serve::run(settings, stop)
+        serve::run(settings, stop_signal()?)
             .await
             .map_err(anyhow::Error::from)
+    })
+}
+
+fn demo(flags: DemoFlags) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    runtime.block_on(async {
+        // A terminal that is closed must not leave it running.
+        let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+        let asked = stop_signal()?;
+        let stop = async move {
+            tokio::select! {
+                () = asked => {}
+                _ = hangup.recv() => {}
+            }
+        };
+        demo::run(flags, stop).await.map_err(anyhow::Error::from)
+    })
+}
+
+/// Ends with the first SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     })
 }

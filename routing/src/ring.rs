@@ -59,7 +59,7 @@ impl HostIndex {
     }
 
     /// The host at this place of the slice.
-    pub(crate) fn of_place(place: usize) -> Self {
+    pub fn of_place(place: usize) -> Self {
         Self(u32::try_from(place).unwrap_or(u32::MAX))
     }
 

@@ -87,11 +87,7 @@ impl Envoy {
         .await
     }
 
-    /// Starts one on these ports.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn start_on(
+    async fn start_on(
         config: &EnvoyConfig,
         workers: u32,
         port: u16,

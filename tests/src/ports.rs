@@ -31,17 +31,6 @@ pub fn free() -> Result<u16> {
     bail!("no free port from {FIRST} to {}", FIRST + COUNT)
 }
 
-/// The port itself, or the next one that is free.
-///
-/// # Errors
-/// None of the next hundred is free.
-pub fn free_from(port: u16) -> Result<u16> {
-    match (port..port.saturating_add(100)).find(|port| is_free(*port)) {
-        Some(port) => Ok(port),
-        None => bail!("no free port from {port} on"),
-    }
-}
-
 fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

@@ -1,16 +1,16 @@
-//! `locate` and `status`: questions to a running companion, and their answers in plain text.
+//! Questions to a running companion, and `locate`'s answer in plain text.
 
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize as _;
 use serde_json::Value;
-use unitring_protocol::report::Finding;
 use ureq::Body;
 use ureq::http::{Request, Response};
 
+use super::exit::Exit;
 use super::{Locate, Target};
-use crate::loads::wiring;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,29 +18,62 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody answered, or not with JSON.
-    #[error("{url}: {source}")]
+    /// Nobody answered, or not to the end of the answer.
+    #[error("{url}: {why}")]
     Unanswered {
         /// What was asked.
         url: String,
-        /// Why.
-        source: Box<ureq::Error>,
+        /// Why, in words.
+        why: String,
     },
+    /// Somebody answers there who is none.
+    #[error(
+        "{0} answers, but is no companion of unitring: --url names the address of its HTTP (listen)"
+    )]
+    NoCompanion(String),
     /// The companion refused.
     #[error("{0}")]
     Refused(String),
+    /// The command line breaks a rule that only its command knows.
+    #[error("{0}")]
+    Usage(String),
     /// The companion knows several services.
     #[error("--service is needed: the companion knows {0}")]
     Which(String),
 }
 
 impl AskError {
-    /// No answer from this path, or not to its end.
-    pub(super) fn unanswered(url: &str, source: ureq::Error) -> Self {
+    /// No answer from this URL or path, or not to its end.
+    pub(super) fn unanswered(url: &str, error: &ureq::Error) -> Self {
         Self::Unanswered {
             url: url.to_owned(),
-            source: Box::new(source),
+            why: words(error),
         }
+    }
+
+    /// How the program ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unanswered { .. } | Self::NoCompanion(_) => Exit::Unreachable,
+            Self::Refused(_) => Exit::Failure,
+            Self::Usage(_) | Self::Which(_) => Exit::Usage,
+        }
+    }
+}
+
+/// What went wrong, once, with the way out.
+fn words(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            "nobody listens there: does `unitring serve` run, and is this its address (listen)?"
+                .to_owned()
+        }
+        ureq::Error::HostNotFound => "no such host".to_owned(),
+        ureq::Error::Timeout(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        ureq::Error::ConnectionFailed => "no connection".to_owned(),
+        ureq::Error::Protocol(_) => format!("no HTTP is spoken there: {error}"),
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 
@@ -63,7 +96,7 @@ pub(super) fn call(
     let mut response = send(target, method, path, &[], body.as_bytes())?;
     let status = response.status();
     let text = response.body_mut().read_to_string();
-    let text = text.map_err(|source| AskError::unanswered(path, source))?;
+    let text = text.map_err(|error| AskError::unanswered(path, &error))?;
     // That it is not ready is an answer, too.
     if !status.is_success() && path != "/readyz" {
         let refused = refusal(path, status.as_u16(), text.as_bytes());
@@ -91,7 +124,7 @@ pub(super) fn send(
 /// The whole body of an answer.
 pub(super) fn body(path: &str, response: &mut Response<Body>) -> Result<Vec<u8>, AskError> {
     let read = response.body_mut().read_to_vec();
-    read.map_err(|source| AskError::unanswered(path, source))
+    read.map_err(|error| AskError::unanswered(path, &error))
 }
 
 /// A stream that goes on for as long as it likes.
@@ -110,6 +143,13 @@ fn request(
     body: &[u8],
     timeout: Option<Duration>,
 ) -> Result<Response<Body>, AskError> {
+    if !["http://", "https://"]
+        .iter()
+        .any(|scheme| target.url.starts_with(scheme))
+    {
+        let error = format!("--url {}: must begin with http://", target.url);
+        return Err(AskError::Usage(error));
+    }
     let url = format!("{}{path}", target.url.trim_end_matches('/'));
     let agent = ureq::Agent::config_builder()
         .timeout_global(timeout)
@@ -126,15 +166,19 @@ fn request(
     }
     let sent = request.body(body).map_err(ureq::Error::from);
     let sent = sent.and_then(|request| agent.run(request));
-    sent.map_err(|source| AskError::unanswered(&url, source))
+    sent.map_err(|error| AskError::unanswered(&url, &error))
 }
 
 /// Why the companion refused, in its own words if it said some.
 pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let way_out = match status {
+        401 | 403 => ": --token or UNITRING_TOKEN gives it",
+        _ => "",
+    };
     match body.get("error").and_then(Value::as_str) {
-        Some(error) => error.to_owned(),
-        None => format!("{path}: status {status}"),
+        Some(error) => format!("{error}{way_out}"),
+        None => format!("{path}: status {status}{way_out}"),
     }
 }
 
@@ -167,6 +211,13 @@ pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 /// [`AskError`].
 pub fn locate(asked: &Locate) -> Result<String, AskError> {
     let target = &asked.target;
+    if let (Some(with), None) = (&asked.with, &asked.address)
+        && with.parse::<SocketAddr>().is_err()
+    {
+        let error =
+            format!("--with {with}: must be an ip:port, or --address must say where it would be");
+        return Err(AskError::Usage(error));
+    }
     let service = match &asked.service {
         Some(service) => service.clone(),
         None => only_service(target)?,
@@ -256,92 +307,4 @@ fn only_service(target: &Target) -> Result<String, AskError> {
         )),
         several => Err(AskError::Which(several.join(", "))),
     }
-}
-
-fn condition(instance: &Value) -> &'static str {
-    let is = |name: &str, value: bool| instance.get(name) == Some(&Value::Bool(value));
-    if is("draining", true) {
-        ", draining"
-    } else if is("healthy", false) {
-        ", unhealthy"
-    } else {
-        ""
-    }
-}
-
-/// What the filters found wrong in their wiring, a line each.
-fn miswired(services: &Value) -> String {
-    let services = list(services, "/services").iter();
-    let reporters = services.flat_map(|service| list(service, "/reporters"));
-    let lines = reporters.flat_map(|reporter| {
-        let line = |finding: &Value| {
-            let finding = Finding::deserialize(finding).ok()?;
-            Some(wiring::line(text(reporter, "/reporter"), &finding) + "\n")
-        };
-        list(reporter, "/wiring").iter().filter_map(line)
-    });
-    lines.collect()
-}
-
-/// How a companion and its unit group are.
-///
-/// # Errors
-/// [`AskError`].
-pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
-    let ready = ask(target, "/readyz")?;
-    // A store that is away is a status, not a failure to tell it.
-    let or_error = |answer: Result<Value, AskError>| match answer {
-        Err(AskError::Refused(error)) => Ok(serde_json::json!({ "error": error })),
-        answer => answer,
-    };
-    let units = or_error(ask(target, "/v1/units"))?;
-    let services = or_error(ask(target, "/v1/services"))?;
-    if json {
-        let services = services.get("services").cloned().unwrap_or(services);
-        let all = serde_json::json!({ "ready": ready, "units": units, "services": services });
-        return Ok(format!("{all:#}\n"));
-    }
-    let mut out = miswired(&services);
-    out += &format!(
-        "unit       {}\nstore      {}\nlink       {}\n",
-        text(&units, "/unit"),
-        text(&ready, "/checks/store"),
-        text(&ready, "/checks/link"),
-    );
-    if let Some(group) = ready.pointer("/checks/group").and_then(Value::as_str) {
-        out.push_str(&format!("group      {group}\n"));
-    }
-    if let Some(sync) = units.get("sync").filter(|sync| !sync.is_null()) {
-        let (waiting, max) = (number(sync, "/outbox"), number(sync, "/outbox_max"));
-        out.push_str(&format!(
-            "inbox      {}\noutbox     {waiting} of at most {max} ops wait\n",
-            text(sync, "/inbox")
-        ));
-        let links = sync.get("links").and_then(Value::as_object);
-        for (unit, link) in links.into_iter().flatten() {
-            out.push_str(&format!("unit       {}", super::unit::line(unit, link)));
-        }
-        let repaired = number(sync, "/repaired_records");
-        out.push_str(&format!("repaired   {repaired} records since the start\n"));
-    }
-    for service in list(&services, "/services") {
-        out.push_str(&format!(
-            "service    {}: {} registered, {} reporters\n",
-            text(service, "/service"),
-            list(service, "/registry").len(),
-            list(service, "/reporters").len()
-        ));
-        for instance in list(service, "/instances") {
-            out.push_str(&format!(
-                "instance   {} calls {}, failures {}, in flight {}, updates {}{}\n",
-                text(instance, "/id"),
-                number(instance, "/calls"),
-                number(instance, "/failures"),
-                number(instance, "/in_flight"),
-                number(instance, "/updates"),
-                condition(instance),
-            ));
-        }
-    }
-    Ok(out)
 }

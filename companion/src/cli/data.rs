@@ -10,11 +10,7 @@ use clap::{Args, Subcommand};
 use super::Target;
 use super::ask::{self, escape, refusal, send};
 use super::dataset::{self, Import, Records};
-
-/// There is no such record.
-const ABSENT: u8 = 4;
-/// Something else is there than what must be.
-const CONFLICT: u8 = 5;
+use super::exit::Exit;
 
 /// What is done with a record.
 #[derive(Debug, Subcommand)]
@@ -120,15 +116,12 @@ pub struct One {
     target: Target,
 }
 
-/// Does it. Errors go to standard error.
-pub fn run(command: &DataCommand) -> ExitCode {
-    match command.run() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("unitring: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+/// Does it.
+///
+/// # Errors
+/// An [`ask::AskError`], or a file that cannot be read or written.
+pub fn run(command: &DataCommand) -> anyhow::Result<ExitCode> {
+    command.run()
 }
 
 fn done(
@@ -153,9 +146,9 @@ fn done(
         _ => {
             eprintln!("unitring: {}", refusal(&path, status, &answer));
             return Ok(ExitCode::from(match status {
-                404 => ABSENT,
-                412 => CONFLICT,
-                _ => 1,
+                404 => Exit::Absent,
+                412 => Exit::Conflict,
+                _ => Exit::Failure,
             }));
         }
     }

@@ -116,6 +116,61 @@ pub struct Import {
     target: Target,
 }
 
+/// Lines on their way, with their numbers in the file.
+#[derive(Debug, Default)]
+struct Lines {
+    text: String,
+    numbers: Vec<usize>,
+}
+
+/// What became of lines so far.
+#[derive(Debug, Default)]
+struct Imported {
+    written: usize,
+    refused: Vec<String>,
+}
+
+impl Imported {
+    /// Sends the lines, which are gone then.
+    fn send(&mut self, asked: &Import, lines: &mut Lines) -> anyhow::Result<()> {
+        if lines.numbers.is_empty() {
+            return Ok(());
+        }
+        let path = format!("/v1/data/{}", escape(&asked.dataset));
+        let mut response = send(&asked.target, "POST", &path, &[], lines.text.as_bytes())?;
+        let status = response.status().as_u16();
+        let answer = body(&path, &mut response)?;
+        if !(200..=299).contains(&status) {
+            let error = refusal(&path, status, &answer);
+            return Err(AskError::Refused(lines.by_file(&error)).into());
+        }
+        let answer: Value = serde_json::from_slice(&answer)?;
+        for (result, number) in list(&answer, "/results").iter().zip(&lines.numbers) {
+            match result.get("error") {
+                None => self.written += 1,
+                Some(error) => {
+                    let key = text(result, "/key");
+                    self.refused.push(format!("line {number}: {key}: {error}"));
+                }
+            }
+        }
+        *lines = Lines::default();
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// An error that names a line of these, by the line of the file.
+    fn by_file(&self, error: &str) -> String {
+        let named = error.strip_prefix("line ").and_then(|rest| {
+            let (number, why) = rest.split_once(':')?;
+            let number = number.parse::<usize>().ok()?.checked_sub(1)?;
+            Some(format!("line {}:{why}", self.numbers.get(number)?))
+        });
+        named.unwrap_or_else(|| error.to_owned())
+    }
+}
+
 /// Writes each line, and says how many. What is refused is shown, and ends it with 1.
 pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
     use anyhow::Context as _;
@@ -126,49 +181,34 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
         }
         None => Box::new(io::stdin().lock()),
     };
-    let (mut batch, mut lines) = (String::new(), 0);
-    let (mut written, mut refused) = (0, Vec::new());
-    let mut flush = |batch: &mut String| -> anyhow::Result<()> {
-        let path = format!("/v1/data/{}", escape(&asked.dataset));
-        let mut response = send(&asked.target, "POST", &path, &[], batch.as_bytes())?;
-        let status = response.status().as_u16();
-        let answer = body(&path, &mut response)?;
-        if !(200..=299).contains(&status) {
-            return Err(AskError::Refused(refusal(&path, status, &answer)).into());
-        }
-        let answer: Value = serde_json::from_slice(&answer)?;
-        for result in list(&answer, "/results") {
-            match result.get("error") {
-                None => written += 1,
-                Some(error) => refused.push(format!("{}: {error}", text(result, "/key"))),
+    let (mut lines, mut done, mut all) = (Lines::default(), Imported::default(), 0);
+    let go = || -> anyhow::Result<()> {
+        for (line, number) in input.lines().zip(1..) {
+            let line = line.with_context(|| format!("read line {number}"))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            lines.text.push_str(&line);
+            lines.text.push('\n');
+            lines.numbers.push(number);
+            all += 1;
+            if lines.numbers.len() >= BATCH_LINES || lines.text.len() >= BATCH_BYTES {
+                done.send(asked, &mut lines)?;
             }
         }
-        batch.clear();
-        Ok(())
+        done.send(asked, &mut lines)
     };
-    for line in input.lines() {
-        let line = line.context("read a line")?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        batch.push_str(&line);
-        batch.push('\n');
-        lines += 1;
-        if lines % BATCH_LINES == 0 || batch.len() >= BATCH_BYTES {
-            flush(&mut batch)?;
-        }
-    }
-    if !batch.is_empty() {
-        flush(&mut batch)?;
-    }
-    println!("{written} of {lines} written");
-    for one in refused.iter().take(SHOWN_MAX) {
+    let outcome = go();
+    // Also after an error: what was written before it stays.
+    println!("{} of {all} written", done.written);
+    outcome?;
+    for one in done.refused.iter().take(SHOWN_MAX) {
         eprintln!("unitring: {one}");
     }
-    if refused.len() > SHOWN_MAX {
-        eprintln!("unitring: and {} more", refused.len() - SHOWN_MAX);
+    if done.refused.len() > SHOWN_MAX {
+        eprintln!("unitring: and {} more", done.refused.len() - SHOWN_MAX);
     }
-    Ok(ExitCode::from(u8::from(!refused.is_empty())))
+    Ok(ExitCode::from(u8::from(!done.refused.is_empty())))
 }
 
 /// Prints changes as they come, a JSON object a line, and connects again after a break, from where it

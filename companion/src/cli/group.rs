@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Fields;
+use super::exit::Exit;
 use crate::config::Settings;
 use crate::group::create::{Options, create};
 use crate::group::status::{Status, status};
@@ -18,7 +19,7 @@ use crate::group::{GroupError, GroupSettings};
 pub enum GroupCommand {
     /// Create the group of `[group]`, or mend it: data structure, persistence, replication, fixed data.
     Create(Create),
-    /// How each server is. Ends with 1 if something is wrong.
+    /// Show how each server is. Ends with 1 if something is wrong, and with 2 if no server answers.
     Status {
         /// As JSON.
         #[arg(long)]
@@ -54,21 +55,29 @@ impl GroupCommand {
     /// Does it; answers, and errors, go where they belong.
     pub async fn run(self, settings: Settings) -> ExitCode {
         let Some(group) = &settings.group else {
-            eprintln!("unitring: bad configuration: group.servers: \"\": is needed for this");
-            return ExitCode::from(64);
+            eprintln!(
+                "unitring: bad configuration: group.servers is not set: name the Redis servers in the \
+                 file of --config, or by --group-servers"
+            );
+            return Exit::Usage.into();
         };
         match self {
             Self::Create(asked) => run_create(group, &settings, asked).await,
             Self::Status { json, .. } => {
                 let status = status(group, &settings.unit).await;
-                let healthy = status.healthy;
+                let is_any_there = status.servers.iter().any(|server| server.error.is_none());
+                let exit = match (status.healthy, is_any_there) {
+                    (true, _) => Exit::Success,
+                    (false, true) => Exit::Failure,
+                    (false, false) => Exit::Unreachable,
+                };
                 let text = if json {
                     format!("{:#}\n", json!(status))
                 } else {
                     shown(&status)
                 };
                 print!("{text}");
-                ExitCode::from(u8::from(!healthy))
+                exit.into()
             }
         }
     }
@@ -95,7 +104,15 @@ fn failed(error: &GroupError) -> ExitCode {
         _ => "",
     };
     eprintln!("unitring: {prefix}{error}");
-    ExitCode::from(error.exit_code())
+    exit(error).into()
+}
+
+fn exit(error: &GroupError) -> Exit {
+    match error {
+        GroupError::Refused(_) => Exit::Refused,
+        GroupError::FixedData { .. } => Exit::Usage,
+        GroupError::Server { .. } | GroupError::Unfinished { .. } => Exit::Failure,
+    }
 }
 
 fn shown(status: &Status) -> String {

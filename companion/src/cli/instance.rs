@@ -20,13 +20,26 @@ pub fn run(command: &InstanceCommand) -> Result<String, AskError> {
             let registry = list(&service, "/registry");
             Ok(if *json {
                 format!("{:#}\n", Value::from(registry))
+            } else if registry.is_empty() {
+                "no instance is registered\n".to_owned()
             } else {
                 registry.iter().map(line).collect()
             })
         }
+        InstanceCommand::Add {
+            one,
+            address,
+            weight,
+            ttl,
+        } => {
+            let body = json!({"address": address, "weight": weight, "ttl": ttl});
+            Ok(line(&call(&one.target, "PUT", &path(one), Some(&body))?))
+        }
         InstanceCommand::Drain(one) => drain(one, true),
         InstanceCommand::Undrain(one) => drain(one, false),
-        InstanceCommand::Remove(one) => {
+        InstanceCommand::Remove { one, sure } => {
+            let (id, service) = (&one.id, &one.service);
+            sure.ask(&format!("remove instance {id} of {service}"))?;
             call(&one.target, "DELETE", &path(one), None)?;
             Ok(format!("{} is removed from {}\n", one.id, one.service))
         }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Target;
 use super::ask::{AskError, ask, call, escape, number, text};
+use super::sure::Sure;
 
 /// What is done to units.
 #[derive(Debug, Subcommand)]
@@ -12,7 +13,14 @@ pub enum UnitCommand {
     /// Show the other units and how the links to them are.
     List(ListUnits),
     /// Take a unit out of the group for good, in all units: nothing waits for it any more.
-    Remove(OneUnit),
+    Remove {
+        /// Which.
+        #[command(flatten)]
+        one: OneUnit,
+        /// Whether to ask first.
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Take it in again; its store must be empty.
     Add(OneUnit),
     /// Make the members and limits of this companion's configuration those of its unit.
@@ -95,7 +103,11 @@ pub fn run(command: &UnitCommand) -> Result<String, AskError> {
             let lines = links.as_object().into_iter().flatten();
             Ok(lines.map(|(unit, link)| line(unit, link)).collect())
         }
-        UnitCommand::Remove(OneUnit { unit, target }) => {
+        UnitCommand::Remove { one, sure } => {
+            let OneUnit { unit, target } = one;
+            sure.ask(&format!(
+                "take unit {unit} out of the group for good, in all units"
+            ))?;
             call(target, "DELETE", &path(unit), None)?;
             Ok(format!(
                 "{unit} is removed from the group: stop its companions, and take it out of sync.peers\n"

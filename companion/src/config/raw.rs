@@ -1,7 +1,7 @@
 //! What was said: the file, and over it environment and flags. Nothing is judged here but form.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 
@@ -10,6 +10,8 @@ use super::ConfigError;
 pub struct Raw {
     said: BTreeMap<String, String>,
     known: Vec<&'static str>,
+    /// The file and its text, for the lines of errors.
+    file: Option<(PathBuf, String)>,
 }
 
 /// What was said about one field.
@@ -48,6 +50,7 @@ impl Raw {
                 })?;
         let mut raw = Self::default();
         raw.flatten("", &table)?;
+        raw.file = Some((path.to_owned(), text.to_owned()));
         Ok(raw)
     }
 
@@ -94,13 +97,49 @@ impl Raw {
         let Some((path, value)) = self.said.into_iter().next() else {
             return Ok(());
         };
+        let place = self.file.as_ref().and_then(|(file, text)| {
+            let line = line_of(text, &path)?;
+            Some(format!("{}, line {line}: ", file.display()))
+        });
+        let rule = match nearest(&path, self.known.iter().copied()) {
+            Some(known) => format!("unknown field; did you mean {known}?"),
+            None => "unknown field; `unitring check` prints those that there are".to_owned(),
+        };
         Err(ConfigError::Field {
-            path,
+            path: place.unwrap_or_default() + &path,
             value: format!("{value:?}"),
-            rule: format!("unknown field; the fields are {}", self.known.join(", ")),
+            rule,
         })
     }
 }
+
+/// Where a field is said in the text of a file, from 1 on.
+fn line_of(text: &str, path: &str) -> Option<usize> {
+    let mut section = String::new();
+    for (line, number) in text.lines().map(str::trim).zip(1..) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split(']').next())
+        {
+            section = format!("{}.", name.trim());
+        }
+        let name = line.split('=').next().unwrap_or_default().trim();
+        if line.contains('=') && format!("{section}{name}") == path {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// The known name that somebody may have meant.
+pub fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|name| (strsim::normalized_damerau_levenshtein(said, name), name));
+    let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (best.0 >= ALIKE).then_some(best.1)
+}
+
+/// From here on two names are so alike that one may be meant for the other.
+const ALIKE: f64 = 0.7;
 
 impl Said {
     /// With a default.

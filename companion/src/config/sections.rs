@@ -11,7 +11,7 @@ use super::{
     ConfigError, DIGEST_INTERVAL, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX, OUTBOX_MAX,
     QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH, Secret, StoreSettings,
     SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url, Wait, duration,
-    parse_duration, parsed, url_of,
+    parse_duration, parsed, show_duration, url_of,
 };
 use crate::group::{GroupSettings, Persistence};
 use crate::store::redis::topology::Topology;
@@ -198,10 +198,10 @@ fn within(
     match parse_duration(&said.text) {
         Some(duration) if (least..=most).contains(&duration) => Ok(duration),
         _ => Err(said.breaks(&format!(
-            "must be a duration from {}ms to {}ms, as \"{}ms\"",
-            least.as_millis(),
-            most.as_millis(),
-            default.as_millis()
+            "must be a duration from {} to {}, as \"{}\"",
+            show_duration(least),
+            show_duration(most),
+            show_duration(default)
         ))),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use unitring_protocol::ids::UnitId;
 
-use super::{Settings, StoreSettings, TlsFiles, Url};
+use super::{Settings, StoreSettings, TlsFiles, Url, show_duration};
 
 /// The files of a section.
 fn files(f: &mut fmt::Formatter<'_>, files: &TlsFiles) -> fmt::Result {
@@ -46,9 +46,13 @@ impl fmt::Display for Settings {
                     writeln!(f, "sentinel_password = \"<redacted>\"")?;
                 }
                 files(f, &redis.tls)?;
+                writeln!(
+                    f,
+                    "wait_replicas = {}",
+                    redis.wait.map_or(0, |wait| wait.replicas)
+                )?;
                 if let Some(wait) = redis.wait {
-                    writeln!(f, "wait_replicas = {}", wait.replicas)?;
-                    writeln!(f, "wait_timeout = \"{}ms\"", wait.timeout.as_millis())?;
+                    writeln!(f, "wait_timeout = \"{}\"", show_duration(wait.timeout))?;
                 }
             }
         }
@@ -67,26 +71,19 @@ impl fmt::Display for Settings {
         };
         let peers: Vec<&str> = sync.peers.iter().map(UnitId::as_str).collect();
         writeln!(f, "amqp_url = \"{}\"\npeers = {peers:?}", sync.amqp_url)?;
-        writeln!(
-            f,
-            "digest_interval = \"{}ms\"",
-            sync.digest_interval.as_millis()
-        )?;
+        let interval = show_duration(sync.digest_interval);
+        writeln!(f, "digest_interval = \"{interval}\"")?;
         let brokers = sync.brokers.iter();
         let brokers: Vec<String> = brokers.map(|(unit, url)| format!("{unit}={url}")).collect();
-        if !brokers.is_empty() {
-            writeln!(f, "brokers = {brokers:?}")?;
-        }
+        writeln!(f, "brokers = {brokers:?}")?;
         files(f, &sync.tls)?;
         writeln!(f, "outbox_max = {}", sync.outbox_max)?;
         writeln!(f, "outbox_bytes_max = {}", sync.outbox_bytes_max)?;
-        let ms = |name: &str, duration: std::time::Duration| {
-            format!("{name} = \"{}ms\"", duration.as_millis())
-        };
-        writeln!(f, "{}", ms("tombstones_kept", sync.tombstones_kept))?;
-        writeln!(f, "{}", ms("linger", sync.linger))?;
+        let kept = show_duration(sync.tombstones_kept);
+        writeln!(f, "tombstones_kept = \"{kept}\"")?;
+        writeln!(f, "linger = \"{}\"", show_duration(sync.linger))?;
         writeln!(f, "queue_bytes_max = {}", sync.queue_bytes_max)?;
         writeln!(f, "repair_rate = {}", sync.repair_rate)?;
-        writeln!(f, "{}", ms("skew_max", sync.skew_max))
+        writeln!(f, "skew_max = \"{}\"", show_duration(sync.skew_max))
     }
 }

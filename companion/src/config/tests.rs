@@ -21,7 +21,23 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
     for (text, error) in [
         ("unit = \"a b\"", "unit: \"a b\": must be 1 to 64"),
         ("listen = \"here\"", "listen: \"here\": must be an ip:port"),
-        ("unti = \"a\"", "unti: \"a\": unknown field"),
+        (
+            "\n\nunti = \"a\"",
+            "u.toml, line 3: unti: \"a\": unknown field; did you mean unit?",
+        ),
+        (
+            "[store]\npath = \"x\"\n[sync]\npear = 1",
+            "u.toml, line 4: sync.pear: \"1\": unknown field; did you mean sync.peers?",
+        ),
+        (
+            "colour = \"red\"",
+            "u.toml, line 1: colour: \"red\": unknown field; `unitring check`",
+        ),
+        ("log = \"verbose\"", "log: \"verbose\": must be a level"),
+        (
+            "[sync]\nlinger = \"1h\"",
+            "sync.linger: \"1h\": must be a duration from 0ms to 1s, as \"2ms\"",
+        ),
         (
             "[store]\nkind = \"sqlite\"",
             "store.kind: \"sqlite\": must be \"embedded\"",

@@ -40,11 +40,11 @@ pub(super) async fn authorize(
             .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         if !given.is_some_and(|given| same(given, token.reveal().as_bytes())) {
             app.metrics.requests_unauthorized.inc();
-            let refusal = Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "authorization: must be \"Bearer <token>\" with this companion's token",
-            );
-            return refusal.into_response();
+            let error = match given {
+                None => "authorization: a bearer token is needed for this",
+                Some(_) => "authorization: this is not this companion's token",
+            };
+            return Refusal::new(StatusCode::UNAUTHORIZED, error).into_response();
         }
     }
     next.run(request).await

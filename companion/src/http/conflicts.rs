@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 
 use super::App;
 use super::answer::Refusal;
+use super::extract::Query;
 use crate::store::Conflict;
 
 /// Conflicts in an answer, if nobody says how many.
@@ -24,9 +24,8 @@ pub(super) struct Question {
 
 pub(super) async fn conflicts(
     State(app): State<Arc<App>>,
-    question: Result<Query<Question>, QueryRejection>,
+    Query(question): Query<Question>,
 ) -> Result<Json<Vec<Conflict>>, Refusal> {
-    let question = question.map_err(|error| Refusal::bad(error.body_text()))?;
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     Ok(Json(app.records.conflicts(limit).await?))
 }

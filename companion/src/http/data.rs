@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use unitring_protocol::record::{RecordId, Version};
 
 use super::App;
 use super::answer::Refusal;
+use super::extract::{Path, Query};
 use crate::config::parse_duration;
 use crate::now_ms;
 use crate::replica::digest::bucket_of;
@@ -105,13 +106,6 @@ fn has_it(headers: &HeaderMap, there: &Version) -> bool {
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
     ttl: Option<String>,
-}
-
-type Asked = Result<Query<Question>, QueryRejection>;
-
-fn asked(question: Asked) -> Result<Question, Refusal> {
-    let question = question.map_err(|error| Refusal::bad(error.body_text()))?;
-    Ok(question.0)
 }
 
 /// The longest time to live: ten years, in milliseconds.
@@ -206,13 +200,12 @@ pub(super) async fn write(
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Path(names): Path<(String, String)>,
-    question: Asked,
+    Query(question): Query<Question>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
-    let ttl = asked(question)?.ttl;
-    let expires_ms = expiry(ttl.as_deref(), now_ms()).map_err(Refusal::bad)?;
+    let expires_ms = expiry(question.ttl.as_deref(), now_ms()).map_err(Refusal::bad)?;
     let (condition, value) = (condition(&headers)?, &body?);
     let change = Change::Put { value, expires_ms };
     match write(&app, &id, change, &condition).await? {

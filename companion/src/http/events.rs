@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::answer::Refusal;
 use super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
+use super::extract::Query;
 use crate::events::{Cursor, Entry};
 
 /// Events in one answer, and the default.

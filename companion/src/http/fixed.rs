@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::App;
 use super::answer::Refusal;
+use super::extract::Path;
 use crate::store::Fixed;
 
 pub(super) async fn all(State(app): State<Arc<App>>) -> Result<Json<Fixed>, Refusal> {

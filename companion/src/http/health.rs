@@ -69,7 +69,13 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         |error| vec![format!("unknown: {error}")],
         |found| wiring::lines(&found),
     );
-    let body = serde_json::json!({ "ready": is_ready, "checks": checks, "wiring": wiring });
+    let body = serde_json::json!({
+        "unit": app.unit,
+        "role": app.role.borrow().as_str(),
+        "ready": is_ready,
+        "checks": checks,
+        "wiring": wiring,
+    });
     (status, Json(body)).into_response()
 }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use unitring_protocol::ids::{InstanceId, ServiceName};
 
 use super::App;
 use super::answer::{Refusal, json};
+use super::extract::Path;
 use crate::config::parse_duration;
 use crate::now_ms;
 use crate::registry::{Registered, Registration, WEIGHT_MAX};

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
@@ -13,6 +13,7 @@ use unitring_protocol::report::{BoundReport, LoadScope};
 
 use super::App;
 use super::answer::Refusal;
+use super::extract::{Path, Query};
 use crate::explain::{self, ExplainError, Newcomer, Question};
 use crate::loads::{self, StoredLoad};
 use crate::now_ms;
@@ -97,11 +98,13 @@ fn report<'a>(
         None => loads::latest(all),
     };
     found.ok_or_else(|| {
-        let what = match &asked.reporter {
-            Some(reporter) => format!("a report of {reporter} on service {service}"),
-            None => format!("reports on service {service}: a filter has to report first; one"),
-        };
-        Refusal::absent(what)
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            match &asked.reporter {
+                Some(reporter) => format!("{reporter} has not reported on service {service}"),
+                None => format!("service {service}: no Envoy has reported on it"),
+            },
+        )
     })
 }
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use serde::Serialize;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{BoundReport, Finding, RingReport};
@@ -13,6 +14,8 @@ use unitring_protocol::snapshot::Snapshot;
 
 use super::App;
 use super::answer::Refusal;
+use super::extract::{Path, Query};
+use crate::explain::{self, Part};
 use crate::loads::{self, StoredLoad};
 use crate::metrics::Shown;
 use crate::now_ms;
@@ -55,19 +58,57 @@ struct InstanceView {
     failures: u64,
     in_flight: u64,
     updates: u64,
+    /// The share of all keys, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<f64>,
+    /// What it may have in flight now, where it was asked for and has a bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<u64>,
+}
+
+/// The query of services.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+pub(super) struct Asked {
+    /// Whether to tell the share of keys and the capacity of each instance.
+    #[serde(default)]
+    shares: bool,
+}
+
+/// Of how many services the shares are measured at a time: each takes a core for some ms.
+static MEASURING: Semaphore = Semaphore::const_new(1);
+
+/// The part of each instance, measured away from the threads that answer requests.
+async fn parts(loads: &[StoredLoad]) -> BTreeMap<InstanceId, Part> {
+    let Some(by) = loads::latest(loads).cloned() else {
+        return BTreeMap::new();
+    };
+    let all = loads.to_vec();
+    let Ok(_permit) = MEASURING.acquire().await else {
+        return BTreeMap::new();
+    };
+    let measure = move || explain::parts(&by, &all).unwrap_or_default();
+    tokio::task::spawn_blocking(measure)
+        .await
+        .unwrap_or_default()
 }
 
 async fn view(
     fleet: &dyn Fleet,
     service: ServiceName,
     registry: Vec<Registered>,
+    asked: Asked,
 ) -> Result<View, StoreError> {
     let loads = fleet.loads(&service, now_ms()).await?;
+    let parts = match asked.shares {
+        true => parts(&loads).await,
+        false => BTreeMap::new(),
+    };
     let totals = fleet.totals(&service).await?;
     let mut instances: BTreeMap<InstanceId, InstanceView> = BTreeMap::new();
     for reported in loads.iter().flat_map(|load| &load.instances) {
         let seen = instances.entry(reported.id.clone()).or_insert_with(|| {
             let totals = totals.get(&reported.id).copied().unwrap_or_default();
+            let part = parts.get(&reported.id);
             InstanceView {
                 id: reported.id.clone(),
                 address: reported.address.clone(),
@@ -79,6 +120,8 @@ async fn view(
                 failures: totals.failures,
                 in_flight: 0,
                 updates: totals.updates,
+                share: part.map(|part| part.share),
+                capacity: part.and_then(|part| part.capacity),
             }
         });
         seen.healthy &= reported.healthy;
@@ -107,21 +150,21 @@ fn reporter(load: StoredLoad) -> ReporterView {
 }
 
 /// Every service that somebody registered or reports on.
-async fn views(fleet: &dyn Fleet) -> Result<Vec<View>, StoreError> {
+async fn views(fleet: &dyn Fleet, asked: Asked) -> Result<Vec<View>, StoreError> {
     let mut registry = fleet.registry().await?.services;
     let mut names: BTreeSet<ServiceName> = fleet.reported().await?;
     names.extend(registry.keys().cloned());
     let mut views = Vec::with_capacity(names.len());
     for name in names {
         let registered = registry.remove(&name).unwrap_or_default();
-        views.push(view(fleet, name, registered.into_values().collect()).await?);
+        views.push(view(fleet, name, registered.into_values().collect(), asked).await?);
     }
     Ok(views)
 }
 
 /// Every instance with its load, for `/metrics`.
 pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
-    let views = views(fleet).await?;
+    let views = views(fleet, Asked::default()).await?;
     let shown = views.into_iter().flat_map(|view| {
         let service = view.service;
         view.instances.into_iter().map(move |instance| Shown {
@@ -136,19 +179,23 @@ pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
     Ok(shown.collect())
 }
 
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
-    let views = views(&*app.fleet).await?;
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    let views = views(&*app.fleet, asked).await?;
     Ok(Json(serde_json::json!({ "services": views })))
 }
 
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
+    Query(asked): Query<Asked>,
 ) -> Result<Json<View>, Refusal> {
     let service: ServiceName = service.parse()?;
     let registry = app.fleet.registry().await?;
     let registered = registry.instances(service.as_str()).cloned().collect();
-    let view = view(&*app.fleet, service, registered).await?;
+    let view = view(&*app.fleet, service, registered, asked).await?;
     if view.registry.is_empty() && view.reporters.is_empty() {
         return Err(Refusal::absent(format!("service {}", view.service)));
     }
@@ -170,7 +217,7 @@ pub(super) async fn instances(
 }
 
 /// The query of a snapshot.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Wait {
     version: Option<String>,
     wait: Option<String>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
@@ -13,6 +13,7 @@ use unitring_protocol::ids::UnitId;
 use super::App;
 use super::answer::Refusal;
 use super::data::write;
+use super::extract::{Path, Query};
 use crate::driver::{Handle, member_record};
 use crate::now_ms;
 use crate::replica::bounds::ahead;

@@ -98,7 +98,10 @@ async fn what_is_wired_wrongly_is_shown_by_every_companion_until_it_is_mended() 
     );
 
     let (is_done, status) = companion.ask(&["status"])?;
-    ensure!(is_done && status.starts_with(&lines.join("\n")), "{status}");
+    ensure!(
+        !is_done && status.starts_with(&lines.join("\n")),
+        "{status}"
+    );
     for (kind, reporters) in [("steer_header", 2), ("stats_matcher", 1)] {
         let line =
             format!("unitring_wiring_findings{{service=\"orders\",kind=\"{kind}\"}} {reporters}");

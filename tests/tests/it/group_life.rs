@@ -256,7 +256,7 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
         let (is_done, text) = east.companion.ask(&["status"])?;
         ensure!(is_done, "{text}");
         for words in [
-            "unit       north: ok, its changes take ",
+            "link       north: ok, its changes take ",
             "of its changes missing, 0 of ",
             "its clock is ",
         ] {

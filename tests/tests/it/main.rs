@@ -49,7 +49,8 @@
 //! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
 //! | [`bounds`] | whatever can grow has a bound with a name, and what happens there is counted |
 //! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
-//! | [`playground`] | what `make run` prints works as printed |
+//! | [`demo`] | what `unitring demo` prints works as printed |
+//! | [`commands`] | what a command says of an error, once and with the way out, and how it ends |
 
 #[cfg(test)]
 mod absence;
@@ -62,12 +63,14 @@ mod chaos;
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
+mod commands;
 mod companions;
 #[cfg(test)]
 mod compatibility;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
+mod demo;
 mod differential;
 #[cfg(test)]
 mod drain;
@@ -112,7 +115,6 @@ mod older;
 #[cfg(test)]
 mod placement;
 #[cfg(test)]
-mod playground;
 #[cfg(test)]
 mod primaries;
 #[cfg(test)]

@@ -105,7 +105,7 @@ fn the_command_line_takes_them(companion: &Companion) -> Result<()> {
     };
     let status = say(&["status"])?;
     for (number, name) in (1..).zip(NAMES) {
-        let line = format!("service    {name}: 1 registered, 1 reporters\n");
+        let line = format!("service    {name}: 1 instance registered, 1 Envoy reports\n");
         ensure!(status.contains(&line), "{status}");
         let id = format!("i/{number}");
         let listed = say(&["instance", "list", "--service", name])?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
@@ -18,6 +18,7 @@ use unitring_protocol::record::{RecordId, VALUE_BYTES_MAX, Version};
 
 use super::super::App;
 use super::super::answer::Refusal;
+use super::super::extract::Path;
 use super::{date, expiry, write};
 use crate::now_ms;
 use crate::store::{Change, Condition, Outcome};

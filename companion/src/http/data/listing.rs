@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::super::App;
 use super::super::answer::Refusal;
+use super::super::extract::{Path, Query};
 use super::{watch, with_expiry};
 use crate::now_ms;
 use crate::store::Listed;
@@ -39,11 +40,10 @@ pub(super) fn shown(record: &Listed) -> serde_json::Value {
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     Path(dataset): Path<String>,
-    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
+    Query(question): Query<Question>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let dataset = super::dataset(&dataset)?;
-    let Query(question) = question.map_err(|error| Refusal::bad(error.body_text()))?;
     if question.watch == Some(true) {
         return watch::watch(app, dataset, question.prefix, &headers);
     }

@@ -44,7 +44,7 @@ impl Tally {
     /// That something was compared at all: a filter that leaves everything to Envoy never differs.
     pub(super) fn is_enough(&self) -> Result<()> {
         ensure!(
-            self.placed * 10 >= self.keys * 7,
+            self.placed * 10 >= self.keys * 6,
             "only {} of {} keys were placed",
             self.placed,
             self.keys

@@ -1,0 +1,301 @@
+//! `unitring status`: whether a companion, its unit and its services are well, what is not first.
+
+mod show;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use unitring_protocol::report::Finding;
+
+use super::Target;
+use super::ask::{AskError, ask};
+use super::exit::Exit;
+use crate::loads::wiring;
+
+/// What `status` shows.
+#[derive(Debug, Args)]
+pub struct StatusFlags {
+    /// As JSON.
+    #[arg(long, conflicts_with = "watch")]
+    pub json: bool,
+    /// Show it again every two seconds, or as many as are given, until it is stopped.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
+    /// Show every instance, and not only the 20 that need attention most.
+    #[arg(long)]
+    pub all: bool,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What a companion says, and what is wrong of it.
+#[derive(Debug)]
+struct Seen {
+    ready: Ready,
+    units: Result<Units, String>,
+    services: Result<Vec<Service>, String>,
+    problems: Vec<String>,
+    /// As they came.
+    answers: Value,
+}
+
+/// `GET /readyz`.
+#[derive(Debug, Deserialize)]
+struct Ready {
+    #[serde(default)]
+    unit: String,
+    #[serde(default)]
+    role: String,
+    checks: BTreeMap<String, String>,
+}
+
+/// `GET /v1/units`.
+#[derive(Debug, Deserialize)]
+struct Units {
+    sync: Option<Sync>,
+    #[serde(default)]
+    spoiled: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sync {
+    inbox: String,
+    links: BTreeMap<String, Value>,
+    outbox: u64,
+    outbox_max: u64,
+    repaired_records: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Service {
+    service: String,
+    registry: Vec<Registered>,
+    reporters: Vec<Reporter>,
+    instances: Vec<Instance>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Registered {
+    id: String,
+    address: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Reporter {
+    reporter: String,
+    ring: String,
+    fallbacks: u64,
+    wiring: Vec<Finding>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Instance {
+    id: String,
+    address: String,
+    healthy: bool,
+    draining: bool,
+    warmth: u8,
+    calls: u64,
+    failures: u64,
+    in_flight: u64,
+    updates: u64,
+    share: Option<f64>,
+    capacity: Option<u64>,
+}
+
+/// Prints how a companion is, once or for as long as it is watched.
+///
+/// # Errors
+/// [`AskError`]: nobody answers, or no companion does.
+pub fn run(flags: &StatusFlags) -> Result<Exit, AskError> {
+    let Some(seconds) = flags.watch else {
+        let seen = look(&flags.target)?;
+        print(&text(&seen, flags));
+        return Ok(seen.exit());
+    };
+    let clear = if std::io::stdout().is_terminal() {
+        // To the upper left corner, and nothing below it.
+        "\u{1b}[H\u{1b}[J"
+    } else {
+        ""
+    };
+    loop {
+        let text = match look(&flags.target) {
+            Ok(seen) => text(&seen, flags),
+            // It may come back.
+            Err(error) => format!("{error}\n"),
+        };
+        if !print(&format!("{clear}{text}\n")) {
+            return Ok(Exit::Success);
+        }
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+/// Whether somebody still reads it. Colours are left out where nobody sees them.
+fn print(text: &str) -> bool {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
+}
+
+fn text(seen: &Seen, flags: &StatusFlags) -> String {
+    if flags.json {
+        return format!("{:#}\n", seen.answers);
+    }
+    show::text(seen, flags.all)
+}
+
+fn look(target: &Target) -> Result<Seen, AskError> {
+    let not_a_companion = || AskError::NoCompanion(target.url.clone());
+    let answer = match ask(target, "/readyz") {
+        Err(AskError::Refused(_)) => return Err(not_a_companion()),
+        answer => answer?,
+    };
+    let ready: Ready = Ready::deserialize(&answer).map_err(|_| not_a_companion())?;
+    let units = part(target, "/v1/units")?;
+    let services = part(target, "/v1/services?shares=true")?;
+    let list = services.clone().map(|services| {
+        let list = services.get("services").cloned();
+        list.unwrap_or(services)
+    });
+    let or_error = |part: &Result<Value, String>| match part {
+        Ok(value) => value.clone(),
+        Err(error) => json!({ "error": error }),
+    };
+    let mut seen = Seen {
+        units: read(units.clone()),
+        services: read(list.clone()),
+        problems: Vec::new(),
+        answers: json!({
+            "ready": answer,
+            "units": or_error(&units),
+            "services": or_error(&list),
+        }),
+        ready,
+    };
+    seen.problems = seen.find_problems();
+    if let Some(answers) = seen.answers.as_object_mut() {
+        answers.insert("healthy".to_owned(), seen.problems.is_empty().into());
+        answers.insert("problems".to_owned(), json!(seen.problems));
+    }
+    Ok(seen)
+}
+
+/// An answer, or what the companion says in its place: that is a part of its status.
+fn part(target: &Target, path: &str) -> Result<Result<Value, String>, AskError> {
+    match ask(target, path) {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(AskError::Refused(error)) => Ok(Err(error)),
+        Err(error) => Err(error),
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(answer: Result<Value, String>) -> Result<T, String> {
+    T::deserialize(answer?).map_err(|error| format!("a companion of another version: {error}"))
+}
+
+impl Seen {
+    fn exit(&self) -> Exit {
+        if self.problems.is_empty() {
+            Exit::Success
+        } else {
+            Exit::Failure
+        }
+    }
+
+    fn find_problems(&self) -> Vec<String> {
+        let checks = self.ready.checks.iter();
+        let mut problems: Vec<String> = checks
+            .filter(|(_, state)| *state != "ok")
+            .map(|(name, state)| format!("{name}: {state}"))
+            .collect();
+        match &self.services {
+            Ok(services) => problems.extend(services.iter().flat_map(Service::problems)),
+            Err(error) => problems.push(format!("services: {error}")),
+        }
+        match &self.units {
+            Ok(units) => problems.extend(self.sync_problems(units)),
+            Err(error) => problems.push(format!("units: {error}")),
+        }
+        problems
+    }
+
+    fn sync_problems(&self, units: &Units) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !units.spoiled.is_empty() {
+            let count = units.spoiled.len();
+            problems.push(format!("{count} records that cannot be read are set aside"));
+        }
+        let Some(sync) = units.sync.as_ref().filter(|_| self.leads()) else {
+            return problems;
+        };
+        for (unit, link) in &sync.links {
+            let state = super::ask::text(link, "/state");
+            if state != "ok" && state != "removed" {
+                problems.push(format!("link to {unit}: {state}"));
+            }
+            if link.pointer("/clock_skew_alarm") == Some(&Value::Bool(true)) {
+                let skew = link.pointer("/clock_skew_ms").cloned().unwrap_or_default();
+                problems.push(format!("the clock of {unit} is {skew} ms ahead of ours"));
+            }
+        }
+        problems
+    }
+
+    /// Of several companions the leader syncs, and knows how that goes.
+    fn leads(&self) -> bool {
+        self.ready.role != "follower"
+    }
+}
+
+impl Service {
+    fn problems(&self) -> Vec<String> {
+        let reporters = self.reporters.iter();
+        let mut problems: Vec<String> = reporters
+            .flat_map(|reporter| {
+                let line = |finding| wiring::line(&reporter.reporter, finding);
+                reporter.wiring.iter().map(line)
+            })
+            .collect();
+        let bad = self.instances.iter().filter(|instance| instance.is_bad());
+        let bad: Vec<&str> = bad.map(|instance| instance.id.as_str()).collect();
+        if !bad.is_empty() {
+            let named = bad.iter().take(show::NAMED_MAX).copied();
+            let named = named.collect::<Vec<_>>().join(", ");
+            let more = match bad.len().saturating_sub(show::NAMED_MAX) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let (name, all) = (&self.service, self.instances.len());
+            problems.push(format!(
+                "{name}: {} of {all} instances unhealthy: {named}{more}",
+                bad.len()
+            ));
+        }
+        problems
+    }
+}
+
+impl Instance {
+    /// Unhealthy, and not on purpose.
+    fn is_bad(&self) -> bool {
+        !self.healthy && !self.draining
+    }
+
+    fn state(&self) -> &'static str {
+        match (self.draining, self.healthy, self.warmth) {
+            (true, _, _) => "draining",
+            (false, false, _) => "unhealthy",
+            (false, true, ..100) => "warming up",
+            (false, true, _) => "ok",
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What cannot be undone is asked for once more, where somebody sits there to answer.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::Args;
+
+use super::ask::AskError;
+
+/// Whether to ask.
+#[derive(Debug, Args)]
+pub struct Sure {
+    /// Do it without asking. Where standard input is no terminal nothing is asked.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl Sure {
+    /// Goes on if this is wanted.
+    ///
+    /// # Errors
+    /// [`AskError::Refused`] if not.
+    pub(super) fn ask(&self, what: &str) -> Result<(), AskError> {
+        if self.yes || !std::io::stdin().is_terminal() {
+            return Ok(());
+        }
+        let refused = || AskError::Refused("nothing was done".to_owned());
+        let mut answer = String::new();
+        write!(std::io::stderr(), "{what}? [y/N] ").map_err(|_| refused())?;
+        let read = std::io::stdin().read_line(&mut answer);
+        let is_yes = ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str());
+        match read {
+            Ok(_) if is_yes => Ok(()),
+            _ => Err(refused()),
+        }
+    }
+}

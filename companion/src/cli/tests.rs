@@ -1,0 +1,73 @@
+//! docs/cli.md is what the program says of itself. `RENEW=1` writes it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+use clap::CommandFactory as _;
+
+use super::*;
+use crate::cli::exit::Exit;
+
+const HEAD: &str = "# The command line
+
+What `unitring <command> --help` prints, and how each command ends. A test holds this page to the program.
+
+Commands that ask a running companion take `--url` and `--token`, or `UNITRING_URL` and `UNITRING_TOKEN`. A flag goes over
+the environment, and the environment over a configuration file. A variable that begins with `UNITRING_` and is none of
+these is named in a warning.
+
+## Exit codes
+
+| code | meaning |
+|---:|---|
+| 0 | done; what was asked about is well |
+| 1 | failed; or what was asked about (`status`, `group status`) is degraded |
+| 2 | nobody answers there, or nobody who speaks for a companion; `group status`: no server answers |
+| 3 | `group create`: refused, and nothing was touched |
+| 4 | `data get`, `data delete`: there is no such record |
+| 5 | `data put`, `data delete`: something else is there than must be |
+| 64 | the command line or the configuration is wrong; starting again does not help |
+";
+
+/// The help of a command and of all below it.
+fn help(command: &clap::Command, path: &str, out: &mut String) {
+    let name = format!("{path}{}", command.get_name());
+    let own = command.clone().bin_name(&name).term_width(100);
+    let text = own.clone().render_help().to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let text = lines.join("\n");
+    write!(out, "\n## {name}\n\n```text\n{}\n```\n", text.trim_end()).unwrap();
+    for below in command.get_subcommands() {
+        help(below, &format!("{name} "), out);
+    }
+}
+
+#[test]
+fn the_page_of_the_command_line_is_what_the_program_says() {
+    let mut page = HEAD.to_owned();
+    help(&Cli::command(), "", &mut page);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    if env::var_os("RENEW").is_some() {
+        fs::write(&file, &page).unwrap();
+    }
+    let there = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        there == page,
+        "docs/cli.md is stale: RENEW=1 cargo test -p unitring the_page_of"
+    );
+}
+
+#[test]
+fn the_page_names_each_exit_code() {
+    for (exit, number) in Exit::ALL {
+        assert!(HEAD.contains(&format!("\n| {number} | ")), "{exit:?}");
+    }
+    assert_eq!(HEAD.matches("\n| ").count(), Exit::ALL.len() + 1);
+}
+
+#[test]
+fn no_variable_is_unlike_its_flag() {
+    let variables = variables(&Cli::command());
+    assert!(variables.contains("UNITRING_STORE_PATH") && variables.contains("UNITRING_URL"));
+}

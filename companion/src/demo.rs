@@ -1,0 +1,243 @@
+//! `unitring demo`: Envoy with the filter, the companion and four instances, started, described and
+//! stopped. With two units also a Redis for each, and RabbitMQ between them.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`programs`] | where Envoy, the filter and the servers are |
+//! | [`ports`] | which ports are used |
+//! | [`child`] | a process with its log |
+//! | [`instance`] | an instance, built in |
+//! | [`servers`] | Redis and RabbitMQ |
+//! | [`place`] | one unit of all these |
+//! | [`control`] | instances that are added and killed while it runs |
+//! | [`web`] | requests to what was started |
+
+mod child;
+mod control;
+mod instance;
+mod place;
+mod ports;
+mod programs;
+mod servers;
+mod web;
+
+use std::fs::DirBuilder;
+use std::future::Future;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cli::demo::DemoFlags;
+use instance::Instance;
+use place::{Ground, Place};
+use ports::Ports;
+use programs::Programs;
+use servers::Broker;
+
+const UNITS: [&str; 2] = ["east", "west"];
+
+/// Why there is no demo.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A program or a file that it needs is not there; with the way to get it.
+    #[error("{0}")]
+    Missing(String),
+    /// The Envoy that was found cannot run the filter.
+    #[error("{0}")]
+    Envoy(String),
+    /// A port of those that were asked for is taken.
+    #[error("port {0} is taken: say another --port-base")]
+    Taken(u16),
+    /// There is no free port where one was looked for.
+    #[error("no port from {0} on is free")]
+    NoPort(u16),
+    /// A file or folder of the demo.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A program does not start.
+    #[error("start {name}: {source}")]
+    Start {
+        /// Which.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A program ended, or never became ready.
+    #[error("{name} {what}; the end of {log}:\n{tail}", log = log.display())]
+    Program {
+        /// Which.
+        name: String,
+        /// What happened.
+        what: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: String,
+    },
+    /// A request of the demo itself was not answered as it must be.
+    #[error("{0}")]
+    Request(String),
+}
+
+/// Starts everything, says what to try, and runs until `stop` ends or a program does.
+///
+/// # Errors
+/// [`DemoError`]: nothing that was started is left running.
+pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(), DemoError> {
+    let play = async {
+        if flags.only_instances {
+            only_instances(flags.port_base).await
+        } else {
+            play(&flags).await
+        }
+    };
+    tokio::select! {
+        outcome = play => outcome?,
+        () = stop => {}
+    }
+    say("\nstopped");
+    Ok(())
+}
+
+/// Runs until it is dropped.
+async fn only_instances(port_base: Option<u16>) -> Result<(), DemoError> {
+    let mut ports = Ports::new(port_base);
+    let mut instances = Vec::new();
+    for id in place::FIRST_INSTANCES {
+        instances.push(Instance::start(id, ports.instance(0)?).await?);
+    }
+    let each = instances
+        .iter()
+        .map(|instance| format!("{} {}", instance.id, instance.address()));
+    say(&format!(
+        "instances  {}\nCtrl-C stops them.",
+        each.collect::<Vec<_>>().join("   ")
+    ));
+    std::future::pending().await
+}
+
+async fn play(flags: &DemoFlags) -> Result<(), DemoError> {
+    let programs = Programs::find(flags)?;
+    let folder = folder(flags)?;
+    say(&format!("logs and data in {}", folder.display()));
+    let names = UNITS.get(..usize::from(flags.units)).unwrap_or_default();
+    let mut ports = Ports::new(flags.port_base);
+    let broker = if names.len() > 1 {
+        say("starting RabbitMQ, which takes some seconds");
+        Some(Broker::start(&programs, &folder, &mut ports).await?)
+    } else {
+        None
+    };
+    let (mut places, mut controls) = (Vec::new(), Vec::new());
+    for (index, name) in names.iter().enumerate() {
+        say(&match names.len() {
+            1 => "starting Envoy, the companion, four instances".to_owned(),
+            _ => format!("starting {name}"),
+        });
+        let ground = Ground {
+            programs: &programs,
+            folder: &folder,
+            index,
+            name,
+            others: names
+                .iter()
+                .copied()
+                .filter(|other| other != name)
+                .collect(),
+            broker: broker.as_ref(),
+        };
+        let place = Arc::new(Place::start(&ground, &mut ports).await?);
+        let listener = control::bind(place.control_port()).await?;
+        controls.push(control::serve(Arc::clone(&place), listener));
+        places.push(place);
+    }
+    for place in &places {
+        say(&format!("\n{}", place.describe(names.len() > 1)));
+    }
+    match places.as_slice() {
+        [here, there] => say(&format!("\n{}", across(here, there))),
+        [place] => say(&format!("\nTry:\n{}", place.suggestions())),
+        _ => {}
+    }
+    say("\nCtrl-C stops all of it.");
+    let processes = places.iter().map(|place| place.ended());
+    tokio::select! {
+        outcome = futures::future::try_join_all(controls) => outcome.map(|_| ()),
+        (error, ..) = futures::future::select_all(processes.map(Box::pin)) => Err(error),
+        error = broker_ended(broker.as_ref()) => Err(error),
+    }
+}
+
+async fn broker_ended(broker: Option<&Broker>) -> DemoError {
+    match broker {
+        Some(broker) => broker.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn across(here: &Place, there: &Place) -> String {
+    let (name, here, there) = (&here.name, here.companion(), there.companion());
+    [
+        "Write in one unit, read in the other:".to_owned(),
+        format!("  curl -X PUT {here}/v1/data/profiles/ada -d 'written in {name}'"),
+        format!("  curl {there}/v1/data/profiles/ada"),
+        format!("  curl {here}/v1/units"),
+    ]
+    .join("\n")
+}
+
+/// That of `--folder`, which may have data of a demo before, or a new one.
+fn folder(flags: &DemoFlags) -> Result<PathBuf, DemoError> {
+    let folder = match &flags.folder {
+        Some(folder) => {
+            create(folder)?;
+            folder.clone()
+        }
+        None => new_folder()?,
+    };
+    // The programs are started in folders of their own.
+    folder.canonicalize().map_err(|source| DemoError::File {
+        path: folder,
+        source,
+    })
+}
+
+/// One that nobody else made or may look into.
+fn new_folder() -> Result<PathBuf, DemoError> {
+    let mut number = 0;
+    loop {
+        let name = format!("unitring-demo-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(source) => return Err(DemoError::File { path, source }),
+        }
+    }
+}
+
+fn create(folder: &Path) -> Result<(), DemoError> {
+    std::fs::create_dir_all(folder).map_err(|source| DemoError::File {
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), DemoError> {
+    std::fs::write(path, text).map_err(|source| DemoError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A line for the person; one who closed the terminal does not read it.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+}

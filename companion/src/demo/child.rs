@@ -1,0 +1,119 @@
+//! A process of the demo: its output in a file, killed with all that it started when it is dropped.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child as Process, Command};
+
+use super::DemoError;
+
+/// How long a program may take to become ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_EVERY: Duration = Duration::from_millis(50);
+const ENDED_EVERY: Duration = Duration::from_millis(500);
+/// Lines of its log that an error shows.
+const TAIL_LINES: usize = 15;
+
+/// A running program.
+#[derive(Debug)]
+pub(super) struct Child {
+    name: String,
+    log: PathBuf,
+    group: Option<Pid>,
+    process: Mutex<Process>,
+}
+
+impl Child {
+    /// Starts it; what it prints goes into `<folder>/<name>.log`.
+    pub(super) fn start(
+        name: &str,
+        mut command: Command,
+        folder: &Path,
+    ) -> Result<Self, DemoError> {
+        let log = folder.join(format!("{name}.log"));
+        let file = |source| DemoError::File {
+            path: log.clone(),
+            source,
+        };
+        let out = File::create(&log).map_err(file)?;
+        let errors = out.try_clone().map_err(file)?;
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(errors)
+            .current_dir(folder)
+            // Of its own, so that Ctrl-C ends the demo, and the demo ends this.
+            .process_group(0)
+            .spawn();
+        let process = process.map_err(|source| DemoError::Start {
+            name: name.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            log,
+            group: process.id().and_then(group),
+            process: Mutex::new(process),
+        })
+    }
+
+    /// Waits until this says yes.
+    pub(super) async fn ready(&self, is_ready: impl AsyncFn() -> bool) -> Result<(), DemoError> {
+        let begin = Instant::now();
+        while !is_ready().await {
+            if let Some(status) = self.status() {
+                return Err(self.failed(&format!("ended ({status}) before it was ready")));
+            }
+            if begin.elapsed() > READY_TIMEOUT {
+                let waited = READY_TIMEOUT.as_secs();
+                return Err(self.failed(&format!("is not ready after {waited} s")));
+            }
+            tokio::time::sleep(READY_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Why it ended, once it does.
+    pub(super) async fn ended(&self) -> DemoError {
+        loop {
+            if let Some(status) = self.status() {
+                return self.failed(&format!("ended ({status})"));
+            }
+            tokio::time::sleep(ENDED_EVERY).await;
+        }
+    }
+
+    fn status(&self) -> Option<std::process::ExitStatus> {
+        let mut process = self.process.lock().ok()?;
+        process.try_wait().ok().flatten()
+    }
+
+    fn failed(&self, what: &str) -> DemoError {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..);
+        DemoError::Program {
+            name: self.name.clone(),
+            what: what.to_owned(),
+            log: self.log.clone(),
+            tail: tail.unwrap_or_default().join("\n"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nobody may be left in it.
+        self.group
+            .and_then(|group| kill_process_group(group, Signal::KILL).ok());
+    }
+}
+
+fn group(process: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(process).ok()?)
+}

@@ -1,0 +1,85 @@
+//! Which ports the demo uses: the ones that the shipped files name, where they are free.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use super::DemoError;
+
+/// From the ports of one unit to those of the next.
+const UNIT_STEP: u16 = 10;
+/// How many are looked at where the first is taken.
+const TRIES: u16 = 100;
+
+/// Deals ports out, each once.
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// The next one, where they were asked for.
+    asked: Option<u16>,
+    given: Vec<u16>,
+}
+
+impl Ports {
+    pub(super) fn new(base: Option<u16>) -> Self {
+        Self {
+            asked: base,
+            given: Vec::new(),
+        }
+    }
+
+    pub(super) fn listener(&mut self, unit: usize) -> Result<u16, DemoError> {
+        self.of_unit(10_000, unit)
+    }
+
+    pub(super) fn admin(&mut self, unit: usize) -> Result<u16, DemoError> {
+        self.of_unit(9901, unit)
+    }
+
+    pub(super) fn companion(&mut self, unit: usize) -> Result<u16, DemoError> {
+        self.of_unit(7001, unit)
+    }
+
+    pub(super) fn xds(&mut self, unit: usize) -> Result<u16, DemoError> {
+        self.of_unit(7002, unit)
+    }
+
+    pub(super) fn control(&mut self, unit: usize) -> Result<u16, DemoError> {
+        self.of_unit(7003, unit)
+    }
+
+    pub(super) fn instance(&mut self, unit: usize) -> Result<u16, DemoError> {
+        self.of_unit(8081, unit)
+    }
+
+    /// For Redis and RabbitMQ, which nobody is told the port of in advance.
+    pub(super) fn server(&mut self) -> Result<u16, DemoError> {
+        self.from(7101)
+    }
+
+    fn of_unit(&mut self, default: u16, unit: usize) -> Result<u16, DemoError> {
+        let step = u16::try_from(unit).unwrap_or(u16::MAX);
+        self.from(default.saturating_add(step.saturating_mul(UNIT_STEP)))
+    }
+
+    fn from(&mut self, default: u16) -> Result<u16, DemoError> {
+        let port = match &mut self.asked {
+            Some(next) => {
+                let port = *next;
+                *next = next.checked_add(1).ok_or(DemoError::NoPort(port))?;
+                if !is_free(port) {
+                    return Err(DemoError::Taken(port));
+                }
+                port
+            }
+            None => {
+                let mut ports = default..default.saturating_add(TRIES);
+                let port = ports.find(|port| !self.given.contains(port) && is_free(*port));
+                port.ok_or(DemoError::NoPort(default))?
+            }
+        };
+        self.given.push(port);
+        Ok(port)
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}

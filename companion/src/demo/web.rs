@@ -1,0 +1,60 @@
+//! Requests of the demo to what it started.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use ureq::http::Request;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) reason: Option<String>,
+    pub(super) body: String,
+}
+
+/// One request; the error in words.
+pub(super) async fn request(method: &str, url: &str, body: &str) -> Result<Answer, String> {
+    let (method, url, body) = (method.to_owned(), url.to_owned(), body.to_owned());
+    let send = tokio::task::spawn_blocking(move || send(&method, &url, body));
+    send.await.map_err(|error| error.to_string())?
+}
+
+fn send(method: &str, url: &str, body: String) -> Result<Answer, String> {
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .build()
+        .new_agent();
+    let request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header("x-user-id", "unitring-demo")
+        .header("content-type", "application/json");
+    let failed = |error: &dyn std::fmt::Display| format!("{method} {url}: {error}");
+    let request = request.body(body).map_err(|error| failed(&error))?;
+    let mut response = agent.run(request).map_err(|error| failed(&error))?;
+    let body = response.body_mut().read_to_string();
+    let reason = response.headers().get("x-unitring-reason");
+    Ok(Answer {
+        status: response.status().as_u16(),
+        reason: reason.and_then(|reason| Some(reason.to_str().ok()?.to_owned())),
+        body: body.map_err(|error| failed(&error))?,
+    })
+}
+
+/// Whether somebody answers with success there.
+pub(super) async fn is_well(url: &str) -> bool {
+    let answer = request("GET", url, "").await;
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
+/// Whether somebody listens there.
+pub(super) async fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .is_ok()
+}

@@ -1,0 +1,340 @@
+//! What the commands of `unitring` say, and how they end: docs/cli.md has the codes.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::deadline::until;
+use unitring_tests::ports;
+use unitring_tests::programs;
+use unitring_tests::redis::Redis;
+use unitring_tests::site::Site;
+
+/// How it ended, what it printed, and what it said of errors.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(i32, String, String)> {
+    let mut command = Command::new(programs::built("unitring")?);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNITRING_")) {
+        command.env_remove(name);
+    }
+    let output = command
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .output()?;
+    let code = output.status.code().context("it was killed")?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok((code, text, String::from_utf8(output.stderr)?))
+}
+
+fn ends(arguments: &[&str], code: i32, error: &str) -> Result<()> {
+    let (ended, out, said) = run(arguments, &[])?;
+    ensure!(
+        ended == code,
+        "{arguments:?} ended with {ended}: {out}{said}"
+    );
+    ensure!(said.trim_end() == error, "{arguments:?} said: {said}");
+    Ok(())
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+#[tokio::test]
+async fn errors_are_said_once_with_the_way_out_and_the_codes_of_the_page() -> Result<()> {
+    let nobody = url(ports::free()?);
+    let refused = |path: &str| {
+        format!(
+            "unitring: {nobody}{path}: nobody listens there: does `unitring serve` run, and is this its \
+             address (listen)?"
+        )
+    };
+    ends(&["status", "--url", &nobody], 2, &refused("/readyz"))?;
+    let key = [
+        "data",
+        "get",
+        "--dataset",
+        "d",
+        "--key",
+        "k",
+        "--url",
+        &nobody,
+    ];
+    ends(&key, 2, &refused("/v1/data/d/k"))?;
+    let short = ["status", "--url", "127.0.0.1:7001"];
+    ends(
+        &short,
+        64,
+        "unitring: --url 127.0.0.1:7001: must begin with http://",
+    )?;
+    let with = ["locate", "--key", "k", "--service", "s", "--with", "zz"];
+    let rule = "unitring: --with zz: must be an ip:port, or --address must say where it would be";
+    ends(&with, 64, rule)?;
+    let servers = "unitring: bad configuration: group.servers is not set: name the Redis servers in the \
+                   file of --config, or by --group-servers";
+    ends(&["group", "status"], 64, servers)?;
+    let level = "unitring: bad configuration: log: \"verbose\": must be a level (error, warn, info, \
+                 debug, trace, off) or target=level, comma separated";
+    ends(&["check", "--log", "verbose"], 64, level)?;
+
+    let (code, _, said) = run(&["stauts"], &[])?;
+    ensure!(
+        code == 64 && said.contains("a similar subcommand exists: 'status'"),
+        "{said}"
+    );
+    let (code, out, said) = run(&["check"], &[("UNITRING_STOER_PATH", "x")])?;
+    ensure!(code == 0 && out.contains("unitring.redb"), "{out}");
+    ensure!(
+        said.contains(
+            "UNITRING_STOER_PATH is no variable of unitring; did you mean UNITRING_STORE_PATH?"
+        ),
+        "{said}"
+    );
+    let (code, out, _) = run(&["--version"], &[])?;
+    ensure!(
+        code == 0 && out.contains("\nlayout    2") && out.contains("\nprotocol  1"),
+        "{out}"
+    );
+    let (code, out, _) = run(&["completions", "bash"], &[])?;
+    ensure!(code == 0 && out.contains("_unitring"), "{out}");
+    let pages = TempDir::new()?;
+    let (code, ..) = run(&["man", &pages.path().display().to_string()], &[])?;
+    ensure!(code == 0 && pages.path().join("unitring-status.1").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_misspelt_field_is_named_with_its_line_and_what_was_meant() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("u.toml");
+    std::fs::write(&file, "unit = \"east\"\n\n[store]\nptah = \"x\"\n")?;
+    let file = file.display().to_string();
+    let said = format!(
+        "unitring: bad configuration: {file}, line 4: store.ptah: \"x\": unknown field; did you mean \
+         store.path?"
+    );
+    ends(&["serve", "--config", &file], 64, &said)
+}
+
+#[tokio::test]
+async fn status_ends_with_what_it_says() -> Result<()> {
+    let site = Site::start().await?;
+    let at = url(site.companion.port);
+    let status = |url: &str| run(&["status", "--url", url], &[]);
+    let well = || -> Result<String> {
+        let (code, out, said) = status(&at)?;
+        ensure!(
+            code == 0 && out.contains("status     healthy\n"),
+            "{code}: {out}{said}"
+        );
+        Ok(out)
+    };
+    let out = until("all to be well", async || well()).await?;
+    for words in [
+        "sync       none: this unit has no peers\n",
+        "1 Envoy reports\n",
+        "INSTANCE ",
+    ] {
+        ensure!(out.contains(words), "{out}");
+    }
+    // An Envoy is no companion, whatever its admin interface or its service answers.
+    for port in [site.envoy.port, site.envoy.admin_port] {
+        let (code, _, said) = status(&url(port))?;
+        ensure!(
+            code == 2 && said.contains("is no companion of unitring"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_degraded_comes_first() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    let companion = Settings::on_redis(&redis).variable("UNITRING_UNIT", "east");
+    let companion = companion.start().await?;
+    let status = ["status", "--url", &url(companion.port)];
+    let well = || -> Result<()> {
+        let (code, out, _) = run(&status, &[])?;
+        ensure!(code == 0, "{out}");
+        Ok(())
+    };
+    until("the store to be there", async || well()).await?;
+    redis.kill()?;
+    let (code, out, _) = run(&status, &[])?;
+    ensure!(
+        code == 1 && out.starts_with("services: ") | out.starts_with("store: "),
+        "{code}: {out}"
+    );
+    ensure!(out.contains("unit       east"), "{out}");
+    let (_, out, _) = run(&[&status[..], &["--json"]].concat(), &[])?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(
+        shown["healthy"] == json!(false) && shown["problems"][0].is_string(),
+        "{shown}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_error_of_the_api_has_one_shape() -> Result<()> {
+    let companion = Settings::default()
+        .variable("UNITRING_TOKEN", "s3cret")
+        .start()
+        .await?;
+    for (method, path, status, error) in [
+        (
+            Method::GET,
+            "/v1/services/orders/locate",
+            400,
+            "query: key: is missing",
+        ),
+        (
+            Method::GET,
+            "/v1/services/orders/locate?key=a&balance_factor=x",
+            400,
+            "query: balance_factor: invalid digit",
+        ),
+        (
+            Method::GET,
+            "/v1/services/orders/locate?key=a&colour=red",
+            400,
+            "query: unknown field `colour`",
+        ),
+        (
+            Method::GET,
+            "/v1/services/nope/locate?key=a",
+            404,
+            "service nope: no Envoy has reported on it",
+        ),
+        (Method::GET, "/v1/data/a/%ff", 400, "path: "),
+        (
+            Method::GET,
+            "/v1/data/a?limit=x",
+            400,
+            "query: limit: invalid digit",
+        ),
+        (
+            Method::GET,
+            "/v1/conflicts?limit=-1",
+            400,
+            "query: limit: invalid digit",
+        ),
+        (
+            Method::GET,
+            "/v1/services?shares=perhaps",
+            400,
+            "query: shares: ",
+        ),
+        (Method::GET, "/nowhere", 404, "/nowhere: not found"),
+        (
+            Method::DELETE,
+            "/metrics",
+            405,
+            "DELETE /metrics: method not allowed",
+        ),
+        (
+            Method::PUT,
+            "/v1/data/a/b",
+            401,
+            "authorization: a bearer token is needed for this",
+        ),
+    ] {
+        let response = companion.call(method, path, vec![]).await?;
+        let got = response.status().as_u16();
+        let answer: Value = response.json().await.with_context(|| path.to_owned())?;
+        let text = answer["error"].as_str().unwrap_or_default();
+        ensure!(
+            got == status && text.starts_with(error),
+            "{path}: {got} {answer}"
+        );
+    }
+    refused_token(&companion)
+}
+
+fn refused_token(companion: &Companion) -> Result<()> {
+    let at = url(companion.port);
+    let put = [
+        "data",
+        "put",
+        "--dataset",
+        "d",
+        "--key",
+        "k",
+        "--value",
+        "v",
+        "--url",
+        &at,
+    ];
+    let way_out = ": --token or UNITRING_TOKEN gives it";
+    let none = format!("unitring: authorization: a bearer token is needed for this{way_out}");
+    ends(&put, 1, &none)?;
+    let wrong = format!("unitring: authorization: this is not this companion's token{way_out}");
+    ends(&[&put[..], &["--token", "x"]].concat(), 1, &wrong)
+}
+
+#[tokio::test]
+async fn an_import_names_the_line_of_the_file_and_says_how_many_were_written() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let folder = TempDir::new()?;
+    let file = folder.path().join("records");
+    let mut lines: Vec<String> = (1..=1_500)
+        .map(|number| json!({"key": number.to_string(), "text": "x"}).to_string())
+        .collect();
+    lines[2] = String::new();
+    lines[1_299] = "{".to_owned();
+    std::fs::write(&file, lines.join("\n"))?;
+    let (file, at) = (file.display().to_string(), url(companion.port));
+    let import = [
+        "data",
+        "import",
+        "--dataset",
+        "d",
+        "--file",
+        &file,
+        "--url",
+        &at,
+    ];
+    let (code, out, said) = run(&import, &[])?;
+    ensure!(
+        code == 1 && said.starts_with("unitring: line 1300: "),
+        "{said}"
+    );
+    let written: Vec<&str> = out.split(" of ").collect();
+    let count: usize = written.first().context("nothing")?.parse()?;
+    ensure!(
+        count > 0 && count < 1_300 && out.ends_with(" written\n"),
+        "{out}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_instance_is_added_listed_and_removed() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let say = |arguments: &[&str]| -> Result<String> {
+        let (is_done, text) = companion.ask(arguments)?;
+        ensure!(is_done, "{arguments:?}: {text}");
+        Ok(text)
+    };
+    let one = ["--service", "orders", "--id", "a"];
+    let added = say(&[
+        &[
+            "instance",
+            "add",
+            "--address",
+            "127.0.0.1:8081",
+            "--weight",
+            "3",
+        ],
+        &one[..],
+    ]
+    .concat())?;
+    ensure!(added == "a (127.0.0.1:8081), weight 3\n", "{added}");
+    // Standard input is no terminal here, so nobody is asked.
+    let removed = say(&[&["instance", "remove"], &one[..]].concat())?;
+    ensure!(removed == "a is removed from orders\n", "{removed}");
+    Ok(())
+}
