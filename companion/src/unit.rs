@@ -88,8 +88,6 @@ pub enum Input {
     Limit(UnitId, usize),
     /// Deliveries that are not acknowledged will come again.
     InboxDown,
-    /// Who is in the group beside this unit; at first all peers.
-    Members(BTreeSet<UnitId>),
     /// Records of these buckets were written here.
     Written(BTreeSet<u8>),
     /// What waits, by bucket; `None` if the store is away.
@@ -252,7 +250,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// The sync of this unit with these, with no link yet.
+    /// The sync of this unit with these, with no link yet. Where the members are others, it begins anew.
     pub fn new(unit: UnitId, peers: BTreeSet<UnitId>, rules: Rules) -> Self {
         let interval_ms = rules.digest_interval_ms;
         Self {
@@ -293,7 +291,6 @@ impl Unit {
             }
             Input::Limit(unit, bytes) => self.outgoing.limit_known(&unit, bytes),
             Input::InboxDown => self.incoming.inbox_down(),
-            Input::Members(members) => self.members(members),
             Input::Written(buckets) => self.outgoing.dirty(&buckets),
             Input::Counted(waiting) => {
                 if let Some(waiting) = waiting {
@@ -362,14 +359,6 @@ impl Unit {
     fn next_message(&mut self) -> MessageId {
         self.last_message += 1;
         self.last_message
-    }
-
-    fn members(&mut self, members: BTreeSet<UnitId>) {
-        self.outgoing.members(&members);
-        self.compare.members(&members);
-        self.collect.members();
-        self.repairs.members(&members);
-        self.members = members;
     }
 
     /// Tells all who listen now; whoever does not misses it.

@@ -57,7 +57,7 @@ impl Embedded {
             database: Arc::new(RwLock::new(Some(open_file(path)?))),
             path: path.into(),
             is_broken: Arc::default(),
-            rules: Rules { unit, has_peers },
+            rules: Rules::of(unit, has_peers),
             spoiled: Arc::default(),
             flushed_ms: Arc::default(),
             pruned_ms: Arc::default(),

@@ -64,11 +64,6 @@ impl Collect {
         }
     }
 
-    /// Who was a member is none, or the other way round: begin again.
-    pub(super) fn members(&mut self) {
-        self.stages.clear();
-    }
-
     /// Looks at what this unit's buckets hold, and at what the others told of theirs.
     pub(super) fn look(
         &mut self,

@@ -124,17 +124,6 @@ impl Compare {
         }
     }
 
-    pub(super) fn members(&mut self, members: &BTreeSet<UnitId>) {
-        self.told.retain(|unit, _| members.contains(unit));
-        self.fresh.retain(|unit| members.contains(unit));
-        self.diverged.retain(|unit, _| members.contains(unit));
-        self.behind.retain(|(unit, _), _| members.contains(unit));
-        self.asked_ms.retain(|(unit, _), _| members.contains(unit));
-        self.more.retain(|unit| members.contains(unit));
-        self.ended.retain(|(unit, _)| members.contains(unit));
-        self.fruitless.retain(|(unit, _), _| members.contains(unit));
-    }
-
     pub(super) fn ops_from(&mut self, unit: &UnitId, now_ms: u64) {
         self.last_ops_ms.insert(unit.clone(), now_ms);
     }

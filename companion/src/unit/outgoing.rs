@@ -24,6 +24,8 @@ const MESSAGE_HEAD_BYTES: usize = 16 << 10;
 const UNSENDABLE_MAX: usize = 64;
 /// What an op takes beside its value, about.
 const OP_BYTES: usize = 192;
+/// The pause before a cursor is stored once more.
+const STORE_AGAIN_MS: u64 = 5_000;
 /// The longest pause of a link whose messages are not taken.
 const PAUSE_MAX_MS: u64 = 10_000;
 
@@ -55,8 +57,8 @@ struct Link {
     to_store: BTreeMap<u8, Position>,
     storing: Option<BTreeMap<u8, Position>>,
     store_at_ms: u64,
-    /// Cursors that were stored once more, since what is behind them did not leave.
-    stored_again: BTreeMap<u8, Position>,
+    /// When a cursor may be stored once more, since what is behind it did not leave.
+    store_again_ms: BTreeMap<u8, u64>,
     /// The largest message that its broker takes, in bytes, once it said so.
     limit: Option<usize>,
     /// Records that are larger, by their size in a message.
@@ -87,23 +89,22 @@ impl Link {
         self.cursors.remove(&bucket);
         self.sent.remove(&bucket);
         self.to_store.remove(&bucket);
-        self.stored_again.remove(&bucket);
         self.dirty.insert(bucket);
     }
 
     /// Nothing is behind the cursor, and the outbox is not empty: an older copy of the store may lack what was
-    /// stored before. Once for each position.
-    fn store_again(&mut self, bucket: u8) {
+    /// stored before. Now and then, since it may also be that another link is not so far.
+    fn store_again(&mut self, bucket: u8, now_ms: u64) {
         let is_in_flight = |flight: &Flight| flight.through.iter().any(|(of, _)| *of == bucket);
         let Some(cursor) = self.cursors.get(&bucket).copied() else {
             return;
         };
-        if self.flights.values().any(is_in_flight) {
+        let at_ms = self.store_again_ms.get(&bucket).copied().unwrap_or(0);
+        if at_ms > now_ms || self.flights.values().any(is_in_flight) {
             return;
         }
-        if self.stored_again.insert(bucket, cursor) != Some(cursor) {
-            self.to_store.entry(bucket).or_insert(cursor);
-        }
+        self.store_again_ms.insert(bucket, now_ms + STORE_AGAIN_MS);
+        self.to_store.entry(bucket).or_insert(cursor);
     }
 
     /// Buckets to read, in turn.
@@ -156,21 +157,6 @@ impl Outgoing {
         if let Some(link) = self.links.get_mut(unit) {
             link.is_up = false;
             link.begin_again();
-        }
-    }
-
-    /// Those who left hold nothing back any more.
-    pub(super) fn members(&mut self, members: &BTreeSet<UnitId>) {
-        self.links.retain(|unit, _| members.contains(unit));
-        for unit in members {
-            if !self.links.contains_key(unit) {
-                self.links.insert(unit.clone(), Link::default());
-                self.knows_cursors = false;
-            }
-        }
-        for link in self.links.values_mut() {
-            let stored = link.cursors.iter().map(|(bucket, at)| (*bucket, *at));
-            link.to_store.extend(stored);
         }
     }
 
@@ -302,7 +288,7 @@ impl Outgoing {
             let Some(first) = first.min() else {
                 for unit in &ready {
                     if let Some(link) = self.links.get_mut(unit) {
-                        link.store_again(bucket);
+                        link.store_again(bucket, now_ms);
                     }
                 }
                 continue;

@@ -1,7 +1,7 @@
 //! What was asked for → records: bucket by bucket, message by message, each confirmed before the
 //! next is read, and no more records per second than the rules allow.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use unitring_protocol::envelope::{Body, Repair};
 use unitring_protocol::ids::UnitId;
@@ -132,11 +132,6 @@ impl Repairs {
         if let Some(job) = self.job.take_if(|job| job.to == *unit) {
             self.queue.push_back((job.to, job.bucket));
         }
-    }
-
-    pub(super) fn members(&mut self, members: &BTreeSet<UnitId>) {
-        self.queue.retain(|(unit, _)| members.contains(unit));
-        self.job.take_if(|job| !members.contains(&job.to));
     }
 
     pub(super) fn go_on(

@@ -6,6 +6,7 @@ use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
+use crate::replica::bounds::AHEAD_MS_MAX;
 use crate::replica::digest::{bucket_of, share};
 use crate::replica::transaction::{self, BucketTransaction, Outgoing};
 use crate::replica::{self, Mark, Part, Rules, epoch};
@@ -32,6 +33,8 @@ pub(super) enum Broken {
     Covered,
     /// The later version does not win: the last to come does.
     Order,
+    /// Whatever clock a change has is believed.
+    Future,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -205,8 +208,11 @@ impl Store {
     pub(super) fn new(unit: UnitId, broken: Broken) -> Self {
         Self {
             rules: Rules {
-                unit,
-                has_peers: true,
+                ahead_ms_max: match broken {
+                    Broken::Future => u64::MAX,
+                    _ => AHEAD_MS_MAX,
+                },
+                ..Rules::of(unit, true)
             },
             broken,
             buckets: BTreeMap::new(),
@@ -387,6 +393,7 @@ impl Store {
     }
 
     pub(super) fn collect(&mut self, number: u8, before_ms: u64, fence: &Positions) {
+        if std::env::var("SEED").is_ok() { eprintln!("{} collects {number} before {before_ms} {:?}", self.rules.unit, fence.iter().map(|(u,p)|format!("{u}:{p}")).collect::<Vec<_>>()); }
         let bucket = self.buckets.entry(number).or_default();
         let gone = bucket.gone.iter().filter(|(_, at_ms)| **at_ms <= before_ms);
         let gone: Vec<RecordId> = gone.map(|(id, _)| id.clone()).collect();
@@ -413,6 +420,21 @@ impl Store {
 
     pub(super) fn gone(&self) -> usize {
         self.buckets.values().map(|bucket| bucket.gone.len()).sum()
+    }
+
+    /// Changes that did not know of each other, as they were seen here.
+    pub(super) fn conflicts(&self) -> usize {
+        self.buckets
+            .values()
+            .map(|bucket| bucket.conflicts.len())
+            .sum()
+    }
+
+    pub(super) fn dump(&self, key: &str) {
+        let id = id(key);
+        let number = small(bucket_of(&id));
+        let bucket = &self.buckets[&number];
+        eprintln!("{} {:?} meta {:?} applied {:?} fence {:?}", self.rules.unit, bucket.records.get(&id), bucket.meta, bucket.applied.iter().map(|(u,p)|format!("{u}:{p}")).collect::<Vec<_>>(), bucket.fence.iter().map(|(u,p)|format!("{u}:{p}")).collect::<Vec<_>>());
     }
 
     pub(super) fn clock_ms(&self) -> u64 {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::envelope::{Body, Envelope};
+use unitring_protocol::envelope::{Body, Envelope, Part};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, RecordId, Version};
 
@@ -15,6 +15,8 @@ use crate::replica::epoch;
 use crate::store::{Backlog, Batch};
 
 pub(super) const STEP_MS: u64 = 50;
+/// In ms since the Unix epoch.
+const YEAR_2500: u64 = 16_725_225_600_000;
 /// How late a copy may come: long after tombstones were forgotten.
 pub(super) const STALE_MS: u64 = 20_000;
 pub(super) const RULES: Rules = Rules {
@@ -46,13 +48,21 @@ pub(super) struct Faults {
     pub(super) disk_lost: u8,
     /// Of a thousand.
     pub(super) clock_jumps: u8,
+    /// Of a thousand: the store goes back to an older copy of itself.
+    pub(super) gone_back: u8,
+    /// Of a thousand: somebody sends a change of the future in the name of a member.
+    pub(super) hostile: u8,
 }
 
 /// A unit with its store and its queue at a broker.
 pub(super) struct Node {
     pub(super) id: UnitId,
     pub(super) machine: Unit,
+    /// Itself and those it syncs with.
+    members: Vec<usize>,
     pub(super) store: Store,
+    /// Older copies of it, and when they were made.
+    copies: VecDeque<Store>,
     pub(super) queue: VecDeque<(Envelope, Option<u64>)>,
     pub(super) unacked: BTreeMap<Tag, Envelope>,
     /// Copies that a broker was thought to have lost: when it comes back with them.
@@ -108,8 +118,10 @@ impl World {
         for number in 0..units {
             let skew_ms = world.dice.roll(4_000).cast_signed() - 2_000;
             world.nodes.push(Node {
-                machine: machine(number, units),
+                machine: machine(number, &(0..units).collect::<Vec<_>>()),
+                members: (0..units).collect(),
                 store: Store::new(unit(number), broken),
+                copies: VecDeque::new(),
                 id: unit(number),
                 queue: VecDeque::new(),
                 unacked: BTreeMap::new(),
@@ -141,9 +153,11 @@ impl World {
         let expires = self.dice.hits(15).then(|| wall_ms + self.dice.roll(8_000));
         let node = &mut self.nodes[at];
         let value = value.map(String::into_bytes);
+        let who = node.id.clone();
         let Some((bucket, record)) = node.store.write(&key, value, expires, wall_ms) else {
             return;
         };
+        if std::env::var("SEED").is_ok() && record.id.key.as_str()=="k8" { eprintln!("{} {who} writes {record:?}", self.now_ms); }
         self.writes
             .entry(record.id.clone())
             .or_default()
@@ -194,7 +208,13 @@ impl World {
             self.crash(at);
         }
         if loses_disk {
-            self.lose_disk(at);
+            self.lose_disk(at, None);
+        }
+        if faults.gone_back > 0 {
+            self.go_back(at, faults);
+        }
+        if faults.hostile > 0 && self.dice.roll(1_000) < u64::from(faults.hostile) {
+            self.lie(at);
         }
         let now_ms = self.now_ms;
         for number in (0..self.nodes.len()).filter(|number| *number != at) {
@@ -222,9 +242,8 @@ impl World {
     }
 
     fn crash(&mut self, at: usize) {
-        let units = self.nodes.len();
         let node = &mut self.nodes[at];
-        node.machine = machine(at, units);
+        node.machine = machine(at, &node.members);
         node.inbox.clear();
         node.later.clear();
         node.up.clear();
@@ -232,16 +251,68 @@ impl World {
         self.requeue(at);
     }
 
-    fn lose_disk(&mut self, at: usize) {
+    /// Keeps a copy of the store now and then, and goes back to the oldest.
+    fn go_back(&mut self, at: usize, faults: Faults) {
+        let node = &mut self.nodes[at];
+        if self.now_ms.is_multiple_of(500) {
+            node.copies.push_back(node.store.clone());
+            if node.copies.len() > 4 {
+                node.copies.pop_front();
+            }
+        }
+        if self.dice.roll(1_000) < u64::from(faults.gone_back)
+            && let Some(copy) = self.nodes[at].copies.pop_front()
+        {
+            self.nodes[at].copies.clear();
+            self.lose_disk(at, Some(copy));
+        }
+    }
+
+    /// A change of the year 2500, of a record that clients write, too.
+    fn lie(&mut self, at: usize) {
+        let from = unit((at + 1) % self.nodes.len());
+        let key = format!("k{}", self.dice.roll(self.keys));
+        let mut forged = Store::new(from.clone(), Broken::Nothing);
+        let value = Some(b"forged".to_vec());
+        let Some((bucket, _)) = forged.write(&key, value, None, YEAR_2500) else {
+            return;
+        };
+        let waiting = forged.outboxes(&[(bucket, Position::default())]).remove(0);
+        let part = Part {
+            bucket,
+            incarnation: waiting.incarnation,
+            skipped: false,
+            ops: waiting.ops,
+            passed: BTreeSet::new(),
+        };
+        let envelope = Envelope {
+            version: PROTOCOL_VERSION,
+            from,
+            body: Body::Ops { parts: vec![part] },
+        };
+        self.nodes[at].queue.push_back((envelope, None));
+    }
+
+    /// The store is empty, or an older copy of itself.
+    fn lose_disk(&mut self, at: usize, copy: Option<Store>) {
         let id = unit(at);
+        if std::env::var("SEED").is_ok() { eprintln!("{} {id} back={}", self.now_ms, copy.is_some()); }
         let queued = self.queued();
         let others = || self.nodes.iter().filter(|node| node.id != id);
         for write in self.writes.values_mut().flatten() {
             // What was the last to have it is gone; that something else took its place does no harm here.
             let version = &write.record.version;
-            if !others().any(|node| node.store.has(version)) {
+            let is_kept = copy.as_ref().is_some_and(|copy| copy.has(version));
+            if !is_kept && !others().any(|node| node.store.has(version)) {
                 let kept = queued.get(version).copied().unwrap_or(Kept::No);
-                write.kept = write.kept.min(kept);
+                // Other changes take the numbers of those that an older copy lacks: then it depends on the order
+                // whether what is still under way is taken.
+                let most = if copy.is_some() {
+                    Kept::Perhaps
+                } else {
+                    Kept::Surely
+                };
+                write.kept = write.kept.min(kept).min(most);
             }
         }
         // Or it might make a version twice, which docs/sync.md does not promise to mend.
@@ -249,7 +320,7 @@ impl World {
         let behind_ms = behind_ms.saturating_sub(self.wall_ms(at));
         let node = &mut self.nodes[at];
         node.skew_ms += behind_ms.cast_signed();
-        node.store = Store::new(id, self.broken);
+        node.store = copy.unwrap_or_else(|| Store::new(id, self.broken));
         node.positions.clear();
     }
 
@@ -409,6 +480,14 @@ impl World {
         !self.dice.hits(faults.unconfirmed)
     }
 
+    /// Who is in the group from now on, as all of these learn at once: their sync begins anew.
+    pub(super) fn members(&mut self, members: &[usize]) {
+        for at in members {
+            self.nodes[*at].members = members.to_vec();
+            self.crash(*at);
+        }
+    }
+
     pub(super) fn run(&mut self, steps: u64, faults: Faults) {
         for _ in 0..steps {
             self.step(faults);
@@ -437,7 +516,7 @@ fn versions(parts: &[(u8, Batch)]) -> impl Iterator<Item = Version> {
     parts.iter().flat_map(move |(_, batch)| of(batch))
 }
 
-fn machine(at: usize, units: usize) -> Unit {
-    let peers = (0..units).filter(|number| *number != at).map(unit);
-    Unit::new(unit(at), peers.collect(), RULES)
+fn machine(at: usize, members: &[usize]) -> Unit {
+    let peers = members.iter().filter(|number| **number != at);
+    Unit::new(unit(at), peers.map(|number| unit(*number)).collect(), RULES)
 }
