@@ -3,10 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check guard bench build parts clean
+.PHONY: help run test check compat guard bench build parts clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
+# The one of tests/tests/it/older.rs.
+OLDEST_ENVOY := 1.36.4
 BENCHES := request store sync companion routing interval
 
 help: ## this text
@@ -19,10 +21,15 @@ run: build ## a playground on free ports: Envoy, the companion, four instances; 
 
 test: build ## every test, the integration tests with the real Envoy, Redis and RabbitMQ included
 	@scripts/build-plugin trap
+	@scripts/parts $(OLDEST_ENVOY)
 	cargo test --workspace
 
 check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts, and guard
 	@scripts/check
+
+compat: build ## the tests that depend on Envoy, with each version that scripts/envoy*.txt pins; VERSION=1.36.4, SUITE=retries for a part
+	@scripts/build-plugin trap
+	@scripts/compat
 
 guard: parts ## fails if a choice, a change or a report takes more instructions than before; RENEW=1 writes the limits
 	@scripts/guard $(if $(RENEW),renew)

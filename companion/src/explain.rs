@@ -3,22 +3,27 @@
 //!
 //! Values in, values out: nothing is taken or counted.
 
+mod rebuild;
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::Serialize;
 use unitring_protocol::ids::InstanceId;
-use unitring_protocol::report::{self, BoundReport, InstanceLoad, LoadScope, RingHash, RingShape};
+use unitring_protocol::report::{self, BoundReport, LoadScope};
 use unitring_routing::bounded::{Bound, Loads};
-use unitring_routing::hash::{HashFunction, xxh64};
-use unitring_routing::membership::{Cause, Identity, Member, State, Warmth};
-use unitring_routing::ring::{HostIndex, RingError, Shape};
-use unitring_routing::table::{Rule, Table};
+use unitring_routing::hash::xxh64;
+use unitring_routing::membership::Member;
+use unitring_routing::ring::{HostIndex, RingError};
+use unitring_routing::table::{Left, Table};
 
 use crate::loads::{self, StoredLoad};
 
 /// Candidates that are shown.
 const CANDIDATES: usize = 3;
+/// The reason of a request that Envoy's own policy places, as the filter tells it to callers.
+const FALLBACK: &str = "fallback";
 
 /// What is asked.
 #[derive(Debug, Clone, Default)]
@@ -50,10 +55,18 @@ pub struct Answer {
     key: String,
     /// `xxh64` of the key, 16 hex digits.
     hash: String,
-    owner: Candidate,
+    /// Absent where nobody owns it as far as the filter knows.
+    owner: Option<Candidate>,
+    /// None where the key is left to Envoy's own policy.
     candidates: Vec<Candidate>,
     reason: &'static str,
+    /// Why the key is left to Envoy's own policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<&'static str>,
     ring: report::RingReport,
+    /// Whether this is the ring that the filter has. A report has not all that an odd cluster's ring is made
+    /// from: weights of localities without hosts, names that are no ids.
+    as_reported: bool,
     bound: BoundReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<Change>,
@@ -64,6 +77,9 @@ struct Candidate {
     id: String,
     address: String,
     weight: u32,
+    /// Where the service has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
     in_flight: u64,
     /// What it may have in flight now; absent if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,9 +98,6 @@ struct Change {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// Nobody takes requests.
-    #[error("no instance takes requests")]
-    Nobody,
     /// The instance that is to be gone is not there.
     #[error("instance {0} is not reported")]
     Unknown(InstanceId),
@@ -108,12 +121,8 @@ pub fn explain(
     by: &StoredLoad,
     all: &[StoredLoad],
 ) -> Result<Answer, ExplainError> {
-    let members: Vec<Member> = by.instances.iter().filter_map(member).collect();
-    let rule = Rule {
-        shape: shape(by.ring.shape).ok_or(ExplainError::NoShape)?,
-        identity: identity(by.ring.identity),
-    };
-    let table = Table::build(&members, rule)?;
+    let members = rebuild::members(by);
+    let table = Table::build(&members, rebuild::rule(by).ok_or(ExplainError::NoShape)?)?;
     let reported = question.bound.or(by.bound).unwrap_or(OFF);
     let bound = bound(reported);
     let seen = match reported.scope {
@@ -122,8 +131,15 @@ pub fn explain(
     };
     let loads = Still::of(&table, seen);
     let hash = xxh64(question.key.as_bytes());
-    let choice = table.choose(hash, CANDIDATES, &bound, &loads);
-    let choice = choice.ok_or(ExplainError::Nobody)?;
+    let choice = match is_left_whole(by, &table) {
+        true => Err("the filter leaves all keys of this service to Envoy"),
+        false => table
+            .choose(hash, CANDIDATES, &bound, &loads)
+            .map_err(why_left),
+    };
+    let has_priorities = members
+        .iter()
+        .any(|member| Some(member.priority) != members.first().map(|first| first.priority));
     let candidate = |host: HostIndex| {
         let member = table.host(host)?;
         let capacity = table.capacity(&bound, host, loads.total);
@@ -131,18 +147,27 @@ pub fn explain(
             id: member.id.clone(),
             address: member.address.clone(),
             weight: member.weight.get(),
+            priority: has_priorities.then_some(member.priority),
             in_flight: loads.at(host.get()),
             capacity: Some(capacity).filter(|capacity| *capacity != u64::MAX),
         })
     };
-    let owner = table.owner(hash).and_then(candidate);
-    let candidates = choice.candidates.as_slice().iter();
+    let (candidates, reason, because) = match &choice {
+        Ok(choice) => (choice.candidates.as_slice(), choice.reason.as_str(), None),
+        Err(why) => (&[][..], FALLBACK, Some(*why)),
+    };
+    let owner = table.owner(hash).filter(|_| !is_left_whole(by, &table));
     Ok(Answer {
         key: question.key.clone(),
         hash: format!("{hash:016x}"),
-        owner: owner.ok_or(ExplainError::Nobody)?,
-        candidates: candidates.filter_map(|host| candidate(*host)).collect(),
-        reason: choice.reason.as_str(),
+        owner: owner.and_then(candidate),
+        candidates: candidates
+            .iter()
+            .filter_map(|host| candidate(*host))
+            .collect(),
+        reason,
+        because,
+        as_reported: table.version() == by.ring.version,
         ring: report::RingReport {
             version: table.version(),
             points: u64::try_from(table.points()).unwrap_or(u64::MAX),
@@ -151,6 +176,19 @@ pub fn explain(
         bound: reported,
         change: change(question, &members, &table, hash)?,
     })
+}
+
+/// Whether the filter has no ring where the report would make one: it does not know enough of the cluster.
+fn is_left_whole(by: &StoredLoad, table: &Table) -> bool {
+    by.ring.points == 0 && table.points() > 0
+}
+
+fn why_left(left: Left) -> &'static str {
+    match left {
+        Left::NoRing => "no instance takes requests, as far as the filter knows",
+        Left::Unnameable => "a request header cannot name the owner",
+        Left::Ambiguous => "several addresses have the owner's name",
+    }
 }
 
 fn change(
@@ -176,11 +214,8 @@ fn change(
             return Err(ExplainError::Known(newcomer.id.clone()));
         }
         then.push(Member {
-            id: newcomer.id.to_string(),
-            address,
             weight: newcomer.weight,
-            warmth: Warmth::FULL,
-            state: State::Serving,
+            ..Member::new(newcomer.id.as_str(), &address)
         });
     }
     let then = table.update(&then)?;
@@ -209,7 +244,10 @@ impl Still {
             .iter()
             .map(|host| of(&host.id).unwrap_or(0))
             .collect();
-        let total = by_host.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+        // An address that the cluster lists twice is two hosts and one instance.
+        let ids: BTreeSet<&str> = table.hosts().iter().map(|host| host.id.as_str()).collect();
+        let each = ids.into_iter().filter_map(of);
+        let total = each.fold(0u64, u64::saturating_add);
         Self { by_host, total }
     }
 
@@ -245,59 +283,6 @@ fn bound(reported: BoundReport) -> Bound {
         balance_factor: NonZeroU32::new(reported.balance_factor),
         min_capacity: reported.min_capacity,
         max_in_flight: NonZeroU64::new(reported.max_in_flight),
-    }
-}
-
-fn member(load: &InstanceLoad) -> Option<Member> {
-    let state = match (load.draining, load.healthy) {
-        (true, _) => State::Draining,
-        (false, true) => State::Serving,
-        (false, false) => State::Failed(Cause::Told),
-    };
-    Some(Member {
-        id: load.id.to_string(),
-        address: load.address.clone(),
-        weight: NonZeroU32::new(load.weight)?,
-        warmth: Warmth::new(load.warmth).unwrap_or(Warmth::FULL),
-        state,
-    })
-}
-
-fn shape(shape: RingShape) -> Option<Shape> {
-    let function = |hash| match hash {
-        RingHash::XxHash => HashFunction::XxHash64,
-        RingHash::MurmurHash2 => HashFunction::Murmur2,
-    };
-    Some(match shape {
-        RingShape::Envoy {
-            min_size,
-            max_size,
-            hash,
-        } => Shape::Envoy {
-            hash: function(hash),
-            min_size,
-            max_size,
-        },
-        RingShape::Fixed {
-            virtual_nodes,
-            max_size,
-            hash,
-        } => Shape::Fixed {
-            hash: function(hash),
-            virtual_nodes: NonZeroU32::new(virtual_nodes)?,
-            max_size,
-        },
-        RingShape::Maglev { table_size } => Shape::Maglev {
-            table_size: NonZeroU32::new(table_size)
-                .filter(|size| size.get() <= unitring_routing::maglev::TABLE_SIZE_MAX)?,
-        },
-    })
-}
-
-fn identity(identity: report::Identity) -> Identity {
-    match identity {
-        report::Identity::Address => Identity::Address,
-        report::Identity::Id => Identity::Id,
     }
 }
 

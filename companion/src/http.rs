@@ -14,6 +14,7 @@ mod locate;
 mod reports;
 mod services;
 mod units;
+mod wiring;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::store::{Browse, Fleet, Records};
 
 pub use bounds::{EVENT_STREAMS_MAX, REQUEST_TIMEOUT, REQUESTS_MAX};
+pub use wiring::Wiring;
 
 /// The largest report, in bytes.
 pub const REPORT_BYTES_MAX: usize = 4 << 20;
@@ -65,6 +67,8 @@ pub struct App {
     pub follower: Follower,
     /// Registry, loads, events.
     pub fleet: Arc<dyn Fleet>,
+    /// Who is wired wrongly.
+    pub wiring: Wiring,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Told of every change of the registry.

@@ -6,15 +6,19 @@
 //! nothing twice.
 
 pub mod picture;
+pub mod plausible;
 #[cfg(any(test, feature = "contract-tests"))]
 pub(crate) mod samples;
+pub mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName, UnitId};
-use unitring_protocol::report::{BoundReport, InstanceLoad, Report, RingReport, ServiceReport};
+use unitring_protocol::report::{
+    BoundReport, Finding, InstanceLoad, Report, RingReport, ServiceReport,
+};
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
 use crate::events::Event;
@@ -33,19 +37,22 @@ pub const SERVICES_MAX: usize = 256;
 pub const INSTANCES_MAX: usize = 16_384;
 
 /// Counters of an instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests sent to it.
+    /// Attempts sent to it.
     pub calls: u64,
+    /// Those of them that failed.
+    pub failures: u64,
     /// Data updates it made.
     pub updates: u64,
 }
 
 impl Totals {
-    /// Both counters added, staying at the top rather than wrapping.
+    /// Each counter added, staying at the top rather than wrapping.
     pub fn plus(self, more: Self) -> Self {
         Self {
             calls: self.calls.saturating_add(more.calls),
+            failures: self.failures.saturating_add(more.failures),
             updates: self.updates.saturating_add(more.updates),
         }
     }
@@ -80,6 +87,9 @@ pub struct StoredLoad {
     pub fallbacks: u64,
     /// Instances with their loads.
     pub instances: Vec<InstanceLoad>,
+    /// What the filter found wrong in its wiring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wiring: Vec<Finding>,
     /// The other unit that told of it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
@@ -149,6 +159,17 @@ pub struct Advance {
     pub growth: BTreeMap<InstanceId, Totals>,
     /// Events that are new, oldest first.
     pub events: Vec<Event>,
+    /// What was not kept as it was said.
+    pub cut: Cut,
+}
+
+/// How much of a report was not kept as it was said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Loads of instances that were lowered to what can be true.
+    pub loads: u64,
+    /// Findings that were left out or shortened.
+    pub findings: u64,
 }
 
 /// The step from a reporter's last report to this one; `None` if this one is not newer.
@@ -174,6 +195,9 @@ pub fn advance(
         .saturating_mul(INTERVALS_MISSED_MAX)
         .clamp(ALIVE_MS_MIN, ALIVE_MS_MAX);
     let alive_until_ms = now_ms.saturating_add(alive_ms);
+    let (wiring, findings) = wiring::kept(&service.wiring);
+    let (instances, loads) = plausible::kept(&service.instances);
+    let growth = growth(last, &instances);
     let next = StoredLoad {
         reporter: report.reporter.clone(),
         sequence: report.sequence,
@@ -184,37 +208,39 @@ pub fn advance(
         ring: service.ring.clone(),
         bound: service.bound,
         fallbacks: service.fallbacks,
-        instances: service.instances.clone(),
+        instances,
+        wiring,
         unit: report.unit.clone(),
     };
     Some(Advance {
         next,
-        growth: growth(last, service),
+        growth,
         events,
+        cut: Cut { loads, findings },
     })
 }
 
-fn growth(last: Option<&StoredLoad>, service: &ServiceReport) -> BTreeMap<InstanceId, Totals> {
-    let before: BTreeMap<&InstanceId, &InstanceLoad> = last
-        .into_iter()
-        .flat_map(|last| &last.instances)
-        .map(|load| (&load.id, load))
-        .collect();
+fn growth(last: Option<&StoredLoad>, instances: &[InstanceLoad]) -> BTreeMap<InstanceId, Totals> {
+    let mut before: BTreeMap<&InstanceId, &InstanceLoad> = BTreeMap::new();
+    for load in last.into_iter().flat_map(|last| &last.instances) {
+        // Of one that is there twice, the first entry has the counts.
+        before.entry(&load.id).or_insert(load);
+    }
     // A counter that shrank started again, so all of it is growth.
     let grown = |now: u64, before: Option<u64>| now.checked_sub(before.unwrap_or(0)).unwrap_or(now);
-    service
-        .instances
-        .iter()
-        .map(|load| {
-            let before = before.get(&load.id);
-            let totals = Totals {
-                calls: grown(load.calls, before.map(|before| before.calls)),
-                updates: grown(load.updates, before.map(|before| before.updates)),
-            };
-            (load.id.clone(), totals)
-        })
-        .filter(|(_, totals)| !totals.is_zero())
-        .collect()
+    let mut growth: BTreeMap<InstanceId, Totals> = BTreeMap::new();
+    for load in instances {
+        let before = before.remove(&load.id);
+        let totals = Totals {
+            calls: grown(load.calls, before.map(|before| before.calls)),
+            failures: grown(load.failures, before.map(|before| before.failures)),
+            updates: grown(load.updates, before.map(|before| before.updates)),
+        };
+        if !totals.is_zero() {
+            growth.insert(load.id.clone(), totals);
+        }
+    }
+    growth
 }
 
 /// What the rest of the fleet carries, without one reporter (or all of it), and where that one

@@ -1,8 +1,8 @@
 //! What is counted, and its Prometheus text.
 //!
-//! Invariant: no label set grows without bound. Only services and instances are labels, and they
-//! are written from the store's bounded state when somebody scrapes, so that what is gone from
-//! there is gone here.
+//! Invariant: no label set grows without bound. Only services, instances, units and kinds of findings are
+//! labels, and they are written from the store's bounded state when somebody scrapes, so that what is gone
+//! from there is gone here.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,9 +16,12 @@ use prometheus_client::registry::Registry;
 use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
 
 use crate::driver::LinkStatus;
+use crate::loads::wiring::{self, Miswired};
 
 /// Instances shown; the others are in `GET /v1/services`.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;
+/// Pairs of a service and a kind of finding that are shown; the others are in `GET /v1/services`.
+pub const FINDINGS_SHOWN_MAX: usize = 1_000;
 
 /// What is shown of an instance.
 type Value = fn(&Shown) -> u64;
@@ -59,7 +62,10 @@ metrics! {
     requests_too_large: Count, "Requests refused because their body was too large";
     requests_timed_out: Count, "Requests that were not answered in time";
     writes_too_many: Count, "Requests refused because the store holds as much as it may of that";
+    loads_lowered: Count, "Loads of instances in reports that were more than an Envoy can have, and lowered";
     instances_hidden: Level, "Instances that are not shown here, since too many are";
+    findings_hidden: Level, "Pairs of a service and a kind of finding that are not shown here, since too many are";
+    findings_cut: Count, "Findings of a filter's wiring that were left out or shortened, since there were too many";
     watchers_behind: Count, "Times that who watches a dataset was too slow and had to be told anew";
     event_streams_refused: Count, "Event streams refused because too many were open";
     store_errors: Count, "Requests to the store that failed";
@@ -118,8 +124,10 @@ pub struct Shown {
     pub service: ServiceName,
     /// Which.
     pub instance: InstanceId,
-    /// Requests sent to it.
+    /// Attempts sent to it.
     pub calls: u64,
+    /// Those of them that failed.
+    pub failures: u64,
     /// Data updates it made.
     pub updates: u64,
     /// Requests in flight over all reporters.
@@ -134,17 +142,23 @@ impl Metrics {
     pub fn text(
         &self,
         instances: &[Shown],
+        found: &[Miswired],
         units: &BTreeMap<UnitId, LinkStatus>,
     ) -> Result<String, std::fmt::Error> {
         let hidden = instances.len().saturating_sub(INSTANCES_SHOWN_MAX);
         self.instances_hidden
             .set(u64::try_from(hidden).unwrap_or(u64::MAX));
+        let findings = wiring::reporters(found);
+        let hidden = findings.len().saturating_sub(FINDINGS_SHOWN_MAX);
+        self.findings_hidden
+            .set(u64::try_from(hidden).unwrap_or(u64::MAX));
         let mut own = String::new();
         encode(&mut own, &self.registry)?;
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
         let mut text = body.to_owned();
-        let families: [(&str, &str, Value); 3] = [
+        let families: [(&str, &str, Value); 4] = [
             ("instance_calls_total", "counter", |shown| shown.calls),
+            ("instance_failures_total", "counter", |shown| shown.failures),
             ("instance_updates_total", "counter", |shown| shown.updates),
             ("instance_in_flight", "gauge", |shown| shown.in_flight),
         ];
@@ -152,24 +166,31 @@ impl Metrics {
             let family = name.strip_suffix("_total").unwrap_or(name);
             writeln!(text, "# TYPE unitring_{family} {kind}")?;
             for shown in instances.iter().take(INSTANCES_SHOWN_MAX) {
-                // Neither name can contain a character that needs an escape but the backslash and
-                // the quote.
-                let id = shown
-                    .instance
-                    .as_str()
-                    .replace('\\', "\\\\")
-                    .replace('"', "\\\"");
-                let (service, value) = (&shown.service, value(shown));
+                let service = label(shown.service.as_str());
+                let (id, value) = (label(shown.instance.as_str()), value(shown));
                 writeln!(
                     text,
                     "unitring_{name}{{service=\"{service}\",instance=\"{id}\"}} {value}"
                 )?;
             }
         }
+        writeln!(text, "# TYPE unitring_wiring_findings gauge")?;
+        for ((service, kind), reporters) in findings.iter().take(FINDINGS_SHOWN_MAX) {
+            let (service, kind) = (label(service.as_str()), label(kind));
+            writeln!(
+                text,
+                "unitring_wiring_findings{{service=\"{service}\",kind=\"{kind}\"}} {reporters}"
+            )?;
+        }
         of_units(&mut text, units)?;
         text.push_str("# EOF\n");
         Ok(text)
     }
+}
+
+/// A name as the value of a label. None has a line break, the third character that needs an escape.
+fn label(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 /// What a link says of itself, if it does.
@@ -225,22 +246,34 @@ fn of_units(text: &mut String, units: &BTreeMap<UnitId, LinkStatus>) -> std::fmt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loads::samples::finding;
 
     #[test]
     fn the_text_ends_once_and_shows_each_instance_with_its_labels() {
         let metrics = Metrics::default();
         metrics.reports.inc();
         let shown = Shown {
-            service: "orders".parse().unwrap(),
+            service: "a \"b\" {é}|\\".parse().unwrap(),
             instance: "a\"b".parse().unwrap(),
             calls: 7,
+            failures: 3,
             updates: 0,
             in_flight: 2,
         };
-        let text = metrics.text(&[shown], &BTreeMap::new()).unwrap();
+        let found = Miswired {
+            service: "a \"b\"".parse().unwrap(),
+            reporter: "e1".parse().unwrap(),
+            findings: vec![finding("steer_header")],
+        };
+        let text = metrics.text(&[shown], &[found], &BTreeMap::new()).unwrap();
         assert!(text.contains("unitring_reports_total 1\n"), "{text}");
-        let line = "unitring_instance_calls_total{service=\"orders\",instance=\"a\\\"b\"} 7\n";
-        assert!(text.contains(line), "{text}");
+        let line = r#"unitring_instance_calls_total{service="a \"b\" {é}|\\",instance="a\"b"} 7"#;
+        assert!(text.lines().any(|found| found == line), "{text}");
+        let line =
+            r#"unitring_instance_failures_total{service="a \"b\" {é}|\\",instance="a\"b"} 3"#;
+        assert!(text.lines().any(|found| found == line), "{text}");
+        let line = r#"unitring_wiring_findings{service="a \"b\"",kind="steer_header"} 1"#;
+        assert!(text.lines().any(|found| found == line), "{text}");
         assert_eq!(text.matches("# EOF").count(), 1);
     }
 }

@@ -16,7 +16,7 @@ use unitring_protocol::ids::UnitId;
 use crate::config::{Settings, StoreSettings};
 use crate::driver::{self, Driver, Handle};
 use crate::follow::Follower;
-use crate::http::{self, App, EVENT_STREAMS_MAX, Group, REQUESTS_MAX};
+use crate::http::{self, App, EVENT_STREAMS_MAX, Group, REQUESTS_MAX, Wiring};
 use crate::lead::{self, Role};
 use crate::links::amqp;
 use crate::metrics::Metrics;
@@ -174,6 +174,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         browse,
         follower,
         fleet,
+        wiring: Wiring::default(),
         metrics,
         registry_changed,
         events_changed,

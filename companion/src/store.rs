@@ -8,6 +8,7 @@
 pub mod contract;
 pub mod embedded;
 mod error;
+mod names;
 pub mod redis;
 mod spoiled;
 
@@ -27,7 +28,8 @@ pub use spoiled::{SPOILED_MAX, Spoiled};
 
 use crate::events::{Cursor, Entry};
 use crate::group::fixed::FixedData;
-use crate::loads::{StoredLoad, Totals};
+use crate::loads::wiring::Miswired;
+use crate::loads::{Cut, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 pub use crate::replica::{
     Applied, Batch, CONFLICT_VALUE_MAX, Change, ClockAhead, Condition, Conflict, Mark, Outcome,
@@ -316,6 +318,8 @@ pub struct Taken {
     pub old: bool,
     /// Events that were stored.
     pub events: u64,
+    /// What was not kept as it was said.
+    pub cut: Cut,
 }
 
 /// Registry, loads and events of a unit.
@@ -344,6 +348,10 @@ pub trait Fleet: Send + Sync {
         reporter: &ReporterId,
         now_ms: u64,
     ) -> Result<ServiceSnapshot, StoreError>;
+
+    /// The reporters that are alive and found something wrong in their wiring, over all services, without
+    /// reading every report each time.
+    async fn miswired(&self, now_ms: u64) -> Result<Vec<Miswired>, StoreError>;
 
     /// Counters of a service's instances, over all reporters there ever were.
     async fn totals(

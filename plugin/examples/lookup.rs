@@ -76,10 +76,7 @@ extern "C" fn configure(_: u32, size: usize) -> u32 {
     let instances: Vec<String> = text.split(',').map(str::to_owned).collect();
     let hosts: Vec<Host<'_>> = instances
         .iter()
-        .map(|name| Host {
-            name,
-            weight: NonZeroU64::MIN,
-        })
+        .map(|name| Host::new(name, NonZeroU64::MIN))
         .collect();
     let shape = Shape::Envoy {
         hash: HashFunction::XxHash64,

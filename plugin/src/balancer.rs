@@ -9,9 +9,11 @@ use unitring_protocol::snapshot::ServiceSnapshot;
 use unitring_routing::bounded::{Choice, Loads, Share};
 use unitring_routing::names::Names;
 use unitring_routing::ring::RingError;
-use unitring_routing::table::Table;
+use unitring_routing::table::{Left, Table};
 
 use crate::directory::Directory;
+use crate::drift::Drift;
+use crate::placement::{LeftAll, Placing};
 use crate::settings::{Load, Scope, Settings};
 
 /// Why the choice is left to Envoy's own policy.
@@ -21,6 +23,12 @@ pub enum Fallback {
     NoKey,
     /// No instances are known, or none may take requests.
     NoRing,
+    /// A header cannot name the instance that owns the key.
+    Unnameable,
+    /// Several addresses have the name of the instance that owns the key.
+    Ambiguous,
+    /// The service as a whole.
+    Left(LeftAll),
 }
 
 /// A snapshot with the moment it came, as it lies in shared data.
@@ -45,6 +53,10 @@ pub struct Balancer {
     /// Whether the companion says what must be known to divide.
     divides: bool,
     rest_total: u64,
+    drift: Drift,
+    /// By how much each gauge was wrong, by index of host; empty while all are right.
+    corrections: Vec<i64>,
+    correction_total: i64,
 }
 
 impl Balancer {
@@ -53,12 +65,15 @@ impl Balancer {
         Self {
             load: settings.load.clone(),
             wanted: settings.steer.candidates,
-            directory: Rc::default(),
+            directory: Rc::new(Directory::empty(Placing::unasked(settings))),
             table: Rc::new(Table::empty(settings.rule)),
             fleet: None,
             shares: Vec::new(),
             divides: false,
             rest_total: 0,
+            drift: Drift::default(),
+            corrections: Vec::new(),
+            correction_total: 0,
         }
     }
 
@@ -77,11 +92,54 @@ impl Balancer {
     /// # Errors
     /// If its ring would be too large; what was in force stays.
     pub fn install(&mut self, directory: Directory) -> Result<Rc<Table>, RingError> {
-        let table = self.table.update(&directory.members())?;
+        let Placing { rule, left } = directory.placing();
+        let table = match left {
+            Some(_) => Table::empty(rule),
+            None => self.table.update_by(&directory.members(), rule)?,
+        };
         self.directory = Rc::new(directory);
         let old = std::mem::replace(&mut self.table, Rc::new(table));
         self.spread_fleet();
+        self.spread_drift();
         Ok(old)
+    }
+
+    /// Corrects the gauges by what they were wrong by.
+    pub fn set_drift(&mut self, drift: Drift) {
+        self.drift = drift;
+        self.spread_drift();
+    }
+
+    fn spread_drift(&mut self) {
+        let wrong = &self.drift.instances;
+        if wrong.is_empty() {
+            self.corrections = Vec::new();
+            self.correction_total = 0;
+            return;
+        }
+        let names = Names::of(wrong.iter().map(|wrong| wrong.id.as_str()));
+        let of = |id: &str| {
+            names
+                .last(id)
+                .and_then(|at| wrong.get(at))
+                .map_or(0, |w| w.more)
+        };
+        self.corrections = self.table.hosts().iter().map(|host| of(&host.id)).collect();
+        let all = self.corrections.iter();
+        self.correction_total = all.fold(0, |sum, more| sum.saturating_add(*more));
+    }
+
+    /// By how much the gauge of an instance is wrong.
+    pub fn correction_of(&self, host: usize) -> i64 {
+        self.corrections.get(host).copied().unwrap_or(0)
+    }
+
+    /// The same, of any instance that is known.
+    pub fn correction_of_id(&self, id: &str) -> i64 {
+        let mut wrong = self.drift.instances.iter();
+        wrong
+            .find(|wrong| wrong.id == id)
+            .map_or(0, |wrong| wrong.more)
     }
 
     /// Takes a snapshot into account.
@@ -141,13 +199,21 @@ impl Balancer {
     /// [`Fallback`] where the filter has nothing to choose by.
     pub fn decide(&self, hash: Option<u64>, gauges: &impl Loads) -> Result<Choice, Fallback> {
         let hash = hash.ok_or(Fallback::NoKey)?;
+        if let Some(left) = self.directory.placing().left {
+            return Err(Fallback::Left(left));
+        }
         let loads = FleetLoads {
             balancer: self,
             gauges,
         };
-        self.table
-            .choose(hash, self.wanted, &self.load.bound, &loads)
-            .ok_or(Fallback::NoRing)
+        let choice = self
+            .table
+            .choose(hash, self.wanted, &self.load.bound, &loads);
+        choice.map_err(|left| match left {
+            Left::NoRing => Fallback::NoRing,
+            Left::Unnameable => Fallback::Unnameable,
+            Left::Ambiguous => Fallback::Ambiguous,
+        })
     }
 
     /// Writes the candidates as the `override_host` policy reads them: `ip:port,ip:port`.
@@ -170,6 +236,14 @@ struct FleetLoads<'a, G> {
     gauges: &'a G,
 }
 
+impl<G: Loads> FleetLoads<'_, G> {
+    #[inline]
+    fn with_the_rest(&self, host: usize, here: u64) -> u64 {
+        let here = here.saturating_add_signed(self.balancer.correction_of(host));
+        here.saturating_add(self.balancer.rest_of(host))
+    }
+}
+
 impl<G: Loads> Loads for FleetLoads<'_, G> {
     fn take(&self, host: usize) {
         self.gauges.take(host);
@@ -180,34 +254,44 @@ impl<G: Loads> Loads for FleetLoads<'_, G> {
     }
 
     fn in_flight(&self, host: usize) -> u64 {
-        let rest = self.balancer.rest_of(host);
-        self.gauges.in_flight(host).saturating_add(rest)
+        let known = self.gauges.in_flight(host);
+        self.with_the_rest(host, known)
     }
 
     fn estimate(&self, host: usize) -> u64 {
-        let rest = self.balancer.rest_of(host);
-        self.gauges.estimate(host).saturating_add(rest)
+        let known = self.gauges.estimate(host);
+        self.with_the_rest(host, known)
     }
 
     fn total(&self) -> u64 {
-        let rest = self.balancer.rest_total;
-        self.gauges.total().saturating_add(rest)
+        let balancer = self.balancer;
+        let here = self.gauges.total();
+        let here = here.saturating_add_signed(balancer.correction_total);
+        here.saturating_add(balancer.rest_total)
     }
 
     fn share(&self, host: usize) -> Option<Share> {
         let shares = self.balancer.divides.then_some(&self.balancer.shares)?;
         shares.get(host).copied()
     }
+
+    fn of_others(&self, host: usize) -> u64 {
+        self.balancer.rest_of(host)
+    }
+
+    fn processes(&self) -> u64 {
+        let fleet = self.balancer.fleet.as_ref();
+        fleet.map_or(1, |fleet| u64::from(fleet.rest.reporters).saturating_add(1))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::Shown;
-    use std::num::NonZeroU32;
+    use crate::drift::Wrong;
     use unitring_protocol::snapshot::InstanceRest;
     use unitring_routing::bounded::Reason;
-    use unitring_routing::membership::{Member, State, Warmth};
+    use unitring_routing::membership::Member;
 
     struct Idle;
 
@@ -227,20 +311,15 @@ mod tests {
 
     fn member(port: u16) -> Member {
         let address = format!("10.0.0.1:{port}");
-        Member {
-            id: address.clone(),
-            address,
-            weight: NonZeroU32::MIN,
-            warmth: Warmth::FULL,
-            state: State::Serving,
-        }
+        Member::new(&address, &address)
     }
 
     fn balancer(load: &str) -> Balancer {
         let json = format!(r#"{{"service": "orders", "load": {load}}}"#);
         let mut balancer = Balancer::new(&Settings::of(&json));
         let members: Vec<Member> = (1..=4).map(member).collect();
-        let directory = Directory::default().with(&members, |_| Shown::default());
+        let placing = Placing::unasked(&Settings::of(&json));
+        let directory = Directory::first(&members, placing);
         balancer.install(directory).unwrap();
         balancer
     }
@@ -318,6 +397,27 @@ mod tests {
         undivided.rest.rank = None;
         balancer.set_fleet(undivided);
         assert_eq!(reason(&balancer), (true, Reason::Primary));
+    }
+
+    #[test]
+    fn what_the_gauges_do_not_know_counts_for_the_bound() {
+        let mut balancer =
+            balancer(r#"{"balance_factor": 0, "min_capacity": 0, "max_in_flight": 3}"#);
+        let owner = balancer.decide(Some(1), &Idle).unwrap().candidates.first();
+        let id = balancer.table().host(owner).unwrap().id.clone();
+        let drift = |more| Drift {
+            instances: vec![Wrong {
+                id: id.clone(),
+                more,
+            }],
+        };
+        let reason = |balancer: &Balancer| balancer.decide(Some(1), &Idle).unwrap().reason;
+        balancer.set_drift(drift(2));
+        assert_eq!(reason(&balancer), Reason::Primary);
+        balancer.set_drift(drift(3));
+        assert_eq!(reason(&balancer), Reason::Overflow);
+        balancer.set_drift(drift(-3));
+        assert_eq!(reason(&balancer), Reason::Primary);
     }
 
     #[test]

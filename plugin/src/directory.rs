@@ -6,20 +6,21 @@
 
 pub mod stat_names;
 
-use unitring_routing::membership::{Change, Identity, Member, State, diff};
+use unitring_routing::membership::{Change, Identity, Member, State, diff, known_by};
 use unitring_routing::names::Names;
 
+use crate::placement::Placing;
 use crate::stored::stored;
 use stat_names::StatNames;
 
-/// The members of a service with their stats.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The members of a service with their stats, and how requests are placed on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     entries: Vec<Entry>,
-    names: StatNames,
+    placing: Placing,
 }
 
-stored!(Directory { entries, names });
+stored!(Directory { entries, placing });
 
 /// One member and what counts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +46,19 @@ stored!(Entry {
 /// Counters of an instance since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests sent to it.
+    /// Attempts sent to it.
     pub calls: u64,
+    /// Those that failed.
+    pub failures: u64,
     /// Data updates it made.
     pub updates: u64,
 }
 
-stored!(Totals { calls, updates });
+stored!(Totals {
+    calls,
+    failures,
+    updates
+});
 
 /// What a stat shows now, for the whole process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,6 +70,25 @@ pub struct Shown {
 }
 
 impl Directory {
+    /// Nobody yet.
+    pub fn empty(placing: Placing) -> Self {
+        Self {
+            entries: Vec::new(),
+            placing,
+        }
+    }
+
+    /// The first directory of a process.
+    pub fn first(members: &[Member], placing: Placing) -> Self {
+        let names = &mut StatNames::default();
+        Self::empty(placing).with(members, placing, names, |_| Shown::default())
+    }
+
+    /// How requests are placed.
+    pub fn placing(&self) -> Placing {
+        self.placing
+    }
+
     /// The entries, in discovery's order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -73,22 +99,17 @@ impl Directory {
         self.entries.iter().map(|e| e.member.clone()).collect()
     }
 
-    /// Whether these are its members, in this order.
-    pub fn is_of(&self, members: &[Member]) -> bool {
-        self.entries.iter().map(|entry| &entry.member).eq(members)
-    }
-
-    /// Every name of a stat that was ever given.
-    pub fn stat_names(&self) -> Vec<String> {
-        self.names.given()
+    /// Whether these are its members, in this order, and so placed.
+    pub fn is_of(&self, members: &[Member], placing: Placing) -> bool {
+        self.placing == placing && self.entries.iter().map(|entry| &entry.member).eq(members)
     }
 
     /// What these members change, as events tell it.
     pub fn changes(&self, members: &[Member], identity: Identity) -> Vec<(Member, Change)> {
         let new = |member: &Member| {
             let mut entries = self.entries.iter();
-            let name = member.name(identity);
-            entries.any(|entry| entry.member.name(identity) == name && !entry.served)
+            let name = known_by(member, identity);
+            entries.any(|entry| known_by(&entry.member, identity) == name && !entry.served)
         };
         diff(&self.members(), members, identity)
             .into_iter()
@@ -97,11 +118,17 @@ impl Directory {
             .collect()
     }
 
-    /// The directory of these members; one that stays keeps its stats. `shown` reads a stat.
-    pub fn with(&self, members: &[Member], shown: impl Fn(&str) -> Shown) -> Self {
+    /// The directory of these members; one that stays keeps its stats. `names` gives the stats of those
+    /// that are new, `shown` reads a stat.
+    pub fn with(
+        &self,
+        members: &[Member],
+        placing: Placing,
+        names: &mut StatNames,
+        shown: impl Fn(&str) -> Shown,
+    ) -> Self {
         let old = Names::of(self.entries.iter().map(|entry| entry.member.id.as_str()));
         let ids = Names::of(members.iter().map(|member| member.id.as_str()));
-        let mut names = self.names.clone();
         names.release_gone(|id| ids.has(id), |stat| shown(stat).in_flight == 0);
         let entry = |member: &Member| {
             let kept = old.last(&member.id).and_then(|at| self.entries.get(at));
@@ -125,7 +152,7 @@ impl Directory {
             }
         };
         let entries = members.iter().map(entry).collect();
-        Self { entries, names }
+        Self { entries, placing }
     }
 }
 

@@ -18,15 +18,22 @@ pub struct Lease {
     pub holder: u64,
     /// Until when, in milliseconds since the Unix epoch.
     pub until_ms: u64,
+    /// When the holder's settings were loaded.
+    pub since_ms: u64,
 }
 
-stored!(Lease { holder, until_ms });
+stored!(Lease {
+    holder,
+    until_ms,
+    since_ms
+});
 
 impl Lease {
     /// Nobody's: what the process starts with.
     pub const FREE: Lease = Lease {
         holder: 0,
         until_ms: 0,
+        since_ms: 0,
     };
 }
 
@@ -35,6 +42,8 @@ impl Lease {
 pub struct Claimant {
     /// Unique among the VMs of the process, and not 0.
     vm: u64,
+    /// When its settings were loaded.
+    since_ms: u64,
     gave_up: bool,
 }
 
@@ -50,10 +59,13 @@ pub enum Claim {
 }
 
 impl Claimant {
-    /// A VM; `vm` is any number that no other VM of the process has.
-    pub fn new(vm: u64) -> Self {
+    /// A VM; `vm` is any number that no other VM of the process has. `since_ms` is when its settings were
+    /// loaded, where holders may have others: those of the newest settings take the lease at once. Envoy
+    /// keeps a filter chain that was replaced for its drain time, ten minutes by default.
+    pub fn new(vm: u64, since_ms: u64) -> Self {
         Self {
             vm: vm.max(1),
+            since_ms,
             gave_up: false,
         }
     }
@@ -67,6 +79,7 @@ impl Claimant {
                 return Claim::GiveUp(Lease {
                     holder: 0,
                     until_ms: now_ms,
+                    since_ms: lease.since_ms,
                 });
             }
             return self.take(now_ms);
@@ -75,7 +88,8 @@ impl Claimant {
         // A clock that was set back must not freeze the lease for as long.
         let expired = now_ms >= lease.until_ms.saturating_add(grace_ms);
         let impossible = lease.until_ms > now_ms.saturating_add(2 * LEASE_MS);
-        if expired || impossible {
+        let is_newer = self.since_ms > lease.since_ms && !serves;
+        if expired || impossible || is_newer {
             self.take(now_ms)
         } else {
             Claim::Follow
@@ -86,6 +100,7 @@ impl Claimant {
         Claim::Take(Lease {
             holder: self.vm,
             until_ms: now_ms.saturating_add(LEASE_MS),
+            since_ms: self.since_ms,
         })
     }
 }
@@ -110,7 +125,7 @@ mod tests {
 
     #[test]
     fn one_of_several_holds_it_and_another_takes_over_when_it_dies() {
-        let (mut a, mut b, mut lease) = (Claimant::new(1), Claimant::new(2), Lease::FREE);
+        let (mut a, mut b, mut lease) = (Claimant::new(1, 0), Claimant::new(2, 0), Lease::FREE);
         assert!(step(&mut a, &mut lease, false, 1_000));
         assert!(!step(&mut b, &mut lease, false, 1_100));
         assert!(step(&mut a, &mut lease, false, 2_000), "renewed");
@@ -121,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_worker_hands_it_to_a_vm_that_serves_nobody() {
-        let (mut worker, mut main) = (Claimant::new(1), Claimant::new(2));
+        let (mut worker, mut main) = (Claimant::new(1, 0), Claimant::new(2, 0));
         let mut lease = Lease::FREE;
         assert!(step(&mut worker, &mut lease, false, 10_000));
         assert!(!step(&mut worker, &mut lease, true, 10_250), "serves now");
@@ -135,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_worker_takes_it_where_nobody_else_is_left() {
-        let (mut worker, mut lease) = (Claimant::new(1), Lease::FREE);
+        let (mut worker, mut lease) = (Claimant::new(1, 0), Lease::FREE);
         assert!(step(&mut worker, &mut lease, false, 10_000));
         assert!(!step(&mut worker, &mut lease, true, 10_250));
         assert!(!step(&mut worker, &mut lease, true, 16_249));
@@ -144,12 +159,30 @@ mod tests {
     }
 
     #[test]
+    fn newer_settings_take_it_at_once_and_keep_it() {
+        let (mut old, mut new) = (Claimant::new(1, 100), Claimant::new(2, 5_000));
+        let mut lease = Lease::FREE;
+        assert!(step(&mut old, &mut lease, false, 1_000));
+        assert!(
+            !step(&mut new, &mut lease, true, 1_100),
+            "it serves, and waits"
+        );
+        assert!(step(&mut new, &mut lease, false, 1_200));
+        assert!(!step(&mut old, &mut lease, false, 1_300));
+        assert!(
+            step(&mut old, &mut lease, false, 4_200),
+            "nobody else is left"
+        );
+    }
+
+    #[test]
     fn a_clock_that_jumps_back_does_not_freeze_it() {
         let (mut a, mut lease) = (
-            Claimant::new(1),
+            Claimant::new(1, 0),
             Lease {
                 holder: 9,
                 until_ms: 1_000_000,
+                since_ms: 0,
             },
         );
         assert!(step(&mut a, &mut lease, false, 1_000));

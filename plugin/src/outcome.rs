@@ -11,24 +11,44 @@ pub struct Answer {
     pub status: Status,
     /// How often Envoy tried, if the answer says so.
     pub attempts: Option<u64>,
+    /// A gRPC call, and its status as far as it is known before the trailers.
+    pub grpc: Option<Grpc>,
+}
+
+/// The answer to a gRPC call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grpc {
+    /// Its status will be in the trailers.
+    Unknown,
+    /// Its status.
+    Status(u16),
 }
 
 impl Answer {
     /// Of an Envoy that writes the number of attempts into its answers
     /// (`include_attempt_count_in_response`).
     pub fn of(headers: &Headers) -> Self {
-        let (mut status, mut attempts) = (None, None);
+        let (mut status, mut attempts, mut grpc, mut is_grpc) = (None, None, None, false);
         for (name, value) in headers {
-            if name == b":status" {
-                status.get_or_insert(value);
-            } else if name == b"x-envoy-attempt-count" {
-                attempts.get_or_insert(value);
+            match name {
+                b":status" => _ = status.get_or_insert(value),
+                b"x-envoy-attempt-count" => _ = attempts.get_or_insert(value),
+                b"grpc-status" => _ = grpc.get_or_insert(value),
+                b"content-type" => is_grpc |= value.starts_with(b"application/grpc"),
+                _ => {}
             }
         }
+        let known = grpc.map(|status| Grpc::Status(number(status).unwrap_or(2)));
         Self {
             status: Status::of(status.unwrap_or_default()),
             attempts: attempts.and_then(number),
+            grpc: known.or(is_grpc.then_some(Grpc::Unknown)),
         }
+    }
+
+    /// Whether the request was done.
+    pub fn is_success(&self) -> bool {
+        self.status.is_success() && !matches!(self.grpc, Some(Grpc::Status(1..)))
     }
 }
 
@@ -70,10 +90,16 @@ pub enum Outcome {
 
 /// Judges by the status and by Envoy's response flags (`response.flags`, asked only for the
 /// statuses of a gateway).
-pub fn outcome(status: Status, flags: impl Fn() -> u64) -> Outcome {
+pub fn outcome(answer: &Answer, flags: impl Fn() -> u64) -> Outcome {
     /// Upstream request timeout, remote reset, connection failure, connection termination.
     const BY_INSTANCE: u64 = 0x4 | 0x10 | 0x20 | 0x40;
-    if !matches!(status.0, 502..=504) {
+    let failed = match answer.grpc {
+        // As Envoy counts them: unknown, deadline exceeded, internal, unavailable.
+        Some(Grpc::Status(status)) => matches!(status, 2 | 4 | 13 | 14),
+        Some(Grpc::Unknown) => return Outcome::Neither,
+        None => matches!(answer.status.0, 502..=504),
+    };
+    if !failed {
         return Outcome::Success;
     }
     match flags() {
@@ -98,10 +124,47 @@ mod tests {
                 ("x-envoy-attempt-count", count.as_bytes()),
             ];
             let status = Status(200);
-            assert_eq!(Answer::of(&headers(&list)), Answer { status, attempts });
+            let expected = Answer {
+                status,
+                attempts,
+                grpc: None,
+            };
+            assert_eq!(Answer::of(&headers(&list)), expected);
         }
-        let (status, attempts) = (Status(0), None);
-        assert_eq!(Answer::of(&Headers::default()), Answer { status, attempts });
+        let nothing = Answer::of(&Headers::default());
+        assert_eq!((nothing.status, nothing.attempts), (Status(0), None));
+    }
+
+    fn http(status: &str) -> Answer {
+        Answer {
+            status: Status::of(status.as_bytes()),
+            attempts: None,
+            grpc: None,
+        }
+    }
+
+    #[test]
+    fn a_grpc_call_is_judged_by_its_own_status_once_that_is_known() {
+        let judge = |grpc: Option<&str>| {
+            let mut list = vec![
+                (":status", "200"),
+                ("content-type", "application/grpc+proto"),
+            ];
+            list.extend(grpc.map(|status| ("grpc-status", status)));
+            let answer = Answer::of(&headers(&list));
+            (outcome(&answer, || 0), answer.is_success())
+        };
+        assert_eq!(judge(Some("0")), (Outcome::Success, true));
+        for (status, expected) in [
+            ("5", Outcome::Success),
+            ("8", Outcome::Success),
+            ("14", Outcome::Failure),
+            ("4", Outcome::Failure),
+            ("odd", Outcome::Failure),
+        ] {
+            assert_eq!(judge(Some(status)), (expected, false), "{status}");
+        }
+        assert_eq!(judge(None).0, Outcome::Neither);
     }
 
     #[test]
@@ -109,7 +172,7 @@ mod tests {
         const OVERFLOW: u64 = 0x80;
         const CONNECTION_FAILURE: u64 = 0x20;
         const RETRY_LIMIT: u64 = 0x8000;
-        let judge = |status: &str, flags| outcome(Status::of(status.as_bytes()), || flags);
+        let judge = |status: &str, flags| outcome(&http(status), || flags);
         assert_eq!(judge("503", 0), Outcome::Failure);
         assert_eq!(judge("504", 0x4), Outcome::Failure);
         assert_eq!(
@@ -147,6 +210,6 @@ mod tests {
     #[test]
     fn flags_are_not_asked_for_where_they_do_not_matter() {
         let asked = || unreachable!("an answer of 200 needs no flags");
-        assert_eq!(outcome(Status(200), asked), Outcome::Success);
+        assert_eq!(outcome(&http("200"), asked), Outcome::Success);
     }
 }

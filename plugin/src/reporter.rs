@@ -13,9 +13,10 @@ use std::collections::VecDeque;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, InvalidName, ReporterId};
 use unitring_protocol::report::{
-    EventKind, InstanceEvent, InstanceLoad, Report, RingReport, ServiceReport,
+    EventKind, Finding, InstanceEvent, InstanceLoad, Report, RingReport, ServiceReport,
 };
 use unitring_routing::membership::{Change, Member, State};
+use unitring_routing::names::{Names, may_repeat};
 use unitring_routing::table::Table;
 
 use crate::directory::{Entry, Shown};
@@ -61,6 +62,10 @@ impl Happening {
             Change::Moved => (EventKind::Added, "discovered at another address"),
             Change::Ejected(cause) => (EventKind::Ejected, cause.as_str()),
             Change::Draining => (EventKind::Ejected, "draining: takes no new keys"),
+            Change::Degraded => (
+                EventKind::Ejected,
+                "degraded: used while others do not suffice",
+            ),
             Change::Recovered if !member.is_warm() => {
                 (EventKind::Recovered, "takes keys again, warms up")
             }
@@ -139,6 +144,7 @@ impl Reporter {
         table: &Table,
         instances: impl Iterator<Item = (&'a Entry, Shown)>,
         fallbacks: u64,
+        wiring: Vec<Finding>,
         now_ms: u64,
     ) -> Report {
         // A clock that was set back must not make reports look old.
@@ -147,23 +153,23 @@ impl Reporter {
             .companion
             .as_ref()
             .map(|companion| companion.interval.as_millis());
+        let instances = loads(instances);
+        let rule = table.rule();
         let service = ServiceReport {
             service: settings.service.clone(),
             ring: RingReport {
                 version: table.version(),
                 points: u64::try_from(table.points()).unwrap_or(u64::MAX),
-                shape: rules::shape(settings.rule.shape),
-                identity: rules::identity(settings.rule.identity),
-                health: None,
-                localities: Vec::new(),
+                shape: rules::shape(rule.shape),
+                identity: rules::identity(rule.identity),
+                health: Some(rules::health(rule.health)),
+                localities: instances.localities,
             },
             bound: Some(rules::bound(&settings.load)),
             fallbacks,
-            instances: instances
-                .filter_map(|(entry, shown)| load(entry, shown))
-                .collect(),
+            instances: instances.loads,
             events: self.events.iter().cloned().collect(),
-            wiring: Vec::new(),
+            wiring,
         };
         Report {
             version: PROTOCOL_VERSION,
@@ -176,12 +182,50 @@ impl Reporter {
     }
 }
 
+/// The instances of a report.
+struct Loads {
+    loads: Vec<InstanceLoad>,
+    /// The weights of their localities, if these count.
+    localities: Vec<u32>,
+}
+
+fn loads<'a>(instances: impl Iterator<Item = (&'a Entry, Shown)>) -> Loads {
+    let (mut loads, mut localities): (Vec<InstanceLoad>, Vec<u32>) = (Vec::new(), Vec::new());
+    let (entries, shown): (Vec<&Entry>, Vec<Shown>) = instances.unzip();
+    let ids = || entries.iter().map(|entry| entry.member.id.as_str());
+    let repeated = may_repeat(ids()).then(|| Names::of(ids()));
+    for (at, (entry, shown)) in entries.iter().zip(shown).enumerate() {
+        // An address that Envoy lists twice is one instance, which carries what it carries once.
+        let is_first = |ids: &Names<'_>| ids.first(&entry.member.id) == Some(at);
+        let is_first = repeated.as_ref().is_none_or(is_first);
+        let shown = if is_first { shown } else { Shown::default() };
+        loads.extend(load(entry, shown));
+        if let Some(locality) = entry.member.locality
+            && let Ok(at) = usize::try_from(locality.index)
+        {
+            if localities.len() <= at {
+                localities.resize(at + 1, 0);
+            }
+            if let Some(weight) = localities.get_mut(at) {
+                *weight = locality.weight;
+            }
+        }
+    }
+    Loads { loads, localities }
+}
+
 fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
     let member = &entry.member;
     Some(InstanceLoad {
         weight: member.weight.get(),
-        healthy: member.state == State::Serving,
+        healthy: matches!(member.state, State::Serving | State::Degraded),
         draining: member.state == State::Draining,
+        degraded: member.state == State::Degraded,
+        excluded: member.excluded,
+        priority: member.priority,
+        hash_key: member.hash_key.clone(),
+        locality: member.locality.map_or(0, |locality| locality.index),
+        failures: shown.totals.failures.saturating_sub(entry.base.failures),
         warmth: member.warmth.percent(),
         calls: shown.totals.calls.saturating_sub(entry.base.calls),
         in_flight: shown.in_flight,

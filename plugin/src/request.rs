@@ -19,6 +19,9 @@ pub const OWN_PREFIX: &str = "x-unitring-";
 pub struct Seen<'a> {
     /// Headers that a client must not set, each name once.
     pub forged: Vec<&'a str>,
+    /// Whether Envoy sent it through the filter again, for an internal redirect: then the filter's own
+    /// headers are on it.
+    pub redirected: bool,
     /// Whether its method is meant to change data.
     pub is_unsafe: bool,
     /// The hash key; `None` if it has none of the sources.
@@ -50,6 +53,8 @@ pub fn read<'a>(
             is_repeated = value.replace(text).is_some();
         } else if name == b":method" {
             seen.is_unsafe = is_unsafe(text);
+        } else if name == b"x-envoy-original-url" {
+            seen.redirected = true;
         }
         if is_forged(name, steer_header)
             && let Ok(name) = str::from_utf8(name)

@@ -44,7 +44,7 @@ impl Side {
 }
 
 /// What lies in shared data.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
     generation: u64,
     /// Whether nothing is left on the side that is not counted on.
@@ -86,13 +86,22 @@ pub enum Step {
     Write,
 }
 
+impl Default for Roster {
+    /// Nobody yet, and nothing to settle.
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            settled: true,
+            mourned: false,
+            vms: Vec::new(),
+        }
+    }
+}
+
 impl Roster {
     /// Nobody yet, and nothing to settle.
     pub fn new() -> Self {
-        Self {
-            settled: true,
-            ..Self::default()
-        }
+        Self::default()
     }
 
     /// The side to count on.

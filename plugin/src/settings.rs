@@ -8,6 +8,7 @@ mod encoding;
 mod health;
 mod key;
 mod load;
+mod names;
 mod protobuf;
 mod reader;
 mod ring;
@@ -24,11 +25,12 @@ use unitring_routing::table::Rule;
 
 use crate::json::Json;
 pub use discovery::{Discovery, INSTANCES_MAX, Source};
-pub use health::{Ejection, SlowStart};
+pub use health::{Ejection, Health, SlowStart};
 pub use key::{KeyFrom, KeySource};
 pub use load::{Load, Scope};
 use reader::Section;
 pub use reader::SettingsError;
+pub use ring::{Algorithm, Ring};
 pub use services::{SERVICES_MAX, Services};
 
 /// Valid settings of one service.
@@ -38,7 +40,13 @@ pub struct Settings {
     pub service: ServiceName,
     /// Where the hash key comes from, in order; at least one.
     pub key: Vec<KeySource>,
-    /// How instances are placed.
+    /// What its stats are called by.
+    pub stat_name: String,
+    /// How instances are placed, as far as it is set here.
+    pub ring: Ring,
+    /// How health decides, as far as it is set here.
+    pub health: Health,
+    /// Both, with Envoy's defaults for the rest.
     pub rule: Rule,
     /// How much an instance may take.
     pub load: Load,
@@ -52,6 +60,8 @@ pub struct Settings {
     pub companion: Option<Companion>,
     /// How Envoy learns the choice.
     pub steer: Steer,
+    /// Whether data updates are counted.
+    pub counts_updates: bool,
     /// Whether the caller sees the allocation in response headers.
     pub explain: bool,
 }
@@ -85,20 +95,45 @@ impl Settings {
     fn read(root: &mut Section) -> Result<Self, SettingsError> {
         let companion = companion(root.section("companion")?)?;
         let interval = companion.as_ref().map(|companion| companion.interval);
+        let service = service(root)?;
+        let ring = ring::read(root.section("ring")?)?;
+        let health = health::health(root.section("health")?)?;
         let settings = Self {
-            service: service(root)?,
+            stat_name: names::stat_name(root, &service)?,
+            service,
             key: key::read(root)?,
-            rule: ring::read(root.section("ring")?)?,
+            rule: ring.rule(&health),
+            ring,
+            health,
             load: load::read(root.section("load")?, interval)?,
             ejection: health::ejection(root.section("ejection")?)?,
             slow_start: health::slow_start(root.section("slow_start")?)?,
             discovery: discovery::read(root.section("discovery")?, companion.is_some())?,
             companion,
             steer: steer(root.section("steer")?)?,
+            counts_updates: capture(root.section("capture")?)?,
             explain: root.boolean("explain", false),
         };
-        capture(root.section("capture")?)?;
+        let steer = &settings.steer.header;
+        let is_steer = |source: &KeySource| source.from == KeyFrom::Header(steer.clone());
+        if settings.key.iter().any(is_steer) {
+            let value = Json::Text(steer.clone());
+            let rule =
+                "must not be a header of the key: the filter removes what a client sends in it";
+            return Err(root.error("steer.header", &value, rule));
+        }
         Ok(settings)
+    }
+
+    /// Whether calls, failures and what is in flight come from Envoy's own counts of each host. Otherwise
+    /// the filter counts by what it sees of each answer.
+    pub fn counts_by_envoy(&self) -> bool {
+        matches!(self.discovery.source, Source::Admin { .. })
+    }
+
+    /// Whether an answer tells the filter anything that it needs.
+    pub fn reads_answers(&self) -> bool {
+        self.explain || self.counts_updates || !self.counts_by_envoy()
     }
 
     /// The settings of a test, which are those of one service.
@@ -159,10 +194,13 @@ fn steer(mut section: Section) -> Result<Steer, SettingsError> {
     })
 }
 
-/// Capture is off in this version; its bounds are checked all the same.
-fn capture(mut section: Section) -> Result<(), SettingsError> {
-    section.word("mode", (), &[("off", ())], &["count", "async", "sync"]);
+/// Whether data updates are counted. What is not captured yet is refused; its bounds are checked all the
+/// same.
+fn capture(mut section: Section) -> Result<bool, SettingsError> {
+    let modes = [("off", false), ("count", true)];
+    let counts = section.word("mode", false, &modes, &["async", "sync"]);
     section.integer("body_bytes_max", 65_536, 0..=16_777_216);
     section.integer("queue_max", 4096, 1..=1_048_576);
-    section.finish()
+    section.finish()?;
+    Ok(counts)
 }

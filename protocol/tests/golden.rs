@@ -202,6 +202,7 @@ fn ops_a_put_and_a_delete() {
         incarnation: 1_700_000_000_000,
         skipped,
         ops: ops.clone(),
+        passed: skipped.then_some(13).into_iter().collect(),
     };
     let parts = vec![part(false), part(true)];
     is_golden(

@@ -173,5 +173,5 @@ fn name(number: usize) -> String {
 
 fn hosts(names: &[String]) -> Vec<Host<'_>> {
     let weight = NonZeroU64::new(WEIGHT_UNIT).unwrap_or(NonZeroU64::MIN);
-    names.iter().map(|name| Host { name, weight }).collect()
+    names.iter().map(|name| Host::new(name, weight)).collect()
 }

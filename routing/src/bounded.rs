@@ -51,6 +51,14 @@ pub trait Loads {
     fn share(&self, _host: usize) -> Option<Share> {
         None
     }
+    /// How many of the requests in flight on an instance are known from a picture of the fleet.
+    fn of_others(&self, _host: usize) -> u64 {
+        0
+    }
+    /// How many processes the picture says there are, this one included.
+    fn processes(&self) -> u64 {
+        1
+    }
 }
 
 /// Why the first candidate is the first.
@@ -64,7 +72,7 @@ pub enum Reason {
     LeastLoaded,
     /// The owner takes no requests now; this one owns the key until it does again.
     Ejected,
-    /// Nobody has it: all are at their hard cap.
+    /// Nobody has it: all are at their hard cap, and this process at its fair part of each.
     Full,
 }
 
@@ -90,11 +98,24 @@ pub struct Choice {
     pub reason: Reason,
 }
 
-/// Chooses up to `wanted` candidates for a key, and takes a place on the first. `None` if the ring
-/// is empty. Without a bound the first is always the owner. Allocates nothing, and asks a bounded
-/// number of instances.
+/// Who owns a hash: a ring, or what stands for one.
+pub trait Owners {
+    /// `None` if there is nobody.
+    fn owner(&self, hash: u64) -> Option<HostIndex>;
+}
+
+impl Owners for Ring {
+    #[inline]
+    fn owner(&self, hash: u64) -> Option<HostIndex> {
+        Ring::owner(self, hash)
+    }
+}
+
+/// Chooses up to `wanted` candidates for a key, and takes a place on the first. `None` if nobody owns
+/// the key, or nothing can be sent to its owner. Without a bound the first is always the owner. Allocates
+/// nothing, and asks a bounded number of instances.
 pub fn choose(
-    ring: &Ring,
+    ring: &impl Owners,
     hash: u64,
     wanted: usize,
     bound: &Bound,
@@ -102,6 +123,14 @@ pub fn choose(
     loads: &impl Loads,
 ) -> Option<Choice> {
     let owner = ring.owner(hash)?;
+    if !weights.can_use(owner.get()) {
+        return None;
+    }
+    let jumps = Jumps {
+        ring,
+        hash,
+        weights,
+    };
     let mut search = Search {
         bound,
         weights,
@@ -111,17 +140,17 @@ pub fn choose(
     let (first, reason) = if search.takes(owner) {
         (owner, Reason::Primary)
     } else {
-        search.beyond(ring, hash, owner)
+        search.beyond(&jumps, owner)
     };
-    let mut candidates = Candidates::new(first, wanted.min(weights.hosts()));
+    let mut candidates = Candidates::new(first, wanted.min(weights.usable()));
     // Retries go where the key's own sequence goes, past the owner if it is full; those that are full
     // come last.
-    if search.full.len() < weights.hosts() {
+    if search.full.len() < weights.usable() {
         for jump in 1..=JUMPS_MAX {
             if candidates.is_complete() {
                 break;
             }
-            match jump_to(ring, hash, jump) {
+            match jumps.to(jump) {
                 Some(host) if !search.full.has(host) => candidates.push(host),
                 _ => {}
             }
@@ -132,19 +161,30 @@ pub fn choose(
         if candidates.is_complete() {
             break;
         }
-        if let Some(host) = jump_to(ring, hash, jump) {
+        if let Some(host) = jumps.to(jump) {
             candidates.push(host);
         }
     }
     Some(Choice { candidates, reason })
 }
 
-/// Where the key's own sequence goes after its owner, step by step.
-#[inline]
-fn jump_to(ring: &Ring, hash: u64, jump: u64) -> Option<HostIndex> {
-    // 2^64 / golden ratio: successive multiples stay far apart.
-    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-    ring.owner(mix(hash.wrapping_add(STEP.wrapping_mul(jump))))
+/// Where a key's own sequence goes after its owner, step by step.
+struct Jumps<'a, R> {
+    ring: &'a R,
+    hash: u64,
+    weights: &'a Weights,
+}
+
+impl<R: Owners> Jumps<'_, R> {
+    /// `None` where the step leads to somebody that nothing can be sent to.
+    #[inline]
+    fn to(&self, jump: u64) -> Option<HostIndex> {
+        // 2^64 / golden ratio: successive multiples stay far apart.
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let place = mix(self.hash.wrapping_add(STEP.wrapping_mul(jump)));
+        let host = self.ring.owner(place)?;
+        self.weights.can_use(host.get()).then_some(host)
+    }
 }
 
 struct Search<'a, L> {
@@ -172,8 +212,24 @@ impl<L: Loads> Search<'_, L> {
     }
 
     fn admits(&self, host: usize, in_flight: u64) -> bool {
+        if self.is_over_cap(host, in_flight) {
+            return false;
+        }
         let total = || self.loads.total();
         self.bound.admits(in_flight, total, self.weights.of(host))
+    }
+
+    /// Whether `in_flight`, with this request, is more than the cap lets this process have there. A
+    /// picture of the fleet never takes its fair part of the cap from a process, whatever it shows: it
+    /// may be old, or invented.
+    #[inline]
+    fn is_over_cap(&self, host: usize, in_flight: u64) -> bool {
+        let cap = self.bound.cap();
+        in_flight > cap && {
+            let own = in_flight.saturating_sub(self.loads.of_others(host));
+            let fair_part = (cap / self.loads.processes().max(1)).max(1);
+            own > fair_part
+        }
     }
 
     /// Whether this process leaves the others their part of the free places. Up to `min_capacity`
@@ -200,7 +256,7 @@ impl<L: Loads> Search<'_, L> {
         let with_this = in_flight.saturating_add(1);
         let divides = self.loads.share(host).is_some();
         (
-            self.at_cap(in_flight),
+            self.is_over_cap(host, with_this),
             divides && !self.admits(host, with_this),
             self.weights
                 .relative(host, self.over_share(host, with_this)),
@@ -209,9 +265,9 @@ impl<L: Loads> Search<'_, L> {
     }
 
     /// The instance for a key whose owner is full.
-    fn beyond(&mut self, ring: &Ring, hash: u64, owner: HostIndex) -> (HostIndex, Reason) {
-        let hosts = self.weights.hosts();
-        for host in (1..=JUMPS_MAX).filter_map(|jump| jump_to(ring, hash, jump)) {
+    fn beyond(&mut self, jumps: &Jumps<'_, impl Owners>, owner: HostIndex) -> (HostIndex, Reason) {
+        let hosts = self.weights.usable();
+        for host in (1..=JUMPS_MAX).filter_map(|jump| jumps.to(jump)) {
             if self.full.len() >= hosts.min(TRIED_MAX - BY_ESTIMATE) {
                 break;
             }
@@ -231,7 +287,7 @@ impl<L: Loads> Search<'_, L> {
             .map_or(owner, |(host, _)| host);
         self.loads.take(least.get());
         let in_flight = self.loads.in_flight(least.get());
-        if self.bound.is_over_cap(in_flight) {
+        if self.is_over_cap(least.get(), in_flight) {
             self.loads.give_back(least.get());
             return (owner, Reason::Full);
         }
@@ -245,10 +301,6 @@ impl<L: Loads> Search<'_, L> {
         (least, reason)
     }
 
-    fn at_cap(&self, in_flight: u64) -> bool {
-        self.bound.is_over_cap(in_flight.saturating_add(1))
-    }
-
     /// By estimate, so that a look at a thousand instances is a thousand reads of memory: those with
     /// room before those without, then the least loaded for their weight.
     fn emptiest_untried(&self) -> [Option<HostIndex>; BY_ESTIMATE] {
@@ -257,16 +309,15 @@ impl<L: Loads> Search<'_, L> {
         for host in HostIndex::all(self.weights.hosts()) {
             let (at, estimate) = (host.get(), self.loads.estimate(host.get()));
             let with_this = estimate.saturating_add(1);
-            let has_room = self.bound.admits(with_this, || total, self.weights.of(at))
+            let over_cap = self.is_over_cap(at, with_this);
+            let has_room = !over_cap
+                && self.bound.admits(with_this, || total, self.weights.of(at))
                 && self.is_within_share(at, with_this);
-            let rank = (
-                !has_room,
-                self.at_cap(estimate),
-                self.weights.relative(at, estimate),
-            );
+            let rank = (!has_room, over_cap, self.weights.relative(at, estimate));
             let is_better = |other: &Option<(_, _)>| other.is_none_or(|(other, _)| rank < other);
             // Most are not even better than the last of the best.
-            if !best.last().is_some_and(is_better) || self.full.has(host) {
+            let is_out = || self.full.has(host) || !self.weights.can_use(at);
+            if !best.last().is_some_and(is_better) || is_out() {
                 continue;
             }
             let mut next = Some((rank, host));

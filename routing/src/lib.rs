@@ -9,16 +9,18 @@
 //! |---|---|
 //! | [`hash`] | bytes → 64 bits |
 //! | [`key`] | values of a request → hash key |
-//! | [`membership`] | instances before and after → what changed, who is eligible |
+//! | [`membership`] | instances before and after → what changed |
+//! | [`health`] | the health of instances → the share of keys of each priority |
 //! | [`ring`] | eligible instances → ordered map of virtual nodes → owner of a hash |
 //! | [`maglev`] | the same by Envoy's other table |
 //! | [`names`] | names of a list → where they stand in it |
 //! | [`movement`] | two rings → the share of keys that moved |
 //! | [`bounded`] | owner and loads → candidates and the reason |
-//! | [`table`] | all of it for one service, as the filter and `locate` use it |
+//! | [`table`] | all of it for one service, priority by priority, as the filter and `locate` use it |
 
 pub mod bounded;
 pub mod hash;
+pub mod health;
 pub mod key;
 pub mod maglev;
 pub mod membership;

@@ -12,10 +12,15 @@ use std::num::NonZeroU32;
 
 use crate::hash::xxh64_seeded;
 use crate::names::Names;
-use crate::ring::{Host, HostIndex, as_f64};
+use crate::ring::{self, Host, HostIndex, as_f64};
 
 /// Envoy's default.
 pub const TABLE_SIZE: u32 = 65_537;
+/// The same, as a table is built with it.
+pub const USUAL_TABLE_SIZE: NonZeroU32 = match NonZeroU32::new(TABLE_SIZE) {
+    Some(size) => size,
+    None => NonZeroU32::MIN,
+};
 /// Envoy's greatest.
 pub const TABLE_SIZE_MAX: u32 = 5_000_011;
 
@@ -36,10 +41,9 @@ struct Filling {
 
 impl Maglev {
     pub(crate) fn build(hosts: &[Host<'_>], table_size: NonZeroU32) -> Self {
-        let sum: u64 = hosts.iter().map(|host| host.weight.get()).sum();
         let size = u64::from(table_size.get());
-        let share = |host: &Host<'_>| as_f64(host.weight.get()) / as_f64(sum);
-        let greatest = hosts.iter().map(share).fold(0.0, f64::max);
+        let shares = ring::shares(hosts);
+        let greatest = shares.iter().copied().fold(0.0, f64::max);
         // In order of name, so that the order in which Envoy lists hosts does not matter.
         let names = Names::of(hosts.iter().map(|host| host.name));
         let mut fillings: Vec<Filling> = names
@@ -47,7 +51,7 @@ impl Maglev {
             .filter_map(|(name, at)| {
                 Some(Filling {
                     host: u32::try_from(at).ok()?,
-                    weight: share(hosts.get(at)?),
+                    weight: *shares.get(at)?,
                     target: 0.0,
                     slot: xxh64_seeded(name.as_bytes(), 0) % size,
                     skip: xxh64_seeded(name.as_bytes(), 1) % (size - 1).max(1) + 1,
@@ -148,10 +152,7 @@ mod tests {
         let hosts: Vec<Host<'_>> = names
             .iter()
             .zip(weights)
-            .map(|(name, weight)| Host {
-                name,
-                weight: NonZeroU64::new(weight * WEIGHT_UNIT).unwrap(),
-            })
+            .map(|(name, weight)| Host::new(name, NonZeroU64::new(weight * WEIGHT_UNIT).unwrap()))
             .collect();
         Maglev::build(&hosts, NonZeroU32::new(size).unwrap())
     }

@@ -1,4 +1,4 @@
-//! Instances before and after → what changed; and which of them may take requests.
+//! An instance; instances before and after → what changed.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -10,14 +10,36 @@ use crate::ring::WEIGHT_UNIT;
 pub struct Member {
     /// What people and reports call it; its address unless it was given a name.
     pub id: String,
-    /// Where requests go, `ip:port`.
+    /// Where requests go: `ip:port`, or whatever Envoy calls a host that has none.
     pub address: String,
+    /// What Envoy was told to hash instead of the address: `hash_key` of its metadata, or the
+    /// hostname, which may be empty.
+    pub hash_key: Option<String>,
     /// Its share of requests, relative to the others.
     pub weight: NonZeroU32,
     /// How much of that share it has so far.
     pub warmth: Warmth,
     /// Whether it may take requests.
     pub state: State,
+    /// Whether Envoy leaves it out where it counts who is healthy.
+    pub excluded: bool,
+    /// 0 is used first.
+    pub priority: u32,
+    /// Its locality, where those have weights that count.
+    pub locality: Option<Locality>,
+    /// Whether a request header can name it: a Unix socket, or an address with a scope, it cannot.
+    pub steerable: bool,
+}
+
+/// A locality of a priority, as the policy weighs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locality {
+    /// Its place among all localities, in Envoy's order.
+    pub index: u32,
+    /// Its weight; 0 is no share.
+    pub weight: u32,
+    /// The weights of all localities of its priority.
+    pub all: u64,
 }
 
 /// Whether an instance may take requests.
@@ -26,7 +48,9 @@ pub enum State {
     /// It may.
     #[default]
     Serving,
-    /// It must not, until it is well again; where most of a service is failed, nobody is.
+    /// It may while those that serve do not suffice.
+    Degraded,
+    /// It must not until it is well again, unless its priority panics.
     Failed(Cause),
     /// It must not take new requests: it is leaving. What it has, it finishes.
     Draining,
@@ -79,7 +103,7 @@ impl Warmth {
 /// What an instance is placed by, and known by from one look to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// Its `ip:port`, as Envoy does.
+    /// Its `ip:port`, or what Envoy was told to hash instead, as Envoy does.
     #[default]
     Address,
     /// Its id, so that it keeps its keys when it comes back at another address.
@@ -87,10 +111,26 @@ pub enum Identity {
 }
 
 impl Member {
+    /// An instance of weight 1 that serves.
+    pub fn new(id: &str, address: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            address: address.to_owned(),
+            hash_key: None,
+            weight: NonZeroU32::MIN,
+            warmth: Warmth::FULL,
+            state: State::Serving,
+            excluded: false,
+            priority: 0,
+            locality: None,
+            steerable: true,
+        }
+    }
+
     /// What it is placed by.
     pub fn name(&self, identity: Identity) -> &str {
         match identity {
-            Identity::Address => &self.address,
+            Identity::Address => self.hash_key.as_ref().unwrap_or(&self.address),
             Identity::Id => &self.id,
         }
     }
@@ -121,13 +161,16 @@ pub enum Change {
     Ejected(Cause),
     /// It stays, but takes no new requests.
     Draining,
+    /// It stays, and takes requests only where the others do not suffice.
+    Degraded,
     /// It takes requests again.
     Recovered,
     /// Its slow start is over.
     Warmed,
 }
 
-/// The changes from one look to the next, in order of name.
+/// The changes from one look to the next, in order of name. Instances are told apart by `identity`: by
+/// address, one that comes back at another address is another one.
 pub fn diff<'a>(
     before: &'a [Member],
     after: &'a [Member],
@@ -151,9 +194,10 @@ pub fn diff<'a>(
 fn between(old: &Member, new: &Member) -> impl Iterator<Item = Change> {
     let moved = (old.address != new.address).then_some(Change::Moved);
     let judged = match (old.state, new.state) {
-        (State::Serving, State::Failed(cause)) => Some(Change::Ejected(cause)),
-        (State::Serving | State::Failed(_), State::Draining) => Some(Change::Draining),
-        (State::Failed(_) | State::Draining, State::Serving) => Some(Change::Recovered),
+        (State::Serving | State::Degraded, State::Failed(cause)) => Some(Change::Ejected(cause)),
+        (old, State::Draining) if old != State::Draining => Some(Change::Draining),
+        (old, State::Degraded) if old != State::Degraded => Some(Change::Degraded),
+        (old, State::Serving) if old != State::Serving => Some(Change::Recovered),
         _ => None,
     };
     let warmed = (old.warmth < Warmth::FULL && new.warmth == Warmth::FULL)
@@ -162,32 +206,23 @@ fn between(old: &Member, new: &Member) -> impl Iterator<Item = Change> {
     [moved, judged, warmed].into_iter().flatten()
 }
 
+/// What it is known by from one look to the next. Not what it is placed by: several may have one hash
+/// key.
+pub fn known_by(member: &Member, identity: Identity) -> &str {
+    match identity {
+        Identity::Address => &member.address,
+        Identity::Id => &member.id,
+    }
+}
+
 /// In order of name; of two with one name, the later.
 fn by_name(members: &[Member], identity: Identity) -> Vec<(&str, &Member)> {
-    let names = Names::of(members.iter().map(|member| member.name(identity)));
+    let name = |member| known_by(member, identity);
+    let names = Names::of(members.iter().map(name));
     let named = names.each();
     named
         .filter_map(|(name, at)| Some((name, members.get(at)?)))
         .collect()
-}
-
-/// The share of instances that may serve, in percent, under which failures are ignored: where most
-/// of a service seems dead, the checks are likelier wrong than the service (Envoy's panic
-/// threshold).
-pub const PANIC_THRESHOLD_PERCENT: usize = 50;
-
-/// The members that may take requests, in their order: those that serve, or those that failed too
-/// if too few are left. One that drains takes none unless everybody drains.
-pub fn eligible(members: &[Member]) -> impl Iterator<Item = &Member> {
-    let count = |state: fn(State) -> bool| members.iter().filter(|m| state(m.state)).count();
-    let serving = count(|state| state == State::Serving);
-    let staying = count(|state| state != State::Draining);
-    let panic = serving * 100 < staying * PANIC_THRESHOLD_PERCENT;
-    members.iter().filter(move |member| match member.state {
-        State::Serving => true,
-        State::Failed(_) => panic,
-        State::Draining => staying == 0,
-    })
 }
 
 #[cfg(test)]

@@ -87,10 +87,7 @@ mod tests {
             .collect();
         let hosts: Vec<Host<'_>> = names
             .iter()
-            .map(|name| Host {
-                name,
-                weight: NonZeroU64::new(WEIGHT_UNIT).unwrap(),
-            })
+            .map(|name| Host::new(name, NonZeroU64::new(WEIGHT_UNIT).unwrap()))
             .collect();
         Ring::build(&hosts, shape).unwrap()
     }

@@ -6,6 +6,8 @@
 
 use std::collections::BinaryHeap;
 
+use crate::hash::xxh64;
+
 /// The names of a list with their positions, in order of name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names<'a>(Vec<(&'a str, usize)>);
@@ -42,6 +44,11 @@ impl<'a> Names<'a> {
         self.all(name).len() > 1
     }
 
+    /// Where a name stands: every place, from the first on.
+    pub fn places(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
+        self.all(name).iter().map(|(_, at)| *at)
+    }
+
     /// Every name with its place, in order of name, and of place where it has several.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, usize)> + '_ {
         self.0.iter().copied()
@@ -61,6 +68,19 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Whether any name of a list may be there more than once: `false` is certain, and so is `true` but for two
+/// names with one hash. A tenth of what an index costs, for lists that hardly ever have one.
+pub fn may_repeat<'a>(list: impl IntoIterator<Item = &'a str>) -> bool {
+    let names = list.into_iter();
+    // Pairs, as the points of a ring are, so that one function sorts both.
+    let mut hashes: Vec<(u64, u32)> = names.map(|name| (xxh64(name.as_bytes()), 0)).collect();
+    hashes.sort_unstable();
+    hashes.windows(2).any(|pair| match pair {
+        [a, b] => a == b,
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +92,7 @@ mod tests {
         assert_eq!((names.first("b"), names.last("b")), (Some(0), Some(2)));
         assert_eq!((names.first("d"), names.last("")), (None, None));
         assert!(names.is_repeated("b") && !names.is_repeated("a"));
+        assert!(may_repeat(["b", "a", "b"]) && !may_repeat(["b", "a"]));
         assert!(names.each().eq([("a", 1), ("b", 2), ("c", 3)]));
     }
 

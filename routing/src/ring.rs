@@ -19,12 +19,34 @@ pub const POINTS_MAX: u64 = 8_388_608;
 pub const WEIGHT_UNIT: u64 = 100;
 
 /// An instance as the ring sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Host<'a> {
     /// What its virtual nodes are hashed from: `ip:port`, or an id.
     pub name: &'a str,
-    /// Its share of the ring, relative to the others, in hundredths ([`WEIGHT_UNIT`]).
+    /// Its weight, relative to the others, in hundredths ([`WEIGHT_UNIT`]).
     pub weight: NonZeroU64,
+    /// Its share of Envoy's ring, 0 to 1, where it is not its weight's part of all weights: where
+    /// localities have weights. Of all hosts or of none.
+    pub share: Option<f64>,
+}
+
+impl<'a> Host<'a> {
+    /// A host whose weight alone is its share.
+    pub fn new(name: &'a str, weight: NonZeroU64) -> Self {
+        Self {
+            name,
+            weight,
+            share: None,
+        }
+    }
+}
+
+/// The shares of Envoy's ring, in the order of the hosts.
+pub(crate) fn shares(hosts: &[Host<'_>]) -> Vec<f64> {
+    let sum: u64 = hosts.iter().map(|host| host.weight.get()).sum();
+    let by_weight = |host: &Host<'_>| as_f64(host.weight.get()) / as_f64(sum);
+    let share = |host: &Host<'_>| host.share.unwrap_or_else(|| by_weight(host));
+    hosts.iter().map(share).collect()
 }
 
 /// The place of an instance in the slice that the ring was built from.
@@ -34,6 +56,16 @@ pub struct HostIndex(u32);
 impl HostIndex {
     pub(crate) fn new(index: u32) -> Self {
         Self(index)
+    }
+
+    /// The host at this place of the slice.
+    pub(crate) fn of_place(place: usize) -> Self {
+        Self(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// The same host in a longer slice, which has so many before it.
+    pub(crate) fn shifted(self, by: usize) -> Self {
+        Self::of_place(self.get().saturating_add(by))
     }
 
     /// The indexes of the first `count` hosts.

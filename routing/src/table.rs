@@ -1,65 +1,87 @@
-//! One service's instances on their ring: what the filter decides with, and `locate` explains.
+//! One service's instances on their rings: what the filter decides with, and `locate` explains.
 //!
 //! Immutable: a change of membership makes another table, which is swapped in whole. It is made
 //! from the one before, so that a change of one instance in a thousand costs a merge.
+//!
+//! A priority that keys fall to has a ring of its own (`level`); which one a key falls to is decided by
+//! the key (`draw`), as in Envoy. Most services have one priority, and then one ring.
 
-use std::num::NonZeroU64;
-use std::sync::Arc;
+mod draw;
+mod level;
+mod version;
 
-use crate::bounded::{self, Bound, Choice, Loads, Reason, Weights};
-use crate::hash::{HashFunction, xxh64_chain};
-use crate::membership::{Identity, Member, eligible};
+use crate::bounded::{self, Bound, Choice, Loads, Reason};
+use crate::health::{HealthRule, priority_loads};
+use crate::membership::{Identity, Member};
 use crate::movement;
-use crate::ring::{Host, HostIndex, Ring, RingError, Shape};
+use crate::ring::{HostIndex, RingError, Shape};
+use draw::Draw;
+use level::{Level, Shifted};
 
 /// How instances are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// How the ring is filled.
+    /// How a ring is filled.
     pub shape: Shape,
     /// What an instance is placed by.
     pub identity: Identity,
+    /// How health decides who is on a ring.
+    pub health: HealthRule,
 }
 
-/// The ring of the eligible instances, with the instances.
+impl Rule {
+    /// Placement with Envoy's defaults for health.
+    pub fn new(shape: Shape, identity: Identity) -> Self {
+        Self {
+            shape,
+            identity,
+            health: HealthRule::default(),
+        }
+    }
+}
+
+/// Why a key is left to Envoy's own policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nobody takes requests, as far as is known.
+    NoRing,
+    /// A header cannot name its owner.
+    Unnameable,
+    /// Several addresses have the owner's name, and which of them Envoy takes is not to be known.
+    Ambiguous,
+}
+
+/// The rings of the eligible instances, with the instances.
 #[derive(Debug, Clone)]
 pub struct Table {
     rule: Rule,
-    /// Those that take requests.
-    eligible: Placed,
-    /// The ring as it would be with everyone eligible; only while somebody is not.
-    whole: Option<Placed>,
-    weights: Weights,
+    /// Those that take requests, priority by priority.
+    hosts: Vec<Member>,
+    levels: Vec<Level>,
+    draw: Draw,
+    /// The ring of the first priority as it would be with everyone in full health; only while somebody
+    /// is not.
+    whole: Option<(Vec<Member>, Level)>,
     version: u64,
-}
-
-/// Instances and their ring.
-#[derive(Debug, Clone)]
-struct Placed {
-    members: Vec<Member>,
-    ring: Arc<Ring>,
 }
 
 impl Table {
     /// A table of nobody.
     pub fn empty(rule: Rule) -> Self {
-        let nobody = Placed {
-            members: Vec::new(),
-            ring: Arc::default(),
-        };
         Self {
-            version: version_of(&[], rule),
+            version: version::of(&[], &[], &rule),
             rule,
-            eligible: nobody,
+            hosts: Vec::new(),
+            levels: Vec::new(),
+            draw: Draw::default(),
             whole: None,
-            weights: Weights::default(),
         }
     }
 
-    /// The table of these members; the ones that may take no requests get no place on the ring.
+    /// The table of these members; the ones that may take no requests get no place on a ring.
     ///
     /// # Errors
-    /// As [`Ring::build`].
+    /// As [`crate::ring::Ring::build`].
     pub fn build(members: &[Member], rule: Rule) -> Result<Self, RingError> {
         Self::empty(rule).update(members)
     }
@@ -68,25 +90,74 @@ impl Table {
     /// differs is hashed.
     ///
     /// # Errors
-    /// As [`Ring::build`].
+    /// As [`crate::ring::Ring::build`].
     pub fn update(&self, members: &[Member]) -> Result<Self, RingError> {
-        let hosts: Vec<Member> = eligible(members).cloned().collect();
-        let all_are = hosts.len() == members.len();
-        let eligible = self.eligible.update(hosts, self.rule)?;
-        let whole = if all_are {
-            None
-        } else {
-            let before = self.whole.as_ref().unwrap_or(&self.eligible);
-            Some(before.update(members.to_vec(), self.rule)?)
-        };
-        let weights = eligible.members.iter().map(Member::effective_weight);
+        self.update_by(members, self.rule)
+    }
+
+    /// The same under another rule.
+    ///
+    /// # Errors
+    /// As [`crate::ring::Ring::build`].
+    pub fn update_by(&self, members: &[Member], rule: Rule) -> Result<Self, RingError> {
+        let loads = priority_loads(members, &rule.health);
+        let (mut hosts, mut levels) = (Vec::new(), Vec::new());
+        for (priority, load) in (0u32..).zip(&loads) {
+            if load.healthy + load.degraded == 0 {
+                continue;
+            }
+            let placed = level::hosts_of(members, priority, load.panics);
+            let level = self
+                .before(priority, &rule)
+                .update(placed, &mut hosts, rule, load)?;
+            levels.push(level);
+        }
+        let whole = self.whole_of(members, rule)?;
         Ok(Self {
-            rule: self.rule,
+            version: version::of(&hosts, &levels, &rule),
+            draw: Draw::of(&levels),
+            rule,
+            hosts,
+            levels,
             whole,
-            weights: weights.map(NonZeroU64::get).collect(),
-            version: version_of(&eligible.members, self.rule),
-            eligible,
         })
+    }
+
+    /// What the ring of a priority can be made from.
+    fn before(&self, priority: u32, rule: &Rule) -> level::Before<'_> {
+        let mut levels = self.levels.iter();
+        let level = levels.find(|level| level.priority == priority);
+        level.map_or_else(
+            || level::Before::nothing(priority),
+            |level| level.before(&self.hosts, &self.rule, rule),
+        )
+    }
+
+    fn whole_of(
+        &self,
+        members: &[Member],
+        rule: Rule,
+    ) -> Result<Option<(Vec<Member>, Level)>, RingError> {
+        if level::all_serve(members) {
+            return Ok(None);
+        }
+        let Some(first) = members.iter().map(|member| member.priority).min() else {
+            return Ok(None);
+        };
+        let before = match &self.whole {
+            Some((hosts, level)) if level.priority == first => {
+                level.before(hosts, &self.rule, &rule)
+            }
+            _ => self.before(first, &rule),
+        };
+        let placed = level::hosts_of(members, first, true);
+        let mut hosts = Vec::new();
+        let load = crate::health::PriorityLoad {
+            healthy: 100,
+            ..Default::default()
+        };
+        let level = before.update(placed, &mut hosts, rule, &load)?;
+        Ok(Some((hosts, level)))
     }
 
     /// How its instances are placed.
@@ -94,22 +165,22 @@ impl Table {
         self.rule
     }
 
-    /// The instances that take requests, in ring order of index.
+    /// The instances that take requests, by [`HostIndex`].
     pub fn hosts(&self) -> &[Member] {
-        &self.eligible.members
+        &self.hosts
     }
 
     /// One of them.
     pub fn host(&self, index: HostIndex) -> Option<&Member> {
-        self.hosts().get(index.get())
+        self.hosts.get(index.get())
     }
 
-    /// How many virtual nodes the ring has.
+    /// How many virtual nodes its rings have.
     pub fn points(&self) -> usize {
-        self.eligible.ring.len()
+        self.levels.iter().map(|level| level.ring.len()).sum()
     }
 
-    /// Names the content of the ring: equal for equal members in equal order and an equal rule, on
+    /// Names the content of the rings: equal for equal members in equal order and an equal rule, on
     /// every machine. 16 hex digits.
     pub fn version(&self) -> String {
         format!("{:016x}", self.version)
@@ -117,103 +188,101 @@ impl Table {
 
     /// Who owns a hash among those that take requests.
     pub fn owner(&self, hash: u64) -> Option<HostIndex> {
-        self.eligible.ring.owner(hash)
+        self.level(hash)?.owner_in_table(hash)
+    }
+
+    #[inline]
+    fn level(&self, hash: u64) -> Option<&Level> {
+        self.levels.get(self.draw.place(hash)?)
     }
 
     /// What an instance may have in flight while the service has `total`.
     pub fn capacity(&self, bound: &Bound, host: HostIndex, total: u64) -> u64 {
-        bound.capacity(total, self.weights.of(host.get()))
+        let mut levels = self.levels.iter();
+        let level = levels.find(|level| level.range().contains(&host.get()));
+        let weight = level.map_or((0, 0), |level| level.weight_of(host));
+        bound.capacity(total, weight)
     }
 
     /// Chooses up to `wanted` candidates for a key, and takes a place on the first; `loads` is asked
-    /// by index into [`Table::hosts`]. `None` if nobody takes requests.
+    /// by index into [`Table::hosts`]. All of them are among those that Envoy's own policy would use for
+    /// this key.
+    ///
+    /// # Errors
+    /// [`Left`] where Envoy's own policy has to choose.
     pub fn choose(
         &self,
         hash: u64,
         wanted: usize,
         bound: &Bound,
         loads: &impl Loads,
-    ) -> Option<Choice> {
-        let ring = &self.eligible.ring;
-        let mut choice = bounded::choose(ring, hash, wanted, bound, &self.weights, loads)?;
+    ) -> Result<Choice, Left> {
+        let level = self.level(hash).ok_or(Left::NoRing)?;
+        if level.is_ambiguous(hash) {
+            return Err(Left::Ambiguous);
+        }
+        let loads = Shifted::new(level, loads);
+        let choice = bounded::choose(level, hash, wanted, bound, &level.weights, &loads);
+        let Some(mut choice) = choice else {
+            let has_owner = level.ring.owner(hash).is_some();
+            return Err(if has_owner {
+                Left::Unnameable
+            } else {
+                Left::NoRing
+            });
+        };
+        choice.candidates.shift(level.base);
         if choice.reason == Reason::Primary && !self.is_true_owner(hash, choice.candidates.first())
         {
             choice.reason = Reason::Ejected;
         }
-        Some(choice)
+        Ok(choice)
     }
 
-    /// Whether `host` would own the hash were every instance eligible.
+    /// Whether `host` would own the hash were every instance in full health.
     fn is_true_owner(&self, hash: u64, host: HostIndex) -> bool {
-        self.whole.as_ref().is_none_or(|whole| {
-            let owner = whole.ring.owner(hash);
-            owner.and_then(|owner| self.name(&whole.members, owner))
-                == self.name(self.hosts(), host)
+        self.whole.as_ref().is_none_or(|(hosts, level)| {
+            let owner = level.owner_in_table(hash);
+            owner
+                .and_then(|owner| hosts.get(owner.get()))
+                .map(name(self))
+                == self.host(host).map(name(self))
         })
     }
 
     /// The share of all keys with another owner than in `old`, 0 to 1.
     pub fn moved_from(&self, old: &Table) -> f64 {
-        movement::moved_share(&old.eligible.ring, &self.eligible.ring, |a, b| {
-            self.name(old.hosts(), a) == self.name(self.hosts(), b)
-        })
-    }
-
-    fn name<'a>(&self, members: &'a [Member], host: HostIndex) -> Option<&'a str> {
-        let member = members.get(host.get())?;
-        Some(member.name(self.rule.identity))
-    }
-}
-
-impl Placed {
-    fn update(&self, members: Vec<Member>, rule: Rule) -> Result<Self, RingError> {
-        let before = hosts_of(&self.members, rule.identity);
-        let after = hosts_of(&members, rule.identity);
-        let ring = if before == after {
-            Arc::clone(&self.ring)
-        } else {
-            Arc::new(self.ring.update(&before, &after, rule.shape)?)
+        let moved = |old_level: Option<&Level>, new_level: Option<&Level>| {
+            let (Some(a), Some(b)) = (old_level, new_level) else {
+                return if old_level.is_some() == new_level.is_some() {
+                    0.0
+                } else {
+                    1.0
+                };
+            };
+            movement::moved_share(&a.ring, &b.ring, |at, to| {
+                let before = old.host(a.in_table(at)).map(name(old));
+                before == self.host(b.in_table(to)).map(name(self))
+            })
         };
-        drop(after);
-        Ok(Self { members, ring })
+        // Which priority a key falls to has nothing to do with its place on a ring.
+        let pairs = self.draw.pairs_with(&old.draw);
+        let shares = pairs.into_iter().map(|(new, old_place, part)| {
+            let new_level = new.and_then(|at| self.levels.get(at));
+            let old_level = old_place.and_then(|at| old.levels.get(at));
+            part * moved(old_level, new_level)
+        });
+        shares.sum()
     }
 }
 
-fn hosts_of(members: &[Member], identity: Identity) -> Vec<Host<'_>> {
-    let host = |member| Host {
-        name: Member::name(member, identity),
-        weight: member.effective_weight(),
-    };
-    members.iter().map(host).collect()
-}
-
-fn version_of(hosts: &[Member], rule: Rule) -> u64 {
-    let hash = |hash| match hash {
-        HashFunction::XxHash64 => 0,
-        HashFunction::Murmur2 => 1,
-    };
-    let shape = match rule.shape {
-        Shape::Envoy {
-            hash: function,
-            min_size,
-            max_size,
-        } => [0, hash(function), min_size, max_size],
-        Shape::Fixed {
-            hash: function,
-            virtual_nodes,
-            max_size,
-        } => [1, hash(function), virtual_nodes.get().into(), max_size],
-        Shape::Maglev { table_size } => [2, 0, table_size.get().into(), 0],
-    };
-    let shape = shape.map(u64::to_le_bytes);
-    let weights: Vec<[u8; 8]> = hosts
-        .iter()
-        .map(|host| host.effective_weight().get().to_le_bytes())
-        .collect();
-    let names = hosts.iter().map(|host| host.name(rule.identity).as_bytes());
-    let hosts = names.zip(&weights);
-    let parts = hosts.flat_map(|(name, weight)| [name, weight.as_slice()]);
-    xxh64_chain(shape.iter().map(<[u8; 8]>::as_slice).chain(parts))
+/// What tells a member of a table from the others: not its hash key alone, which several may have.
+fn name(table: &Table) -> impl Fn(&Member) -> (&str, &str) {
+    let identity = table.rule.identity;
+    move |member| match identity {
+        Identity::Address => (member.name(identity), member.address.as_str()),
+        Identity::Id => (member.name(identity), ""),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use unitring_routing::bounded::{Bound, Loads, Reason, TRIED_MAX};
 use unitring_routing::hash::{HashFunction, xxh64};
 use unitring_routing::key::{KeyHash, cookie_hash, header_hash, query_hash};
-use unitring_routing::membership::{Cause, Identity, Member, State, Warmth};
+use unitring_routing::membership::{Cause, Identity, Member, State};
 use unitring_routing::ring::{POINTS_MAX, Shape};
 use unitring_routing::table::{Rule, Table};
 
@@ -98,13 +98,8 @@ impl Loads for Asked {
 }
 
 fn members() -> Vec<Member> {
-    let member = |n: usize| Member {
-        id: format!("i{n}"),
-        address: format!("10.0.{}.{}:80", n / 250, n % 250),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    };
+    let address = |n: usize| format!("10.0.{}.{}:80", n / 250, n % 250);
+    let member = |n: usize| Member::new(&format!("i{n}"), &address(n));
     (0..INSTANCES).map(member).collect()
 }
 
@@ -136,10 +131,7 @@ fn tables() -> Vec<Table> {
     for member in partly.iter_mut().skip(1).step_by(7) {
         member.state = State::Draining;
     }
-    let rules = shapes().map(|shape| Rule {
-        shape,
-        identity: Identity::Address,
-    });
+    let rules = shapes().map(|shape| Rule::new(shape, Identity::Address));
     let built = rules
         .iter()
         .flat_map(|rule| [&whole, &partly].map(|members| Table::build(members, *rule).unwrap()));

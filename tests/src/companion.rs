@@ -152,6 +152,30 @@ impl Companion {
         serde_json::from_str(&text).with_context(|| format!("GET {path}: {text}"))
     }
 
+    /// Takes a report; answers with the fleet's rest.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn report(&self, report: &Value) -> Result<Value> {
+        let body = report.to_string().into_bytes();
+        let response = self.call(Method::POST, "/v1/reports", body).await?;
+        let (status, text) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "POST /v1/reports: {status}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Runs the program's own commands against it; answers whether that went well, and what was said.
+    ///
+    /// # Errors
+    /// The program does not run.
+    pub fn ask(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let mut command = Command::new(programs::built("unitring")?);
+        let output = command.args(arguments).env("UNITRING_URL", url).output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8(text)?))
+    }
+
     /// Registers an instance of `orders`, or says that it is still there.
     ///
     /// # Errors

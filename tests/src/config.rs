@@ -21,6 +21,9 @@ pub const COMPANION: u16 = 7001;
 /// The companion's gRPC.
 pub const COMPANION_XDS: u16 = 7002;
 
+/// Fields that tests use and an Envoy 1.36 does not know, with the 1.x that brought them.
+const NEWER: [(&str, u32); 2] = [("allow_paths", 37), ("detect_degraded_hosts", 38)];
+
 /// An Envoy configuration.
 #[derive(Debug, Clone)]
 pub struct EnvoyConfig {
@@ -40,8 +43,17 @@ impl EnvoyConfig {
     pub fn shipped(name: &str) -> Result<Self> {
         let path = programs::root()?.join("envoy").join(name);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let json = serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
+        let mut json: Value =
+            serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
         let filter = programs::filter()?;
+        // As whoever rolls Envoys out by its admin interface has to.
+        if let Some(paths) = json
+            .pointer_mut("/admin/allow_paths")
+            .and_then(Value::as_array_mut)
+        {
+            paths.push(json!({"exact": "/healthcheck/fail"}));
+            paths.push(json!({"prefix": "/drain_listeners"}));
+        }
         Self { json }.filter(&filter)
     }
 
@@ -134,6 +146,15 @@ impl EnvoyConfig {
         self.field("node", json!({"id": id, "cluster": id}))
     }
 
+    /// Any change to the bootstrap.
+    ///
+    /// # Errors
+    /// What the change says.
+    pub fn edit(mut self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
+        change(&mut self.json)?;
+        Ok(self)
+    }
+
     /// The same, with this field of the bootstrap.
     ///
     /// # Errors
@@ -180,7 +201,8 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// The same without active health checks of `orders`: nobody but the filter finds out.
+    /// The same without active health checks and outlier detection of `orders`: nobody but the filter finds
+    /// out.
     ///
     /// # Errors
     /// The file has no cluster `orders`.
@@ -188,6 +210,7 @@ impl EnvoyConfig {
         self.edit_cluster("orders", |cluster| {
             let fields = cluster.as_object_mut().context("not an object")?;
             fields.remove("health_checks");
+            fields.remove("outlier_detection");
             Ok(())
         })
     }
@@ -249,8 +272,27 @@ impl EnvoyConfig {
         })
     }
 
+    /// The same for an Envoy of this version: less what it does not know yet, as `docs/compatibility.md`
+    /// tells its users to leave out.
+    pub fn for_version(&self, version: &str) -> Self {
+        let mut json = self.json.clone();
+        let mut parts = version.split('.');
+        let minor = parts.nth(1).and_then(|minor| minor.parse().ok());
+        for (field, since) in NEWER {
+            if minor.is_some_and(|minor: u32| minor < since) {
+                remove_field(&mut json, field);
+            }
+        }
+        Self { json }
+    }
+
+    /// The same for the Envoy that the tests run with.
+    pub fn for_asked_version(&self) -> Self {
+        self.for_version(&programs::asked_envoy().unwrap_or_default())
+    }
+
     /// What Envoy is started with.
-    pub(crate) fn on_ports(&self, listener: u16, admin: u16) -> Value {
+    pub fn on_ports(&self, listener: u16, admin: u16) -> Value {
         let mut json = self.json.clone();
         move_port(&mut json, LISTENER, listener);
         move_port(&mut json, ADMIN, admin);
@@ -258,7 +300,8 @@ impl EnvoyConfig {
     }
 }
 
-fn endpoints_of(instances: &[Instance], weights: &[u64]) -> Value {
+/// These instances as Envoy's list of endpoints, each with its weight or 1.
+pub fn endpoints_of(instances: &[Instance], weights: &[u64]) -> Value {
     let endpoints = instances
         .iter()
         .zip(weights.iter().chain(std::iter::repeat(&1)))
@@ -277,6 +320,20 @@ fn set(value: &mut Value, path: &str, new: Value) -> Result<()> {
         .pointer_mut(path)
         .with_context(|| format!("no {path}"))? = new;
     Ok(())
+}
+
+/// Every object loses this field.
+fn remove_field(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove(name);
+            fields
+                .values_mut()
+                .for_each(|field| remove_field(field, name));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| remove_field(item, name)),
+        _ => {}
+    }
 }
 
 /// Every address with this port gets the other one.

@@ -74,6 +74,19 @@ impl Envoy {
         .await
     }
 
+    /// Starts one of this version, whichever the tests run with, with one worker.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_version(version: &str, config: &EnvoyConfig) -> Result<Self> {
+        ports::with_fresh_ports(async || {
+            let envoy = Command::new(programs::envoy(version)?);
+            let config = config.for_version(version);
+            Self::start_as(envoy, &config, 1, ports::free()?, ports::free()?).await
+        })
+        .await
+    }
+
     /// Starts one on these ports.
     ///
     /// # Errors
@@ -85,7 +98,8 @@ impl Envoy {
         admin_port: u16,
     ) -> Result<Self> {
         let envoy = Command::new(programs::part("envoy")?);
-        Self::start_as(envoy, config, workers, port, admin_port).await
+        let config = config.for_asked_version();
+        Self::start_as(envoy, &config, workers, port, admin_port).await
     }
 
     /// Starts one as a child of a tool that watches programs, as `valgrind`.
@@ -130,7 +144,8 @@ impl Envoy {
     /// It came up.
     pub async fn refuses(config: &EnvoyConfig) -> Result<String> {
         let envoy = Command::new(programs::part("envoy")?);
-        let (mut process, _folder) = spawn(envoy, config, 1, ports::free()?, ports::free()?)?;
+        let config = config.for_asked_version();
+        let (mut process, _folder) = spawn(envoy, &config, 1, ports::free()?, ports::free()?)?;
         deadline::until(
             "Envoy to refuse its configuration",
             async || match process.exited()? {
@@ -272,6 +287,18 @@ impl Envoy {
     /// The admin interface does not answer.
     pub async fn stat(&self, name: &str) -> Result<u64> {
         Ok(self.stats(name).await?.get(name).copied().unwrap_or(0))
+    }
+
+    /// Its version, as `1.40.0`.
+    ///
+    /// # Errors
+    /// It does not tell.
+    pub async fn version(&self) -> Result<String> {
+        let info: Value = serde_json::from_str(&self.admin("/server_info").await?)?;
+        let version = info.get("version").and_then(Value::as_str);
+        // `<commit>/<version>/Clean/…`
+        let version = version.and_then(|version| version.split('/').nth(1));
+        version.map(str::to_owned).context("no version")
     }
 
     /// A page of the admin interface.

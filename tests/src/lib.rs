@@ -12,6 +12,7 @@
 //! | [`tally`] | what an instance counts of itself |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
+//! | [`report`] | what a filter tells a companion, by hand |
 //! | [`certificates`] | an authority, for servers that speak TLS |
 //! | [`unit_group`] | three units and their brokers, and what each Redis holds |
 //! | [`proxy`] | a link between two of them that can be slow, silent or cut |
@@ -35,6 +36,7 @@ pub mod proxy;
 pub mod rabbit;
 pub mod raw;
 pub mod redis;
+pub mod report;
 pub mod rivals;
 pub mod seed;
 pub mod site;

@@ -16,16 +16,40 @@ pub fn root() -> Result<PathBuf> {
 
 /// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`, `valgrind`.
 ///
+/// Another Envoy by `UNITRING_ENVOY_VERSION`, as `make compat` says it, or by the path `UNITRING_ENVOY`.
+///
 /// # Errors
 /// It is not there; the text names the command.
 pub fn part(name: &str) -> Result<PathBuf> {
-    let chosen = if name == "envoy" {
-        env::var_os("UNITRING_ENVOY").map(PathBuf::from)
-    } else {
-        None
-    };
-    let parts = env::var_os("UNITRING_PARTS").map_or(root()?.join(".parts"), PathBuf::from);
-    existing(chosen.unwrap_or(parts.join("bin").join(name)), "make parts")
+    if name == "envoy" {
+        if let Some(version) = asked_envoy() {
+            return envoy(&version);
+        }
+        if let Some(program) = env::var_os("UNITRING_ENVOY") {
+            return existing(program.into(), "unset UNITRING_ENVOY");
+        }
+    }
+    existing(parts()?.join("bin").join(name), "make parts")
+}
+
+/// The version of Envoy that the environment asks for, if it asks for one.
+pub fn asked_envoy() -> Option<String> {
+    let version = env::var("UNITRING_ENVOY_VERSION").ok();
+    version.filter(|version| !version.is_empty())
+}
+
+/// The Envoy of this version, whatever the environment asks for.
+///
+/// # Errors
+/// It is not there; the text names the command.
+pub fn envoy(version: &str) -> Result<PathBuf> {
+    let program = parts()?.join(format!("envoy-{version}/envoy"));
+    existing(program, &format!("scripts/parts {version}"))
+}
+
+fn parts() -> Result<PathBuf> {
+    let chosen = env::var_os("UNITRING_PARTS").map(PathBuf::from);
+    chosen.map_or_else(|| Ok(root()?.join(".parts")), Ok)
 }
 
 /// A program of this workspace, beside the one that runs now: `unitring`, `instance`.

@@ -15,6 +15,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// An open stream.
 #[derive(Debug)]
 pub struct Upgraded {
+    /// The instance at its other end.
+    pub instance: String,
     stream: TcpStream,
 }
 
@@ -42,7 +44,12 @@ impl Upgraded {
         }
         let answer = String::from_utf8_lossy(&answer).into_owned();
         ensure!(answer.starts_with("HTTP/1.1 101 "), "no upgrade: {answer}");
-        Ok(Self { stream })
+        let mut lines = answer.lines();
+        let instance = lines.find_map(|line| line.strip_prefix("x-instance: "));
+        Ok(Self {
+            instance: instance.context("no instance said who it is")?.to_owned(),
+            stream,
+        })
     }
 
     /// Sends these bytes and waits until they have come back.

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize as _;
 use serde_json::Value;
+use unitring_protocol::report::Finding;
 use ureq::Body;
 use ureq::http::{Request, Response};
 
 use super::{Locate, Target};
+use crate::loads::wiring;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -188,21 +191,39 @@ pub fn locate(asked: &Locate) -> Result<String, AskError> {
     if asked.json {
         return Ok(format!("{answer:#}\n"));
     }
+    Ok(located(&answer))
+}
+
+/// The answer in plain text.
+fn located(answer: &Value) -> String {
+    let owner = match answer.get("owner").filter(|owner| !owner.is_null()) {
+        Some(owner) => format!("{} ({})", text(owner, "/id"), text(owner, "/address")),
+        None => "none that the filter knows".to_owned(),
+    };
+    let because = answer.get("because").and_then(Value::as_str);
+    let because = because.map_or(String::new(), |because| {
+        format!(": {because}, so Envoy's own policy chooses")
+    });
+    let other = if answer.get("as_reported") == Some(&Value::Bool(false)) {
+        ", not quite the one that the filter has"
+    } else {
+        ""
+    };
     let mut out = format!(
-        "key        {}\nhash       {}\nowner      {} ({})\nreason     {}\nring       {} ({} virtual nodes)\n",
-        text(&answer, "/key"),
-        text(&answer, "/hash"),
-        text(&answer, "/owner/id"),
-        text(&answer, "/owner/address"),
-        text(&answer, "/reason"),
-        text(&answer, "/ring/version"),
-        number(&answer, "/ring/points"),
+        "key        {}\nhash       {}\nowner      {owner}\nreason     {}{because}\nring       {} ({} virtual nodes){other}\n",
+        text(answer, "/key"),
+        text(answer, "/hash"),
+        text(answer, "/reason"),
+        text(answer, "/ring/version"),
+        number(answer, "/ring/points"),
     );
-    for candidate in list(&answer, "/candidates") {
+    for candidate in list(answer, "/candidates") {
         let capacity = candidate.get("capacity").and_then(Value::as_u64);
         let capacity = capacity.map_or(String::new(), |capacity| format!(" of {capacity}"));
+        let priority = candidate.get("priority").and_then(Value::as_u64);
+        let priority = priority.map_or(String::new(), |at| format!(", priority {at}"));
         out.push_str(&format!(
-            "candidate  {} ({}), in flight {}{capacity}\n",
+            "candidate  {} ({}){priority}, in flight {}{capacity}\n",
             text(candidate, "/id"),
             text(candidate, "/address"),
             number(candidate, "/in_flight")
@@ -219,7 +240,7 @@ pub fn locate(asked: &Locate) -> Result<String, AskError> {
             moved * 100.0
         ));
     }
-    Ok(out)
+    out
 }
 
 fn only_service(target: &Target) -> Result<String, AskError> {
@@ -248,6 +269,20 @@ fn condition(instance: &Value) -> &'static str {
     }
 }
 
+/// What the filters found wrong in their wiring, a line each.
+fn miswired(services: &Value) -> String {
+    let services = list(services, "/services").iter();
+    let reporters = services.flat_map(|service| list(service, "/reporters"));
+    let lines = reporters.flat_map(|reporter| {
+        let line = |finding: &Value| {
+            let finding = Finding::deserialize(finding).ok()?;
+            Some(wiring::line(text(reporter, "/reporter"), &finding) + "\n")
+        };
+        list(reporter, "/wiring").iter().filter_map(line)
+    });
+    lines.collect()
+}
+
 /// How a companion and its unit group are.
 ///
 /// # Errors
@@ -266,7 +301,8 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
         let all = serde_json::json!({ "ready": ready, "units": units, "services": services });
         return Ok(format!("{all:#}\n"));
     }
-    let mut out = format!(
+    let mut out = miswired(&services);
+    out += &format!(
         "unit       {}\nstore      {}\nlink       {}\n",
         text(&units, "/unit"),
         text(&ready, "/checks/store"),
@@ -297,9 +333,10 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
         ));
         for instance in list(service, "/instances") {
             out.push_str(&format!(
-                "instance   {} calls {}, in flight {}, updates {}{}\n",
+                "instance   {} calls {}, failures {}, in flight {}, updates {}{}\n",
                 text(instance, "/id"),
                 number(instance, "/calls"),
+                number(instance, "/failures"),
                 number(instance, "/in_flight"),
                 number(instance, "/updates"),
                 condition(instance),

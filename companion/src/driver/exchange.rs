@@ -4,6 +4,8 @@
 //! for the others. A unit's loads are kept as those of its reporters, and count as long as these would
 //! at home; so the bound of every filter holds over all units.
 
+mod messages;
+
 use std::collections::BTreeMap;
 
 use unitring_protocol::PROTOCOL_VERSION;
@@ -50,7 +52,7 @@ impl Exchange {
     /// What is to be told now.
     pub(super) async fn gather(mut self) -> (Self, Vec<Input>) {
         let mut inputs = Vec::new();
-        if let Some(loads) = seen(self.loads().await) {
+        for loads in seen(self.loads().await).into_iter().flatten() {
             inputs.push(Input::Tell(loads, LASTS_MS));
         }
         if let Some(Some(events)) = seen(self.events().await) {
@@ -67,7 +69,7 @@ impl Exchange {
     }
 
     /// What the reporters of this unit carry.
-    async fn loads(&self) -> Result<Body, StoreError> {
+    async fn loads(&self) -> Result<Vec<Body>, StoreError> {
         let now_ms = now_ms();
         let mut services = Vec::new();
         for service in self.parts.fleet.reported().await? {
@@ -92,7 +94,7 @@ impl Exchange {
             self.parts.metrics.unit_loads_merged.inc();
             services.iter_mut().for_each(|service| self.as_one(service));
         }
-        Ok(Body::Loads { services })
+        Ok(messages::messages(services))
     }
 
     /// Puts all reporters of a service into one, in the name of the unit.

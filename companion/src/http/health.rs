@@ -7,9 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
-use super::{App, services};
+use super::{App, services, wiring};
 use crate::lead::Role;
+use crate::store::StoreError;
 
 /// How long the store may take to say that it is there.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,13 +22,22 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the unit can take writes and pass them on.
+/// What came in time, or why it did not.
+fn in_time<T>(answer: Result<Result<T, StoreError>, Elapsed>) -> Result<T, String> {
+    match answer {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
+    }
+}
+
+/// Whether the unit can take writes and pass them on; and who is wired wrongly, which is told here since
+/// people look here, and does not make the unit unready.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let store = match tokio::time::timeout(CHECK_TIMEOUT, app.fleet.check()).await {
-        Ok(Ok(())) => "ok".to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", CHECK_TIMEOUT.as_secs()),
-    };
+    let (store, found) = tokio::join!(
+        timeout(CHECK_TIMEOUT, app.fleet.check()),
+        timeout(CHECK_TIMEOUT, app.wiring.look(&*app.fleet)),
+    );
+    let store = in_time(store).err().unwrap_or_else(|| "ok".to_owned());
     let link = match &app.sync {
         // One companion of a unit syncs for all of them.
         _ if *app.role.borrow() == Role::Follower => "ok".to_owned(),
@@ -52,23 +64,29 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         };
         checks.insert("group".to_owned(), text.into());
     }
-    (
-        status,
-        Json(serde_json::json!({ "ready": is_ready, "checks": checks })),
-    )
-        .into_response()
+    // What could not be looked at is not said to be right.
+    let wiring = in_time(found).map_or_else(
+        |error| vec![format!("unknown: {error}")],
+        |found| wiring::lines(&found),
+    );
+    let body = serde_json::json!({ "ready": is_ready, "checks": checks, "wiring": wiring });
+    (status, Json(body)).into_response()
 }
 
 /// The Prometheus text. While the store is away it has this process's metrics alone.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let shown = tokio::time::timeout(CHECK_TIMEOUT, services::shown(&*app.fleet)).await;
-    let shown = shown.ok().and_then(Result::ok).unwrap_or_default();
+    let (shown, found) = tokio::join!(
+        timeout(CHECK_TIMEOUT, services::shown(&*app.fleet)),
+        timeout(CHECK_TIMEOUT, app.wiring.look(&*app.fleet)),
+    );
+    let shown = in_time(shown).unwrap_or_default();
+    let found = in_time(found).unwrap_or_default();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let spoiled = app.records.spoiled().len();
     let spoiled = u64::try_from(spoiled).unwrap_or(u64::MAX);
     app.metrics.records_spoiled.set(spoiled);
     let units = app.sync.as_ref().map(|sync| sync.status().links);
-    match app.metrics.text(&shown, &units.unwrap_or_default()) {
+    match app.metrics.text(&shown, &found, &units.unwrap_or_default()) {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -102,9 +102,10 @@ pub(super) async fn put(
     if done != Registration::Renewed {
         app.registry_changed.notify_one();
         app.events_changed.notify_waiters();
-        let (id, address, weight) = (&instance.id, instance.address, instance.weight);
-        let draining = instance.draining;
-        tracing::info!(%service, %id, %address, weight, draining, ?done, "instance registered");
+        let (address, weight, draining) = (instance.address, instance.weight, instance.draining);
+        // As texts, which are quoted: a name may look like fields.
+        let (service, id) = (service.as_str(), instance.id.as_str());
+        tracing::info!(service, id, %address, weight, draining, ?done, "instance registered");
     }
     let status = match done {
         Registration::Created => StatusCode::CREATED,
@@ -151,6 +152,7 @@ pub(super) async fn delete(
     }
     app.registry_changed.notify_one();
     app.events_changed.notify_waiters();
-    tracing::info!(%service, %id, "instance unregistered");
+    let (service, id) = (service.as_str(), id.as_str());
+    tracing::info!(service, id, "instance unregistered");
     Ok(StatusCode::NO_CONTENT)
 }

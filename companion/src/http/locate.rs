@@ -142,7 +142,7 @@ fn question(asked: Asked, by: &StoredLoad) -> Result<Question, Refusal> {
 impl From<ExplainError> for Refusal {
     fn from(error: ExplainError) -> Self {
         let status = match &error {
-            ExplainError::Nobody | ExplainError::Unknown(_) => StatusCode::NOT_FOUND,
+            ExplainError::Unknown(_) => StatusCode::NOT_FOUND,
             ExplainError::Known(_) => StatusCode::CONFLICT,
             ExplainError::NoShape | ExplainError::Ring(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };

@@ -60,6 +60,8 @@ async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<S
         if taken.old {
             app.metrics.reports_old.inc();
         }
+        app.metrics.loads_lowered.inc_by(taken.cut.loads);
+        app.metrics.findings_cut.inc_by(taken.cut.findings);
         if taken.events > 0 {
             app.metrics.events_stored.inc_by(taken.events);
             app.events_changed.notify_waiters();

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use serde::Serialize;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
-use unitring_protocol::report::{BoundReport, RingReport};
+use unitring_protocol::report::{BoundReport, Finding, RingReport};
 use unitring_protocol::snapshot::Snapshot;
 
 use super::App;
@@ -37,6 +37,8 @@ struct ReporterView {
     ring: String,
     bound: Option<BoundReport>,
     fallbacks: u64,
+    /// What is wired wrongly there.
+    wiring: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +52,7 @@ struct InstanceView {
     /// The least warmth that a reporter has for it, in percent of its weight.
     warmth: u8,
     calls: u64,
+    failures: u64,
     in_flight: u64,
     updates: u64,
 }
@@ -73,6 +76,7 @@ async fn view(
                 draining: false,
                 warmth: 100,
                 calls: totals.calls,
+                failures: totals.failures,
                 in_flight: 0,
                 updates: totals.updates,
             }
@@ -98,6 +102,7 @@ fn reporter(load: StoredLoad) -> ReporterView {
         ring: load.ring.version,
         bound: load.bound,
         fallbacks: load.fallbacks,
+        wiring: load.wiring,
     }
 }
 
@@ -123,6 +128,7 @@ pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
             service: service.clone(),
             instance: instance.id,
             calls: instance.calls,
+            failures: instance.failures,
             updates: instance.updates,
             in_flight: instance.in_flight,
         })

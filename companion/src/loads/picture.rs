@@ -1,5 +1,5 @@
 //! The load of a service's fleet as sums that are kept up to date, so that what the rest carries
-//! for one reporter is looked up instead of added up anew from every report.
+//! for one reporter is looked up instead of added up anew from every report; and who of it is wired wrongly.
 //!
 //! Invariant: [`Picture::rest`] is [`super::rest`] over the reports that were put and are alive. A
 //! reporter that is no longer alive is dropped when somebody asks; its next report brings it back.
@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
+use unitring_protocol::report::Finding;
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
 use super::StoredLoad;
+use super::wiring::Miswired;
 
 /// The last reports of those who are alive, on one service.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ struct Row {
     alive_until_ms: u64,
     /// Column and requests in flight; a column may come twice, as an instance may in a report.
     cells: Vec<(usize, u64)>,
+    /// What its filter found wrong in its wiring.
+    findings: Vec<Finding>,
 }
 
 /// An instance over all rows.
@@ -65,6 +69,7 @@ impl Picture {
             sequence: load.sequence,
             alive_until_ms: load.alive_until_ms,
             cells,
+            findings: load.wiring.clone(),
         };
         if let Some(last) = self.rows.insert(load.reporter.clone(), row) {
             self.subtract(&last);
@@ -158,6 +163,18 @@ impl Picture {
             rank: Some(count(rank)),
             rest,
         }
+    }
+
+    /// Who is alive and wired wrongly.
+    pub fn miswired(&mut self, service: &ServiceName, now_ms: u64) -> Vec<Miswired> {
+        self.lapse(now_ms);
+        let rows = self.rows.iter().filter(|(_, row)| !row.findings.is_empty());
+        let miswired = rows.map(|(reporter, row)| Miswired {
+            service: service.clone(),
+            reporter: reporter.clone(),
+            findings: row.findings.clone(),
+        });
+        miswired.collect()
     }
 
     /// The column of an instance, a new one if it has none.

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use unitring_protocol::report::{
-    EventKind, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport, RingShape,
-    ServiceReport,
+    EventKind, Finding, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport,
+    RingShape, ServiceReport,
 };
 
 #[cfg(test)]
@@ -24,6 +24,15 @@ pub(crate) fn event(kind: EventKind, instance: &InstanceLoad, number: u64) -> In
         reason: format!("event {number}"),
         ring: "r".to_owned(),
         moved: 0.25,
+    }
+}
+
+/// Something that is wired wrongly.
+pub(crate) fn finding(kind: &str) -> Finding {
+    Finding {
+        kind: kind.to_owned(),
+        seen: format!("saw {kind}"),
+        mend: format!("change {kind}"),
     }
 }
 
@@ -66,6 +75,7 @@ pub(crate) fn stored(reporter: &str, instances: Vec<InstanceLoad>) -> StoredLoad
         bound: None,
         fallbacks: 0,
         instances,
+        wiring: Vec::new(),
         unit: None,
     }
 }

@@ -63,6 +63,49 @@ fn each_asker_is_told_its_place_so_that_all_divide_the_same() {
 }
 
 #[test]
+fn an_address_that_is_listed_twice_adds_its_growth_once() {
+    let twice = |sequence, calls: [u64; 2]| {
+        let instances = calls.map(|calls| InstanceLoad {
+            calls,
+            in_flight: calls,
+            ..samples::instance("10.0.0.1:80")
+        });
+        samples::report(("e1", sequence), "orders", instances.into(), Vec::new())
+    };
+    let first = step(None, &twice(1, [10, 0])).unwrap();
+    assert_eq!(first.growth["10.0.0.1:80"].calls, 10);
+    // Whichever entry has the counts now.
+    let second = step(Some(&first.next), &twice(2, [0, 13])).unwrap();
+    assert_eq!(second.growth["10.0.0.1:80"].calls, 3);
+    assert_eq!(second.next.instances.len(), 2);
+    let loads = [second.next.clone()];
+    assert!(in_flight(&loads).values().eq(&[13]));
+    let idle = step(Some(&second.next), &twice(3, [13, 0])).unwrap();
+    assert!(idle.growth.is_empty());
+}
+
+#[test]
+fn one_report_of_huge_numbers_shifts_the_picture_by_a_bounded_amount() {
+    let mut huge = report("invented", 1, u64::MAX, u64::MAX);
+    for part in &mut huge.services {
+        let one = part.instances[0].clone();
+        part.instances = vec![one; 1_000];
+    }
+    let huge = step(None, &huge).unwrap();
+    assert_eq!(huge.cut.loads, 1_000);
+    let honest = step(None, &report("e1", 1, 10, 3)).unwrap();
+    let (service, me) = ("orders".parse().unwrap(), "e1".parse().unwrap());
+    let loads = [huge.next, honest.next];
+    let expected = (plausible::IN_FLIGHT_MAX, 3);
+    let rest = rest(&service, &loads, Some(&me));
+    assert_eq!((rest.rest[0].in_flight, rest.rest[0].own), expected);
+    let mut picture = picture::Picture::default();
+    loads.iter().for_each(|load| picture.put(load));
+    let rest = picture.rest(&service, &me, 0);
+    assert_eq!((rest.rest[0].in_flight, rest.rest[0].own), expected);
+}
+
+#[test]
 fn a_newer_report_is_refused_with_a_clear_text() {
     let mut newer = report("e1", 1, 0, 0);
     newer.version = 2;

@@ -13,6 +13,7 @@ mod browse;
 mod differential;
 mod fleet;
 mod lease;
+mod names;
 mod passing;
 mod records;
 
@@ -20,5 +21,6 @@ pub use browse::browse;
 pub use differential::differential;
 pub use fleet::{fleet, rest_is_the_sum, shared_fleet, shared_fleet_after_loss};
 pub use lease::lease;
+pub use names::{NAMES, names};
 pub use passing::passing;
 pub use records::{id, records};

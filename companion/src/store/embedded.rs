@@ -232,6 +232,7 @@ mod tests {
         contract::records(&open(&folder, "east"), &open(&folder, "west")).await;
         contract::passing(&open(&folder, "mine")).await;
         contract::fleet(&open(&folder, "north")).await;
+        contract::names(&open(&folder, "named")).await;
         contract::browse(&open(&folder, "south"), &open_as(&folder, "alone", false)).await;
     }
 
@@ -248,6 +249,48 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(record.unwrap().value.unwrap().0, b"v");
+    }
+
+    #[tokio::test]
+    async fn what_a_version_before_failures_and_wiring_wrote_is_read_and_counted_on() {
+        use crate::loads::samples;
+        use crate::store::Fleet as _;
+        let folder = tempfile::tempdir().unwrap();
+        let report = |sequence| {
+            let mut instance = samples::instance("10.0.0.9:80");
+            (instance.calls, instance.failures) = (10 + sequence, 2 * sequence);
+            samples::report(("e1", sequence), "orders", vec![instance], vec![])
+        };
+        let store = open(&folder, "east");
+        let first = report(1);
+        store.take(&first, &first.services[0], 1_000).await.unwrap();
+        // Such a file has no table for failures, and no such fields.
+        store
+            .write_now(Durability::Immediate, |transaction, _| {
+                transaction.delete_table(tables::FAILURES).map_err(away)?;
+                let mut loads = transaction.open_table(tables::LOADS).map_err(away)?;
+                let key = ("orders", "e1");
+                let text = loads.get(key).map_err(away)?.unwrap().value().to_owned();
+                let old = text.replace("\"failures\":2,", "");
+                assert!(old != text && !old.contains("wiring"), "{text}");
+                loads.insert(key, old.as_str()).map_err(away)?;
+                Ok(())
+            })
+            .unwrap();
+        drop(store);
+        let store = open(&folder, "east");
+        let service = "orders".parse().unwrap();
+        let counted = async || {
+            let totals = store.totals(&service).await.unwrap()["10.0.0.9:80"];
+            (totals.calls, totals.failures)
+        };
+        assert_eq!(counted().await, (11, 0));
+        let second = report(2);
+        store
+            .take(&second, &second.services[0], 1_500)
+            .await
+            .unwrap();
+        assert_eq!(counted().await, (12, 4));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod changes;
 pub(crate) mod connection;
 mod durable;
 mod fleet;
+mod forgetting;
 pub(crate) mod keys;
 mod lease;
 mod passing;

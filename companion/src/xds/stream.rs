@@ -155,6 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_of_any_name_gets_the_endpoints_of_the_service_of_that_name() {
+        for name in crate::store::contract::NAMES {
+            let mut registry = registry(1, &[1, 2]);
+            let instances = registry.services.pop_first().unwrap().1;
+            registry.services.insert(name.parse().unwrap(), instances);
+            let mut stream = Subscription::default();
+            stream.hear(&request(&[name], "")).unwrap();
+            assert_eq!(sent(stream.respond(&registry)), [(name.to_owned(), 2)]);
+        }
+    }
+
+    #[test]
     fn a_refused_assignment_is_told_and_not_sent_again() {
         let mut stream = Subscription::default();
         stream.hear(&request(&["orders"], "")).unwrap();

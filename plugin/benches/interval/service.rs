@@ -1,14 +1,13 @@
 //! A service with its instances under load, what is reported of it, and what is answered.
 
-use std::num::NonZeroU32;
-
 use unitring_plugin::balancer::Balancer;
 use unitring_plugin::directory::{Directory, Shown, Totals};
+use unitring_plugin::placement::Placing;
 use unitring_plugin::reporter::{Reporter, reporter_id};
 use unitring_plugin::settings::{Services, Settings};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
-use unitring_routing::membership::{Member, State, Warmth};
+use unitring_routing::membership::Member;
 
 /// The settings of a filter that reports.
 const SETTINGS: &[u8] = br#"{"service": "orders", "companion": {"cluster": "unitring"}}"#;
@@ -27,7 +26,7 @@ impl Reporting {
         let settings = Services::parse(SETTINGS).ok()?.all.pop()?;
         let members: Vec<Member> = (0..size).map(member).collect();
         let mut balancer = Balancer::new(&settings);
-        let directory = Directory::default().with(&members, |_| Shown::default());
+        let directory = Directory::first(&members, Placing::unasked(&settings));
         balancer.install(directory).ok()?;
         Some(Self {
             settings,
@@ -41,6 +40,7 @@ impl Reporting {
         let shown = Shown {
             totals: Totals {
                 calls: 1_234_567,
+                failures: 123,
                 updates: 12_345,
             },
             in_flight: 17,
@@ -50,7 +50,7 @@ impl Reporting {
         let table = self.balancer.table();
         let report = self
             .reporter
-            .report(&self.settings, table, instances, 3, NOW_MS);
+            .report(&self.settings, table, instances, 3, Vec::new(), NOW_MS);
         serde_json::to_vec(&report)
     }
 }
@@ -80,13 +80,7 @@ pub(crate) fn answer(size: usize) -> Vec<u8> {
 }
 
 fn member(n: usize) -> Member {
-    Member {
-        id: address(n),
-        address: address(n),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    }
+    Member::new(&address(n), &address(n))
 }
 
 fn address(n: usize) -> String {

@@ -1,24 +1,46 @@
 //! Which stats count whom, and what is told of a change.
 
-use std::num::NonZeroU32;
-
 use super::*;
-use unitring_routing::membership::{Cause, Warmth};
+use crate::settings::Settings;
+use unitring_routing::membership::Cause;
+
+fn placing() -> Placing {
+    Placing::unasked(&Settings::of(r#"{"service": "orders"}"#))
+}
+
+/// Directories that follow one another, and the names that they give.
+struct Process {
+    directory: Directory,
+    names: StatNames,
+}
+
+impl Process {
+    fn new() -> Self {
+        Self {
+            directory: Directory::empty(placing()),
+            names: StatNames::default(),
+        }
+    }
+
+    fn goes_on_with(&mut self, members: &[Member], shown: impl Fn(&str) -> Shown) -> &Directory {
+        let next = self
+            .directory
+            .with(members, placing(), &mut self.names, shown);
+        self.directory = next;
+        &self.directory
+    }
+}
 
 fn member(id: &str) -> Member {
-    Member {
-        id: id.into(),
-        address: format!("{id}:80"),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    }
+    Member::new(id, &format!("{id}:80"))
 }
 
 #[test]
 fn a_member_that_stays_keeps_its_stats_and_survives_shared_data() {
-    let first = Directory::default().with(&[member("a"), member("b")], |_| Shown::default());
-    let second = first.with(&[member("b"), member("c")], |_| Shown::default());
+    let mut process = Process::new();
+    process.goes_on_with(&[member("a"), member("b")], |_| Shown::default());
+    let second = process.goes_on_with(&[member("b"), member("c")], |_| Shown::default());
+    let second = second.clone();
     let stats: Vec<_> = second.entries().iter().map(|e| e.stat.as_str()).collect();
     assert_eq!(stats, ["instance.b", "instance.c"]);
     let stored = crate::stored::encode(&second);
@@ -27,14 +49,16 @@ fn a_member_that_stays_keeps_its_stats_and_survives_shared_data() {
 
 #[test]
 fn by_id_a_member_keeps_its_stats_at_another_address() {
-    let first = Directory::default().with(&[member("a")], |_| Shown::default());
+    let mut process = Process::new();
+    process.goes_on_with(&[member("a")], |_| Shown::default());
     let moved = Member {
         address: "b:80".into(),
         ..member("a")
     };
-    let second = first.with(std::slice::from_ref(&moved), |_| Shown::default());
+    let members = std::slice::from_ref(&moved);
+    let changes = process.directory.changes(members, Identity::Id);
+    let second = process.goes_on_with(members, |_| Shown::default());
     assert_eq!(second.entries()[0].stat, "instance.a");
-    let changes = first.changes(std::slice::from_ref(&moved), Identity::Id);
     assert_eq!(changes, [(moved, Change::Moved)]);
 }
 
@@ -44,18 +68,18 @@ fn a_first_health_check_that_passes_is_no_recovery_but_one_after_a_failure_is() 
         state: State::Failed(Cause::ActiveCheck),
         ..member("a")
     };
-    let step = |directory: &Directory, member: &Member| {
+    let mut process = Process::new();
+    let mut step = |member: &Member| {
         let members = std::slice::from_ref(member);
-        let changes = directory.changes(members, Identity::Address);
-        let directory = directory.with(members, |_| Shown::default());
-        (directory, changes.first().map(|(_, change)| *change))
+        let changes = process.directory.changes(members, Identity::Address);
+        process.goes_on_with(members, |_| Shown::default());
+        changes.first().map(|(_, change)| *change)
     };
-    let (start, _) = step(&Directory::default(), &sick);
-    let (checked, change) = step(&start, &member("a"));
-    assert_eq!(change, None);
-    let (failed, change) = step(&checked, &sick);
-    assert_eq!(change, Some(Change::Ejected(Cause::ActiveCheck)));
-    assert_eq!(step(&failed, &member("a")).1, Some(Change::Recovered));
+    step(&sick);
+    assert_eq!(step(&member("a")), None);
+    let ejected = Change::Ejected(Cause::ActiveCheck);
+    assert_eq!(step(&sick), Some(ejected));
+    assert_eq!(step(&member("a")), Some(Change::Recovered));
 }
 
 #[test]
@@ -63,31 +87,35 @@ fn after_ten_thousand_instances_the_number_of_stats_is_bounded_and_totals_start_
     let shown = |_: &str| Shown {
         totals: Totals {
             calls: 7,
+            failures: 2,
             updates: 3,
         },
         in_flight: 0,
     };
-    let mut directory = Directory::default();
+    let mut process = Process::new();
     let mut stats = std::collections::BTreeSet::new();
     let mut sizes = Vec::new();
     for n in 0..10_000 {
         let members = [member(&format!("i{n}")), member(&format!("i{}", n + 1))];
-        directory = directory.with(&members, shown);
+        let directory = process.goes_on_with(&members, shown);
         stats.extend(directory.entries().iter().map(|entry| entry.stat.clone()));
         if n % 5_000 == 4_999 {
-            sizes.push(crate::stored::encode(&directory).len());
+            let size = |bytes: Vec<u8>| bytes.len();
+            let directory = size(crate::stored::encode(directory));
+            sizes.push(directory + size(crate::stored::encode(&process.names)));
         }
     }
     assert!(stats.len() <= stat_names::NAMED_MAX + 4, "{}", stats.len());
-    assert_eq!(directory.stat_names().len(), stats.len());
+    assert_eq!(process.names.given().len(), stats.len());
     // What the VMs hand each other does not grow either.
     assert!(sizes[1] <= sizes[0] + 8, "{sizes:?}");
-    let last = directory.entries().last().unwrap();
+    let last = process.directory.entries().last().unwrap();
     assert!(last.stat.starts_with("instance.slot-"), "{}", last.stat);
     assert_eq!(
         last.base,
         Totals {
             calls: 7,
+            failures: 2,
             updates: 3
         }
     );

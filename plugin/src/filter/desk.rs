@@ -1,26 +1,44 @@
 //! What a VM does for one service beside its requests: it follows the others, and, while it holds
 //! the lease, discovers, judges and reports.
+//!
+//! There are two leases. VMs of the same settings share one: its holder finds the instances and publishes
+//! how requests are placed on them. All VMs of a service, whatever their settings, share the other: its
+//! holder speaks for the process to the companion, and watches over the VMs that count. The newest
+//! settings hold it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`discover`] | questions to Envoy, and what their answers say |
+//! | [`judge`] | instances → who takes requests; changes, told |
+//! | [`count`] | Envoy's counts → stats, and what the gauges are wrong by |
+//! | [`check`] | the wiring |
+//! | [`report`] | reports, and the fleet's picture |
+
+mod check;
+mod count;
+mod discover;
+mod judge;
+mod report;
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use unitring_protocol::ids::ReporterId;
-use unitring_routing::membership::{Cause, Change, Member};
 
-use super::callout::{Callout, Outgoing};
+use super::callout::{Callout, answer};
 use super::service::Service;
-use super::shared::{self, Shared};
+use super::shared::{self, Shared, key};
 use super::vms::Vms;
-use crate::balancer::Fleet;
-use crate::discovery;
+use crate::drift::{Drift, Drifts};
 use crate::health::{Judge, Memory};
 use crate::lease::{Claim, Claimant, Lease};
-use crate::reporter::{Happening, Reporter, Warming, percent, read_answer, reporter_id};
+use crate::reporter::{Reporter, Warming, reporter_id};
 use crate::settings::{Settings, Source};
 use crate::threshold::Watch;
+use crate::wiring::{Samples, Wiring};
+use discover::Discovery;
 
-/// How long Envoy's own admin interface may take.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// VMs that load the same settings within this time do it because of the same change.
+const LOADING_MS: u64 = 30_000;
 
 /// One service's work of one VM.
 pub(super) struct Desk {
@@ -29,69 +47,115 @@ pub(super) struct Desk {
     directory: Shared,
     fleet: Shared,
     health: Shared,
-    lease_key: String,
-    claimant: Claimant,
+    drift: Shared,
+    /// Of the VMs with these settings.
+    own_lease: Leased,
+    /// Of all VMs of the service.
+    service_lease: Leased,
     reporter: Reporter,
     watch: Option<Watch>,
     judge: Judge,
-    discovery: Callout,
+    discovery: Discovery,
+    drifts: Drifts,
+    last_drift: Drift,
     reports: Callout,
-    /// The members as they were found last, before they are judged.
-    found: Option<Vec<Member>>,
+    /// Reports in a row that nobody took.
+    reports_failed: u32,
     /// Whether members are known, so that a difference to them is an event.
     knows_members: bool,
     failures_seen: u64,
     warming: Warming,
+    wiring: Wiring,
+    samples: Samples,
+    checked_ms: u64,
+}
+
+/// A VM's side of a lease, and where that lies.
+struct Leased {
+    key: String,
+    claimant: Claimant,
+}
+
+impl Leased {
+    fn new(key: String, vm: u64, since_ms: u64) -> Self {
+        // The first VM of a process is configured before the others exist, and writes these: Envoy does
+        // not tell two writers of an absent key apart.
+        if shared::read::<Lease>(&key).is_none() {
+            shared::write(&key, &Lease::FREE, None);
+        }
+        Self {
+            key,
+            claimant: Claimant::new(vm, since_ms),
+        }
+    }
+
+    fn is_held(&mut self, serves: bool, now_ms: u64) -> bool {
+        let read = shared::read::<Lease>(&self.key);
+        let (lease, version) = read.map_or((Lease::FREE, None), |(lease, v)| (lease, Some(v)));
+        match self.claimant.claim(&lease, serves, now_ms) {
+            Claim::Follow => false,
+            Claim::Take(lease) => shared::write(&self.key, &lease, version),
+            Claim::GiveUp(lease) => {
+                shared::write(&self.key, &lease, version);
+                false
+            }
+        }
+    }
 }
 
 impl Desk {
-    /// `random` gives numbers that no other VM has.
+    /// `configuration` names the settings that the VM was loaded with, `random` gives numbers that no
+    /// other VM has.
     pub(super) fn new(
         settings: Settings,
+        configuration: u64,
         node_id: &str,
         random: impl Fn() -> u64,
         now_ms: u64,
     ) -> Self {
         let name = settings.service.as_str().to_owned();
-        // The first VM of a process is configured before the others exist, and writes these.
-        let lease_key = format!("unitring/{name}/lease");
-        if shared::read::<Lease>(&lease_key).is_none() {
-            shared::write(&lease_key, &Lease::FREE, None);
-        }
-        let reporter_key = format!("unitring/{name}/reporter");
-        let reporter = shared::read::<ReporterId>(&reporter_key).map(|(id, _)| id);
+        let own = |what| key(what, Some(configuration), &name);
+        let of_all = |what| key(what, None, &name);
+        let reporter = shared::read::<ReporterId>(&of_all("reporter")).map(|(id, _)| id);
         let reporter = reporter.unwrap_or_else(|| {
             let id = reporter_id(node_id, random());
-            shared::write(&reporter_key, &id, None);
+            shared::write(&of_all("reporter"), &id, None);
             id
         });
+        let since_ms = loaded_ms(&own("since"), now_ms);
         let companion = settings.companion.as_ref();
         let reports = companion.map_or(super::root::TICK_MAX, |companion| companion.interval);
         let service = Rc::new(Service::new(settings));
         let settings = &service.settings;
         let mut desk = Self {
             vms: Vms::new(&service, random()),
-            directory: Shared::new(&name, "directory"),
-            fleet: Shared::new(&name, "fleet"),
-            health: Shared::new(&name, "health"),
-            lease_key,
-            claimant: Claimant::new(random()),
+            directory: Shared::new(own("directory")),
+            fleet: Shared::new(of_all("fleet")),
+            health: Shared::new(own("health")),
+            drift: Shared::new(own("drift")),
+            own_lease: Leased::new(own("lease"), random(), 0),
+            service_lease: Leased::new(of_all("lease"), random(), since_ms),
             reporter: Reporter::new(reporter),
             watch: settings.load.threshold.map(Watch::new),
             judge: Judge::new(settings),
-            discovery: Callout::every(settings.discovery.interval),
+            discovery: Discovery::new(settings),
+            drifts: Drifts::default(),
+            last_drift: Drift::default(),
             reports: Callout::every(reports),
-            found: None,
+            reports_failed: 0,
             knows_members: false,
             failures_seen: 0,
             warming: Warming::default(),
+            wiring: Wiring::default(),
+            samples: Samples::default(),
+            checked_ms: 0,
             service: Rc::clone(&service),
         };
         desk.follow();
         if !desk.knows_members
             && let Source::Static(members) = &service.settings.discovery.source
         {
-            desk.judge(members, now_ms);
+            desk.judge_listed(members, now_ms);
         }
         desk
     }
@@ -99,12 +163,20 @@ impl Desk {
     pub(super) fn tick(&mut self, serves: bool, now_ms: u64) {
         self.follow();
         self.service.tick(now_ms);
-        let has_lease = self.holds_lease(serves, now_ms);
-        self.vms.tick(&self.service, has_lease, now_ms);
-        if has_lease {
+        let discovers = self.own_lease.is_held(serves, now_ms);
+        // Whoever reports has found what there is to be told.
+        let reports = discovers && self.service_lease.is_held(serves, now_ms);
+        self.vms.tick(&self.service, reports, now_ms);
+        if discovers {
             self.discover(now_ms);
             self.judge_again(now_ms);
+            self.check(now_ms);
+        }
+        if reports {
             self.report(now_ms);
+        } else if discovers {
+            // The newer settings tell what happens.
+            self.reporter.confirm(u64::MAX);
         }
     }
 
@@ -119,262 +191,35 @@ impl Desk {
         if let Some(fleet) = self.fleet.changed() {
             self.service.set_fleet(fleet);
         }
+        if let Some(drift) = self.drift.changed() {
+            self.service.set_drift(drift);
+        }
         if let Some(memory) = self.health.changed::<Memory>() {
             self.judge.remember(memory);
         }
     }
 
-    fn holds_lease(&mut self, serves: bool, now_ms: u64) -> bool {
-        let read = shared::read::<Lease>(&self.lease_key);
-        let (lease, version) = read.map_or((Lease::FREE, None), |(lease, v)| (lease, Some(v)));
-        match self.claimant.claim(&lease, serves, now_ms) {
-            Claim::Follow => false,
-            Claim::Take(lease) => shared::write(&self.lease_key, &lease, version),
-            Claim::GiveUp(lease) => {
-                shared::write(&self.lease_key, &lease, version);
-                false
-            }
-        }
-    }
-
-    fn discover(&mut self, now_ms: u64) {
-        let service = Rc::clone(&self.service);
-        let name = service.settings.service.as_str();
-        let companion = service.settings.companion.as_ref();
-        let outgoing = match (&service.settings.discovery.source, companion) {
-            (Source::Admin { cluster }, _) => {
-                Outgoing::get(cluster, discovery::path(name), "", ADMIN_TIMEOUT)
-            }
-            (Source::Companion, Some(companion)) => Outgoing::get(
-                &companion.cluster,
-                discovery::registry_path(name),
-                &companion.token,
-                companion.timeout,
-            ),
-            // Settings without a companion are refused then.
-            (Source::Companion, None) => return,
-            (Source::Static(members), _) => {
-                // Once: new settings may have other members than the old ones left behind.
-                if self.found.is_none() {
-                    self.judge(members, now_ms);
-                    self.found = Some(members.clone());
-                }
-                return;
-            }
-        };
-        if !self.discovery.is_due(now_ms) {
-            return;
-        }
-        if let Err(error) = self.discovery.send(&outgoing, now_ms) {
-            self.discovery_failed(&error);
-        }
-    }
-
-    fn discovery_failed(&mut self, error: &str) {
-        self.service.stats.discovery_failed.add(1);
-        self.discovery.log_outcome("discovery", Err(error));
-    }
-
     /// Takes the answer to one of its callouts; `false` if it is another's.
-    pub(super) fn answered(
-        &mut self,
-        token: u32,
-        answer: impl FnOnce() -> Result<Vec<u8>, String>,
-        now_ms: u64,
-    ) -> bool {
-        if self.discovery.ends_with(token) {
-            self.on_members(answer(), now_ms);
+    pub(super) fn answered(&mut self, token: u32, body_size: usize, now_ms: u64) -> bool {
+        if self.discovery.callout.ends_with(token) {
+            self.on_discovered(body_size, now_ms);
         } else if self.reports.ends_with(token) {
-            self.on_snapshot(answer(), now_ms);
+            self.on_snapshot(answer(body_size), now_ms);
         } else {
             return false;
         }
         true
     }
+}
 
-    fn on_members(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) {
-        let settings = &self.service.settings;
-        let (service, identity) = (settings.service.as_str(), settings.rule.identity);
-        let members = body.and_then(|body| {
-            let members = match settings.discovery.source {
-                Source::Companion => discovery::registered(&body),
-                _ => discovery::members(service, identity, &body),
-            };
-            members.map_err(|error| error.to_string())
-        });
-        match members {
-            Ok(members) => {
-                self.service.stats.discovery_done.add(1);
-                self.discovery.log_outcome("discovery", Ok(()));
-                self.judge(&members, now_ms);
-                self.found = Some(members);
-            }
-            Err(error) => self.discovery_failed(&error),
-        }
+/// When the settings were loaded that this VM has just loaded: the VMs of a change agree on it.
+fn loaded_ms(key: &str, now_ms: u64) -> u64 {
+    let before = shared::read::<u64>(key);
+    if let Some((before, _)) = before
+        && before.abs_diff(now_ms) < LOADING_MS
+    {
+        return before;
     }
-
-    /// Time and failures change verdicts, too, between two looks at Envoy.
-    fn judge_again(&mut self, now_ms: u64) {
-        let failures = self.service.stats.failures.show();
-        let more = std::mem::replace(&mut self.failures_seen, failures) != failures;
-        if (more || self.judge.is_busy())
-            && let Some(found) = self.found.take()
-        {
-            self.judge(&found, now_ms);
-            self.found = Some(found);
-        }
-    }
-
-    fn judge(&mut self, found: &[Member], now_ms: u64) {
-        let before = self.service.directory();
-        let known = self.knows_members.then_some(&*before);
-        let service = Rc::clone(&self.service);
-        let failures = |id: &str| service.failures_in_row(id);
-        let verdict = self.judge.judge(found, known, failures, now_ms);
-        for id in &verdict.forgiven {
-            service.forgive(id);
-        }
-        if verdict.memory_changed {
-            self.health.publish(self.judge.memory());
-        }
-        self.install(&verdict.members, now_ms);
-    }
-
-    /// Compares with the members in force; if they differ, re-allocates and tells.
-    fn install(&mut self, members: &[Member], now_ms: u64) {
-        let before = self.service.directory();
-        if self.knows_members && before.is_of(members) {
-            return;
-        }
-        let after = before.with(members, |stat| self.service.shown(stat));
-        let (old, new) = match self.service.install(after) {
-            Ok(tables) => tables,
-            Err(error) => return self.discovery_failed(&error.to_string()),
-        };
-        self.directory.publish(&*self.service.directory());
-        let moved = if old.hosts().is_empty() {
-            0.0
-        } else {
-            new.moved_from(&old)
-        };
-        let stats = &self.service.stats;
-        stats.instances.set(members.len());
-        stats.instances_eligible.set(new.hosts().len());
-        log::info!(
-            "unitring: {}: {} of {} instances take requests, {} virtual nodes, ring {}, {} of keys moved",
-            self.service.settings.service,
-            new.hosts().len(),
-            members.len(),
-            new.points(),
-            new.version(),
-            percent(moved),
-        );
-        // What a process finds at its start is no change.
-        let changes = if std::mem::replace(&mut self.knows_members, true) {
-            before.changes(members, self.service.settings.rule.identity)
-        } else {
-            Vec::new()
-        };
-        let shares = self.warming.shares(members, &changes, moved);
-        for ((member, change), share) in changes.iter().zip(shares) {
-            if *change == Change::Ejected(Cause::GatewayFailures) {
-                self.service.stats.ejections.add(1);
-            }
-            self.note(Happening::change(member, *change, &new, share), now_ms);
-        }
-    }
-
-    fn note(&mut self, happening: Happening, now_ms: u64) {
-        let text = format!(
-            "{:?} {}: {}",
-            happening.kind, happening.instance, happening.reason
-        );
-        log::info!("unitring: {}: {text}", self.service.settings.service);
-        if let Err(error) = self.reporter.note(happening, now_ms) {
-            log::error!("unitring: {error}");
-        }
-        self.service
-            .stats
-            .events_dropped
-            .add(self.reporter.take_dropped());
-    }
-
-    fn check_threshold(&mut self, now_ms: u64) {
-        let Some(watch) = &mut self.watch else {
-            return;
-        };
-        let loads = self.service.fleet_loads();
-        let table = self.service.table();
-        let crossings: Vec<Happening> = watch
-            .check(loads.iter().map(|(id, load)| (id.as_str(), *load)))
-            .into_iter()
-            .map(|(instance, kind)| Happening::crossing(instance, kind, &table))
-            .collect();
-        for crossing in crossings {
-            self.note(crossing, now_ms);
-        }
-    }
-
-    fn report(&mut self, now_ms: u64) {
-        if !self.reports.is_due(now_ms) {
-            return;
-        }
-        self.check_threshold(now_ms);
-        let service = Rc::clone(&self.service);
-        let Some(companion) = &service.settings.companion else {
-            // Nobody to tell: the threshold is logged, and events need not be kept.
-            self.reporter.confirm(u64::MAX);
-            return;
-        };
-        let directory = service.directory();
-        let entries = directory.entries().iter();
-        let instances = entries.map(|entry| (entry, service.shown(&entry.stat)));
-        let fallbacks = service.stats.fallbacks();
-        let table = service.table();
-        let report = self
-            .reporter
-            .report(&service.settings, &table, instances, fallbacks, now_ms);
-        let sent = serde_json::to_vec(&report)
-            .map_err(|error| error.to_string())
-            .and_then(|body| {
-                let outgoing = Outgoing {
-                    cluster: &companion.cluster,
-                    method: "POST",
-                    path: "/v1/reports".to_owned(),
-                    token: &companion.token,
-                    body: Some(&body),
-                    timeout: companion.timeout,
-                };
-                self.reports.send(&outgoing, now_ms)
-            });
-        if let Err(error) = sent {
-            service.stats.report_failed.add(1);
-            self.reports.log_outcome("report", Err(&error));
-        }
-    }
-
-    fn on_snapshot(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) {
-        let snapshot = body.and_then(|body| read_answer(&body).map_err(|error| error.to_string()));
-        let snapshot = match snapshot {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                self.service.stats.report_failed.add(1);
-                self.reports.log_outcome("report", Err(&error));
-                return;
-            }
-        };
-        self.service.stats.report_sent.add(1);
-        self.reports.log_outcome("report", Ok(()));
-        self.reporter.confirm(snapshot.events_through);
-        let service = &self.service.settings.service;
-        let mut parts = snapshot.services.into_iter();
-        if let Some(rest) = parts.find(|rest| rest.service == *service) {
-            let fleet = Fleet {
-                received_ms: now_ms,
-                rest,
-            };
-            self.fleet.publish(&fleet);
-            self.service.set_fleet(fleet);
-        }
-    }
+    shared::write(key, &now_ms, before.map(|(_, version)| version));
+    now_ms
 }

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-use super::callout::answer;
 use super::desk::Desk;
 use super::service::Service;
 use super::stream::Stream;
 use crate::settings::{Services, Settings};
+use unitring_routing::hash::xxh64;
 
 /// The timer runs at least this often, so that a change reaches every worker soon.
 pub(super) const TICK_MAX: Duration = Duration::from_millis(250);
@@ -51,7 +51,7 @@ impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
         let now_ms = millis(self.get_current_time());
         for desk in &mut self.desks {
-            if desk.answered(token, || answer(body_size), now_ms) {
+            if desk.answered(token, body_size, now_ms) {
                 return;
             }
         }
@@ -70,11 +70,12 @@ impl RootContext for Root {
         };
         let node_id = super::text(&["node", "id"]).unwrap_or_default();
         let now_ms = millis(self.get_current_time());
+        let configuration = xxh64(&bytes);
         self.set_tick_period(tick_period(&services.all));
         self.desks = services
             .all
             .into_iter()
-            .map(|settings| Desk::new(settings, &node_id, random, now_ms))
+            .map(|settings| Desk::new(settings, configuration, &node_id, random, now_ms))
             .collect();
         self.routes = Rc::new(Routes {
             services: self

@@ -10,9 +10,12 @@ use unitring_routing::table::Table;
 
 use super::stats::{InstanceStats, ServiceStats, Sides};
 use crate::balancer::{Balancer, Fallback, Fleet};
-use crate::directory::{Directory, Shown};
+use crate::directory::stat_names::StatNames;
+use crate::directory::{Directory, Entry, Shown};
+use crate::drift::Drift;
 use crate::roster::Side;
 use crate::settings::Settings;
+use crate::tally::Growth;
 
 /// One service as this VM routes it.
 #[derive(Debug)]
@@ -26,7 +29,14 @@ pub(super) struct Service {
     /// Whether the estimates were read since the last tick.
     estimated: Cell<bool>,
     failures_seen: Cell<u64>,
+    /// Requests that were placed, as far as it matters to the next sample.
+    placed: Cell<u32>,
 }
+
+/// Of so many requests, one is asked where it ran; of the first ones each.
+const SAMPLE_EVERY: u32 = 256;
+/// So many.
+const SAMPLED_FIRST: u32 = 8;
 
 #[derive(Debug)]
 struct Routing {
@@ -41,7 +51,7 @@ struct Routing {
 type Defined = Vec<(String, Rc<InstanceStats>)>;
 
 /// Who was routed to when a request was placed: its retries go by the same list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Routed {
     directory: Rc<Directory>,
     /// Of each entry of the directory.
@@ -68,23 +78,42 @@ impl Routed {
 pub(super) struct Placement {
     pub(super) routed: Rc<Routed>,
     pub(super) choice: Choice,
+    /// The table that the choice was made by.
+    table: Rc<Table>,
+}
+
+impl Placement {
+    /// Which of the candidates has this address, from 0 on; `None` if none of them.
+    pub(super) fn place_of(&self, address: &str) -> Option<usize> {
+        let candidates = self.choice.candidates.as_slice();
+        let address_of = |host: &HostIndex| self.table.host(*host).map(|m| m.address.as_str());
+        candidates
+            .iter()
+            .position(|host| address_of(host) == Some(address))
+    }
 }
 
 impl Service {
     pub(super) fn new(settings: Settings) -> Self {
         let balancer = Balancer::new(&settings);
+        let nobody = Routed {
+            directory: Rc::clone(balancer.directory()),
+            entries: Vec::new(),
+            hosts: Vec::new(),
+        };
         Self {
-            stats: ServiceStats::define(settings.service.as_str(), settings.load.total_lag()),
+            stats: ServiceStats::define(&settings.stat_name, settings.load.total_lag()),
             settings,
             sides: Cell::default(),
             routing: RefCell::new(Routing {
                 balancer,
-                routed: Rc::default(),
+                routed: Rc::new(nobody),
                 defined: Defined::new(),
             }),
             header: RefCell::default(),
             estimated: Cell::new(false),
             failures_seen: Cell::new(0),
+            placed: Cell::new(0),
         }
     }
 
@@ -98,8 +127,16 @@ impl Service {
         let choice = routing.balancer.decide(hash, &gauges)?;
         Ok(Placement {
             routed: Rc::clone(&routing.routed),
+            table: Rc::clone(routing.balancer.table()),
             choice,
         })
+    }
+
+    /// Whether the request that was placed just now is to be asked where it ran.
+    pub(super) fn samples_this(&self) -> bool {
+        let placed = self.placed.get();
+        self.placed.set(placed.wrapping_add(1));
+        placed < SAMPLED_FIRST || placed.is_multiple_of(SAMPLE_EVERY)
     }
 
     /// Hands over the value of the header for Envoy.
@@ -122,7 +159,7 @@ impl Service {
             defined,
         } = &mut *routing;
         let old = balancer.install(directory)?;
-        let service = self.settings.service.as_str();
+        let service = self.settings.stat_name.as_str();
         let entries: Vec<Rc<InstanceStats>> = balancer
             .directory()
             .entries()
@@ -183,20 +220,73 @@ impl Service {
         self.stats_named(stat).shown(self.sides.get())
     }
 
-    /// Gateway failures of an instance since its last success.
-    pub(super) fn failures_in_row(&self, id: &str) -> u64 {
+    /// The stats of an instance that is routed to.
+    fn stats_at(&self, id: &str) -> Option<Rc<InstanceStats>> {
         let routed = self.routed();
         let mut entries = routed.directory.entries().iter().zip(&routed.entries);
-        entries
-            .find(|(entry, _)| entry.member.id == id)
-            .map_or(0, |(_, stats)| stats.failures_in_row.show())
+        let found = entries.find(|(entry, _)| entry.member.id == id);
+        found.map(|(_, stats)| Rc::clone(stats))
+    }
+
+    /// Failures of an instance since its last success.
+    pub(super) fn failures_in_row(&self, id: &str) -> u64 {
+        self.stats_at(id)
+            .map_or(0, |stats| stats.failures_in_row.show())
     }
 
     pub(super) fn forgive(&self, id: &str) {
-        let routed = self.routed();
-        let entries = routed.directory.entries().iter().zip(&routed.entries);
-        for (_, stats) in entries.filter(|(entry, _)| entry.member.id == id) {
+        if let Some(stats) = self.stats_at(id) {
             stats.failures_in_row.set(0);
+        }
+    }
+
+    /// Adds what Envoy has counted of an instance since the last look.
+    pub(super) fn add(&self, growth: &Growth, errors_are_failures: bool) {
+        let Some(stats) = self.stats_at(&growth.id) else {
+            return;
+        };
+        stats.calls.add(growth.calls);
+        stats.failures.add(growth.failures);
+        self.stats.failures.add(growth.failures);
+        let before = stats.failures_in_row.show();
+        let after = growth.failures_in_row(before, errors_are_failures);
+        if after != before {
+            stats
+                .failures_in_row
+                .set(usize::try_from(after).unwrap_or(usize::MAX));
+        }
+        stats.flush();
+    }
+
+    /// In flight on each instance, an instance once, as the gauges of this process have it.
+    pub(super) fn gauges(&self) -> Vec<(String, u64)> {
+        let routed = self.routed();
+        let entries = routed.directory.entries();
+        let ids = Names::of(entries.iter().map(|entry| entry.member.id.as_str()));
+        let shown = |at: usize| {
+            let stats = routed.entries.get(at)?;
+            Some(stats.in_flight.show(self.sides.get()))
+        };
+        let all = ids.each();
+        all.filter_map(|(id, at)| Some((id.to_owned(), shown(at)?)))
+            .collect()
+    }
+
+    pub(super) fn set_drift(&self, drift: Drift) {
+        self.routing.borrow_mut().balancer.set_drift(drift);
+    }
+
+    /// What an instance carries, its gauge corrected by Envoy's count.
+    pub(super) fn load_of(&self, entry: &Entry) -> Shown {
+        let shown = self.shown(&entry.stat);
+        let more = self
+            .routing
+            .borrow()
+            .balancer
+            .correction_of_id(&entry.member.id);
+        Shown {
+            in_flight: shown.in_flight.saturating_add_signed(more),
+            ..shown
         }
     }
 
@@ -209,6 +299,7 @@ impl Service {
             .map(|(index, (host, stats))| {
                 let rest = routing.balancer.rest_of(index);
                 let here = stats.in_flight.show(self.sides.get());
+                let here = here.saturating_add_signed(routing.balancer.correction_of(index));
                 (host.id.clone(), here.saturating_add(rest))
             })
             .collect()
@@ -222,17 +313,17 @@ impl Service {
         }
     }
 
-    /// Clears a side of every stat that any VM may have counted on.
-    pub(super) fn clear(&self, side: Side) {
+    /// Clears a side of every stat that any VM may have counted on: `names` are all that were ever given.
+    pub(super) fn clear(&self, side: Side, names: &StatNames) {
         self.stats.in_flight.clear(side);
-        for stat in self.directory().stat_names() {
+        for stat in names.given() {
             self.stats_named(&stat).in_flight.clear(side);
         }
     }
 
     fn stats_named(&self, stat: &str) -> Rc<InstanceStats> {
         let mut routing = self.routing.borrow_mut();
-        let service = self.settings.service.as_str();
+        let service = self.settings.stat_name.as_str();
         stats_of(&mut routing.defined, service, stat)
     }
 }

@@ -6,6 +6,34 @@ use proxy_wasm::types::Status;
 
 use crate::stored::{Stored, decode, encode};
 
+/// The name of what the VMs of a process share of a service. What is the same whatever the settings say has
+/// no `settings`; the rest is shared by those VMs alone that have the same ones.
+pub(super) fn key(what: &str, settings: Option<u64>, service: &str) -> String {
+    match settings {
+        Some(settings) => format!("unitring/{what}-{settings:016x}/{service}"),
+        None => format!("unitring/{what}/{service}"),
+    }
+}
+
+/// Changes a value that several VMs change, if there is need to. Returns whether it was written.
+pub(super) fn change<T: Stored + Default>(
+    key: &str,
+    mut change: impl FnMut(&mut T) -> bool,
+) -> bool {
+    const TRIES: usize = 8;
+    for _ in 0..TRIES {
+        let (mut value, version) =
+            read(key).map_or_else(|| (T::default(), None), |(value, v)| (value, Some(v)));
+        if !change(&mut value) {
+            return false;
+        }
+        if write(key, &value, version) {
+            return true;
+        }
+    }
+    false
+}
+
 /// A value under a key, with a number beside it that tells cheaply whether it changed.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -15,8 +43,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(service: &str, what: &str) -> Self {
-        let key = format!("unitring/{service}/{what}");
+    pub(super) fn new(key: String) -> Self {
         Self {
             generation_key: format!("{key}/generation"),
             key,

@@ -11,6 +11,7 @@ use proxy_wasm::types::MetricType;
 
 use crate::directory::{Shown, Totals};
 use crate::roster::Side;
+use crate::wiring::Kind;
 
 /// A counter with what this VM has not added yet.
 #[derive(Debug)]
@@ -237,7 +238,10 @@ fn show(id: Option<u32>) -> u64 {
 /// The stats of one instance.
 #[derive(Debug)]
 pub(super) struct InstanceStats {
+    /// Attempts sent to it.
     pub(super) calls: Counter,
+    /// Those that failed.
+    pub(super) failures: Counter,
     pub(super) updates: Counter,
     pub(super) in_flight: InFlight,
     /// Gateway failures since the last success.
@@ -254,6 +258,7 @@ impl InstanceStats {
         let name = |what: &str| format!("unitring.{service}.{stat}.{what}");
         Self {
             calls: Counter::define(&name("calls")),
+            failures: Counter::define(&name("failures")),
             updates: Counter::define(&name("updates")),
             in_flight: InFlight::define(&name("in_flight")),
             failures_in_row: Gauge::define(&name("failures_in_row")),
@@ -264,12 +269,14 @@ impl InstanceStats {
 
     pub(super) fn flush(&self) {
         self.calls.flush();
+        self.failures.flush();
         self.updates.flush();
     }
 
     pub(super) fn shown(&self, sides: Sides) -> Shown {
         let totals = Totals {
             calls: self.calls.show(),
+            failures: self.failures.show(),
             updates: self.updates.show(),
         };
         Shown {
@@ -286,6 +293,7 @@ impl InstanceStats {
 
     pub(super) fn failed(&self) {
         self.failing.set(true);
+        self.failures.add(1);
         self.failures_in_row.raise();
     }
 }
@@ -301,6 +309,10 @@ macro_rules! service_counters {
             pub(super) instances: Gauge,
             /// Those of them that are on the ring.
             pub(super) instances_eligible: Gauge,
+            /// 1 while a kind of mistake in the wiring is there.
+            pub(super) wiring: [Gauge; Kind::ALL.len()],
+            /// Is 1, unless Envoy leaves the filter's stats out.
+            pub(super) probe: Gauge,
             $($(#[$doc])* pub(super) $field: Counter,)*
         }
 
@@ -311,6 +323,9 @@ macro_rules! service_counters {
                     in_flight: Total::define(&name("in_flight"), in_flight_lag),
                     instances: Gauge::define(&name("instances")),
                     instances_eligible: Gauge::define(&name("instances_eligible")),
+                    wiring: Kind::ALL
+                        .map(|kind| Gauge::define(&name(&format!("wiring.{}", kind.as_str())))),
+                    probe: Gauge::define(&name("probe")),
                     $($field: Counter::define(&name($name)),)*
                 }
             }
@@ -329,9 +344,9 @@ service_counters! {
     least_loaded = "least_loaded",
     /// Refused with 503, since all were at `load.max_in_flight`.
     full = "full",
-    /// Attempts after the first.
+    /// Attempts after the first, where answers are read.
     retries = "retries",
-    /// Attempts that ended in a gateway failure.
+    /// Attempts that failed.
     failures = "failures",
     /// Times that an instance was ejected for its failures.
     ejections = "ejections",
@@ -339,6 +354,16 @@ service_counters! {
     fallback_no_key = "fallback.no_key",
     /// Left to Envoy's policy: no instances known.
     fallback_no_ring = "fallback.no_ring",
+    /// Left to Envoy's policy: a header cannot name the instance of the key.
+    fallback_unnameable = "fallback.unnameable",
+    /// Left to Envoy's policy: several addresses have the name of the instance of the key.
+    fallback_ambiguous = "fallback.ambiguous",
+    /// Left to Envoy's policy: the service as a whole is.
+    fallback_left = "fallback.left",
+    /// Requests of which it was asked where they ran.
+    choice_sampled = "choice.sampled",
+    /// Those of them that ran elsewhere than the filter had named.
+    choice_elsewhere = "choice.elsewhere",
     /// Headers that a client must not set, removed.
     forged_headers = "forged_headers",
     /// Looks at Envoy's clusters that gave members.
@@ -358,8 +383,14 @@ service_counters! {
 impl ServiceStats {
     /// Requests left to Envoy's policy since the process started.
     pub(super) fn fallbacks(&self) -> u64 {
-        self.fallback_no_key
-            .show()
-            .saturating_add(self.fallback_no_ring.show())
+        let all = [
+            &self.fallback_no_key,
+            &self.fallback_no_ring,
+            &self.fallback_unnameable,
+            &self.fallback_ambiguous,
+            &self.fallback_left,
+        ];
+        all.iter()
+            .fold(0, |sum, counter| sum.saturating_add(counter.show()))
     }
 }

@@ -1,23 +1,25 @@
 //! One request: its headers in, the choice out; its answer; its end.
 //!
 //! What is taken at the request headers (one in flight on an instance) is given back when the stream
-//! is dropped, which the SDK does once for each, however it ended. In between it moves to the
-//! instance that answers, if that is another one: a retry's. Calls and failures are counted when it
-//! is known how many attempts there were, each where it ran.
+//! is dropped, which the SDK does once for each, however it ended.
+//!
+//! The answer is not looked at unless a setting asks for it: where Envoy's counts of each host are to be
+//! had, they are better than what a filter can see. Where they are not, an attempt is charged to the
+//! instance that answered, and the request is in flight there from then on; of the attempts before it
+//! nobody knows where they ran.
 
 use std::rc::Rc;
 
-use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 use unitring_routing::bounded::Reason;
 
-use super::explain::Explanation;
+use super::explain::{End, Explanation};
 use super::root::Routes;
 use super::service::{Placement, Service};
 use super::stats::InstanceStats;
 use crate::balancer::Fallback;
-use crate::outcome::{Answer, Outcome, Status, outcome};
+use crate::outcome::{Answer, Outcome, outcome};
 use crate::request;
 
 /// One request.
@@ -28,8 +30,10 @@ pub(super) struct Stream {
     placement: Option<Placement>,
     /// The instance that it counts for until it ends.
     taken: Option<Rc<InstanceStats>>,
-    /// Whether its attempts were counted.
-    counted: bool,
+    /// Whether its answer was seen.
+    answered: bool,
+    /// Whether it is one of those of which it is asked where they ran.
+    sampled: bool,
     unsafe_method: bool,
     explanation: Option<Explanation>,
 }
@@ -41,7 +45,8 @@ impl Stream {
             service: None,
             placement: None,
             taken: None,
-            counted: false,
+            answered: false,
+            sampled: false,
             unsafe_method: false,
             explanation: None,
         }
@@ -69,25 +74,41 @@ impl Stream {
         self.taken = placement.routed.host(first).cloned();
         stats.in_flight.raise(service.sides.get());
         self.explanation = Explanation::of(service, reason.as_str());
+        self.sampled = service.samples_this();
         self.placement = Some(placement);
         Action::Continue
     }
 
     fn leave_to_envoy(&mut self, service: &Service, fallback: Fallback) {
-        match fallback {
-            Fallback::NoKey => service.stats.fallback_no_key.add(1),
-            Fallback::NoRing => service.stats.fallback_no_ring.add(1),
-        }
+        let stats = &service.stats;
+        let counter = match fallback {
+            Fallback::NoKey => &stats.fallback_no_key,
+            Fallback::NoRing => &stats.fallback_no_ring,
+            Fallback::Unnameable => &stats.fallback_unnameable,
+            Fallback::Ambiguous => &stats.fallback_ambiguous,
+            Fallback::Left(_) => &stats.fallback_left,
+        };
+        counter.add(1);
         self.explanation = Explanation::of(service, "fallback");
     }
 
-    /// Counts the attempts, each where it ran, by the answer if there is one.
-    fn count(&mut self, answer: Option<&Answer>) {
-        let Some(service) = self.service.clone() else {
+    /// Was the filter's choice used? Asked of a few requests, since it is dear.
+    fn sample(&self, service: &Service) {
+        let Some(placement) = self.placement.as_ref().filter(|_| self.sampled) else {
             return;
         };
-        self.counted = true;
-        let status = answer.map(|answer| answer.status);
+        let address = super::text(&["upstream", "address"]);
+        let Some(address) = address.filter(|address| !address.is_empty()) else {
+            return;
+        };
+        service.stats.choice_sampled.add(1);
+        if placement.place_of(&address).is_none() {
+            service.stats.choice_elsewhere.add(1);
+        }
+    }
+
+    /// Charges an attempt to the instance that it ran on, by the answer if there is one.
+    fn charge(&mut self, service: &Rc<Service>, answer: Option<&Answer>) {
         // An Envoy that does not tell made at least one attempt.
         let attempts = answer
             .and_then(|answer| answer.attempts)
@@ -96,16 +117,13 @@ impl Stream {
         if attempts == 0 {
             return;
         }
-        let final_one = self.attempted(&service, attempts);
-        if let Some(explanation) = self.explanation.as_mut().filter(|_| attempts > 1) {
-            explanation.retried();
-        }
         service.stats.retries.add(attempts - 1);
-        let Some(stats) = final_one else {
+        let Some(stats) = Self::ran_on(service) else {
             return;
         };
         stats.calls.add(1);
-        match status.map(|status| outcome(status, || number(&["response", "flags"]).unwrap_or(0))) {
+        let flags = || number(&["response", "flags"]).unwrap_or(0);
+        match answer.map(|answer| outcome(answer, flags)) {
             Some(Outcome::Success) => stats.succeeded(),
             Some(Outcome::Failure) => {
                 stats.failed();
@@ -113,51 +131,13 @@ impl Stream {
             }
             Some(Outcome::Neither) | None => {}
         }
-        if self.unsafe_method && status.is_some_and(Status::is_success) {
-            stats.updates.add(1);
-        }
-        self.move_to(&service, stats);
+        self.move_to(service, stats);
     }
 
-    /// Counts the attempts that failed, and returns where the last one ran.
-    fn attempted(&self, service: &Service, attempts: u64) -> Option<Rc<InstanceStats>> {
-        let Some(placement) = &self.placement else {
-            // Envoy's own policy chose; where it went is known only now.
-            let address = super::text(&["upstream", "address"])?;
-            return service.routed().at(&address).map(|(_, s)| Rc::clone(s));
-        };
-        let candidates = placement.choice.candidates;
-        let nth = |attempt: u64| {
-            let candidate = candidates.as_slice().get(usize::try_from(attempt).ok()?)?;
-            placement.routed.host(*candidate)
-        };
-        if attempts == 1 {
-            return nth(0).cloned();
-        }
-        // Envoy tries the candidates in their order.
-        for attempt in 0..(attempts - 1).min(8) {
-            if let Some(stats) = nth(attempt) {
-                stats.calls.add(1);
-                stats.failed();
-                service.stats.failures.add(1);
-            }
-        }
-        let address = super::text(&["upstream", "address"]);
-        let found = address.and_then(|at| placement.routed.at(&at).map(|(_, s)| Rc::clone(s)));
-        found.or_else(|| nth(attempts - 1).cloned())
-    }
-
-    fn answer(&self) -> Answer {
-        let settings = self.service.as_ref().map(|service| &service.settings);
-        if settings.is_some_and(|settings| settings.steer.attempts_in_response) {
-            return Answer::of(&super::headers(MapType::HttpResponseHeaders));
-        }
-        // To read one header is cheaper than all of them.
-        let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status");
-        Answer {
-            status: Status::of(&status.ok().flatten().unwrap_or_default()),
-            attempts: None,
-        }
+    fn ran_on(service: &Service) -> Option<Rc<InstanceStats>> {
+        let address = super::text(&["upstream", "address"])?;
+        let routed = service.routed();
+        routed.at(&address).map(|(_, stats)| Rc::clone(stats))
     }
 
     /// Counts the request in flight where it is now.
@@ -170,6 +150,29 @@ impl Stream {
         }
         stats.in_flight.raise(sides);
         self.taken = Some(stats);
+    }
+
+    fn on_answer(&mut self, service: &Rc<Service>) {
+        let settings = &service.settings;
+        let charges = !settings.counts_by_envoy();
+        if charges || settings.counts_updates {
+            let answer = Answer::of(&super::headers(MapType::HttpResponseHeaders));
+            if answer.status.is_interim() {
+                return;
+            }
+            if charges {
+                self.charge(service, Some(&answer));
+            }
+            if settings.counts_updates
+                && self.unsafe_method
+                && answer.is_success()
+                && let Some(stats) = Self::ran_on(service)
+            {
+                stats.updates.add(1);
+            }
+        }
+        self.answered = true;
+        self.sample(service);
     }
 }
 
@@ -206,8 +209,10 @@ impl HttpContext for Stream {
         let Some(service) = service else {
             return Action::Continue;
         };
-        let forged = u64::try_from(seen.forged.len()).unwrap_or(u64::MAX);
-        service.stats.forged_headers.add(forged);
+        if !seen.redirected {
+            let forged = u64::try_from(seen.forged.len()).unwrap_or(u64::MAX);
+            service.stats.forged_headers.add(forged);
+        }
         self.service = Some(Rc::clone(&service));
         self.unsafe_method = seen.is_unsafe;
         let action = match service.place(seen.hash) {
@@ -223,16 +228,30 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        if !self.counted {
-            let answer = self.answer();
-            if !answer.status.is_interim() {
-                self.count(Some(&answer));
+        let Some(service) = self.service.as_ref().filter(|_| self.reads_answer()) else {
+            return Action::Continue;
+        };
+        let service = Rc::clone(service);
+        if !self.answered {
+            self.on_answer(&service);
+        }
+        if let Some(explanation) = &self.explanation {
+            let (end, routed) = (End::now(), service.routed());
+            explanation.tell(self, &routed, self.placement.as_ref(), &end);
+            // It is known now, and need not wait for Envoy's next count.
+            if let Some((_, stats)) = end.answered().and_then(|address| routed.at(address)) {
+                let stats = Rc::clone(stats);
+                self.move_to(&service, stats);
             }
         }
-        if let (Some(service), Some(explanation)) = (&self.service, &self.explanation) {
-            explanation.tell(self, &service.routed());
-        }
         Action::Continue
+    }
+}
+
+impl Stream {
+    fn reads_answer(&self) -> bool {
+        let service = self.service.as_ref();
+        self.sampled || service.is_some_and(|service| service.settings.reads_answers())
     }
 }
 
@@ -240,10 +259,13 @@ impl HttpContext for Stream {
 /// one more call into the VM.
 impl Drop for Stream {
     fn drop(&mut self) {
-        if !self.counted && self.placement.is_some() {
-            self.count(None);
+        let Some(service) = self.service.take() else {
+            return;
+        };
+        if !self.answered && self.placement.is_some() && !service.settings.counts_by_envoy() {
+            self.charge(&service, None);
         }
-        if let (Some(service), Some(taken)) = (&self.service, self.taken.take()) {
+        if let Some(taken) = self.taken.take() {
             taken.in_flight.lower(service.sides.get());
             service.stats.in_flight.lower(service.sides.get());
         }

@@ -2,6 +2,7 @@
 
 use super::service::Service;
 use super::shared;
+use crate::directory::stat_names::StatNames;
 use crate::roster::{BEAT_MS, Roster, Side, Step, Watch};
 
 /// This VM's place among those that count a service's requests.
@@ -19,7 +20,7 @@ pub(super) struct Vms {
 
 impl Vms {
     pub(super) fn new(service: &Service, id: u64) -> Self {
-        let key = format!("unitring/{}/roster", service.settings.service);
+        let key = shared::key("roster", None, service.settings.service.as_str());
         let read = shared::read::<Roster>(&key);
         let roster = read.map_or_else(Roster::new, |(roster, _)| roster);
         let vms = Self {
@@ -48,18 +49,14 @@ impl Vms {
 
     /// Makes itself known before it counts its first request.
     pub(super) fn join(&self) {
-        const TRIES: usize = 8;
-        for _ in 0..TRIES {
-            let (mut roster, version) = self.read();
+        shared::change::<Roster>(&self.key, |roster| {
             // By another generation, the next tick moves it first.
-            if roster.has(self.id) || roster.generation() != self.generation {
-                return;
+            let joins = !roster.has(self.id) && roster.generation() == self.generation;
+            if joins {
+                roster.beat(self.id);
             }
-            roster.beat(self.id);
-            if shared::write(&self.key, &roster, version) {
-                return;
-            }
-        }
+            joins
+        });
     }
 
     /// Follows the roster, beats, and, with the lease, watches over the others.
@@ -85,7 +82,9 @@ impl Vms {
             Step::Rest
         };
         if let Step::Clear(side) = step {
-            service.clear(side);
+            let key = shared::key("names", None, service.settings.service.as_str());
+            let names = shared::read::<StatNames>(&key).map_or_else(StatNames::default, |(n, _)| n);
+            service.clear(side, &names);
         }
         if (beats || step != Step::Rest) && shared::write(&self.key, &roster, version) {
             self.last_beat_ms = now_ms;

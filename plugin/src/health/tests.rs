@@ -2,21 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 
 use unitring_routing::membership::Warmth;
 
 use super::*;
 use crate::directory::Shown;
+use crate::directory::stat_names::StatNames;
+use crate::placement::Placing;
 
 fn member(n: u16) -> Member {
-    Member {
-        id: format!("i{n}"),
-        address: format!("10.0.0.1:{n}"),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    }
+    Member::new(&format!("i{n}"), &format!("10.0.0.1:{n}"))
 }
 
 /// A service whose instances fail as a test says.
@@ -52,8 +47,12 @@ impl Service {
         for id in &verdict.forgiven {
             self.failures.borrow_mut().remove(id);
         }
-        let directory = self.directory.take().unwrap_or_default();
-        self.directory = Some(directory.with(&verdict.members, |_| Shown::default()));
+        let placing = Placing::unasked(&Settings::of(r#"{"service": "orders"}"#));
+        let before = self.directory.take();
+        let before = before.unwrap_or_else(|| Directory::empty(placing));
+        let names = &mut StatNames::default();
+        let after = before.with(&verdict.members, placing, names, |_| Shown::default());
+        self.directory = Some(after);
         let out = verdict.members.iter().filter(|m| m.state != State::Serving);
         let cold = verdict.members.iter().filter(|m| m.warmth != Warmth::FULL);
         (

@@ -128,7 +128,7 @@ mod tests {
             r#"{}"#,
             r#"{"version": 1, "services": []}"#,
             r#"{"version": 1, "events_through": 0}"#,
-            r#"{"version": 1, "events_through": 0, "services": [{"service": "a b", "reporters": 1, "rest": []}]}"#,
+            r#"{"version": 1, "events_through": 0, "services": [{"service": "", "reporters": 1, "rest": []}]}"#,
             r#"{"version": 1, "events_through": 0, "services": [{"service": "a", "reporters": -1, "rest": []}]}"#,
             r#"{"version": 1, "events_through": 0, "services": [{"service": "a", "reporters": 1, "rest": [{"id": "b"}]}]}"#,
         ] {

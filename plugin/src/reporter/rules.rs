@@ -1,7 +1,8 @@
 //! Settings → what a report says of them, so that the companion can decide as the filter does.
 
-use unitring_protocol::report::{self, BoundReport, LoadScope, RingHash, RingShape};
+use unitring_protocol::report::{self, BoundReport, HealthReport, LoadScope, RingHash, RingShape};
 use unitring_routing::hash::HashFunction;
+use unitring_routing::health::HealthRule;
 use unitring_routing::membership::Identity;
 use unitring_routing::ring::Shape;
 
@@ -44,6 +45,14 @@ pub(super) fn identity(identity: Identity) -> report::Identity {
     match identity {
         Identity::Address => report::Identity::Address,
         Identity::Id => report::Identity::Id,
+    }
+}
+
+pub(super) fn health(rule: HealthRule) -> HealthReport {
+    HealthReport {
+        panic_threshold: rule.panic_threshold,
+        overprovisioning_factor: rule.overprovisioning_factor,
+        weighted_priority_health: rule.weighted,
     }
 }
 

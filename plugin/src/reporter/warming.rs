@@ -51,16 +51,12 @@ impl Warming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU32;
-    use unitring_routing::membership::{State, Warmth};
+    use unitring_routing::membership::Warmth;
 
     fn member(id: &str, percent: u8) -> Member {
         Member {
-            id: id.to_owned(),
-            address: format!("{id}:80"),
-            weight: NonZeroU32::MIN,
             warmth: Warmth::new(percent).unwrap(),
-            state: State::Serving,
+            ..Member::new(id, &format!("{id}:80"))
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use unitring_protocol::ids::InstanceId;
-use unitring_routing::membership::{Member, State, Warmth};
+use unitring_routing::membership::Member;
 use unitring_routing::names::Names;
 
 use super::reader::{Section, SettingsError};
@@ -127,10 +127,7 @@ fn instance(mut section: Section) -> Result<Member, SettingsError> {
     let weight = section.positive_u32("weight", 1);
     section.finish()?;
     Ok(Member {
-        id,
-        address,
         weight,
-        warmth: Warmth::FULL,
-        state: State::Serving,
+        ..Member::new(&id, &address)
     })
 }

@@ -30,6 +30,31 @@ pub struct SlowStart {
     pub start: Warmth,
 }
 
+/// How health decides who may be chosen; what is not set is as the cluster has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Fewer healthy instances of a priority than this, in percent, and all of them are used.
+    pub panic_threshold: Option<u32>,
+    /// Up to which a priority makes up for its unhealthy instances, in percent.
+    pub overprovisioning_factor: Option<u32>,
+    /// Whether the weights of instances are counted, or the instances.
+    pub weighted_priority_health: Option<bool>,
+}
+
+pub(super) fn health(mut section: Section) -> Result<Health, SettingsError> {
+    let mut percent = |field, range| {
+        let number = section.optional(field, range);
+        number.and_then(|number| u32::try_from(number).ok())
+    };
+    let health = Health {
+        panic_threshold: percent("panic_threshold", 0..=100),
+        overprovisioning_factor: percent("overprovisioning_factor", 1..=1_000_000),
+        weighted_priority_health: section.optional_boolean("weighted_priority_health"),
+    };
+    section.finish()?;
+    Ok(health)
+}
+
 /// `None` if nobody is ejected.
 pub(super) fn ejection(mut section: Section) -> Result<Option<Ejection>, SettingsError> {
     const FAILURES_MAX: u64 = 1_000_000;

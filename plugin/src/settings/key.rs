@@ -2,6 +2,7 @@
 
 use super::reader::{Section, SettingsError};
 use crate::json::Json;
+use crate::request::OWN_PREFIX;
 
 /// One source of the hash key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,13 @@ fn source(mut section: Section) -> Result<KeySource, SettingsError> {
         ["path"] => yes(&mut section, "path", KeyFrom::Header(":path".to_owned()))?,
         ["header"] => {
             let name = name(&mut section, "header", is_header_name, HEADER_NAME_RULE)?;
-            KeyFrom::Header(as_envoy_keeps_it(&name))
+            let kept = as_envoy_keeps_it(&name);
+            if kept.starts_with(OWN_PREFIX) {
+                let rule =
+                    "must not begin with x-unitring-: the filter removes such headers of a client";
+                return Err(section.error("header", &Json::Text(name), rule));
+            }
+            KeyFrom::Header(kept)
         }
         _ => {
             let rule = "must have exactly one of header, cookie, query, source_ip, path";

@@ -235,6 +235,28 @@ impl Section {
         }
     }
 
+    /// A whole number that may be left out.
+    pub(crate) fn optional(
+        &mut self,
+        field: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        self.has_anywhere(field)
+            .then(|| self.integer(field, *range.start(), range))
+    }
+
+    /// A flag that may be left out.
+    pub(crate) fn optional_boolean(&mut self, field: &'static str) -> Option<bool> {
+        self.has_anywhere(field).then(|| self.boolean(field, false))
+    }
+
+    /// Whether a field is there, or where it is looked for otherwise; it is known from then on.
+    fn has_anywhere(&mut self, field: &'static str) -> bool {
+        self.known.push(field);
+        let shared = self.shared.as_ref();
+        self.has(field) || shared.is_some_and(|shared| get(&shared.fields, field).is_some())
+    }
+
     pub(crate) fn positive_u32(&mut self, field: &'static str, default: u32) -> NonZeroU32 {
         let number = self.integer(field, u64::from(default), 1..=u64::from(u32::MAX));
         u32::try_from(number)
@@ -258,7 +280,7 @@ impl Section {
             None => {
                 let (least, most) = (written(*range.start()), written(*range.end()));
                 let rule = format!(
-                    "must be a duration from {least} to {most}, as \"250ms\", \"5s\" or \"2m\""
+                    "must be a duration from {least} to {most}, as \"250ms\", \"0.5s\" or \"2m\""
                 );
                 self.note(field, &value, rule);
                 default
@@ -364,14 +386,69 @@ fn written(duration: Duration) -> String {
     }
 }
 
+/// A number with or without decimals, and its unit. Without floating point, so that `0.1s` is 100 ms.
 fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    const NANOS_DIGITS: usize = 9;
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        _ => None,
+    let (whole, decimals) = match number.split_once('.') {
+        // `5.s` and `.5s` are no numbers.
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (number, ""),
+    };
+    let unit_ns: u64 = match unit {
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        _ => return None,
+    };
+    let whole: u64 = whole.parse().ok()?;
+    if decimals.len() > NANOS_DIGITS || !decimals.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let mut part: u64 = 0;
+    let mut scale: u64 = 1;
+    for digit in decimals.bytes() {
+        part = part * 10 + u64::from(digit - b'0');
+        scale *= 10;
+    }
+    let part_ns = u128::from(part) * u128::from(unit_ns) / u128::from(scale);
+    let whole_ns = whole.checked_mul(unit_ns)?;
+    Some(Duration::from_nanos(
+        whole_ns.checked_add(u64::try_from(part_ns).ok()?)?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_decimals_and_a_unit() {
+        let ms = |text| parse_duration(text).map(|duration| duration.as_millis());
+        for (text, expected) in [
+            ("250ms", 250),
+            ("0.5s", 500),
+            ("0.1s", 100),
+            ("1.25m", 75_000),
+            ("2m", 120_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(ms(text), Some(expected), "{text}");
+        }
+        for bad in [
+            "",
+            "5",
+            ".5s",
+            "5.s",
+            "1.2.3s",
+            "-1s",
+            "5h",
+            "1e3s",
+            "99999999999999s",
+        ] {
+            assert_eq!(ms(bad), None, "{bad}");
+        }
     }
 }

@@ -1,21 +1,42 @@
-//! `ring`: how instances are placed.
+//! `ring`: how instances are placed. What is not set is as the cluster's own policy has it.
 
 use std::num::NonZeroU32;
 
 use unitring_routing::hash::HashFunction;
 use unitring_routing::maglev;
 use unitring_routing::membership::Identity;
-use unitring_routing::ring::{POINTS_MAX, Shape};
-use unitring_routing::table::Rule;
+use unitring_routing::ring::POINTS_MAX;
 
 use super::reader::{Section, SettingsError};
 use crate::json::Json;
 
 const VIRTUAL_NODES_MAX: u64 = 65_536;
 
-#[derive(Clone, Copy)]
-enum Algorithm {
+/// How instances are placed, as far as the settings say it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// `ring_hash` or `maglev`.
+    pub algorithm: Option<Algorithm>,
+    /// What points are hashed with.
+    pub hash: Option<HashFunction>,
+    /// Points of an instance of weight 1; `None` where Envoy's own number of points is wanted.
+    pub virtual_nodes: Option<NonZeroU32>,
+    /// The least number of points.
+    pub min_size: Option<u64>,
+    /// The greatest number of points.
+    pub max_size: Option<u64>,
+    /// Slots of Maglev's table.
+    pub table_size: Option<NonZeroU32>,
+    /// What an instance is placed by.
+    pub identity: Option<Identity>,
+}
+
+/// The kinds of rings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Envoy's `RING_HASH`.
     RingHash,
+    /// Envoy's `MAGLEV`.
     Maglev,
 }
 
@@ -25,63 +46,74 @@ enum Fill {
     Fixed,
 }
 
-pub(super) fn read(mut ring: Section) -> Result<Rule, SettingsError> {
+const OF_RINGS: [&str; 5] = ["hash", "fill", "min_size", "max_size", "virtual_nodes"];
+
+pub(super) fn read(mut section: Section) -> Result<Ring, SettingsError> {
     let algorithms = [
-        ("ring_hash", Algorithm::RingHash),
-        ("maglev", Algorithm::Maglev),
+        ("ring_hash", Some(Algorithm::RingHash)),
+        ("maglev", Some(Algorithm::Maglev)),
     ];
-    let identities = [("address", Identity::Address), ("id", Identity::Id)];
-    let algorithm = ring.word("algorithm", Algorithm::RingHash, &algorithms, &[]);
-    let identity = ring.word("identity", Identity::Address, &identities, &[]);
-    let shape = match algorithm {
-        Algorithm::RingHash => {
-            ring.refuse(&["table_size"], "has a meaning with algorithm maglev only")?;
-            ring_hash(&mut ring)?
+    let identities = [
+        ("address", Some(Identity::Address)),
+        ("id", Some(Identity::Id)),
+    ];
+    let algorithm = section.word("algorithm", None, &algorithms, &[]);
+    let identity = section.word("identity", None, &identities, &[]);
+    let mut ring = match algorithm {
+        Some(Algorithm::Maglev) => {
+            section.refuse(&OF_RINGS, "has no meaning with algorithm maglev")?;
+            table(&mut section)?
         }
-        Algorithm::Maglev => {
-            let of_rings = ["hash", "fill", "min_size", "max_size", "virtual_nodes"];
-            ring.refuse(&of_rings, "has no meaning with algorithm maglev")?;
-            table(&mut ring)?
+        _ => {
+            section.refuse(&["table_size"], "has a meaning with algorithm maglev only")?;
+            ring_hash(&mut section)
         }
     };
-    ring.finish()?;
-    Ok(Rule { shape, identity })
+    ring.algorithm = algorithm.or(ring.algorithm);
+    ring.identity = identity;
+    section.finish()?;
+    Ok(ring)
 }
 
-fn ring_hash(ring: &mut Section) -> Result<Shape, SettingsError> {
+fn ring_hash(section: &mut Section) -> Ring {
+    // Whoever says how a ring is filled wants one, whatever Envoy falls back to.
+    let wants_one = OF_RINGS.iter().any(|field| section.has(field));
     let hashes = [
-        ("xx_hash", HashFunction::XxHash64),
-        ("murmur_hash_2", HashFunction::Murmur2),
+        ("xx_hash", Some(HashFunction::XxHash64)),
+        ("murmur_hash_2", Some(HashFunction::Murmur2)),
     ];
     let fills = [("envoy", Fill::Envoy), ("fixed", Fill::Fixed)];
-    let hash = ring.word("hash", HashFunction::XxHash64, &hashes, &[]);
-    let fill = ring.word("fill", Fill::Envoy, &fills, &[]);
-    let max_size = ring.integer("max_size", POINTS_MAX, 1..=POINTS_MAX);
-    let min_size = ring.integer("min_size", 1024.min(max_size), 1..=max_size);
-    let virtual_nodes = ring.integer("virtual_nodes", 160, 1..=VIRTUAL_NODES_MAX);
-    Ok(match fill {
-        Fill::Envoy => Shape::Envoy {
-            hash,
-            min_size,
-            max_size,
+    let hash = section.word("hash", None, &hashes, &[]);
+    let fill = section.word("fill", Fill::Envoy, &fills, &[]);
+    let max_size = section.optional("max_size", 1..=POINTS_MAX);
+    let min_size = section.optional("min_size", 1..=max_size.unwrap_or(POINTS_MAX));
+    let virtual_nodes = positive(section.integer("virtual_nodes", 160, 1..=VIRTUAL_NODES_MAX));
+    Ring {
+        algorithm: wants_one.then_some(Algorithm::RingHash),
+        hash,
+        virtual_nodes: match fill {
+            Fill::Envoy => None,
+            Fill::Fixed => Some(virtual_nodes),
         },
-        Fill::Fixed => Shape::Fixed {
-            hash,
-            virtual_nodes: positive(virtual_nodes),
-            max_size,
-        },
-    })
+        min_size,
+        max_size,
+        ..Ring::default()
+    }
 }
 
-fn table(ring: &mut Section) -> Result<Shape, SettingsError> {
-    let (default, max) = (maglev::TABLE_SIZE, maglev::TABLE_SIZE_MAX);
-    let size = ring.integer("table_size", u64::from(default), 2..=u64::from(max));
-    let table_size = positive(size);
-    if !maglev::is_prime(table_size.get()) {
+fn table(section: &mut Section) -> Result<Ring, SettingsError> {
+    let size = section.optional("table_size", 2..=u64::from(maglev::TABLE_SIZE_MAX));
+    let table_size = size.map(positive);
+    if let (Some(number), Some(size)) = (size, table_size)
+        && !maglev::is_prime(size.get())
+    {
         let rule = "must be a prime number, as 65537";
-        return Err(ring.error("table_size", &Json::from(size), rule));
+        return Err(section.error("table_size", &Json::from(number), rule));
     }
-    Ok(Shape::Maglev { table_size })
+    Ok(Ring {
+        table_size,
+        ..Ring::default()
+    })
 }
 
 /// For numbers whose range was checked.

@@ -30,6 +30,9 @@ fn only_the_service_is_required_and_the_defaults_are_those_of_the_documentation(
         }
     );
     assert_eq!(settings.rule.identity, Identity::Address);
+    assert_eq!((settings.ring, settings.health), Default::default());
+    assert_eq!(settings.stat_name, "orders");
+    assert!(!settings.counts_updates && !settings.reads_answers());
     let bound = settings.load.bound;
     assert_eq!(bound.balance_factor.unwrap().get(), 125);
     assert_eq!((bound.min_capacity, bound.max_in_flight), (16, None));
@@ -73,8 +76,8 @@ fn a_refusal_names_path_value_and_rule() {
         ("[]", " = []: must be an object"),
         ("{}", "service = null: is required: the name of a cluster"),
         (
-            r#"{"service": "a b"}"#,
-            "service = \"a b\": must be 1 to 128 letters",
+            r#"{"service": "a\nb"}"#,
+            "service = \"a\\nb\": must be 1 to 512 bytes of text",
         ),
         (
             r#"{"service": "a", "companion": {"cluster": ""}, "discovery": {"source": "companion"}}"#,
@@ -161,6 +164,22 @@ fn a_refusal_names_path_value_and_rule() {
         (
             r#"{"service": "a", "ejection": {"base": "10s", "max": "5s"}}"#,
             "ejection.max = \"5s\": must be a duration from 10s",
+        ),
+        (
+            r#"{"service": "a", "alias": "a.b"}"#,
+            "alias = \"a.b\": must be 1 to 100 letters",
+        ),
+        (
+            r#"{"service": "a", "key": [{"header": "X-Unitring-Key"}]}"#,
+            "key[0].header = \"X-Unitring-Key\": must not begin with x-unitring-",
+        ),
+        (
+            r#"{"service": "a", "key": [{"header": "x-a"}], "steer": {"header": "X-A"}}"#,
+            "steer.header = \"x-a\": must not be a header of the key",
+        ),
+        (
+            r#"{"service": "a", "health": {"panic_threshold": 101}}"#,
+            "health.panic_threshold = 101: must be a whole number from 0 to 100",
         ),
         (
             r#"{"service": "a", "steer": {"candidates": 9}}"#,

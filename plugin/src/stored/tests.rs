@@ -5,22 +5,34 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 use unitring_protocol::ids::ReporterId;
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
-use unitring_routing::membership::{Cause, Member, State, Warmth};
+use unitring_routing::membership::{Cause, Locality, Member, State, Warmth};
 
 use super::*;
 use crate::balancer::Fleet;
-use crate::directory::{Directory, Shown};
+use crate::directory::Directory;
+use crate::discovery::page::HostCounts;
+use crate::drift::{Drift, Wrong};
 use crate::health::Memory;
 use crate::lease::Lease;
+use crate::placement::{LeftAll, Placing};
 use crate::roster::Roster;
+use crate::settings::Settings;
+use crate::tally::{Made, Tally};
 
 fn member(number: u8, state: State) -> Member {
     Member {
-        id: format!("i{number}"),
-        address: format!("10.0.0.1:{number}"),
         weight: NonZeroU32::new(7).unwrap(),
         warmth: Warmth::new(30).unwrap(),
         state,
+        hash_key: Some(String::new()),
+        excluded: true,
+        priority: 2,
+        locality: Some(Locality {
+            index: 1,
+            weight: 0,
+            all: u64::MAX,
+        }),
+        ..Member::new(&format!("i{number}"), &format!("10.0.0.1:{number}"))
     }
 }
 
@@ -50,11 +62,36 @@ fn every_value_of_shared_data_reads_back_as_it_was_written() {
         Cause::Told,
         Cause::GatewayFailures,
     ];
-    let states = [State::Serving, State::Draining];
+    let states = [State::Serving, State::Draining, State::Degraded];
     let states = states.into_iter().chain(causes.map(State::Failed));
     let members: Vec<Member> = (0u8..).zip(states).map(|(n, s)| member(n, s)).collect();
-    let directory = Directory::default().with(&members, |_| Shown::default());
-    assert_eq!(decode(&encode(&directory)), Some(directory));
+    let fixed = r#"{"service": "orders", "ring": {"fill": "fixed", "identity": "id"}}"#;
+    for settings in [
+        r#"{"service": "orders"}"#,
+        fixed,
+        r#"{"service": "a", "ring": {"algorithm": "maglev"}}"#,
+    ] {
+        let placing = Placing {
+            left: Some(LeftAll::UnknownConfig),
+            ..Placing::unasked(&Settings::of(settings))
+        };
+        let directory = Directory::first(&members, placing);
+        assert_eq!(decode(&encode(&directory)), Some(directory));
+    }
+    let drift = Drift {
+        instances: vec![Wrong {
+            id: "a".to_owned(),
+            more: -7,
+        }],
+    };
+    assert_eq!(decode(&encode(&drift)), Some(drift));
+    let mut tally = Tally::default();
+    let made = Made {
+        asked_ms: 1,
+        came_ms: 2,
+    };
+    tally.take(&[("a".to_owned(), HostCounts::default())], |_| true, made);
+    assert_eq!(decode(&encode(&tally)), Some(tally));
     let mut roster = Roster::new();
     roster.beat(7);
     assert_eq!(decode(&encode(&roster)), Some(roster));
@@ -76,7 +113,7 @@ fn what_another_version_wrote_is_not_read() {
     let other = bytes.iter().position(|byte| *byte == b'.').unwrap() - 1;
     bytes[other] += 1;
     assert_eq!(decode::<Lease>(&bytes), None);
-    let name = encode(&"no service name".to_owned());
+    let name = encode(&"no\nname".to_owned());
     assert_eq!(decode::<unitring_protocol::ids::ServiceName>(&name), None);
 }
 

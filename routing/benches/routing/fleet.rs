@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use unitring_routing::hash::HashFunction;
-use unitring_routing::membership::{Identity, Member, State, Warmth};
+use unitring_routing::membership::{Identity, Member};
 use unitring_routing::ring::{Host, POINTS_MAX, Ring, Shape, WEIGHT_UNIT};
 use unitring_routing::table::{Rule, Table};
 
@@ -45,19 +45,13 @@ pub(crate) fn addresses(count: usize) -> Vec<String> {
 /// They as hosts of a ring.
 pub(crate) fn hosts(addresses: &[String]) -> Vec<Host<'_>> {
     let weight = NonZeroU64::new(WEIGHT_UNIT).unwrap_or(NonZeroU64::MIN);
-    let host = |name| Host { name, weight };
+    let host = |name| Host::new(name, weight);
     addresses.iter().map(String::as_str).map(host).collect()
 }
 
 /// They as members of a table.
 pub(crate) fn members(addresses: &[String]) -> Vec<Member> {
-    let member = |address: &String| Member {
-        id: address.clone(),
-        address: address.clone(),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    };
+    let member = |address: &String| Member::new(address, address);
     addresses.iter().map(member).collect()
 }
 
@@ -68,9 +62,6 @@ pub(crate) fn ring(addresses: &[String], shape: Shape) -> Ring {
 
 /// Their table.
 pub(crate) fn table(addresses: &[String], shape: Shape) -> Table {
-    let rule = Rule {
-        shape,
-        identity: Identity::Address,
-    };
+    let rule = Rule::new(shape, Identity::Address);
     Table::build(&members(addresses), rule).unwrap_or_else(|_| Table::empty(rule))
 }

@@ -77,7 +77,7 @@ pub(crate) fn choose(table: &Table, gauges: &Gauges, key: &[u8]) -> Option<(Host
         min_capacity: 1,
         max_in_flight: u64::from(CAP).try_into().ok(),
     };
-    let choice = table.choose(xxh64(key), 3, &bound, gauges)?;
+    let choice = table.choose(xxh64(key), 3, &bound, gauges).ok()?;
     let first = choice.candidates.first();
     if choice.reason != Reason::Full {
         gauges.give_back(first.get());

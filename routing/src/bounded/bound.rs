@@ -42,8 +42,8 @@ impl Bound {
         share.min(self.cap())
     }
 
-    /// Whether an instance that has `in_flight` with this request may keep it. The total is asked
-    /// for only over `min_capacity`: it costs the filter a call into Envoy.
+    /// Whether an instance that has `in_flight` with this request may keep it, as far as its share goes.
+    /// The total is asked for only over `min_capacity`: it costs the filter a call into Envoy.
     #[inline]
     pub(super) fn admits(
         &self,
@@ -51,9 +51,6 @@ impl Bound {
         total: impl Fn() -> u64,
         weight: (u64, u64),
     ) -> bool {
-        if self.is_over_cap(in_flight) {
-            return false;
-        }
         let Some(factor) = self.balance_factor else {
             return true;
         };
@@ -66,13 +63,9 @@ impl Bound {
         u128::from(in_flight.saturating_sub(1)).saturating_mul(per_place) < load
     }
 
-    /// Whether `in_flight`, with this request, is more than the cap.
+    /// What no instance may pass, whatever its share.
     #[inline]
-    pub(super) fn is_over_cap(&self, in_flight: u64) -> bool {
-        in_flight > self.cap()
-    }
-
-    fn cap(&self) -> u64 {
+    pub(super) fn cap(&self) -> u64 {
         self.max_in_flight.map_or(u64::MAX, NonZeroU64::get)
     }
 }

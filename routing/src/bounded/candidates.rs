@@ -41,6 +41,16 @@ impl Candidates {
         }
     }
 
+    /// The same instances in a longer list, which has so many before them.
+    #[inline]
+    pub(crate) fn shift(&mut self, by: usize) {
+        if by > 0 {
+            for host in &mut self.list {
+                *host = host.shifted(by);
+            }
+        }
+    }
+
     /// One or more.
     pub fn as_slice(&self) -> &[HostIndex] {
         self.list.get(..self.len).unwrap_or_default()

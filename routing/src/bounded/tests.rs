@@ -52,10 +52,7 @@ fn ring(weights: &[u64]) -> Ring {
     let hosts: Vec<Host<'_>> = names
         .iter()
         .zip(weights)
-        .map(|(name, weight)| Host {
-            name,
-            weight: NonZeroU64::new(*weight).unwrap(),
-        })
+        .map(|(name, weight)| Host::new(name, NonZeroU64::new(*weight).unwrap()))
         .collect();
     let shape = Shape::Envoy {
         hash: HashFunction::XxHash64,
@@ -165,7 +162,56 @@ fn numbers_that_nobody_has_make_a_great_capacity_and_no_overflow() {
     assert!(!greatest.admits(u64::MAX, || 0, (1, u64::MAX)));
 }
 
+/// What this process carries, and what a picture says of the rest: it may say anything.
+struct Pictured {
+    own: u64,
+    share: Share,
+    divides: bool,
+}
+
+impl Loads for Pictured {
+    fn take(&self, _: usize) {}
+    fn give_back(&self, _: usize) {}
+    fn in_flight(&self, host: usize) -> u64 {
+        self.estimate(host).saturating_add(1)
+    }
+    fn estimate(&self, _: usize) -> u64 {
+        self.own.saturating_add(self.share.rest)
+    }
+    fn total(&self) -> u64 {
+        self.own.saturating_add(self.share.rest).saturating_mul(4)
+    }
+    fn share(&self, _: usize) -> Option<Share> {
+        self.divides.then_some(self.share)
+    }
+    fn of_others(&self, _: usize) -> u64 {
+        self.share.rest
+    }
+    fn processes(&self) -> u64 {
+        self.share.others.saturating_add(1)
+    }
+}
+
 proptest! {
+    #[test]
+    fn whatever_a_picture_shows_a_process_may_use_its_fair_part_of_the_cap(
+        own in 0u64..20, rest: u64, claimed: u64, before: u64, rank: u64, others: u64,
+        cap in 1u64..100, factor in 100u32..200, divides: bool, hash: u64,
+    ) {
+        let share = Share { own: claimed, rest: rest / 4, before, rank, others };
+        let bound = Bound { max_in_flight: NonZeroU64::new(cap), ..bound(factor, 1) };
+        let weights: Weights = [1; 4].into_iter().collect();
+        let loads = Pictured { own, share, divides };
+        let choice = choose(&ring(&[1; 4]), hash, 3, &bound, &weights, &loads).unwrap();
+        let fair_part = (cap / others.saturating_add(1)).max(1);
+        if own < fair_part {
+            prop_assert_ne!(choice.reason, Reason::Full);
+        }
+        if own >= cap {
+            prop_assert_eq!(choice.reason, Reason::Full);
+        }
+    }
+
     #[test]
     fn admitting_is_having_no_more_than_the_capacity(
         in_flight in 1u64.., total: u64, factor in 1u32.., least: u64,

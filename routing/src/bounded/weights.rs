@@ -2,24 +2,67 @@
 
 use std::cmp::Ordering;
 
-/// The weights of the hosts of a ring.
+/// The weights of the hosts of a ring, and which of them a request can be sent to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weights {
     pub(super) each: Vec<u64>,
     sum: u64,
+    /// Those that no request is sent to; empty where each can be.
+    barred: Vec<bool>,
+    usable: usize,
 }
 
 impl FromIterator<u64> for Weights {
     fn from_iter<I: IntoIterator<Item = u64>>(weights: I) -> Self {
         let each: Vec<u64> = weights.into_iter().collect();
         let sum = each.iter().fold(0u64, |sum, w| sum.saturating_add(*w));
-        Self { each, sum }
+        Self {
+            usable: each.len(),
+            each,
+            sum,
+            barred: Vec::new(),
+        }
     }
 }
 
 impl Weights {
+    /// Their hosts have this part, in percent, of all requests, and the rest is not for them.
+    #[must_use]
+    pub fn of_percent(mut self, percent: u32) -> Self {
+        let (part, all) = (u64::from(percent.min(100)), 100);
+        if part < all {
+            for weight in &mut self.each {
+                *weight = weight.saturating_mul(part);
+            }
+            self.sum = self.sum.saturating_mul(all);
+        }
+        self
+    }
+
+    /// Without those hosts that no request can be sent to; their weights still count.
+    #[must_use]
+    pub fn without(mut self, barred: Vec<bool>) -> Self {
+        let count = barred.iter().filter(|barred| **barred).count();
+        self.usable = self.each.len().saturating_sub(count);
+        self.barred = if count == 0 { Vec::new() } else { barred };
+        self
+    }
+
+    /// How many hosts there are.
     pub(super) fn hosts(&self) -> usize {
         self.each.len()
+    }
+
+    /// How many of them a request can be sent to.
+    #[inline]
+    pub(super) fn usable(&self) -> usize {
+        self.usable
+    }
+
+    /// Whether a request can be sent to a host.
+    #[inline]
+    pub fn can_use(&self, host: usize) -> bool {
+        self.barred.get(host) != Some(&true)
     }
 
     /// The weight of one, and of all.

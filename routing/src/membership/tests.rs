@@ -1,17 +1,13 @@
-//! What a look finds, and who may take requests.
+//! What a look finds.
 
 use super::*;
 
 const SICK: State = State::Failed(Cause::ActiveCheck);
 
 fn member(port: u16, state: State) -> Member {
-    let address = format!("10.0.0.1:{port}");
     Member {
-        id: format!("i{port}"),
-        address,
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
         state,
+        ..Member::new(&format!("i{port}"), &format!("10.0.0.1:{port}"))
     }
 }
 
@@ -81,25 +77,4 @@ fn the_end_of_a_slow_start_is_told_once() {
     assert_eq!(step(50, 100), [("i1".into(), Change::Warmed)]);
     assert_eq!(step(100, 100), []);
     assert_eq!((Warmth::new(0), Warmth::new(101)), (None, None));
-}
-
-fn ports(members: &[Member]) -> Vec<&str> {
-    eligible(members).map(|member| member.id.as_str()).collect()
-}
-
-#[test]
-fn the_failed_are_left_out_until_too_many_are() {
-    let half = [member(1, State::Serving), member(2, SICK)];
-    assert_eq!(ports(&half), ["i1"]);
-    let third = [member(1, State::Serving), member(2, SICK), member(3, SICK)];
-    assert_eq!(ports(&third), ["i1", "i2", "i3"]);
-    assert!(ports(&[]).is_empty());
-}
-
-#[test]
-fn one_that_drains_takes_nothing_even_in_a_panic_unless_everybody_drains() {
-    let drains = member(1, State::Draining);
-    assert_eq!(ports(&[drains.clone(), member(2, SICK)]), ["i2"]);
-    assert_eq!(ports(&[drains.clone(), member(2, State::Serving)]), ["i2"]);
-    assert_eq!(ports(std::slice::from_ref(&drains)), ["i1"]);
 }

@@ -7,22 +7,23 @@ use super::{Host, POINTS_MAX, RingError, WEIGHT_UNIT};
 /// `RingHashLoadBalancer::Ring` of Envoy 1.40 (`ring_hash_lb.cc`), with its arithmetic in doubles,
 /// since its rounding is what decides the number of points of each host.
 pub(super) fn envoy(hosts: &[Host<'_>], min_size: u64, max_size: u64) -> Vec<u32> {
-    let sum: u64 = hosts.iter().map(|host| host.weight.get()).sum();
-    let share = |host: &Host<'_>| as_f64(host.weight.get()) / as_f64(sum);
-    let Some(least) = hosts.iter().map(share).reduce(f64::min) else {
+    let shares = super::shares(hosts);
+    let Some(least) = shares.iter().copied().reduce(f64::min) else {
         return Vec::new();
     };
+    // Where a locality has none of these hosts, the shares do not add up to 1; Envoy goes on from here.
+    let least = least.min(1.0);
     let scale = ((least * as_f64(min_size)).ceil() / least).min(as_f64(max_size.min(POINTS_MAX)));
     let (mut placed, mut target) = (0.0f64, 0.0f64);
-    let count = |host| {
-        target += scale * share(host);
+    let count = |share: f64| {
+        target += scale * share;
         // Envoy adds points one by one while there are fewer than the target.
         let end = target.ceil().max(placed);
         let count = end - placed;
         placed = end;
         as_u32(count)
     };
-    hosts.iter().map(count).collect()
+    shares.into_iter().map(count).collect()
 }
 
 /// Points for its weight alone, at least one.

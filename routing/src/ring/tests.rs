@@ -22,10 +22,7 @@ fn fixed(virtual_nodes: u32) -> Shape {
 fn hosts(names: &[(String, u64)]) -> Vec<Host<'_>> {
     names
         .iter()
-        .map(|(name, weight)| Host {
-            name,
-            weight: NonZeroU64::new(weight * WEIGHT_UNIT).unwrap(),
-        })
+        .map(|(name, weight)| Host::new(name, NonZeroU64::new(weight * WEIGHT_UNIT).unwrap()))
         .collect()
 }
 

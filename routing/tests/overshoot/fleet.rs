@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use unitring_routing::bounded::{Bound, Loads, Reason, Share};
 use unitring_routing::hash::{HashFunction, xxh64};
-use unitring_routing::membership::{Identity, Member, State, Warmth};
+use unitring_routing::membership::{Identity, Member};
 use unitring_routing::ring::{HostIndex, POINTS_MAX, Shape};
 use unitring_routing::table::{Rule, Table};
 
@@ -371,22 +371,13 @@ impl Envoy {
 }
 
 fn table(instances: usize) -> Table {
-    let member = |n: usize| Member {
-        id: format!("i{n}"),
-        address: format!("10.0.0.{n}:80"),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    };
+    let member = |n: usize| Member::new(&format!("i{n}"), &format!("10.0.0.{n}:80"));
     let members: Vec<Member> = (0..instances).map(member).collect();
     let shape = Shape::Fixed {
         hash: HashFunction::XxHash64,
         virtual_nodes: NonZeroU32::new(160).unwrap(),
         max_size: POINTS_MAX,
     };
-    let rule = Rule {
-        shape,
-        identity: Identity::Address,
-    };
+    let rule = Rule::new(shape, Identity::Address);
     Table::build(&members, rule).unwrap()
 }

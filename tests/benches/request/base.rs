@@ -19,6 +19,7 @@ pub(crate) struct Base {
     /// The same without what only our filter has a use for.
     plain: EnvoyConfig,
     instances: usize,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Base {
@@ -37,13 +38,14 @@ impl Base {
         let plain = shipped.clone().edit_connections(|manager| {
             let host = manager.pointer_mut("/route_config/virtual_hosts/0");
             let host = host.and_then(Value::as_object_mut).context("no host")?;
-            host.remove("include_attempt_count_in_response");
+            host.remove("response_headers_to_remove");
             Ok(())
         })?;
         Ok(Self {
             shipped,
             plain,
             instances: instances.len(),
+            addresses: instances.to_vec(),
         })
     }
 
@@ -92,6 +94,29 @@ impl Base {
     pub(crate) fn explaining(&self) -> Result<System> {
         let config = alone(self.shipped.clone())?;
         Ok(self.ours("**unitring**, `scope: process`, `explain`", config))
+    }
+
+    /// Ours, which counts data updates, and so looks at the answer.
+    pub(crate) fn counting_updates(&self) -> Result<System> {
+        let config = alone(self.quiet()?)?.setting("capture.mode", json!("count"))?;
+        Ok(self.ours(
+            "**unitring**, `scope: process`, `capture.mode: count`",
+            config,
+        ))
+    }
+
+    /// Ours where nobody asks Envoy, so that it counts by each answer.
+    pub(crate) fn listed(&self) -> Result<System> {
+        let listed = self
+            .addresses
+            .iter()
+            .map(|at| json!({"address": at.to_string()}));
+        let source = json!({"source": "static", "instances": listed.collect::<Vec<_>>()});
+        let config = alone(self.quiet()?)?.setting("discovery", source)?;
+        Ok(self.ours(
+            "**unitring**, `scope: process`, `discovery: static`",
+            config,
+        ))
     }
 
     fn quiet(&self) -> Result<EnvoyConfig> {

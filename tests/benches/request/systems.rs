@@ -139,6 +139,8 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
         ),
         base.process()?,
         base.fleet()?,
+        base.counting_updates()?,
+        base.listed()?,
         base.explaining()?,
     ];
     if let Some(only) = only {

@@ -12,6 +12,7 @@ use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
+use unitring_tests::report::{instance, report as by_hand, service};
 use unitring_tests::{ports, programs};
 
 async fn status(companion: &Companion, method: Method, path: &str, body: Vec<u8>) -> Result<u16> {
@@ -96,6 +97,37 @@ async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
     ensure!(one_more == 503, "{one_more}");
     companion.counts("unitring_reports_refused_total 2").await?;
     companion.counts("unitring_writes_too_many_total 1").await
+}
+
+#[tokio::test]
+async fn no_report_makes_an_instance_look_fuller_than_an_envoy_can_make_it() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let honest = instance("a", "10.0.0.1:1", 2);
+    let one = companion
+        .report(&by_hand(
+            "e~1",
+            1,
+            vec![service("orders", vec![honest.clone()])],
+        ))
+        .await?;
+    ensure!(one["services"][0]["rest"][0]["in_flight"] == 0, "{one}");
+    // An invented Envoy: every number as large as there is, and the instance again and again.
+    let mut huge = instance("a", "10.0.0.1:1", u64::MAX);
+    for name in ["calls", "failures", "updates"] {
+        huge[name] = u64::MAX.into();
+    }
+    huge["weight"] = u32::MAX.into();
+    let huge = by_hand("e~2", u64::MAX, vec![service("orders", vec![huge; 100])]);
+    companion.report(&huge).await?;
+    let told = companion
+        .report(&by_hand("e~1", 2, vec![service("orders", vec![honest])]))
+        .await?;
+    let rest = &told["services"][0]["rest"][0];
+    ensure!(rest["in_flight"] == 1_000_000 && rest["own"] == 2, "{told}");
+    companion.counts("unitring_loads_lowered_total 100").await?;
+    let shown = companion.get("/v1/services/orders").await?;
+    ensure!(shown["instances"][0]["in_flight"] == 1_000_002, "{shown}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,13 +76,17 @@ async fn conditions(companion: &Companion) -> Result<()> {
     assert_eq!(deleted.status().as_u16(), 200);
     for bad in [
         [("if-match", "1.0@east")],
-        [("if-match", "\"later\"")],
         [("if-none-match", "\"1.0@east\"")],
     ] {
         let answer = api.ask(Method::PUT, &bad, "x").await?;
         let (status, text) = (answer.status().as_u16(), answer.text().await?);
         assert_eq!(status, 400, "{text}");
         assert!(text.contains(bad[0].0), "{text}");
+    }
+    // A tag that no version has is one that does not match, as a weak one never does.
+    for other in ["\"later\"", "W/\"1.0@east\"", "\"later\", \"1.0@east\""] {
+        let answer = api.ask(Method::PUT, &[("if-match", other)], "x").await?;
+        assert_eq!(answer.status().as_u16(), 412, "{other}");
     }
     Ok(())
 }

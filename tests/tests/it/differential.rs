@@ -5,7 +5,7 @@
 //! `UNITRING_SEED=7` for the same cases again. What a request's key is, is compared in [`key_sources`].
 
 mod case;
-mod front;
+pub(crate) mod front;
 mod golden;
 mod key_sources;
 

@@ -1,8 +1,6 @@
 //! An instance that drains gets no new keys and finishes what it has; one that comes back under its
 //! id keeps its keys.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,7 +9,6 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, keys};
 use unitring_tests::instance::Instance;
-use unitring_tests::programs;
 
 struct Site {
     envoy: Envoy,
@@ -49,13 +46,9 @@ impl Site {
 
     /// The program's own command.
     fn order(&self, action: &str, id: &str) -> Result<(bool, String)> {
-        let url = format!("http://127.0.0.1:{}", self.companion.port);
-        let done = Command::new(programs::built("unitring")?)
-            .args(["instance", action, "--service", "orders", "--id", id])
-            .args(["--url", &url])
-            .output()?;
-        let text = [done.stdout, done.stderr].concat();
-        Ok((done.status.success(), String::from_utf8(text)?))
+        let service = ["--service", "orders", "--id", id];
+        self.companion
+            .ask(&[&["instance", action], &service[..]].concat())
     }
 }
 

@@ -1,7 +1,15 @@
 //! The allocation is returned to the caller, if the settings say so.
 
-use anyhow::Result;
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use unitring_tests::companion::Settings;
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::instance::Instance;
+use unitring_tests::report;
 use unitring_tests::site::Site;
 
 const HEADERS: [&str; 3] = [
@@ -69,6 +77,81 @@ async fn locate_agrees_with_the_filter() -> Result<()> {
             said,
             "{key}: {located}"
         );
+        assert_eq!(located["as_reported"], true, "{located}");
     }
+    Ok(())
+}
+
+/// a and b in the first priority, of which a is unhealthy, c and d in the second.
+fn in_two_priorities(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    config.edit_cluster("orders", |cluster| {
+        let endpoints = cluster.pointer_mut("/load_assignment/endpoints");
+        let endpoints = endpoints.context("no endpoints")?;
+        let all = endpoints
+            .pointer("/0/lb_endpoints")
+            .and_then(Value::as_array);
+        let mut first = all.context("none")?.clone();
+        let second = first.split_off(2);
+        first[0]["health_status"] = json!("UNHEALTHY");
+        *endpoints = json!([
+            { "lb_endpoints": first },
+            { "priority": 1, "lb_endpoints": second },
+        ]);
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn locate_agrees_with_the_filter_and_tells_the_priority_where_there_are_several() -> Result<()>
+{
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let companion = Settings::default().start().await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&instances, &[])?
+        .companion(&companion)?;
+    let envoy = Envoy::start(&in_two_priorities(config)?).await?;
+    envoy.steers_to(3).await?;
+    until("the companion to have a report of that", async || {
+        let service = companion.get("/v1/services/orders/locate?key=ada").await?;
+        ensure!(service["as_reported"] == true, "{service}");
+        ensure!(service["candidates"][0]["priority"].is_u64(), "{service}");
+        Ok(())
+    })
+    .await?;
+    let mut priorities = BTreeSet::new();
+    for number in 0..60 {
+        let key = format!("user-{number}");
+        let path = format!("/v1/services/orders/locate?key={key}");
+        let located = companion.get(&path).await?;
+        let answer = envoy.get(&key).await?;
+        let said = answer.header("x-unitring-instance");
+        let first = &located["candidates"][0];
+        assert_eq!(first["address"].as_str(), said, "{key}: {located}");
+        assert_eq!(located["as_reported"], true, "{located}");
+        let is_second = ["c", "d"].contains(&answer.instance.as_str());
+        assert_eq!(first["priority"], u64::from(is_second), "{located}");
+        priorities.insert(is_second);
+    }
+    assert_eq!(priorities.len(), 2);
+    let (is_done, text) = companion.ask(&["locate", "--key", "user-1"])?;
+    ensure!(is_done && text.contains("), priority "), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn locate_says_of_a_key_that_is_left_to_envoy_that_it_is() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let socket = report::instance("/run/a.sock", "/run/a.sock", 0);
+    let service = report::service("orders", vec![socket]);
+    companion
+        .report(&report::report("e~1", 1, vec![service]))
+        .await?;
+    let located = companion.get("/v1/services/orders/locate?key=ada").await?;
+    assert_eq!(located["reason"], "fallback", "{located}");
+    assert_eq!(located["owner"]["id"], "/run/a.sock", "{located}");
+    let (is_done, text) = companion.ask(&["locate", "--key", "ada"])?;
+    let reason = "reason     fallback: a request header cannot name the owner, so Envoy's own policy \
+                  chooses\n";
+    ensure!(is_done && text.contains(reason), "{text}");
     Ok(())
 }

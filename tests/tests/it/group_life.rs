@@ -2,12 +2,13 @@
 //! each other beside records.
 
 use anyhow::{Context, Result, ensure};
-use reqwest::{Client, Method};
+use reqwest::Method;
 use serde_json::{Value, json};
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::programs;
 use unitring_tests::proxy::Link;
+use unitring_tests::report;
 use unitring_tests::unit_group::{Brokers, UnitGroup, held, tombstones};
 use unitring_tests::writers::Writers;
 
@@ -18,19 +19,6 @@ async fn put_many(companion: &Companion, name: &str, count: usize) -> Result<()>
             .await?;
     }
     Ok(())
-}
-
-/// Runs the program; answers whether it went well and what it said.
-fn unitring(arguments: &[&str], companion: &Companion) -> Result<(bool, String)> {
-    let output = std::process::Command::new(programs::built("unitring")?)
-        .args(arguments)
-        .env(
-            "UNITRING_URL",
-            format!("http://127.0.0.1:{}", companion.port),
-        )
-        .output()?;
-    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
-    Ok((output.status.success(), text))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,9 +134,9 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         "a tombstone that west does not know is gone"
     );
 
-    let (is_done, text) = unitring(&["unit", "remove", "west"], &east.companion)?;
+    let (is_done, text) = east.companion.ask(&["unit", "remove", "west"])?;
     ensure!(is_done && text.contains("west is removed"), "{text}");
-    let (is_done, text) = unitring(&["unit", "remove", "nowhere"], &east.companion)?;
+    let (is_done, text) = east.companion.ask(&["unit", "remove", "nowhere"])?;
     ensure!(!is_done && text.contains("nowhere"), "{text}");
     for member in &group.members {
         until("west to be removed and the tombstone to go", async || {
@@ -180,7 +168,7 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
     ensure!(!held.contains_key("profiles/k-0"), "{held:?}");
 
     // With an empty store it may join again, and with no other.
-    let add = || unitring(&["unit", "add", "west"], &group.members[0].companion);
+    let add = || group.members[0].companion.ask(&["unit", "add", "west"]);
     let (is_done, text) = add()?;
     ensure!(!is_done && text.contains("still runs"), "{text}");
     west.companion.kill()?;
@@ -197,7 +185,9 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
     ensure!(held.contains_key("profiles/k-1"), "{held:?}");
 
     // One that runs while it is removed takes no writes from then on: nobody would get them.
-    let (is_done, text) = unitring(&["unit", "remove", "west"], &group.members[0].companion)?;
+    let (is_done, text) = group.members[0]
+        .companion
+        .ask(&["unit", "remove", "west"])?;
     ensure!(is_done, "{text}");
     let west = group.member("west")?;
     until("west to refuse writes", async || {
@@ -258,12 +248,12 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
             "{shown}"
         );
         ensure!(member.companion.metric("unitring_conflicts_total").await? == 1.0);
-        let (is_done, text) = unitring(&["conflicts"], &member.companion)?;
+        let (is_done, text) = member.companion.ask(&["conflicts"])?;
         ensure!(is_done && text.starts_with("profiles/both: "), "{text}");
     }
     // The status shows the group: lag, clocks, what differs.
     until("the status to show all of it", async || {
-        let (is_done, text) = unitring(&["status"], &east.companion)?;
+        let (is_done, text) = east.companion.ask(&["status"])?;
         ensure!(is_done, "{text}");
         for words in [
             "unit       north: ok, its changes take ",
@@ -277,37 +267,26 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
     .await
 }
 
-/// A report as a filter makes it.
+/// What two units tell each other of: a cluster's name as nobody would choose it.
+const SERVICE: &str = "outbound|8080||orders/a b {é}:%.\"local\"";
+
+/// A report of a filter's, with an event.
 async fn report(
     companion: &Companion,
     reporter: &str,
     sequence: u64,
     in_flight: u64,
 ) -> Result<Value> {
-    let body = json!({
-        "version": 1, "reporter": reporter, "sequence": sequence, "interval_ms": 1000,
-        "services": [{
-            "service": "orders",
-            "ring": {"version": "r", "points": 160, "shape": {"fill": "fixed", "virtual_nodes": 160, "max_size": 8000000}},
-            "fallbacks": 0,
-            "instances": [{
-                "id": "a", "address": "10.0.0.5:8080", "weight": 1, "healthy": true, "calls": 10,
-                "in_flight": in_flight, "updates": 0,
-            }],
-            "events": [{
-                "number": sequence, "at_ms": sequence, "kind": "ejected", "instance": "a",
-                "reason": format!("seen by {reporter}"), "ring": "r", "moved": 0.0,
-            }],
-        }],
-    });
-    let url = format!("http://127.0.0.1:{}/v1/reports", companion.port);
-    let answer = Client::new()
-        .post(url)
-        .body(body.to_string())
-        .send()
-        .await?;
-    let answer = answer.error_for_status()?;
-    Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    let mut service = report::service(
+        SERVICE,
+        vec![report::instance("a", "10.0.0.5:8080", in_flight)],
+    );
+    service["events"] = json!([{
+        "number": sequence, "at_ms": sequence, "kind": "ejected", "instance": "a",
+        "reason": format!("seen by {reporter}"), "ring": "r", "moved": 0.0,
+    }]);
+    let report = report::report(reporter, sequence, vec![service]);
+    companion.report(&report).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,6 +319,7 @@ async fn loads_and_events_of_one_unit_reach_the_filters_of_the_other_and_expire(
         let found = events.find(|event| event["unit"] == "east" && event["kind"] == "ejected");
         let found = found.context("no event of east")?;
         ensure!(found["reason"] == "seen by envoy-east", "{found}");
+        ensure!(found["service"] == SERVICE, "{found}");
         Ok(())
     })
     .await?;

@@ -5,26 +5,14 @@ use anyhow::{Context, Result, ensure};
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
-use unitring_tests::programs;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
 
 /// The year 2500, in ms since the Unix epoch.
 const YEAR_2500: u64 = 16_725_225_600_000;
-
-/// Runs the program against a companion; whether it succeeded, and what it said.
-fn unitring(arguments: &[&str], companion: &Companion) -> Result<(bool, String)> {
-    let url = format!("http://127.0.0.1:{}", companion.port);
-    let output = std::process::Command::new(programs::built("unitring")?)
-        .args(arguments)
-        .env("UNITRING_URL", url)
-        .output()?;
-    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
-    Ok((output.status.success(), text))
-}
 
 /// A unit that compares twice a second, with its store.
 async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Companion)> {
@@ -42,56 +30,6 @@ fn bucket(redis: &Redis, key: &str) -> Result<String> {
     let found = redis.cli(&["--scan", "--pattern", &pattern])?;
     let end = found.find("r:profiles").context("no such record")?;
     Ok(found[..end].to_owned())
-}
-
-async fn batch(companion: &Companion, line: &Value) -> Result<(u16, String)> {
-    let body = line.to_string().into_bytes();
-    let answer = companion
-        .call(Method::POST, "/v1/data/profiles", body)
-        .await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_nothing() -> Result<()>
-{
-    let rabbit = Rabbit::start().await?;
-    let (east_redis, east) = unit("east", "west", &rabbit).await?;
-    let (west_redis, west) = unit("west", "east", &rabbit).await?;
-    east.put_record("ada", "good").await?;
-    west.has_record("ada", "good").await?;
-    for expires_ms in [1_u64 << 53, 1 << 62, u64::MAX] {
-        let line = json!({"key": "ada", "text": "bad", "expires_ms": expires_ms});
-        let (status, text) = batch(&east, &line).await?;
-        ensure!(
-            status == 400 && text.contains("expires_ms"),
-            "{status} {text}"
-        );
-    }
-    let bucket = bucket(&east_redis, "ada")?;
-    let versions = format!("{bucket}versions");
-    // What a program before this one left behind, and a name that is no text.
-    let mark = "5.0@east~18446744073709551616";
-    east_redis.cli(&["HSET", &versions, "profiles/left", mark])?;
-    let script = "return redis.call('HSET', KEYS[1], 'profiles/\\255', '5.0@east')";
-    east_redis.cli(&["EVAL", script, "1", &versions])?;
-    let listed = east.get("/v1/data/profiles").await?;
-    assert_eq!(
-        listed["records"].as_array().map(Vec::len),
-        Some(1),
-        "{listed}"
-    );
-    let (is_done, text) = unitring(&["data", "export", "profiles"], &east)?;
-    ensure!(is_done && text.contains("ada"), "{text}");
-    // Its bucket is still repaired.
-    west_redis.cli(&["FLUSHALL"])?;
-    west.has_record("ada", "good").await?;
-    east.counts("unitring_records_spoiled 2").await?;
-    let units = east.get("/v1/units").await?;
-    ensure!(units["spoiled"]["profiles/left"].is_string(), "{units}");
-    // Written again it is as good as any.
-    east.put_record("left", "again").await?;
-    west.has_record("left", "again").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +55,7 @@ async fn a_digest_that_contradicts_its_records_is_counted_anew() -> Result<()> {
     west.counts("unitring_digests_recounted_total 1").await?;
     // And when somebody asks.
     west_redis.cli(&["HSET", &meta, "digest", "0123456789abcdef"])?;
-    let (is_done, text) = unitring(&["unit", "repair", "--recount"], &west)?;
+    let (is_done, text) = west.ask(&["unit", "repair", "--recount"])?;
     ensure!(is_done && text.contains("1 digests were wrong"), "{text}");
     is_right().await
 }
@@ -180,7 +118,7 @@ async fn a_clock_of_the_future_is_set_aside_alone_and_there_is_a_way_back() -> R
         "{status} {text}"
     );
     let arguments = ["unit", "repair", "--clocks", "--recount"];
-    let (is_done, text) = unitring(&arguments, &east)?;
+    let (is_done, text) = east.ask(&arguments)?;
     ensure!(
         is_done && text.contains("1 clocks set back, 1 records"),
         "{text}"

@@ -7,8 +7,14 @@
 //! | [`traffic`] | the harness's load is as steady as it says |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
 //! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
+//! | [`older`] | so it has with the oldest Envoy that we support, whose retries follow the ring, too |
+//! | [`compatibility`] | whatever else a cluster and a route have, Envoy serves as without the filter |
+//! | [`topology`] | and in any cluster that Envoy can be given, in whatever state, while it changes |
 //! | [`failover`] | clients do not notice that an instance is gone |
 //! | [`keys`] | any key, and none, is served |
+//! | [`verdicts`] | who is ejected for what: a failure counts where it ran |
+//! | [`wiring`] | a mistake that Envoy takes without a word is found and told |
+//! | [`sharing`] | filters with different settings share what is counted, and nothing else |
 //! | [`settings`] | bad settings are refused with path, value and rule |
 //! | [`garbage`] | no input makes the filter or the companion panic, a million broken ones do not |
 //! | [`explain`] | the allocation is returned to the caller |
@@ -17,9 +23,11 @@
 //! | [`capacity`] | no instance passes its capacity while another candidate has room |
 //! | [`health`] | an instance that fails gets no keys, comes back by a trial, and warms up |
 //! | [`retries`] | each attempt is counted where it ran |
+//! | [`names`] | a service has the name that its Envoy cluster has, whatever that is |
 //! | [`services`] | several services in one filter do not disturb each other |
 //! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
+//! | [`findings`] | what filters find wrong in their wiring is shown until it is mended |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance takes its keys |
 //! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
@@ -56,6 +64,8 @@ mod churn;
 #[cfg(test)]
 mod companions;
 #[cfg(test)]
+mod compatibility;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod differential;
@@ -67,6 +77,8 @@ mod explain;
 mod failover;
 #[cfg(test)]
 mod failures;
+#[cfg(test)]
+mod findings;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
@@ -94,6 +106,10 @@ mod links;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
+mod older;
+#[cfg(test)]
 mod placement;
 #[cfg(test)]
 mod playground;
@@ -116,10 +132,18 @@ mod services;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
+mod sharing;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod sync;
 #[cfg(test)]
+mod topology;
+#[cfg(test)]
 mod traffic;
 #[cfg(test)]
 mod units;
+#[cfg(test)]
+mod verdicts;
+#[cfg(test)]
+mod wiring;

@@ -4,84 +4,105 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::instance::Instance;
 use unitring_tests::site::Site;
 
-/// Where the filter may learn how often Envoy tried.
+/// Who counts the attempts.
 #[derive(Clone, Copy, PartialEq)]
-enum Attempts {
-    /// Of the answer, as in the shipped configuration.
-    Answer,
-    /// It looks there in vain, so of Envoy.
-    MissingInAnswer,
+enum Counts {
+    /// Envoy, for each host.
     Envoy,
+    /// The filter, by what it sees of each answer, since nobody tells it where Envoy's counts are.
+    Filter {
+        /// How often Envoy tried stands in the answer.
+        in_answer: bool,
+    },
 }
 
 #[tokio::test]
 async fn calls_and_failures_are_those_that_the_instances_saw() -> Result<()> {
-    counts_what_they_saw(Attempts::Answer).await
+    counts_what_they_saw(Counts::Envoy).await
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_tell_of_its_attempts_is_counted_just_so() -> Result<()> {
-    counts_what_they_saw(Attempts::MissingInAnswer).await
+async fn without_envoys_counts_the_instance_that_answered_is_charged_and_nobody_else() -> Result<()>
+{
+    counts_what_they_saw(Counts::Filter { in_answer: true }).await
 }
 
 #[tokio::test]
-async fn envoy_is_asked_for_the_attempts_by_default() -> Result<()> {
-    counts_what_they_saw(Attempts::Envoy).await
+async fn an_answer_that_does_not_tell_of_its_attempts_is_charged_just_so() -> Result<()> {
+    counts_what_they_saw(Counts::Filter { in_answer: false }).await
 }
 
-async fn counts_what_they_saw(attempts: Attempts) -> Result<()> {
-    let mut site = Site::start_with_workers(2, |config| {
-        let config = config
-            .unchecked()?
-            .setting("ejection.consecutive_failures", json!(0))?
-            .setting(
-                "steer.attempts_in_response",
-                json!(attempts != Attempts::Envoy),
-            )?;
-        match attempts {
-            Attempts::MissingInAnswer => config.edit_connections(silent),
-            Attempts::Answer | Attempts::Envoy => Ok(config),
+async fn counts_what_they_saw(counts: Counts) -> Result<()> {
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&instances, &[])?
+        .unchecked()?
+        .setting("ejection.consecutive_failures", json!(0))?;
+    let config = match counts {
+        Counts::Envoy => config,
+        Counts::Filter { in_answer } => {
+            let listed = instances
+                .iter()
+                .map(|instance| json!({"address": instance.address()}));
+            let config = config
+                .setting(
+                    "discovery",
+                    json!({"source": "static", "instances": listed.collect::<Vec<_>>()}),
+                )?
+                .setting("steer.attempts_in_response", json!(in_answer))?;
+            if in_answer {
+                config.edit_connections(tell_attempts)?
+            } else {
+                config
+            }
         }
-    })
-    .await?;
-    site.instance("b").fail_with(503).await?;
+    };
+    let envoy = Envoy::start_with_workers(&config, 2).await?;
+    envoy.has_eligible(4).await?;
+    let failing = instances.get(1).context("no b")?;
+    failing.fail_with(503).await?;
     for number in 0..120 {
-        let answer = site.envoy.get(&format!("user-{number}")).await?;
+        let answer = envoy.get(&format!("user-{number}")).await?;
         ensure!(answer.status == 200, "{}", answer.status);
     }
-    let mut seen = BTreeMap::new();
-    for instance in &site.instances {
-        let stat = instance.address().replace([':'], "_");
-        seen.insert(stat, instance.load().await?.served);
-    }
-    let failed = site.instance("b").load().await?.served;
+    let failed = failing.load().await?.served;
     assert!(failed > 0);
+    let mut seen = BTreeMap::new();
+    for instance in &instances {
+        let stat = instance.address().replace([':'], "_");
+        let is_charged = counts == Counts::Envoy || instance.id != failing.id;
+        let served = instance.load().await?.served;
+        seen.insert(stat, if is_charged { served } else { 0 });
+    }
     until("the filter to have counted the same", async || {
         let prefix = "wasmcustom.unitring.orders.";
-        let stats = site.envoy.stats(prefix).await?;
-        let of = |name: &str| stats.get(&format!("{prefix}{name}")).copied();
+        let stats = envoy.stats(prefix).await?;
+        let of = |name: &str| stats.get(&format!("{prefix}{name}")).copied().unwrap_or(0);
         for (instance, served) in &seen {
             let calls = of(&format!("instance.{instance}.calls"));
-            ensure!(calls == Some(*served), "{instance}: {served} in {stats:?}");
+            ensure!(calls == *served, "{instance}: {served} in {stats:?}");
         }
         let counted = (of("retries"), of("failures"));
-        ensure!(
-            counted == (Some(failed), Some(failed)),
-            "{failed}: {stats:?}"
-        );
+        let expected = match counts {
+            Counts::Envoy => (0, failed),
+            Counts::Filter { .. } => (failed, 0),
+        };
+        ensure!(counted == expected, "{expected:?}: {stats:?}");
         Ok(())
     })
     .await
 }
 
-fn silent(connections: &mut Value) -> Result<()> {
+fn tell_attempts(connections: &mut Value) -> Result<()> {
     let host = connections.pointer_mut("/route_config/virtual_hosts/0");
     let host = host.and_then(Value::as_object_mut).context("no host")?;
-    let told = host.remove("include_attempt_count_in_response");
-    ensure!(told == Some(json!(true)), "{told:?}");
+    host.insert("include_attempt_count_in_response".to_owned(), json!(true));
     Ok(())
 }
 

@@ -19,6 +19,7 @@ async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
     contract::records(&store("east")?, &store("west")?).await;
     contract::passing(&store("mine")?).await;
     contract::fleet(&store("north")?).await;
+    contract::names(&store("named")?).await;
     contract::lease(&store("led")?, &store("led")?).await;
     let alone = redis::Redis::open(settings, "alone".parse()?, false)?;
     contract::browse(&store("south")?, &alone).await;

@@ -60,6 +60,27 @@ fn instances_that_come_and_go_do_not_pile_up() {
     assert!(picture.columns.len() <= 4, "{}", picture.columns.len());
 }
 
+#[test]
+fn who_is_wired_wrongly_is_told_until_it_is_mended_or_silent() {
+    let mut picture = Picture::default();
+    let wired = |reporter, sequence, kinds: &[&str]| StoredLoad {
+        wiring: kinds.iter().map(|kind| samples::finding(kind)).collect(),
+        ..load(reporter, sequence, 10, &[])
+    };
+    let found = |picture: &mut Picture, now_ms| {
+        let found = picture.miswired(&service(), now_ms).into_iter();
+        let found = found.map(|one| format!("{} {}", one.reporter, one.findings.len()));
+        found.collect::<Vec<_>>()
+    };
+    picture.put(&wired(1, 1, &["a", "b"]));
+    picture.put(&wired(2, 1, &[]));
+    picture.put(&wired(3, 1, &["a"]));
+    assert_eq!(found(&mut picture, 9), ["e1 2", "e3 1"]);
+    picture.put(&wired(1, 2, &[]));
+    assert_eq!(found(&mut picture, 9), ["e3 1"]);
+    assert!(found(&mut picture, 10).is_empty());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Report(u8, u64, Vec<(u8, u64)>),

@@ -3,6 +3,7 @@
 use unitring_protocol::report::{EventKind, InstanceLoad, Report};
 
 use crate::events::Entry;
+use crate::loads::plausible::IN_FLIGHT_MAX;
 use crate::loads::samples;
 use crate::registry::{Registered, Registration};
 use crate::store::Fleet;
@@ -15,7 +16,10 @@ pub async fn fleet(store: &dyn Fleet) {
     a_report_is_taken_once_and_adds_its_growth(store).await;
     the_rest_is_what_the_loads_add_up_to(store).await;
     a_reporter_that_is_silent_is_no_longer_counted(store).await;
+    who_is_wired_wrongly_is_told_while_it_is(store).await;
     events_are_read_on_from_a_cursor(store).await;
+    failures_add_up_as_calls_do(store).await;
+    a_report_of_huge_numbers_is_kept_as_what_can_be_true(store).await;
     counters_stay_at_the_top(store).await;
     counters_are_exact(store).await;
 }
@@ -34,6 +38,11 @@ pub async fn shared_fleet(one: &dyn Fleet, other: &dyn Fleet) {
     }
     rest_is_the_sum(one, "e2-2", 6_500).await;
     rest_is_the_sum(other, "e2-2", 7_500).await;
+    assert!(other.miswired(5_000).await.unwrap().is_empty());
+    let mut wrong = report("e9", 1, 1, &[]);
+    wrong.services[0].wiring.push(samples::finding("a"));
+    take(one, &wrong, 5_000).await;
+    assert_eq!(other.miswired(5_000).await.unwrap().len(), 1);
 }
 
 /// The same, of handles whose store has lost everything since [`shared_fleet`].
@@ -225,6 +234,42 @@ async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Fleet) {
     rest_is_the_sum(store, "e1", 10_000_000).await;
 }
 
+async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Fleet) {
+    let report = |reporter: &str, sequence, kinds: &[&str]| {
+        let mut report = samples::report((reporter, sequence), "wired", vec![], vec![]);
+        let findings = kinds.iter().map(|kind| samples::finding(kind));
+        report.services[0].wiring = findings.collect();
+        report
+    };
+    let found = async |now_ms| {
+        let found = store.miswired(now_ms).await.unwrap();
+        let found = found.iter().map(|one| {
+            let kinds: Vec<_> = one.findings.iter().map(|it| it.kind.as_str()).collect();
+            format!("{} {} {}", one.service, one.reporter, kinds.join(","))
+        });
+        found.collect::<Vec<_>>()
+    };
+    assert!(found(15_000_000).await.is_empty());
+    take(store, &report("e1", 1, &["a", "b"]), 15_000_000).await;
+    take(store, &report("e2", 1, &["c"]), 15_000_000).await;
+    assert_eq!(found(15_000_001).await, ["wired e1 a,b", "wired e2 c"]);
+    let loads = store.loads(&"wired".parse().unwrap(), 15_000_001).await;
+    assert_eq!(
+        loads.unwrap()[0].wiring,
+        report("e1", 1, &["a", "b"]).services[0].wiring
+    );
+    // Mended, and more than is kept.
+    take(store, &report("e1", 2, &[]), 15_000_002).await;
+    let many = report("e2", 2, &["d"; 20]);
+    let taken = store.take(&many, &many.services[0], 15_000_002).await;
+    assert_eq!(taken.unwrap().cut.findings, 4);
+    assert_eq!(found(15_000_003).await.len(), 1);
+    assert!(
+        found(15_006_000).await.is_empty(),
+        "who is silent says nothing"
+    );
+}
+
 async fn events_are_read_on_from_a_cursor(store: &dyn Fleet) {
     let all = store.events(None, 1_000).await.unwrap();
     assert!(all.is_sorted_by_key(|(cursor, _)| *cursor));
@@ -245,6 +290,64 @@ async fn counters_stay_at_the_top(store: &dyn Fleet) {
     let calls = totals["10.0.0.9:80"].calls;
     assert!(calls >= i64::MAX.unsigned_abs(), "{calls}");
     assert_eq!(totals["10.0.0.9:80"].updates, 3);
+}
+
+async fn failures_add_up_as_calls_do(store: &dyn Fleet) {
+    let service = "failing".parse().unwrap();
+    // Counted on, sent again, begun anew.
+    for (sequence, calls, failures, sum) in [
+        (1, 5, 0, (5, 0)),
+        (2, 9, 3, (9, 3)),
+        (2, 9, 3, (9, 3)),
+        (3, 10, 4, (10, 4)),
+        (4, 2, 1, (12, 5)),
+    ] {
+        let instance = InstanceLoad {
+            calls,
+            failures,
+            ..samples::instance("10.0.0.9:80")
+        };
+        let report = samples::report(("e1", sequence), "failing", vec![instance], vec![]);
+        take(store, &report, 17_000_000).await;
+        let totals = store.totals(&service).await.unwrap()["10.0.0.9:80"];
+        assert_eq!(
+            (totals.calls, totals.failures, totals.updates),
+            (sum.0, sum.1, 0)
+        );
+    }
+    let other = InstanceLoad {
+        failures: 7,
+        ..samples::instance("10.0.0.9:81")
+    };
+    take(
+        store,
+        &samples::report(("e2", 1), "failing", vec![other], vec![]),
+        17_000_000,
+    )
+    .await;
+    let totals = store.totals(&service).await.unwrap();
+    assert_eq!(totals["10.0.0.9:81"].failures, 7);
+    store.expire(19_000_000).await.unwrap();
+    assert!(store.totals(&service).await.unwrap().is_empty());
+}
+
+/// As one of an invented Envoy, in which an instance is there more than once, too.
+async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn Fleet) {
+    let instance = InstanceLoad {
+        in_flight: u64::MAX,
+        ..samples::instance("10.0.0.9:80")
+    };
+    let instances = vec![instance; 3];
+    let report = samples::report(("huge", 1), "huge", instances, vec![]);
+    let part = &report.services[0];
+    let taken = store.take(&report, part, 19_000_000).await.unwrap();
+    assert_eq!(taken.cut.loads, 3);
+    let rest = store
+        .rest(&part.service, &"e1".parse().unwrap(), 19_000_000)
+        .await
+        .unwrap();
+    let in_flight: Vec<u64> = rest.rest.iter().map(|rest| rest.in_flight).collect();
+    assert_eq!(in_flight, [IN_FLIGHT_MAX]);
 }
 
 /// As many as a store may count in several steps, and as large as no double has them.

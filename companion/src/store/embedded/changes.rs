@@ -1,16 +1,17 @@
 //! The changes of registry, loads and events, each inside the transaction that it is given.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use unitring_protocol::ids::{InstanceId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 
-use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
+use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{away, decode, encode};
 use crate::events::{Entry, Event};
 use crate::loads::{StoredLoad, Totals, advance};
 use crate::registry::{Registered, Registration};
+use crate::store::names::{split, within};
 use crate::store::{EVENTS_MAX, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
 pub(super) fn append(transaction: &WriteTransaction, events: &[Entry]) -> Result<(), StoreError> {
@@ -71,16 +72,7 @@ pub(super) fn take(
     loads
         .insert(key, encode(&step.next)?.as_str())
         .map_err(away)?;
-    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
-    for (instance, growth) in &step.growth {
-        let key = (service.service.as_str(), instance.as_str());
-        let (calls, updates) = totals
-            .get(key)
-            .map_err(away)?
-            .map_or((0, 0), |row| row.value());
-        let sum = Totals { calls, updates }.plus(*growth);
-        totals.insert(key, (sum.calls, sum.updates)).map_err(away)?;
-    }
+    add(transaction, &service.service, &step.growth)?;
     if !step.events.is_empty() {
         let events: Vec<Entry> = step.events.iter().cloned().map(Entry::Instance).collect();
         append(transaction, &events)?;
@@ -90,8 +82,41 @@ pub(super) fn take(
         growth: step.growth,
         old: false,
         events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
+        cut: step.cut,
     };
     Ok((taken, Some(step.next)))
+}
+
+/// Adds what the counters of a service's instances grew by.
+fn add(
+    transaction: &WriteTransaction,
+    service: &ServiceName,
+    growth: &BTreeMap<InstanceId, Totals>,
+) -> Result<(), StoreError> {
+    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
+    let mut failures = transaction.open_table(FAILURES).map_err(away)?;
+    for (instance, growth) in growth {
+        let key = (service.as_str(), instance.as_str());
+        let (calls, updates) = totals
+            .get(key)
+            .map_err(away)?
+            .map_or((0, 0), |row| row.value());
+        let failed = failures
+            .get(key)
+            .map_err(away)?
+            .map_or(0, |row| row.value());
+        let before = Totals {
+            calls,
+            failures: failed,
+            updates,
+        };
+        let sum = before.plus(*growth);
+        totals.insert(key, (sum.calls, sum.updates)).map_err(away)?;
+        if sum.failures > failed {
+            failures.insert(key, sum.failures).map_err(away)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn register(
@@ -101,7 +126,7 @@ pub(super) fn register(
     keeps_draining: bool,
     now_ms: u64,
 ) -> Result<(Registration, Registered), StoreError> {
-    let key = format!("{service}/{}", instance.id);
+    let key = within(service, &instance.id);
     let mut registry = transaction.open_table(REGISTRY).map_err(away)?;
     let before: Option<Registered> = match registry.get(key.as_str()).map_err(away)? {
         Some(text) => Some(decode(text.value())?),
@@ -146,7 +171,7 @@ pub(super) fn remove(
     now_ms: u64,
 ) -> Result<bool, StoreError> {
     let mut registry = transaction.open_table(REGISTRY).map_err(away)?;
-    let key = format!("{service}/{id}");
+    let key = within(service, id);
     if registry.remove(key.as_str()).map_err(away)?.is_none() {
         return Ok(false);
     }
@@ -154,15 +179,6 @@ pub(super) fn remove(
     let event = Event::registry(EventKind::Removed, service, id, reason, now_ms);
     append(transaction, &[Entry::Instance(event)])?;
     Ok(true)
-}
-
-pub(super) fn split(key: &str) -> Result<(ServiceName, InstanceId), StoreError> {
-    let corrupt = || StoreError::Corrupt(format!("instance {key:?}"));
-    let (service, id) = key.split_once('/').ok_or_else(corrupt)?;
-    Ok((
-        service.parse().map_err(|_| corrupt())?,
-        id.parse().map_err(|_| corrupt())?,
-    ))
 }
 
 pub(super) fn all(
@@ -226,6 +242,10 @@ pub(super) fn prune(transaction: &WriteTransaction, now_ms: u64) -> Result<(), S
     let mut totals = transaction.open_table(TOTALS).map_err(away)?;
     let is_known = |service: &str, id: &str| known.contains(&(service.to_owned(), id.to_owned()));
     totals
+        .retain(|(service, id), _| is_known(service, id))
+        .map_err(away)?;
+    let mut failures = transaction.open_table(FAILURES).map_err(away)?;
+    failures
         .retain(|(service, id), _| is_known(service, id))
         .map_err(away)
 }

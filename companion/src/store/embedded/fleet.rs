@@ -9,9 +9,11 @@ use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::changes::{all, expire, prune, register, remove, take};
-use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY, TOTALS};
+use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
+use crate::loads::picture::Picture;
+use crate::loads::wiring::Miswired;
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::{Fleet, StoreError, Taken, is_due};
@@ -42,6 +44,21 @@ fn alive(
         }
     }
     Ok(alive)
+}
+
+/// The services that somebody reports on.
+fn reported(transaction: &ReadTransaction) -> Result<BTreeSet<ServiceName>, StoreError> {
+    let loads = transaction.open_table(LOADS).map_err(away)?;
+    let mut services = BTreeSet::new();
+    for row in loads.iter().map_err(away)? {
+        let (key, _) = row.map_err(away)?;
+        let (service, _) = key.value();
+        let service = service
+            .parse()
+            .map_err(|_| StoreError::Corrupt(format!("service {service:?}")))?;
+        services.insert(service);
+    }
+    Ok(services)
 }
 
 #[async_trait]
@@ -97,7 +114,32 @@ impl Fleet for Embedded {
                     alive(&transaction, &service, now_ms)
                 })
             };
-            store.pictures.rest(&service, &reporter, now_ms, read)
+            store.pictures.look(&service, read, |picture| {
+                picture.rest(&service, &reporter, now_ms)
+            })
+        })
+        .await
+    }
+
+    async fn miswired(&self, now_ms: u64) -> Result<Vec<Miswired>, StoreError> {
+        let store = self.clone();
+        off_thread(move || {
+            let services = store.with(|database| {
+                let transaction = database.begin_read().map_err(away)?;
+                reported(&transaction)
+            })?;
+            let mut found = Vec::new();
+            for service in services {
+                let read = || {
+                    store.with(|database| {
+                        let transaction = database.begin_read().map_err(away)?;
+                        alive(&transaction, &service, now_ms)
+                    })
+                };
+                let miswired = |picture: &mut Picture| picture.miswired(&service, now_ms);
+                found.extend(store.pictures.look(&service, read, miswired)?);
+            }
+            Ok(found)
         })
         .await
     }
@@ -109,6 +151,7 @@ impl Fleet for Embedded {
         let service = service.clone();
         self.look(move |transaction| {
             let totals = transaction.open_table(TOTALS).map_err(away)?;
+            let failures = transaction.open_table(FAILURES).map_err(away)?;
             let mut found = BTreeMap::new();
             for row in totals.range((service.as_str(), "")..).map_err(away)? {
                 let (key, row) = row.map_err(away)?;
@@ -120,7 +163,13 @@ impl Fleet for Embedded {
                     .parse()
                     .map_err(|_| StoreError::Corrupt(format!("instance {instance:?}")))?;
                 let (calls, updates) = row.value();
-                found.insert(id, Totals { calls, updates });
+                let failures = failures.get((of, instance)).map_err(away)?;
+                let totals = Totals {
+                    calls,
+                    failures: failures.map_or(0, |row| row.value()),
+                    updates,
+                };
+                found.insert(id, totals);
             }
             Ok(found)
         })
@@ -128,20 +177,7 @@ impl Fleet for Embedded {
     }
 
     async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError> {
-        self.look(|transaction| {
-            let loads = transaction.open_table(LOADS).map_err(away)?;
-            let mut services = BTreeSet::new();
-            for row in loads.iter().map_err(away)? {
-                let (key, _) = row.map_err(away)?;
-                let (service, _) = key.value();
-                let service = service
-                    .parse()
-                    .map_err(|_| StoreError::Corrupt(format!("service {service:?}")))?;
-                services.insert(service);
-            }
-            Ok(services)
-        })
-        .await
+        self.look(reported).await
     }
 
     async fn register(

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use unitring_protocol::ids::{ReporterId, ServiceName};
-use unitring_protocol::snapshot::ServiceSnapshot;
+use unitring_protocol::ids::ServiceName;
 
 use crate::loads::StoredLoad;
 use crate::loads::picture::Picture;
@@ -22,24 +21,23 @@ impl Pictures {
         }
     }
 
-    /// What the rest carries; `read` is asked for all reports if there is no picture yet.
-    pub(super) fn rest(
+    /// Looks at the picture of a service; `read` is asked for all reports if there is none yet.
+    pub(super) fn look<T>(
         &self,
         service: &ServiceName,
-        reporter: &ReporterId,
-        now_ms: u64,
         read: impl FnOnce() -> Result<Vec<StoredLoad>, StoreError>,
-    ) -> Result<ServiceSnapshot, StoreError> {
+        look: impl FnOnce(&mut Picture) -> T,
+    ) -> Result<T, StoreError> {
         let mut pictures = self.all();
         if let Some(picture) = pictures.get_mut(service) {
-            return Ok(picture.rest(service, reporter, now_ms));
+            return Ok(look(picture));
         }
         // Read while nothing can be put: what comes meanwhile is put after.
         let mut picture = Picture::default();
         read()?.iter().for_each(|load| picture.put(load));
-        let rest = picture.rest(service, reporter, now_ms);
+        let seen = look(&mut picture);
         pictures.insert(service.clone(), picture);
-        Ok(rest)
+        Ok(seen)
     }
 
     /// Drops who is silent, and the pictures of services that nobody reports on.

@@ -41,13 +41,16 @@ pub(super) const HEADS: TableDefinition<'_, u8, u64> = TableDefinition::new("hea
 /// (bucket, number) → `<dataset>/<key>`, version with its mark: the last changes.
 pub(super) const CHANGES: TableDefinition<'_, (u8, u64), (&str, &str)> =
     TableDefinition::new("changes");
-/// `<service>/<instance>` → registered instance, JSON.
+/// `<service>/<instance>`, the service as [`crate::store::names`] writes it → registered instance, JSON.
 pub(super) const REGISTRY: TableDefinition<'_, &str, &str> = TableDefinition::new("registry");
 /// (service, reporter) → last report, JSON.
 pub(super) const LOADS: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("loads");
 /// (service, instance) → calls, updates.
 pub(super) const TOTALS: TableDefinition<'_, (&str, &str), (u64, u64)> =
     TableDefinition::new("totals");
+/// (service, instance) → failures. Beside [`TOTALS`], whose type older files have.
+pub(super) const FAILURES: TableDefinition<'_, (&str, &str), u64> =
+    TableDefinition::new("failures");
 /// number → event, JSON.
 pub(super) const EVENTS: TableDefinition<'_, u64, &str> = TableDefinition::new("events");
 /// (dataset, key) → value of the fixed data.
@@ -75,6 +78,7 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(REGISTRY).map_err(away)?;
     transaction.open_table(LOADS).map_err(away)?;
     transaction.open_table(TOTALS).map_err(away)?;
+    transaction.open_table(FAILURES).map_err(away)?;
     transaction.open_table(EVENTS).map_err(away)?;
     transaction.open_table(FIXED).map_err(away)?;
     transaction.open_table(FIXED_STATE).map_err(away)?;

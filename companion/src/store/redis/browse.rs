@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
-use super::records::of_each_bucket;
+use super::records::{of_each_bucket, record_of};
 use super::{Redis, corrupt};
 use crate::group::fixed::FixedData;
-use crate::replica::digest::record_id;
 use crate::store::{Browse, CHANGES_MAX, Changes, Fixed, Listed, SWEPT_MAX, StoreError};
 
 /// A text that a glob pattern takes as it is.
@@ -171,12 +170,12 @@ impl Browse for Redis {
 impl Redis {
     /// What a row says; `None` if no unitring wrote it.
     fn listed(&self, id: &[u8], mark: &[u8]) -> Option<Listed> {
-        let (id, mark) = (String::from_utf8_lossy(id), String::from_utf8_lossy(mark));
-        let read = record_id(&id).and_then(|id| {
+        let mark = String::from_utf8_lossy(mark);
+        let read = record_of(id).and_then(|id| {
             let mark = mark.parse()?;
             Ok(Listed { id, mark })
         });
-        self.spoiled.keep(&id, read)
+        self.spoiled.keep(&String::from_utf8_lossy(id), read)
     }
 }
 

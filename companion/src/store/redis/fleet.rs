@@ -10,18 +10,18 @@ use unitring_protocol::report::{EventKind, Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::pictures::lock;
-use super::{PRUNE_MS, Redis, corrupt, decode, encode};
+use super::{Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
-use crate::loads::{StoredLoad, Totals, advance, instances};
+use crate::loads::wiring::Miswired;
+use crate::loads::{StoredLoad, Totals, advance};
 use crate::registry::{Registered, Registration, Registry};
-use crate::store::{
-    EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken, is_due,
-};
+use crate::store::names::{split, within};
+use crate::store::{EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
 /// Times that a report is tried while another companion takes one of the same reporter.
 const TRIES_MAX: usize = 8;
 /// Instances or reporters that one look removes; the next look goes on.
-const EXPIRED_MAX: isize = 500;
+pub(super) const EXPIRED_MAX: isize = 500;
 /// How long the key of a check stays: nobody reads it.
 const PROBE_SECONDS: u64 = 60;
 
@@ -29,15 +29,16 @@ const PROBE_SECONDS: u64 = 60;
 /// begin after a loss are larger than those before it.
 const NUMBERS_PER_MS: u64 = 1_000;
 
-fn split(key: &str) -> Result<(ServiceName, &str), StoreError> {
-    let (service, rest) = key.split_once('/').ok_or_else(|| corrupt(key))?;
-    Ok((service.parse().map_err(|_| corrupt(key))?, rest))
-}
+/// The fields of an instance's counters.
+pub(super) const COUNTERS: [&str; 3] = ["calls", "failures", "updates"];
 
 /// The fields of an instance's counters that grew, and by how much.
 fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)> {
-    let counters = [("calls", growth.calls), ("updates", growth.updates)];
-    let grown = counters.into_iter().filter(|(_, growth)| *growth > 0);
+    let counts = [growth.calls, growth.failures, growth.updates];
+    let grown = COUNTERS
+        .into_iter()
+        .zip(counts)
+        .filter(|(_, growth)| *growth > 0);
     grown.map(move |(counter, growth)| {
         let growth = i64::try_from(growth).unwrap_or(i64::MAX);
         (format!("{id} {counter}"), growth)
@@ -61,67 +62,13 @@ impl Redis {
             .key(self.keys.expiry())
             .key(self.keys.revision())
             .key(self.keys.events())
-            .arg(format!("{service}/{id}"))
+            .arg(within(service, id))
             .arg(expired_by.map_or_else(String::new, |ms| ms.to_string()))
             .arg(EVENTS_MAX)
             .arg(encode(&event)?)
             .invoke_async(&mut connection)
             .await?;
         Ok(removed == 1)
-    }
-
-    /// Every remembered report on a service.
-    async fn remembered(&self, service: &ServiceName) -> Result<Vec<StoredLoad>, StoreError> {
-        let mut connection = self.connection().await?;
-        let texts: Vec<String> = connection.hvals(self.keys.loads(service)).await?;
-        texts.iter().map(|text| decode(text)).collect()
-    }
-
-    /// Removes reports that nobody renewed, and the counters of instances that nobody knows.
-    async fn forget(&self, now_ms: u64) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
-        let reporters = self.keys.reporters();
-        let silent: Vec<String> = connection
-            .zrangebyscore_limit(&reporters, "-inf", now_ms, 0, EXPIRED_MAX)
-            .await?;
-        let mut services = BTreeSet::new();
-        for key in &silent {
-            let (service, reporter) = split(key)?;
-            let forgotten: u8 = self
-                .scripts
-                .forget
-                .key(self.keys.loads(&service))
-                .key(&reporters)
-                .key(self.keys.loads_changes(&service))
-                .arg(reporter)
-                .arg(key)
-                .arg(now_ms)
-                .invoke_async(&mut connection)
-                .await?;
-            tracing::debug!(key, forgotten, "silent reporter");
-            services.insert(service);
-        }
-        if is_due(&self.pruned_ms, PRUNE_MS, now_ms) {
-            services.extend(self.reported().await?);
-        }
-        if services.is_empty() {
-            return Ok(());
-        }
-        let registry = self.registry().await?;
-        for service in services {
-            let mut known = instances(&self.remembered(&service).await?);
-            known.extend(
-                registry
-                    .instances(service.as_str())
-                    .map(|instance| instance.id.clone()),
-            );
-            let totals = self.totals(&service).await?;
-            for gone in totals.keys().filter(|id| !known.contains(*id)) {
-                let fields = [format!("{gone} calls"), format!("{gone} updates")];
-                let _: u64 = connection.hdel(self.keys.totals(&service), &fields).await?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -163,7 +110,7 @@ impl Fleet for Redis {
                 .arg(reporter)
                 .arg(text.as_ref().map_or_else(String::new, hex))
                 .arg(encode(&step.next)?)
-                .arg(format!("{}/{reporter}", service.service))
+                .arg(within(&service.service, reporter))
                 .arg(step.next.remembered_until_ms)
                 .arg(REPORTERS_MAX)
                 .arg(EVENTS_MAX)
@@ -193,6 +140,7 @@ impl Fleet for Redis {
                 growth: step.growth,
                 old: false,
                 events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
+                cut: step.cut,
             });
         }
         Err(StoreError::Contended("a reporter's load"))
@@ -220,6 +168,16 @@ impl Fleet for Redis {
         Ok(lock(&known).rest(service, reporter, now_ms))
     }
 
+    async fn miswired(&self, now_ms: u64) -> Result<Vec<Miswired>, StoreError> {
+        let mut found = Vec::new();
+        for service in self.reported().await? {
+            let known = self.pictures.of(&service, now_ms);
+            self.catch_up(&service, &known).await?;
+            found.extend(lock(&known).miswired(&service, now_ms));
+        }
+        Ok(found)
+    }
+
     async fn totals(
         &self,
         service: &ServiceName,
@@ -233,7 +191,10 @@ impl Fleet for Redis {
             let sum = totals.entry(id).or_default();
             match counter {
                 "calls" => sum.calls = count,
-                _ => sum.updates = count,
+                "failures" => sum.failures = count,
+                "updates" => sum.updates = count,
+                // Of a later companion.
+                _ => {}
             }
         }
         Ok(totals)
@@ -271,7 +232,7 @@ impl Fleet for Redis {
             .key(self.keys.expiry())
             .key(self.keys.revision())
             .key(self.keys.events())
-            .arg(format!("{service}/{id}"))
+            .arg(within(service, id))
             .arg(encode(&with(false))?)
             .arg(encode(&with(true))?)
             .arg(wish)

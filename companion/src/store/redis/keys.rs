@@ -1,10 +1,11 @@
 //! Every key, and what is under it. `{…}` is the part that Redis Cluster hashes: keys that change
-//! together share it.
+//! together share it. A service is a part of a key as [`crate::store::names`] writes it.
 
 use unitring_protocol::ids::{ServiceName, UnitId};
 use unitring_protocol::record::RecordId;
 
 use crate::replica::digest::bucket_of;
+use crate::store::names;
 
 /// The keys of a unit.
 #[derive(Debug, Clone)]
@@ -23,6 +24,10 @@ impl Keys {
 
     fn of_unit(&self, name: &str) -> String {
         format!("unitring:{{{}}}:{name}", self.unit)
+    }
+
+    fn of_service(&self, name: &str, service: &ServiceName) -> String {
+        self.of_unit(&format!("{name}:{}", names::encoded(service)))
     }
 
     /// string: the value, as any Redis client reads it. Absent for a tombstone.
@@ -95,18 +100,18 @@ impl Keys {
 
     /// hash: reporter → its last report on the service, JSON.
     pub(crate) fn loads(&self, service: &ServiceName) -> String {
-        self.of_unit(&format!("loads:{service}"))
+        self.of_service("loads", service)
     }
 
     /// sorted set: reporter by the number of its last report on the service; `,last` by the last number
     /// and `,first` by the one they began with.
     pub(crate) fn loads_changes(&self, service: &ServiceName) -> String {
-        self.of_unit(&format!("loads-changes:{service}"))
+        self.of_service("loads-changes", service)
     }
 
-    /// hash: `<instance> calls` and `<instance> updates` → counter.
+    /// hash: `<instance> calls`, `<instance> failures` and `<instance> updates` → counter.
     pub(crate) fn totals(&self, service: &ServiceName) -> String {
-        self.of_unit(&format!("totals:{service}"))
+        self.of_service("totals", service)
     }
 
     /// sorted set: `<service>/<reporter>` by when it is forgotten, in ms.

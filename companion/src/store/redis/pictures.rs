@@ -12,6 +12,7 @@ use unitring_protocol::snapshot::ServiceSnapshot;
 
 use crate::loads::StoredLoad;
 use crate::loads::picture::Picture;
+use crate::loads::wiring::Miswired;
 
 /// That of every service.
 #[derive(Default)]
@@ -107,6 +108,11 @@ impl Known {
     ) -> ServiceSnapshot {
         self.lapse(now_ms);
         self.picture.rest(service, reporter, now_ms)
+    }
+
+    pub(super) fn miswired(&mut self, service: &ServiceName, now_ms: u64) -> Vec<Miswired> {
+        self.lapse(now_ms);
+        self.picture.miswired(service, now_ms)
     }
 
     fn lapse(&mut self, now_ms: u64) {

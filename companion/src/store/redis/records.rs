@@ -330,8 +330,10 @@ impl Records for Redis {
                 .query_async(&mut connection)
                 .await?;
             page.more = (next != "0").then_some(next);
-            let ids = pairs.iter().map(|(id, _)| String::from_utf8_lossy(id));
-            let ids = ids.filter_map(|id| self.spoiled.keep(&id, record_id(&id)));
+            let ids = pairs.iter().filter_map(|(id, _)| {
+                self.spoiled
+                    .keep(&String::from_utf8_lossy(id), record_of(id))
+            });
             page.listed = ids.collect();
         }
         let count = self.fitting(&page.listed).await?;
@@ -340,6 +342,12 @@ impl Records for Redis {
         let records = self.read_all(bucket, ids).await?;
         Ok((records, page))
     }
+}
+
+/// The record that a field names; a name that is no text is nobody's.
+pub(super) fn record_of(field: &[u8]) -> Result<RecordId, StoreError> {
+    let text = str::from_utf8(field).map_err(|_| corrupt("record's name"))?;
+    Ok(record_id(text)?)
 }
 
 /// What a row of the log of conflicts says.

@@ -2,7 +2,8 @@
 //!
 //! The query of a request may ask for more: `status=503` is the status of the answer, `delay_ms=200`
 //! its delay, `stream_ms=200` the delay of its body after its headers, `reset=1` closes the
-//! connection without an answer. A request may ask for an upgrade to a stream that is echoed.
+//! connection without an answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an
+//! upgrade to a stream that is echoed.
 //!
 //! It knows its own load: `GET /__load`, `POST /__load/reset`, and `POST /__slow?ms=80`, the time
 //! that every request takes from now on; with `&workers=16` so many of them at once, while the others
@@ -20,15 +21,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::header::{HOST, LOCATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use body::Tail;
-use counter::Counter;
+use counter::{Counted, Counter};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -75,6 +77,9 @@ async fn answer(
     if asked(&request, "reset").is_some() {
         bail!("reset was asked for");
     }
+    if asked(&request, "redirect").is_some() {
+        return redirect(&request, counted);
+    }
     let stream_delay = asked_ms(&request, "stream_ms");
     let status = counter.failure().or(asked(&request, "status"));
     let status = status.unwrap_or(200);
@@ -91,6 +96,14 @@ async fn answer(
         .status(u16::try_from(status)?)
         .header("content-type", "application/json")
         .body(tail)?)
+}
+
+fn redirect(request: &Request<Incoming>, counted: Counted) -> Result<Response<Tail>> {
+    let host = request.headers().get(HOST).context("no host")?.to_str()?;
+    Ok(Response::builder()
+        .status(StatusCode::FOUND)
+        .header(LOCATION, format!("http://{host}/"))
+        .body(Tail::at_once("", Some(counted)))?)
 }
 
 fn about_itself(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use unitring_routing::hash::HashFunction;
 use unitring_routing::key::header_hash;
 use unitring_routing::maglev::{TABLE_SIZE, is_prime};
-use unitring_routing::membership::{Identity, Member, State, Warmth};
+use unitring_routing::membership::{Identity, Member};
 use unitring_routing::ring::Shape;
 use unitring_routing::table::{Rule, Table};
 use unitring_tests::traffic::keys::Numbers;
@@ -89,17 +89,11 @@ impl Case {
     /// What the filter decides with.
     pub(super) fn table(&self) -> Result<Table> {
         let member = |host: &Host| Member {
-            id: host.address.clone(),
-            address: host.address.clone(),
             weight: host.weight,
-            warmth: Warmth::FULL,
-            state: State::Serving,
+            ..Member::new(&host.address, &host.address)
         };
         let members: Vec<Member> = self.hosts.iter().map(member).collect();
-        let rule = Rule {
-            shape: self.ring.shape(),
-            identity: Identity::Address,
-        };
+        let rule = Rule::new(self.ring.shape(), Identity::Address);
         Ok(Table::build(&members, rule)?)
     }
 }

@@ -1,21 +1,23 @@
 //! An Envoy that says in the header `x-chosen` whom it chose for a request.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use unitring_tests::config::{ADMIN, EnvoyConfig, LISTENER};
 use unitring_tests::envoy::Envoy;
 
 /// What differs from one to the other.
 #[derive(Debug, Default)]
-pub(super) struct Front {
-    pub(super) clusters: Vec<Value>,
-    pub(super) routes: Vec<Value>,
+pub(crate) struct Front {
+    pub(crate) clusters: Vec<Value>,
+    pub(crate) routes: Vec<Value>,
     /// Those before the router.
-    pub(super) filters: Vec<Value>,
+    pub(crate) filters: Vec<Value>,
+    /// Other fields of the bootstrap.
+    pub(crate) others: Map<String, Value>,
 }
 
 impl Front {
-    pub(super) async fn start(mut self) -> Result<Envoy> {
+    pub(crate) async fn start(mut self) -> Result<Envoy> {
         self.filters.push(json!({
             "name": "envoy.filters.http.router",
             "typed_config": {
@@ -37,7 +39,7 @@ impl Front {
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": manager,
         });
-        let config = json!({
+        let mut config = json!({
             "admin": {"address": address("127.0.0.1", ADMIN)},
             "static_resources": {
                 "listeners": [{
@@ -48,16 +50,19 @@ impl Front {
                 "clusters": self.clusters,
             },
         });
+        for (name, value) in self.others {
+            config[name] = value;
+        }
         Envoy::start(&EnvoyConfig::own(config)).await
     }
 }
 
-pub(super) fn address(ip: &str, port: u16) -> Value {
+pub(crate) fn address(ip: &str, port: u16) -> Value {
     json!({"socket_address": {"address": ip, "port_value": port}})
 }
 
 /// A route for requests with these headers.
-pub(super) fn route(headers: &[(&str, &str)], cluster: &str, hash_policy: &Value) -> Value {
+pub(crate) fn route(headers: &[(&str, &str)], cluster: &str, hash_policy: &Value) -> Value {
     let headers = headers
         .iter()
         .map(|(name, value)| json!({"name": name, "string_match": {"exact": value}}));

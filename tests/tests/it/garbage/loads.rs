@@ -1,13 +1,14 @@
 //! What accepted inputs are used with: instances, their gauges, and a choice among them.
 
 use std::cell::RefCell;
-use std::num::NonZeroU32;
 
 use unitring_plugin::balancer::Balancer;
+use unitring_plugin::directory::stat_names::StatNames;
 use unitring_plugin::directory::{Directory, Shown, Totals};
+use unitring_plugin::placement::Placing;
 use unitring_plugin::settings::{Services, Settings};
 use unitring_routing::bounded::{Loads, Reason};
-use unitring_routing::membership::{Member, State, Warmth};
+use unitring_routing::membership::Member;
 use unitring_routing::ring::Shape;
 
 /// Gauges of a process.
@@ -53,13 +54,8 @@ pub(super) fn settings(json: &str) -> Settings {
 }
 
 pub(super) fn members() -> Vec<Member> {
-    let member = |port: u16| Member {
-        id: format!("10.0.0.1:{port}"),
-        address: format!("10.0.0.1:{port}"),
-        weight: NonZeroU32::MIN,
-        warmth: Warmth::FULL,
-        state: State::Serving,
-    };
+    let address = |port: u16| format!("10.0.0.1:{port}");
+    let member = |port| Member::new(&address(port), &address(port));
     (1..=4).map(member).collect()
 }
 
@@ -67,11 +63,14 @@ pub(super) fn directory(members: &[Member]) -> Directory {
     let shown = |_: &str| Shown {
         totals: Totals {
             calls: 1,
+            failures: 1,
             updates: u64::MAX,
         },
         in_flight: 1,
     };
-    Directory::default().with(members, shown)
+    let placing = Placing::unasked(&settings(SERVICE));
+    let names = &mut StatNames::default();
+    Directory::empty(placing).with(members, placing, names, shown)
 }
 
 /// Places requests, and gives back what they took.

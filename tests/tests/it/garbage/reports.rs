@@ -20,7 +20,8 @@ const VALID: [&str; 3] = [
     r#"{"version": 1, "reporter": "e~2", "sequence": 5, "interval_ms": 1000, "services": [{"service":
         "orders", "ring": {"version": "r", "points": 17, "shape": {"fill": "maglev", "table_size": 17}},
         "fallbacks": 0, "instances": [{"id": "c", "address": "10.0.0.1:3", "weight": 3, "healthy": true,
-        "calls": 4, "in_flight": 3, "updates": 1}]}]}"#,
+        "calls": 4, "failures": 2, "in_flight": 3, "updates": 1, "priority": 1, "locality": 1, "degraded": true,
+        "excluded": true, "hash_key": "k"}], "wiring": [{"kind": "steer_header", "seen": "s", "mend": "m"}]}]}"#,
 ];
 
 #[test]

@@ -81,7 +81,7 @@ fn work(settings: &Settings) {
     let mut reporter = Reporter::new(reporter_id("edge", 1));
     let entries = balancer.directory().entries().iter();
     let instances = entries.map(|entry| (entry, Default::default()));
-    let report = reporter.report(settings, balancer.table(), instances, 0, now_ms);
+    let report = reporter.report(settings, balancer.table(), instances, 0, Vec::new(), now_ms);
     assert!(serde_json::to_vec(&report).is_ok());
 }
 

@@ -1,0 +1,130 @@
+//! A report → the members and the rule that its filter's table was made from.
+//!
+//! Invariant: what the filter says of its table (`plugin/src/reporter.rs`) is read back as it was meant, and
+//! numbers that no filter sends make no table that is larger for them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use unitring_protocol::report::{self, InstanceLoad, RingHash, RingShape};
+use unitring_routing::hash::HashFunction;
+use unitring_routing::health::HealthRule;
+use unitring_routing::maglev::TABLE_SIZE_MAX;
+use unitring_routing::membership::{Cause, Identity, Locality, Member, State, Warmth};
+use unitring_routing::ring::Shape;
+use unitring_routing::table::Rule;
+
+use crate::loads::StoredLoad;
+
+/// The instances, those that take no requests included.
+pub(super) fn members(by: &StoredLoad) -> Vec<Member> {
+    let mut members: Vec<Member> = by.instances.iter().filter_map(member).collect();
+    weigh_localities(&mut members, by);
+    members
+}
+
+/// How they are placed; `None` if a ring so made has no size.
+pub(super) fn rule(by: &StoredLoad) -> Option<Rule> {
+    Some(Rule {
+        shape: shape(by.ring.shape)?,
+        identity: identity(by.ring.identity),
+        health: by.ring.health.map(health).unwrap_or_default(),
+    })
+}
+
+fn member(load: &InstanceLoad) -> Option<Member> {
+    let state = match (load.draining, load.degraded, load.healthy) {
+        (true, _, _) => State::Draining,
+        (false, true, _) => State::Degraded,
+        (false, false, true) => State::Serving,
+        (false, false, false) => State::Failed(Cause::Told),
+    };
+    Some(Member {
+        weight: NonZeroU32::new(load.weight)?,
+        warmth: Warmth::new(load.warmth).unwrap_or(Warmth::FULL),
+        state,
+        excluded: load.excluded,
+        priority: load.priority,
+        hash_key: load.hash_key.clone(),
+        // As the filter tells: a socket's path, or an address with a scope, no header can name.
+        steerable: !load.address.contains('%') && load.address.parse::<SocketAddr>().is_ok(),
+        ..Member::new(load.id.as_str(), &load.address)
+    })
+}
+
+/// Gives each member its locality, where the report says that localities have weights.
+fn weigh_localities(members: &mut [Member], by: &StoredLoad) {
+    let weights = &by.ring.localities;
+    let mut of_priority: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
+    let places = by
+        .instances
+        .iter()
+        .map(|load| (load.priority, load.locality));
+    for (priority, index) in places {
+        let weight = usize::try_from(index).ok().and_then(|at| weights.get(at));
+        if let Some(weight) = weight {
+            of_priority
+                .entry(priority)
+                .or_default()
+                .insert(index, *weight);
+        }
+    }
+    let locality_of = |load: &InstanceLoad| {
+        let weights = of_priority.get(&load.priority)?;
+        Some(Locality {
+            index: load.locality,
+            weight: *weights.get(&load.locality)?,
+            all: weights.values().copied().map(u64::from).sum(),
+        })
+    };
+    let loads = by.instances.iter().filter(|load| load.weight > 0);
+    for (member, load) in members.iter_mut().zip(loads) {
+        member.locality = locality_of(load);
+    }
+}
+
+fn health(reported: report::HealthReport) -> HealthRule {
+    HealthRule {
+        panic_threshold: reported.panic_threshold,
+        overprovisioning_factor: reported.overprovisioning_factor,
+        weighted: reported.weighted_priority_health,
+    }
+}
+
+fn shape(shape: RingShape) -> Option<Shape> {
+    let function = |hash| match hash {
+        RingHash::XxHash => HashFunction::XxHash64,
+        RingHash::MurmurHash2 => HashFunction::Murmur2,
+    };
+    Some(match shape {
+        RingShape::Envoy {
+            min_size,
+            max_size,
+            hash,
+        } => Shape::Envoy {
+            hash: function(hash),
+            min_size,
+            max_size,
+        },
+        RingShape::Fixed {
+            virtual_nodes,
+            max_size,
+            hash,
+        } => Shape::Fixed {
+            hash: function(hash),
+            virtual_nodes: NonZeroU32::new(virtual_nodes)?,
+            max_size,
+        },
+        RingShape::Maglev { table_size } => Shape::Maglev {
+            table_size: NonZeroU32::new(table_size).filter(|size| size.get() <= TABLE_SIZE_MAX)?,
+        },
+    })
+}
+
+fn identity(identity: report::Identity) -> Identity {
+    match identity {
+        report::Identity::Address => Identity::Address,
+        report::Identity::Id => Identity::Id,
+    }
+}

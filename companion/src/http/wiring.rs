@@ -1,0 +1,74 @@
+//! Who is wired wrongly, for those who ask often: health checks and scrapes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use crate::loads::wiring::Miswired;
+use crate::now_ms;
+use crate::store::{Fleet, StoreError};
+
+/// Who asks within this time after another is told the same: anybody may ask, and a look is one at every
+/// service.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+/// Lines in `/readyz`; all are in `GET /v1/services`.
+const LINES_MAX: usize = 100;
+
+/// What was seen last.
+#[derive(Default)]
+pub struct Wiring(Mutex<Option<(Instant, Arc<Vec<Miswired>>)>>);
+
+impl Wiring {
+    /// Who is wired wrongly.
+    pub(super) async fn look(&self, fleet: &dyn Fleet) -> Result<Arc<Vec<Miswired>>, StoreError> {
+        let mut last = self.0.lock().await;
+        if let Some((seen, found)) = &*last
+            && seen.elapsed() < FRESH_FOR
+        {
+            return Ok(Arc::clone(found));
+        }
+        let found = Arc::new(fleet.miswired(now_ms()).await?);
+        *last = Some((Instant::now(), Arc::clone(&found)));
+        Ok(found)
+    }
+}
+
+/// What was found, a line each, and how many more there are.
+pub(super) fn lines(found: &[Miswired]) -> Vec<String> {
+    let mut all = found.iter().flat_map(Miswired::lines);
+    let mut lines: Vec<String> = all.by_ref().take(LINES_MAX).collect();
+    let more = all.count();
+    if more > 0 {
+        lines.push(format!("wired wrongly: {more} more: see /v1/services"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loads::samples::finding;
+
+    #[test]
+    fn a_fleet_that_is_wired_wrongly_is_told_in_so_many_lines_and_the_number_of_the_others() {
+        let of = |number: usize| Miswired {
+            service: "orders".parse().unwrap(),
+            reporter: format!("e{number}").parse().unwrap(),
+            findings: vec![finding("a"), finding("b")],
+        };
+        assert!(lines(&[]).is_empty());
+        let all: Vec<Miswired> = (0..50).map(of).collect();
+        assert_eq!(lines(&all).len(), LINES_MAX);
+        assert_eq!(
+            lines(&all)[1],
+            "wired wrongly: b (e0): saw b; mend: change b"
+        );
+        let all: Vec<Miswired> = (0..60).map(of).collect();
+        let last = "wired wrongly: 20 more: see /v1/services";
+        assert_eq!(
+            (lines(&all).len(), lines(&all)[LINES_MAX].as_str()),
+            (101, last)
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! What of the loads in a report can be true. Pure.
+//!
+//! Invariant: whatever a report says, an instance counts once in it, and with no more than an Envoy can have
+//! in flight. So a reporter that is wrong, or invented, shifts the picture of the fleet by a bounded amount.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use unitring_protocol::ids::InstanceId;
+use unitring_protocol::report::InstanceLoad;
+
+/// Requests in flight of an instance that one report may say. Envoy's own limits end far below: a request
+/// takes some ten kilobytes there.
+pub const IN_FLIGHT_MAX: u64 = 1_000_000;
+
+/// The loads that a report is kept with, and how many of them were lowered.
+///
+/// All entries stay, since an address that a cluster lists twice has two entries on its ring. What is counted
+/// of it is with the first alone.
+pub fn kept(reported: &[InstanceLoad]) -> (Vec<InstanceLoad>, u64) {
+    let (mut kept, mut lowered) = (Vec::<InstanceLoad>::with_capacity(reported.len()), 0);
+    let mut first: BTreeMap<&InstanceId, usize> = BTreeMap::new();
+    for load in reported {
+        let mut load = load.clone();
+        if load.in_flight > IN_FLIGHT_MAX {
+            load.in_flight = IN_FLIGHT_MAX;
+            lowered += 1;
+        }
+        kept.push(load);
+    }
+    for (at, load) in reported.iter().enumerate() {
+        match first.entry(&load.id) {
+            Entry::Vacant(place) => drop(place.insert(at)),
+            Entry::Occupied(first) => {
+                if let Ok([first, again]) = kept.get_disjoint_mut([*first.get(), at]) {
+                    take_over(first, again);
+                }
+            }
+        }
+    }
+    (kept, lowered)
+}
+
+/// Leaves with the first entry the larger of each count, and none with the other.
+fn take_over(first: &mut InstanceLoad, again: &mut InstanceLoad) {
+    for (first, again) in [
+        (&mut first.in_flight, &mut again.in_flight),
+        (&mut first.calls, &mut again.calls),
+        (&mut first.failures, &mut again.failures),
+        (&mut first.updates, &mut again.updates),
+    ] {
+        *first = (*first).max(std::mem::take(again));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::loads::samples;
+
+    fn load(port: u8, in_flight: u64, calls: u64) -> InstanceLoad {
+        InstanceLoad {
+            in_flight,
+            calls,
+            ..samples::instance(&format!("10.0.0.1:{port}"))
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_listed_twice_counts_once_and_stays_twice() {
+        let mut again = load(1, 0, 0);
+        again.weight = 3;
+        let reported = [load(1, 5, 40), load(2, 7, 50), again.clone()];
+        assert_eq!(kept(&reported), (reported.to_vec(), 0));
+        // Whichever of them has the counts.
+        let other = [again.clone(), load(2, 7, 50), load(1, 5, 40)];
+        let (kept, _) = kept(&other);
+        assert_eq!(
+            (kept[0].in_flight, kept[0].calls, kept[0].weight),
+            (5, 40, 3)
+        );
+        assert_eq!(
+            (kept[2].in_flight, kept[2].calls, kept[2].weight),
+            (0, 0, 1)
+        );
+    }
+
+    #[test]
+    fn more_in_flight_than_an_envoy_can_have_is_lowered_and_counted() {
+        let reported = [
+            load(1, u64::MAX, 1),
+            load(2, IN_FLIGHT_MAX, 1),
+            load(1, u64::MAX, 9),
+        ];
+        let (kept, lowered) = kept(&reported);
+        let in_flight: Vec<u64> = kept.iter().map(|load| load.in_flight).collect();
+        assert_eq!(in_flight, [IN_FLIGHT_MAX, IN_FLIGHT_MAX, 0]);
+        assert_eq!((kept[0].calls, kept[2].calls, lowered), (9, 0, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn each_instance_has_its_largest_count_once(
+            loads in prop::collection::vec((0..5u8, any::<u64>(), any::<u64>()), 0..30),
+        ) {
+            let reported: Vec<InstanceLoad> =
+                loads.iter().map(|(port, in_flight, calls)| load(*port, *in_flight, *calls)).collect();
+            let (kept, _) = kept(&reported);
+            let of = |list: &[InstanceLoad], id: &InstanceId, count: fn(&InstanceLoad) -> u64| {
+                let own = list.iter().filter(|load| load.id == *id).map(count);
+                own.collect::<Vec<u64>>()
+            };
+            for one in &reported {
+                let counts = of(&kept, &one.id, |load| load.calls);
+                let largest = of(&reported, &one.id, |load| load.calls).into_iter().max();
+                prop_assert_eq!(Some(counts[0]), largest);
+                prop_assert!(counts[1..].iter().all(|count| *count == 0));
+                let counts = of(&kept, &one.id, |load| load.in_flight);
+                let largest = of(&reported, &one.id, |load| load.in_flight).into_iter().max();
+                prop_assert_eq!(Some(counts[0]), largest.map(|most| most.min(IN_FLIGHT_MAX)));
+                prop_assert!(counts[1..].iter().all(|count| *count == 0));
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Reporters that are silent for long, and counters of instances that nobody knows any more: both go.
+
+use std::collections::BTreeSet;
+
+use redis::AsyncCommands as _;
+use unitring_protocol::ids::ServiceName;
+
+use super::fleet::{COUNTERS, EXPIRED_MAX};
+use super::{PRUNE_MS, Redis, decode};
+use crate::loads::{StoredLoad, instances};
+use crate::store::names::split;
+use crate::store::{Fleet as _, StoreError, is_due};
+
+impl Redis {
+    /// Every remembered report on a service.
+    pub(super) async fn remembered(
+        &self,
+        service: &ServiceName,
+    ) -> Result<Vec<StoredLoad>, StoreError> {
+        let mut connection = self.connection().await?;
+        let texts: Vec<String> = connection.hvals(self.keys.loads(service)).await?;
+        texts.iter().map(|text| decode(text)).collect()
+    }
+
+    /// Removes reports that nobody renewed, and the counters of instances that nobody knows.
+    pub(super) async fn forget(&self, now_ms: u64) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let reporters = self.keys.reporters();
+        let silent: Vec<String> = connection
+            .zrangebyscore_limit(&reporters, "-inf", now_ms, 0, EXPIRED_MAX)
+            .await?;
+        let mut services = BTreeSet::new();
+        for key in &silent {
+            let (service, reporter) = split(key)?;
+            let forgotten: u8 = self
+                .scripts
+                .forget
+                .key(self.keys.loads(&service))
+                .key(&reporters)
+                .key(self.keys.loads_changes(&service))
+                .arg(reporter)
+                .arg(key)
+                .arg(now_ms)
+                .invoke_async(&mut connection)
+                .await?;
+            tracing::debug!(key, forgotten, "silent reporter");
+            services.insert(service);
+        }
+        if is_due(&self.pruned_ms, PRUNE_MS, now_ms) {
+            services.extend(self.reported().await?);
+        }
+        if services.is_empty() {
+            return Ok(());
+        }
+        let registry = self.registry().await?;
+        for service in services {
+            let mut known = instances(&self.remembered(&service).await?);
+            known.extend(
+                registry
+                    .instances(service.as_str())
+                    .map(|instance| instance.id.clone()),
+            );
+            let totals = self.totals(&service).await?;
+            for gone in totals.keys().filter(|id| !known.contains(*id)) {
+                let fields = COUNTERS.map(|counter| format!("{gone} {counter}"));
+                let _: u64 = connection.hdel(self.keys.totals(&service), &fields).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! `/config_dump` of a cluster → how its policy places requests, and its thresholds.
+//!
+//! A number that is not set is Envoy's default, and so `None`.
+
+use std::num::NonZeroU32;
+
+use unitring_routing::hash::HashFunction;
+
+use super::DiscoveryError;
+use super::routes::{self, HashSource};
+use crate::json::{self, Json, JsonError};
+
+/// What Envoy was told of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Whether its hosts come by EDS, whose health may be counted by weight without a sign.
+    pub by_eds: bool,
+    /// `healthy_panic_threshold`, as the whole percent that Envoy makes of it.
+    pub panic_threshold: Option<u32>,
+    /// `load_assignment.policy.overprovisioning_factor`, in percent.
+    pub overprovisioning_factor: Option<u32>,
+    /// `load_assignment.policy.weighted_priority_health`.
+    pub weighted_priority_health: bool,
+    /// Its load-balancing policy.
+    pub policy: Policy,
+    /// `max_ejection_percent` of its outlier detection, if it has one.
+    pub outlier_ejection_percent: Option<u32>,
+    /// `always_eject_one_host`.
+    pub always_ejects_one: bool,
+}
+
+/// A cluster's policy, as far as it matters to the filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The headers that `override_host` reads; `None` if it is not the policy.
+    pub steer_headers: Option<Vec<String>>,
+    /// Whether the cluster is divided into subsets, of which the filter does not know which one a
+    /// request is for.
+    pub has_subsets: bool,
+    /// What chooses where the filter does not.
+    pub fallback: Fallback,
+    /// What its ring hashes, whatever the routes say; empty where the routes decide.
+    pub hash_policy: Vec<HashSource>,
+}
+
+/// The policy for requests that the filter leaves alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// `RING_HASH`.
+    RingHash {
+        /// What points are hashed with.
+        hash: HashFunction,
+        /// `minimum_ring_size`.
+        min_size: Option<u64>,
+        /// `maximum_ring_size`.
+        max_size: Option<u64>,
+        /// What both rings have.
+        hashing: Hashing,
+    },
+    /// `MAGLEV`.
+    Maglev {
+        /// `table_size`.
+        table_size: Option<NonZeroU32>,
+        /// What both rings have.
+        hashing: Hashing,
+    },
+    /// None of the two, or none at all.
+    #[default]
+    Other,
+}
+
+/// What both of Envoy's rings can be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hashing {
+    /// `use_hostname_for_hashing`.
+    pub by_hostname: bool,
+    /// `locality_weighted_lb_config`.
+    pub by_locality: bool,
+}
+
+impl Fallback {
+    /// What both rings can be told; Envoy's defaults for any other policy.
+    pub fn hashing(&self) -> Hashing {
+        match self {
+            Fallback::RingHash { hashing, .. } | Fallback::Maglev { hashing, .. } => *hashing,
+            Fallback::Other => Hashing::default(),
+        }
+    }
+}
+
+const FIELDS: [&str; 39] = [
+    "configs",
+    "cluster",
+    "type",
+    "common_lb_config",
+    "healthy_panic_threshold",
+    "value",
+    "load_assignment",
+    "policy",
+    "overprovisioning_factor",
+    "weighted_priority_health",
+    "outlier_detection",
+    "max_ejection_percent",
+    "always_eject_one_host",
+    "load_balancing_policy",
+    "policies",
+    "typed_extension_config",
+    "typed_config",
+    "@type",
+    "override_host_sources",
+    "header",
+    "fallback_policy",
+    "subset_lb_policy",
+    "hash_function",
+    "minimum_ring_size",
+    "maximum_ring_size",
+    "table_size",
+    "use_hostname_for_hashing",
+    "consistent_hashing_lb_config",
+    "locality_weighted_lb_config",
+    "hash_policy",
+    "header_name",
+    "regex_rewrite",
+    "cookie",
+    "query_parameter",
+    "connection_properties",
+    "source_ip",
+    "filter_state",
+    "terminal",
+    "name",
+];
+
+/// Reads the answer; `None` if Envoy knows no cluster of that name.
+///
+/// # Errors
+/// If it is not what Envoy answers.
+pub fn read(body: &[u8]) -> Result<Option<Cluster>, DiscoveryError> {
+    let answer = json::read(body, &FIELDS)?;
+    let configs = answer.list("configs")?.unwrap_or_default();
+    let Some(config) = configs.first() else {
+        return Ok(None);
+    };
+    let Some(cluster) = config.field("cluster")? else {
+        return Ok(None);
+    };
+    Ok(Some(self::cluster(cluster)?))
+}
+
+fn cluster(json: &Json) -> Result<Cluster, JsonError> {
+    let threshold = inside(json, "common_lb_config")?;
+    let threshold = inside_of(threshold, "healthy_panic_threshold")?;
+    let assignment = inside_of(inside(json, "load_assignment")?, "policy")?;
+    let outlier = json.field("outlier_detection")?;
+    // Envoy's default.
+    let percent = match outlier {
+        Some(outlier) => Some(wrapped(outlier, "max_ejection_percent")?.unwrap_or(10)),
+        None => None,
+    };
+    Ok(Cluster {
+        by_eds: json.text("type")? == Some("EDS"),
+        panic_threshold: threshold.map(whole_percent),
+        overprovisioning_factor: match assignment {
+            Some(policy) => policy.number("overprovisioning_factor")?,
+            None => None,
+        },
+        weighted_priority_health: match assignment {
+            Some(policy) => policy.flag("weighted_priority_health")?,
+            None => false,
+        },
+        policy: match json.field("load_balancing_policy")? {
+            Some(policy) => self::policy(policy, 4)?,
+            None => Policy::default(),
+        },
+        outlier_ejection_percent: percent,
+        always_ejects_one: match outlier {
+            Some(outlier) => outlier.flag("always_eject_one_host")?,
+            None => false,
+        },
+    })
+}
+
+/// A policy in its list, of which Envoy takes the first that it knows; `depth` ends what would never
+/// end.
+fn policy(json: &Json, depth: u8) -> Result<Policy, JsonError> {
+    let Some(config) = first_config(json)? else {
+        return Ok(Policy::default());
+    };
+    let kind = kind(config)?;
+    if kind == "Subset" && depth > 0 {
+        let inner = match config.field("subset_lb_policy")? {
+            Some(inner) => policy(inner, depth - 1)?,
+            None => Policy::default(),
+        };
+        return Ok(Policy {
+            has_subsets: true,
+            ..inner
+        });
+    }
+    if kind != "OverrideHost" {
+        return Ok(Policy {
+            fallback: ring(config)?,
+            hash_policy: hash_policy(config)?,
+            ..Policy::default()
+        });
+    }
+    let sources = config.list("override_host_sources")?.unwrap_or_default();
+    let mut headers = Vec::new();
+    for source in sources {
+        if let Some(header) = source.text("header")? {
+            headers.push(header.to_ascii_lowercase());
+        }
+    }
+    let fallback = match config.field("fallback_policy")? {
+        Some(fallback) => first_config(fallback)?,
+        None => None,
+    };
+    let (fallback, hash_policy) = match fallback {
+        Some(config) => (ring(config)?, hash_policy(config)?),
+        None => (Fallback::Other, Vec::new()),
+    };
+    Ok(Policy {
+        steer_headers: Some(headers),
+        has_subsets: false,
+        fallback,
+        hash_policy,
+    })
+}
+
+fn first_config(json: &Json) -> Result<Option<&Json>, JsonError> {
+    let policies = json.list("policies")?.unwrap_or_default();
+    let Some(first) = policies.first() else {
+        return Ok(None);
+    };
+    inside_of(inside(first, "typed_extension_config")?, "typed_config")
+}
+
+/// The last part of the type's name.
+fn kind(config: &Json) -> Result<&str, JsonError> {
+    let kind = config.text("@type")?.unwrap_or_default();
+    Ok(kind.rsplit('.').next().unwrap_or_default())
+}
+
+fn ring(config: &Json) -> Result<Fallback, JsonError> {
+    let common = config.field("consistent_hashing_lb_config")?;
+    let by_hostname = match common {
+        Some(common) => common.flag("use_hostname_for_hashing")?,
+        None => config.flag("use_hostname_for_hashing")?,
+    };
+    let hashing = Hashing {
+        by_hostname,
+        by_locality: config.field("locality_weighted_lb_config")?.is_some(),
+    };
+    Ok(match kind(config)? {
+        "RingHash" => Fallback::RingHash {
+            hash: match config.text("hash_function")? {
+                Some("MURMUR_HASH_2") => HashFunction::Murmur2,
+                _ => HashFunction::XxHash64,
+            },
+            min_size: wrapped(config, "minimum_ring_size")?,
+            max_size: wrapped(config, "maximum_ring_size")?,
+            hashing,
+        },
+        "Maglev" => Fallback::Maglev {
+            table_size: wrapped(config, "table_size")?.and_then(NonZeroU32::new),
+            hashing,
+        },
+        _ => Fallback::Other,
+    })
+}
+
+fn hash_policy(config: &Json) -> Result<Vec<HashSource>, JsonError> {
+    match config.field("consistent_hashing_lb_config")? {
+        Some(common) => routes::hash_policy(common),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn inside<'a>(json: &'a Json, name: &'static str) -> Result<Option<&'a Json>, JsonError> {
+    json.field(name)
+}
+
+fn inside_of<'a>(
+    json: Option<&'a Json>,
+    name: &'static str,
+) -> Result<Option<&'a Json>, JsonError> {
+    match json {
+        Some(json) => json.field(name),
+        None => Ok(None),
+    }
+}
+
+/// A number in a wrapper, which Envoy writes as a number, or as text where it has 64 bits.
+fn wrapped<T: TryFrom<u64>>(json: &Json, name: &'static str) -> Result<Option<T>, JsonError> {
+    match json.field(name)? {
+        Some(Json::Text(text)) => {
+            let number = text.parse::<u64>().ok().and_then(|n| T::try_from(n).ok());
+            number.map(Some).ok_or(JsonError::Invalid(name))
+        }
+        _ => json.number(name),
+    }
+}
+
+/// A `Percent` as Envoy makes it a whole number: cut off, and in doubles, so that 29 is 28
+/// (`ProtobufPercentHelper::convertPercent`, seen on 1.40.0).
+fn whole_percent(json: &Json) -> u32 {
+    let percent = match json.field("value") {
+        Ok(Some(Json::Number(number))) => f64::from(u32::try_from(*number).unwrap_or(100)),
+        Ok(Some(Json::Double(number))) => *number,
+        // A percentage of 0 is left out.
+        _ => 0.0,
+    };
+    let cut = 100.0 * (percent / 100.0);
+    let below = (1..=100u32).take_while(|whole| f64::from(*whole) <= cut);
+    below.last().unwrap_or(0)
+}

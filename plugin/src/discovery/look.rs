@@ -1,0 +1,223 @@
+//! One look at Envoy: which question comes next, and what all answers say together.
+//!
+//! Each look begins with the page of `/clusters`. The two questions to `/config_dump` follow it when the
+//! page shows other hosts than the last time, and now and then, since some of what they tell changes
+//! without a sign on the page. Where Envoy does not answer them (they may be forbidden), its defaults are
+//! assumed, and a service that depends on what is not known is left to Envoy.
+
+use unitring_protocol::ids::InstanceId;
+use unitring_routing::hash::xxh64_chain;
+use unitring_routing::membership::{Identity, Locality, Member};
+use unitring_routing::names::Names;
+
+use super::cluster::Cluster;
+use super::endpoints::{Endpoints, Index};
+use super::page::{HostCounts, Page};
+use super::{DiscoveryError, cluster, endpoints, page, paths};
+
+/// The configuration is asked for again after so long, whatever the page shows.
+pub const CONFIG_MS: u64 = 10_000;
+
+/// What is asked of Envoy's admin interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// The page of hosts.
+    Page,
+    /// The localities of the hosts.
+    Endpoints,
+    /// The cluster's policy.
+    Cluster,
+}
+
+/// What Envoy says of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its instances, before anybody but Envoy has judged them.
+    pub members: Vec<Member>,
+    /// What each of them carries, by id; an id once.
+    pub counts: Vec<(String, HostCounts)>,
+    /// Its cluster's policy; `None` if Envoy does not tell.
+    pub cluster: Option<Cluster>,
+    /// The factor that its endpoints came with.
+    pub overprovisioning_factor: Option<u32>,
+    /// Whether its localities are known, which matters only where it has several.
+    pub knows_localities: bool,
+}
+
+/// The looks at one service.
+#[derive(Debug, Default)]
+pub struct Look {
+    page: Option<Page>,
+    endpoints: Option<Endpoints>,
+    cluster: Option<Cluster>,
+    /// Names the hosts that the endpoints were asked for.
+    known: Option<u64>,
+    configured_ms: Option<u64>,
+}
+
+impl Look {
+    /// The path of a question.
+    pub fn path(&self, service: &str, ask: Ask) -> String {
+        let page = self.page.as_ref();
+        let via_api = page.is_some_and(|page| page.via_api);
+        match ask {
+            Ask::Page => paths::clusters(service),
+            Ask::Endpoints => {
+                let name = page.and_then(|page| page.eds_name.as_deref());
+                paths::endpoints(name.unwrap_or(service), via_api)
+            }
+            Ask::Cluster => paths::cluster(service, via_api),
+        }
+    }
+
+    /// Takes the page, and returns the next question; `None` if the look is over.
+    ///
+    /// # Errors
+    /// If it is of no use. The look is over, and what was found last stays.
+    pub fn on_page(
+        &mut self,
+        service: &str,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<Ask>, DiscoveryError> {
+        let page = page::read(service, body)?;
+        let hosts = Some(which(&page));
+        let is_due = self
+            .configured_ms
+            .is_none_or(|at| now_ms.saturating_sub(at) >= CONFIG_MS || now_ms < at);
+        let next = (is_due || hosts != self.known).then_some(Ask::Endpoints);
+        self.known = hosts;
+        self.page = Some(page);
+        Ok(next)
+    }
+
+    /// Takes the localities, or that Envoy does not tell them.
+    ///
+    /// # Errors
+    /// If the answer is of no use; then they count as not known.
+    pub fn on_endpoints(&mut self, body: Option<&[u8]>) -> Result<Option<Ask>, DiscoveryError> {
+        self.endpoints = None;
+        let read = body.map_or(Ok(None), endpoints::read);
+        self.endpoints = read?;
+        Ok(Some(Ask::Cluster))
+    }
+
+    /// Takes the policy, or that Envoy does not tell it.
+    ///
+    /// # Errors
+    /// If the answer is of no use; then it counts as not known.
+    pub fn on_cluster(&mut self, body: Option<&[u8]>, now_ms: u64) -> Result<(), DiscoveryError> {
+        self.configured_ms = Some(now_ms);
+        self.cluster = None;
+        self.cluster = body.map_or(Ok(None), cluster::read)?;
+        Ok(())
+    }
+
+    /// The configuration is asked for anew with the next look.
+    pub fn forget_config(&mut self) {
+        self.configured_ms = None;
+    }
+
+    /// What all answers say together, where instances are placed by `identity`; `None` for whatever Envoy
+    /// was told.
+    pub fn found(&self, identity: Option<Identity>) -> Found {
+        let Some(page) = &self.page else {
+            return Found::default();
+        };
+        let hashing = self
+            .cluster
+            .as_ref()
+            .map(|cluster| cluster.policy.fallback.hashing());
+        let hashing = hashing.unwrap_or_default();
+        let mut index = self.endpoints.as_ref().map(Index::new);
+        let mut members = Vec::with_capacity(page.hosts.len());
+        for host in &page.hosts {
+            let place = index
+                .as_ref()
+                .and_then(|index| index.place(host.priority, &host.locality));
+            let key = place.and_then(|at| index.as_mut()?.next_key(at, &host.address));
+            let by_hostname = hashing.by_hostname.then_some(host.hostname.as_str());
+            let weight = place.and_then(|at| index.as_ref()?.weight(at));
+            let locality = weight
+                .filter(|_| hashing.by_locality)
+                .and_then(|(weight, all)| {
+                    let index = u32::try_from(place?).ok()?;
+                    Some(Locality { index, weight, all })
+                });
+            let named =
+                identity == Some(Identity::Id) && host.hostname.parse::<InstanceId>().is_ok();
+            let id = if named { &host.hostname } else { &host.address };
+            members.push(Member {
+                hash_key: match identity {
+                    None => key.or(by_hostname).map(str::to_owned),
+                    Some(_) => None,
+                },
+                weight: host.weight,
+                state: host.state,
+                excluded: host.excluded,
+                priority: host.priority,
+                locality,
+                steerable: host.is_steerable(),
+                ..Member::new(id, &host.address)
+            });
+        }
+        without_shared_ids(&mut members);
+        Found {
+            counts: counts(page, &members),
+            members,
+            cluster: self.cluster.clone(),
+            overprovisioning_factor: self
+                .endpoints
+                .as_ref()
+                .and_then(|endpoints| endpoints.overprovisioning_factor),
+            knows_localities: self.endpoints.is_some() || !has_several_localities(page),
+        }
+    }
+}
+
+/// A number that names the hosts of a page and where each is.
+fn which(page: &Page) -> u64 {
+    let hosts = page.hosts.iter().flat_map(|host| {
+        let priority: &[u8] = if host.priority == 0 { b"" } else { b"+" };
+        [priority, host.address.as_bytes(), host.locality.as_bytes()]
+    });
+    let priorities = page.hosts.iter().map(|host| u64::from(host.priority));
+    let sum = priorities.fold(0u64, |sum, priority| {
+        sum.rotate_left(1).wrapping_add(priority)
+    });
+    xxh64_chain(hosts).wrapping_add(sum)
+}
+
+/// A hostname that several addresses have, as those of one DNS name do, is no id: then the address is.
+fn without_shared_ids(members: &mut [Member]) {
+    let ids = Names::of(members.iter().map(|member| member.id.as_str()));
+    let is_shared = |member: &Member| {
+        let mut places = ids.places(&member.id).filter_map(|at| members.get(at));
+        places.any(|other| other.address != member.address)
+    };
+    let shared: Vec<bool> = members.iter().map(is_shared).collect();
+    for (member, is_shared) in members.iter_mut().zip(shared) {
+        if is_shared {
+            member.id.clone_from(&member.address);
+        }
+    }
+}
+
+fn counts(page: &Page, members: &[Member]) -> Vec<(String, HostCounts)> {
+    let ids = Names::of(members.iter().map(|member| member.id.as_str()));
+    let count = |at: usize| page.hosts.get(at).map(|host| host.counts);
+    ids.each()
+        .map(|(id, _)| {
+            let all = ids.places(id).filter_map(count);
+            (
+                id.to_owned(),
+                all.fold(HostCounts::default(), HostCounts::plus),
+            )
+        })
+        .collect()
+}
+
+fn has_several_localities(page: &Page) -> bool {
+    let names = page.hosts.iter().map(|host| host.locality.as_str());
+    Names::of(names).each().count() > 1
+}

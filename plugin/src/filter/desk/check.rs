@@ -1,0 +1,76 @@
+//! The wiring: what is seen of it is looked at, and mistakes are told.
+
+use super::Desk;
+use crate::discovery::routes::Route;
+use crate::wiring::{self, Kind, Mistake};
+
+/// From one look at the filter's own stats to the next.
+const CHECK_MS: u64 = 5_000;
+
+impl Desk {
+    pub(super) fn check(&mut self, now_ms: u64) {
+        if now_ms.abs_diff(self.checked_ms) >= CHECK_MS {
+            self.checked_ms = now_ms;
+            self.check_stats();
+        }
+        let service = &self.service;
+        for warning in self.wiring.warnings(now_ms) {
+            log::warn!("unitring: {}: {warning}", service.settings.service);
+        }
+        for (kind, gauge) in Kind::ALL.iter().zip(&service.stats.wiring) {
+            let (is_there, was_there) = (self.wiring.has(*kind), gauge.show() > 0);
+            if is_there != was_there {
+                gauge.set(usize::from(is_there));
+            }
+        }
+    }
+
+    fn check_stats(&mut self) {
+        let stats = &self.service.stats;
+        stats.probe.set(1);
+        let mistake = (stats.probe.show() == 0).then(|| {
+            Mistake::new(
+                "a gauge that was set reads 0, so the bound is off and nothing is counted",
+                "stats_config.stats_matcher: let the prefix wasmcustom. be included",
+            )
+        });
+        let samples = self
+            .samples
+            .look(stats.choice_sampled.show(), stats.choice_elsewhere.show());
+        self.wiring.set(Kind::Stats, mistake);
+        if let Some(mistake) = samples {
+            self.wiring.set(Kind::ChoiceUnused, mistake);
+        }
+    }
+
+    /// What Envoy tells of the cluster.
+    pub(super) fn check_cluster(&mut self) {
+        let settings = &self.service.settings;
+        let found = &self.discovery.found;
+        let Some(cluster) = &found.cluster else {
+            let mistake = Mistake::new(
+                "Envoy does not show its configuration: its defaults are assumed",
+                "allow the path prefix /config_dump where the admin interface has allow_paths",
+            );
+            self.wiring.set(Kind::ConfigDump, Some(mistake));
+            return;
+        };
+        let hosts = found.members.len();
+        let outlier = wiring::check_outlier_detection(settings, cluster, hosts);
+        let policy = wiring::check_policy(settings, cluster);
+        self.wiring.set(Kind::ConfigDump, None);
+        self.wiring.set(Kind::OutlierDetection, outlier);
+        for (kind, mistake) in policy {
+            self.wiring.set(kind, mistake);
+        }
+    }
+
+    pub(super) fn check_routes(&mut self, routes: &[Route]) {
+        let mistake = wiring::check_routes(
+            &self.service.settings,
+            self.discovery.found.cluster.as_ref(),
+            routes,
+        );
+        self.wiring.set(Kind::HashPolicy, mistake);
+    }
+}

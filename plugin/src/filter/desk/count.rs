@@ -1,0 +1,67 @@
+//! Envoy's counts of each instance → stats, and what the gauges of this process are wrong by.
+
+use unitring_routing::names::Names;
+
+use super::Desk;
+use crate::drift::Sample;
+use crate::filter::shared::{self, key};
+use crate::tally::{Growth, Tally};
+
+impl Desk {
+    /// Adds what has grown since the last look. Whoever writes down what was seen adds it: VMs with other
+    /// settings may look, too.
+    pub(super) fn count(&mut self) {
+        let service = &self.service;
+        if !service.settings.counts_by_envoy() {
+            return;
+        }
+        let directory = service.directory();
+        let known = directory.entries().iter();
+        let known = Names::of(known.map(|entry| entry.member.id.as_str()));
+        let found = &self.discovery.found;
+        let made = self.discovery.page_made;
+        let mut growth: Vec<Growth> = Vec::new();
+        let written = shared::change::<Tally>(
+            &key("tally", None, service.settings.service.as_str()),
+            |tally| {
+                let before = tally.clone();
+                // One that has no stats yet is counted whole at the next look.
+                growth = tally.take(&found.counts, |id| known.has(id), made);
+                *tally != before
+            },
+        );
+        if !written {
+            return;
+        }
+        let routes = self.discovery.routes.as_ref();
+        let errors_are_failures =
+            routes.is_some_and(|routes| routes.iter().all(|route| !route.retries_answers));
+        for growth in &growth {
+            service.add(growth, errors_are_failures);
+        }
+    }
+
+    /// Compares the gauges with what Envoy counted between two readings of them.
+    pub(super) fn correct_gauges(&mut self) {
+        let after = self.service.gauges();
+        let before = &self.discovery.gauges;
+        let counts = &self.discovery.found.counts;
+        let known = Names::of(counts.iter().map(|(id, _)| id.as_str()));
+        let earlier = Names::of(before.iter().map(|(id, _)| id.as_str()));
+        let samples = after.iter().filter_map(|(id, gauge)| {
+            let (_, counts) = counts.get(known.last(id)?)?;
+            let before = earlier.last(id).and_then(|at| before.get(at));
+            Some(Sample {
+                id,
+                gauge: (before.map_or(*gauge, |(_, before)| *before), *gauge),
+                in_flight: counts.in_flight,
+            })
+        });
+        let drift = self.drifts.look(samples);
+        if drift != self.last_drift {
+            self.drift.publish(&drift);
+            self.service.set_drift(drift.clone());
+            self.last_drift = drift;
+        }
+    }
+}

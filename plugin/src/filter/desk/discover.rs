@@ -1,0 +1,290 @@
+//! Questions to Envoy's admin interface or to the companion, one after the other.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use unitring_routing::membership::Member;
+
+use super::Desk;
+use crate::discovery::look::{Ask, Found, Look};
+use crate::discovery::routes::Route;
+use crate::discovery::{DiscoveryError, paths, registry, routes};
+use crate::filter::callout::{Callout, Outgoing, answer};
+use crate::settings::{Settings, Source};
+use crate::tally::Made;
+use crate::wiring::{Kind, Mistake};
+
+/// How long Envoy's own admin interface may take.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// From one look at the routes to the next.
+const ROUTES_MS: u64 = 30_000;
+/// Routes that are longer than this are not looked at.
+const ROUTES_BYTES_MAX: usize = 4 << 20;
+/// Looks in a row that fail before it is a mistake in the wiring: Envoy may be about to hear of a cluster.
+const FAILURES_MAX: u32 = 3;
+
+/// The looks at Envoy, and what they found.
+pub(super) struct Discovery {
+    pub(super) callout: Callout,
+    asked: Asked,
+    look: Look,
+    /// When the page of this look was made.
+    pub(super) page_made: Made,
+    pub(super) found: Found,
+    /// Whether anything was found yet.
+    pub(super) has_found: bool,
+    /// What the gauges showed when the page was asked for.
+    pub(super) gauges: Vec<(String, u64)>,
+    /// The routes to the service's cluster, once they are known.
+    pub(super) routes: Option<Vec<Route>>,
+    new_routes: Vec<Route>,
+    routes_ms: Option<u64>,
+    failed_in_row: u32,
+}
+
+/// What an answer is awaited to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Look(Ask),
+    /// Routes that came by RDS, or the others.
+    Routes {
+        via_api: bool,
+    },
+    Registry,
+}
+
+impl Discovery {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            callout: Callout::every(settings.discovery.interval),
+            asked: Asked::Registry,
+            look: Look::default(),
+            page_made: Made::default(),
+            found: Found::default(),
+            has_found: false,
+            gauges: Vec::new(),
+            routes: None,
+            new_routes: Vec::new(),
+            routes_ms: None,
+            failed_in_row: 0,
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn discover(&mut self, now_ms: u64) {
+        let service = Rc::clone(&self.service);
+        if let Source::Static(members) = &service.settings.discovery.source {
+            // Once: new settings may have other members than the old ones left behind.
+            if !self.discovery.has_found {
+                self.judge_listed(members, now_ms);
+            }
+            return;
+        }
+        if !self.discovery.callout.is_due(now_ms) {
+            return;
+        }
+        match service.settings.discovery.source {
+            Source::Admin { .. } => {
+                self.discovery.gauges = service.gauges();
+                self.discovery.page_made.asked_ms = now_ms;
+                self.ask(Asked::Look(Ask::Page), now_ms);
+            }
+            _ => self.ask(Asked::Registry, now_ms),
+        }
+    }
+
+    fn ask(&mut self, asked: Asked, now_ms: u64) {
+        let service = Rc::clone(&self.service);
+        let name = service.settings.service.as_str();
+        let companion = service.settings.companion.as_ref();
+        let path = match asked {
+            Asked::Look(ask) => self.discovery.look.path(name, ask),
+            Asked::Routes { via_api } => paths::routes(via_api).to_owned(),
+            Asked::Registry => paths::registry(name),
+        };
+        let outgoing = match (&service.settings.discovery.source, companion) {
+            (Source::Admin { cluster }, _) => Outgoing::get(cluster, path, "", ADMIN_TIMEOUT),
+            (_, Some(companion)) => Outgoing::get(
+                &companion.cluster,
+                path,
+                &companion.token,
+                companion.timeout,
+            ),
+            // Settings without a companion are refused then.
+            (_, None) => return,
+        };
+        self.discovery.asked = asked;
+        if let Err(error) = self.discovery.callout.send(&outgoing, now_ms) {
+            // Envoy knows at once that it has no such cluster.
+            self.discovery.failed_in_row = FAILURES_MAX;
+            self.discovery_failed(&error);
+        }
+    }
+
+    pub(super) fn on_discovered(&mut self, body_size: usize, now_ms: u64) {
+        let next = match self.discovery.asked {
+            Asked::Registry => {
+                self.on_registry(answer(body_size), now_ms);
+                None
+            }
+            Asked::Look(Ask::Page) => self.on_page(answer(body_size), now_ms),
+            Asked::Look(Ask::Endpoints) => {
+                let body = answer(body_size).ok();
+                let next = self.discovery.look.on_endpoints(body.as_deref());
+                let next = self.config_read(next, Some(Ask::Cluster));
+                next.map(Asked::Look)
+            }
+            Asked::Look(Ask::Cluster) => {
+                let body = answer(body_size).ok();
+                let done = self.discovery.look.on_cluster(body.as_deref(), now_ms);
+                self.config_read(done, ());
+                self.look_is_over(now_ms);
+                self.next_routes(now_ms)
+            }
+            Asked::Routes { via_api } => self.on_routes(via_api, body_size, now_ms),
+        };
+        if let Some(next) = next {
+            self.ask(next, now_ms);
+        }
+    }
+
+    fn on_page(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) -> Option<Asked> {
+        let service = Rc::clone(&self.service);
+        let name = service.settings.service.as_str();
+        let read = match body {
+            Ok(body) => {
+                self.discovery.page_made.came_ms = now_ms;
+                self.discovery.look.on_page(name, &body, now_ms)
+            }
+            Err(error) => {
+                self.discovery_failed(&error);
+                return None;
+            }
+        };
+        match read {
+            Ok(Some(ask)) => Some(Asked::Look(ask)),
+            Ok(None) => {
+                self.look_is_over(now_ms);
+                None
+            }
+            Err(DiscoveryError::NoCluster(_)) => {
+                self.wiring.set(Kind::DiscoveryCluster, None);
+                self.discovery_failed(&format!("Envoy has no cluster named {name}"));
+                None
+            }
+            Err(error) => {
+                self.discovery_failed(&error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The configuration may be forbidden, or odd: then it is not known.
+    fn config_read<T>(&mut self, read: Result<T, DiscoveryError>, otherwise: T) -> T {
+        read.unwrap_or_else(|error| {
+            log::debug!("unitring: {}: {error}", self.service.settings.service);
+            otherwise
+        })
+    }
+
+    fn look_is_over(&mut self, now_ms: u64) {
+        let identity = self.service.settings.ring.identity;
+        self.discovery.found = self.discovery.look.found(identity);
+        self.discovery.has_found = true;
+        self.discovery_done();
+        self.check_cluster();
+        self.count();
+        let members = std::mem::take(&mut self.discovery.found.members);
+        self.judge(&members, now_ms);
+        self.discovery.found.members = members;
+        self.correct_gauges();
+    }
+
+    fn next_routes(&mut self, now_ms: u64) -> Option<Asked> {
+        let last = self.discovery.routes_ms;
+        let is_due = last.is_none_or(|at| now_ms.saturating_sub(at) >= ROUTES_MS || now_ms < at);
+        let knows_config = self.discovery.found.cluster.is_some();
+        (is_due && knows_config).then_some(Asked::Routes { via_api: false })
+    }
+
+    fn on_routes(&mut self, via_api: bool, body_size: usize, now_ms: u64) -> Option<Asked> {
+        let service = Rc::clone(&self.service);
+        let name = service.settings.service.as_str();
+        let read = if body_size > ROUTES_BYTES_MAX {
+            None
+        } else {
+            let body = answer(body_size).ok();
+            body.and_then(|body| routes::read(name, &body).ok())
+        };
+        self.discovery.routes_ms = Some(now_ms);
+        let Some(mut read) = read else {
+            self.discovery.routes = None;
+            return None;
+        };
+        if !via_api {
+            self.discovery.new_routes = read;
+            return Some(Asked::Routes { via_api: true });
+        }
+        let mut all = std::mem::take(&mut self.discovery.new_routes);
+        all.append(&mut read);
+        self.check_routes(&all);
+        self.discovery.routes = Some(all);
+        None
+    }
+
+    fn on_registry(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) {
+        let read = body.and_then(|body| registry::read(&body).map_err(|error| error.to_string()));
+        match read {
+            Ok(members) => {
+                self.discovery_done();
+                self.judge_listed(&members, now_ms);
+            }
+            Err(error) => self.discovery_failed(&error),
+        }
+    }
+
+    /// Members of which nothing more is known than that they are there.
+    pub(super) fn judge_listed(&mut self, members: &[Member], now_ms: u64) {
+        self.judge(members, now_ms);
+        self.discovery.found.members = members.to_vec();
+        self.discovery.has_found = true;
+    }
+
+    fn discovery_done(&mut self) {
+        self.service.stats.discovery_done.add(1);
+        self.discovery.callout.log_outcome("discovery", Ok(()));
+        self.discovery.failed_in_row = 0;
+        self.wiring.set(Kind::DiscoveryCluster, None);
+        self.wiring.set(Kind::Service, None);
+    }
+
+    pub(super) fn discovery_failed(&mut self, error: &str) {
+        self.service.stats.discovery_failed.add(1);
+        self.discovery.callout.log_outcome("discovery", Err(error));
+        self.discovery.failed_in_row = self.discovery.failed_in_row.saturating_add(1);
+        if self.discovery.failed_in_row < FAILURES_MAX {
+            return;
+        }
+        let settings = &self.service.settings;
+        let Source::Admin { cluster } = &settings.discovery.source else {
+            return;
+        };
+        let no_cluster = format!("Envoy has no cluster named {}", settings.service);
+        let (kind, mend) = if error == no_cluster {
+            (
+                Kind::Service,
+                "service: the name of a cluster, as Envoy's /clusters lists them".to_owned(),
+            )
+        } else {
+            (
+                Kind::DiscoveryCluster,
+                format!(
+                    "discovery.cluster ({cluster}): a cluster whose endpoint is the address of this \
+                     Envoy's admin interface"
+                ),
+            )
+        };
+        self.wiring.set(kind, Some(Mistake::new(error, mend)));
+    }
+}

@@ -1,0 +1,116 @@
+//! Reports to the companion, and its answers.
+
+use std::rc::Rc;
+
+use super::Desk;
+use crate::balancer::Fleet;
+use crate::filter::callout::Outgoing;
+use crate::reporter::{Happening, read_answer};
+use crate::wiring::{Kind, Mistake};
+
+/// Reports in a row that nobody takes before it is a mistake in the wiring: a companion may be restarting.
+const FAILURES_MAX: u32 = 5;
+
+impl Desk {
+    fn check_threshold(&mut self, now_ms: u64) {
+        let Some(watch) = &mut self.watch else {
+            return;
+        };
+        let loads = self.service.fleet_loads();
+        let table = self.service.table();
+        let crossings: Vec<Happening> = watch
+            .check(loads.iter().map(|(id, load)| (id.as_str(), *load)))
+            .into_iter()
+            .map(|(instance, kind)| Happening::crossing(instance, kind, &table))
+            .collect();
+        for crossing in crossings {
+            self.note(crossing, now_ms);
+        }
+    }
+
+    pub(super) fn report(&mut self, now_ms: u64) {
+        if !self.reports.is_due(now_ms) {
+            return;
+        }
+        self.check_threshold(now_ms);
+        let service = Rc::clone(&self.service);
+        let Some(companion) = &service.settings.companion else {
+            // Nobody to tell: the threshold is logged, and events need not be kept.
+            self.reporter.confirm(u64::MAX);
+            return;
+        };
+        let directory = service.directory();
+        let entries = directory.entries().iter();
+        let instances = entries.map(|entry| (entry, service.load_of(entry)));
+        let fallbacks = service.stats.fallbacks();
+        let table = service.table();
+        let wiring = self.wiring.findings();
+        let report = self.reporter.report(
+            &service.settings,
+            &table,
+            instances,
+            fallbacks,
+            wiring,
+            now_ms,
+        );
+        let sent = serde_json::to_vec(&report)
+            .map_err(|error| error.to_string())
+            .and_then(|body| {
+                let outgoing = Outgoing {
+                    cluster: &companion.cluster,
+                    method: "POST",
+                    path: "/v1/reports".to_owned(),
+                    token: &companion.token,
+                    body: Some(&body),
+                    timeout: companion.timeout,
+                };
+                self.reports.send(&outgoing, now_ms)
+            });
+        if let Err(error) = sent {
+            // Envoy knows at once that it has no such cluster.
+            self.reports_failed = FAILURES_MAX;
+            self.report_failed(&error);
+        }
+    }
+
+    fn report_failed(&mut self, error: &str) {
+        self.service.stats.report_failed.add(1);
+        self.reports.log_outcome("report", Err(error));
+        self.reports_failed = self.reports_failed.saturating_add(1);
+        if self.reports_failed < FAILURES_MAX {
+            return;
+        }
+        let settings = &self.service.settings;
+        let companion = settings.companion.as_ref();
+        let cluster = companion.map_or("", |companion| companion.cluster.as_str());
+        let mend = format!(
+            "companion.cluster ({cluster}): a cluster whose endpoint is the companion's HTTP address, where \
+             `unitring serve` runs"
+        );
+        let mistake = Mistake::new(error, mend);
+        self.wiring.set(Kind::CompanionCluster, Some(mistake));
+    }
+
+    pub(super) fn on_snapshot(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) {
+        let snapshot = body.and_then(|body| read_answer(&body).map_err(|error| error.to_string()));
+        let snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
+            Err(error) => return self.report_failed(&error),
+        };
+        self.reports_failed = 0;
+        self.wiring.set(Kind::CompanionCluster, None);
+        self.service.stats.report_sent.add(1);
+        self.reports.log_outcome("report", Ok(()));
+        self.reporter.confirm(snapshot.events_through);
+        let service = &self.service.settings.service;
+        let mut parts = snapshot.services.into_iter();
+        if let Some(rest) = parts.find(|rest| rest.service == *service) {
+            let fleet = Fleet {
+                received_ms: now_ms,
+                rest,
+            };
+            self.fleet.publish(&fleet);
+            self.service.set_fleet(fleet);
+        }
+    }
+}

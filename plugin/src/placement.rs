@@ -1,0 +1,198 @@
+//! The settings, what Envoy was told of the cluster, and its instances → how requests are placed, or why
+//! they are all left to Envoy.
+//!
+//! What the settings do not say is as Envoy has it. A setting that says something else is used.
+
+use unitring_routing::health::{HealthRule, priority_loads};
+use unitring_routing::maglev;
+use unitring_routing::membership::{Identity, Member};
+use unitring_routing::ring::{POINTS_MAX, Shape};
+use unitring_routing::table::Rule;
+
+use crate::discovery::cluster::{Cluster, Fallback};
+use crate::discovery::look::Found;
+use crate::settings::{Algorithm, Health, Ring, Settings};
+
+/// Why a service as a whole is left to Envoy's own policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftAll {
+    /// It has subsets, and only Envoy knows which of them a request is for.
+    Subsets,
+    /// It has several priorities or localities, and Envoy's configuration is not to be had.
+    UnknownConfig,
+    /// Its health may be counted by weight, which would make a difference now, and is not to be had for a
+    /// cluster by EDS.
+    UnknownWeighting,
+}
+
+impl LeftAll {
+    /// As people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LeftAll::Subsets => "the cluster has subsets",
+            LeftAll::UnknownConfig => {
+                "the cluster has several priorities or localities, and Envoy does not show its \
+                 configuration: allow /config_dump"
+            }
+            LeftAll::UnknownWeighting => {
+                "the cluster is by EDS, and the filter cannot see whether its health is counted by weight: \
+                 set health.weighted_priority_health"
+            }
+        }
+    }
+}
+
+/// How requests are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placing {
+    /// By which rule.
+    pub rule: Rule,
+    /// Or not at all.
+    pub left: Option<LeftAll>,
+}
+
+impl Placing {
+    /// Where nothing is known of Envoy's cluster, because nobody asks.
+    pub fn unasked(settings: &Settings) -> Self {
+        Self {
+            rule: settings.rule,
+            left: None,
+        }
+    }
+
+    /// As Envoy would place these instances, which health has judged.
+    pub fn of(settings: &Settings, found: &Found, members: &[Member]) -> Self {
+        let Some(cluster) = &found.cluster else {
+            let is_plain = found.knows_localities && !has_several_priorities(members);
+            return Self {
+                rule: settings.rule,
+                left: (!is_plain).then_some(LeftAll::UnknownConfig),
+            };
+        };
+        let rule = Rule {
+            shape: shape(&settings.ring, &cluster.policy.fallback),
+            identity: settings.ring.identity.unwrap_or(Identity::Address),
+            health: health(&settings.health, cluster, found.overprovisioning_factor),
+        };
+        let left = if cluster.policy.has_subsets {
+            Some(LeftAll::Subsets)
+        } else if !found.knows_localities {
+            Some(LeftAll::UnknownConfig)
+        } else {
+            let is_unsure = cluster.by_eds && settings.health.weighted_priority_health.is_none();
+            let depends = is_unsure && depends_on_weighting(members, rule.health);
+            depends.then_some(LeftAll::UnknownWeighting)
+        };
+        Self { rule, left }
+    }
+}
+
+fn has_several_priorities(members: &[Member]) -> bool {
+    members.iter().any(|member| member.priority > 0)
+}
+
+fn depends_on_weighting(members: &[Member], rule: HealthRule) -> bool {
+    let by = |weighted| priority_loads(members, &HealthRule { weighted, ..rule });
+    // In one priority, too: it may decide whether that panics.
+    by(false) != by(true)
+}
+
+fn health(settings: &Health, cluster: &Cluster, factor: Option<u32>) -> HealthRule {
+    let usual = HealthRule::default();
+    let factor = settings
+        .overprovisioning_factor
+        .or(factor)
+        .or(cluster.overprovisioning_factor);
+    HealthRule {
+        panic_threshold: settings
+            .panic_threshold
+            .or(cluster.panic_threshold)
+            .unwrap_or(usual.panic_threshold),
+        overprovisioning_factor: factor.unwrap_or(usual.overprovisioning_factor),
+        weighted: settings
+            .weighted_priority_health
+            .unwrap_or(cluster.weighted_priority_health),
+    }
+}
+
+/// The shape of the ring, as the fallback policy has it where the settings say nothing.
+fn shape(ring: &Ring, fallback: &Fallback) -> Shape {
+    let is_maglev = match ring.algorithm {
+        Some(algorithm) => algorithm == Algorithm::Maglev,
+        None => matches!(fallback, Fallback::Maglev { .. }),
+    };
+    if is_maglev {
+        let envoys = match fallback {
+            Fallback::Maglev { table_size, .. } => *table_size,
+            _ => None,
+        };
+        let size = ring.table_size.or(envoys);
+        return Shape::Maglev {
+            table_size: size.unwrap_or(maglev::USUAL_TABLE_SIZE),
+        };
+    }
+    let (hash, least, most) = match fallback {
+        Fallback::RingHash {
+            hash,
+            min_size,
+            max_size,
+            ..
+        } => (Some(*hash), *min_size, *max_size),
+        _ => (None, None, None),
+    };
+    let hash = ring.hash.or(hash).unwrap_or_default();
+    let max_size = ring.max_size.or(most).unwrap_or(POINTS_MAX);
+    match ring.virtual_nodes {
+        Some(virtual_nodes) => Shape::Fixed {
+            hash,
+            virtual_nodes,
+            max_size,
+        },
+        None => Shape::Envoy {
+            hash,
+            min_size: ring.min_size.or(least).unwrap_or(1024).min(max_size),
+            max_size,
+        },
+    }
+}
+
+impl Ring {
+    /// The rule where nothing is known of Envoy's cluster.
+    pub(crate) fn rule(&self, health: &Health) -> Rule {
+        Rule {
+            shape: shape(self, &Fallback::Other),
+            identity: self.identity.unwrap_or(Identity::Address),
+            health: self::health(health, &Cluster::default(), None),
+        }
+    }
+}
+
+/// In which settings the placement differs from Envoy's own, for the log: then keys that are left to
+/// Envoy go elsewhere.
+pub fn contradictions(settings: &Settings, cluster: &Cluster) -> Vec<&'static str> {
+    let (ring, fallback) = (&settings.ring, &cluster.policy.fallback);
+    let as_envoy = shape(&Ring::default(), fallback);
+    let mut found = Vec::new();
+    if shape(ring, fallback) != as_envoy {
+        found.push("ring");
+    }
+    if ring.identity == Some(Identity::Id) && !fallback.hashing().by_hostname {
+        found.push("ring.identity");
+    }
+    let says = |setting: Option<u32>, envoys: Option<u32>, usual| {
+        setting.is_some_and(|setting| setting != envoys.unwrap_or(usual))
+    };
+    let usual = HealthRule::default();
+    let health = &settings.health;
+    if says(
+        health.panic_threshold,
+        cluster.panic_threshold,
+        usual.panic_threshold,
+    ) {
+        found.push("health.panic_threshold");
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

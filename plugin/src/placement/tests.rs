@@ -1,0 +1,134 @@
+//! What is set, what Envoy says, what is assumed.
+
+use std::num::NonZeroU32;
+
+use unitring_routing::hash::HashFunction;
+use unitring_routing::membership::{Cause, State};
+
+use super::*;
+use crate::discovery::cluster::Policy;
+
+fn found(fallback: Fallback) -> Found {
+    Found {
+        cluster: Some(Cluster {
+            policy: Policy {
+                fallback,
+                ..Policy::default()
+            },
+            ..Cluster::default()
+        }),
+        knows_localities: true,
+        ..Found::default()
+    }
+}
+
+fn ring(min_size: u64) -> Fallback {
+    Fallback::RingHash {
+        hash: HashFunction::Murmur2,
+        min_size: Some(min_size),
+        max_size: None,
+        hashing: Default::default(),
+    }
+}
+
+fn placing(settings: &str, found: &Found) -> Placing {
+    let settings = Settings::of(&format!(r#"{{"service": "a"{settings}}}"#));
+    Placing::of(&settings, found, &found.members)
+}
+
+#[test]
+fn a_ring_is_envoys_unless_the_settings_say_otherwise() {
+    let shape = |settings: &str, fallback| placing(settings, &found(fallback)).rule.shape;
+    let hash = HashFunction::Murmur2;
+    let max_size = POINTS_MAX;
+    let envoys = Shape::Envoy {
+        hash,
+        min_size: 77,
+        max_size,
+    };
+    assert_eq!(shape("", ring(77)), envoys);
+    let own = Shape::Envoy {
+        hash,
+        min_size: 99,
+        max_size,
+    };
+    assert_eq!(shape(r#", "ring": {"min_size": 99}"#, ring(77)), own);
+    let table_size = NonZeroU32::new(17);
+    let maglev = || Fallback::Maglev {
+        table_size,
+        hashing: Default::default(),
+    };
+    let table = Shape::Maglev {
+        table_size: NonZeroU32::new(17).unwrap(),
+    };
+    assert_eq!(shape("", maglev()), table);
+    assert!(matches!(
+        shape(r#", "ring": {"fill": "fixed"}"#, maglev()),
+        Shape::Fixed { .. }
+    ));
+    let usual = Settings::of(r#"{"service": "a"}"#).rule.shape;
+    assert_eq!(shape("", Fallback::Other), usual);
+}
+
+#[test]
+fn thresholds_are_envoys_unless_the_settings_say_otherwise() {
+    let mut found = found(ring(1024));
+    let cluster = found.cluster.as_mut().unwrap();
+    cluster.panic_threshold = Some(0);
+    cluster.overprovisioning_factor = Some(150);
+    let rule = placing("", &found).rule.health;
+    assert_eq!(
+        (rule.panic_threshold, rule.overprovisioning_factor),
+        (0, 150)
+    );
+    found.overprovisioning_factor = Some(200);
+    let rule = placing(r#", "health": {"panic_threshold": 40}"#, &found)
+        .rule
+        .health;
+    assert_eq!(
+        (rule.panic_threshold, rule.overprovisioning_factor),
+        (40, 200)
+    );
+}
+
+#[test]
+fn what_depends_on_what_is_not_known_is_left_to_envoy() {
+    let member = |n: u32, priority, weight: u32, state| Member {
+        priority,
+        state,
+        weight: weight.try_into().unwrap(),
+        ..Member::new(&n.to_string(), &format!("10.0.0.1:{n}"))
+    };
+    let mut known = found(ring(1024));
+    known.members = vec![
+        member(1, 0, 9, State::Serving),
+        member(2, 0, 1, State::Failed(Cause::Told)),
+        member(3, 1, 1, State::Serving),
+    ];
+    assert_eq!(placing("", &known).left, None);
+    known.cluster.as_mut().unwrap().by_eds = true;
+    let unsure = Some(LeftAll::UnknownWeighting);
+    assert_eq!(placing("", &known).left, unsure);
+    let said = r#", "health": {"weighted_priority_health": false}"#;
+    assert_eq!(placing(said, &known).left, None);
+    known.members[1].state = State::Serving;
+    assert_eq!(placing("", &known).left, None, "it makes no difference");
+    // In one priority it may decide whether that panics.
+    let all = known.members.clone();
+    let sick = State::Failed(Cause::Told);
+    known.members = vec![
+        member(1, 0, 9, State::Serving),
+        member(2, 0, 1, sick),
+        member(3, 0, 1, sick),
+    ];
+    assert_eq!(placing("", &known).left, unsure);
+    known.members = all;
+    known.cluster.as_mut().unwrap().policy.has_subsets = true;
+    assert_eq!(placing("", &known).left, Some(LeftAll::Subsets));
+    known.cluster = None;
+    assert_eq!(placing("", &known).left, Some(LeftAll::UnknownConfig));
+    known.members.pop();
+    assert_eq!(placing("", &known).left, None, "one priority");
+    known.knows_localities = false;
+    assert_eq!(placing("", &known).left, Some(LeftAll::UnknownConfig));
+}

@@ -1,0 +1,324 @@
+//! What the filter sees of Envoy's configuration and of itself → mistakes in how it is wired, each with
+//! its mend.
+//!
+//! Envoy takes each of these without a word, and requests flow: only the bound is off, or instances are
+//! not seen. So each is told: in the log, again and again with growing pauses while it lasts; in a stat of
+//! its own; and in the report, which the companion shows.
+
+use unitring_protocol::report::Finding;
+
+use crate::discovery::cluster::{Cluster, Fallback};
+use crate::discovery::routes::{HashFrom, HashSource, Route};
+use crate::settings::{KeyFrom, KeySource, Settings};
+
+/// From one warning to the next at first; each further pause is twice as long.
+const PAUSE_MS_MIN: u64 = 60_000;
+/// But never longer.
+const PAUSE_MS_MAX: u64 = 3_600_000;
+
+/// The kinds of mistakes, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// What is `discovery.cluster` is not Envoy's admin interface, or cannot be reached.
+    DiscoveryCluster,
+    /// Envoy has no cluster of the service's name.
+    Service,
+    /// The cluster's policy does not read the filter's header.
+    SteerHeader,
+    /// Requests went to other instances than the filter named.
+    ChoiceUnused,
+    /// Envoy leaves the filter's stats out, so that it cannot count.
+    Stats,
+    /// What is `companion.cluster` is no companion, or cannot be reached.
+    CompanionCluster,
+    /// A route hashes another key than the filter.
+    HashPolicy,
+    /// The policy that chooses where the filter does not is no ring.
+    FallbackPolicy,
+    /// Outlier detection is configured, and can eject nobody.
+    OutlierDetection,
+    /// Envoy does not show its configuration.
+    ConfigDump,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 10] = [
+        Kind::DiscoveryCluster,
+        Kind::Service,
+        Kind::SteerHeader,
+        Kind::ChoiceUnused,
+        Kind::Stats,
+        Kind::CompanionCluster,
+        Kind::HashPolicy,
+        Kind::FallbackPolicy,
+        Kind::OutlierDetection,
+        Kind::ConfigDump,
+    ];
+
+    /// As it is called in stats and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::DiscoveryCluster => "discovery_cluster",
+            Kind::Service => "service",
+            Kind::SteerHeader => "steer_header",
+            Kind::ChoiceUnused => "choice_unused",
+            Kind::Stats => "stats",
+            Kind::CompanionCluster => "companion_cluster",
+            Kind::HashPolicy => "hash_policy",
+            Kind::FallbackPolicy => "fallback_policy",
+            Kind::OutlierDetection => "outlier_detection",
+            Kind::ConfigDump => "config_dump",
+        }
+    }
+}
+
+/// A mistake, with what was seen and what to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// What was seen.
+    pub seen: String,
+    /// What to change.
+    pub mend: String,
+}
+
+impl Mistake {
+    /// A mistake with its mend.
+    pub fn new(seen: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            seen: seen.into(),
+            mend: mend.into(),
+        }
+    }
+}
+
+/// The mistakes that are there now.
+#[derive(Debug, Default)]
+pub struct Wiring {
+    /// In order of kind, each once.
+    found: Vec<Standing>,
+}
+
+#[derive(Debug)]
+struct Standing {
+    kind: Kind,
+    mistake: Mistake,
+    warn_ms: u64,
+    pause_ms: u64,
+}
+
+impl Wiring {
+    /// A kind was looked at, with this result.
+    pub fn set(&mut self, kind: Kind, mistake: Option<Mistake>) {
+        let place = self.found.binary_search_by(|known| known.kind.cmp(&kind));
+        match (place, mistake) {
+            (Ok(at), None) => {
+                self.found.remove(at);
+            }
+            (Ok(at), Some(mistake)) => {
+                if let Some(known) = self.found.get_mut(at) {
+                    known.mistake = mistake;
+                }
+            }
+            (Err(_), None) => {}
+            (Err(at), Some(mistake)) => self.found.insert(
+                at,
+                Standing {
+                    kind,
+                    mistake,
+                    warn_ms: 0,
+                    pause_ms: PAUSE_MS_MIN,
+                },
+            ),
+        }
+    }
+
+    /// Whether a kind is there.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.found.iter().any(|known| known.kind == kind)
+    }
+
+    /// The lines to be logged now.
+    pub fn warnings(&mut self, now_ms: u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        for known in &mut self.found {
+            let set_back = known.warn_ms > now_ms.saturating_add(known.pause_ms);
+            if now_ms < known.warn_ms && !set_back {
+                continue;
+            }
+            known.warn_ms = now_ms.saturating_add(known.pause_ms);
+            known.pause_ms = known.pause_ms.saturating_mul(2).min(PAUSE_MS_MAX);
+            let Mistake { seen, mend } = &known.mistake;
+            let kind = known.kind.as_str();
+            lines.push(format!("wired wrongly: {kind}: {seen}; mend: {mend}"));
+        }
+        lines
+    }
+
+    /// As a report has them.
+    pub fn findings(&self) -> Vec<Finding> {
+        let finding = |known: &Standing| Finding {
+            kind: known.kind.as_str().to_owned(),
+            seen: known.mistake.seen.clone(),
+            mend: known.mistake.mend.clone(),
+        };
+        self.found.iter().map(finding).collect()
+    }
+}
+
+/// The cluster's policy: does it read the filter's header, and is what chooses otherwise a ring?
+pub fn check_policy(settings: &Settings, cluster: &Cluster) -> [(Kind, Option<Mistake>); 2] {
+    let (header, service) = (&settings.steer.header, &settings.service);
+    let mend = format!(
+        "in the cluster {service}: load_balancing_policy: override_host with override_host_sources: \
+         [{{ header: {header} }}]"
+    );
+    let steer = match &cluster.policy.steer_headers {
+        None => Some("the cluster's policy is not override_host".to_owned()),
+        Some(headers) if headers.contains(header) => None,
+        Some(headers) => Some(format!("override_host reads {}", or_nothing(headers))),
+    };
+    let is_ring = cluster.policy.fallback != Fallback::Other || steer.is_some();
+    let fallback = (!is_ring).then(|| {
+        Mistake::new(
+            "the fallback_policy of override_host is no ring",
+            format!("in the cluster {service}: fallback_policy: ring_hash or maglev"),
+        )
+    });
+    [
+        (
+            Kind::SteerHeader,
+            steer.map(|seen| Mistake::new(seen, mend)),
+        ),
+        (Kind::FallbackPolicy, fallback),
+    ]
+}
+
+fn or_nothing(headers: &[String]) -> String {
+    if headers.is_empty() {
+        return "no header".to_owned();
+    }
+    headers.join(", ")
+}
+
+/// Outlier detection: can it eject anybody among so many hosts?
+pub fn check_outlier_detection(
+    settings: &Settings,
+    cluster: &Cluster,
+    hosts: usize,
+) -> Option<Mistake> {
+    let percent = usize::try_from(cluster.outlier_ejection_percent?).unwrap_or(100);
+    let can = cluster.always_ejects_one || hosts == 0 || 100 <= hosts * percent;
+    (!can).then(|| {
+        Mistake::new(
+            format!("max_ejection_percent {percent} ejects nobody among {hosts} hosts"),
+            format!(
+                "in the cluster {}: outlier_detection: {{ always_eject_one_host: true }}, or a greater \
+                 max_ejection_percent",
+                settings.service
+            ),
+        )
+    })
+}
+
+/// The routes to the cluster, or the cluster itself if it says so: do they hash what the filter hashes?
+pub fn check_routes(
+    settings: &Settings,
+    cluster: Option<&Cluster>,
+    routes: &[Route],
+) -> Option<Mistake> {
+    let wanted: Vec<HashSource> = settings.key.iter().map(as_policy).collect();
+    let own = cluster.map_or(&[][..], |cluster| &cluster.policy.hash_policy);
+    if !own.is_empty() {
+        return (own != wanted).then(|| {
+            Mistake::new(
+                format!(
+                    "the cluster's ring hashes {}, the filter hashes {}",
+                    listed(own),
+                    listed(&wanted)
+                ),
+                "the same sources in the hash_policy of the ring's consistent_hashing_lb_config and in the \
+                 filter's key",
+            )
+        });
+    }
+    let differing = routes.iter().find(|route| route.hash_policy != wanted)?;
+    let seen = if differing.hash_policy.is_empty() {
+        "has no hash_policy".to_owned()
+    } else {
+        format!("hashes {}", listed(&differing.hash_policy))
+    };
+    Some(Mistake::new(
+        format!(
+            "a route of virtual host {} {seen}, the filter hashes {}",
+            differing.virtual_host,
+            listed(&wanted)
+        ),
+        "the same sources in the route's hash_policy and in the filter's key",
+    ))
+}
+
+fn as_policy(source: &KeySource) -> HashSource {
+    HashSource {
+        from: match &source.from {
+            KeyFrom::Header(name) => HashFrom::Header(name.clone()),
+            KeyFrom::Cookie(name) => HashFrom::Cookie(name.clone()),
+            KeyFrom::Query(name) => HashFrom::Query(name.clone()),
+            KeyFrom::SourceIp => HashFrom::SourceIp,
+        },
+        terminal: source.terminal,
+    }
+}
+
+fn listed(sources: &[HashSource]) -> String {
+    let source = |source: &HashSource| {
+        let text = match &source.from {
+            HashFrom::Header(name) => format!("header {name}"),
+            HashFrom::Cookie(name) => format!("cookie {name}"),
+            HashFrom::Query(name) => format!("query {name}"),
+            HashFrom::SourceIp => "source_ip".to_owned(),
+            HashFrom::Other => "something else".to_owned(),
+        };
+        if source.terminal {
+            text + " (terminal)"
+        } else {
+            text
+        }
+    };
+    let all: Vec<String> = sources.iter().map(source).collect();
+    all.join(", ")
+}
+
+/// Samples of where requests ran, as counters since the start: how many were looked at, and how many ran
+/// elsewhere than the filter had named.
+#[derive(Debug, Default)]
+pub struct Samples {
+    seen: (u64, u64),
+}
+
+impl Samples {
+    /// So few say nothing.
+    const ENOUGH: u64 = 4;
+
+    /// Looks at the counters; `None` while there are too few new samples to say anything.
+    pub fn look(&mut self, all: u64, elsewhere: u64) -> Option<Option<Mistake>> {
+        let (all_before, elsewhere_before) = self.seen;
+        let new = all.saturating_sub(all_before);
+        if new < Self::ENOUGH {
+            return None;
+        }
+        self.seen = (all, elsewhere);
+        let unused = elsewhere.saturating_sub(elsewhere_before);
+        let mistake = (unused * 2 > new).then(|| {
+            Mistake::new(
+                format!("{unused} of {new} sampled requests ran on an instance that the filter had not named"),
+                "let nothing after the filter change the route's cluster or remove its header, and let the \
+                 cluster's override_host read it",
+            )
+        });
+        Some(mistake)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Which mistakes are seen, and how often they are told.
+
+use super::*;
+use crate::discovery::cluster::{Hashing, Policy};
+
+fn settings(more: &str) -> Settings {
+    Settings::of(&format!(r#"{{"service": "orders"{more}}}"#))
+}
+
+fn cluster(headers: Option<&[&str]>) -> Cluster {
+    let owned = |headers: &[&str]| headers.iter().map(|h| (*h).to_owned()).collect();
+    Cluster {
+        policy: Policy {
+            steer_headers: headers.map(owned),
+            has_subsets: false,
+            fallback: Fallback::Maglev {
+                table_size: None,
+                hashing: Hashing::default(),
+            },
+            hash_policy: Vec::new(),
+        },
+        ..Cluster::default()
+    }
+}
+
+#[test]
+fn a_policy_must_read_the_filters_header_and_fall_back_to_a_ring() {
+    let kinds = |cluster: &Cluster| {
+        let checked = check_policy(&settings(""), cluster);
+        let found = checked.into_iter().filter(|(_, mistake)| mistake.is_some());
+        found.map(|(kind, _)| kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&cluster(Some(&["x-unitring-host"]))), []);
+    assert_eq!(kinds(&cluster(Some(&["x-other"]))), [Kind::SteerHeader]);
+    assert_eq!(kinds(&cluster(Some(&[]))), [Kind::SteerHeader]);
+    assert_eq!(kinds(&cluster(None)), [Kind::SteerHeader]);
+    let mut other = cluster(Some(&["x-unitring-host"]));
+    other.policy.fallback = Fallback::Other;
+    assert_eq!(kinds(&other), [Kind::FallbackPolicy]);
+}
+
+#[test]
+fn outlier_detection_that_can_eject_nobody_is_told() {
+    let mut cluster = cluster(None);
+    let seen =
+        |cluster: &Cluster, hosts| check_outlier_detection(&settings(""), cluster, hosts).is_some();
+    assert!(!seen(&cluster, 4), "there is none");
+    cluster.outlier_ejection_percent = Some(10);
+    assert!(seen(&cluster, 9) && !seen(&cluster, 10));
+    cluster.always_ejects_one = true;
+    assert!(!seen(&cluster, 4));
+}
+
+#[test]
+fn a_route_must_hash_what_the_filter_hashes() {
+    let route = |sources: &[(HashFrom, bool)]| Route {
+        virtual_host: "all".to_owned(),
+        hash_policy: sources
+            .iter()
+            .map(|(from, terminal)| HashSource {
+                from: from.clone(),
+                terminal: *terminal,
+            })
+            .collect(),
+        retries_answers: false,
+    };
+    let header = |name: &str| HashFrom::Header(name.to_owned());
+    let key = settings(r#", "key": [{"header": "X-A"}, {"path": true, "terminal": true}]"#);
+    let right = route(&[(header("x-a"), false), (header(":path"), true)]);
+    assert_eq!(check_routes(&key, None, std::slice::from_ref(&right)), None);
+    assert_eq!(check_routes(&key, None, &[]), None, "no route is known");
+    let wrong = route(&[(header("x-a"), false)]);
+    let mistake = check_routes(&key, None, &[right.clone(), wrong.clone()]).unwrap();
+    let expected = "a route of virtual host all hashes header x-a, the filter hashes header x-a, header :path (terminal)";
+    assert_eq!(mistake.seen, expected);
+    let none = check_routes(&key, None, &[route(&[])]).unwrap();
+    assert!(none.seen.contains("has no hash_policy"), "{}", none.seen);
+    // What the ring itself hashes counts, whatever the routes say.
+    let mut ring = cluster(None);
+    ring.policy.hash_policy = right.hash_policy.clone();
+    assert_eq!(
+        check_routes(&key, Some(&ring), std::slice::from_ref(&wrong)),
+        None
+    );
+    ring.policy.hash_policy = wrong.hash_policy;
+    assert!(check_routes(&key, Some(&ring), &[right]).is_some());
+}
+
+#[test]
+fn samples_speak_once_there_are_enough_of_them() {
+    let mut samples = Samples::default();
+    assert_eq!(samples.look(3, 3), None);
+    assert!(samples.look(4, 4).unwrap().is_some());
+    assert_eq!(samples.look(7, 4), None);
+    assert_eq!(samples.look(8, 5), Some(None), "one of four is a retry");
+}
+
+#[test]
+fn a_mistake_is_told_at_once_then_with_growing_pauses_and_no_more_once_it_is_mended() {
+    let mut wiring = Wiring::default();
+    let mistake = || Some(Mistake::new("seen", "mend"));
+    wiring.set(Kind::Stats, mistake());
+    wiring.set(Kind::Service, mistake());
+    let lines = wiring.warnings(1_000);
+    let expected =
+        ["service", "stats"].map(|kind| format!("wired wrongly: {kind}: seen; mend: mend"));
+    assert_eq!(lines, expected);
+    wiring.set(Kind::Service, None);
+    wiring.set(Kind::Stats, mistake());
+    assert!(wiring.warnings(60_999).is_empty());
+    assert_eq!(wiring.warnings(61_000).len(), 1);
+    assert!(wiring.warnings(180_999).is_empty(), "twice as long");
+    assert_eq!(wiring.warnings(181_000).len(), 1);
+    let kinds: Vec<String> = wiring.findings().into_iter().map(|f| f.kind).collect();
+    assert_eq!(kinds, ["stats"]);
+    wiring.set(Kind::Stats, None);
+    assert!(wiring.warnings(10_000_000).is_empty() && !wiring.has(Kind::Stats));
+}
+
+#[test]
+fn every_kind_is_listed_in_its_order() {
+    assert!(Kind::ALL.is_sorted());
+}

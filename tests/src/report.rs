@@ -1,0 +1,42 @@
+//! Reports as a filter makes them, by hand: for what no filter would say, or not in this moment.
+
+use serde_json::{Value, json};
+
+/// A report on these services.
+pub fn report(reporter: &str, sequence: u64, services: Vec<Value>) -> Value {
+    json!({
+        "version": 1, "reporter": reporter, "sequence": sequence, "interval_ms": 1000,
+        "services": services,
+    })
+}
+
+/// What is reported on a service whose instances have 160 virtual nodes each.
+pub fn service(name: &str, instances: Vec<Value>) -> Value {
+    json!({
+        "service": name,
+        "ring": {
+            "version": "r", "points": 160,
+            "shape": { "fill": "fixed", "virtual_nodes": 160, "max_size": 8_000_000 },
+        },
+        "fallbacks": 0,
+        "instances": instances,
+    })
+}
+
+/// An instance that serves and has answered ten requests.
+pub fn instance(id: &str, address: &str, in_flight: u64) -> Value {
+    json!({
+        "id": id, "address": address, "weight": 1, "healthy": true, "calls": 10,
+        "in_flight": in_flight, "updates": 0,
+    })
+}
+
+/// A name as a part of a path.
+pub fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric();
+    let part = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    name.bytes().map(part).collect()
+}

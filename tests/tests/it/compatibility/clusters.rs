@@ -1,0 +1,202 @@
+//! Kinds of clusters and what they have.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::{Envoy, keys, send};
+use unitring_tests::instance::Instance;
+
+use super::{Pair, add_route, ask, edit_route, is_idle};
+
+fn resolved(config: EnvoyConfig, kind: &str) -> Result<EnvoyConfig> {
+    config.edit_cluster("orders", |cluster| {
+        cluster["type"] = json!(kind);
+        cluster["dns_lookup_family"] = json!("V4_ONLY");
+        let endpoints = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
+        let endpoints = endpoints.and_then(Value::as_array_mut).context("none")?;
+        for endpoint in endpoints {
+            endpoint["endpoint"]["address"]["socket_address"]["address"] = json!("localhost");
+        }
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn instances_of_strict_dns_are_placed_by_what_their_names_resolve_to() -> Result<()> {
+    let pair = Pair::start(&|config| resolved(config, "STRICT_DNS")).await?;
+    pair.agree("/").await?;
+    pair.is_idle().await
+}
+
+#[tokio::test]
+async fn the_one_host_of_logical_dns_gets_every_key() -> Result<()> {
+    let instances = Instance::start_all(&["a"]).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
+    let config = resolved(config, "LOGICAL_DNS")?;
+    let native = config.clone().without_filter()?;
+    let pair = Pair::of(instances, &native, &config).await?;
+    pair.agree("/").await?;
+    Ok(())
+}
+
+/// Two subsets of two; requests below `/v1` ask for the first.
+fn with_subsets(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    let config = config.edit_cluster("orders", |cluster| {
+        let endpoints = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
+        let endpoints = endpoints.and_then(Value::as_array_mut).context("none")?;
+        for (endpoint, version) in endpoints.iter_mut().zip(["v1", "v1", "v2", "v2"]) {
+            endpoint["metadata"] = json!({"filter_metadata": {"envoy.lb": {"version": version}}});
+        }
+        let inner = cluster["load_balancing_policy"].take();
+        cluster["load_balancing_policy"] = json!({"policies": [{"typed_extension_config": {
+            "name": "envoy.load_balancing_policies.subset",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.subset.v3.Subset",
+                "fallback_policy": "ANY_ENDPOINT",
+                "subset_selectors": [{"keys": ["version"]}],
+                "subset_lb_policy": inner,
+            },
+        }}]});
+        Ok(())
+    })?;
+    add_route(config, "/v1", |route| {
+        let wanted = json!({"filter_metadata": {"envoy.lb": {"version": "v1"}}});
+        route["route"]["metadata_match"] = wanted;
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn in_a_cluster_with_subsets_every_key_is_where_envoy_alone_has_it() -> Result<()> {
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
+    let native = with_subsets(config.clone().without_filter()?);
+    // Another placement than Envoy's: what agrees is Envoy's own choice.
+    let config = config.setting("ring.fill", json!("fixed"))?;
+    let native = Envoy::start(&native?).await?;
+    let filtered = Envoy::start(&with_subsets(config)?).await?;
+    for envoy in [&native, &filtered] {
+        envoy.has_healthy(4).await?;
+    }
+    until("the filter to leave the service to Envoy", async || {
+        ask(&filtered, "/", "user-0").await?;
+        let name = "wasmcustom.unitring.orders.fallback.left";
+        ensure!(filtered.stat(name).await? > 0, "it does not");
+        Ok(())
+    })
+    .await?;
+    for path in ["/", "/v1"] {
+        for key in keys(100) {
+            let native = ask(&native, path, &key).await?;
+            let placed = ask(&filtered, path, &key).await?;
+            assert_eq!(placed.instance, native.instance, "{path}: {key}");
+            ensure!(path == "/" || ["a", "b"].contains(&placed.instance.as_str()));
+        }
+    }
+    is_idle(&filtered).await
+}
+
+#[tokio::test]
+async fn an_aggregate_cluster_fails_over_as_without_the_filter() -> Result<()> {
+    let backup = Instance::start_all(&["x", "y", "z"]).await?;
+    let mut pair = Pair::start(&|config| {
+        let config = config.copy_cluster("orders", "backup", &backup)?;
+        let config = config.add_cluster(json!({
+            "name": "both",
+            "connect_timeout": "1s",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "cluster_type": {
+                "name": "envoy.clusters.aggregate",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig",
+                    "clusters": ["orders", "backup"],
+                },
+            },
+        }))?;
+        edit_route(config, |route| {
+            route["cluster"] = json!("both");
+            Ok(())
+        })
+    })
+    .await?;
+    pair.agree("/").await?;
+    for instance in &mut pair.instances {
+        instance.kill()?;
+    }
+    pair.native.has_healthy(0).await?;
+    pair.filtered.has_healthy(0).await?;
+    for envoy in [&pair.native, &pair.filtered] {
+        // A worker hears of it a little later.
+        until("the backup to answer", async || {
+            ask(envoy, "/", "user-0").await
+        })
+        .await?;
+    }
+    for key in keys(100) {
+        let native = ask(&pair.native, "/", &key).await?;
+        let placed = ask(&pair.filtered, "/", &key).await?;
+        assert_eq!(placed.instance, native.instance, "{key}");
+    }
+    pair.is_idle().await
+}
+
+#[tokio::test]
+async fn what_a_circuit_breaker_refuses_leaves_nothing_in_flight() -> Result<()> {
+    let pair = Pair::start(&|config| {
+        config.edit_cluster("orders", |cluster| {
+            cluster["circuit_breakers"] = json!({"thresholds": [{"max_requests": 1}]});
+            Ok(())
+        })
+    })
+    .await?;
+    for envoy in [&pair.native, &pair.filtered] {
+        let request = envoy.request("/?stream_ms=120000");
+        let held = request.header("x-user-id", "user-0").send().await?;
+        let refused = send(envoy.request("/").header("x-user-id", "user-1")).await?;
+        let told = refused.header("x-envoy-overloaded");
+        assert_eq!((refused.status, told), (503, Some("true")));
+        drop(held);
+    }
+    pair.is_idle().await?;
+    until("requests to be served again", async || {
+        ask(&pair.filtered, "/", "user-1").await
+    })
+    .await?;
+    is_idle(&pair.filtered).await
+}
+
+#[tokio::test]
+async fn envoy_refuses_what_an_override_host_policy_cannot_be_combined_with() -> Result<()> {
+    let config = EnvoyConfig::shipped("envoy.yaml")?;
+    let cannot_be_combined = "load_balancing_policy cannot be combined with";
+    let subsets = json!({"fallback_policy": "ANY_ENDPOINT", "subset_selectors": [{"keys": ["v"]}]});
+    for (field, value, told) in [
+        ("zone_aware_lb_config", json!({}), cannot_be_combined),
+        ("locality_weighted_lb_config", json!({}), cannot_be_combined),
+        ("lb_subset_config", subsets, cannot_be_combined),
+        (
+            "type",
+            json!("ORIGINAL_DST"),
+            "Only 'CLUSTER_PROVIDED' is allowed",
+        ),
+    ] {
+        let config = config.clone().edit_cluster("orders", |cluster| {
+            let of_all = field.ends_with("lb_config") && field != "lb_subset_config";
+            if of_all {
+                cluster["common_lb_config"][field] = value;
+            } else {
+                cluster[field] = value;
+            }
+            if field == "type" {
+                let fields = cluster.as_object_mut().context("not an object")?;
+                fields.remove("load_assignment");
+                fields.remove("health_checks");
+            }
+            Ok(())
+        })?;
+        let said = Envoy::refuses(&config).await?;
+        ensure!(said.contains(told), "{field}: {said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! gRPC: HTTP/2 on both sides, streams, and answers that end with trailers.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+
+use anyhow::{Context, Result, bail, ensure};
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_client::ExternalProcessorClient;
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response as Said;
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    ImmediateResponse, ProcessingRequest, ProcessingResponse,
+};
+use futures_util::stream::{self, Stream};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status, Streaming};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::{Envoy, keys};
+use unitring_tests::ports;
+
+use super::{is_idle, nobody_judges};
+
+const KEYS: usize = 40;
+
+/// A service that says its name once for each message; any service with a stream both ways serves.
+struct Named(String);
+
+#[tonic::async_trait]
+impl ExternalProcessor for Named {
+    type ProcessStream = Pin<Box<dyn Stream<Item = Result<ProcessingResponse, Status>> + Send>>;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let state = (request.into_inner(), self.0.clone());
+        let answers = stream::unfold(state, |(mut requests, name)| async move {
+            let message = requests.message().await.ok()??;
+            drop(message);
+            let told = ImmediateResponse {
+                details: name.clone(),
+                ..ImmediateResponse::default()
+            };
+            let answer = ProcessingResponse {
+                response: Some(Said::ImmediateResponse(told)),
+                ..ProcessingResponse::default()
+            };
+            Some((Ok(answer), (requests, name)))
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// A gRPC server in this process; it ends with this.
+struct Running {
+    port: u16,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Running {
+    async fn start(name: &str) -> Result<Self> {
+        let port = ports::free()?;
+        let service = ExternalProcessorServer::new(Named(name.to_owned()));
+        let server = Server::builder().add_service(service);
+        let task = tokio::spawn(server.serve((Ipv4Addr::LOCALHOST, port).into()));
+        until("the server", async || connect(port).await).await?;
+        Ok(Self { port, task })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn connect(port: u16) -> Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?;
+    Ok(endpoint.connect().await?)
+}
+
+fn config(servers: &[Running]) -> Result<EnvoyConfig> {
+    let config = nobody_judges(EnvoyConfig::shipped("envoy.yaml")?)?;
+    config.edit_cluster("orders", |cluster| {
+        let endpoints = servers.iter().map(|server| {
+            let address = json!({"address": "127.0.0.1", "port_value": server.port});
+            json!({"endpoint": {"address": {"socket_address": address}}})
+        });
+        let endpoints: Value = endpoints.collect();
+        cluster["load_assignment"]["endpoints"] = json!([{"lb_endpoints": endpoints}]);
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            },
+        });
+        Ok(())
+    })
+}
+
+/// Who answers both messages of a stream with this key.
+async fn owner(client: &mut ExternalProcessorClient<Channel>, key: &str) -> Result<String> {
+    let messages = stream::iter([ProcessingRequest::default(), ProcessingRequest::default()]);
+    let mut request = Request::new(messages);
+    request.metadata_mut().insert("x-user-id", key.parse()?);
+    let mut answers = client.process(request).await?.into_inner();
+    let mut names = Vec::new();
+    while let Some(answer) = answers.message().await? {
+        match answer.response {
+            Some(Said::ImmediateResponse(told)) => names.push(told.details),
+            other => bail!("{other:?}"),
+        }
+    }
+    ensure!(names.len() == 2, "{names:?}");
+    names.dedup();
+    ensure!(names.len() == 1, "{names:?}");
+    names.pop().context("nobody")
+}
+
+#[tokio::test]
+async fn a_grpc_stream_is_placed_by_its_key() -> Result<()> {
+    let mut servers = Vec::new();
+    for name in ["a", "b", "c"] {
+        servers.push(Running::start(name).await?);
+    }
+    let config = config(&servers)?;
+    let native = Envoy::start(&config.clone().without_filter()?).await?;
+    let filtered = Envoy::start(&config).await?;
+    filtered.steers_to(servers.len()).await?;
+    let mut owners = BTreeMap::new();
+    for envoy in [&native, &filtered] {
+        let mut client = ExternalProcessorClient::new(connect(envoy.port).await?);
+        for key in keys(KEYS) {
+            let owner = owner(&mut client, &key)
+                .await
+                .with_context(|| key.clone())?;
+            let native = owners.entry(key).or_insert_with(|| owner.clone());
+            assert_eq!(*native, owner);
+        }
+    }
+    is_idle(&filtered).await
+}

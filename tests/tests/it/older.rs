@@ -1,0 +1,71 @@
+//! The oldest Envoy that the filter is for runs the shipped configuration as the newest does.
+//!
+//! A part of what `make compat` tries with each version, in every run of the tests.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::envoy::{Envoy, keys};
+use unitring_tests::instance::Instance;
+
+/// As in the Makefile, which gets it ready.
+const OLDEST: &str = "1.36.4";
+
+async fn start(config: &EnvoyConfig) -> Result<Envoy> {
+    let envoy = Envoy::start_version(OLDEST, config).await?;
+    assert_eq!(envoy.version().await?, OLDEST);
+    Ok(envoy)
+}
+
+#[tokio::test]
+async fn the_oldest_envoys_ring_hash_is_what_the_filter_places_by() -> Result<()> {
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[1, 2, 3, 1])?;
+    let native = start(&config.clone().without_filter()?).await?;
+    native.has_healthy(instances.len()).await?;
+    let filtered = start(&config).await?;
+    filtered.steers_to(instances.len()).await?;
+    let keys = keys(400);
+    assert_eq!(filtered.owners(&keys).await?, native.owners(&keys).await?);
+    let answer = filtered.get("user-0").await?;
+    assert_eq!(answer.header("x-unitring-reason"), Some("primary"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn retries_of_the_oldest_envoy_go_to_the_candidates_in_turn() -> Result<()> {
+    let mut instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&instances, &[])?
+        .unchecked()?
+        .setting("ejection.consecutive_failures", json!(0))?;
+    let envoy = start(&config).await?;
+    envoy.steers_to(instances.len()).await?;
+    let dead = instances.pop().context("no instance")?.address();
+    let mut retried = 0;
+    for key in keys(60) {
+        let answer = envoy.get(&key).await?;
+        let named = answer.body["headers"]["x-unitring-host"][0].as_str();
+        let named: Vec<&str> = named.unwrap_or_default().split(',').collect();
+        let first = instances.iter().find(|i| i.id == answer.instance);
+        let ran_at = first.context("nobody answered")?.address();
+        let expected = if named.first() == Some(&dead.as_str()) {
+            retried += 1;
+            named.get(1)
+        } else {
+            named.first()
+        };
+        let expected = (200, expected.copied());
+        assert_eq!(
+            (answer.status, Some(ran_at.as_str())),
+            expected,
+            "{named:?}"
+        );
+    }
+    ensure!(retried > 5, "only {retried} keys belonged to the dead one");
+    assert_eq!(
+        envoy.stat("cluster.orders.upstream_rq_retry").await?,
+        retried
+    );
+    Ok(())
+}

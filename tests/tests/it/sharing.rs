@@ -1,0 +1,131 @@
+//! What the VMs of a process share, where filters have different settings; and settings that are replaced.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use unitring_tests::companion::Settings;
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::{Envoy, keys};
+use unitring_tests::instance::Instance;
+use unitring_tests::ports;
+
+const SETTINGS: &str = "/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+
+/// Changes the filter's settings of a listener.
+fn set(listener: &mut Value, name: &str, value: Value) -> Result<()> {
+    let settings = listener.pointer_mut(SETTINGS).context("no settings")?;
+    settings[name] = value;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_filter_with_a_list_of_two_takes_nothing_from_one_on_another_listener() -> Result<()> {
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let plain = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
+    let native = Envoy::start(&plain.clone().without_filter()?).await?;
+    native.has_healthy(4).await?;
+    let second = ports::free()?;
+    let (two, _) = instances.split_at(2);
+    let listed: Vec<Value> = two
+        .iter()
+        .map(|i| json!({"address": i.address()}))
+        .collect();
+    // Whichever listener comes first.
+    for listed_first in [false, true] {
+        let config = plain.clone().edit(|bootstrap| {
+            let listeners = bootstrap.pointer_mut("/static_resources/listeners");
+            let listeners = listeners.and_then(Value::as_array_mut).context("none")?;
+            let mut other = listeners.first().context("no listener")?.clone();
+            other["name"] = json!("second");
+            other["address"]["socket_address"]["port_value"] = json!(second);
+            let source = json!({"source": "static", "instances": listed});
+            set(&mut other, "discovery", source)?;
+            let place = if listed_first { 0 } else { listeners.len() };
+            listeners.insert(place, other);
+            Ok(())
+        })?;
+        let mut envoy = Envoy::start_with_workers(&config, 2).await?;
+        let expected = native.owners(&keys(60)).await?;
+        until("the first listener to place as Envoy alone", async || {
+            let placed = envoy.owners(&keys(60)).await?;
+            ensure!(placed == expected, "{placed:?}");
+            Ok(())
+        })
+        .await?;
+        let first = std::mem::replace(&mut envoy.port, second);
+        let placed = envoy.owners(&keys(60)).await?;
+        let used: BTreeSet<&str> = placed.values().map(String::as_str).collect();
+        assert_eq!(used, ["a", "b"].into());
+        envoy.port = first;
+        assert_eq!(envoy.owners(&keys(60)).await?, expected);
+    }
+    Ok(())
+}
+
+fn put(folder: &Path, version: u32, listener: &Value) -> Result<()> {
+    let text = json!({"version_info": version.to_string(), "resources": [listener]}).to_string();
+    // Envoy looks when a file is moved to the place.
+    fs::write(folder.join("new"), text)?;
+    fs::rename(folder.join("new"), folder.join("listeners.json"))?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn settings_that_lds_changes_hold_at_once_and_are_reported() -> Result<()> {
+    let folder = TempDir::with_prefix("unitring-lds-")?;
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let companion = Settings::default().start().await?;
+    let port = ports::free()?;
+    let mut listener = Value::Null;
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&instances, &[])?
+        .companion(&companion)?
+        .node("e")?
+        .edit(|bootstrap| {
+            let listeners = bootstrap.pointer_mut("/static_resources/listeners");
+            listener = listeners
+                .and_then(|all| all.get_mut(0))
+                .context("none")?
+                .take();
+            listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+            listener["address"]["socket_address"]["port_value"] = json!(port);
+            bootstrap["static_resources"]["listeners"] = json!([]);
+            let source = json!({
+                "path_config_source": {"path": folder.path().join("listeners.json")},
+                "resource_api_version": "V3",
+            });
+            bootstrap["dynamic_resources"] = json!({"lds_config": source});
+            Ok(())
+        })?;
+    put(folder.path(), 1, &listener)?;
+    let mut envoy = Envoy::start_with_workers(&config, 2).await?;
+    envoy.port = port;
+    envoy.steers_to(4).await?;
+    let points = async |expected: u64| {
+        until(
+            &format!("a ring of {expected} to be reported"),
+            async || {
+                let service = companion.get("/v1/services/orders").await?;
+                let text = service.to_string();
+                ensure!(text.contains(&format!("\"points\":{expected}")), "{text}");
+                Ok(())
+            },
+        )
+        .await
+    };
+    points(1024).await?;
+    // The old filter chain drains for ten minutes, and its VMs live on.
+    for (version, size) in [(2, 64), (3, 2048)] {
+        set(&mut listener, "ring", json!({"min_size": size}))?;
+        put(folder.path(), version, &listener)?;
+        points(size).await?;
+        let answer = envoy.get("ada").await?;
+        ensure!(answer.status == 200, "{answer:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! What Envoy's admin interface says of a cluster, as the filter asks for it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use unitring_tests::envoy::Envoy;
+
+use super::cluster::{Cluster, Source};
+
+/// The three pages that the owners of keys are told from.
+#[derive(Debug)]
+pub(super) struct Pages {
+    /// `/clusters`, as JSON.
+    pub(super) hosts: Value,
+    /// The endpoints in `/config_dump`.
+    pub(super) endpoints: Value,
+    /// The cluster there.
+    pub(super) settings: Value,
+}
+
+const MASK: &str = "cluster.name,cluster.load_balancing_policy,cluster.common_lb_config,\
+    cluster.load_assignment.policy,cluster.outlier_detection,cluster.health_checks,last_updated";
+
+impl Pages {
+    pub(super) async fn of(envoy: &Envoy, cluster: &Cluster) -> Result<Self> {
+        let name = regex(&cluster.name);
+        let endpoints = match &cluster.source {
+            Source::Eds {
+                service_name: Some(name),
+            } => regex(name),
+            _ => name.clone(),
+        };
+        let (kind, list) = if cluster.by_api {
+            ("dynamic_endpoint_configs", "dynamic_active_clusters")
+        } else {
+            ("static_endpoint_configs", "static_clusters")
+        };
+        let page = async |path: String| -> Result<Value> {
+            let text = envoy.admin(&path).await.with_context(|| path.clone())?;
+            serde_json::from_str(&text).context(text)
+        };
+        Ok(Self {
+            hosts: page(format!("/clusters?format=json&filter={name}")).await?,
+            endpoints: page(format!(
+                "/config_dump?include_eds&resource={kind}&name_regex={endpoints}"
+            ))
+            .await?,
+            settings: page(format!(
+                "/config_dump?resource={list}&name_regex={name}&mask={MASK}"
+            ))
+            .await?,
+        })
+    }
+
+    /// What there is to be seen.
+    pub(super) fn sights(&self) -> impl Iterator<Item = &'static str> {
+        const FLAGS: [&str; 14] = [
+            "failed_active_health_check",
+            "failed_outlier_check",
+            "failed_active_degraded_check",
+            "failed_degraded_outlier_detection",
+            "pending_dynamic_removal",
+            "pending_active_hc",
+            "excluded_via_immediate_hc_fail",
+            "DRAINING",
+            "DEGRADED",
+            "hash_key",
+            "use_hostname_for_hashing",
+            "locality_weighted_lb_config",
+            "weighted_priority_health",
+            "pipe",
+        ];
+        let pages = [&self.hosts, &self.endpoints, &self.settings].map(Value::to_string);
+        FLAGS
+            .into_iter()
+            .filter(move |flag| pages.iter().any(|page| page.contains(flag)))
+    }
+}
+
+/// Matches this name only, as part of a URL.
+fn regex(name: &str) -> String {
+    let mut regex = "%5E".to_owned();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            regex.push(char::from(byte));
+        } else {
+            regex.push_str(&format!("%5C%{byte:02X}"));
+        }
+    }
+    regex + "%24"
+}
+
+/// The lines of each cluster in the text of `/clusters`.
+pub(super) type State = BTreeMap<String, Vec<String>>;
+
+/// The hosts, without what requests change. The order of clusters is another one each time.
+pub(super) fn state(names: &[&str], text: &str) -> State {
+    const COUNTS: [&str; 4] = [
+        "::cx_",
+        "::rq_",
+        "::success_rate",
+        "::local_origin_success_rate",
+    ];
+    let mut state = State::new();
+    for line in text
+        .lines()
+        .filter(|line| !COUNTS.iter().any(|count| line.contains(count)))
+    {
+        let is_of = |name: &&&str| {
+            line.strip_prefix(**name)
+                .is_some_and(|rest| rest.starts_with("::"))
+        };
+        if let Some(name) = names.iter().find(is_of) {
+            state
+                .entry((*name).to_owned())
+                .or_default()
+                .push(line.to_owned());
+        }
+    }
+    state
+}

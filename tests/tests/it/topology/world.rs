@@ -1,0 +1,253 @@
+//! An Envoy without the filter, with many random clusters, and what stands behind them.
+
+mod files;
+mod start;
+mod updates;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::try_join_all;
+use tempfile::TempDir;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::raw::{Raw, get};
+use unitring_tests::traffic::keys::Numbers;
+
+use super::address::Addresses;
+use super::change::change;
+use super::cluster::{Cluster, Host};
+use super::filter::Filter;
+use super::pages::{self, Pages, State};
+use super::random::{self, Draws};
+use super::responder::{Request, Responder};
+use files::{Files, clusters_file, endpoints_file, files, write};
+use start::{answering, folder, front};
+use updates::Updates;
+
+const CLUSTERS: usize = 40;
+const CONNECTIONS: usize = 20;
+/// Envoy's workers have a change after the main thread, whose page this looks at.
+const CALM: Duration = Duration::from_millis(300);
+
+pub(super) struct World {
+    pub(super) clusters: Vec<Cluster>,
+    draws: Vec<Draws>,
+    addresses: Addresses,
+    responder: Responder,
+    /// What each file was written with.
+    written: Files,
+    /// The longest time that Envoy may hold a change back from its workers.
+    window: Duration,
+    envoy: Envoy,
+    folder: TempDir,
+}
+
+impl World {
+    pub(super) async fn start(seed: u64, numbers: &mut Numbers) -> Result<Self> {
+        let folder = folder(seed)?;
+        let (addresses, responder) = answering(numbers, folder.path())?;
+        // Most worlds need not wait for the merge window, and one in four has Envoy's default.
+        let windows: &[f64] = numbers.pick(&[&[0.0], &[0.0, 0.0, 0.2], &[0.0, 0.5], &[]]);
+        let longest = windows.iter().copied().fold(0.0, f64::max);
+        let longest = if windows.is_empty() { 1.0 } else { longest };
+        let draw = |number| random::cluster(number, windows, numbers, &addresses);
+        let (clusters, draws): (Vec<_>, Vec<_>) = (0..CLUSTERS).map(draw).unzip();
+        tell(&responder, &clusters);
+        let mut written = Files::new();
+        write(&mut written, files(&clusters, folder.path()))?;
+        let envoy = front(&clusters, folder.path(), numbers).start().await?;
+        Ok(Self {
+            clusters,
+            draws,
+            addresses,
+            responder,
+            written,
+            window: Duration::from_secs_f64(longest),
+            envoy,
+            folder,
+        })
+    }
+
+    /// Changes the clusters, and waits until Envoy has the changes.
+    pub(super) async fn change(&mut self, numbers: &mut Numbers) -> Result<()> {
+        for (cluster, draws) in self.clusters.iter_mut().zip(&mut self.draws) {
+            change(cluster, draws, numbers, &self.addresses);
+        }
+        tell(&self.responder, &self.clusters);
+        let folder = self.folder.path();
+        let files = files(&self.clusters, folder);
+        let changed = files.iter();
+        let changed = changed.filter(|(path, value)| self.written.get(*path) != Some(value));
+        let changed: Vec<PathBuf> = changed.map(|(path, _)| path.clone()).collect();
+        let is_changed = |path: PathBuf| changed.contains(&path);
+        let before = Updates::of(&self.envoy).await?;
+        write(&mut self.written, files)?;
+        until("Envoy to have read the changes", async || {
+            let now = Updates::of(&self.envoy).await?;
+            for Cluster { number, name, .. } in &self.clusters {
+                let is_read = now.endpoints(name) != before.endpoints(name);
+                let is_due = is_changed(endpoints_file(folder, *number));
+                ensure!(is_read || !is_due, "{name}: {:?}", before.endpoints(name));
+            }
+            let is_read = now.cds != before.cds;
+            ensure!(is_read || !is_changed(clusters_file(folder)), "no clusters");
+            ensure!(now.warming == 0, "{} clusters are warming", now.warming);
+            Ok(())
+        })
+        .await?;
+        let rejected = Updates::of(&self.envoy).await?.rejected;
+        ensure!(rejected == 0, "{rejected} rejected:\n{}", self.envoy.log());
+        Ok(())
+    }
+
+    /// Waits until the state of Envoy's hosts changes no more: each was checked since, and nothing
+    /// happens for as long as it takes the workers to hear of the last change.
+    pub(super) async fn settle(&self) -> Result<()> {
+        self.responder.count_anew();
+        let mut last = (State::new(), Instant::now());
+        until("the hosts to be as they will be", async || {
+            let now = self.state().await?;
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            for cluster in &self.clusters {
+                self.are_checked(cluster)?;
+            }
+            let calm = last.1.elapsed();
+            ensure!(calm >= CALM + self.window, "calm for {calm:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    fn are_checked(&self, cluster: &Cluster) -> Result<()> {
+        let Some(checks) = &cluster.checks else {
+            return Ok(());
+        };
+        let mut times: BTreeMap<String, u64> = BTreeMap::new();
+        for host in cluster.hosts() {
+            let address = host.address.to_string();
+            let is_answered = self.addresses.answering.contains(&host.address)
+                && self
+                    .responder
+                    .answers_checks(&(cluster.number, address.clone()));
+            let is_checked = is_answered && !host.unchecked;
+            let times = times.entry(address);
+            // Envoy keeps the first only of those that EDS repeats.
+            if !cluster.is_eds() || matches!(times, Entry::Vacant(_)) {
+                *times.or_default() += u64::from(is_checked);
+            }
+        }
+        let each = 1 + u64::from(checks.unhealthy_threshold.max(checks.healthy_threshold));
+        for (address, times) in times {
+            let answered = self.responder.answered(&(cluster.number, address.clone()));
+            ensure!(
+                answered >= each * times,
+                "{address} of {} was checked {answered} times",
+                cluster.name
+            );
+        }
+        Ok(())
+    }
+
+    /// Lets outlier detection eject those hosts that are to fail, as far as these keys reach them.
+    pub(super) async fn eject(&self, keys: &[String]) -> Result<()> {
+        let all = self.clusters.iter();
+        let ejecting = all.filter(|cluster| cluster.outliers.is_some());
+        let tell = |how: fn(&Host) -> Request| {
+            for (cluster, host) in ejecting.clone().flat_map(Cluster::places) {
+                let place = (cluster, host.address.to_string());
+                self.responder.tell_request(place, how(host));
+            }
+        };
+        tell(|host| host.request);
+        let numbers: Vec<usize> = ejecting.clone().map(|cluster| cluster.number).collect();
+        self.owners(&numbers, keys).await?;
+        tell(|_| Request::Served);
+        Ok(())
+    }
+
+    /// Whom Envoy chooses for each key in each of these clusters; nobody, if it answers for itself.
+    pub(super) async fn owners(
+        &self,
+        clusters: &[usize],
+        keys: &[String],
+    ) -> Result<Vec<Vec<Option<String>>>> {
+        if clusters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ask = async |clusters: &[usize]| -> Result<Vec<Vec<Option<String>>>> {
+            let mut connection = Raw::connect_from(Ipv4Addr::LOCALHOST, self.envoy.port).await?;
+            let mut owners = Vec::new();
+            for cluster in clusters
+                .iter()
+                .filter_map(|number| self.clusters.get(*number))
+            {
+                owners.push(ask(&mut connection, cluster, keys).await?);
+            }
+            Ok(owners)
+        };
+        let parts = clusters
+            .chunks(clusters.len().div_ceil(CONNECTIONS))
+            .map(ask);
+        Ok(try_join_all(parts).await?.concat())
+    }
+
+    /// What Envoy's admin interface says of a cluster.
+    pub(super) async fn pages(&self, cluster: &Cluster) -> Result<Pages> {
+        Pages::of(&self.envoy, cluster).await
+    }
+
+    /// What the filter would know of each cluster.
+    pub(super) async fn look(&self, filters: &mut [Filter]) -> Result<()> {
+        for filter in filters {
+            filter.look(&self.envoy).await?;
+        }
+        Ok(())
+    }
+
+    /// All hosts, without what requests change.
+    pub(super) async fn state(&self) -> Result<State> {
+        let names = self.clusters.iter().map(|cluster| cluster.name.as_str());
+        let names: Vec<&str> = names.collect();
+        Ok(pages::state(&names, &self.envoy.admin("/clusters").await?))
+    }
+}
+
+/// Whom Envoy chooses for each key in a cluster.
+async fn ask(
+    connection: &mut Raw,
+    cluster: &Cluster,
+    keys: &[String],
+) -> Result<Vec<Option<String>>> {
+    let case = cluster.number.to_string();
+    let mut owners = Vec::new();
+    for key in keys {
+        let headers: [(&str, &[u8]); 4] = [
+            ("host", b"unitring"),
+            ("x-cluster", cluster.name.as_bytes()),
+            ("x-case", case.as_bytes()),
+            ("x-user-id", key.as_bytes()),
+        ];
+        // One at a time: Envoy closes a connection on which it has several answers of its own.
+        let answers = connection.ask(&[get(b"/", &headers)]).await?;
+        let answer = answers.first().context("no answer")?;
+        owners.push(match (answer.status, answer.header("x-chosen")) {
+            (503, None | Some("-")) => None,
+            (_, Some(chosen)) => Some(chosen.to_owned()),
+            _ => bail!("{}: {answer:?}", cluster.name),
+        });
+    }
+    Ok(owners)
+}
+
+fn tell(responder: &Responder, clusters: &[Cluster]) {
+    for (cluster, host) in clusters.iter().flat_map(Cluster::places) {
+        responder.tell_check((cluster, host.address.to_string()), host.check);
+    }
+}

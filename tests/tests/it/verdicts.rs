@@ -1,0 +1,155 @@
+//! Who is ejected for what: a failure counts where it ran, and what is none counts for nobody.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::site::Site;
+
+/// Retries answers with this status, too.
+fn retrying(config: EnvoyConfig, status: u16) -> Result<EnvoyConfig> {
+    config.edit_connections(|manager| {
+        let policy = "/route_config/virtual_hosts/0/routes/0/route/retry_policy";
+        let policy = manager.pointer_mut(policy).context("no retry_policy")?;
+        policy["retry_on"] = json!("connect-failure,reset,gateway-error,retriable-status-codes");
+        policy["retriable_status_codes"] = json!([status]);
+        Ok(())
+    })
+}
+
+async fn looks(envoy: &Envoy, more: u64) -> Result<()> {
+    let name = "wasmcustom.unitring.orders.discovery.done";
+    let seen = envoy.stat(name).await?;
+    until("the filter to have looked again", async || {
+        for number in 0..30 {
+            envoy.get(&format!("user-{number}")).await?;
+        }
+        let now = envoy.stat(name).await?;
+        ensure!(now >= seen + more, "{now}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_instance_whose_429_or_409_is_retried_is_not_ejected() -> Result<()> {
+    for status in [429, 409] {
+        let mut site = Site::start_with(|config| retrying(config.unchecked()?, status)).await?;
+        site.instance("b").fail_with(status).await?;
+        looks(&site.envoy, 5).await?;
+        let prefix = "wasmcustom.unitring.orders.";
+        let stats = site.envoy.stats(prefix).await?;
+        let of = |name: &str| stats.get(&format!("{prefix}{name}")).copied();
+        assert_eq!(
+            (of("instances_eligible"), of("ejections")),
+            (Some(4), Some(0))
+        );
+        let stat = site.instance("b").address().replace(':', "_");
+        assert!(
+            of(&format!("instance.{stat}.failures")) > Some(5),
+            "as Envoy counts: {stats:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_ejects_also_where_answers_are_retried() -> Result<()> {
+    let mut site = Site::start_with(|config| retrying(config.unchecked()?, 429)).await?;
+    site.instance("b").kill()?;
+    until("the dead instance to be ejected", async || {
+        for number in 0..20 {
+            let answer = site.envoy.get(&format!("user-{number}")).await?;
+            assert_eq!(answer.status, 200, "a retry answers");
+        }
+        let ejections = site
+            .envoy
+            .stat("wasmcustom.unitring.orders.ejections")
+            .await?;
+        ensure!(ejections > 0, "none");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_later_filter_sends_elsewhere_is_charged_to_nobody_here() -> Result<()> {
+    // The route's cluster is another one from the filter's point of view: all of its instances fail.
+    let mut site = Site::start_with(|config| {
+        let config = config.unchecked()?;
+        config.edit(|bootstrap| {
+            let clusters = bootstrap.pointer_mut("/static_resources/clusters");
+            let clusters = clusters.and_then(Value::as_array_mut).context("none")?;
+            let mut other = clusters.first().context("no cluster")?.clone();
+            other["name"] = json!("elsewhere");
+            other["load_assignment"]["cluster_name"] = json!("elsewhere");
+            clusters.push(other);
+            let route = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config\
+                /route_config/virtual_hosts/0/routes/0/route";
+            let route = bootstrap.pointer_mut(route).context("no route")?;
+            route["cluster"] = json!("elsewhere");
+            Ok(())
+        })
+    })
+    .await?;
+    for instance in ["a", "b", "c", "d"] {
+        site.instance(instance).fail_with(503).await?;
+    }
+    looks(&site.envoy, 5).await?;
+    let prefix = "wasmcustom.unitring.orders.";
+    let stats = site.envoy.stats(prefix).await?;
+    let charged = stats.iter().filter(|(name, count)| {
+        **count > 0
+            && (name.ends_with(".calls")
+                || name.ends_with("failures")
+                || name.ends_with("ejections"))
+    });
+    assert_eq!(charged.count(), 0, "{stats:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_of_huge_numbers_makes_nobody_answer_503() -> Result<()> {
+    let site = Site::start_with(|config| {
+        config.setting("load", json!({"balance_factor": 125, "max_in_flight": 4}))
+    })
+    .await?;
+    let instances = site.instances.iter().map(|instance| {
+        json!({"id": instance.address(), "address": instance.address(), "weight": 1, "healthy": true,
+            "calls": 0, "in_flight": u64::MAX, "updates": 0})
+    });
+    let mut report = json!({
+        "version": 1, "reporter": "invented", "sequence": 0, "interval_ms": 60_000,
+        "services": [{"service": "orders",
+            "ring": {"version": "r", "points": 1, "shape": {"fill": "envoy", "min_size": 1, "max_size": 1}},
+            "fallbacks": 0, "instances": instances.collect::<Vec<_>>()}],
+    });
+    let sent = async || {
+        site.envoy
+            .stat("wasmcustom.unitring.orders.report.sent")
+            .await
+    };
+    for sequence in 1..=3 {
+        report["sequence"] = json!(sequence);
+        let body = serde_json::to_vec(&report)?;
+        let taken = site
+            .companion
+            .call(Method::POST, "/v1/reports", body)
+            .await?;
+        ensure!(taken.status() == 200, "{taken:?}");
+        let seen = sent().await?;
+        until("the filter to have the picture", async || {
+            for number in 0..20 {
+                let answer = site.envoy.get(&format!("user-{number}")).await?;
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+            ensure!(sent().await? >= seen + 2);
+            Ok(())
+        })
+        .await?;
+    }
+    assert_eq!(site.envoy.stat("wasmcustom.unitring.orders.full").await?, 0);
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Mistakes that Envoy takes without a word: the filter finds each of them out and tells it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use unitring_tests::companion::{Companion, Settings};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::instance::Instance;
+use unitring_tests::ports;
+
+const KINDS: [&str; 10] = [
+    "discovery_cluster",
+    "service",
+    "steer_header",
+    "choice_unused",
+    "stats",
+    "companion_cluster",
+    "hash_policy",
+    "fallback_policy",
+    "outlier_detection",
+    "config_dump",
+];
+
+/// A front that may be wired wrongly.
+struct Front {
+    envoy: Envoy,
+    companion: Companion,
+    _instances: Vec<Instance>,
+}
+
+impl Front {
+    async fn start(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<Self> {
+        let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+        let companion = Settings::default().start().await?;
+        let config = EnvoyConfig::shipped("envoy.yaml")?
+            .instances(&instances, &[])?
+            .companion(&companion)?;
+        let envoy = Envoy::start(&change(config)?).await?;
+        Ok(Self {
+            envoy,
+            companion,
+            _instances: instances,
+        })
+    }
+
+    /// Sends requests until the log tells of this kind; a request must not fail for it.
+    async fn tells(&self, kind: &str) -> Result<()> {
+        let line = format!("wired wrongly: {kind}: ");
+        until(&line, async || {
+            for number in 0..8 {
+                let answer = self.envoy.get(&format!("user-{number}")).await?;
+                assert_eq!(answer.status, 200);
+            }
+            let log = self.envoy.log();
+            ensure!(log.contains(&line), "{log}");
+            Ok(())
+        })
+        .await?;
+        let log = self.envoy.log();
+        let told: Vec<&str> = log.lines().filter(|told| told.contains(&line)).collect();
+        assert!(
+            told.iter().all(|told| told.contains("; mend: ")),
+            "{told:?}"
+        );
+        Ok(())
+    }
+
+    /// Each kind that has its gauge up.
+    async fn shown(&self) -> Result<Vec<&'static str>> {
+        let prefix = "wasmcustom.unitring.orders.wiring.";
+        let stats = self.envoy.stats(prefix).await?;
+        let is_up = |kind: &&&str| stats.get(&format!("{prefix}{kind}")) == Some(&1);
+        Ok(KINDS.iter().filter(is_up).copied().collect())
+    }
+
+    /// It is told, shown by its gauge, and, unless the companion is not to be had, in the report.
+    async fn finds(&self, kind: &'static str, reports: bool) -> Result<()> {
+        self.tells(kind).await?;
+        until("the gauge to say so", async || {
+            let shown = self.shown().await?;
+            ensure!(shown == [kind], "{shown:?}");
+            Ok(())
+        })
+        .await?;
+        if reports {
+            self.reports(kind).await?;
+        }
+        Ok(())
+    }
+
+    async fn reports(&self, kind: &str) -> Result<()> {
+        until("the companion to show it", async || {
+            let service = self.companion.get("/v1/services/orders").await?;
+            let text = service.to_string();
+            ensure!(text.contains(&format!("\"kind\":\"{kind}\"")), "{text}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_discovery_cluster_that_does_not_exist_is_told() -> Result<()> {
+    let wrong = json!("envoy_adnim");
+    let front = Front::start(|config| config.setting("discovery.cluster", wrong)).await?;
+    front.finds("discovery_cluster", true).await
+}
+
+#[tokio::test]
+async fn an_admin_address_where_nobody_listens_is_told() -> Result<()> {
+    let nobody = ports::free()?;
+    let front = Front::start(|config| move_cluster(config, "envoy_admin", nobody)).await?;
+    front.finds("discovery_cluster", true).await
+}
+
+#[tokio::test]
+async fn a_service_that_is_no_cluster_is_told() -> Result<()> {
+    let front = Front::start(|config| {
+        let config = config.setting("alias", json!("orders"))?;
+        config.setting("service", json!("ordres"))
+    })
+    .await?;
+    front.finds("service", false).await
+}
+
+#[tokio::test]
+async fn a_companion_cluster_that_does_not_exist_is_told() -> Result<()> {
+    let wrong = json!("unirting");
+    let front = Front::start(|config| config.setting("companion.cluster", wrong)).await?;
+    front.finds("companion_cluster", false).await
+}
+
+#[tokio::test]
+async fn a_policy_that_reads_another_header_is_told_and_no_choice_is_called_used() -> Result<()> {
+    let front = Front::start(|config| {
+        config.edit_cluster("orders", |cluster| {
+            let policy = "/load_balancing_policy/policies/0/typed_extension_config/typed_config";
+            let policy = cluster.pointer_mut(policy).context("no policy")?;
+            policy["override_host_sources"] = json!([{"header": "x-other-host"}]);
+            // Else the fallback would agree with the filter.
+            policy["fallback_policy"] = json!({"policies": [{"typed_extension_config": {
+                "name": "envoy.load_balancing_policies.round_robin",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"},
+            }}]});
+            Ok(())
+        })
+    })
+    .await?;
+    front.tells("steer_header").await?;
+    front.reports("steer_header").await?;
+    front.tells("choice_unused").await?;
+    let mut reasons = Vec::new();
+    for number in 0..40 {
+        let answer = front.envoy.get(&format!("user-{number}")).await?;
+        reasons.push(
+            answer
+                .header("x-unitring-reason")
+                .unwrap_or_default()
+                .to_owned(),
+        );
+    }
+    let unused = reasons.iter().filter(|reason| *reason == "fallback");
+    assert!(unused.count() > 0, "{reasons:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_route_that_hashes_another_key_is_told() -> Result<()> {
+    let front = Front::start(|config| {
+        config.edit_connections(|manager| {
+            let policy = "/route_config/virtual_hosts/0/routes/0/route/hash_policy";
+            let policy = manager.pointer_mut(policy).context("no hash_policy")?;
+            *policy = json!([{"cookie": {"name": "sid"}}]);
+            Ok(())
+        })
+    })
+    .await?;
+    front.finds("hash_policy", true).await
+}
+
+#[tokio::test]
+async fn a_stats_matcher_that_leaves_the_filters_stats_out_is_told() -> Result<()> {
+    let front = Front::start(|config| {
+        config.edit(|bootstrap| {
+            let exclusion = json!({"exclusion_list": {"patterns": [{"prefix": "wasmcustom."}]}});
+            bootstrap["stats_config"]["stats_matcher"] = exclusion;
+            Ok(())
+        })
+    })
+    .await?;
+    // It has no gauge to be shown by.
+    front.tells("stats").await?;
+    front.reports("stats").await
+}
+
+#[tokio::test]
+async fn outlier_detection_that_can_eject_nobody_is_told() -> Result<()> {
+    let front = Front::start(|config| {
+        config.edit_cluster("orders", |cluster| {
+            cluster["outlier_detection"] = json!({"consecutive_5xx": 5});
+            Ok(())
+        })
+    })
+    .await?;
+    front.finds("outlier_detection", true).await
+}
+
+#[tokio::test]
+async fn an_admin_interface_that_hides_the_configuration_is_told_and_defaults_are_assumed()
+-> Result<()> {
+    let front = Front::start(|config| {
+        config.edit(|bootstrap| {
+            let paths = bootstrap.pointer_mut("/admin/allow_paths");
+            let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
+            paths.retain(|path| path["prefix"] != "/config_dump");
+            Ok(())
+        })
+    })
+    .await?;
+    front.envoy.has_eligible(4).await?;
+    front.finds("config_dump", true).await
+}
+
+#[tokio::test]
+async fn the_shipped_files_have_no_mistake() -> Result<()> {
+    let front = Front::start(Ok).await?;
+    front.envoy.steers_to(4).await?;
+    until("some looks, and some samples", async || {
+        for number in 0..8 {
+            front.envoy.get(&format!("user-{number}")).await?;
+        }
+        let prefix = "wasmcustom.unitring.orders.";
+        let stats = front.envoy.stats(prefix).await?;
+        let of = |name: &str| stats.get(&format!("{prefix}{name}")).copied().unwrap_or(0);
+        let seen = [
+            of("discovery.done"),
+            of("choice.sampled"),
+            of("report.sent"),
+        ];
+        ensure!(seen.iter().all(|count| *count >= 8), "{seen:?}");
+        ensure!(of("choice.elsewhere") == 0);
+        Ok(())
+    })
+    .await?;
+    let log = front.envoy.log();
+    assert!(!log.contains("wired wrongly"), "{log}");
+    assert_eq!(front.shown().await?, Vec::<&str>::new());
+    Ok(())
+}
+
+fn move_cluster(config: EnvoyConfig, name: &str, port: u16) -> Result<EnvoyConfig> {
+    config.edit_cluster(name, |cluster| {
+        let address = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+        let address = cluster.pointer_mut(address).context("no address")?;
+        address["port_value"] = json!(port);
+        Ok(())
+    })
+}
