@@ -30,6 +30,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the broker may take to confirm a message. Then the session is over, and what was in
 /// doubt goes out again in the next one.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the broker may take to end a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause between two tries: doubles from the first to the last, give or take a quarter.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
@@ -205,8 +207,11 @@ async fn clean(broker: Broker, removed: BTreeSet<UnitId>) {
 }
 
 async fn close(connection: &Connection) {
-    if let Err(error) = connection.close(200, "stopping".into()).await {
-        tracing::debug!(%error, "closing a connection to the broker");
+    let closing = connection.close(200, "stopping".into());
+    match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "closing a connection to the broker"),
+        Err(_) => tracing::debug!("a connection to the broker is left: it does not answer"),
     }
 }
 

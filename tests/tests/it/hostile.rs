@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
@@ -30,6 +30,56 @@ fn bucket(redis: &Redis, key: &str) -> Result<String> {
     let found = redis.cli(&["--scan", "--pattern", &pattern])?;
     let end = found.find("r:profiles").context("no such record")?;
     Ok(found[..end].to_owned())
+}
+
+async fn batch(companion: &Companion, line: &Value) -> Result<(u16, String)> {
+    let body = line.to_string().into_bytes();
+    let answer = companion
+        .call(Method::POST, "/v1/data/profiles", body)
+        .await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_nothing() -> Result<()>
+{
+    let rabbit = Rabbit::start().await?;
+    let (east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    east.put_record("ada", "good").await?;
+    west.has_record("ada", "good").await?;
+    for expires_ms in [1_u64 << 53, 1 << 62, u64::MAX] {
+        let line = json!({"key": "ada", "text": "bad", "expires_ms": expires_ms});
+        let (status, text) = batch(&east, &line).await?;
+        ensure!(
+            status == 400 && text.contains("expires_ms"),
+            "{status} {text}"
+        );
+    }
+    let bucket = bucket(&east_redis, "ada")?;
+    let versions = format!("{bucket}versions");
+    // What a program before this one left behind, and a name that is no text.
+    let mark = "5.0@east~18446744073709551616";
+    east_redis.cli(&["HSET", &versions, "profiles/left", mark])?;
+    let script = "return redis.call('HSET', KEYS[1], 'profiles/\\255', '5.0@east')";
+    east_redis.cli(&["EVAL", script, "1", &versions])?;
+    let listed = east.get("/v1/data/profiles").await?;
+    assert_eq!(
+        listed["records"].as_array().map(Vec::len),
+        Some(1),
+        "{listed}"
+    );
+    let (is_done, text) = east.ask(&["data", "export", "profiles"])?;
+    ensure!(is_done && text.contains("ada"), "{text}");
+    // Its bucket is still repaired.
+    west_redis.cli(&["FLUSHALL"])?;
+    west.has_record("ada", "good").await?;
+    east.counts("unitring_records_spoiled 2").await?;
+    let units = east.get("/v1/units").await?;
+    ensure!(units["spoiled"]["profiles/left"].is_string(), "{units}");
+    // Written again it is as good as any.
+    east.put_record("left", "again").await?;
+    west.has_record("left", "again").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,8 @@
 //! The link in: this unit's own queue, read in order.
+//!
+//! Of several consumers of a queue one is active, and the broker tells none of them which (nor, of a quorum queue,
+//! how many wait). So whoever reads holds a claim, an exclusive queue of its connection: one that can't have it
+//! says that another one reads, and waits.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +10,7 @@ use futures::StreamExt as _;
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::{Acker, Channel, Confirmation, Connection, Consumer};
 use tokio::sync::mpsc;
-use tokio::time::{Duration, MissedTickBehavior};
+use tokio::time::Duration;
 use unitring_protocol::ids::UnitId;
 
 use super::super::{Event, Verdict};
@@ -14,8 +18,8 @@ use super::topology::{self, persistent};
 use super::{Broker, Pause, SessionError, close, step};
 use crate::unit::Tag;
 
-/// How often it is looked who reads the queue.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often one that waits looks whether the other still reads the queue.
+const CLAIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until the driver is gone.
 pub(super) async fn run(
@@ -27,16 +31,26 @@ pub(super) async fn run(
     let mut pause = Pause::new();
     let mut last_tag: Tag = 0;
     loop {
-        let why = match Session::open(&unit, &broker, last_tag).await {
-            Ok(mut session) => {
-                pause = Pause::new();
-                if events.send(Event::InboxUp).await.is_err() {
-                    return;
-                }
-                let ended = session.run(&unit, &mut verdicts, &events).await;
-                last_tag = session.last_tag;
+        let why = match broker.connect().await {
+            Ok((connection, channel)) => {
+                let work = async {
+                    if !claim(&unit, &connection, &mut verdicts, &events).await? {
+                        return Ok(());
+                    }
+                    let mut session = Session::open(&unit, &broker, channel, last_tag).await?;
+                    pause = Pause::new();
+                    if events.send(Event::InboxUp).await.is_err() {
+                        return Ok(());
+                    }
+                    let ended = session.run(&unit, &mut verdicts, &events).await;
+                    last_tag = session.last_tag;
+                    ended
+                };
+                let ended = work.await;
+                // The claim ends with the connection.
+                close(&connection).await;
                 match ended {
-                    Ok(()) => return close(&session.connection).await,
+                    Ok(()) => return,
                     Err(error) => error.to_string(),
                 }
             }
@@ -49,34 +63,58 @@ pub(super) async fn run(
     }
 }
 
+/// Waits until nobody else reads the queue. `false` if the driver is gone.
+async fn claim(
+    unit: &UnitId,
+    connection: &Connection,
+    verdicts: &mut mpsc::UnboundedReceiver<Verdict>,
+    events: &mpsc::Sender<Event>,
+) -> Result<bool, SessionError> {
+    let mut tries = 0_u64;
+    while !topology::claim(connection, unit).await? {
+        tries = tries.saturating_add(1);
+        // The first time it may be the one that led this unit until now.
+        if tries == 2 {
+            let why = "another one reads this unit's queue: is there a second unit of this name?";
+            if events.send(Event::InboxWaits(why.to_owned())).await.is_err() {
+                return Ok(false);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CLAIM_EVERY) => {}
+            // Those of a session that is over mean nothing.
+            verdict = verdicts.recv() => if verdict.is_none() {
+                return Ok(false);
+            },
+        }
+    }
+    Ok(true)
+}
+
 /// One connection, from declared to broken.
 struct Session {
-    connection: Connection,
     channel: Channel,
     consumer: Consumer,
     unacked: BTreeMap<Tag, Acker>,
     last_tag: Tag,
-    /// Whether it was said that another reads the queue.
-    waits: bool,
-    /// Deliveries since it was last looked who reads the queue.
-    delivered: u64,
 }
 
 impl Session {
-    async fn open(unit: &UnitId, broker: &Broker, last_tag: Tag) -> Result<Self, SessionError> {
-        let (connection, channel) = broker.connect().await?;
+    async fn open(
+        unit: &UnitId,
+        broker: &Broker,
+        channel: Channel,
+        last_tag: Tag,
+    ) -> Result<Self, SessionError> {
         topology::confirm(&channel).await?;
         topology::declare(&channel, unit, broker.queue_bytes_max).await?;
         topology::declare_poison(&channel, unit).await?;
         let consumer = topology::consume(&channel, unit).await?;
         Ok(Self {
-            connection,
             channel,
             consumer,
             unacked: BTreeMap::new(),
             last_tag,
-            waits: false,
-            delivered: 0,
         })
     }
 
@@ -87,17 +125,8 @@ impl Session {
         verdicts: &mut mpsc::UnboundedReceiver<Verdict>,
         events: &mpsc::Sender<Event>,
     ) -> Result<(), SessionError> {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = look.tick() => {
-                    if let Some(event) = self.look(unit).await?
-                        && events.send(event).await.is_err()
-                    {
-                        return Ok(());
-                    }
-                }
                 verdict = verdicts.recv() => match verdict {
                     None => return Ok(()),
                     // A tag of a session that is over means nothing here: it is delivered again.
@@ -107,10 +136,6 @@ impl Session {
                 delivery = self.consumer.next() => {
                     let delivery = delivery.ok_or_else(topology::ended)??;
                     self.last_tag += 1;
-                    self.delivered += 1;
-                    if std::mem::take(&mut self.waits) && events.send(Event::InboxUp).await.is_err() {
-                        return Ok(());
-                    }
                     self.unacked.insert(self.last_tag, delivery.acker);
                     let event = Event::Delivered(self.last_tag, delivery.data);
                     if events.send(event).await.is_err() {
@@ -119,26 +144,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Whether we are the one who reads the queue: of several consumers one is active, and the broker tells none
-    /// of them which.
-    async fn look(&mut self, unit: &UnitId) -> Result<Option<Event>, SessionError> {
-        let was_idle = std::mem::take(&mut self.delivered) == 0;
-        let readers = topology::readers(&self.channel, unit).await?;
-        let waits = readers > 1 && (was_idle || self.waits);
-        if waits == self.waits {
-            return Ok(None);
-        }
-        self.waits = waits;
-        let why = format!(
-            "another one reads this unit's queue ({readers} do): is there a second unit of this name?"
-        );
-        Ok(Some(if waits {
-            Event::InboxWaits(why)
-        } else {
-            Event::InboxUp
-        }))
     }
 
     async fn ack(&mut self, tag: Tag) -> Result<(), lapin::Error> {

@@ -1,13 +1,15 @@
 //! What is declared at a broker, at every connection: whoever comes first makes it, so that ops wait
 //! also for a unit that never ran.
 
+use std::collections::BTreeSet;
+
 use lapin::options::{
     BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
     QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
-use std::collections::BTreeSet;
+use lapin::{BasicProperties, Channel, Connection, Consumer, ErrorKind, ExchangeKind};
 use unitring_protocol::ids::UnitId;
 
 use super::{SessionError, step};
@@ -25,6 +27,11 @@ fn queue(unit: &UnitId) -> String {
 /// Not below the name of any unit's queue.
 pub(super) fn poison_queue(unit: &UnitId) -> String {
     format!("unitring.poison.{unit}")
+}
+
+/// Exclusive: it is there while somebody reads the unit's queue.
+fn claim_queue(unit: &UnitId) -> String {
+    format!("unitring.reader.{unit}")
 }
 
 pub(super) fn key(unit: &UnitId) -> String {
@@ -119,17 +126,31 @@ pub(super) async fn declare_poison(channel: &Channel, unit: &UnitId) -> Result<(
     Ok(())
 }
 
-/// How many read a unit's queue, one of which is active.
-pub(super) async fn readers(channel: &Channel, unit: &UnitId) -> Result<u32, SessionError> {
+/// Whether this connection may read a unit's queue: no other one does. It may until it ends.
+pub(super) async fn claim(connection: &Connection, unit: &UnitId) -> Result<bool, SessionError> {
+    // A refusal ends the channel.
+    let channel = step("opening a channel", connection.create_channel()).await?;
     let options = QueueDeclareOptions {
-        passive: true,
+        exclusive: true,
         ..QueueDeclareOptions::default()
     };
-    let name = queue(unit).into();
+    let name = claim_queue(unit).into();
     let declare = channel.queue_declare(name, options, FieldTable::default());
-    Ok(step("looking at the queue", declare)
-        .await?
-        .consumer_count())
+    match step("claiming the queue", declare).await {
+        Ok(_) => {
+            step("closing a channel", channel.close(200, "claimed".into())).await?;
+            Ok(true)
+        }
+        Err(SessionError::Broker(error)) if is_locked(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_locked(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return false;
+    };
+    *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED)
 }
 
 /// Reads a unit's queue.
