@@ -26,14 +26,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
+use crate::changefeed::Follower;
 use crate::config::Secret;
-use crate::driver::Handle;
-use crate::follow::Follower;
 use crate::group::GroupSettings;
 use crate::group::status::Status;
-use crate::lead::Role;
+use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::store::{Browse, Fleet, Records};
+use crate::sync::Handle;
 
 pub use bounds::{EVENT_STREAMS_MAX, REQUEST_TIMEOUT, REQUESTS_MAX};
 pub use wiring::Wiring;

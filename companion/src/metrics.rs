@@ -15,8 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
 
-use crate::driver::LinkStatus;
 use crate::loads::wiring::{self, Miswired};
+use crate::sync::LinkStatus;
 
 /// Instances shown; the others are in `GET /v1/services`.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;

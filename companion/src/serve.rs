@@ -13,16 +13,16 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
+use crate::changefeed::Follower;
 use crate::config::{Settings, StoreSettings};
-use crate::driver::{self, Driver, Handle};
-use crate::follow::Follower;
 use crate::http::{self, App, EVENT_STREAMS_MAX, Group, REQUESTS_MAX, Wiring};
-use crate::lead::{self, Role};
-use crate::links::amqp;
+use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
 use crate::store::{Agreement, Browse, Fleet, Lease, Records, StoreError};
+use crate::sync::links::amqp;
+use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::{group, now_ms, registry, xds};
 
 /// How long requests under way may take once the process is to stop.
@@ -90,7 +90,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let (stopping_sender, stopping) = watch::channel(false);
     let (resigned_sender, resigned) = oneshot::channel();
     let (role_sender, role) = watch::channel(Role::Unknown);
-    tasks.spawn(lead::run(
+    tasks.spawn(leadership::run(
         Arc::clone(&lease),
         name_of_process(),
         role_sender,
@@ -120,13 +120,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let sync = match &settings.sync {
         None => None,
         Some(sync) => {
-            let parts = driver::Parts {
+            let parts = Parts {
                 records: Arc::clone(&records),
                 browse: Arc::clone(&browse),
                 fleet: Arc::clone(&fleet),
                 lease: Arc::clone(&lease),
                 events_changed: Arc::clone(&events_changed),
-                fixed: driver::Gathering::default(),
+                fixed: Gathering::default(),
                 metrics: Arc::clone(&metrics),
             };
             let (handle, status) = Handle::new(sync);

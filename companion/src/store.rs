@@ -290,7 +290,7 @@ pub trait Browse: Send + Sync {
 /// What several companions of a unit share beside its data: who of them leads, and what it should know.
 #[async_trait]
 pub trait Lease: Send + Sync {
-    /// Takes the lead for [`crate::lead::TERM`] if nobody has it, or renews it. Answers its term, or
+    /// Takes the lead for [`crate::leadership::TERM`] if nobody has it, or renews it. Answers its term, or
     /// `None` if another leads.
     async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError>;
 

@@ -12,7 +12,7 @@ use unitring_protocol::ids::UnitId;
 use super::GroupSettings;
 use super::status::{Status, status};
 use crate::events::{Entry, GroupChange, GroupEvent};
-use crate::lead::Role;
+use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
 use crate::store::Lease;

@@ -11,7 +11,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::{App, services, wiring};
-use crate::lead::Role;
+use crate::leadership::Role;
 use crate::store::StoreError;
 
 /// How long the store may take to say that it is there.

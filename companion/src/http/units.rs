@@ -13,10 +13,10 @@ use unitring_protocol::ids::UnitId;
 use super::App;
 use super::answer::Refusal;
 use super::data::write;
-use crate::driver::{Handle, member_record};
 use crate::now_ms;
 use crate::replica::bounds::ahead;
 use crate::store::{Change, Condition, Outcome, Page};
+use crate::sync::{Handle, members};
 
 /// A unit that was heard within this time runs.
 const STRANGER_MS: u64 = 3_000;
@@ -96,7 +96,7 @@ pub(super) async fn add(
 
 async fn change(app: &App, name: &str, change: Change<'_>) -> Result<(), Refusal> {
     let unit = peer(app, name)?;
-    let record = member_record(&unit).ok_or_else(|| Refusal::bad("no such name"))?;
+    let record = members::record(&unit).ok_or_else(|| Refusal::bad("no such name"))?;
     write(app, &record, change, &Condition::Any).await?;
     Ok(())
 }

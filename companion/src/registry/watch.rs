@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Registry;
-use crate::lead::Role;
+use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
 use crate::store::{Fleet, StoreError};

@@ -17,7 +17,7 @@ use super::super::App;
 use super::super::answer::Refusal;
 use super::super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
 use super::listing::shown;
-use crate::follow::{News, Positions, Step};
+use crate::changefeed::{News, Positions, Step};
 use crate::store::StoreError;
 
 /// From one look to the next while the store is away.

@@ -9,7 +9,7 @@ use redis::streams::StreamMaxlen;
 
 use super::{Redis, corrupt, encode};
 use crate::events::Entry;
-use crate::lead::TERM;
+use crate::leadership::TERM;
 use crate::store::{EVENTS_MAX, Lease, StoreError};
 
 /// Hints that are kept: whoever does not see one in time counts the outboxes a little later.

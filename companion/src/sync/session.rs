@@ -1,43 +1,35 @@
-//! Carries the inputs and effects of [`crate::unit`]: store and links on one side, the pure state
-//! machine on the other. It decides nothing, but that only the companion that leads its unit syncs.
+//! Carries the inputs and effects of [`machine`](super::machine): store and links on one side, the pure state
+//! machine on the other. It decides nothing.
 
-mod exchange;
-mod gathering;
-mod handle;
-mod lag;
-mod members;
 mod perform;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use unitring_protocol::ids::UnitId;
 
+use super::driver::Driver;
+use super::gossip::Gossip;
+use super::handle::{self, Handle, Status};
+use super::links::{Event, Links, Verdict, amqp};
+use super::machine::{Input, Machine, Moment, Rules, message};
+use super::{Parts, members};
 use crate::config::SyncSettings;
-use crate::lead::Role;
-use crate::links::{Event, Links, Verdict, amqp};
-use crate::metrics::Metrics;
+use crate::leadership::Role;
 use crate::now_ms;
-use crate::store::{Backlog, Browse, Fleet, Lease, Records, StoreError};
-use crate::unit::{Input, Moment, Rules, Unit, message};
-use exchange::Exchange;
-pub use gathering::Gathering;
-
-pub use handle::{Handle, LinkStatus, Status};
-pub use members::{DATASET as MEMBERS_DATASET, record as member_record};
+use crate::store::Backlog;
 
 /// How often time is told to the state machine when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
 /// How often loads and events are told to the others, and who is a member is read.
-const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
+const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -47,175 +39,25 @@ enum Done {
     /// Buckets that another companion wrote, and since when to ask next.
     Hints(BTreeSet<u8>, String),
     /// What is to be told to the others.
-    Exchanged(Exchange, Vec<Input>),
+    Gossiped(Gossip, Vec<Input>),
     /// Who has left the group.
     Removed(Option<BTreeSet<UnitId>>),
 }
 
-/// What a driver touches.
-#[derive(Clone)]
-pub struct Parts {
-    /// The store.
-    pub records: Arc<dyn Records>,
-    /// The same, looked over.
-    pub browse: Arc<dyn Browse>,
-    /// Loads and events.
-    pub fleet: Arc<dyn Fleet>,
-    /// Who leads.
-    pub lease: Arc<dyn Lease>,
-    /// Told of every event that is stored.
-    pub events_changed: Arc<Notify>,
-    /// Fixed data of other units on their way in.
-    pub fixed: Gathering,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-}
-
-/// One unit's sync with all that it touches.
-pub struct Driver {
-    unit: UnitId,
-    settings: SyncSettings,
-    tls: amqp::Tls,
-    parts: Parts,
-    handle: Handle,
-    status: watch::Sender<Status>,
-    role: watch::Receiver<Role>,
-}
-
-impl Driver {
-    /// A driver with its end of the handle.
-    pub fn new(
-        unit: UnitId,
-        settings: SyncSettings,
-        tls: amqp::Tls,
-        parts: Parts,
-        (handle, status): (Handle, watch::Sender<Status>),
-        role: watch::Receiver<Role>,
-    ) -> Self {
-        Self {
-            unit,
-            settings,
-            tls,
-            parts,
-            handle,
-            status,
-            role,
-        }
-    }
-
-    /// Runs for ever: syncs while this companion leads, and hints to who does while it does not.
-    pub async fn run(mut self) {
-        loop {
-            let Some(term) = self.role.borrow_and_update().term() else {
-                self.follow().await;
-                continue;
-            };
-            let removed = match self.removed().await {
-                Some(removed) => removed,
-                None => continue,
-            };
-            let is_removed = removed.contains(&self.unit);
-            let shared = &self.handle.shared;
-            shared.is_removed.store(is_removed, Ordering::Relaxed);
-            self.status.send_modify(|status| {
-                status.begin(&self.settings.peers, &removed, is_removed);
-            });
-            if is_removed {
-                tracing::warn!(unit = %self.unit, "this unit was removed from its group: it does not sync");
-                self.stay_out().await;
-                continue;
-            }
-            let mut session = Session::start(&self, term, removed);
-            session.run(&mut self.role).await;
-            self.parts.metrics.link_up.set(0);
-            self.status.send_modify(Status::end);
-        }
-    }
-
-    /// Until the role changes: tells whoever leads of what is written here.
-    async fn follow(&mut self) {
-        let shared = Arc::clone(&self.handle.shared);
-        let mut count = tokio::time::interval(EXCHANGE_EVERY);
-        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.status.send_modify(Status::end);
-        loop {
-            tokio::select! {
-                changed = self.role.changed() => {
-                    return if changed.is_err() { std::future::pending().await };
-                }
-                _ = count.tick() => {
-                    // So that writes are refused here, too, if nobody leads for long.
-                    let before = shared.written.load(Ordering::Relaxed);
-                    if let Ok(waiting) = self.parts.records.waiting().await {
-                        shared.counted(&waiting, before);
-                    }
-                    let own = std::iter::once(&self.unit);
-                    if let Ok(removed) = members::removed(&*self.parts.records, own, now_ms()).await {
-                        let is_removed = removed.contains(&self.unit);
-                        shared.is_removed.store(is_removed, Ordering::Relaxed);
-                    }
-                }
-                () = shared.wake.notified() => {
-                    let buckets = shared.take_dirty();
-                    if *self.role.borrow() != Role::Follower {
-                        // Who leads from here on counts the outboxes.
-                        continue;
-                    }
-                    for bucket in buckets {
-                        // One that gets lost is made good by the leader's next count.
-                        if self.parts.lease.hint(bucket).await.is_err() {
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Who has left the group; waits for the store. `None` if the role changed.
-    async fn removed(&mut self) -> Option<BTreeSet<UnitId>> {
-        loop {
-            let units = self.settings.peers.iter().chain([&self.unit]);
-            match members::removed(&*self.parts.records, units, now_ms()).await {
-                Ok(removed) => return Some(removed),
-                Err(error) => tracing::debug!(%error, "sync waits for the store"),
-            }
-            tokio::select! {
-                _ = self.role.changed() => return None,
-                () = tokio::time::sleep(EXCHANGE_EVERY) => {}
-            }
-        }
-    }
-
-    /// Until this unit is a member again, or the role changes.
-    async fn stay_out(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.role.changed() => return,
-                () = tokio::time::sleep(EXCHANGE_EVERY) => {}
-            }
-            match self.removed().await {
-                Some(removed) if removed.contains(&self.unit) => {}
-                _ => return,
-            }
-        }
-    }
-}
-
 /// Sync from when this companion began to lead, with these members.
-struct Session {
+pub(super) struct Session {
     unit: UnitId,
     term: u64,
     settings: SyncSettings,
     parts: Parts,
     handle: Handle,
     status: watch::Sender<Status>,
-    machine: Unit,
+    machine: Machine,
     links: Links,
     /// Since when hints were read; `None` while they are.
     hints: Option<String>,
-    /// What is exchanged beside records; `None` while it is.
-    exchange: Option<Exchange>,
+    /// What is told beside records; `None` while it is.
+    gossip: Option<Gossip>,
     /// Who has left, as the links know it.
     removed: BTreeSet<UnitId>,
     skews: BTreeMap<UnitId, i64>,
@@ -225,7 +67,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(driver: &Driver, term: u64, removed: BTreeSet<UnitId>) -> Self {
+    pub(super) fn start(driver: &Driver, term: u64, removed: BTreeSet<UnitId>) -> Self {
         let settings = driver.settings.clone();
         let peers: BTreeSet<UnitId> = settings
             .peers
@@ -253,9 +95,9 @@ impl Session {
             tls: driver.tls.clone(),
             queue_bytes_max: settings.queue_bytes_max,
         });
-        let exchange = Exchange::new(driver.unit.clone(), driver.parts.clone());
+        let gossip = Gossip::new(driver.unit.clone(), driver.parts.clone());
         Self {
-            machine: Unit::new(driver.unit.clone(), peers, rules),
+            machine: Machine::new(driver.unit.clone(), peers, rules),
             unit: driver.unit.clone(),
             term,
             parts: driver.parts.clone(),
@@ -264,7 +106,7 @@ impl Session {
             settings,
             links,
             hints: Some(String::new()),
-            exchange: Some(exchange),
+            gossip: Some(gossip),
             removed,
             skews: BTreeMap::new(),
             work: FuturesUnordered::new(),
@@ -282,11 +124,11 @@ impl Session {
     }
 
     /// Runs until this companion leads no more, or the members are others.
-    async fn run(&mut self, role: &mut watch::Receiver<Role>) {
+    pub(super) async fn run(&mut self, role: &mut watch::Receiver<Role>) {
         let mut tick = tokio::time::interval(TICK);
-        let mut exchange = tokio::time::interval(EXCHANGE_EVERY);
+        let mut gossip = tokio::time::interval(GOSSIP_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        exchange.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        gossip.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.handle.shared);
         let mut company: Option<tokio::time::Instant> = None;
         loop {
@@ -306,8 +148,8 @@ impl Session {
                             self.handle(Input::Written(buckets));
                         }
                     }
-                    Done::Exchanged(exchange, inputs) => {
-                        self.exchange = Some(exchange);
+                    Done::Gossiped(gossip, inputs) => {
+                        self.gossip = Some(gossip);
                         inputs.into_iter().for_each(|input| self.handle(input));
                     }
                     Done::Removed(Some(removed)) if removed != self.removed => return,
@@ -329,7 +171,7 @@ impl Session {
                     self.read_hints();
                     self.handle(Input::Tick);
                 }
-                _ = exchange.tick() => self.exchange(),
+                _ = gossip.tick() => self.gossip(),
             }
         }
     }
@@ -446,12 +288,12 @@ impl Session {
     }
 
     /// Looks what there is to tell the others beside records, and who is a member.
-    fn exchange(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            let work = exchange.gather();
+    fn gossip(&mut self) {
+        if let Some(gossip) = self.gossip.take() {
+            let work = gossip.gather();
             self.work.push(Box::pin(async {
-                let (exchange, inputs) = work.await;
-                Done::Exchanged(exchange, inputs)
+                let (gossip, inputs) = work.await;
+                Done::Gossiped(gossip, inputs)
             }));
         }
         let records = Arc::clone(&self.parts.records);
@@ -486,20 +328,5 @@ async fn until(then: Option<tokio::time::Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the store answered; why it did not is logged here, once.
-fn seen<T>(answer: Result<T, StoreError>) -> Option<T> {
-    match answer {
-        Ok(answer) => Some(answer),
-        Err(error) if error.is_transient() => {
-            tracing::debug!(%error, "sync waits for the store");
-            None
-        }
-        Err(error) => {
-            tracing::error!(%error, "sync can't use the store");
-            None
-        }
     }
 }

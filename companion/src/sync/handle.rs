@@ -11,9 +11,9 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::RecordId;
 
 use super::lag::{Lag, Lags};
+use super::machine::compare::Comparison;
 use crate::config::SyncSettings;
 use crate::store::{Backlog, StoreError};
-use crate::unit::compare::Comparison;
 
 /// A link that is well.
 pub(super) const UP: &str = "ok";

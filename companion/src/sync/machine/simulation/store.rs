@@ -393,7 +393,16 @@ impl Store {
     }
 
     pub(super) fn collect(&mut self, number: u8, before_ms: u64, fence: &Positions) {
-        if std::env::var("SEED").is_ok() { eprintln!("{} collects {number} before {before_ms} {:?}", self.rules.unit, fence.iter().map(|(u,p)|format!("{u}:{p}")).collect::<Vec<_>>()); }
+        if std::env::var("SEED").is_ok() {
+            eprintln!(
+                "{} collects {number} before {before_ms} {:?}",
+                self.rules.unit,
+                fence
+                    .iter()
+                    .map(|(u, p)| format!("{u}:{p}"))
+                    .collect::<Vec<_>>()
+            );
+        }
         let bucket = self.buckets.entry(number).or_default();
         let gone = bucket.gone.iter().filter(|(_, at_ms)| **at_ms <= before_ms);
         let gone: Vec<RecordId> = gone.map(|(id, _)| id.clone()).collect();
@@ -434,7 +443,22 @@ impl Store {
         let id = id(key);
         let number = small(bucket_of(&id));
         let bucket = &self.buckets[&number];
-        eprintln!("{} {:?} meta {:?} applied {:?} fence {:?}", self.rules.unit, bucket.records.get(&id), bucket.meta, bucket.applied.iter().map(|(u,p)|format!("{u}:{p}")).collect::<Vec<_>>(), bucket.fence.iter().map(|(u,p)|format!("{u}:{p}")).collect::<Vec<_>>());
+        eprintln!(
+            "{} {:?} meta {:?} applied {:?} fence {:?}",
+            self.rules.unit,
+            bucket.records.get(&id),
+            bucket.meta,
+            bucket
+                .applied
+                .iter()
+                .map(|(u, p)| format!("{u}:{p}"))
+                .collect::<Vec<_>>(),
+            bucket
+                .fence
+                .iter()
+                .map(|(u, p)| format!("{u}:{p}"))
+                .collect::<Vec<_>>()
+        );
     }
 
     pub(super) fn clock_ms(&self) -> u64 {

@@ -13,7 +13,7 @@ use unitring_protocol::ids::UnitId;
 use super::super::{Event, Publish};
 use super::topology::{self, persistent};
 use super::{Broker, CONFIRM_TIMEOUT, Pause, SessionError, close};
-use crate::unit::{Lasts, MessageId};
+use crate::sync::machine::{Lasts, MessageId};
 
 /// Messages that wait for their confirm, beyond which what is told again soon is left out.
 const UNCONFIRMED_MAX: usize = 64;

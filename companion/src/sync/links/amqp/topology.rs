@@ -13,7 +13,7 @@ use lapin::{BasicProperties, Channel, Connection, Consumer, ErrorKind, ExchangeK
 use unitring_protocol::ids::UnitId;
 
 use super::{SessionError, step};
-use crate::unit::incoming::DELIVERIES_MAX;
+use crate::sync::machine::incoming::DELIVERIES_MAX;
 
 /// The exchange of all units.
 pub(super) const EXCHANGE: &str = "unitring.sync";

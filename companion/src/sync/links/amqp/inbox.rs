@@ -16,7 +16,7 @@ use unitring_protocol::ids::UnitId;
 use super::super::{Event, Verdict};
 use super::topology::{self, persistent};
 use super::{Broker, Pause, SessionError, close, step};
-use crate::unit::Tag;
+use crate::sync::machine::Tag;
 
 /// How often one that waits looks whether the other still reads the queue.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
@@ -76,7 +76,11 @@ async fn claim(
         // The first time it may be the one that led this unit until now.
         if tries == 2 {
             let why = "another one reads this unit's queue: is there a second unit of this name?";
-            if events.send(Event::InboxWaits(why.to_owned())).await.is_err() {
+            if events
+                .send(Event::InboxWaits(why.to_owned()))
+                .await
+                .is_err()
+            {
                 return Ok(false);
             }
         }

@@ -216,7 +216,12 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
         }
     }
     let settled = world.settle();
-    if std::env::var("SEED").is_ok() { for node in &world.nodes { node.store.dump("k8"); } eprintln!("{:?} {:?}", faults, world.notes); }
+    if std::env::var("SEED").is_ok() {
+        for node in &world.nodes {
+            node.store.dump("k8");
+        }
+        eprintln!("{:?} {:?}", faults, world.notes);
+    }
     settled?;
     // What is still under way, and what is forgotten only now, must not change it.
     world.run(STALE_MS / STEP_MS, Faults::default());

@@ -1,5 +1,5 @@
 //! The state machine of a unit's sync. Pure: `input, moment → effects`; no clock, no socket, no
-//! randomness. [`crate::driver`] carries both, on the companion that leads its unit.
+//! randomness. [`session`](super::session) carries both, on the companion that leads its unit.
 //!
 //! Invariants:
 //! - an op leaves the outbox only after the broker confirmed a message with it for every member, or to
@@ -233,7 +233,7 @@ pub enum Note {
 
 /// A unit's sync.
 #[derive(Debug)]
-pub struct Unit {
+pub struct Machine {
     unit: UnitId,
     rules: Rules,
     members: BTreeSet<UnitId>,
@@ -249,7 +249,7 @@ pub struct Unit {
     tell_at_ms: u64,
 }
 
-impl Unit {
+impl Machine {
     /// The sync of this unit with these, with no link yet. Where the members are others, it begins anew.
     pub fn new(unit: UnitId, peers: BTreeSet<UnitId>, rules: Rules) -> Self {
         let interval_ms = rules.digest_interval_ms;

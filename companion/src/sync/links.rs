@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
-use crate::unit::{Lasts, MessageId, Tag};
+use crate::sync::machine::{Lasts, MessageId, Tag};
 
 /// A message to one unit; answered by [`Event::Published`], unless its link goes down first.
 #[derive(Debug, Clone)]

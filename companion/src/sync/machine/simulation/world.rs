@@ -7,7 +7,7 @@ use unitring_protocol::envelope::{Body, Envelope, Part};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, RecordId, Version};
 
-use super::super::{Effect, Input, Lasts, Moment, Note, Rules, Tag, Unit};
+use super::super::{Effect, Input, Lasts, Machine, Moment, Note, Rules, Tag};
 use super::Dice;
 use super::judge::{Kept, Write};
 use super::store::{Broken, Store};
@@ -57,7 +57,7 @@ pub(super) struct Faults {
 /// A unit with its store and its queue at a broker.
 pub(super) struct Node {
     pub(super) id: UnitId,
-    pub(super) machine: Unit,
+    pub(super) machine: Machine,
     /// Itself and those it syncs with.
     members: Vec<usize>,
     pub(super) store: Store,
@@ -157,7 +157,9 @@ impl World {
         let Some((bucket, record)) = node.store.write(&key, value, expires, wall_ms) else {
             return;
         };
-        if std::env::var("SEED").is_ok() && record.id.key.as_str()=="k8" { eprintln!("{} {who} writes {record:?}", self.now_ms); }
+        if std::env::var("SEED").is_ok() && record.id.key.as_str() == "k8" {
+            eprintln!("{} {who} writes {record:?}", self.now_ms);
+        }
         self.writes
             .entry(record.id.clone())
             .or_default()
@@ -296,7 +298,9 @@ impl World {
     /// The store is empty, or an older copy of itself.
     fn lose_disk(&mut self, at: usize, copy: Option<Store>) {
         let id = unit(at);
-        if std::env::var("SEED").is_ok() { eprintln!("{} {id} back={}", self.now_ms, copy.is_some()); }
+        if std::env::var("SEED").is_ok() {
+            eprintln!("{} {id} back={}", self.now_ms, copy.is_some());
+        }
         let queued = self.queued();
         let others = || self.nodes.iter().filter(|node| node.id != id);
         for write in self.writes.values_mut().flatten() {
@@ -516,7 +520,7 @@ fn versions(parts: &[(u8, Batch)]) -> impl Iterator<Item = Version> {
     parts.iter().flat_map(move |(_, batch)| of(batch))
 }
 
-fn machine(at: usize, members: &[usize]) -> Unit {
+fn machine(at: usize, members: &[usize]) -> Machine {
     let peers = members.iter().filter(|number| **number != at);
-    Unit::new(unit(at), peers.map(|number| unit(*number)).collect(), RULES)
+    Machine::new(unit(at), peers.map(|number| unit(*number)).collect(), RULES)
 }

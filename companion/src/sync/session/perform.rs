@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use unitring_protocol::envelope::Body;
 use unitring_protocol::ids::UnitId;
 
-use super::{Done, Session, seen};
-use crate::links::{Publish, Verdict};
+use super::{Done, Session};
 use crate::now_ms;
 use crate::replica::epoch;
 use crate::store::Batch;
-use crate::unit::{Effect, Input, Lasts, MessageId, Note, message};
+use crate::sync::links::{Publish, Verdict};
+use crate::sync::machine::{Effect, Input, Lasts, MessageId, Note, message};
+use crate::sync::seen;
 
 impl Session {
     pub(super) fn perform(&mut self, effect: Effect, delivered: &[u8]) {
@@ -172,7 +173,7 @@ impl Session {
     fn heard(&mut self, from: UnitId, body: Body) {
         let (parts, term) = (self.parts.clone(), self.term);
         self.work.push(Box::pin(async move {
-            Done::Inputs(super::exchange::heard(&parts, term, from, body).await)
+            Done::Inputs(crate::sync::gossip::heard(&parts, term, from, body).await)
         }));
     }
 

@@ -47,7 +47,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::unit::message::encode;
+    use crate::sync::machine::message::encode;
 
     fn service(number: usize, instances: usize) -> ServiceLoads {
         let quotes = "\"".repeat(500);

@@ -4,7 +4,10 @@
 //! for the others. A unit's loads are kept as those of its reporters, and count as long as these would
 //! at home; so the bound of every filter holds over all units.
 
+mod gathering;
 mod messages;
+
+pub use gathering::Gathering;
 
 use std::collections::BTreeMap;
 
@@ -17,11 +20,11 @@ use unitring_protocol::report::{
     InstanceLoad, Report, RingHash, RingReport, RingShape, ServiceReport,
 };
 
+use super::machine::Input;
 use super::{Parts, seen};
 use crate::events::{Cursor, Entry, Event};
 use crate::now_ms;
 use crate::store::StoreError;
-use crate::unit::Input;
 
 /// How long such a message is of use.
 const LASTS_MS: u64 = 5_000;
@@ -33,14 +36,14 @@ const EVENTS_MAX: usize = 500;
 const FIXED_BYTES: usize = 1 << 20;
 
 /// What was told so far.
-pub(super) struct Exchange {
+pub(super) struct Gossip {
     unit: UnitId,
     parts: Parts,
     /// The last event that was told, or the last one before the beginning.
     events: Option<Cursor>,
 }
 
-impl Exchange {
+impl Gossip {
     pub(super) fn new(unit: UnitId, parts: Parts) -> Self {
         Self {
             unit,
