@@ -16,7 +16,7 @@ use unitring_protocol::digest::BUCKETS;
 use unitring_protocol::ids::UnitId;
 
 use crate::replica::digest::share;
-use crate::store::{Browse, Listed, StoreError};
+use crate::store::{ChangeFeed, Listed, StoreError};
 
 /// How often another companion's writes are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -122,7 +122,7 @@ impl Positions {
     ///
     /// # Errors
     /// The store's.
-    pub async fn now(store: &dyn Browse, unit: &UnitId) -> Result<Self, StoreError> {
+    pub async fn now(store: &dyn ChangeFeed, unit: &UnitId) -> Result<Self, StoreError> {
         let heads = (0..=u8::MAX).zip(store.heads().await?);
         let places = heads.map(|(bucket, number)| place(store, bucket, number));
         let at = stream::iter(places).buffered(READ_AT_ONCE).try_collect();
@@ -137,7 +137,11 @@ impl Positions {
     ///
     /// # Errors
     /// The store's; then nothing has moved.
-    pub async fn resume(&mut self, store: &dyn Browse, unit: &UnitId) -> Result<News, StoreError> {
+    pub async fn resume(
+        &mut self,
+        store: &dyn ChangeFeed,
+        unit: &UnitId,
+    ) -> Result<News, StoreError> {
         if self.unit.as_ref() != Some(unit) {
             *self = Self::now(store, unit).await?;
             return Ok(News {
@@ -152,12 +156,12 @@ impl Positions {
     ///
     /// # Errors
     /// The store's; then nothing has moved.
-    pub async fn advance(&mut self, store: &dyn Browse) -> Result<News, StoreError> {
+    pub async fn advance(&mut self, store: &dyn ChangeFeed) -> Result<News, StoreError> {
         self.read(store, false).await
     }
 
     /// With `all`, buckets in which nothing seems to have changed are looked at, too.
-    async fn read(&mut self, store: &dyn Browse, all: bool) -> Result<News, StoreError> {
+    async fn read(&mut self, store: &dyn ChangeFeed, all: bool) -> Result<News, StoreError> {
         let heads = store.heads().await?;
         let (mut news, mut after) = (News::default(), self.clone());
         for (bucket, (head, at)) in (0..=u8::MAX).zip(heads.iter().zip(&mut after.at)) {
@@ -178,7 +182,11 @@ impl Positions {
     ///
     /// # Errors
     /// The store's; then nothing has moved.
-    pub async fn follow(&mut self, told: &News, store: &dyn Browse) -> Result<News, StoreError> {
+    pub async fn follow(
+        &mut self,
+        told: &News,
+        store: &dyn ChangeFeed,
+    ) -> Result<News, StoreError> {
         if told.begins {
             return self.advance(store).await;
         }
@@ -204,7 +212,7 @@ impl Positions {
 }
 
 /// The change of this number, if it is known still.
-async fn place(store: &dyn Browse, bucket: u8, number: u64) -> Result<Place, StoreError> {
+async fn place(store: &dyn ChangeFeed, bucket: u8, number: u64) -> Result<Place, StoreError> {
     let Some(before) = number.checked_sub(1) else {
         return Ok(Place::default());
     };
@@ -227,7 +235,7 @@ impl News {
     /// Reads a bucket on from a place, if that is still what it was.
     async fn read(
         &mut self,
-        store: &dyn Browse,
+        store: &dyn ChangeFeed,
         bucket: u8,
         at: &mut Place,
     ) -> Result<(), StoreError> {
@@ -286,7 +294,7 @@ impl Follower {
     }
 
     /// Reads for ever, while somebody watches.
-    pub async fn run(self, store: Arc<dyn Browse>, unit: UnitId) {
+    pub async fn run(self, store: Arc<dyn ChangeFeed>, unit: UnitId) {
         let mut positions: Option<Positions> = None;
         loop {
             if self.sender.receiver_count() == 0 {

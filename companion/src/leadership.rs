@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::metrics::Metrics;
-use crate::store::Lease;
+use crate::store::Leadership;
 
 /// How long the lead is given for: a leader that dies is followed after this and one more
 /// [`RENEW_EVERY`] at the latest.
@@ -56,7 +56,7 @@ impl Role {
 /// Asks for the lead until the process stops, gives it back then, and says so by dropping `done`. `me` must
 /// be another for each process.
 pub async fn run(
-    store: Arc<dyn Lease>,
+    store: Arc<dyn Leadership>,
     me: String,
     role: watch::Sender<Role>,
     metrics: Arc<Metrics>,

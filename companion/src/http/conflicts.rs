@@ -28,5 +28,5 @@ pub(super) async fn conflicts(
 ) -> Result<Json<Vec<Conflict>>, Refusal> {
     let question = question.map_err(|error| Refusal::bad(error.body_text()))?;
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-    Ok(Json(app.records.conflicts(limit).await?))
+    Ok(Json(app.store.conflicts(limit).await?))
 }

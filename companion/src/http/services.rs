@@ -137,7 +137,7 @@ pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
-    let views = views(&*app.fleet).await?;
+    let views = views(&*app.store).await?;
     Ok(Json(serde_json::json!({ "services": views })))
 }
 
@@ -146,9 +146,9 @@ pub(super) async fn one(
     Path(service): Path<String>,
 ) -> Result<Json<View>, Refusal> {
     let service: ServiceName = service.parse()?;
-    let registry = app.fleet.registry().await?;
+    let registry = app.store.registry().await?;
     let registered = registry.instances(service.as_str()).cloned().collect();
-    let view = view(&*app.fleet, service, registered).await?;
+    let view = view(&*app.store, service, registered).await?;
     if view.registry.is_empty() && view.reporters.is_empty() {
         return Err(Refusal::absent(format!("service {}", view.service)));
     }
@@ -161,7 +161,7 @@ pub(super) async fn instances(
     Path(service): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let service: ServiceName = service.parse()?;
-    let registry = app.fleet.registry().await?;
+    let registry = app.store.registry().await?;
     let instances: Vec<&Registered> = registry.instances(service.as_str()).collect();
     Ok(Json(serde_json::json!({
         "revision": registry.revision,
@@ -187,7 +187,7 @@ pub(super) async fn snapshot(
         ));
     }
     let service: ServiceName = service.parse()?;
-    let loads = app.fleet.loads(&service, now_ms()).await?;
+    let loads = app.store.loads(&service, now_ms()).await?;
     Ok(Json(Snapshot {
         version: PROTOCOL_VERSION,
         events_through: 0,

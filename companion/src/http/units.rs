@@ -22,7 +22,7 @@ use crate::sync::{Handle, members};
 const STRANGER_MS: u64 = 3_000;
 
 pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
-    let held = app.records.states(now_ms()).await?;
+    let held = app.store.states(now_ms()).await?;
     let mut positions: BTreeMap<&UnitId, u64> = BTreeMap::new();
     let all = held.iter().flat_map(|held| &held.state.positions);
     for (unit, position) in all {
@@ -35,7 +35,7 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
         "role": app.role.borrow().as_str(),
         "term": app.role.borrow().term(),
         "sync": app.sync.as_ref().map(Handle::status),
-        "spoiled": app.records.spoiled(),
+        "spoiled": app.store.spoiled(),
         "positions": positions,
         "buckets": buckets.collect::<Vec<_>>(),
     })))
@@ -103,7 +103,7 @@ async fn change(app: &App, name: &str, change: Change<'_>) -> Result<(), Refusal
 
 /// What this companion's configuration says is the unit's from now on.
 pub(super) async fn agree(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
-    app.records.agree().await?;
+    app.store.agree().await?;
     Ok(Json(json!({ "unit": app.unit })))
 }
 
@@ -124,14 +124,14 @@ pub(super) async fn mend(
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let (mut clocks, mut records, mut recounted) = (Vec::new(), 0_u64, Vec::new());
     if mend.clocks {
-        clocks = app.records.reset_clocks(now_ms()).await?;
-        for held in app.records.states(now_ms()).await? {
+        clocks = app.store.reset_clocks(now_ms()).await?;
+        for held in app.store.states(now_ms()).await? {
             records += again(&app, held.state.bucket).await?;
         }
     }
     if mend.recount {
         for bucket in 0..=u8::MAX {
-            if app.records.recount(bucket).await? {
+            if app.store.recount(bucket).await? {
                 recounted.push(bucket);
             }
         }
@@ -145,7 +145,7 @@ pub(super) async fn mend(
 async fn again(app: &App, bucket: u8) -> Result<u64, Refusal> {
     let (mut page, mut count) = (Page::first(), 0);
     while !page.is_done() {
-        let (records, next) = app.records.page(bucket, page).await?;
+        let (records, next) = app.store.page(bucket, page).await?;
         for record in records {
             if ahead(record.version.clock.ms, now_ms()).is_none() {
                 continue;

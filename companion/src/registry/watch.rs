@@ -13,7 +13,7 @@ use super::Registry;
 use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
-use crate::store::{Fleet, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How often another companion's changes and expiries are looked for.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -24,7 +24,7 @@ pub const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 
 /// Runs for ever; the last registry that was read is in `sender`, `None` before the first.
 pub async fn run(
-    fleet: Arc<dyn Fleet>,
+    store: Arc<dyn Store>,
     changed: Arc<Notify>,
     sender: watch::Sender<Option<Arc<Registry>>>,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ pub async fn run(
     loop {
         let is_ours = *role.borrow() != Role::Follower;
         let may_expire = is_ours && away_since.is_none() && Instant::now() >= grace_until;
-        match look(&*fleet, &sender, &metrics, may_expire).await {
+        match look(&*store, &sender, &metrics, may_expire).await {
             Ok(()) => {
                 if let Some(since) = away_since.take() {
                     let now = Instant::now();
@@ -58,13 +58,13 @@ pub async fn run(
 }
 
 async fn look(
-    fleet: &dyn Fleet,
+    store: &dyn Store,
     sender: &watch::Sender<Option<Arc<Registry>>>,
     metrics: &Metrics,
     may_expire: bool,
 ) -> Result<(), StoreError> {
     let expired = if may_expire {
-        fleet.expire(now_ms()).await?
+        store.expire(now_ms()).await?
     } else {
         0
     };
@@ -72,10 +72,10 @@ async fn look(
         metrics.instances_expired.inc_by(expired);
         tracing::info!(expired, "instances expired");
     }
-    let revision = fleet.revision().await?;
+    let revision = store.revision().await?;
     let known = sender.borrow().as_ref().map(|registry| registry.revision);
     if known != Some(revision) {
-        let registry = fleet.registry().await?;
+        let registry = store.registry().await?;
         sender.send_replace(Some(Arc::new(registry)));
     }
     Ok(())

@@ -3,17 +3,22 @@
 //! Invariant: each change is one Lua script over keys of one slot. A Redis that is away is waited
 //! for: each request tries to connect, and says so if it can't.
 
-mod browse;
-mod changes;
+mod buckets;
+mod catch_up;
+mod changefeed;
 pub(crate) mod connection;
 mod durable;
+mod fixed;
 mod fleet;
 mod forgetting;
+mod health;
+mod housekeeping;
 pub(crate) mod keys;
-mod lease;
-mod passing;
+mod leadership;
+mod outbox;
 mod pictures;
 mod records;
+mod replica;
 pub(crate) mod tls;
 pub(crate) mod topology;
 

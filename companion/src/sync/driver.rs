@@ -96,11 +96,11 @@ impl Driver {
                 _ = count.tick() => {
                     // So that writes are refused here, too, if nobody leads for long.
                     let before = shared.written.load(Ordering::Relaxed);
-                    if let Ok(waiting) = self.parts.records.waiting().await {
+                    if let Ok(waiting) = self.parts.store.waiting().await {
                         shared.counted(&waiting, before);
                     }
                     let own = std::iter::once(&self.unit);
-                    if let Ok(removed) = members::removed(&*self.parts.records, own, now_ms()).await {
+                    if let Ok(removed) = members::removed(&*self.parts.store, own, now_ms()).await {
                         let is_removed = removed.contains(&self.unit);
                         shared.is_removed.store(is_removed, Ordering::Relaxed);
                     }
@@ -113,7 +113,7 @@ impl Driver {
                     }
                     for bucket in buckets {
                         // One that gets lost is made good by the leader's next count.
-                        if self.parts.lease.hint(bucket).await.is_err() {
+                        if self.parts.store.hint(bucket).await.is_err() {
                             break;
                         }
                     }
@@ -126,7 +126,7 @@ impl Driver {
     async fn removed(&mut self) -> Option<BTreeSet<UnitId>> {
         loop {
             let units = self.settings.peers.iter().chain([&self.unit]);
-            match members::removed(&*self.parts.records, units, now_ms()).await {
+            match members::removed(&*self.parts.store, units, now_ms()).await {
                 Ok(removed) => return Some(removed),
                 Err(error) => tracing::debug!(%error, "sync waits for the store"),
             }

@@ -61,7 +61,7 @@ impl Gossip {
         if let Some(Some(events)) = seen(self.events().await) {
             inputs.push(Input::Tell(events, LASTS_MS));
         }
-        if let Some(fixed) = seen(self.parts.browse.fixed().await) {
+        if let Some(fixed) = seen(self.parts.store.fixed().await) {
             let state = fixed.map(|fixed| FixedState {
                 version: fixed.version,
                 checksum: fixed.checksum,
@@ -75,8 +75,8 @@ impl Gossip {
     async fn loads(&self) -> Result<Vec<Body>, StoreError> {
         let now_ms = now_ms();
         let mut services = Vec::new();
-        for service in self.parts.fleet.reported().await? {
-            let loads = self.parts.fleet.loads(&service, now_ms).await?;
+        for service in self.parts.store.reported().await? {
+            let loads = self.parts.store.loads(&service, now_ms).await?;
             let own = loads.into_iter().filter(|load| load.unit.is_none());
             let reporters = own.map(|load| ReporterLoads {
                 interval_ms: load.interval_ms(),
@@ -119,13 +119,13 @@ impl Gossip {
 
     /// What happened to instances here since the last time.
     async fn events(&mut self) -> Result<Option<Body>, StoreError> {
-        let fleet = &self.parts.fleet;
+        let store = &self.parts.store;
         let Some(after) = self.events else {
-            let last = fleet.events(None, 1).await?;
+            let last = store.events(None, 1).await?;
             self.events = Some(last.last().map_or(Cursor(0, 0), |(cursor, _)| *cursor));
             return Ok(None);
         };
-        let events = fleet.events(Some(after), EVENTS_MAX).await?;
+        let events = store.events(Some(after), EVENTS_MAX).await?;
         if let Some((last, _)) = events.last() {
             self.events = Some(*last);
         }
@@ -218,7 +218,7 @@ async fn loads(
                 services: Vec::new(),
                 unit: Some(from.clone()),
             };
-            parts.fleet.take(&report, &part, now_ms()).await?;
+            parts.store.take(&report, &part, now_ms()).await?;
         }
     }
     parts.metrics.unit_loads.inc();
@@ -233,7 +233,7 @@ async fn happened(
 ) -> Result<(), StoreError> {
     for event in events.into_iter().take(EVENTS_MAX) {
         let entry = Entry::Instance(Event::of_unit(from, event));
-        parts.lease.append(term, &entry).await?;
+        parts.store.append(term, &entry).await?;
         parts.metrics.unit_events.inc();
     }
     parts.events_changed.notify_waiters();
@@ -242,7 +242,7 @@ async fn happened(
 
 /// All fixed data of this unit, in parts.
 async fn fixed(parts: &Parts) -> Result<Vec<FixedPart>, StoreError> {
-    let Some((fixed, values)) = parts.browse.fixed_data().await? else {
+    let Some((fixed, values)) = parts.store.fixed_data().await? else {
         return Ok(Vec::new());
     };
     let mut all: Vec<BTreeMap<String, BTreeMap<String, String>>> = vec![BTreeMap::new()];
@@ -283,7 +283,7 @@ async fn load_fixed(parts: &Parts, from: &UnitId, part: FixedPart) -> Result<(),
         tracing::warn!(%from, version = state.version, "fixed data are not what their checksum says");
         return Ok(());
     }
-    if parts.browse.load_fixed(state.version, &data).await? {
+    if parts.store.load_fixed(state.version, &data).await? {
         parts.metrics.fixed_loaded.inc();
         tracing::info!(%from, version = state.version, "fixed data of another unit loaded");
     }

@@ -6,19 +6,13 @@ use tokio::sync::Notify;
 
 use super::gossip::Gathering;
 use crate::metrics::Metrics;
-use crate::store::{Browse, Fleet, Lease, Records, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What a driver touches.
 #[derive(Clone)]
 pub struct Parts {
     /// The store.
-    pub records: Arc<dyn Records>,
-    /// The same, looked over.
-    pub browse: Arc<dyn Browse>,
-    /// Loads and events.
-    pub fleet: Arc<dyn Fleet>,
-    /// Who leads.
-    pub lease: Arc<dyn Lease>,
+    pub store: Arc<dyn Store>,
     /// Told of every event that is stored.
     pub events_changed: Arc<Notify>,
     /// Fixed data of other units on their way in.

@@ -278,9 +278,9 @@ impl Session {
         let Some(after) = self.hints.take() else {
             return;
         };
-        let lease = Arc::clone(&self.parts.lease);
+        let store = Arc::clone(&self.parts.store);
         self.work.push(Box::pin(async move {
-            match lease.hints(&after).await {
+            match store.hints(&after).await {
                 Ok((buckets, last)) => Done::Hints(buckets, last),
                 Err(_) => Done::Hints(BTreeSet::new(), after),
             }
@@ -296,7 +296,7 @@ impl Session {
                 Done::Gossiped(gossip, inputs)
             }));
         }
-        let records = Arc::clone(&self.parts.records);
+        let store = Arc::clone(&self.parts.store);
         let units: Vec<UnitId> = self
             .settings
             .peers
@@ -305,7 +305,7 @@ impl Session {
             .cloned()
             .collect();
         self.work.push(Box::pin(async move {
-            let removed = members::removed(&*records, units.iter(), now_ms()).await;
+            let removed = members::removed(&*store, units.iter(), now_ms()).await;
             Done::Removed(removed.ok())
         }));
         let confirmed = self.machine.confirmed();

@@ -92,7 +92,7 @@ impl Watcher {
     }
 
     async fn look(&mut self) -> Result<Option<News>, StoreError> {
-        let store = Arc::clone(&self.app.browse);
+        let store = Arc::clone(&self.app.store);
         let Some(positions) = &mut self.positions else {
             // It begins now: the first event tells from where, so that nothing is missed after it.
             self.positions = Some(Positions::now(&*store, &self.app.unit).await?);

@@ -17,21 +17,19 @@ use crate::sync::seen;
 
 impl Session {
     pub(super) fn perform(&mut self, effect: Effect, delivered: &[u8]) {
-        let records = Arc::clone(&self.parts.records);
+        let store = Arc::clone(&self.parts.store);
         match effect {
             Effect::Count => self.count(),
             Effect::ReadCursors => {
-                self.spawn(async move { Input::CursorsRead(seen(records.cursors().await)) });
+                self.spawn(async move { Input::CursorsRead(seen(store.cursors().await)) });
             }
             Effect::ReadOutboxes(asked) => {
-                self.spawn(
-                    async move { Input::OutboxesRead(seen(records.outboxes(&asked).await)) },
-                );
+                self.spawn(async move { Input::OutboxesRead(seen(store.outboxes(&asked).await)) });
             }
             Effect::Confirm(unit, cursors, members) => {
                 let shared = Arc::clone(&self.handle.shared);
                 self.spawn(async move {
-                    let removed = seen(records.confirm(&unit, &cursors, &members).await);
+                    let removed = seen(store.confirm(&unit, &cursors, &members).await);
                     shared.trimmed(removed.unwrap_or(0));
                     Input::Confirmed(unit, removed.is_some())
                 });
@@ -40,7 +38,7 @@ impl Session {
                 let shared = Arc::clone(&self.handle.shared);
                 let metrics = Arc::clone(&self.parts.metrics);
                 self.spawn(async move {
-                    let removed = seen(records.shorten(&keep).await).unwrap_or(0);
+                    let removed = seen(store.shorten(&keep).await).unwrap_or(0);
                     shared.trimmed(removed);
                     if removed > 0 {
                         metrics.outbox_dropped.inc_by(removed);
@@ -52,20 +50,21 @@ impl Session {
                     Input::Shortened
                 });
             }
-            Effect::Apply(parts) => self
-                .spawn(async move { Input::Applied(seen(records.apply(&parts, now_ms()).await)) }),
+            Effect::Apply(parts) => {
+                self.spawn(async move { Input::Applied(seen(store.apply(&parts, now_ms()).await)) })
+            }
             Effect::ReadStates(purpose) => self.spawn(async move {
                 let now_ms = now_ms();
-                let states = seen(records.states(now_ms).await);
+                let states = seen(store.states(now_ms).await);
                 Input::States(purpose, states.map(|states| (epoch(now_ms), states)))
             }),
             Effect::ReadPage(bucket, page) => {
-                self.spawn(async move { Input::PageRead(seen(records.page(bucket, page).await)) });
+                self.spawn(async move { Input::PageRead(seen(store.page(bucket, page).await)) });
             }
             Effect::Collect(bucket, before_ms, fence) => {
                 let metrics = Arc::clone(&self.parts.metrics);
                 self.work.push(Box::pin(async move {
-                    let collected = seen(records.collect(bucket, before_ms, &fence).await);
+                    let collected = seen(store.collect(bucket, before_ms, &fence).await);
                     metrics.tombstones_collected.inc_by(collected.unwrap_or(0));
                     Done::Inputs(Vec::new())
                 }));
@@ -87,7 +86,7 @@ impl Session {
             Effect::Recount(bucket) => {
                 let metrics = Arc::clone(&self.parts.metrics);
                 self.work.push(Box::pin(async move {
-                    if seen(records.recount(bucket).await) == Some(true) {
+                    if seen(store.recount(bucket).await) == Some(true) {
                         metrics.digests_recounted.inc();
                         tracing::warn!(
                             bucket,
@@ -128,12 +127,12 @@ impl Session {
     }
 
     fn count(&self) {
-        let records = Arc::clone(&self.parts.records);
+        let store = Arc::clone(&self.parts.store);
         let shared = Arc::clone(&self.handle.shared);
         let metrics = Arc::clone(&self.parts.metrics);
         self.spawn(async move {
             let written_before = shared.written.load(Ordering::Relaxed);
-            let waiting = seen(records.waiting().await);
+            let waiting = seen(store.waiting().await);
             if let Some(waiting) = &waiting {
                 shared.counted(waiting, written_before);
                 metrics

@@ -1,5 +1,5 @@
-//! The changes of records, each inside the transaction that it is given: what holds a bucket for
-//! [`crate::replica::transaction`], which has the rules.
+//! A bucket inside a transaction of the file: what holds one for [`crate::replica::transaction`], which has the
+//! rules.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,9 @@ use super::tables::{
     VERSIONS,
 };
 use super::{Embedded, away, encode};
-use crate::replica::digest::{bucket_of, record_id, share};
-use crate::replica::transaction::{self, BucketTransaction, Outgoing};
+use crate::replica::transaction::{BucketTransaction, Outgoing};
 use crate::replica::{Bucket, Part};
-use crate::store::{
-    Applied, Batch, CHANGES_MAX, COLLECTED_MAX, CONFLICTS_MAX, Change, Condition, Conflict, Mark,
-    Outcome, SWEPT_MAX, StoreError,
-};
-
-/// Sorts behind every id: no name begins with such a character.
-const LAST: &str = "\u{10ffff}";
+use crate::store::{CHANGES_MAX, CONFLICTS_MAX, Conflict, Mark, StoreError};
 
 /// What a bucket knows of itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,20 +47,20 @@ fn position((incarnation, sequence): (u64, u64)) -> Position {
     }
 }
 
-fn row(position: Position) -> (u64, u64) {
+pub(super) fn row(position: Position) -> (u64, u64) {
     (position.incarnation, position.sequence)
 }
 
 /// A bucket of the file.
-struct Rows<'a> {
+pub(super) struct Rows<'a> {
     transaction: &'a WriteTransaction,
     store: &'a Embedded,
     number: u8,
-    meta: Meta,
+    pub(super) meta: Meta,
 }
 
 impl<'a> Rows<'a> {
-    fn of(
+    pub(super) fn of(
         transaction: &'a WriteTransaction,
         store: &'a Embedded,
         number: u8,
@@ -83,7 +76,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Without it a digest would not be that of what is there.
-    fn finish(self) -> Result<(), StoreError> {
+    pub(super) fn finish(self) -> Result<(), StoreError> {
         let mut table = self.transaction.open_table(META).map_err(away)?;
         let row = (
             self.meta.clock.ms,
@@ -263,149 +256,4 @@ impl BucketTransaction for Rows<'_> {
         }
         Ok(())
     }
-}
-
-pub(super) fn write(
-    transaction: &WriteTransaction,
-    store: &Embedded,
-    id: &RecordId,
-    write: (Change<'_>, &Condition),
-    now_ms: u64,
-) -> Result<Outcome, StoreError> {
-    let mut rows = Rows::of(transaction, store, bucket_of(id))?;
-    let outcome = transaction::write(&mut rows, &store.rules, id, write, now_ms)?;
-    if matches!(outcome, Outcome::Done(_)) {
-        rows.finish()?;
-    }
-    Ok(outcome)
-}
-
-pub(super) fn apply(
-    transaction: &WriteTransaction,
-    store: &Embedded,
-    bucket: u8,
-    batch: &Batch,
-    now_ms: u64,
-) -> Result<Applied, StoreError> {
-    let mut rows = Rows::of(transaction, store, bucket)?;
-    let applied = transaction::apply(&mut rows, &store.rules, batch, now_ms)?;
-    rows.finish()?;
-    Ok(applied)
-}
-
-/// Forgets what was gone before this moment: what sweep.lua does.
-pub(super) fn collect(
-    transaction: &WriteTransaction,
-    store: &Embedded,
-    bucket: u8,
-    before_ms: u64,
-    fence: &BTreeMap<UnitId, Position>,
-) -> Result<u64, StoreError> {
-    let mut gone = Vec::new();
-    let table = transaction.open_table(GONE).map_err(away)?;
-    for entry in table.range((bucket, "")..).map_err(away)? {
-        let (key, at_ms) = entry.map_err(away)?;
-        let (of, id) = key.value();
-        if of != bucket || gone.len() >= COLLECTED_MAX {
-            break;
-        }
-        if at_ms.value() <= before_ms {
-            gone.push(record_id(id)?);
-        }
-    }
-    drop(table);
-    if gone.is_empty() {
-        return Ok(0);
-    }
-    let mut rows = Rows::of(transaction, store, bucket)?;
-    transaction::forget(&mut rows, &gone)?;
-    rows.finish()?;
-    let mut table = transaction.open_table(FENCE).map_err(away)?;
-    for (unit, &needed) in fence {
-        let key = (bucket, unit.as_str());
-        table.insert(key, row(needed)).map_err(away)?;
-    }
-    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
-}
-
-/// Frees the values that have expired; without peers, nothing of these records is kept.
-pub(super) fn sweep(
-    transaction: &WriteTransaction,
-    store: &Embedded,
-    now_ms: u64,
-) -> Result<u64, StoreError> {
-    let expiring = transaction.open_table(EXPIRING).map_err(away)?;
-    let mut gone = Vec::new();
-    for row in expiring.range(..=(now_ms, u8::MAX, LAST)).map_err(away)? {
-        if gone.len() >= SWEPT_MAX {
-            break;
-        }
-        let (key, _) = row.map_err(away)?;
-        let (expires_ms, bucket, id) = key.value();
-        gone.push((expires_ms, bucket, id.to_owned()));
-    }
-    drop(expiring);
-    for (expires_ms, bucket, id) in &gone {
-        if store.rules.has_peers {
-            let mut values = transaction.open_table(VALUES).map_err(away)?;
-            values.remove((*bucket, id.as_str())).map_err(away)?;
-            let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
-            let key = (*expires_ms, *bucket, id.as_str());
-            expiring.remove(key).map_err(away)?;
-        } else {
-            let mut rows = Rows::of(transaction, store, *bucket)?;
-            transaction::forget(&mut rows, &[record_id(id)?])?;
-            rows.finish()?;
-        }
-    }
-    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
-}
-
-/// Counts the digests of a bucket anew; whether they were wrong. What no unitring wrote is in none.
-pub(super) fn recount(
-    transaction: &WriteTransaction,
-    store: &Embedded,
-    bucket: u8,
-) -> Result<bool, StoreError> {
-    let mut counted: BTreeMap<Part, u64> = BTreeMap::new();
-    let versions = transaction.open_table(VERSIONS).map_err(away)?;
-    for row in versions.range((bucket, "")..).map_err(away)? {
-        let (key, mark) = row.map_err(away)?;
-        let (of, id) = key.value();
-        if of != bucket {
-            break;
-        }
-        let mark = store.spoiled.keep(id, mark.value().parse::<Mark>());
-        let part = mark.as_ref().and_then(Mark::part);
-        if let (Some(mark), Some(part)) = (mark, part) {
-            *counted.entry(part).or_default() ^= share(id, &mark.to_string()).0;
-        }
-    }
-    drop(versions);
-    let mut kept: BTreeMap<Part, u64> = BTreeMap::new();
-    let mut digests = transaction.open_table(DIGESTS).map_err(away)?;
-    for row in digests
-        .range((bucket, 0)..=(bucket, u64::MAX))
-        .map_err(away)?
-    {
-        let (key, digest) = row.map_err(away)?;
-        kept.insert(Part::Epoch(key.value().1), digest.value());
-    }
-    let mut rows = Rows::of(transaction, store, bucket)?;
-    kept.insert(Part::Lasting, rows.meta.digest);
-    kept.retain(|_, digest| *digest != 0);
-    counted.retain(|_, digest| *digest != 0);
-    if kept == counted {
-        return Ok(false);
-    }
-    digests
-        .retain_in((bucket, 0)..=(bucket, u64::MAX), |_, _| false)
-        .map_err(away)?;
-    drop(digests);
-    rows.meta.digest = 0;
-    for (part, share) in counted {
-        rows.mix(part, share)?;
-    }
-    rows.finish()?;
-    Ok(true)
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::events::{Entry, GroupChange, GroupEvent};
-use crate::store::{Fleet, Lease};
+use crate::store::Store;
 
 /// The promises about who leads. Both are the store of the same unit, which nobody has led.
-pub async fn lease<S: Lease + Fleet>(first: &S, second: &S) {
-    let lead = async |store: &S, me: &str| store.lead(me).await.unwrap();
+pub async fn leadership(first: &dyn Store, second: &dyn Store) {
+    let lead = async |store: &dyn Store, me: &str| store.lead(me).await.unwrap();
     assert_eq!(lead(first, "a").await, Some(1));
     assert_eq!(lead(second, "b").await, None);
     assert_eq!(lead(first, "a").await, Some(1), "renewed");

@@ -1,16 +1,17 @@
-//! Outboxes and cursors: what is on its way to the other units.
+//! [`Outbox`] in Redis: a stream of each bucket, and a cursor of each link.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Position, Record, Value};
 
-use super::records::{of_each_bucket, of_these};
+use super::buckets::{of_each_bucket, of_these};
 use super::{Redis, corrupt};
 use crate::replica::digest::record_id;
 use crate::replica::{InvalidMark, Mark};
-use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, StoreError, Waiting};
+use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, Outbox, StoreError, Waiting};
 
 /// What outbox.lua answers: incarnation, last sequence, whether there are more, and of each op sequence, id, mark, value, and the version before.
 type Rows = (u64, u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
@@ -39,11 +40,9 @@ fn op(
     })
 }
 
-impl Redis {
-    pub(super) async fn read_outboxes(
-        &self,
-        asked: &[(u8, Position)],
-    ) -> Result<Vec<Waiting>, StoreError> {
+#[async_trait]
+impl Outbox for Redis {
+    async fn outboxes(&self, asked: &[(u8, Position)]) -> Result<Vec<Waiting>, StoreError> {
         let connection = self.connection().await?;
         let bytes = BATCH_BYTES_MAX / asked.len().max(1);
         of_these(asked.to_vec(), |(bucket, after)| {
@@ -82,7 +81,7 @@ impl Redis {
         .await
     }
 
-    pub(super) async fn read_cursors(&self) -> Result<Cursors, StoreError> {
+    async fn cursors(&self) -> Result<Cursors, StoreError> {
         let connection = self.connection().await?;
         let stored = of_each_bucket(|bucket| {
             let (mut connection, key) = (connection.clone(), self.keys.cursors(bucket));
@@ -102,7 +101,7 @@ impl Redis {
         Ok(cursors)
     }
 
-    pub(super) async fn store_cursors(
+    async fn confirm(
         &self,
         unit: &UnitId,
         cursors: &[(u8, Position)],
@@ -132,7 +131,7 @@ impl Redis {
         Ok(removed.await?.iter().sum())
     }
 
-    pub(super) async fn trim_outboxes(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError> {
+    async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError> {
         let connection = self.connection().await?;
         let removed = of_these(keep.to_vec(), |(bucket, keep)| {
             let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
@@ -146,7 +145,7 @@ impl Redis {
         Ok(removed.await?.iter().sum())
     }
 
-    pub(super) async fn count_outboxes(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
+    async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError> {
         let connection = self.connection().await?;
         let backlogs = of_each_bucket(|bucket| {
             let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));

@@ -1,16 +1,16 @@
-//! [`Lease`] in the file: its one process leads.
+//! [`Leadership`] in the file: its one process leads.
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use redb::Durability;
 
-use super::{Embedded, changes};
+use super::{Embedded, fleet_changes};
 use crate::events::Entry;
-use crate::store::{Lease, StoreError};
+use crate::store::{Leadership, StoreError};
 
 #[async_trait]
-impl Lease for Embedded {
+impl Leadership for Embedded {
     async fn lead(&self, _me: &str) -> Result<Option<u64>, StoreError> {
         Ok(Some(1))
     }
@@ -22,7 +22,7 @@ impl Lease for Embedded {
     async fn append(&self, _term: u64, event: &Entry) -> Result<bool, StoreError> {
         let entry = event.clone();
         self.change(Durability::Immediate, move |transaction, _| {
-            changes::append(transaction, &[entry])
+            fleet_changes::append(transaction, &[entry])
         })
         .await?;
         Ok(true)

@@ -1,4 +1,4 @@
-//! [`Lease`] in Redis.
+//! [`Leadership`] in Redis: a lease by its clock.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use redis::streams::StreamMaxlen;
 use super::{Redis, corrupt, encode};
 use crate::events::Entry;
 use crate::leadership::TERM;
-use crate::store::{EVENTS_MAX, Lease, StoreError};
+use crate::store::{EVENTS_MAX, Leadership, StoreError};
 
 /// Hints that are kept: whoever does not see one in time counts the outboxes a little later.
 const HINTS_MAX: usize = 1_000;
@@ -18,7 +18,7 @@ const HINTS_MAX: usize = 1_000;
 type Hints = Vec<(String, Vec<(String, u8)>)>;
 
 #[async_trait]
-impl Lease for Redis {
+impl Leadership for Redis {
     async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError> {
         let mut connection = self.connection().await?;
         let mut call = self.scripts.lead.prepare_invoke();

@@ -1,0 +1,28 @@
+//! What companions of a unit share: who of them leads, and what it should know.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::events::Entry;
+
+/// What companions of a unit share: who of them leads, and what it should know.
+#[async_trait]
+pub trait Leadership: Send + Sync {
+    /// Takes the lead for [`crate::leadership::TERM`] if nobody has it, or renews it. Answers its term, or
+    /// `None` if another leads.
+    async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Gives the lead back, if it is this one's.
+    async fn resign(&self, me: &str) -> Result<(), StoreError>;
+
+    /// Stores what a leader says; `false` if a later one leads.
+    async fn append(&self, term: u64, event: &Entry) -> Result<bool, StoreError>;
+
+    /// Tells the leader that a bucket was written. It may get lost.
+    async fn hint(&self, bucket: u8) -> Result<(), StoreError>;
+
+    /// What was told since, and since when to ask next; the empty text for now.
+    async fn hints(&self, after: &str) -> Result<(BTreeSet<u8>, String), StoreError>;
+}
