@@ -27,8 +27,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
 use crate::changefeed::Follower;
-use crate::config::Secret;
-use crate::group::GroupSettings;
+use crate::config::{GroupSettings, Secret};
 use crate::group::status::Status;
 use crate::leadership::Role;
 use crate::metrics::Metrics;

@@ -14,9 +14,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::metrics::Metrics;
 use crate::store::Leadership;
 
-/// How long the lead is given for: a leader that dies is followed after this and one more
-/// [`RENEW_EVERY`] at the latest.
-pub const TERM: Duration = Duration::from_secs(3);
 /// How often it is renewed, and asked for by those who do not have it.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// How long a leader holds itself for one after it last asked.

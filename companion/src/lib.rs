@@ -13,8 +13,10 @@
 //! | [`explain`] | a report and the loads → where a key goes, and why (pure) |
 //! | [`events`] | what happened to instances |
 //! | [`registry`] | which instances a service has |
+//! | [`registry_feed`] | the registry in the store → those who wait for it |
 //! | [`xds`] | registry → Envoy |
 //! | [`replica`] | what becomes of a change of a record (pure) |
+//! | [`fixed`] | the file of the fixed data → values (pure) |
 //! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
 //! | [`leadership`] | which of several companions of a unit does what only one shall do |
 //! | [`changefeed`] | the log of changes → those who watch records |
@@ -27,17 +29,19 @@ pub mod cli;
 pub mod config;
 pub mod events;
 pub mod explain;
+pub mod fixed;
 pub mod group;
 pub mod http;
 pub mod leadership;
 pub mod loads;
 pub mod metrics;
 pub mod registry;
+pub mod registry_feed;
 pub mod replica;
 pub mod serve;
 pub mod store;
 pub mod sync;
-mod tls;
+pub mod tls;
 pub mod xds;
 
 use std::time::{SystemTime, UNIX_EPOCH};

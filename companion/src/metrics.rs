@@ -16,7 +16,6 @@ use prometheus_client::registry::Registry;
 use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
 
 use crate::loads::wiring::{self, Miswired};
-use crate::sync::LinkStatus;
 
 /// Instances shown; the others are in `GET /v1/services`.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;
@@ -143,7 +142,7 @@ impl Metrics {
         &self,
         instances: &[Shown],
         found: &[Miswired],
-        units: &BTreeMap<UnitId, LinkStatus>,
+        units: &BTreeMap<UnitId, ShownLink>,
     ) -> Result<String, std::fmt::Error> {
         let hidden = instances.len().saturating_sub(INSTANCES_SHOWN_MAX);
         self.instances_hidden
@@ -193,27 +192,44 @@ fn label(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
+/// What is shown of the link to a unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShownLink {
+    /// Whether it can be sent to.
+    pub is_up: bool,
+    /// Ops that the broker has for it.
+    pub confirmed: u64,
+    /// Ops that it has and this unit has not, at the last comparison.
+    pub missing_ops: Option<u64>,
+    /// Buckets that differed then.
+    pub diverged_buckets: Option<usize>,
+    /// How far its clock is ahead of ours.
+    pub clock_skew_ms: Option<i64>,
+    /// How long half and 99 of 100 of its last changes took.
+    pub lag_ms: Option<[u64; 2]>,
+}
+
 /// What a link says of itself, if it does.
-type LinkValue = fn(&LinkStatus) -> Option<String>;
+type LinkValue = fn(&ShownLink) -> Option<String>;
 
 fn seconds(ms: u64) -> f64 {
     Duration::from_millis(ms).as_secs_f64()
 }
 
 /// The metrics of the links; their units are at most [`crate::config::UNITS_MAX`].
-fn of_units(text: &mut String, units: &BTreeMap<UnitId, LinkStatus>) -> std::fmt::Result {
+fn of_units(text: &mut String, units: &BTreeMap<UnitId, ShownLink>) -> std::fmt::Result {
     let families: [(&str, LinkValue); 5] = [
         ("unit_link_up", |link| {
-            Some(u8::from(link.state == "ok").to_string())
+            Some(u8::from(link.is_up).to_string())
         }),
         ("unit_confirmed_ops", |link| {
             Some(link.confirmed.to_string())
         }),
         ("unit_missing_ops", |link| {
-            Some(link.compared.as_ref()?.missing.to_string())
+            Some(link.missing_ops?.to_string())
         }),
         ("unit_diverged_buckets", |link| {
-            Some(link.compared.as_ref()?.diverged.len().to_string())
+            Some(link.diverged_buckets?.to_string())
         }),
         ("unit_clock_skew_seconds", |link| {
             let skew_ms = link.clock_skew_ms?;
@@ -231,8 +247,10 @@ fn of_units(text: &mut String, units: &BTreeMap<UnitId, LinkStatus>) -> std::fmt
     }
     writeln!(text, "# TYPE unitring_unit_lag_seconds gauge")?;
     for (unit, link) in units {
-        let Some(lag) = link.lag else { continue };
-        for (quantile, ms) in [("0.5", lag.p50_ms), ("0.99", lag.p99_ms)] {
+        let Some([p50_ms, p99_ms]) = link.lag_ms else {
+            continue;
+        };
+        for (quantile, ms) in [("0.5", p50_ms), ("0.99", p99_ms)] {
             writeln!(
                 text,
                 "unitring_unit_lag_seconds{{unit=\"{unit}\",quantile=\"{quantile}\"}} {}",

@@ -23,7 +23,8 @@ use crate::store::redis::Redis;
 use crate::store::{Agreement, Housekeeping, Store, StoreError};
 use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
-use crate::{group, now_ms, registry, xds};
+use crate::tls::FileError;
+use crate::{group, now_ms, registry_feed, xds};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +46,9 @@ pub enum ServeError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file of certificates or keys can't be read.
+    #[error(transparent)]
+    Tls(#[from] FileError),
     /// Serving ended by itself.
     #[error("serving ended: {0}")]
     Ended(std::io::Error),
@@ -76,7 +80,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     ));
     let (registry_sender, registry) = watch::channel(None);
     let registry_changed = Arc::new(Notify::new());
-    let follow = registry::watch::run(
+    let follow = registry_feed::run(
         Arc::clone(&store),
         Arc::clone(&registry_changed),
         registry_sender,

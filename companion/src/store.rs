@@ -39,7 +39,7 @@ pub use fixed::{Fixed, FixedStore};
 pub use fleet::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
 pub use health::{Agreement, Health};
 pub use housekeeping::{COLLECTED_MAX, Housekeeping, SWEPT_MAX};
-pub use leadership::Leadership;
+pub use leadership::{LEASE, Leadership};
 pub use outbox::{Backlog, Cursors, Outbox, Waiting};
 pub use records::{Listed, Records};
 pub use replica::{CONFLICTS_MAX, Held, Page, Replica};

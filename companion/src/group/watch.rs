@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use unitring_protocol::ids::UnitId;
 
-use super::GroupSettings;
 use super::status::{Status, status};
+use crate::config::GroupSettings;
 use crate::events::{Entry, GroupChange, GroupEvent};
 use crate::leadership::Role;
 use crate::metrics::Metrics;

@@ -85,8 +85,12 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let spoiled = app.store.spoiled().len();
     let spoiled = u64::try_from(spoiled).unwrap_or(u64::MAX);
     app.metrics.records_spoiled.set(spoiled);
-    let units = app.sync.as_ref().map(|sync| sync.status().links);
-    match app.metrics.text(&shown, &found, &units.unwrap_or_default()) {
+    let links = app.sync.as_ref().map(|sync| sync.status().links);
+    let links = links.unwrap_or_default();
+    let links = links
+        .iter()
+        .map(|(unit, link)| (unit.clone(), link.shown()));
+    match app.metrics.text(&shown, &found, &links.collect()) {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
 use super::StoreError;
-use crate::group::fixed::FixedData;
+use crate::fixed::FixedData;
 
 /// What `unitring group create` loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,16 +1,21 @@
 //! What companions of a unit share: who of them leads, and what it should know.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::StoreError;
 use crate::events::Entry;
 
+/// How long the lead is given for: a leader that dies is followed after this and one more
+/// [`RENEW_EVERY`](crate::leadership::RENEW_EVERY) at the latest.
+pub const LEASE: Duration = Duration::from_secs(3);
+
 /// What companions of a unit share: who of them leads, and what it should know.
 #[async_trait]
 pub trait Leadership: Send + Sync {
-    /// Takes the lead for [`crate::leadership::TERM`] if nobody has it, or renews it. Answers its term, or
+    /// Takes the lead for [`LEASE`] if nobody has it, or renews it. Answers its term, or
     /// `None` if another leads.
     async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError>;
 

@@ -8,7 +8,7 @@ mod catch_up;
 mod changefeed;
 pub(crate) mod connection;
 mod durable;
-mod fixed;
+pub(crate) mod fixed;
 mod fleet;
 mod forgetting;
 mod health;
@@ -20,7 +20,6 @@ mod pictures;
 mod records;
 mod replica;
 pub(crate) mod tls;
-pub(crate) mod topology;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,11 +29,11 @@ use unitring_protocol::ids::UnitId;
 
 use super::{Agreement, LAYOUT, Spoiled, StoreError};
 use crate::config::RedisSettings;
+use crate::config::topology::Topology;
 use connection::{Connection, Login};
 use durable::Durable;
 use keys::Keys;
 use pictures::Pictures;
-use topology::Topology;
 
 /// Counters of instances that nobody knows are looked for this often.
 const PRUNE_MS: u64 = 30_000;

@@ -13,6 +13,7 @@ use unitring_protocol::record::RecordId;
 use super::lag::{Lag, Lags};
 use super::machine::compare::Comparison;
 use crate::config::SyncSettings;
+use crate::metrics::ShownLink;
 use crate::store::{Backlog, StoreError};
 
 /// A link that is well.
@@ -41,6 +42,21 @@ pub struct LinkStatus {
     /// Records that are too large for its broker, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unsendable: BTreeMap<String, String>,
+}
+
+impl LinkStatus {
+    /// As the metrics show it.
+    pub fn shown(&self) -> ShownLink {
+        let compared = self.compared.as_ref();
+        ShownLink {
+            is_up: self.state == UP,
+            confirmed: self.confirmed,
+            missing_ops: compared.map(|compared| compared.missing),
+            diverged_buckets: compared.map(|compared| compared.diverged.len()),
+            clock_skew_ms: self.clock_skew_ms,
+            lag_ms: self.lag.map(|lag| [lag.p50_ms, lag.p99_ms]),
+        }
+    }
 }
 
 /// Who sends here and is no member.

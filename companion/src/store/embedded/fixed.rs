@@ -6,7 +6,7 @@ use unitring_protocol::ids::{DatasetName, RecordKey};
 
 use super::tables::{FIXED, FIXED_STATE};
 use super::{Embedded, away};
-use crate::group::fixed::FixedData;
+use crate::fixed::FixedData;
 use crate::store::{Fixed, FixedStore, StoreError};
 
 /// Version and checksum of the fixed data.

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
+use super::keys::Keys;
 use super::{Redis, corrupt};
-use crate::group::fixed::FixedData;
+use crate::fixed::FixedData;
 use crate::store::{Fixed, FixedStore, StoreError};
 
 #[async_trait]
@@ -65,8 +66,36 @@ impl FixedStore for Redis {
             return Ok(false);
         }
         let before = before.map(|before| before.datasets).unwrap_or_default();
-        let load = data.load(&self.keys, version, before.iter().map(String::as_str));
+        let load = load_call(data, &self.keys, version, before.iter().map(String::as_str));
         let _: () = load.query_async(&mut connection).await?;
         Ok(true)
     }
+}
+
+/// What puts them in place of these datasets: one transaction, so that no reader sees half of a version.
+pub(crate) fn load_call<'a>(
+    data: &FixedData,
+    keys: &Keys,
+    version: u64,
+    before: impl Iterator<Item = &'a str>,
+) -> redis::Pipeline {
+    let mut load = redis::pipe();
+    load.atomic();
+    for dataset in before {
+        load.del(keys.fixed_dataset(dataset)).ignore();
+    }
+    for (dataset, values) in &data.datasets {
+        let values: Vec<(&String, &String)> = values.iter().collect();
+        load.hset_multiple(keys.fixed_dataset(dataset), &values)
+            .ignore();
+    }
+    let names: Vec<&str> = data.datasets.keys().map(String::as_str).collect();
+    let fields = [
+        ("version", version.to_string()),
+        ("checksum", data.checksum()),
+        ("count", data.count().to_string()),
+        ("datasets", names.join("\n")),
+    ];
+    load.hset_multiple(keys.fixed_data(), &fields).ignore();
+    load
 }

@@ -9,8 +9,7 @@ use redis::streams::StreamMaxlen;
 
 use super::{Redis, corrupt, encode};
 use crate::events::Entry;
-use crate::leadership::TERM;
-use crate::store::{EVENTS_MAX, Leadership, StoreError};
+use crate::store::{EVENTS_MAX, LEASE, Leadership, StoreError};
 
 /// Hints that are kept: whoever does not see one in time counts the outboxes a little later.
 const HINTS_MAX: usize = 1_000;
@@ -27,7 +26,7 @@ impl Leadership for Redis {
             .key(self.keys.agreement());
         let agreement = self.agreement.as_ref();
         call.arg(me)
-            .arg(u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX))
+            .arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX))
             .arg(agreement.map_or("", |agreement| &agreement.0));
         let term: Option<i64> = call.invoke_async(&mut connection).await?;
         let Some(term) = term else { return Ok(None) };

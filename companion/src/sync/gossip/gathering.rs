@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use unitring_protocol::envelope::{FixedPart, FixedState};
 use unitring_protocol::ids::UnitId;
 
-use crate::group::fixed::{BYTES_MAX, FixedData};
+use crate::fixed::{BYTES_MAX, FixedData};
 
 /// The most parts of one version; each is about a mebibyte.
 const PARTS_MAX: u32 = 4_096;

@@ -74,7 +74,7 @@ impl Tls {
     ///
     /// # Errors
     /// The first that can't be read, with why.
-    pub fn read(files: &TlsFiles) -> Result<Self, crate::store::StoreError> {
+    pub fn read(files: &TlsFiles) -> Result<Self, crate::tls::FileError> {
         crate::tls::choose_provider();
         let roots = files.ca.as_deref().map(crate::tls::read).transpose()?;
         let identity = match &files.identity {

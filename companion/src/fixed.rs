@@ -3,18 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha1::{Digest as _, Sha1};
 use unitring_protocol::ids::{DatasetName, RecordKey};
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
-use super::GroupError;
-use crate::store::redis::keys::Keys;
-
 /// The most bytes of the file: it is loaded in one step.
 pub const BYTES_MAX: u64 = 64 << 20;
+
+/// The fixed data are not what they must be.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {why}")]
+pub struct FixedDataError {
+    /// The file.
+    path: PathBuf,
+    /// Where and what.
+    why: String,
+}
 
 /// What the file says: values by dataset and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,9 +42,9 @@ impl FixedData {
     /// Reads a file of JSON Lines: `{"dataset": "currencies", "key": "EUR", "value": "2"}`.
     ///
     /// # Errors
-    /// [`GroupError::FixedData`] with the line.
-    pub fn read(path: &Path) -> Result<Self, GroupError> {
-        let wrong = |why: String| GroupError::FixedData {
+    /// [`FixedDataError`] with the line.
+    pub fn read(path: &Path) -> Result<Self, FixedDataError> {
+        let wrong = |why: String| FixedDataError {
             path: path.to_owned(),
             why,
         };
@@ -85,34 +92,6 @@ impl FixedData {
         }
         let sum = hash.finalize();
         sum.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// What puts them in place of these datasets: one transaction, so that no reader sees half of a version.
-    pub(crate) fn load<'a>(
-        &self,
-        keys: &Keys,
-        version: u64,
-        before: impl Iterator<Item = &'a str>,
-    ) -> redis::Pipeline {
-        let mut load = redis::pipe();
-        load.atomic();
-        for dataset in before {
-            load.del(keys.fixed_dataset(dataset)).ignore();
-        }
-        for (dataset, values) in &self.datasets {
-            let values: Vec<(&String, &String)> = values.iter().collect();
-            load.hset_multiple(keys.fixed_dataset(dataset), &values)
-                .ignore();
-        }
-        let names: Vec<&str> = self.datasets.keys().map(String::as_str).collect();
-        let fields = [
-            ("version", version.to_string()),
-            ("checksum", self.checksum()),
-            ("count", self.count().to_string()),
-            ("datasets", names.join("\n")),
-        ];
-        load.hset_multiple(keys.fixed_data(), &fields).ignore();
-        load
     }
 
     /// How many values there are.

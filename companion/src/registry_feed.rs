@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::Registry;
 use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
+use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 
 /// How often another companion's changes and expiries are looked for.

@@ -9,7 +9,7 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 
-use crate::config::Url;
+use super::Url;
 
 /// The port of a Sentinel, where none is said.
 const SENTINEL_PORT: &str = "26379";
