@@ -3,116 +3,30 @@
 //!
 //! Links that are in step share what is read: a batch is read once and published to each of them.
 
+mod link;
+mod parts;
+mod shorten;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::envelope::{Body, Part};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Position, RecordId};
+use unitring_protocol::record::{Position, RecordId};
 
 use super::{Effect, Lasts, MessageId, Note, RETRY_MS, count};
 use crate::store::{Backlog, Cursors, Waiting};
+pub use link::FLIGHTS_MAX;
+use link::{Flight, Link};
+pub use parts::MESSAGE_BYTES;
+use parts::{leave_out, messages};
+use shorten::shortened;
 
-/// Messages of ops that a link has in flight.
-pub const FLIGHTS_MAX: usize = 8;
 /// Outboxes that are read at a time.
 pub const READ_MAX: usize = 32;
-/// Where a message of ops ends: it is closed by the op that passes this many bytes.
-pub const MESSAGE_BYTES: usize = 1 << 20;
-/// What a message takes beside its ops, at most: names of units, numbers of its parts.
-const MESSAGE_HEAD_BYTES: usize = 16 << 10;
 /// Records that are too large for a broker and are named; more are counted.
 const UNSENDABLE_MAX: usize = 64;
-/// What an op takes beside its value, about.
-const OP_BYTES: usize = 192;
-/// The pause before a cursor is stored once more.
-const STORE_AGAIN_MS: u64 = 5_000;
 /// The longest pause of a link whose messages are not taken.
 const PAUSE_MAX_MS: u64 = 10_000;
-
-/// A message on its way to the broker.
-#[derive(Debug)]
-struct Flight {
-    /// The last op of each bucket in it.
-    through: Vec<(u8, Position)>,
-    ops: u64,
-    confirmed: bool,
-}
-
-/// What is on its way to one unit.
-#[derive(Debug, Default)]
-struct Link {
-    is_up: bool,
-    paused_until_ms: u64,
-    pause_ms: u64,
-    /// What the broker has.
-    cursors: BTreeMap<u8, Position>,
-    /// What was published, at or after the cursors.
-    sent: BTreeMap<u8, Position>,
-    /// Buckets that may have ops after what was sent.
-    dirty: BTreeSet<u8>,
-    /// The bucket that is next, so that busy ones do not starve the others.
-    turn: u8,
-    flights: BTreeMap<MessageId, Flight>,
-    /// Cursors that are not stored yet.
-    to_store: BTreeMap<u8, Position>,
-    storing: Option<BTreeMap<u8, Position>>,
-    store_at_ms: u64,
-    /// When a cursor may be stored once more, since what is behind it did not leave.
-    store_again_ms: BTreeMap<u8, u64>,
-    /// The largest message that its broker takes, in bytes, once it said so.
-    limit: Option<usize>,
-    /// Records that are larger, by their size in a message.
-    unsendable: BTreeMap<RecordId, usize>,
-}
-
-impl Link {
-    fn can_send(&self, now_ms: u64) -> bool {
-        self.is_up && self.paused_until_ms <= now_ms && self.flights.len() < FLIGHTS_MAX
-    }
-
-    /// Where this link's reading of a bucket goes on.
-    fn after(&self, bucket: u8) -> Position {
-        self.sent.get(&bucket).copied().unwrap_or_default()
-    }
-
-    /// What was not confirmed goes out again.
-    fn begin_again(&mut self) {
-        let flights = std::mem::take(&mut self.flights);
-        let through = flights.values().flat_map(|flight| &flight.through);
-        self.dirty.extend(through.map(|(bucket, _)| *bucket));
-        self.sent.clone_from(&self.cursors);
-    }
-
-    /// The store went back to an older copy of itself: what the cursor counts were other ops.
-    fn forget_cursor(&mut self, bucket: u8) {
-        self.begin_again();
-        self.cursors.remove(&bucket);
-        self.sent.remove(&bucket);
-        self.to_store.remove(&bucket);
-        self.dirty.insert(bucket);
-    }
-
-    /// Nothing is behind the cursor, and the outbox is not empty: an older copy of the store may lack what was
-    /// stored before. Now and then, since it may also be that another link is not so far.
-    fn store_again(&mut self, bucket: u8, now_ms: u64) {
-        let is_in_flight = |flight: &Flight| flight.through.iter().any(|(of, _)| *of == bucket);
-        let Some(cursor) = self.cursors.get(&bucket).copied() else {
-            return;
-        };
-        let at_ms = self.store_again_ms.get(&bucket).copied().unwrap_or(0);
-        if at_ms > now_ms || self.flights.values().any(is_in_flight) {
-            return;
-        }
-        self.store_again_ms.insert(bucket, now_ms + STORE_AGAIN_MS);
-        self.to_store.entry(bucket).or_insert(cursor);
-    }
-
-    /// Buckets to read, in turn.
-    fn wanted(&self) -> impl Iterator<Item = u8> + '_ {
-        let (before, after) = (self.dirty.range(..self.turn), self.dirty.range(self.turn..));
-        after.chain(before).copied()
-    }
-}
 
 /// What is on its way out.
 #[derive(Debug, Default)]
@@ -465,193 +379,5 @@ impl Outgoing {
         links
             .map(|(unit, link)| (unit.clone(), sum(link)))
             .collect()
-    }
-}
-
-/// How many ops each outbox keeps, if they are over a bound: its share of nine tenths of what may be, of ops and
-/// of bytes. One op stays to say that others are missing.
-fn shortened(waiting: &BTreeMap<u8, Backlog>, max: Backlog) -> Option<Vec<(u8, u64)>> {
-    let sum = |of: fn(&Backlog) -> u64| waiting.values().map(of).sum::<u64>();
-    let (ops, bytes) = (sum(|it| it.ops), sum(|it| it.bytes));
-    if ops <= max.ops && bytes <= max.bytes {
-        return None;
-    }
-    let share = |of: u64, max: u64, all: u64| {
-        let share = u128::from(of) * u128::from(max) * 9 / 10 / u128::from(all.max(1));
-        u64::try_from(share).unwrap_or(u64::MAX)
-    };
-    let least = u64::from(max.ops > 0);
-    let keep = waiting.iter().map(|(bucket, backlog)| {
-        let by_ops = if ops > max.ops {
-            share(backlog.ops, max.ops, ops)
-        } else {
-            backlog.ops
-        };
-        let by_bytes = if bytes > max.bytes {
-            share(backlog.ops, max.bytes, bytes)
-        } else {
-            backlog.ops
-        };
-        (*bucket, by_ops.min(by_bytes).max(least))
-    });
-    Some(keep.collect())
-}
-
-/// What an op takes in a message; one of a broker with a bound is measured.
-fn op_bytes(op: &Op) -> usize {
-    let value = op.record.value.as_ref().map_or(0, |value| value.0.len());
-    OP_BYTES + value
-}
-
-/// What it takes there exactly.
-fn measured(op: &Op) -> usize {
-    serde_json::to_vec(op).map_or(usize::MAX, |json| json.len())
-}
-
-/// Leaves out what no message under this limit can hold: its sequence is passed. Answers what it was.
-fn leave_out(parts: &mut [Part], limit: usize) -> Vec<(RecordId, usize)> {
-    let mut large = Vec::new();
-    for part in parts {
-        let passed = &mut part.passed;
-        part.ops.retain(|op| {
-            let bytes = measured(op).saturating_add(MESSAGE_HEAD_BYTES);
-            if bytes > limit {
-                passed.insert(op.sequence);
-                large.push((op.record.id.clone(), bytes));
-            }
-            bytes <= limit
-        });
-    }
-    large
-}
-
-/// Parts in messages of bounded size, in order. A part is cut where it is too large.
-fn messages(parts: Vec<Part>, limit: usize) -> Vec<Vec<Part>> {
-    let is_bound = limit != MESSAGE_BYTES;
-    let limit =
-        limit
-            .min(MESSAGE_BYTES)
-            .saturating_sub(if is_bound { MESSAGE_HEAD_BYTES } else { 0 });
-    let size = |op: &Op| if is_bound { measured(op) } else { op_bytes(op) };
-    let mut messages: Vec<Vec<Part>> = vec![Vec::new()];
-    let mut bytes = 0;
-    for part in parts {
-        for part in cut(part, limit, size, is_bound) {
-            let part_bytes: usize = part.ops.iter().map(size).sum();
-            if bytes > 0 && bytes + part_bytes > limit {
-                messages.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += part_bytes + 1;
-            if let Some(last) = messages.last_mut() {
-                last.push(part);
-            }
-        }
-    }
-    messages.retain(|parts| !parts.is_empty());
-    messages
-}
-
-/// A part in pieces of this size, of which only the first may say that something is skipped before it.
-fn cut(part: Part, limit: usize, size: impl Fn(&Op) -> usize, is_bound: bool) -> Vec<Part> {
-    if !is_bound || part.ops.iter().map(&size).sum::<usize>() <= limit {
-        return vec![part];
-    }
-    let (bucket, incarnation, mut skipped) = (part.bucket, part.incarnation, part.skipped);
-    let (mut pieces, mut passed) = (Vec::new(), part.passed);
-    let mut ops: Vec<Op> = Vec::new();
-    let mut bytes = 0;
-    let mut piece = |ops: Vec<Op>, passed: BTreeSet<u64>| {
-        pieces.push(Part {
-            bucket,
-            incarnation,
-            skipped: std::mem::take(&mut skipped),
-            ops,
-            passed,
-        });
-    };
-    for op in part.ops {
-        let op_bytes = size(&op);
-        if bytes + op_bytes > limit && !ops.is_empty() {
-            let rest = passed.split_off(&op.sequence);
-            piece(
-                std::mem::take(&mut ops),
-                std::mem::replace(&mut passed, rest),
-            );
-            bytes = 0;
-        }
-        bytes += op_bytes;
-        ops.push(op);
-    }
-    piece(ops, passed);
-    pieces
-}
-
-#[cfg(test)]
-mod tests {
-    use unitring_protocol::record::{Record, Value};
-
-    use super::*;
-
-    #[test]
-    fn an_outbox_is_bounded_in_ops_and_in_bytes() {
-        let max = Backlog {
-            ops: 100,
-            bytes: 1_000,
-        };
-        let waiting = |ops, bytes| BTreeMap::from([(7, Backlog { ops, bytes })]);
-        assert_eq!(shortened(&waiting(100, 1_000), max), None);
-        assert_eq!(shortened(&waiting(200, 1_000), max), Some(vec![(7, 90)]));
-        assert_eq!(shortened(&waiting(48, 4_000), max), Some(vec![(7, 10)]));
-        // One stays, however large it is.
-        assert_eq!(shortened(&waiting(1, 4_000), max), Some(vec![(7, 1)]));
-        let nobody = Backlog::default();
-        assert_eq!(shortened(&waiting(5, 5), nobody), Some(vec![(7, 0)]));
-    }
-
-    fn part(sizes: &[usize]) -> Part {
-        let ops = (1..).zip(sizes).map(|(sequence, bytes)| Op {
-            sequence,
-            record: Record {
-                id: RecordId {
-                    dataset: "d".parse().unwrap(),
-                    key: format!("k{sequence}").parse().unwrap(),
-                },
-                version: "1.0@a".parse().unwrap(),
-                value: Some(Value(vec![0; *bytes])),
-                expires_ms: None,
-            },
-            over: None,
-        });
-        Part {
-            bucket: 1,
-            incarnation: 5,
-            skipped: true,
-            ops: ops.collect(),
-            passed: BTreeSet::new(),
-        }
-    }
-
-    #[test]
-    fn what_a_broker_does_not_take_is_passed_and_the_rest_fits_its_messages() {
-        let limit = 200_000;
-        let mut parts = [part(&[60_000, 900_000, 60_000, 60_000, 60_000])];
-        let large = leave_out(&mut parts, limit);
-        assert_eq!(large.len(), 1);
-        assert_eq!(large[0].0.key.as_str(), "k2");
-        assert_eq!(parts[0].passed, BTreeSet::from([2]));
-        let sent = messages(parts.to_vec(), limit);
-        let mut sequences = Vec::new();
-        for (number, parts) in sent.iter().enumerate() {
-            let bytes = serde_json::to_vec(parts).unwrap().len();
-            assert!(bytes < limit, "{bytes}");
-            for part in parts {
-                assert_eq!(part.skipped, number == 0);
-                sequences.extend(part.ops.iter().map(|op| op.sequence));
-                sequences.extend(&part.passed);
-            }
-        }
-        sequences.sort_unstable();
-        assert_eq!(sequences, [1, 2, 3, 4, 5]);
     }
 }
