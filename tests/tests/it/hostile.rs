@@ -83,6 +83,40 @@ async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_one() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    let path = "/v1/data/profiles/ada?ttl=1h";
+    let put = east.call(Method::PUT, path, b"good".to_vec()).await?;
+    ensure!(put.status().is_success(), "{}", put.status());
+    east.put_record("empty", "").await?;
+    west.has_record("ada", "good").await?;
+    west.has_record("empty", "").await?;
+    // What a Redis does whose clock is ahead of ours.
+    let own = bucket(&east_redis, "ada")?;
+    east_redis.cli(&["DEL", &format!("{own}r:profiles/ada")])?;
+    west_redis.cli(&["FLUSHALL"])?;
+    west.has_record("empty", "").await?;
+    let theirs = own.replace("{east", "{west");
+    until("the bucket to be repaired", async || {
+        let applied = west_redis.cli(&["HEXISTS", &format!("{theirs}applied"), "east"])?;
+        ensure!(applied == "1", "{applied}");
+        Ok(())
+    })
+    .await?;
+    let key = format!("{theirs}r:profiles/ada");
+    ensure!(west_redis.cli(&["EXISTS", &key])? == "0", "it is there");
+    let read = west.call(Method::GET, "/v1/data/profiles/ada", vec![]);
+    assert_eq!(read.await?.status().as_u16(), 404);
+    // Written again it is as good as any.
+    east.put_record("ada", "again").await?;
+    west.has_record("ada", "again").await?;
+    ensure!(west_redis.cli(&["GET", &key])? == "again", "not there");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_digest_that_contradicts_its_records_is_counted_anew() -> Result<()> {
     let rabbit = Rabbit::start().await?;
     let (_east_redis, east) = unit("east", "west", &rabbit).await?;
