@@ -4,7 +4,9 @@
 //! The stores are maps under the shipped rule ([`crate::replica`]); Redis' scripts are held to it by
 //! `store/contract/differential.rs`.
 
+mod faults;
 mod judge;
+mod rows;
 mod store;
 mod tests;
 mod world;

@@ -6,7 +6,8 @@ use unitring_protocol::envelope::Body;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Record, RecordId, Version};
 
-use super::world::{Faults, STEP_MS, World};
+use super::faults::Faults;
+use super::world::{STEP_MS, World};
 
 /// A write that was acknowledged.
 #[derive(Debug, Clone)]

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
+use unitring_protocol::record::{Op, Position, Record, RecordId, Value, Version};
 
+use super::rows::{Bucket, Rows};
 use crate::replica::bounds::AHEAD_MS_MAX;
 use crate::replica::digest::{bucket_of, share};
-use crate::replica::transaction::{self, BucketTransaction, Outgoing};
-use crate::replica::{self, Mark, Part, Rules, epoch};
+use crate::replica::transaction;
+use crate::replica::{Mark, Part, Rules, epoch};
 use crate::store::{
-    Applied, Backlog, Batch, Change, ClockAhead, Condition, Conflict, Cursors, Held, Outcome, Page,
-    Waiting,
+    Applied, Backlog, Batch, Change, ClockAhead, Condition, Cursors, Held, Outcome, Page, Waiting,
 };
 
 /// Records in one page, small so that a bucket takes several.
@@ -20,7 +20,7 @@ const PAGE: usize = 2;
 /// Ops that are read at once.
 const READ: usize = 3;
 
-type Positions = BTreeMap<UnitId, Position>;
+pub(super) type Positions = BTreeMap<UnitId, Position>;
 
 /// A rule that a store can be told to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,18 +35,6 @@ pub(super) enum Broken {
     Order,
     /// Whatever clock a change has is believed.
     Future,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Bucket {
-    meta: replica::Bucket,
-    digests: BTreeMap<Part, u64>,
-    records: BTreeMap<RecordId, (Mark, Option<Value>)>,
-    gone: BTreeMap<RecordId, u64>,
-    outbox: BTreeMap<u64, (Record, Option<Version>)>,
-    applied: Positions,
-    fence: Positions,
-    conflicts: Vec<Conflict>,
 }
 
 /// The store.
@@ -68,140 +56,6 @@ fn id(key: &str) -> RecordId {
 /// Keys fall into few buckets, so that each has several.
 fn small(bucket: u8) -> u8 {
     bucket % 3
-}
-
-impl Bucket {
-    /// Every record, tombstones included.
-    fn all(&self) -> impl Iterator<Item = Record> {
-        let records = self.records.iter();
-        records.filter_map(|(id, (mark, value))| {
-            let value = value.as_ref().map(|value| value.0.clone());
-            mark.clone().record(id.clone(), value)
-        })
-    }
-
-    fn backlog(&self) -> Backlog {
-        let values = self.outbox.values().map(|(record, _)| &record.value);
-        let bytes = values.flatten().map(|value| value.0.len() as u64);
-        Backlog {
-            ops: self.outbox.len() as u64,
-            bytes: bytes.sum(),
-        }
-    }
-
-    fn forget(&mut self, id: &RecordId) {
-        let mut rows = Rows {
-            bucket: self,
-            broken: Broken::Nothing,
-        };
-        transaction::forget(&mut rows, std::slice::from_ref(id)).unwrap();
-    }
-}
-
-/// A bucket inside a step. A store that breaks a rule lies to it.
-struct Rows<'a> {
-    bucket: &'a mut Bucket,
-    broken: Broken,
-}
-
-impl BucketTransaction for Rows<'_> {
-    type Error = ClockAhead;
-
-    fn bucket(&mut self) -> Result<replica::Bucket, ClockAhead> {
-        Ok(self.bucket.meta)
-    }
-
-    fn set_bucket(&mut self, meta: replica::Bucket) -> Result<(), ClockAhead> {
-        (self.bucket.meta.clock, self.bucket.meta.own) = (meta.clock, meta.own);
-        Ok(())
-    }
-
-    fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, ClockAhead> {
-        let mark = self.bucket.records.get(id).map(|(mark, _)| mark.clone());
-        // What was deleted before everything else: whatever comes is later.
-        let first = || Mark {
-            version: Version {
-                clock: Clock::default(),
-                unit: "a".parse().unwrap(),
-            },
-            is_deleted: true,
-            expires_ms: None,
-        };
-        Ok(match (mark, self.broken) {
-            (None, Broken::Covered) | (Some(_), Broken::Order) => Some(first()),
-            (mark, _) => mark,
-        })
-    }
-
-    fn value(&mut self, id: &RecordId) -> Result<Option<Value>, ClockAhead> {
-        Ok(self
-            .bucket
-            .records
-            .get(id)
-            .and_then(|(_, value)| value.clone()))
-    }
-
-    fn replace(
-        &mut self,
-        id: &RecordId,
-        mark: Option<&Mark>,
-        value: Option<&[u8]>,
-        gone_ms: Option<u64>,
-    ) -> Result<Option<Mark>, ClockAhead> {
-        self.bucket.gone.remove(id);
-        self.bucket
-            .gone
-            .extend(gone_ms.map(|gone_ms| (id.clone(), gone_ms)));
-        let value = value.map(|value| Value(value.to_vec()));
-        let old = match mark {
-            Some(mark) => self
-                .bucket
-                .records
-                .insert(id.clone(), (mark.clone(), value)),
-            None => self.bucket.records.remove(id),
-        };
-        Ok(old.map(|(mark, _)| mark))
-    }
-
-    fn mix(&mut self, part: Part, share: u64) -> Result<(), ClockAhead> {
-        *self.bucket.digests.entry(part).or_default() ^= share;
-        Ok(())
-    }
-
-    fn log_change(&mut self, _: &RecordId, _: &Mark) -> Result<(), ClockAhead> {
-        Ok(())
-    }
-
-    fn outbox_is_empty(&mut self) -> Result<bool, ClockAhead> {
-        Ok(self.bucket.outbox.is_empty())
-    }
-
-    fn push_outbox(&mut self, op: Outgoing<'_>) -> Result<(), ClockAhead> {
-        let value = op.value.map(<[u8]>::to_vec);
-        let record = op.mark.clone().record(op.id.clone(), value).unwrap();
-        self.bucket
-            .outbox
-            .insert(op.sequence, (record, op.over.cloned()));
-        Ok(())
-    }
-
-    fn applied(&mut self, unit: &UnitId) -> Result<Position, ClockAhead> {
-        Ok(self.bucket.applied.get(unit).copied().unwrap_or_default())
-    }
-
-    fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), ClockAhead> {
-        self.bucket.applied.insert(unit.clone(), position);
-        Ok(())
-    }
-
-    fn fence(&mut self) -> Result<Positions, ClockAhead> {
-        Ok(self.bucket.fence.clone())
-    }
-
-    fn log_conflict(&mut self, conflict: Conflict) -> Result<(), ClockAhead> {
-        self.bucket.conflicts.push(conflict);
-        Ok(())
-    }
 }
 
 impl Store {
@@ -393,16 +247,6 @@ impl Store {
     }
 
     pub(super) fn collect(&mut self, number: u8, before_ms: u64, fence: &Positions) {
-        if std::env::var("SEED").is_ok() {
-            eprintln!(
-                "{} collects {number} before {before_ms} {:?}",
-                self.rules.unit,
-                fence
-                    .iter()
-                    .map(|(u, p)| format!("{u}:{p}"))
-                    .collect::<Vec<_>>()
-            );
-        }
         let bucket = self.buckets.entry(number).or_default();
         let gone = bucket.gone.iter().filter(|(_, at_ms)| **at_ms <= before_ms);
         let gone: Vec<RecordId> = gone.map(|(id, _)| id.clone()).collect();
@@ -437,28 +281,6 @@ impl Store {
             .values()
             .map(|bucket| bucket.conflicts.len())
             .sum()
-    }
-
-    pub(super) fn dump(&self, key: &str) {
-        let id = id(key);
-        let number = small(bucket_of(&id));
-        let bucket = &self.buckets[&number];
-        eprintln!(
-            "{} {:?} meta {:?} applied {:?} fence {:?}",
-            self.rules.unit,
-            bucket.records.get(&id),
-            bucket.meta,
-            bucket
-                .applied
-                .iter()
-                .map(|(u, p)| format!("{u}:{p}"))
-                .collect::<Vec<_>>(),
-            bucket
-                .fence
-                .iter()
-                .map(|(u, p)| format!("{u}:{p}"))
-                .collect::<Vec<_>>()
-        );
     }
 
     pub(super) fn clock_ms(&self) -> u64 {
