@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -26,6 +26,7 @@ pub const FINDINGS_SHOWN_MAX: usize = 1_000;
 type Value = fn(&Shown) -> u64;
 type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
+type Signed = Gauge<i64, AtomicI64>;
 
 macro_rules! metrics {
     ($($name:ident: $kind:ty, $help:literal;)*) => {
@@ -101,6 +102,7 @@ metrics! {
     changes_unsendable: Count, "Changes that are too large for a broker and were left out of a message";
     records_set_aside: Count, "Records of other units that were not taken, each alone: beyond a bound, or of the future";
     digests_recounted: Count, "Buckets whose digest was not that of their records, and was counted anew";
+    store_clock_ahead_ms: Signed, "How far the clock of the store is ahead of ours, in milliseconds";
     records_spoiled: Level, "Records that the store holds and no unitring wrote, left out where they are met";
     tombstones_collected: Count, "Tombstones and expired records forgotten because every member knows";
     skipped_buckets: Count, "Buckets of which a unit no longer had all ops for this one";

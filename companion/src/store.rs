@@ -6,15 +6,15 @@
 //!
 //! | module | duty |
 //! |---|---|
-//! | [`records`] | records, one by one and listed |
-//! | [`replica`] | what a bucket holds, as other units compare and repair it |
-//! | [`outbox`] | ops on their way to the other units |
-//! | [`changefeed`] | the log of changes, for those who watch |
-//! | [`fixed`] | the fixed data of the unit |
-//! | [`housekeeping`] | what goes by itself: what has expired, and tombstones that nobody needs |
-//! | [`fleet`] | registry, loads and events of a unit |
-//! | [`leadership`] | what companions of a unit share: who of them leads, and what it should know |
-//! | [`health`] | whether the store is fit for use |
+//! | `records` | records, one by one and listed |
+//! | `replica` | what a bucket holds, as other units compare and repair it |
+//! | `outbox` | ops on their way to the other units |
+//! | `changefeed` | the log of changes, for those who watch |
+//! | `fixed` | the fixed data of the unit |
+//! | `housekeeping` | what goes by itself: what has expired, and tombstones that nobody needs |
+//! | `fleet` | registry, loads and events of a unit |
+//! | `leadership` | what companions of a unit share: who of them leads, and what it should know |
+//! | `health` | whether the store is fit for use |
 
 mod changefeed;
 #[cfg(any(test, feature = "contract-tests"))]

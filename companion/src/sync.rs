@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`handle`] | a write → may it come in; it did |
 //! | [`driver`] | role and membership → a session, or none |
-//! | [`session`] | carries inputs and effects of the machine |
+//! | `session` | carries inputs and effects of the machine |
 //! | [`machine`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
 //! | [`links`] | messages ⇄ the other units' queues |
 //! | [`gossip`] | loads, events and fixed data ⇄ the other units |

@@ -12,6 +12,9 @@ use ureq::http::{Request, Response};
 use super::{Locate, Target};
 use crate::loads::wiring;
 
+/// From which on it is told that the clock of the store is not ours.
+const CLOCK_APART_MS: u64 = 1_000;
+
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -317,6 +320,14 @@ pub fn status(target: &Target, json: bool) -> Result<String, AskError> {
             "inbox      {}\noutbox     {waiting} of at most {max} ops wait\n",
             text(sync, "/inbox")
         ));
+        let ahead_ms = units
+            .pointer("/store_clock_ahead_ms")
+            .and_then(Value::as_i64);
+        if let Some(ahead_ms) = ahead_ms.filter(|ms| ms.unsigned_abs() >= CLOCK_APART_MS) {
+            out.push_str(&format!(
+                "clock      that of the store is {ahead_ms} ms ahead: values expire by it\n"
+            ));
+        }
         let links = sync.get("links").and_then(Value::as_object);
         for (unit, link) in links.into_iter().flatten() {
             out.push_str(&format!("unit       {}", super::unit::line(unit, link)));

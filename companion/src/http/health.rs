@@ -75,10 +75,14 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// The Prometheus text. While the store is away it has this process's metrics alone.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let (shown, found) = tokio::join!(
+    let (shown, found, clock) = tokio::join!(
         timeout(CHECK_TIMEOUT, services::shown(&*app.store)),
         timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
+        timeout(CHECK_TIMEOUT, app.store.clock_ahead_ms()),
     );
+    if let Ok(ahead_ms) = in_time(clock) {
+        app.metrics.store_clock_ahead_ms.set(ahead_ms);
+    }
     let shown = in_time(shown).unwrap_or_default();
     let found = in_time(found).unwrap_or_default();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -30,12 +30,15 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
         *sum = sum.saturating_add(position.sequence);
     }
     let buckets = held.iter().map(|held| &held.state);
+    // A store that is full says the rest.
+    let clock_ahead_ms = app.store.clock_ahead_ms().await.ok();
     Ok(Json(json!({
         "unit": app.unit,
         "role": app.role.borrow().as_str(),
         "term": app.role.borrow().term(),
         "sync": app.sync.as_ref().map(Handle::status),
         "spoiled": app.store.spoiled(),
+        "store_clock_ahead_ms": clock_ahead_ms,
         "positions": positions,
         "buckets": buckets.collect::<Vec<_>>(),
     })))

@@ -17,6 +17,10 @@ pub trait Health: Send + Sync {
     /// Whether the store takes writes, and has a layout that this program knows.
     async fn check(&self) -> Result<(), StoreError>;
 
+    /// How far the clock by which the store lets values expire is ahead of ours, in ms, give or take the way there
+    /// and back. Writes a little, as [`Self::check`] does.
+    async fn clock_ahead_ms(&self) -> Result<i64, StoreError>;
+
     /// Makes this companion's [`Agreement`] that of the unit.
     async fn agree(&self) -> Result<(), StoreError>;
 

@@ -1,5 +1,5 @@
 //! The state machine of a unit's sync. Pure: `input, moment → effects`; no clock, no socket, no
-//! randomness. [`session`](super::session) carries both, on the companion that leads its unit.
+//! randomness. `sync/session.rs` carries both, on the companion that leads its unit.
 //!
 //! Invariants:
 //! - an op leaves the outbox only after the broker confirmed a message with it for every member, or to

@@ -93,6 +93,10 @@ async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_o
     east.put_record("empty", "").await?;
     west.has_record("ada", "good").await?;
     west.has_record("empty", "").await?;
+    let units = east.get("/v1/units").await?;
+    let ahead_ms = units["store_clock_ahead_ms"].as_i64().context("no clock")?;
+    ensure!(ahead_ms.abs() < 10_000, "{ahead_ms}");
+    ensure!(east.metric("unitring_store_clock_ahead_ms").await?.abs() < 10_000.0);
     // What a Redis does whose clock is ahead of ours.
     let own = bucket(&east_redis, "ada")?;
     east_redis.cli(&["DEL", &format!("{own}r:profiles/ada")])?;

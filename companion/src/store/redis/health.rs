@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 
 use super::Redis;
+use crate::now_ms;
 use crate::store::{Health, LAYOUT, StoreError};
 
 /// How long the key of a check stays: nobody reads it.
@@ -22,6 +23,20 @@ impl Health for Redis {
             .set_ex(self.keys.probe(), LAYOUT, PROBE_SECONDS)
             .await?;
         Ok(())
+    }
+
+    async fn clock_ahead_ms(&self) -> Result<i64, StoreError> {
+        let mut connection = self.connection().await?;
+        let key = self.keys.probe();
+        // What asks for the time needs a right that nothing else does; a date says as much.
+        let mut probe = redis::pipe();
+        probe.set_ex(&key, LAYOUT, PROBE_SECONDS).ignore();
+        probe.cmd("PEXPIRETIME").arg(&key);
+        let (expires_ms,): (u64,) = probe.query_async(&mut connection).await?;
+        let theirs_ms = expires_ms.saturating_sub(PROBE_SECONDS * 1_000);
+        Ok(theirs_ms
+            .cast_signed()
+            .saturating_sub(now_ms().cast_signed()))
     }
 
     async fn agree(&self) -> Result<(), StoreError> {

@@ -144,15 +144,13 @@ impl World {
             let version = &write.record.version;
             let is_kept = copy.as_ref().is_some_and(|copy| copy.has(version));
             if !is_kept && !others().any(|node| node.store.has(version)) {
-                let kept = queued.get(version).copied().unwrap_or(Kept::No);
-                // Other changes take the numbers of those that an older copy lacks: then it depends on the order
-                // whether what is still under way is taken.
-                let most = if copy.is_some() {
-                    Kept::Perhaps
-                } else {
-                    Kept::Surely
+                let kept = match copy {
+                    // The unit goes on, and an answer of its store that is under way may bring it yet. Or another
+                    // change takes its number: then it depends on the order whether it is taken.
+                    Some(_) => Kept::Perhaps,
+                    None => queued.get(version).copied().unwrap_or(Kept::No),
                 };
-                write.kept = write.kept.min(kept).min(most);
+                write.kept = write.kept.min(kept);
             }
         }
         // Or it might make a version twice, which docs/sync.md does not promise to mend.
