@@ -69,7 +69,7 @@ async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_not
         Some(1),
         "{listed}"
     );
-    let (is_done, text) = east.ask(&["data", "export", "profiles"])?;
+    let (is_done, text) = east.ask(&["data", "export", "--dataset", "profiles"])?;
     ensure!(is_done && text.contains("ada"), "{text}");
     // Its bucket is still repaired.
     west_redis.cli(&["FLUSHALL"])?;
