@@ -3,9 +3,11 @@
 //! Invariant: a [`Settings`] is valid; whoever holds one checks nothing again. Nothing is read
 //! from files or the environment here: that is [`raw`].
 
+mod group;
 pub mod raw;
 mod sections;
 mod shown;
+pub(crate) mod topology;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use unitring_protocol::ids::UnitId;
 
-use crate::group::GroupSettings;
+pub use group::{GroupSettings, Persistence};
 use raw::{Raw, Said};
 
 /// Where the embedded store lives when nobody says otherwise.

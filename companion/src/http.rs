@@ -27,14 +27,13 @@ use tokio::sync::{Notify, Semaphore, watch};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
-use crate::config::Secret;
-use crate::driver::Handle;
-use crate::follow::Follower;
-use crate::group::GroupSettings;
+use crate::changefeed::Follower;
+use crate::config::{GroupSettings, Secret};
 use crate::group::status::Status;
-use crate::lead::Role;
+use crate::leadership::Role;
 use crate::metrics::Metrics;
-use crate::store::{Browse, Fleet, Records};
+use crate::store::Store;
+use crate::sync::Handle;
 
 pub use bounds::{EVENT_STREAMS_MAX, REQUEST_TIMEOUT, REQUESTS_MAX};
 pub use wiring::Wiring;
@@ -60,14 +59,10 @@ pub struct App {
     pub unit: UnitId,
     /// What a write has to bear.
     pub token: Option<Secret>,
-    /// Records.
-    pub records: Arc<dyn Records>,
-    /// The same, looked over.
-    pub browse: Arc<dyn Browse>,
+    /// The store of this unit.
+    pub store: Arc<dyn Store>,
     /// Tells those who watch records.
     pub follower: Follower,
-    /// Registry, loads, events.
-    pub fleet: Arc<dyn Fleet>,
     /// Who is wired wrongly.
     pub wiring: Wiring,
     /// Counters.

@@ -14,36 +14,36 @@
 //! | [`explain`] | a report and the loads → where a key goes, and why (pure) |
 //! | [`events`] | what happened to instances |
 //! | [`registry`] | which instances a service has |
+//! | [`registry_feed`] | the registry in the store → those who wait for it |
 //! | [`xds`] | registry → Envoy |
 //! | [`replica`] | what becomes of a change of a record (pure) |
+//! | [`fixed`] | the file of the fixed data → values (pure) |
 //! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
-//! | [`lead`] | which of several companions of a unit does what only one shall do |
-//! | [`follow`] | the log of changes → those who watch records |
-//! | [`mod@unit`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
+//! | [`leadership`] | which of several companions of a unit does what only one shall do |
+//! | [`changefeed`] | the log of changes → those who watch records |
+//! | [`sync`] | outbox → broker → the other units, and back |
 //! | [`group`] | the servers of a unit → created, verified, looked at |
-//! | [`driver`] | carries [`mod@unit`]'s inputs and effects |
-//! | [`links`] | messages ⇄ the other units |
 //! | [`metrics`] | all of it, counted |
 
+pub mod changefeed;
 pub mod cli;
 pub mod config;
 pub mod demo;
-pub mod driver;
 pub mod events;
 pub mod explain;
-pub mod follow;
+pub mod fixed;
 pub mod group;
 pub mod http;
-pub mod lead;
-pub mod links;
+pub mod leadership;
 pub mod loads;
 pub mod metrics;
 pub mod registry;
+pub mod registry_feed;
 pub mod replica;
 pub mod serve;
 pub mod store;
-mod tls;
-pub mod unit;
+pub mod sync;
+pub mod tls;
 pub mod xds;
 
 use std::time::{SystemTime, UNIX_EPOCH};

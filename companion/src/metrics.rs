@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -15,7 +15,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
 
-use crate::driver::LinkStatus;
 use crate::loads::wiring::{self, Miswired};
 
 /// Instances shown; the others are in `GET /v1/services`.
@@ -27,6 +26,7 @@ pub const FINDINGS_SHOWN_MAX: usize = 1_000;
 type Value = fn(&Shown) -> u64;
 type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
+type Signed = Gauge<i64, AtomicI64>;
 
 macro_rules! metrics {
     ($($name:ident: $kind:ty, $help:literal;)*) => {
@@ -102,6 +102,7 @@ metrics! {
     changes_unsendable: Count, "Changes that are too large for a broker and were left out of a message";
     records_set_aside: Count, "Records of other units that were not taken, each alone: beyond a bound, or of the future";
     digests_recounted: Count, "Buckets whose digest was not that of their records, and was counted anew";
+    store_clock_ahead_ms: Signed, "How far the clock of the store is ahead of ours, in milliseconds";
     records_spoiled: Level, "Records that the store holds and no unitring wrote, left out where they are met";
     tombstones_collected: Count, "Tombstones and expired records forgotten because every member knows";
     skipped_buckets: Count, "Buckets of which a unit no longer had all ops for this one";
@@ -143,7 +144,7 @@ impl Metrics {
         &self,
         instances: &[Shown],
         found: &[Miswired],
-        units: &BTreeMap<UnitId, LinkStatus>,
+        units: &BTreeMap<UnitId, ShownLink>,
     ) -> Result<String, std::fmt::Error> {
         let hidden = instances.len().saturating_sub(INSTANCES_SHOWN_MAX);
         self.instances_hidden
@@ -193,27 +194,44 @@ fn label(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
+/// What is shown of the link to a unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShownLink {
+    /// Whether it can be sent to.
+    pub is_up: bool,
+    /// Ops that the broker has for it.
+    pub confirmed: u64,
+    /// Ops that it has and this unit has not, at the last comparison.
+    pub missing_ops: Option<u64>,
+    /// Buckets that differed then.
+    pub diverged_buckets: Option<usize>,
+    /// How far its clock is ahead of ours.
+    pub clock_skew_ms: Option<i64>,
+    /// How long half and 99 of 100 of its last changes took.
+    pub lag_ms: Option<[u64; 2]>,
+}
+
 /// What a link says of itself, if it does.
-type LinkValue = fn(&LinkStatus) -> Option<String>;
+type LinkValue = fn(&ShownLink) -> Option<String>;
 
 fn seconds(ms: u64) -> f64 {
     Duration::from_millis(ms).as_secs_f64()
 }
 
 /// The metrics of the links; their units are at most [`crate::config::UNITS_MAX`].
-fn of_units(text: &mut String, units: &BTreeMap<UnitId, LinkStatus>) -> std::fmt::Result {
+fn of_units(text: &mut String, units: &BTreeMap<UnitId, ShownLink>) -> std::fmt::Result {
     let families: [(&str, LinkValue); 5] = [
         ("unit_link_up", |link| {
-            Some(u8::from(link.state == "ok").to_string())
+            Some(u8::from(link.is_up).to_string())
         }),
         ("unit_confirmed_ops", |link| {
             Some(link.confirmed.to_string())
         }),
         ("unit_missing_ops", |link| {
-            Some(link.compared.as_ref()?.missing.to_string())
+            Some(link.missing_ops?.to_string())
         }),
         ("unit_diverged_buckets", |link| {
-            Some(link.compared.as_ref()?.diverged.len().to_string())
+            Some(link.diverged_buckets?.to_string())
         }),
         ("unit_clock_skew_seconds", |link| {
             let skew_ms = link.clock_skew_ms?;
@@ -231,8 +249,10 @@ fn of_units(text: &mut String, units: &BTreeMap<UnitId, LinkStatus>) -> std::fmt
     }
     writeln!(text, "# TYPE unitring_unit_lag_seconds gauge")?;
     for (unit, link) in units {
-        let Some(lag) = link.lag else { continue };
-        for (quantile, ms) in [("0.5", lag.p50_ms), ("0.99", lag.p99_ms)] {
+        let Some([p50_ms, p99_ms]) = link.lag_ms else {
+            continue;
+        };
+        for (quantile, ms) in [("0.5", p50_ms), ("0.99", p99_ms)] {
             writeln!(
                 text,
                 "unitring_unit_lag_seconds{{unit=\"{unit}\",quantile=\"{quantile}\"}} {}",

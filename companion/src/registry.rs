@@ -1,9 +1,7 @@
 //! The registry: which instances a service has, as they or their operators say. It feeds Envoy
 //! through [`crate::xds`] and filters that discover by companion.
 //!
-//! Values only; where it is kept is [`crate::store`], and [`watch`] follows it.
-
-pub mod watch;
+//! Values only; where it is kept is [`crate::store`], and [`crate::registry_feed`] follows it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

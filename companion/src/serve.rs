@@ -13,42 +13,24 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
+use crate::changefeed::Follower;
 use crate::config::{Settings, StoreSettings};
-use crate::driver::{self, Driver, Handle};
-use crate::follow::Follower;
 use crate::http::{self, App, EVENT_STREAMS_MAX, Group, REQUESTS_MAX, Wiring};
-use crate::lead::{self, Role};
-use crate::links::amqp;
+use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
-use crate::store::{Agreement, Browse, Fleet, Lease, Records, StoreError};
-use crate::{group, now_ms, registry, xds};
+use crate::store::{Agreement, Housekeeping, Store, StoreError};
+use crate::sync::links::amqp;
+use crate::sync::{Driver, Gathering, Handle, Parts};
+use crate::tls::FileError;
+use crate::{group, now_ms, registry_feed, xds};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long giving the lead back may take, then.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// One store, as the four that it is.
-struct Stores {
-    records: Arc<dyn Records>,
-    browse: Arc<dyn Browse>,
-    fleet: Arc<dyn Fleet>,
-    lease: Arc<dyn Lease>,
-}
-
-impl Stores {
-    fn of<T: Records + Browse + Fleet + Lease + Clone + 'static>(store: &T) -> Self {
-        Self {
-            records: Arc::new(store.clone()),
-            browse: Arc::new(store.clone()),
-            fleet: Arc::new(store.clone()),
-            lease: Arc::new(store.clone()),
-        }
-    }
-}
 
 /// Why the companion could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +46,9 @@ pub enum ServeError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file of certificates or keys can't be read.
+    #[error(transparent)]
+    Tls(#[from] FileError),
     /// Serving ended by itself.
     #[error("serving ended: {0}")]
     Ended(std::io::Error),
@@ -76,12 +61,7 @@ pub enum ServeError {
 /// and `/readyz` says so.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let has_peers = settings.sync.is_some();
-    let Stores {
-        records,
-        browse,
-        fleet,
-        lease,
-    } = open(&settings, has_peers)?;
+    let store = open(&settings, has_peers)?;
     let metrics = Arc::new(Metrics::default());
     let listener = listen(settings.listen).await?;
     let xds_listener = listen(settings.xds_listen).await?;
@@ -90,8 +70,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let (stopping_sender, stopping) = watch::channel(false);
     let (resigned_sender, resigned) = oneshot::channel();
     let (role_sender, role) = watch::channel(Role::Unknown);
-    tasks.spawn(lead::run(
-        Arc::clone(&lease),
+    tasks.spawn(leadership::run(
+        Arc::clone(&store) as _,
         name_of_process(),
         role_sender,
         Arc::clone(&metrics),
@@ -100,8 +80,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     ));
     let (registry_sender, registry) = watch::channel(None);
     let registry_changed = Arc::new(Notify::new());
-    let follow = registry::watch::run(
-        Arc::clone(&fleet),
+    let follow = registry_feed::run(
+        Arc::clone(&store),
         Arc::clone(&registry_changed),
         registry_sender,
         Arc::clone(&metrics),
@@ -110,9 +90,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     tasks.spawn(follow);
     let follower = Follower::default();
     let unit = settings.unit.clone();
-    tasks.spawn(follower.clone().run(Arc::clone(&browse), unit));
+    tasks.spawn(follower.clone().run(Arc::clone(&store) as _, unit));
     tasks.spawn(sweep(
-        Arc::clone(&browse),
+        Arc::clone(&store) as _,
         role.clone(),
         Arc::clone(&metrics),
     ));
@@ -120,13 +100,10 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let sync = match &settings.sync {
         None => None,
         Some(sync) => {
-            let parts = driver::Parts {
-                records: Arc::clone(&records),
-                browse: Arc::clone(&browse),
-                fleet: Arc::clone(&fleet),
-                lease: Arc::clone(&lease),
+            let parts = Parts {
+                store: Arc::clone(&store),
                 events_changed: Arc::clone(&events_changed),
-                fixed: driver::Gathering::default(),
+                fixed: Gathering::default(),
                 metrics: Arc::clone(&metrics),
             };
             let (handle, status) = Handle::new(sync);
@@ -140,7 +117,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let group = settings.group.map(|group| {
         let (sender, seen) = watch::channel(None);
         let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
-        let lead = (role.clone(), Arc::clone(&lease));
+        let lead = (role.clone(), Arc::clone(&store) as _);
         let watch = group::watch::run(group.clone(), unit, metrics, lead, sender);
         tasks.spawn(watch);
         Group {
@@ -170,10 +147,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let app = Arc::new(App {
         unit: settings.unit,
         token: settings.token,
-        records,
-        browse,
+        store,
         follower,
-        fleet,
         wiring: Wiring::default(),
         metrics,
         registry_changed,
@@ -211,13 +186,13 @@ fn name_of_process() -> String {
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Frees what has expired, for ever.
-async fn sweep(browse: Arc<dyn Browse>, role: watch::Receiver<Role>, metrics: Arc<Metrics>) {
+async fn sweep(store: Arc<dyn Housekeeping>, role: watch::Receiver<Role>, metrics: Arc<Metrics>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         if role.borrow().term().is_none() {
             continue;
         }
-        match browse.sweep(now_ms()).await {
+        match store.sweep(now_ms()).await {
             Ok(swept) => drop(metrics.records_swept.inc_by(swept)),
             Err(error) => tracing::debug!(%error, "expired records wait for the store"),
         }
@@ -264,16 +239,16 @@ async fn serve(
     Ok(())
 }
 
-fn open(settings: &Settings, has_peers: bool) -> Result<Stores, StoreError> {
+fn open(settings: &Settings, has_peers: bool) -> Result<Arc<dyn Store>, StoreError> {
     match &settings.store {
         StoreSettings::Embedded { path } => {
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
-            Ok(Stores::of(&store))
+            Ok(Arc::new(store))
         }
         StoreSettings::Redis(redis) => {
             let store = Redis::open(redis, settings.unit.clone(), has_peers)?;
             let store = store.agreeing(agreement(settings));
-            Ok(Stores::of(&store))
+            Ok(Arc::new(store))
         }
     }
 }

@@ -1,9 +1,7 @@
 //! What every TLS connection of the process shares.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
-
-use crate::store::StoreError;
 
 /// Says which cryptography rustls uses; the first call counts.
 pub(crate) fn choose_provider() {
@@ -14,13 +12,30 @@ pub(crate) fn choose_provider() {
     });
 }
 
+/// A file of certificates or keys can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct FileError {
+    /// Which.
+    pub(crate) path: PathBuf,
+    /// Why.
+    source: std::io::Error,
+}
+
+impl FileError {
+    /// Why, without the name of the file.
+    pub(crate) fn why(&self) -> String {
+        self.source.to_string()
+    }
+}
+
 /// Reads a file of certificates or keys.
 ///
 /// # Errors
-/// [`StoreError::File`].
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    std::fs::read(path).map_err(|error| StoreError::File {
+/// [`FileError`].
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(|source| FileError {
         path: path.to_owned(),
-        message: error.to_string(),
+        source,
     })
 }

@@ -34,6 +34,7 @@ pub struct Companion {
 pub struct Settings {
     file: &'static str,
     environment: BTreeMap<String, String>,
+    outlasts_file_limits: bool,
 }
 
 impl Default for Settings {
@@ -42,6 +43,7 @@ impl Default for Settings {
         Self {
             file: "unitring.toml",
             environment: BTreeMap::new(),
+            outlasts_file_limits: false,
         }
     }
 }
@@ -63,7 +65,7 @@ impl Settings {
     pub fn unit(name: &str, peers: &[&str], redis: &Redis, rabbit: &Rabbit) -> Self {
         Self {
             file: "unit-east.toml",
-            environment: BTreeMap::new(),
+            ..Self::default()
         }
         .variable("UNITRING_UNIT", name)
         .variable("UNITRING_STORE_REDIS_URL", &redis.url())
@@ -75,6 +77,13 @@ impl Settings {
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A file that may not grow (`prlimit --fsize`) is an error to it, as a full disk is, and not its end.
+    #[must_use]
+    pub fn outlasting_file_limits(mut self) -> Self {
+        self.outlasts_file_limits = true;
         self
     }
 
@@ -105,7 +114,16 @@ impl Settings {
     }
 
     async fn spawn(&self, port: u16, xds_port: u16, folder: &TempDir) -> Result<Process> {
-        let mut command = Command::new(programs::built("unitring")?);
+        let program = programs::built("unitring")?;
+        let mut command = if self.outlasts_file_limits {
+            // A signal that is ignored stays so.
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+            shell.arg(program);
+            shell
+        } else {
+            Command::new(program)
+        };
         let file = programs::root()?.join("envoy").join(self.file);
         command
             .arg("serve")

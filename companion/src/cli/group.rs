@@ -9,10 +9,11 @@ use serde_json::json;
 
 use super::Fields;
 use super::exit::Exit;
+use crate::config::GroupSettings;
 use crate::config::Settings;
+use crate::group::GroupError;
 use crate::group::create::{Options, create};
 use crate::group::status::{Status, status};
-use crate::group::{GroupError, GroupSettings};
 
 /// What is done with the group.
 #[derive(Debug, Subcommand)]

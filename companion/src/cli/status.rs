@@ -16,6 +16,9 @@ use super::ask::{AskError, ask};
 use super::exit::Exit;
 use crate::loads::wiring;
 
+/// From which on the clock of the store is not ours.
+const CLOCK_APART_MS: u64 = 1_000;
+
 /// What `status` shows.
 #[derive(Debug, Args)]
 pub struct StatusFlags {
@@ -59,6 +62,8 @@ struct Ready {
 #[derive(Debug, Deserialize)]
 struct Units {
     sync: Option<Sync>,
+    /// How far the store's clock, by which values expire, is ahead of the companion's.
+    store_clock_ahead_ms: Option<i64>,
     #[serde(default)]
     spoiled: BTreeMap<String, Value>,
 }
@@ -233,6 +238,12 @@ impl Seen {
         if !units.spoiled.is_empty() {
             let count = units.spoiled.len();
             problems.push(format!("{count} records that cannot be read are set aside"));
+        }
+        let ahead_ms = units.store_clock_ahead_ms.unwrap_or(0);
+        if ahead_ms.unsigned_abs() >= CLOCK_APART_MS {
+            problems.push(format!(
+                "the clock of the store, by which values expire, is {ahead_ms} ms ahead of ours"
+            ));
         }
         let Some(sync) = units.sync.as_ref().filter(|_| self.leads()) else {
             return problems;

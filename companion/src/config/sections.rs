@@ -7,14 +7,13 @@ use std::time::Duration;
 use unitring_protocol::ids::UnitId;
 
 use super::raw::{Raw, Said};
+use super::topology::Topology;
 use super::{
-    ConfigError, DIGEST_INTERVAL, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX, OUTBOX_MAX,
-    QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH, Secret, StoreSettings,
-    SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url, Wait, duration,
-    parse_duration, parsed, show_duration, url_of,
+    ConfigError, DIGEST_INTERVAL, GroupSettings, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX, OUTBOX_MAX,
+    Persistence, QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH, Secret,
+    StoreSettings, SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url,
+    Wait, duration, parse_duration, parsed, show_duration, url_of,
 };
-use crate::group::{GroupSettings, Persistence};
-use crate::store::redis::topology::Topology;
 
 pub(super) fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, ConfigError> {
     let url = raw.take("store.redis_url").secret().given();

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use unitring_protocol::ids::UnitId;
 
-use super::fixed::FixedData;
+use super::GroupError;
 use super::plan::{Action, Observed, Step, Wanted, plan};
 use super::server::Server;
-use super::{GroupError, GroupSettings};
+use crate::config::GroupSettings;
+use crate::fixed::FixedData;
 
 /// How long replicas may take to follow, and logs to be written.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::Persistence;
+use crate::config::Persistence;
 use crate::store::LAYOUT;
 
 /// What a server was seen to be.
@@ -48,7 +48,7 @@ pub enum Link {
 pub struct Wanted {
     /// How data is kept on disk.
     pub persistence: Persistence,
-    /// See [`super::GroupSettings::min_replicas`].
+    /// See [`crate::config::GroupSettings::min_replicas`].
     pub min_replicas: u64,
     /// The checksum of the fixed data, if there are some.
     pub fixed: Option<String>,

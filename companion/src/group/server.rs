@@ -9,10 +9,11 @@ use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo as _, Redi
 use unitring_protocol::ids::UnitId;
 
 use super::GroupError;
-use super::fixed::FixedData;
 use super::plan::{Link, Observed, Step};
 use crate::config::{TlsFiles, Url};
+use crate::fixed::FixedData;
 use crate::store::LAYOUT;
+use crate::store::redis::fixed::load_call;
 use crate::store::redis::keys::Keys;
 use crate::store::redis::tls::{certificates, client};
 
@@ -190,7 +191,7 @@ impl Server {
         let meta = self.keys.fixed_data();
         let before: Option<String> = self.ask(&["HGET", &meta, "datasets"]).await?;
         let before = before.unwrap_or_default();
-        let load = fixed.load(&self.keys, version, before.lines());
+        let load = load_call(fixed, &self.keys, version, before.lines());
         let mut connection = self.connection.clone();
         let done: Result<(), RedisError> = load.query_async(&mut connection).await;
         done.map_err(|error| self.failed(error.to_string()))

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use unitring_protocol::ids::UnitId;
 
-use super::GroupSettings;
 use super::server::{Info, Server};
+use crate::config::GroupSettings;
 
 /// A group at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]

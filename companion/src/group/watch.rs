@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use unitring_protocol::ids::UnitId;
 
-use super::GroupSettings;
 use super::status::{Status, status};
+use crate::config::GroupSettings;
 use crate::events::{Entry, GroupChange, GroupEvent};
-use crate::lead::Role;
+use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
-use crate::store::Lease;
+use crate::store::Leadership;
 
 /// From one look to the next. A look asks each server for a few lines, all of them at once.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ pub async fn run(
     settings: GroupSettings,
     unit: UnitId,
     metrics: Arc<Metrics>,
-    (role, lease): (watch::Receiver<Role>, Arc<dyn Lease>),
+    (role, lease): (watch::Receiver<Role>, Arc<dyn Leadership>),
     seen: watch::Sender<Option<Status>>,
 ) {
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -78,7 +78,7 @@ fn event(kind: GroupChange, reason: &str) -> GroupEvent {
 }
 
 /// Stores what is untold. What can't be, since the group is what stores it, waits for the next look.
-async fn tell(lease: &dyn Lease, term: Option<u64>, untold: &mut VecDeque<GroupEvent>) {
+async fn tell(lease: &dyn Leadership, term: Option<u64>, untold: &mut VecDeque<GroupEvent>) {
     let Some(term) = term else { return };
     while let Some(event) = untold.front() {
         match lease.append(term, &Entry::Group(event.clone())).await {

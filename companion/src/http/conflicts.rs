@@ -27,5 +27,5 @@ pub(super) async fn conflicts(
     Query(question): Query<Question>,
 ) -> Result<Json<Vec<Conflict>>, Refusal> {
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-    Ok(Json(app.records.conflicts(limit).await?))
+    Ok(Json(app.store.conflicts(limit).await?))
 }

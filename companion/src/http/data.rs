@@ -177,7 +177,7 @@ pub(super) async fn write(
             app.metrics.writes_refused.inc();
         })?;
     }
-    let written = app.records.write_if(id, change, condition, now_ms()).await;
+    let written = app.store.write_if(id, change, condition, now_ms()).await;
     let written = written.inspect_err(|error| {
         if matches!(error, StoreError::Away(_)) {
             app.metrics.store_errors.inc();
@@ -230,7 +230,7 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let id = id(names)?;
     let absent = || Refusal::absent(format!("record {id}"));
-    let record = app.records.read(&id).await?.ok_or_else(absent)?;
+    let record = app.store.read(&id).await?.ok_or_else(absent)?;
     let value = record.live(now_ms()).ok_or_else(absent)?;
     let mut response = if has_it(&headers, &record.version) {
         tagged(StatusCode::NOT_MODIFIED, &record.version, ())

@@ -60,7 +60,7 @@ pub(super) async fn events(
         return Ok(Sse::new(stream).keep_alive(keep_alive).into_response());
     }
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-    let events = app.fleet.events(after, limit).await?;
+    let events = app.store.events(after, limit).await?;
     let events: Vec<_> = events
         .iter()
         .map(|(cursor, event)| shown(*cursor, event))
@@ -120,7 +120,7 @@ fn follow(
 async fn next(app: &App, after: Option<Cursor>) -> Vec<(Cursor, Entry)> {
     loop {
         let changed = app.events_changed.notified();
-        match app.fleet.events(after, LIMIT).await {
+        match app.store.events(after, LIMIT).await {
             Ok(events) if !events.is_empty() => return events,
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "event stream waits for the store"),

@@ -11,7 +11,7 @@ use super::extract::Path;
 use crate::store::Fixed;
 
 pub(super) async fn all(State(app): State<Arc<App>>) -> Result<Json<Fixed>, Refusal> {
-    let fixed = app.browse.fixed().await?;
+    let fixed = app.store.fixed().await?;
     let fixed = fixed.ok_or_else(|| Refusal::absent("fixed data of this unit"))?;
     Ok(Json(fixed))
 }
@@ -21,6 +21,6 @@ pub(super) async fn value(
     Path((dataset, key)): Path<(String, String)>,
 ) -> Result<Vec<u8>, Refusal> {
     let (dataset, key) = (dataset.parse()?, key.parse()?);
-    let value = app.browse.fixed_value(&dataset, &key).await?;
+    let value = app.store.fixed_value(&dataset, &key).await?;
     value.ok_or_else(|| Refusal::absent(format!("fixed {dataset}/{key}")))
 }

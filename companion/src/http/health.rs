@@ -11,7 +11,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::{App, services, wiring};
-use crate::lead::Role;
+use crate::leadership::Role;
 use crate::store::StoreError;
 
 /// How long the store may take to say that it is there.
@@ -34,8 +34,8 @@ fn in_time<T>(answer: Result<Result<T, StoreError>, Elapsed>) -> Result<T, Strin
 /// people look here, and does not make the unit unready.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let (store, found) = tokio::join!(
-        timeout(CHECK_TIMEOUT, app.fleet.check()),
-        timeout(CHECK_TIMEOUT, app.wiring.look(&*app.fleet)),
+        timeout(CHECK_TIMEOUT, app.store.check()),
+        timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
     );
     let store = in_time(store).err().unwrap_or_else(|| "ok".to_owned());
     let link = match &app.sync {
@@ -81,18 +81,26 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// The Prometheus text. While the store is away it has this process's metrics alone.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let (shown, found) = tokio::join!(
-        timeout(CHECK_TIMEOUT, services::shown(&*app.fleet)),
-        timeout(CHECK_TIMEOUT, app.wiring.look(&*app.fleet)),
+    let (shown, found, clock) = tokio::join!(
+        timeout(CHECK_TIMEOUT, services::shown(&*app.store)),
+        timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
+        timeout(CHECK_TIMEOUT, app.store.clock_ahead_ms()),
     );
+    if let Ok(ahead_ms) = in_time(clock) {
+        app.metrics.store_clock_ahead_ms.set(ahead_ms);
+    }
     let shown = in_time(shown).unwrap_or_default();
     let found = in_time(found).unwrap_or_default();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let spoiled = app.records.spoiled().len();
+    let spoiled = app.store.spoiled().len();
     let spoiled = u64::try_from(spoiled).unwrap_or(u64::MAX);
     app.metrics.records_spoiled.set(spoiled);
-    let units = app.sync.as_ref().map(|sync| sync.status().links);
-    match app.metrics.text(&shown, &found, &units.unwrap_or_default()) {
+    let links = app.sync.as_ref().map(|sync| sync.status().links);
+    let links = links.unwrap_or_default();
+    let links = links
+        .iter()
+        .map(|(unit, link)| (unit.clone(), link.shown()));
+    match app.metrics.text(&shown, &found, &links.collect()) {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -96,7 +96,7 @@ pub(super) async fn put(
     };
     let keeps_draining = body.drain.is_none();
     let done = app
-        .fleet
+        .store
         .register(&service, &instance, keeps_draining, now_ms)
         .await?;
     let (done, instance) = done;
@@ -125,7 +125,7 @@ async fn known(
     let Some(draining) = body.drain.filter(|_| body.only_drains()) else {
         return Ok(None);
     };
-    let registry = app.fleet.registry().await?;
+    let registry = app.store.registry().await?;
     let known = registry
         .instances(service.as_str())
         .find(|instance| instance.id.as_str() == id)
@@ -146,7 +146,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Refusal> {
     let service: ServiceName = service.parse()?;
     let id: InstanceId = id.parse()?;
-    if !app.fleet.unregister(&service, &id, now_ms()).await? {
+    if !app.store.unregister(&service, &id, now_ms()).await? {
         return Err(Refusal::absent(format!(
             "instance {id} of service {service}"
         )));

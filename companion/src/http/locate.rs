@@ -48,7 +48,7 @@ pub(super) async fn locate(
     Query(asked): Query<Asked>,
 ) -> Result<Json<Answer>, Refusal> {
     let service: ServiceName = service.parse()?;
-    let all = app.fleet.loads(&service, now_ms()).await?;
+    let all = app.store.loads(&service, now_ms()).await?;
     let by = report(&asked, &service, &all)?;
     let mut question = question(asked, by)?;
     if let Some(gone) = &question.without {
@@ -81,7 +81,7 @@ async fn reported(
     if let Some(id) = id_at(asked.as_str()) {
         return Ok(id);
     }
-    let registry = app.fleet.registry().await?;
+    let registry = app.store.registry().await?;
     let mut registered = registry.instances(service.as_str());
     let registered = registered.find(|instance| instance.id == *asked);
     let id = registered.and_then(|instance| id_at(&instance.address.to_string()));

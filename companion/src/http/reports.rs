@@ -55,7 +55,7 @@ async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<S
         services: Vec::with_capacity(report.services.len()),
     };
     for service in &report.services {
-        let taken = app.fleet.take(&report, service, now_ms).await;
+        let taken = app.store.take(&report, service, now_ms).await;
         let taken = taken.inspect_err(|error| count(app, error))?;
         if taken.old {
             app.metrics.reports_old.inc();
@@ -70,7 +70,7 @@ async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<S
         let (of, reporter) = (&service.service, &report.reporter);
         snapshot
             .services
-            .push(app.fleet.rest(of, reporter, now_ms).await?);
+            .push(app.store.rest(of, reporter, now_ms).await?);
     }
     app.metrics.reports.inc();
     Ok(Json(snapshot))

@@ -183,7 +183,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
-    let views = views(&*app.fleet, asked).await?;
+    let views = views(&*app.store, asked).await?;
     Ok(Json(serde_json::json!({ "services": views })))
 }
 
@@ -193,9 +193,9 @@ pub(super) async fn one(
     Query(asked): Query<Asked>,
 ) -> Result<Json<View>, Refusal> {
     let service: ServiceName = service.parse()?;
-    let registry = app.fleet.registry().await?;
+    let registry = app.store.registry().await?;
     let registered = registry.instances(service.as_str()).cloned().collect();
-    let view = view(&*app.fleet, service, registered, asked).await?;
+    let view = view(&*app.store, service, registered, asked).await?;
     if view.registry.is_empty() && view.reporters.is_empty() {
         return Err(Refusal::absent(format!("service {}", view.service)));
     }
@@ -208,7 +208,7 @@ pub(super) async fn instances(
     Path(service): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let service: ServiceName = service.parse()?;
-    let registry = app.fleet.registry().await?;
+    let registry = app.store.registry().await?;
     let instances: Vec<&Registered> = registry.instances(service.as_str()).collect();
     Ok(Json(serde_json::json!({
         "revision": registry.revision,
@@ -234,7 +234,7 @@ pub(super) async fn snapshot(
         ));
     }
     let service: ServiceName = service.parse()?;
-    let loads = app.fleet.loads(&service, now_ms()).await?;
+    let loads = app.store.loads(&service, now_ms()).await?;
     Ok(Json(Snapshot {
         version: PROTOCOL_VERSION,
         events_through: 0,

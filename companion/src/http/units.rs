@@ -14,16 +14,16 @@ use super::App;
 use super::answer::Refusal;
 use super::data::write;
 use super::extract::{Path, Query};
-use crate::driver::{Handle, member_record};
 use crate::now_ms;
 use crate::replica::bounds::ahead;
 use crate::store::{Change, Condition, Outcome, Page};
+use crate::sync::{Handle, members};
 
 /// A unit that was heard within this time runs.
 const STRANGER_MS: u64 = 3_000;
 
 pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
-    let held = app.records.states(now_ms()).await?;
+    let held = app.store.states(now_ms()).await?;
     let mut positions: BTreeMap<&UnitId, u64> = BTreeMap::new();
     let all = held.iter().flat_map(|held| &held.state.positions);
     for (unit, position) in all {
@@ -31,12 +31,15 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
         *sum = sum.saturating_add(position.sequence);
     }
     let buckets = held.iter().map(|held| &held.state);
+    // A store that is full says the rest.
+    let clock_ahead_ms = app.store.clock_ahead_ms().await.ok();
     Ok(Json(json!({
         "unit": app.unit,
         "role": app.role.borrow().as_str(),
         "term": app.role.borrow().term(),
         "sync": app.sync.as_ref().map(Handle::status),
-        "spoiled": app.records.spoiled(),
+        "spoiled": app.store.spoiled(),
+        "store_clock_ahead_ms": clock_ahead_ms,
         "positions": positions,
         "buckets": buckets.collect::<Vec<_>>(),
     })))
@@ -97,14 +100,14 @@ pub(super) async fn add(
 
 async fn change(app: &App, name: &str, change: Change<'_>) -> Result<(), Refusal> {
     let unit = peer(app, name)?;
-    let record = member_record(&unit).ok_or_else(|| Refusal::bad("no such name"))?;
+    let record = members::record(&unit).ok_or_else(|| Refusal::bad("no such name"))?;
     write(app, &record, change, &Condition::Any).await?;
     Ok(())
 }
 
 /// What this companion's configuration says is the unit's from now on.
 pub(super) async fn agree(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
-    app.records.agree().await?;
+    app.store.agree().await?;
     Ok(Json(json!({ "unit": app.unit })))
 }
 
@@ -125,14 +128,14 @@ pub(super) async fn mend(
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let (mut clocks, mut records, mut recounted) = (Vec::new(), 0_u64, Vec::new());
     if mend.clocks {
-        clocks = app.records.reset_clocks(now_ms()).await?;
-        for held in app.records.states(now_ms()).await? {
+        clocks = app.store.reset_clocks(now_ms()).await?;
+        for held in app.store.states(now_ms()).await? {
             records += again(&app, held.state.bucket).await?;
         }
     }
     if mend.recount {
         for bucket in 0..=u8::MAX {
-            if app.records.recount(bucket).await? {
+            if app.store.recount(bucket).await? {
                 recounted.push(bucket);
             }
         }
@@ -146,7 +149,7 @@ pub(super) async fn mend(
 async fn again(app: &App, bucket: u8) -> Result<u64, Refusal> {
     let (mut page, mut count) = (Page::first(), 0);
     while !page.is_done() {
-        let (records, next) = app.records.page(bucket, page).await?;
+        let (records, next) = app.store.page(bucket, page).await?;
         for record in records {
             if ahead(record.version.clock.ms, now_ms()).is_none() {
                 continue;

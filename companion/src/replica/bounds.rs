@@ -46,8 +46,13 @@ impl fmt::Display for Fault {
 
 /// By how much this clock is farther ahead of now than may be.
 pub fn ahead(ms: u64, now_ms: u64) -> Option<u64> {
+    ahead_of(ms, now_ms, AHEAD_MS_MAX)
+}
+
+/// The same for another maximum.
+pub(super) fn ahead_of(ms: u64, now_ms: u64, max_ms: u64) -> Option<u64> {
     let ahead = ms.saturating_sub(now_ms);
-    (ahead > AHEAD_MS_MAX).then_some(ahead)
+    (ahead > max_ms).then_some(ahead)
 }
 
 /// What no store takes of a record, whenever it comes.

@@ -6,7 +6,7 @@
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Record, Version};
 
-use super::bounds::ahead;
+use super::bounds::{AHEAD_MS_MAX, ahead_of};
 use super::bucket::{Bucket, tick};
 use super::{Change, ClockAhead, Condition, Mark};
 
@@ -17,6 +17,24 @@ pub struct Rules {
     pub unit: UnitId,
     /// Whether others have to learn of what is written here.
     pub has_peers: bool,
+    /// How far ahead of now a clock may be: [`AHEAD_MS_MAX`].
+    pub ahead_ms_max: u64,
+}
+
+impl Rules {
+    /// Those of a unit.
+    pub fn of(unit: UnitId, has_peers: bool) -> Self {
+        Self {
+            unit,
+            has_peers,
+            ahead_ms_max: AHEAD_MS_MAX,
+        }
+    }
+
+    /// By how much a clock is of the future.
+    pub fn ahead(&self, ms: u64, now_ms: u64) -> Option<u64> {
+        ahead_of(ms, now_ms, self.ahead_ms_max)
+    }
 }
 
 /// What becomes of a write.
@@ -70,7 +88,10 @@ pub fn decide_write(
             None => return WriteDecision::Keep,
         },
     };
-    if let Some(ms) = ahead(bucket.clock.ms, now_ms).filter(|_| rules.has_peers) {
+    if let Some(ms) = rules
+        .ahead(bucket.clock.ms, now_ms)
+        .filter(|_| rules.has_peers)
+    {
         return WriteDecision::Ahead(ClockAhead(ms));
     }
     let clock = tick(bucket.clock, now_ms);
@@ -141,7 +162,7 @@ pub fn decide_op(
     is_covered: bool,
     now_ms: u64,
 ) -> Decision {
-    if ahead(op.record.version.clock.ms, now_ms).is_some() {
+    if rules.ahead(op.record.version.clock.ms, now_ms).is_some() {
         return Decision::Refuse(Refusal::Ahead);
     }
     if op.record.value.is_none() && Mark::of(&op.record).is_live(now_ms) {
@@ -179,12 +200,13 @@ pub fn decide_op(
 
 /// Decides a record of a repair, which says nothing of what it replaced.
 pub fn decide_record(
+    rules: &Rules,
     there: Option<&Mark>,
     record: &Record,
     is_fenced: bool,
     now_ms: u64,
 ) -> Decision {
-    if ahead(record.version.clock.ms, now_ms).is_some() {
+    if rules.ahead(record.version.clock.ms, now_ms).is_some() {
         return Decision::Refuse(Refusal::Ahead);
     }
     let mark = Mark::of(record);

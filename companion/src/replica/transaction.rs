@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
-use super::bounds::ahead;
 use super::bucket::{Bucket, Progress, is_fenced};
 use super::change::{CONFLICT_VALUE_MAX, ClockAhead, Conflict, OpStep, op_steps};
 use super::digest::share;
@@ -166,6 +165,12 @@ pub fn apply<T: BucketTransaction>(
         applied: Applied::default(),
     };
     match batch {
+        // An incarnation is a time: one of the future would cover all that its unit writes until then.
+        Batch::Ops {
+            incarnation, ops, ..
+        } if rules.ahead(*incarnation, now_ms).is_some() => {
+            step.applied.ahead = u64::try_from(ops.len()).unwrap_or(u64::MAX);
+        }
         Batch::Ops {
             origin,
             incarnation,
@@ -205,7 +210,7 @@ struct Apply<'a, T> {
 impl<T: BucketTransaction> Apply<'_, T> {
     /// What is of the future moves no clock.
     fn hear(&mut self, clock: Clock) {
-        if ahead(clock.ms, self.now_ms).is_none() {
+        if self.rules.ahead(clock.ms, self.now_ms).is_none() {
             self.bucket.clock = self.bucket.clock.max(clock);
         }
     }
@@ -269,7 +274,7 @@ impl<T: BucketTransaction> Apply<'_, T> {
     fn record(&mut self, record: &Record, is_fenced: bool) -> Result<(), T::Error> {
         self.hear(record.version.clock);
         let there = self.store.mark(&record.id)?;
-        let decision = decide_record(there.as_ref(), record, is_fenced, self.now_ms);
+        let decision = decide_record(self.rules, there.as_ref(), record, is_fenced, self.now_ms);
         self.decided(record, decision)
     }
 
@@ -292,8 +297,7 @@ impl<T: BucketTransaction> Apply<'_, T> {
 
     fn claim(&mut self, positions: &BTreeMap<UnitId, Position>) -> Result<(), T::Error> {
         for (unit, claim) in positions {
-            // An incarnation is a time: one of the future would cover all that its unit writes until then.
-            let is_ahead = ahead(claim.incarnation, self.now_ms).is_some();
+            let is_ahead = self.rules.ahead(claim.incarnation, self.now_ms).is_some();
             if !is_ahead && *claim > self.store.applied(unit)? {
                 self.store.set_applied(unit, *claim)?;
             }

@@ -12,7 +12,7 @@
 mod browse;
 mod differential;
 mod fleet;
-mod lease;
+mod leadership;
 mod names;
 mod passing;
 mod records;
@@ -20,7 +20,7 @@ mod records;
 pub use browse::browse;
 pub use differential::differential;
 pub use fleet::{fleet, rest_is_the_sum, shared_fleet, shared_fleet_after_loss};
-pub use lease::lease;
+pub use leadership::leadership;
 pub use names::{NAMES, names};
 pub use passing::passing;
 pub use records::{id, records};

@@ -1,14 +1,19 @@
 //! The embedded store: one redb file of one process. Every change is one transaction, on disk
 //! before it is answered; only loads, which the next report replaces, wait for the next commit.
 
-mod browse;
-mod changes;
+mod bucket;
+mod changefeed;
+mod fixed;
 mod fleet;
-mod lease;
+mod fleet_changes;
+mod health;
+mod housekeeping;
+mod leadership;
+mod outbox;
 mod pictures;
 mod records;
+mod replica;
 mod tables;
-mod writes;
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -57,7 +62,7 @@ impl Embedded {
             database: Arc::new(RwLock::new(Some(open_file(path)?))),
             path: path.into(),
             is_broken: Arc::default(),
-            rules: Rules { unit, has_peers },
+            rules: Rules::of(unit, has_peers),
             spoiled: Arc::default(),
             flushed_ms: Arc::default(),
             pruned_ms: Arc::default(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::replica::bounds::Fault;
 use crate::replica::{ClockAhead, InvalidMark};
+use crate::tls::FileError;
 
 /// Why a store could not do what was asked. Nothing was changed, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -148,5 +149,15 @@ impl From<Fault> for StoreError {
 impl From<ClockAhead> for StoreError {
     fn from(ClockAhead(ms): ClockAhead) -> Self {
         Self::ClockAhead(ms)
+    }
+}
+
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> Self {
+        let message = error.why();
+        Self::File {
+            path: error.path,
+            message,
+        }
     }
 }

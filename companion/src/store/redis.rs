@@ -3,19 +3,23 @@
 //! Invariant: each change is one Lua script over keys of one slot. A Redis that is away is waited
 //! for: each request tries to connect, and says so if it can't.
 
-mod browse;
-mod changes;
+mod buckets;
+mod catch_up;
+mod changefeed;
 pub(crate) mod connection;
 mod durable;
+pub(crate) mod fixed;
 mod fleet;
 mod forgetting;
+mod health;
+mod housekeeping;
 pub(crate) mod keys;
-mod lease;
-mod passing;
+mod leadership;
+mod outbox;
 mod pictures;
 mod records;
+mod replica;
 pub(crate) mod tls;
-pub(crate) mod topology;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,11 +29,11 @@ use unitring_protocol::ids::UnitId;
 
 use super::{Agreement, LAYOUT, Spoiled, StoreError};
 use crate::config::RedisSettings;
+use crate::config::topology::Topology;
 use connection::{Connection, Login};
 use durable::Durable;
 use keys::Keys;
 use pictures::Pictures;
-use topology::Topology;
 
 /// Counters of instances that nobody knows are looked for this often.
 const PRUNE_MS: u64 = 30_000;

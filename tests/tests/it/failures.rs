@@ -168,6 +168,55 @@ async fn the_embedded_store_survives_kills_and_refuses_a_second_process() -> Res
     first.has_record("first", "kept").await
 }
 
+/// How large a file of this process may be.
+fn limit_files(companion: &Companion, bytes: &str) -> Result<()> {
+    let id = companion.id().to_string();
+    let limit = format!("--fsize={bytes}:unlimited");
+    let done = Command::new("prlimit")
+        .args(["--pid", &id, &limit])
+        .status()?;
+    ensure!(done.success(), "prlimit: {done}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_embedded_store_takes_writes_again_once_a_full_disk_has_room() -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("unitring.redb");
+    let settings = Settings::default()
+        .variable("UNITRING_STORE_PATH", path.to_str().context("path")?)
+        .outlasting_file_limits();
+    let companion = settings.start().await?;
+    companion.put_record("first", "kept").await?;
+    limit_files(&companion, &fs::metadata(&path)?.len().to_string())?;
+    let large = vec![b'x'; 1 << 20];
+    let mut taken = Vec::new();
+    loop {
+        let key = format!("large-{}", taken.len());
+        let (status, text) = put(&companion, &key, large.clone()).await?;
+        if status == 503 {
+            break;
+        }
+        ensure!(
+            status == 201 && taken.len() < 200,
+            "{key}: {status}: {text}"
+        );
+        taken.push(key);
+    }
+    companion.has_record("first", "kept").await?;
+    limit_files(&companion, "unlimited")?;
+    takes_writes_again(&companion).await?;
+    let (status, text) = put(&companion, "last", large.clone()).await?;
+    ensure!(status == 201, "{status}: {text}");
+    taken.push("last".to_owned());
+    for key in taken {
+        let path = format!("/v1/data/d/{key}");
+        let read = companion.call(Method::GET, &path, vec![]).await?;
+        ensure!(read.bytes().await? == large, "{key}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_clock_that_was_ahead_orders_writes_and_watchers_as_before() -> Result<()> {
     let redis = Redis::start().await?;

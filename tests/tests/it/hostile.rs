@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
@@ -30,6 +30,94 @@ fn bucket(redis: &Redis, key: &str) -> Result<String> {
     let found = redis.cli(&["--scan", "--pattern", &pattern])?;
     let end = found.find("r:profiles").context("no such record")?;
     Ok(found[..end].to_owned())
+}
+
+async fn batch(companion: &Companion, line: &Value) -> Result<(u16, String)> {
+    let body = line.to_string().into_bytes();
+    let answer = companion
+        .call(Method::POST, "/v1/data/profiles", body)
+        .await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_nothing() -> Result<()>
+{
+    let rabbit = Rabbit::start().await?;
+    let (east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    east.put_record("ada", "good").await?;
+    west.has_record("ada", "good").await?;
+    for expires_ms in [1_u64 << 53, 1 << 62, u64::MAX] {
+        let line = json!({"key": "ada", "text": "bad", "expires_ms": expires_ms});
+        let (status, text) = batch(&east, &line).await?;
+        ensure!(
+            status == 400 && text.contains("expires_ms"),
+            "{status} {text}"
+        );
+    }
+    let bucket = bucket(&east_redis, "ada")?;
+    let versions = format!("{bucket}versions");
+    // What a program before this one left behind, and a name that is no text.
+    let mark = "5.0@east~18446744073709551616";
+    east_redis.cli(&["HSET", &versions, "profiles/left", mark])?;
+    let script = "return redis.call('HSET', KEYS[1], 'profiles/\\255', '5.0@east')";
+    east_redis.cli(&["EVAL", script, "1", &versions])?;
+    let listed = east.get("/v1/data/profiles").await?;
+    assert_eq!(
+        listed["records"].as_array().map(Vec::len),
+        Some(1),
+        "{listed}"
+    );
+    let (is_done, text) = east.ask(&["data", "export", "--dataset", "profiles"])?;
+    ensure!(is_done && text.contains("ada"), "{text}");
+    // Its bucket is still repaired.
+    west_redis.cli(&["FLUSHALL"])?;
+    west.has_record("ada", "good").await?;
+    east.counts("unitring_records_spoiled 2").await?;
+    let units = east.get("/v1/units").await?;
+    ensure!(units["spoiled"]["profiles/left"].is_string(), "{units}");
+    // Written again it is as good as any.
+    east.put_record("left", "again").await?;
+    west.has_record("left", "again").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_one() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    let path = "/v1/data/profiles/ada?ttl=1h";
+    let put = east.call(Method::PUT, path, b"good".to_vec()).await?;
+    ensure!(put.status().is_success(), "{}", put.status());
+    east.put_record("empty", "").await?;
+    west.has_record("ada", "good").await?;
+    west.has_record("empty", "").await?;
+    let units = east.get("/v1/units").await?;
+    let ahead_ms = units["store_clock_ahead_ms"].as_i64().context("no clock")?;
+    ensure!(ahead_ms.abs() < 10_000, "{ahead_ms}");
+    ensure!(east.metric("unitring_store_clock_ahead_ms").await?.abs() < 10_000.0);
+    // What a Redis does whose clock is ahead of ours.
+    let own = bucket(&east_redis, "ada")?;
+    east_redis.cli(&["DEL", &format!("{own}r:profiles/ada")])?;
+    west_redis.cli(&["FLUSHALL"])?;
+    west.has_record("empty", "").await?;
+    let theirs = own.replace("{east", "{west");
+    until("the bucket to be repaired", async || {
+        let applied = west_redis.cli(&["HEXISTS", &format!("{theirs}applied"), "east"])?;
+        ensure!(applied == "1", "{applied}");
+        Ok(())
+    })
+    .await?;
+    let key = format!("{theirs}r:profiles/ada");
+    ensure!(west_redis.cli(&["EXISTS", &key])? == "0", "it is there");
+    let read = west.call(Method::GET, "/v1/data/profiles/ada", vec![]);
+    assert_eq!(read.await?.status().as_u16(), 404);
+    // Written again it is as good as any.
+    east.put_record("ada", "again").await?;
+    west.has_record("ada", "again").await?;
+    ensure!(west_redis.cli(&["GET", &key])? == "again", "not there");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

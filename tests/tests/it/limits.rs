@@ -2,6 +2,7 @@
 //! nothing else is held up by it.
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
@@ -70,6 +71,28 @@ async fn a_record_over_the_brokers_limit_is_named_and_holds_up_nothing() -> Resu
     east.put_record("large", "no more").await?;
     west.has_record("large", "no more").await?;
     named(false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_unit_of_a_name_says_that_another_one_reads_its_queue() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (_east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (_west_redis, mut west) = unit("west", "east", &rabbit).await?;
+    east.is_ready().await?;
+    west.is_ready().await?;
+    let (_other_redis, other) = unit("west", "east", &rabbit).await?;
+    until("it to say so", async || {
+        let ready = other.call(Method::GET, "/readyz", vec![]).await?;
+        let (status, text) = (ready.status().as_u16(), ready.text().await?);
+        ensure!(
+            status == 503 && text.contains("another one reads"),
+            "{status} {text}"
+        );
+        Ok(())
+    })
+    .await?;
+    west.stop().await?;
+    other.is_ready().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -286,6 +286,40 @@ async fn changes_are_watched_without_a_gap_across_restarts_and_companions() -> R
     Ok(())
 }
 
+#[tokio::test]
+async fn who_watches_a_store_that_went_back_is_told_that_something_is_missed() -> Result<()> {
+    let redis = Redis::start().await?;
+    let east = Settings::on_redis(&redis).start().await?;
+    let mut watch = Watch::open(&east, "", None).await?;
+    write(&east, Method::PUT, "k").await?;
+    assert_eq!(watch.many(1).await?, ["put k"]);
+    let found = redis.cli(&["--scan", "--pattern", "unitring:{*}:r:d/k"])?;
+    let bucket = found.split("r:d").next().context("no record")?;
+    let keys = redis.cli(&["--scan", "--pattern", &format!("{bucket}*")])?;
+    for key in keys.lines() {
+        redis.cli(&["COPY", key, &format!("copy of {key}")])?;
+    }
+    write(&east, Method::PUT, "k").await?;
+    assert_eq!(watch.many(1).await?, ["put k"]);
+    while !watch.text.is_empty() {
+        watch.line().await?;
+    }
+    let last = watch.last.take().context("no id")?;
+    drop(watch);
+    // As after a fail-over to a replica that was behind: another change has the number of the one that is gone.
+    for key in keys.lines() {
+        redis.cli(&["COPY", &format!("copy of {key}"), key, "REPLACE"])?;
+    }
+    write(&east, Method::PUT, "k").await?;
+    let mut again = Watch::open(&east, "", Some(&last)).await?;
+    assert_eq!(again.next().await?["change"], "missed");
+    // And so is one that watched another unit.
+    let other = format!("elsewhere/{}", last.split_once('/').context("no unit")?.1);
+    let mut again = Watch::open(&east, "", Some(&other)).await?;
+    assert_eq!(again.next().await?["change"], "missed");
+    Ok(())
+}
+
 fn unitring(companion: &Companion) -> Result<Command> {
     let mut command = Command::new(programs::built("unitring")?);
     command.arg("data").env(

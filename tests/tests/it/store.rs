@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use unitring::config::{RedisSettings, TlsFiles, Url, Wait};
 use unitring::store::embedded::Embedded;
-use unitring::store::{Fleet as _, contract, redis};
+use unitring::store::{Health as _, contract, redis};
 use unitring_tests::redis::Redis;
 use unitring_tests::redis::cluster::Cluster;
 use unitring_tests::redis::sentinel::Sentinels;
@@ -20,7 +20,7 @@ async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
     contract::passing(&store("mine")?).await;
     contract::fleet(&store("north")?).await;
     contract::names(&store("named")?).await;
-    contract::lease(&store("led")?, &store("led")?).await;
+    contract::leadership(&store("led")?, &store("led")?).await;
     let alone = redis::Redis::open(settings, "alone".parse()?, false)?;
     contract::browse(&store("south")?, &alone).await;
     Ok(())

@@ -54,7 +54,7 @@ pub(in crate::http) async fn list(
     let next = loop {
         let of = (&dataset, question.prefix.as_str());
         let left = limit - records.len().min(limit);
-        let (some, more) = app.browse.list(bucket, of, &from, left.max(1), now).await?;
+        let (some, more) = app.store.list(bucket, of, &from, left.max(1), now).await?;
         records.extend(some.iter().map(shown));
         let next = match more {
             Some(more) => (bucket, more),

@@ -17,7 +17,7 @@ use super::super::App;
 use super::super::answer::Refusal;
 use super::super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
 use super::listing::shown;
-use crate::follow::{News, Positions, Step};
+use crate::changefeed::{News, Positions, Step};
 use crate::store::StoreError;
 
 /// From one look to the next while the store is away.
@@ -92,7 +92,7 @@ impl Watcher {
     }
 
     async fn look(&mut self) -> Result<Option<News>, StoreError> {
-        let store = Arc::clone(&self.app.browse);
+        let store = Arc::clone(&self.app.store);
         let Some(positions) = &mut self.positions else {
             // It begins now: the first event tells from where, so that nothing is missed after it.
             self.positions = Some(Positions::now(&*store, &self.app.unit).await?);

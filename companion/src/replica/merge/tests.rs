@@ -6,10 +6,7 @@ use unitring_protocol::record::{Clock, RecordId, Value};
 use super::*;
 
 fn rules() -> Rules {
-    Rules {
-        unit: "east".parse().unwrap(),
-        has_peers: true,
-    }
+    Rules::of("east".parse().unwrap(), true)
 }
 
 fn record(version: &str, value: Option<&str>) -> Record {
@@ -70,10 +67,13 @@ fn what_is_forgotten_stays_so() {
     assert_eq!(decide_op(&rules(), None, &op, false, 9), Decision::Put);
     let record = record("6.0@west", None);
     assert_eq!(
-        decide_record(None, &record, true, 9),
+        decide_record(&rules(), None, &record, true, 9),
         Decision::Refuse(Refusal::Fenced)
     );
-    assert_eq!(decide_record(None, &record, false, 9), Decision::Put);
+    assert_eq!(
+        decide_record(&rules(), None, &record, false, 9),
+        Decision::Put
+    );
 }
 
 #[test]
@@ -86,7 +86,10 @@ fn what_is_of_the_future_is_not_taken_and_not_written() {
     assert_eq!(decided(&op(&at(over), None)), refused);
     assert_eq!(decided(&op(&at(over - 1), None)), Decision::Put);
     let record = record(&at(over), Some("v"));
-    assert_eq!(decide_record(None, &record, false, now_ms), refused);
+    assert_eq!(
+        decide_record(&rules(), None, &record, false, now_ms),
+        refused
+    );
     let bucket = Bucket {
         clock: record.version.clock,
         ..Bucket::default()
@@ -110,14 +113,23 @@ fn no_value_is_not_an_empty_value() {
         expires_ms: Some(100),
         ..record("6.0@west", None)
     };
-    assert_eq!(decide_record(None, &lost, false, 99), Decision::Keep);
+    assert_eq!(
+        decide_record(&rules(), None, &lost, false, 99),
+        Decision::Keep
+    );
     // Once it has expired for us, too, all that is left of it is its date.
-    assert_eq!(decide_record(None, &lost, false, 100), Decision::Put);
+    assert_eq!(
+        decide_record(&rules(), None, &lost, false, 100),
+        Decision::Put
+    );
     let empty = Record {
         expires_ms: Some(100),
         ..record("6.0@west", Some(""))
     };
-    assert_eq!(decide_record(None, &empty, false, 99), Decision::Put);
+    assert_eq!(
+        decide_record(&rules(), None, &empty, false, 99),
+        Decision::Put
+    );
 }
 
 fn marks() -> impl Strategy<Value = Mark> {

@@ -6,10 +6,10 @@ use unitring_protocol::record::{RecordId, Version};
 
 use super::records::id;
 use crate::replica::digest::bucket_of;
-use crate::store::{Batch, Browse, CHANGES_MAX, Change, Condition, Outcome, Page, Records};
+use crate::store::{Batch, CHANGES_MAX, Change, Condition, Outcome, Page, Store};
 
 /// The promises about all records together. `member` has peers, `alone` has none; both are empty.
-pub async fn browse<S: Records + Browse>(member: &S, alone: &S) {
+pub async fn browse<S: Store>(member: &S, alone: &S) {
     for store in [member, alone] {
         a_listing_names_what_is_live_once_and_nothing_else(store).await;
         changes_are_numbered_and_the_oldest_are_forgotten(store).await;
@@ -19,7 +19,7 @@ pub async fn browse<S: Records + Browse>(member: &S, alone: &S) {
     a_unit_alone_keeps_nothing_of_what_is_gone(member, alone).await;
 }
 
-async fn put(store: &dyn Records, id: &RecordId, expires_ms: Option<u64>, now_ms: u64) -> Version {
+async fn put(store: &dyn Store, id: &RecordId, expires_ms: Option<u64>, now_ms: u64) -> Version {
     let change = Change::Put {
         value: b"v",
         expires_ms,
@@ -30,7 +30,7 @@ async fn put(store: &dyn Records, id: &RecordId, expires_ms: Option<u64>, now_ms
     }
 }
 
-async fn listed(store: &dyn Browse, dataset: &str, prefix: &str, now_ms: u64) -> Vec<String> {
+async fn listed(store: &dyn Store, dataset: &str, prefix: &str, now_ms: u64) -> Vec<String> {
     let dataset = dataset.parse().unwrap();
     let mut names = Vec::new();
     for bucket in 0..=u8::MAX {
@@ -47,7 +47,7 @@ async fn listed(store: &dyn Browse, dataset: &str, prefix: &str, now_ms: u64) ->
     names
 }
 
-async fn a_listing_names_what_is_live_once_and_nothing_else<S: Records + Browse>(store: &S) {
+async fn a_listing_names_what_is_live_once_and_nothing_else<S: Store>(store: &S) {
     let mut expected = Vec::new();
     for number in 0..50 {
         put(store, &id("list", &format!("a*/{number:02}")), None, 1_000).await;
@@ -71,7 +71,7 @@ async fn a_listing_names_what_is_live_once_and_nothing_else<S: Records + Browse>
     assert_eq!(listed(store, "lis", "", 3_000).await, Vec::<String>::new());
 }
 
-async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Records + Browse>(store: &S) {
+async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Store>(store: &S) {
     let record = id("log", "one");
     let bucket = bucket_of(&record);
     let before = store.heads().await.unwrap()[usize::from(bucket)];
@@ -107,7 +107,7 @@ async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Records + Browse>(
     assert_eq!(found.changes.last().unwrap().0, head);
 }
 
-async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Records + Browse>(store: &S) {
+async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Store>(store: &S) {
     let record = id("expiry", "soon");
     // Redis itself watches the clock, so this is about its time.
     let now_ms = crate::now_ms();
@@ -150,7 +150,7 @@ async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Records + Bro
 }
 
 /// All of a bucket, as a peer is sent it.
-async fn page(store: &dyn Records, bucket: u8) -> Batch {
+async fn page(store: &dyn Store, bucket: u8) -> Batch {
     let (mut records, mut page) = (Vec::new(), Page::first());
     while !page.is_done() {
         let (some, next) = store.page(bucket, page).await.unwrap();
@@ -165,7 +165,7 @@ async fn page(store: &dyn Records, bucket: u8) -> Batch {
     }
 }
 
-async fn an_expired_record_is_the_same_in_every_unit<S: Records + Browse>(member: &S, other: &S) {
+async fn an_expired_record_is_the_same_in_every_unit<S: Store>(member: &S, other: &S) {
     let record = id("expiry", "shared");
     let bucket = bucket_of(&record);
     let now_ms = crate::now_ms();
@@ -184,7 +184,7 @@ async fn an_expired_record_is_the_same_in_every_unit<S: Records + Browse>(member
     assert!(read.live(now_ms).is_none() && !read.is_deleted());
 }
 
-async fn a_unit_alone_keeps_nothing_of_what_is_gone<S: Records + Browse>(member: &S, alone: &S) {
+async fn a_unit_alone_keeps_nothing_of_what_is_gone<S: Store>(member: &S, alone: &S) {
     let (short, deleted) = (id("gone", "short"), id("gone", "deleted"));
     let now_ms = crate::now_ms();
     for store in [member, alone] {

@@ -9,7 +9,7 @@ use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Ve
 use super::records::{all, id};
 use crate::replica::bounds::{AHEAD_MS_MAX, EXACT_MAX};
 use crate::replica::digest::bucket_of;
-use crate::store::{Batch, Browse, Change, Condition, Outcome, Records};
+use crate::store::{Batch, Change, Condition, Outcome, Store};
 
 /// Keys of the bucket.
 const KEYS: usize = 5;
@@ -48,8 +48,8 @@ struct History<'a, A, B> {
 /// as the comparison goes. Redis lets values expire by its own clock: so `now_ms` must be about now.
 pub async fn differential<A, B>(rust: &A, other: &B, (own, seed, now_ms): (&str, u64, u64))
 where
-    A: Records + Browse,
-    B: Records + Browse,
+    A: Store,
+    B: Store,
 {
     let first = id("d", &format!("{seed}"));
     let bucket = bucket_of(&first);
@@ -79,7 +79,7 @@ where
     }
 }
 
-impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
+impl<A: Store, B: Store> History<'_, A, B> {
     async fn write(&mut self) -> String {
         let (id, value) = (self.dice.one(&self.keys).clone(), self.value());
         let expires_ms = self.expiry();
@@ -172,7 +172,7 @@ impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
     /// All that can be seen of the bucket.
     async fn is_the_same(&self, what: &str) {
         let bucket = self.bucket;
-        let held = async |store: &dyn Records| {
+        let held = async |store: &dyn Store| {
             let states = store.states(self.now_ms).await.unwrap();
             states.into_iter().find(|held| held.state.bucket == bucket)
         };
@@ -192,7 +192,7 @@ impl<A: Records + Browse, B: Records + Browse> History<'_, A, B> {
             self.other.outboxes(&asked).await.unwrap(),
             "{what}"
         );
-        let conflicts = async |store: &dyn Records| {
+        let conflicts = async |store: &dyn Store| {
             let found = store.conflicts(10_000).await.unwrap();
             let ours = found
                 .into_iter()

@@ -8,7 +8,7 @@ use unitring_protocol::report::InstanceLoad;
 use crate::events::Entry;
 use crate::loads::samples;
 use crate::registry::{Registered, Registration};
-use crate::store::Fleet;
+use crate::store::Store;
 
 /// As Istio, Envoy Gateway and Contour make them, and as nobody should; the last ones would be one if parts
 /// of keys were put together as they are.
@@ -25,7 +25,7 @@ pub const NAMES: [&str; 9] = [
 ];
 
 /// The promises about names, on an empty store.
-pub async fn names(store: &dyn Fleet) {
+pub async fn names(store: &dyn Store) {
     let names: Vec<ServiceName> = NAMES.iter().map(|name| name.parse().unwrap()).collect();
     for (number, name) in (1..).zip(&names) {
         is_registered(store, name, number).await;
@@ -64,14 +64,14 @@ fn instance(number: u16) -> Registered {
     }
 }
 
-async fn is_registered(store: &dyn Fleet, name: &ServiceName, number: u16) {
+async fn is_registered(store: &dyn Store, name: &ServiceName, number: u16) {
     for done in [Registration::Created, Registration::Renewed] {
         let answer = store.register(name, &instance(number), true, 1_000).await;
         assert_eq!(answer.unwrap(), (done, instance(number)), "{name}");
     }
 }
 
-async fn is_reported(store: &dyn Fleet, name: &ServiceName, number: u16) {
+async fn is_reported(store: &dyn Store, name: &ServiceName, number: u16) {
     let load = InstanceLoad {
         calls: number.into(),
         in_flight: number.into(),
@@ -83,7 +83,7 @@ async fn is_reported(store: &dyn Fleet, name: &ServiceName, number: u16) {
 }
 
 /// What is known of a service is what was said of it, and nothing of the others.
-async fn is_its_own(store: &dyn Fleet, name: &ServiceName, number: u16) {
+async fn is_its_own(store: &dyn Store, name: &ServiceName, number: u16) {
     let registry = store.registry().await.unwrap();
     let registered = registry.instances(name.as_str()).cloned();
     assert!(registered.eq([instance(number)]), "{name}");
@@ -100,7 +100,7 @@ async fn is_its_own(store: &dyn Fleet, name: &ServiceName, number: u16) {
     assert!(calls.eq([u64::from(number)]), "{name}");
 }
 
-async fn are_told_apart(store: &dyn Fleet, names: &[ServiceName]) {
+async fn are_told_apart(store: &dyn Store, names: &[ServiceName]) {
     let events = store.events(None, 100).await.unwrap();
     let services = events.iter().map(|(_, entry)| match entry {
         Entry::Instance(event) => &event.service,

@@ -7,7 +7,7 @@ use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, VALUE_BYT
 
 use crate::replica::digest::{bucket_of, share};
 use crate::replica::{Mark, Part};
-use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Records, Waiting};
+use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Store, Waiting};
 
 /// When what is applied arrives.
 pub(super) const NOW_MS: u64 = 1_000;
@@ -22,7 +22,7 @@ pub fn id(dataset: &str, key: &str) -> RecordId {
 
 /// The promises about records. `east` and `west` are empty stores of these two units, both with
 /// peers.
-pub async fn records(east: &dyn Records, west: &dyn Records) {
+pub async fn records(east: &dyn Store, west: &dyn Store) {
     a_write_is_read_back_with_its_version(east).await;
     versions_grow_even_if_the_clock_does_not(east).await;
     a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east).await;
@@ -38,7 +38,7 @@ pub async fn records(east: &dyn Records, west: &dyn Records) {
     a_large_value_and_strange_keys_survive(east, west).await;
 }
 
-async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Records) {
+async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Store) {
     let record = id("d", "conditions");
     let write = async |value: Option<&str>, condition: Condition| {
         let change = value.map(str::as_bytes).into();
@@ -75,7 +75,7 @@ async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Recor
     version(write(Some("e"), Condition::Absent).await);
 }
 
-pub(super) async fn put(store: &dyn Records, key: &str, value: &[u8], now_ms: u64) -> Version {
+pub(super) async fn put(store: &dyn Store, key: &str, value: &[u8], now_ms: u64) -> Version {
     let written = store
         .write(&id("d", key), Some(value), now_ms)
         .await
@@ -83,21 +83,21 @@ pub(super) async fn put(store: &dyn Records, key: &str, value: &[u8], now_ms: u6
     written.unwrap().version
 }
 
-pub(super) async fn state(store: &dyn Records, bucket: u8) -> BucketState {
+pub(super) async fn state(store: &dyn Store, bucket: u8) -> BucketState {
     let states = store.states(NOW_MS).await.unwrap();
     let found = states.into_iter().find(|held| held.state.bucket == bucket);
     found.unwrap_or_default().state
 }
 
 /// Applies one batch.
-pub(super) async fn apply(store: &dyn Records, bucket: u8, batch: Batch) -> Applied {
+pub(super) async fn apply(store: &dyn Store, bucket: u8, batch: Batch) -> Applied {
     let applied = store.apply(&[(bucket, batch)], NOW_MS).await.unwrap();
     assert_eq!(applied.len(), 1);
     applied[0]
 }
 
 /// The first ops of an outbox after a sequence of its incarnation.
-pub(super) async fn outbox(store: &dyn Records, bucket: u8, sequence: u64) -> Waiting {
+pub(super) async fn outbox(store: &dyn Store, bucket: u8, sequence: u64) -> Waiting {
     let all = store.outboxes(&[(bucket, Position::default())]).await;
     let incarnation = all.unwrap()[0].incarnation;
     let after = Position {
@@ -120,7 +120,7 @@ pub(super) fn repair(records: Vec<Record>, positions: &[(&str, Position)], is_la
     }
 }
 
-pub(super) async fn all(store: &dyn Records, bucket: u8) -> Vec<Record> {
+pub(super) async fn all(store: &dyn Store, bucket: u8) -> Vec<Record> {
     let mut page = Page::first();
     let mut all = Vec::new();
     while !page.is_done() {
@@ -133,7 +133,7 @@ pub(super) async fn all(store: &dyn Records, bucket: u8) -> Vec<Record> {
     all
 }
 
-async fn a_write_is_read_back_with_its_version(east: &dyn Records) {
+async fn a_write_is_read_back_with_its_version(east: &dyn Store) {
     let record = id("d", "first");
     assert_eq!(east.read(&record).await.unwrap(), None);
     let written = east
@@ -158,7 +158,7 @@ async fn a_write_is_read_back_with_its_version(east: &dyn Records) {
     );
 }
 
-async fn versions_grow_even_if_the_clock_does_not(east: &dyn Records) {
+async fn versions_grow_even_if_the_clock_does_not(east: &dyn Store) {
     let first = put(east, "same", b"1", 5_000).await;
     let second = put(east, "same", b"2", 5_000).await;
     let third = put(east, "same", b"3", 4_000).await;
@@ -167,7 +167,7 @@ async fn versions_grow_even_if_the_clock_does_not(east: &dyn Records) {
     assert_eq!(third.to_string(), "5000.2@east");
 }
 
-async fn a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east: &dyn Records) {
+async fn a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east: &dyn Store) {
     let gone = id("d", "gone");
     assert_eq!(east.write(&gone, None, 6_000).await.unwrap(), None);
     put(east, "gone", b"x", 6_000).await;
@@ -187,7 +187,7 @@ async fn a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east: &dyn 
     );
 }
 
-async fn the_digest_is_the_xor_of_all_shares(east: &dyn Records) {
+async fn the_digest_is_the_xor_of_all_shares(east: &dyn Store) {
     for held in east.states(NOW_MS).await.unwrap() {
         let records = all(east, held.state.bucket).await;
         let counts = |record: &&Record| Mark::of(record).part() == Some(Part::Lasting);
@@ -198,7 +198,7 @@ async fn the_digest_is_the_xor_of_all_shares(east: &dyn Records) {
     }
 }
 
-async fn ops_wait_in_order(east: &dyn Records) {
+async fn ops_wait_in_order(east: &dyn Store) {
     let bucket = bucket_of(&id("d", "same"));
     let waiting = east.waiting().await.unwrap()[&bucket].ops;
     let read = outbox(east, bucket, 0).await;
@@ -230,7 +230,7 @@ pub(super) fn ops(origin: &str, incarnation: u64, first: u64, records: Vec<Recor
     }
 }
 
-async fn what_is_applied_is_the_same_there(east: &dyn Records, west: &dyn Records) {
+async fn what_is_applied_is_the_same_there(east: &dyn Store, west: &dyn Store) {
     for held in east.states(NOW_MS).await.unwrap() {
         let bucket = held.state.bucket;
         let batch = Batch::Records {
@@ -250,7 +250,7 @@ async fn what_is_applied_is_the_same_there(east: &dyn Records, west: &dyn Record
     );
 }
 
-async fn a_repeated_batch_changes_nothing(east: &dyn Records, west: &dyn Records) {
+async fn a_repeated_batch_changes_nothing(east: &dyn Store, west: &dyn Store) {
     let bucket = bucket_of(&id("d", "same"));
     let before = state(west, bucket).await;
     let read = outbox(east, bucket, 0).await;
@@ -275,7 +275,7 @@ pub(super) fn record(key: &str, version: &str, value: Option<&[u8]>) -> Record {
     }
 }
 
-async fn an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west: &dyn Records) {
+async fn an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "tie"));
     let steps = [
         ("9000.3@m", Some(&b"m"[..]), 1),
@@ -307,7 +307,7 @@ pub(super) fn at(sequence: u64) -> Position {
     }
 }
 
-async fn a_gap_is_applied_but_not_claimed(west: &dyn Records) {
+async fn a_gap_is_applied_but_not_claimed(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "gap"));
     let of = |sequence: u64, value: &[u8]| {
         let version = format!("100.{sequence}@north");
@@ -335,7 +335,7 @@ async fn a_gap_is_applied_but_not_claimed(west: &dyn Records) {
     assert_eq!(read.value.unwrap().0, b"3");
 }
 
-async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Records) {
+async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "gap"));
     // Ours is of an incarnation that this store never saw: it was emptied since.
     let own = Position {
@@ -377,7 +377,7 @@ async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Recor
     );
 }
 
-async fn a_later_incarnation_begins_at_one(west: &dyn Records) {
+async fn a_later_incarnation_begins_at_one(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "again"));
     let of = |incarnation: u64, sequence: u64, key: &str| {
         let version = format!("{incarnation}.{sequence}@south");
@@ -402,7 +402,7 @@ async fn a_later_incarnation_begins_at_one(west: &dyn Records) {
     }
 }
 
-async fn a_large_value_and_strange_keys_survive(east: &dyn Records, west: &dyn Records) {
+async fn a_large_value_and_strange_keys_survive(east: &dyn Store, west: &dyn Store) {
     let large: Vec<u8> = (0..=255).cycle().take(VALUE_BYTES_MAX).collect();
     for (key, value) in [
         ("a/b c/é}{", &large[..]),

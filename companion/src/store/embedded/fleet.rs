@@ -8,7 +8,7 @@ use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
-use super::changes::{all, expire, prune, register, remove, take};
+use super::fleet_changes::{all, register, remove, take};
 use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
@@ -16,13 +16,7 @@ use crate::loads::picture::Picture;
 use crate::loads::wiring::Miswired;
 use crate::loads::{StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
-use crate::store::{Fleet, StoreError, Taken, is_due};
-
-/// Loads reach the disk at least this often. Until then no page that they were on before is used again.
-const FLUSH_MS: u64 = 2_000;
-/// Reporters that are silent, and counters of instances that nobody knows, are looked for this often: it is a
-/// look at every report, during which nobody writes.
-const PRUNE_MS: u64 = 60_000;
+use crate::store::{Fleet, StoreError, Taken};
 
 /// The reports on a service that still count.
 fn alive(
@@ -233,24 +227,6 @@ impl Fleet for Embedded {
         .await
     }
 
-    async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
-        let durability = if is_due(&self.flushed_ms, FLUSH_MS, now_ms) {
-            Durability::Immediate
-        } else {
-            Durability::None
-        };
-        let prunes = is_due(&self.pruned_ms, PRUNE_MS, now_ms);
-        self.pictures.expire(now_ms);
-        self.change(durability, move |transaction, _| {
-            let expired = expire(transaction, now_ms)?;
-            if prunes {
-                prune(transaction, now_ms)?;
-            }
-            Ok(expired)
-        })
-        .await
-    }
-
     async fn events(
         &self,
         after: Option<Cursor>,
@@ -275,17 +251,6 @@ impl Fleet for Embedded {
                 found.push((Cursor(number.value(), 0), decode(text.value())?));
             }
             Ok(found)
-        })
-        .await
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        // Only a write tells that writes are taken: a full disk answers reads.
-        let now_ms = crate::now_ms();
-        self.change(Durability::Immediate, move |transaction, _| {
-            let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
-            numbers.insert("probe", now_ms).map_err(away)?;
-            Ok(())
         })
         .await
     }

@@ -44,6 +44,14 @@ local function conflict(id, loser, winner, value)
     'lost', loser, 'kept', string.match(winner, '^[^!~]+'), 'value', value or '', 'has', value and '1' or '0')
 end
 
+-- An incarnation is a time: one of the future would cover all that its unit writes until then.
+if origin ~= '' and incarnation > last_ms then
+  for index = 1, count do
+    if ARGV[14 + 2 * positions + (index - 1) * 6] ~= '' then too_far = too_far + 1 end
+  end
+  return { 0, 0, 0, 0, too_far }
+end
+
 local claims = {}
 for at = 14, 12 + 2 * positions, 2 do claims[ARGV[at]] = ARGV[at + 1] end
 
@@ -134,7 +142,6 @@ if ARGV[11] == '1' and not FREES then
   hear(tonumber(ARGV[9]), tonumber(ARGV[10]))
   -- With what is claimed of this unit, if others have more of its ops than this store made.
   for name, claim in pairs(claims) do
-    -- An incarnation is a time: one of the future would cover all that its unit writes until then.
     local claimed = position_of(claim)
     if claimed <= last_ms and behind(redis.call('HGET', applied, name), claim) then redis.call('HSET', applied, name, claim) end
   end

@@ -19,8 +19,8 @@ use redis::{
 };
 
 use super::tls;
-use super::topology::{Sentinels, Topology};
 use crate::config::Secret;
+use crate::config::topology::{Sentinels, Topology};
 
 /// How long an answer may take. The largest one is a page of a bucket, a few megabytes.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -16,14 +16,12 @@ use crate::loads::wiring::Miswired;
 use crate::loads::{StoredLoad, Totals, advance};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::names::{split, within};
-use crate::store::{EVENTS_MAX, Fleet, LAYOUT, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
+use crate::store::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
 /// Times that a report is tried while another companion takes one of the same reporter.
 const TRIES_MAX: usize = 8;
 /// Instances or reporters that one look removes; the next look goes on.
 pub(super) const EXPIRED_MAX: isize = 500;
-/// How long the key of a check stays: nobody reads it.
-const PROBE_SECONDS: u64 = 60;
 
 /// Numbers of reports begin at the time: no unit takes more reports than this, so that those that
 /// begin after a loss are larger than those before it.
@@ -46,7 +44,7 @@ fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)>
 }
 
 impl Redis {
-    async fn remove(
+    pub(super) async fn remove(
         &self,
         (service, id): (&ServiceName, &InstanceId),
         expired_by: Option<u64>,
@@ -300,27 +298,6 @@ impl Fleet for Redis {
         Ok(revision.unwrap_or(0))
     }
 
-    async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
-        let mut connection = self.connection().await?;
-        let expired: Vec<String> = connection
-            .zrangebyscore_limit(self.keys.expiry(), "-inf", now_ms, 0, EXPIRED_MAX)
-            .await?;
-        let mut removed = 0;
-        for key in &expired {
-            let (service, id) = split(key)?;
-            let id: InstanceId = id.parse().map_err(|_| corrupt(key))?;
-            let reason = "its time to live ran out";
-            if self
-                .remove((&service, &id), Some(now_ms), reason, now_ms)
-                .await?
-            {
-                removed += 1;
-            }
-        }
-        self.forget(now_ms).await?;
-        Ok(removed)
-    }
-
     async fn events(
         &self,
         after: Option<Cursor>,
@@ -348,16 +325,5 @@ impl Fleet for Redis {
                 Ok((cursor, decode(text)?))
             })
             .collect()
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        self.check_layout().await?;
-        // Only a write tells that writes are taken: a replica, a full memory, a failing disk and a
-        // primary without its replicas all answer reads.
-        let mut connection = self.connection().await?;
-        let () = connection
-            .set_ex(self.keys.probe(), LAYOUT, PROBE_SECONDS)
-            .await?;
-        Ok(())
     }
 }

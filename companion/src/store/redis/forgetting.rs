@@ -8,8 +8,9 @@ use unitring_protocol::ids::ServiceName;
 use super::fleet::{COUNTERS, EXPIRED_MAX};
 use super::{PRUNE_MS, Redis, decode};
 use crate::loads::{StoredLoad, instances};
+use crate::store::housekeeping::is_due;
 use crate::store::names::split;
-use crate::store::{Fleet as _, StoreError, is_due};
+use crate::store::{Fleet as _, StoreError};
 
 impl Redis {
     /// Every remembered report on a service.

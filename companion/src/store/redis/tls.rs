@@ -3,8 +3,7 @@
 use redis::{Client, ClientTlsConfig, ConnectionInfo, RedisResult, TlsCertificates};
 
 use crate::config::TlsFiles;
-use crate::store::StoreError;
-use crate::tls::{choose_provider, read};
+use crate::tls::{FileError, choose_provider, read};
 
 /// A client that speaks TLS by these, where it is to.
 pub(crate) fn client(
@@ -20,15 +19,15 @@ pub(crate) fn client(
 /// Reads them. `None` where the system's own roots are enough.
 ///
 /// # Errors
-/// [`StoreError::File`].
-pub(crate) fn certificates(files: &TlsFiles) -> Result<Option<TlsCertificates>, StoreError> {
+/// [`FileError::File`].
+pub(crate) fn certificates(files: &TlsFiles) -> Result<Option<TlsCertificates>, FileError> {
     choose_provider();
     if *files == TlsFiles::default() {
         return Ok(None);
     }
     let identity = files.identity.as_ref();
     let client_tls = identity.map(|(certificate, key)| {
-        Ok::<_, StoreError>(ClientTlsConfig {
+        Ok::<_, FileError>(ClientTlsConfig {
             client_cert: read(certificate)?,
             client_key: read(key)?,
         })

@@ -1,0 +1,87 @@
+//! Who watches: nothing is missed, and nothing comes twice.
+
+use super::*;
+use crate::store::Records as _;
+use crate::store::embedded::Embedded;
+
+fn east() -> UnitId {
+    "east".parse().unwrap()
+}
+
+#[test]
+fn positions_read_back_as_written() {
+    let mut at = vec![Place::default(); BUCKETS];
+    at[3] = Place {
+        number: 17,
+        print: 0xbeef,
+    };
+    at[255].number = u64::MAX;
+    let unit = Some(east());
+    let positions = Positions { unit, at };
+    let text = positions.to_string();
+    assert!(text.starts_with("east/...17:beef."), "{text}");
+    assert_eq!(text.parse(), Ok(positions));
+    for wrong in ["", "1.2", "x", &text[6..], &format!("{text}.1")] {
+        assert!(wrong.parse::<Positions>().is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_between_the_two_beginnings_is_not_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = Embedded::open(&path, east(), false).unwrap();
+    let mut watcher = Positions::now(&store, &east()).await.unwrap();
+    let id = crate::store::contract::id("d", "k");
+    store.write(&id, Some(b"v"), 1).await.unwrap();
+    // Whoever reads for all begins only now.
+    let told = News {
+        begins: true,
+        ..News::default()
+    };
+    let news = watcher.follow(&told, &store).await.unwrap();
+    assert_eq!(news.steps.len(), 1);
+    assert_eq!(watcher, Positions::now(&store, &east()).await.unwrap());
+    assert_eq!(
+        watcher.follow(&news, &store).await.unwrap(),
+        News::default(),
+        "not twice"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_and_a_position_of_another_unit_are_told_as_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = crate::store::contract::id("d", "k");
+    let store = async |name: &str, values: &[&str]| {
+        let path = folder.path().join(name);
+        let store = Embedded::open(&path, east(), false).unwrap();
+        for (number, value) in (1..).zip(values) {
+            let now_ms = number + u64::from(value.as_bytes()[0]);
+            store
+                .write(&id, Some(value.as_bytes()), now_ms)
+                .await
+                .unwrap();
+        }
+        store
+    };
+    let before = store("before", &["a", "b", "c"]).await;
+    let at = Positions::now(&before, &east()).await.unwrap();
+    let resumed = async |store: &Embedded, unit: &UnitId| {
+        let mut at: Positions = at.to_string().parse().unwrap();
+        let news = at.resume(store, unit).await.unwrap();
+        (news.missed, news.steps.len())
+    };
+    assert_eq!(resumed(&before, &east()).await, (false, 0));
+    // Other changes have taken its numbers: one less, as many, and more.
+    for (name, values, steps) in [
+        ("less", &["a", "b"][..], 0),
+        ("same", &["a", "b", "x"], 0),
+        ("more", &["a", "b", "x", "y"], 1),
+    ] {
+        let after = store(name, values).await;
+        assert_eq!(resumed(&after, &east()).await, (true, steps), "{name}");
+    }
+    let west = "west".parse().unwrap();
+    assert_eq!(resumed(&before, &west).await, (true, 0));
+}

@@ -1,0 +1,140 @@
+//! [`Housekeeping`] in the file.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use redb::{Durability, ReadableTable as _, WriteTransaction};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::Position;
+
+use super::bucket::{Rows, row};
+use super::fleet_changes::{expire, prune};
+use super::tables::{EXPIRING, FENCE, GONE, VALUES};
+use super::{Embedded, away};
+use crate::replica::digest::record_id;
+use crate::replica::transaction;
+use crate::store::housekeeping::is_due;
+use crate::store::{COLLECTED_MAX, Housekeeping, SWEPT_MAX, StoreError};
+
+/// Loads reach the disk at least this often. Until then no page that they were on before is used again.
+const FLUSH_MS: u64 = 2_000;
+/// Reporters that are silent, and counters of instances that nobody knows, are looked for this often: it is a
+/// look at every report, during which nobody writes.
+const PRUNE_MS: u64 = 60_000;
+
+/// Sorts behind every id: no name begins with such a character.
+const LAST: &str = "\u{10ffff}";
+
+/// Forgets what was gone before this moment: what sweep.lua does.
+fn collect(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    bucket: u8,
+    before_ms: u64,
+    fence: &BTreeMap<UnitId, Position>,
+) -> Result<u64, StoreError> {
+    let mut gone = Vec::new();
+    let table = transaction.open_table(GONE).map_err(away)?;
+    for entry in table.range((bucket, "")..).map_err(away)? {
+        let (key, at_ms) = entry.map_err(away)?;
+        let (of, id) = key.value();
+        if of != bucket || gone.len() >= COLLECTED_MAX {
+            break;
+        }
+        if at_ms.value() <= before_ms {
+            gone.push(record_id(id)?);
+        }
+    }
+    drop(table);
+    if gone.is_empty() {
+        return Ok(0);
+    }
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    transaction::forget(&mut rows, &gone)?;
+    rows.finish()?;
+    let mut table = transaction.open_table(FENCE).map_err(away)?;
+    for (unit, &needed) in fence {
+        let key = (bucket, unit.as_str());
+        table.insert(key, row(needed)).map_err(away)?;
+    }
+    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
+}
+
+/// Frees the values that have expired; without peers, nothing of these records is kept.
+fn sweep(transaction: &WriteTransaction, store: &Embedded, now_ms: u64) -> Result<u64, StoreError> {
+    let expiring = transaction.open_table(EXPIRING).map_err(away)?;
+    let mut gone = Vec::new();
+    for row in expiring.range(..=(now_ms, u8::MAX, LAST)).map_err(away)? {
+        if gone.len() >= SWEPT_MAX {
+            break;
+        }
+        let (key, _) = row.map_err(away)?;
+        let (expires_ms, bucket, id) = key.value();
+        gone.push((expires_ms, bucket, id.to_owned()));
+    }
+    drop(expiring);
+    for (expires_ms, bucket, id) in &gone {
+        if store.rules.has_peers {
+            let mut values = transaction.open_table(VALUES).map_err(away)?;
+            values.remove((*bucket, id.as_str())).map_err(away)?;
+            let mut expiring = transaction.open_table(EXPIRING).map_err(away)?;
+            let key = (*expires_ms, *bucket, id.as_str());
+            expiring.remove(key).map_err(away)?;
+        } else {
+            let mut rows = Rows::of(transaction, store, *bucket)?;
+            transaction::forget(&mut rows, &[record_id(id)?])?;
+            rows.finish()?;
+        }
+    }
+    Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
+}
+
+#[async_trait]
+impl Housekeeping for Embedded {
+    async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {
+        // Most looks find nothing, and need no commit.
+        let is_due = self.look(move |transaction| {
+            let expiring = transaction.open_table(EXPIRING).map_err(away)?;
+            let first = expiring.first().map_err(away)?;
+            Ok(first.is_some_and(|(key, _)| key.value().0 <= now_ms))
+        });
+        if !is_due.await? {
+            return Ok(0);
+        }
+        self.change(Durability::Immediate, move |transaction, store| {
+            sweep(transaction, store, now_ms)
+        })
+        .await
+    }
+
+    async fn collect(
+        &self,
+        bucket: u8,
+        before_ms: u64,
+        fence: &BTreeMap<UnitId, Position>,
+    ) -> Result<u64, StoreError> {
+        let fence = fence.clone();
+        self.change(Durability::Immediate, move |transaction, store| {
+            collect(transaction, store, bucket, before_ms, &fence)
+        })
+        .await
+    }
+
+    async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
+        let durability = if is_due(&self.flushed_ms, FLUSH_MS, now_ms) {
+            Durability::Immediate
+        } else {
+            Durability::None
+        };
+        let prunes = is_due(&self.pruned_ms, PRUNE_MS, now_ms);
+        self.pictures.expire(now_ms);
+        self.change(durability, move |transaction, _| {
+            let expired = expire(transaction, now_ms)?;
+            if prunes {
+                prune(transaction, now_ms)?;
+            }
+            Ok(expired)
+        })
+        .await
+    }
+}

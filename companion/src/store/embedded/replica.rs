@@ -1,0 +1,249 @@
+//! [`Replica`] in the file: each method is one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redb::{Durability, ReadTransaction, ReadableTable as _, WriteTransaction};
+use unitring_protocol::digest::{BucketState, Digest};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Position, Record};
+
+use super::bucket::{Meta, Rows};
+use super::tables::{APPLIED, CONFLICTS, DIGESTS, GONE, META, VALUES, VERSIONS};
+use super::{Embedded, away, decode, unit_of};
+use crate::replica::bounds::ahead;
+use crate::replica::digest::{record_id, share};
+use crate::replica::transaction::{self, BucketTransaction as _};
+use crate::replica::{Part, epoch};
+use crate::store::{
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Conflict, Held, Mark, Page, Replica, StoreError,
+};
+
+/// What a bucket knows of itself.
+fn held(
+    transaction: &ReadTransaction,
+    own: &UnitId,
+    (bucket, meta): (u8, Meta),
+    now_ms: u64,
+) -> Result<Held, StoreError> {
+    let mut positions = BTreeMap::from([(own.clone(), meta.own)]);
+    let applied = transaction.open_table(APPLIED).map_err(away)?;
+    for row in applied.range((bucket, "")..).map_err(away)? {
+        let (key, position) = row.map_err(away)?;
+        let (of, unit) = key.value();
+        if of != bucket {
+            break;
+        }
+        let (incarnation, sequence) = position.value();
+        let position = Position {
+            incarnation,
+            sequence,
+        };
+        let known = positions.entry(unit_of(unit)?).or_default();
+        *known = position.max(*known);
+    }
+    positions.retain(|_, position| position.sequence > 0);
+    let mut digest = meta.digest;
+    let digests = transaction.open_table(DIGESTS).map_err(away)?;
+    let to_come = (bucket, epoch(now_ms).saturating_add(1))..=(bucket, u64::MAX);
+    for row in digests.range(to_come).map_err(away)? {
+        digest ^= row.map_err(away)?.1.value();
+    }
+    let mut gone_ms: Option<u64> = None;
+    let gone = transaction.open_table(GONE).map_err(away)?;
+    for row in gone.range((bucket, "")..).map_err(away)? {
+        let (key, at_ms) = row.map_err(away)?;
+        if key.value().0 != bucket {
+            break;
+        }
+        let at_ms = at_ms.value();
+        gone_ms = Some(gone_ms.map_or(at_ms, |before| before.min(at_ms)));
+    }
+    Ok(Held {
+        state: BucketState {
+            bucket,
+            digest: Digest(digest),
+            positions,
+        },
+        clock: meta.clock,
+        gone_ms,
+    })
+}
+
+fn apply(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    bucket: u8,
+    batch: &Batch,
+    now_ms: u64,
+) -> Result<Applied, StoreError> {
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    let applied = transaction::apply(&mut rows, &store.rules, batch, now_ms)?;
+    rows.finish()?;
+    Ok(applied)
+}
+
+/// Counts the digests of a bucket anew; whether they were wrong. What no unitring wrote is in none.
+fn recount(
+    transaction: &WriteTransaction,
+    store: &Embedded,
+    bucket: u8,
+) -> Result<bool, StoreError> {
+    let mut counted: BTreeMap<Part, u64> = BTreeMap::new();
+    let versions = transaction.open_table(VERSIONS).map_err(away)?;
+    for row in versions.range((bucket, "")..).map_err(away)? {
+        let (key, mark) = row.map_err(away)?;
+        let (of, id) = key.value();
+        if of != bucket {
+            break;
+        }
+        let mark = store.spoiled.keep(id, mark.value().parse::<Mark>());
+        let part = mark.as_ref().and_then(Mark::part);
+        if let (Some(mark), Some(part)) = (mark, part) {
+            *counted.entry(part).or_default() ^= share(id, &mark.to_string()).0;
+        }
+    }
+    drop(versions);
+    let mut kept: BTreeMap<Part, u64> = BTreeMap::new();
+    let mut digests = transaction.open_table(DIGESTS).map_err(away)?;
+    for row in digests
+        .range((bucket, 0)..=(bucket, u64::MAX))
+        .map_err(away)?
+    {
+        let (key, digest) = row.map_err(away)?;
+        kept.insert(Part::Epoch(key.value().1), digest.value());
+    }
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    kept.insert(Part::Lasting, rows.meta.digest);
+    kept.retain(|_, digest| *digest != 0);
+    counted.retain(|_, digest| *digest != 0);
+    if kept == counted {
+        return Ok(false);
+    }
+    digests
+        .retain_in((bucket, 0)..=(bucket, u64::MAX), |_, _| false)
+        .map_err(away)?;
+    drop(digests);
+    rows.meta.digest = 0;
+    for (part, share) in counted {
+        rows.mix(part, share)?;
+    }
+    rows.finish()?;
+    Ok(true)
+}
+
+#[async_trait]
+impl Replica for Embedded {
+    async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError> {
+        let parts = parts.to_vec();
+        self.change(Durability::Immediate, move |transaction, store| {
+            let parts = parts.iter();
+            parts
+                .map(|(bucket, batch)| apply(transaction, store, *bucket, batch, now_ms))
+                .collect()
+        })
+        .await
+    }
+
+    async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError> {
+        let unit = self.rules.unit.clone();
+        self.look(move |transaction| {
+            let meta = transaction.open_table(META).map_err(away)?;
+            let mut states = Vec::new();
+            for row in meta.iter().map_err(away)? {
+                let (bucket, meta) = row.map_err(away)?;
+                let bucket = (bucket.value(), Meta::from(meta.value()));
+                states.push(held(transaction, &unit, bucket, now_ms)?);
+            }
+            Ok(states)
+        })
+        .await
+    }
+
+    async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError> {
+        let spoiled = Arc::clone(&self.spoiled);
+        self.look(move |transaction| {
+            let versions = transaction.open_table(VERSIONS).map_err(away)?;
+            let values = transaction.open_table(VALUES).map_err(away)?;
+            let after = page.more.unwrap_or_default();
+            let mut records = Vec::new();
+            let mut bytes = 0;
+            for row in versions.range((bucket, after.as_str())..).map_err(away)? {
+                let (key, mark) = row.map_err(away)?;
+                let (of, id) = key.value();
+                if of != bucket {
+                    break;
+                }
+                let value = values.get((bucket, id)).map_err(away)?;
+                let value = value.map(|value| value.value().to_vec());
+                bytes += value.as_ref().map_or(0, Vec::len);
+                if records.len() >= BATCH_MAX || (bytes > BATCH_BYTES_MAX && !records.is_empty()) {
+                    let more = Some(id.to_owned());
+                    return Ok((
+                        records,
+                        Page {
+                            listed: Vec::new(),
+                            more,
+                        },
+                    ));
+                }
+                let read = mark.value().parse::<Mark>();
+                let read = read.and_then(|mark| Ok((record_id(id)?, mark)));
+                let read = spoiled.keep(id, read);
+                records.extend(read.and_then(|(id, mark)| mark.record(id, value)));
+            }
+            Ok((
+                records,
+                Page {
+                    listed: Vec::new(),
+                    more: None,
+                },
+            ))
+        })
+        .await
+    }
+
+    async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError> {
+        let spoiled = Arc::clone(&self.spoiled);
+        self.look(move |transaction| {
+            let table = transaction.open_table(CONFLICTS).map_err(away)?;
+            let mut conflicts: Vec<Conflict> = Vec::new();
+            for row in table.iter().map_err(away)? {
+                let row = row.map_err(away)?;
+                let conflict = decode(row.1.value());
+                conflicts.extend(spoiled.keep("a conflict", conflict));
+            }
+            conflicts.sort_by_key(|conflict| std::cmp::Reverse(conflict.at_ms));
+            conflicts.truncate(limit);
+            Ok(conflicts)
+        })
+        .await
+    }
+
+    async fn recount(&self, bucket: u8) -> Result<bool, StoreError> {
+        self.change(Durability::Immediate, move |transaction, store| {
+            recount(transaction, store, bucket)
+        })
+        .await
+    }
+
+    async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {
+        self.change(Durability::Immediate, move |transaction, _| {
+            let mut meta = transaction.open_table(META).map_err(away)?;
+            let mut reset = Vec::new();
+            for row in meta.iter().map_err(away)? {
+                let (bucket, meta) = row.map_err(away)?;
+                let (ms, _, sequence, digest, incarnation) = meta.value();
+                if ahead(ms, now_ms).is_some() {
+                    reset.push((bucket.value(), (now_ms, 0, sequence, digest, incarnation)));
+                }
+            }
+            for (bucket, row) in &reset {
+                meta.insert(bucket, row).map_err(away)?;
+            }
+            Ok(reset.into_iter().map(|(bucket, _)| bucket).collect())
+        })
+        .await
+    }
+}

@@ -1,0 +1,54 @@
+//! [`Health`] in Redis.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use redis::AsyncCommands as _;
+
+use super::Redis;
+use crate::now_ms;
+use crate::store::{Health, LAYOUT, StoreError};
+
+/// How long the key of a check stays: nobody reads it.
+const PROBE_SECONDS: u64 = 60;
+
+#[async_trait]
+impl Health for Redis {
+    async fn check(&self) -> Result<(), StoreError> {
+        self.check_layout().await?;
+        // Only a write tells that writes are taken: a replica, a full memory, a failing disk and a
+        // primary without its replicas all answer reads.
+        let mut connection = self.connection().await?;
+        let () = connection
+            .set_ex(self.keys.probe(), LAYOUT, PROBE_SECONDS)
+            .await?;
+        Ok(())
+    }
+
+    async fn clock_ahead_ms(&self) -> Result<i64, StoreError> {
+        let mut connection = self.connection().await?;
+        let key = self.keys.probe();
+        // What asks for the time needs a right that nothing else does; a date says as much.
+        let mut probe = redis::pipe();
+        probe.set_ex(&key, LAYOUT, PROBE_SECONDS).ignore();
+        probe.cmd("PEXPIRETIME").arg(&key);
+        let (expires_ms,): (u64,) = probe.query_async(&mut connection).await?;
+        let theirs_ms = expires_ms.saturating_sub(PROBE_SECONDS * 1_000);
+        Ok(theirs_ms
+            .cast_signed()
+            .saturating_sub(now_ms().cast_signed()))
+    }
+
+    async fn agree(&self) -> Result<(), StoreError> {
+        let Some(agreement) = &self.agreement else {
+            return Ok(());
+        };
+        let mut connection = self.connection.clone();
+        let () = connection.set(self.keys.agreement(), &agreement.0).await?;
+        Ok(())
+    }
+
+    fn spoiled(&self) -> BTreeMap<String, String> {
+        self.spoiled.names()
+    }
+}

@@ -1,0 +1,82 @@
+//! [`Housekeeping`] in Redis. Values go by themselves, by Redis' own expiry.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use redis::{AsyncCommands as _, ScriptInvocation};
+use unitring_protocol::ids::{InstanceId, UnitId};
+use unitring_protocol::record::Position;
+
+use super::buckets::of_each_bucket;
+use super::fleet::EXPIRED_MAX;
+use super::{Redis, corrupt};
+use crate::store::names::split;
+use crate::store::{COLLECTED_MAX, Housekeeping, SWEPT_MAX, StoreError};
+
+#[async_trait]
+impl Housekeeping for Redis {
+    async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {
+        if self.has_peers {
+            return Ok(0);
+        }
+        let connection = self.connection().await?;
+        let swept = of_each_bucket(|bucket| {
+            let mut connection = connection.clone();
+            async move {
+                let mut call = self.sweep_call(bucket);
+                call.arg(now_ms).arg(SWEPT_MAX);
+                let swept: u64 = call.invoke_async(&mut connection).await?;
+                Ok(swept)
+            }
+        });
+        Ok(swept.await?.iter().sum())
+    }
+
+    async fn collect(
+        &self,
+        bucket: u8,
+        before_ms: u64,
+        fence: &BTreeMap<UnitId, Position>,
+    ) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.sweep_call(bucket);
+        call.arg(before_ms).arg(COLLECTED_MAX);
+        for (unit, position) in fence {
+            call.arg(unit.as_str()).arg(position.to_string());
+        }
+        Ok(call.invoke_async(&mut connection).await?)
+    }
+
+    async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let expired: Vec<String> = connection
+            .zrangebyscore_limit(self.keys.expiry(), "-inf", now_ms, 0, EXPIRED_MAX)
+            .await?;
+        let mut removed = 0;
+        for key in &expired {
+            let (service, id) = split(key)?;
+            let id: InstanceId = id.parse().map_err(|_| corrupt(key))?;
+            let reason = "its time to live ran out";
+            if self
+                .remove((&service, &id), Some(now_ms), reason, now_ms)
+                .await?
+            {
+                removed += 1;
+            }
+        }
+        self.forget(now_ms).await?;
+        Ok(removed)
+    }
+}
+
+impl Redis {
+    /// The beginning of a call of sweep.lua.
+    fn sweep_call(&self, bucket: u8) -> ScriptInvocation<'_> {
+        let mut call = self.scripts.sweep.prepare_invoke();
+        call.key(self.keys.versions(bucket))
+            .key(self.keys.meta(bucket))
+            .key(self.keys.gone(bucket))
+            .key(self.keys.fence(bucket));
+        call
+    }
+}

@@ -1,0 +1,89 @@
+//! [`Leadership`] in Redis: a lease by its clock.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use redis::AsyncCommands as _;
+use redis::streams::StreamMaxlen;
+
+use super::{Redis, corrupt, encode};
+use crate::events::Entry;
+use crate::store::{EVENTS_MAX, LEASE, Leadership, StoreError};
+
+/// Hints that are kept: whoever does not see one in time counts the outboxes a little later.
+const HINTS_MAX: usize = 1_000;
+
+type Hints = Vec<(String, Vec<(String, u8)>)>;
+
+#[async_trait]
+impl Leadership for Redis {
+    async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.scripts.lead.prepare_invoke();
+        call.key(self.keys.leader())
+            .key(self.keys.term())
+            .key(self.keys.agreement());
+        let agreement = self.agreement.as_ref();
+        call.arg(me)
+            .arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX))
+            .arg(agreement.map_or("", |agreement| &agreement.0));
+        let term: Option<i64> = call.invoke_async(&mut connection).await?;
+        let Some(term) = term else { return Ok(None) };
+        if let Ok(term) = u64::try_from(term) {
+            return Ok(Some(term));
+        }
+        // Whatever it asks next, it is told so.
+        self.is_checked.store(false, Ordering::Relaxed);
+        self.check_agreement().await?;
+        Ok(None)
+    }
+
+    async fn resign(&self, me: &str) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.scripts.resign.prepare_invoke();
+        call.key(self.keys.leader()).arg(me);
+        Ok(call.invoke_async(&mut connection).await?)
+    }
+
+    async fn append(&self, term: u64, event: &Entry) -> Result<bool, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.scripts.append.prepare_invoke();
+        call.key(self.keys.term()).key(self.keys.events());
+        call.arg(term).arg(EVENTS_MAX).arg(encode(event)?);
+        Ok(call.invoke_async(&mut connection).await?)
+    }
+
+    async fn hint(&self, bucket: u8) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let max = StreamMaxlen::Approx(HINTS_MAX);
+        let fields = [("bucket", bucket)];
+        let _: String = connection
+            .xadd_maxlen(self.keys.hints(), max, "*", &fields)
+            .await?;
+        Ok(())
+    }
+
+    async fn hints(&self, after: &str) -> Result<(BTreeSet<u8>, String), StoreError> {
+        let mut connection = self.connection().await?;
+        let key = self.keys.hints();
+        let rows: Hints = if after.is_empty() {
+            connection.xrevrange_count(key, "+", "-", 1).await?
+        } else {
+            let from = format!("({after}");
+            connection.xrange_count(key, from, "+", HINTS_MAX).await?
+        };
+        let last = rows.last().map_or(after, |(id, _)| id).to_owned();
+        let last = if last.is_empty() {
+            "0-0".to_owned()
+        } else {
+            last
+        };
+        let bucket = |(id, fields): &(String, Vec<(String, u8)>)| {
+            let (_, bucket) = fields.first().ok_or_else(|| corrupt(id))?;
+            Ok(*bucket)
+        };
+        let buckets: Result<BTreeSet<u8>, StoreError> = rows.iter().map(bucket).collect();
+        Ok((buckets?, last))
+    }
+}

@@ -1,0 +1,69 @@
+//! What a bucket holds, as other units compare and repair it.
+
+use async_trait::async_trait;
+use unitring_protocol::digest::BucketState;
+use unitring_protocol::record::{Clock, Record, RecordId};
+
+use super::{Applied, Batch, Conflict, StoreError};
+
+/// Conflicts of a bucket that are known; the oldest go.
+pub const CONFLICTS_MAX: u64 = 64;
+
+/// A bucket as its own store sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// What the others are told.
+    pub state: BucketState,
+    /// The bucket's clock.
+    pub clock: Clock,
+    /// Since when the oldest of what may once be forgotten is gone, in ms since the Unix epoch.
+    pub gone_ms: Option<u64>,
+}
+
+/// Where the next page of a bucket starts. Only the store that made it can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Ids that were listed, and not yet read.
+    pub listed: Vec<RecordId>,
+    /// Where listing goes on; `None` if all is listed.
+    pub more: Option<String>,
+}
+
+impl Page {
+    /// The first page.
+    pub fn first() -> Self {
+        Self {
+            listed: Vec::new(),
+            more: Some(String::new()),
+        }
+    }
+
+    /// Whether nothing is left to read.
+    pub fn is_done(&self) -> bool {
+        self.listed.is_empty() && self.more.is_none()
+    }
+}
+
+/// What a bucket holds, as other units compare and repair it.
+#[async_trait]
+pub trait Replica: Send + Sync {
+    /// Applies changes of other units, each only if its version is later than what is there: batch by
+    /// batch, in order. Records, versions, digest, clock, position and log of changes of one batch change
+    /// in one step. What a position covers and is not there was forgotten, and stays so.
+    async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError>;
+
+    /// Every bucket that holds or held something, in order, with the digests of this moment's epoch.
+    async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError>;
+
+    /// Some records of a bucket, tombstones included, and where the next ones start.
+    async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError>;
+
+    /// The last conflicts, the latest first.
+    async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
+
+    /// Counts a bucket's digests anew; answers whether they were wrong.
+    async fn recount(&self, bucket: u8) -> Result<bool, StoreError>;
+
+    /// Sets the clocks of buckets that are of the future back to now. Answers which.
+    async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError>;
+}

@@ -1,0 +1,153 @@
+//! When this companion syncs: while it leads its unit, and its unit is a member. While it does not lead, it tells
+//! whoever does what was written here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use unitring_protocol::ids::UnitId;
+
+use super::handle::{Handle, Status};
+use super::links::amqp;
+use super::session::Session;
+use super::{Parts, members};
+use crate::config::SyncSettings;
+use crate::leadership::Role;
+use crate::now_ms;
+
+/// How often it is looked who is a member, and what waits.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// One unit's sync with all that it touches.
+pub struct Driver {
+    pub(super) unit: UnitId,
+    pub(super) settings: SyncSettings,
+    pub(super) tls: amqp::Tls,
+    pub(super) parts: Parts,
+    pub(super) handle: Handle,
+    pub(super) status: watch::Sender<Status>,
+    role: watch::Receiver<Role>,
+}
+
+impl Driver {
+    /// A driver with its end of the handle.
+    pub fn new(
+        unit: UnitId,
+        settings: SyncSettings,
+        tls: amqp::Tls,
+        parts: Parts,
+        (handle, status): (Handle, watch::Sender<Status>),
+        role: watch::Receiver<Role>,
+    ) -> Self {
+        Self {
+            unit,
+            settings,
+            tls,
+            parts,
+            handle,
+            status,
+            role,
+        }
+    }
+
+    /// Runs for ever: syncs while this companion leads, and hints to who does while it does not.
+    pub async fn run(mut self) {
+        loop {
+            let Some(term) = self.role.borrow_and_update().term() else {
+                self.follow().await;
+                continue;
+            };
+            let removed = match self.removed().await {
+                Some(removed) => removed,
+                None => continue,
+            };
+            let is_removed = removed.contains(&self.unit);
+            let shared = &self.handle.shared;
+            shared.is_removed.store(is_removed, Ordering::Relaxed);
+            self.status.send_modify(|status| {
+                status.begin(&self.settings.peers, &removed, is_removed);
+            });
+            if is_removed {
+                tracing::warn!(unit = %self.unit, "this unit was removed from its group: it does not sync");
+                self.stay_out().await;
+                continue;
+            }
+            let mut session = Session::start(&self, term, removed);
+            session.run(&mut self.role).await;
+            self.parts.metrics.link_up.set(0);
+            self.status.send_modify(Status::end);
+        }
+    }
+
+    /// Until the role changes: tells whoever leads of what is written here.
+    async fn follow(&mut self) {
+        let shared = Arc::clone(&self.handle.shared);
+        let mut count = tokio::time::interval(LOOK_EVERY);
+        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.status.send_modify(Status::end);
+        loop {
+            tokio::select! {
+                changed = self.role.changed() => {
+                    return if changed.is_err() { std::future::pending().await };
+                }
+                _ = count.tick() => {
+                    // So that writes are refused here, too, if nobody leads for long.
+                    let before = shared.written.load(Ordering::Relaxed);
+                    if let Ok(waiting) = self.parts.store.waiting().await {
+                        shared.counted(&waiting, before);
+                    }
+                    let own = std::iter::once(&self.unit);
+                    if let Ok(removed) = members::removed(&*self.parts.store, own, now_ms()).await {
+                        let is_removed = removed.contains(&self.unit);
+                        shared.is_removed.store(is_removed, Ordering::Relaxed);
+                    }
+                }
+                () = shared.wake.notified() => {
+                    let buckets = shared.take_dirty();
+                    if *self.role.borrow() != Role::Follower {
+                        // Who leads from here on counts the outboxes.
+                        continue;
+                    }
+                    for bucket in buckets {
+                        // One that gets lost is made good by the leader's next count.
+                        if self.parts.store.hint(bucket).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who has left the group; waits for the store. `None` if the role changed.
+    async fn removed(&mut self) -> Option<BTreeSet<UnitId>> {
+        loop {
+            let units = self.settings.peers.iter().chain([&self.unit]);
+            match members::removed(&*self.parts.store, units, now_ms()).await {
+                Ok(removed) => return Some(removed),
+                Err(error) => tracing::debug!(%error, "sync waits for the store"),
+            }
+            tokio::select! {
+                _ = self.role.changed() => return None,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Until this unit is a member again, or the role changes.
+    async fn stay_out(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.role.changed() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            match self.removed().await {
+                Some(removed) if removed.contains(&self.unit) => {}
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What units tell each other beside records: loads, events and fixed data.
+//!
+//! Loads and events are of use for seconds: they are told to whoever listens, and nobody keeps them
+//! for the others. A unit's loads are kept as those of its reporters, and count as long as these would
+//! at home; so the bound of every filter holds over all units.
+
+mod gathering;
+mod messages;
+
+pub use gathering::Gathering;
+
+use std::collections::BTreeMap;
+
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::envelope::{
+    Body, FixedPart, FixedState, ReporterLoads, ServiceLoads, UnitEvent,
+};
+use unitring_protocol::ids::{InstanceId, UnitId};
+use unitring_protocol::report::{
+    InstanceLoad, Report, RingHash, RingReport, RingShape, ServiceReport,
+};
+
+use super::machine::Input;
+use super::{Parts, seen};
+use crate::events::{Cursor, Entry, Event};
+use crate::now_ms;
+use crate::store::StoreError;
+
+/// How long such a message is of use.
+const LASTS_MS: u64 = 5_000;
+/// Loads of instances that are told of by reporter; beyond it, those of a unit as of one reporter.
+const LOADS_MAX: usize = 20_000;
+/// Events that are told at a time.
+const EVENTS_MAX: usize = 500;
+/// Bytes of fixed data in a message.
+const FIXED_BYTES: usize = 1 << 20;
+
+/// What was told so far.
+pub(super) struct Gossip {
+    unit: UnitId,
+    parts: Parts,
+    /// The last event that was told, or the last one before the beginning.
+    events: Option<Cursor>,
+}
+
+impl Gossip {
+    pub(super) fn new(unit: UnitId, parts: Parts) -> Self {
+        Self {
+            unit,
+            parts,
+            events: None,
+        }
+    }
+
+    /// What is to be told now.
+    pub(super) async fn gather(mut self) -> (Self, Vec<Input>) {
+        let mut inputs = Vec::new();
+        for loads in seen(self.loads().await).into_iter().flatten() {
+            inputs.push(Input::Tell(loads, LASTS_MS));
+        }
+        if let Some(Some(events)) = seen(self.events().await) {
+            inputs.push(Input::Tell(events, LASTS_MS));
+        }
+        if let Some(fixed) = seen(self.parts.store.fixed().await) {
+            let state = fixed.map(|fixed| FixedState {
+                version: fixed.version,
+                checksum: fixed.checksum,
+            });
+            inputs.push(Input::Fixed(state));
+        }
+        (self, inputs)
+    }
+
+    /// What the reporters of this unit carry.
+    async fn loads(&self) -> Result<Vec<Body>, StoreError> {
+        let now_ms = now_ms();
+        let mut services = Vec::new();
+        for service in self.parts.store.reported().await? {
+            let loads = self.parts.store.loads(&service, now_ms).await?;
+            let own = loads.into_iter().filter(|load| load.unit.is_none());
+            let reporters = own.map(|load| ReporterLoads {
+                interval_ms: load.interval_ms(),
+                sequence: load.sequence,
+                in_flight: busy(load.instances.iter().map(|one| (&one.id, one.in_flight))),
+                reporter: load.reporter,
+            });
+            let reporters: Vec<ReporterLoads> = reporters.collect();
+            if !reporters.is_empty() {
+                services.push(ServiceLoads { service, reporters });
+            }
+        }
+        let count = |service: &ServiceLoads| {
+            let loads = service.reporters.iter().map(|one| one.in_flight.len() + 1);
+            loads.sum::<usize>()
+        };
+        if services.iter().map(count).sum::<usize>() > LOADS_MAX {
+            self.parts.metrics.unit_loads_merged.inc();
+            services.iter_mut().for_each(|service| self.as_one(service));
+        }
+        Ok(messages::messages(services))
+    }
+
+    /// Puts all reporters of a service into one, in the name of the unit.
+    fn as_one(&self, service: &mut ServiceLoads) {
+        let all = service.reporters.iter().flat_map(|one| &one.in_flight);
+        let in_flight = busy(all.map(|(id, in_flight)| (id, *in_flight)));
+        let first = |of: fn(&ReporterLoads) -> u64| service.reporters.iter().map(of).max();
+        let (sequence, interval_ms) = (first(|one| one.sequence), first(|one| one.interval_ms));
+        let Ok(reporter) = format!("unit/{}", self.unit).parse() else {
+            return;
+        };
+        service.reporters = vec![ReporterLoads {
+            reporter,
+            sequence: sequence.unwrap_or(0),
+            interval_ms: interval_ms.unwrap_or(0),
+            in_flight,
+        }];
+    }
+
+    /// What happened to instances here since the last time.
+    async fn events(&mut self) -> Result<Option<Body>, StoreError> {
+        let store = &self.parts.store;
+        let Some(after) = self.events else {
+            let last = store.events(None, 1).await?;
+            self.events = Some(last.last().map_or(Cursor(0, 0), |(cursor, _)| *cursor));
+            return Ok(None);
+        };
+        let events = store.events(Some(after), EVENTS_MAX).await?;
+        if let Some((last, _)) = events.last() {
+            self.events = Some(*last);
+        }
+        let own = events.into_iter().filter_map(|(_, entry)| match entry {
+            Entry::Instance(event) if event.unit.is_none() => Some(UnitEvent {
+                at_ms: event.at_ms,
+                event: event.kind,
+                service: event.service,
+                instance: event.instance,
+                reason: event.reason,
+            }),
+            Entry::Instance(_) | Entry::Group(_) => None,
+        });
+        let events: Vec<UnitEvent> = own.collect();
+        Ok((!events.is_empty()).then_some(Body::Events { events }))
+    }
+}
+
+/// What each instance carries, where that is something.
+fn busy<'a>(loads: impl Iterator<Item = (&'a InstanceId, u64)>) -> BTreeMap<InstanceId, u64> {
+    let mut busy: BTreeMap<InstanceId, u64> = BTreeMap::new();
+    for (id, in_flight) in loads.filter(|(_, in_flight)| *in_flight > 0) {
+        let sum = busy.entry(id.clone()).or_default();
+        *sum = sum.saturating_add(in_flight);
+    }
+    busy
+}
+
+/// Takes what another unit says; answers what it is to be told.
+pub(super) async fn heard(parts: &Parts, term: u64, from: UnitId, body: Body) -> Vec<Input> {
+    let done = match body {
+        Body::Loads { services } => loads(parts, &from, services).await,
+        Body::Events { events } => happened(parts, term, &from, events).await,
+        Body::FixedRequest {} => match fixed(parts).await {
+            Ok(sent) => {
+                let sent = sent
+                    .into_iter()
+                    .map(|part| Input::Send(from.clone(), Body::Fixed(part)));
+                return sent.collect();
+            }
+            Err(error) => Err(error),
+        },
+        Body::Fixed(part) => load_fixed(parts, &from, part).await,
+        _ => Ok(()),
+    };
+    seen(done);
+    Vec::new()
+}
+
+/// Keeps what another unit carries as reports of its reporters.
+async fn loads(
+    parts: &Parts,
+    from: &UnitId,
+    services: Vec<ServiceLoads>,
+) -> Result<(), StoreError> {
+    for service in services {
+        for told in service.reporters {
+            let instances = told
+                .in_flight
+                .into_iter()
+                .map(|(id, in_flight)| InstanceLoad {
+                    in_flight,
+                    ..InstanceLoad::new(id.clone(), id.into())
+                });
+            let part = ServiceReport {
+                service: service.service.clone(),
+                ring: RingReport {
+                    version: String::new(),
+                    points: 0,
+                    shape: RingShape::Envoy {
+                        min_size: 0,
+                        max_size: 0,
+                        hash: RingHash::default(),
+                    },
+                    identity: unitring_protocol::report::Identity::default(),
+                    health: None,
+                    localities: Vec::new(),
+                },
+                bound: None,
+                fallbacks: 0,
+                instances: instances.collect(),
+                events: Vec::new(),
+                wiring: Vec::new(),
+            };
+            let report = Report {
+                version: PROTOCOL_VERSION,
+                reporter: told.reporter,
+                sequence: told.sequence,
+                interval_ms: told.interval_ms,
+                services: Vec::new(),
+                unit: Some(from.clone()),
+            };
+            parts.store.take(&report, &part, now_ms()).await?;
+        }
+    }
+    parts.metrics.unit_loads.inc();
+    Ok(())
+}
+
+async fn happened(
+    parts: &Parts,
+    term: u64,
+    from: &UnitId,
+    events: Vec<UnitEvent>,
+) -> Result<(), StoreError> {
+    for event in events.into_iter().take(EVENTS_MAX) {
+        let entry = Entry::Instance(Event::of_unit(from, event));
+        parts.store.append(term, &entry).await?;
+        parts.metrics.unit_events.inc();
+    }
+    parts.events_changed.notify_waiters();
+    Ok(())
+}
+
+/// All fixed data of this unit, in parts.
+async fn fixed(parts: &Parts) -> Result<Vec<FixedPart>, StoreError> {
+    let Some((fixed, values)) = parts.store.fixed_data().await? else {
+        return Ok(Vec::new());
+    };
+    let mut all: Vec<BTreeMap<String, BTreeMap<String, String>>> = vec![BTreeMap::new()];
+    let mut bytes = 0;
+    for (dataset, values) in values.datasets {
+        for (key, value) in values {
+            let size = key.len() + value.len();
+            if bytes > 0 && bytes + size > FIXED_BYTES {
+                all.push(BTreeMap::new());
+                bytes = 0;
+            }
+            bytes += size;
+            if let Some(part) = all.last_mut() {
+                part.entry(dataset.clone()).or_default().insert(key, value);
+            }
+        }
+    }
+    let of = u32::try_from(all.len()).unwrap_or(u32::MAX);
+    let numbered = (0..).zip(all).map(|(number, datasets)| FixedPart {
+        state: FixedState {
+            version: fixed.version,
+            checksum: fixed.checksum.clone(),
+        },
+        number,
+        of,
+        datasets,
+    });
+    Ok(numbered.collect())
+}
+
+/// Gathers parts until all are there, and loads them if they are what they say.
+async fn load_fixed(parts: &Parts, from: &UnitId, part: FixedPart) -> Result<(), StoreError> {
+    let Some((state, data)) = parts.fixed.gathered(from, part) else {
+        return Ok(());
+    };
+    if data.checksum() != state.checksum {
+        parts.metrics.fixed_refused.inc();
+        tracing::warn!(%from, version = state.version, "fixed data are not what their checksum says");
+        return Ok(());
+    }
+    if parts.store.load_fixed(state.version, &data).await? {
+        parts.metrics.fixed_loaded.inc();
+        tracing::info!(%from, version = state.version, "fixed data of another unit loaded");
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! One link out: messages to one unit's queue, each confirmed.
+
+use std::collections::BTreeMap;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, MissedTickBehavior};
+use unitring_protocol::ids::UnitId;
+
+use super::super::{Event, Publish};
+use super::topology::{self, persistent};
+use super::{Broker, CONFIRM_TIMEOUT, Pause, SessionError, close};
+use crate::sync::machine::{Lasts, MessageId};
+
+/// Messages that wait for their confirm, beyond which what is told again soon is left out.
+const UNCONFIRMED_MAX: usize = 64;
+
+/// Runs until the driver is gone.
+pub(super) async fn run(
+    peer: UnitId,
+    broker: Broker,
+    mut messages: mpsc::Receiver<Publish>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut pause = Pause::new();
+    loop {
+        let why = match Session::open(&peer, &broker).await {
+            Ok(mut session) => {
+                if events.send(Event::Up(peer.clone())).await.is_err() {
+                    return;
+                }
+                let ended = session.run(&peer, &broker, &mut messages, &events).await;
+                if session.has_confirmed {
+                    // A session that got nothing through is one more try.
+                    pause = Pause::new();
+                }
+                match ended {
+                    Ok(()) => return close(&session.connection).await,
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        if let Some(bytes) = message_limit(&why) {
+            let limit = Event::Limit(peer.clone(), bytes);
+            if events.send(limit).await.is_err() {
+                return;
+            }
+        }
+        if events.send(Event::Down(peer.clone(), why)).await.is_err() {
+            return;
+        }
+        // Messages of a session that is over are read again for the next one.
+        while messages.recv().now_or_never().flatten().is_some() {}
+        pause.wait().await;
+    }
+}
+
+/// The largest message that a broker takes, if that is why it ended the channel. AMQP has no other way to say so.
+fn message_limit(why: &str) -> Option<usize> {
+    let (_, rest) = why.split_once("message size")?;
+    let (_, rest) = rest.split_once("max size ")?;
+    let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+/// One connection, from declared to broken.
+struct Session {
+    connection: Connection,
+    channel: Channel,
+    /// Since when messages wait for their confirm.
+    unconfirmed: BTreeMap<MessageId, Instant>,
+    is_blocked: bool,
+    /// Whether the broker took anything.
+    has_confirmed: bool,
+}
+
+type Confirmed = (MessageId, Result<Confirmation, lapin::Error>);
+
+async fn confirmed(id: MessageId, confirm: PublisherConfirm) -> Confirmed {
+    (id, confirm.await)
+}
+
+/// What the broker said to a message that waits, if it ended the channel for it.
+fn cause(confirms: &mut FuturesUnordered<impl Future<Output = Confirmed>>) -> Option<SessionError> {
+    while let Some((_, confirmation)) = confirms.next().now_or_never().flatten() {
+        if let Err(error) = confirmation
+            && error.to_string().contains("PRECONDITION_FAILED")
+        {
+            return Some(error.into());
+        }
+    }
+    None
+}
+
+impl Session {
+    async fn open(peer: &UnitId, broker: &Broker) -> Result<Self, SessionError> {
+        let (connection, channel) = broker.connect().await?;
+        topology::confirm(&channel).await?;
+        topology::declare(&channel, peer, broker.queue_bytes_max).await?;
+        Ok(Self {
+            connection,
+            channel,
+            unconfirmed: BTreeMap::new(),
+            is_blocked: false,
+            has_confirmed: false,
+        })
+    }
+
+    /// `Ok` if the driver is gone, an error if the connection is.
+    async fn run(
+        &mut self,
+        peer: &UnitId,
+        broker: &Broker,
+        messages: &mut mpsc::Receiver<Publish>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(), SessionError> {
+        let mut confirms = FuturesUnordered::new();
+        let mut notices = Box::pin(self.connection.events_listener());
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                message = messages.recv() => {
+                    let Some(message) = message else { return Ok(()) };
+                    let published = self.publish(peer, &message).await;
+                    // Why the broker ended the channel, those know that waited.
+                    match published.map_err(|error| cause(&mut confirms).unwrap_or(error))? {
+                        Some(confirm) => {
+                            confirms.push(confirmed(message.id, confirm));
+                            continue;
+                        }
+                        None => Event::Published(peer.clone(), message.id, false),
+                    }
+                }
+                Some((id, confirmation)) = confirms.next(), if !confirms.is_empty() => {
+                    self.unconfirmed.remove(&id);
+                    let confirmation = confirmation?;
+                    if matches!(confirmation, Confirmation::Ack(Some(_))) {
+                        // Nobody is bound to it: somebody deleted the queue.
+                        topology::declare(&self.channel, peer, broker.queue_bytes_max).await?;
+                    }
+                    let is_taken = matches!(confirmation, Confirmation::Ack(None));
+                    self.has_confirmed |= is_taken;
+                    Event::Published(peer.clone(), id, is_taken)
+                }
+                Some(notice) = notices.next() => {
+                    let why = match notice {
+                        lapin::Event::ConnectionBlocked(why) => Some(why),
+                        lapin::Event::ConnectionUnblocked => None,
+                        _ => continue,
+                    };
+                    self.is_blocked = why.is_some();
+                    Event::Blocked(peer.clone(), why)
+                }
+                _ = tick.tick() => {
+                    let oldest = self.unconfirmed.values().min();
+                    let is_late = oldest.is_some_and(|since| since.elapsed() > CONFIRM_TIMEOUT);
+                    if is_late && !self.is_blocked {
+                        return Err(SessionError::Silent("confirming a message", CONFIRM_TIMEOUT));
+                    }
+                    if !self.connection.status().connected() {
+                        return Err(topology::ended().into());
+                    }
+                    continue;
+                }
+            };
+            if events.send(event).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `None` for a message that is left out, since its like comes soon.
+    async fn publish(
+        &mut self,
+        peer: &UnitId,
+        message: &Publish,
+    ) -> Result<Option<PublisherConfirm>, SessionError> {
+        let properties = match message.lasts {
+            Lasts::UntilRead => persistent(),
+            Lasts::Ms(_) if self.is_blocked || self.unconfirmed.len() >= UNCONFIRMED_MAX => {
+                return Ok(None);
+            }
+            Lasts::Ms(ms) => BasicProperties::default().with_expiration(ms.to_string().into()),
+        };
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        self.unconfirmed.insert(message.id, Instant::now());
+        let (exchange, key) = (topology::EXCHANGE.into(), topology::key(peer).into());
+        let bytes = &message.bytes;
+        let publish = self
+            .channel
+            .basic_publish(exchange, key, options, bytes, properties);
+        Ok(Some(publish.await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_says_how_large_a_message_may_be_when_it_ends_the_channel() {
+        let why = "protocol error: AMQP soft error: PRECONDITION-FAILED: PRECONDITION_FAILED - message size \
+                   1398273 is larger than configured max size 1000000";
+        assert_eq!(message_limit(why), Some(1_000_000));
+        let older = "message size 140000000 larger than max size 134217728";
+        assert_eq!(message_limit(older), Some(134_217_728));
+        assert_eq!(message_limit("the broker ended it"), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! What is declared at a broker, at every connection: whoever comes first makes it, so that ops wait
+//! also for a unit that never ran.
+
+use std::collections::BTreeSet;
+
+use lapin::options::{
+    BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, Consumer, ErrorKind, ExchangeKind};
+use unitring_protocol::ids::UnitId;
+
+use super::{SessionError, step};
+use crate::sync::machine::incoming::DELIVERIES_MAX;
+
+/// The exchange of all units.
+pub(super) const EXCHANGE: &str = "unitring.sync";
+/// Messages that the poison queue keeps; the oldest go.
+const POISON_MAX: i32 = 10_000;
+
+fn queue(unit: &UnitId) -> String {
+    format!("unitring.sync.{unit}")
+}
+
+/// Not below the name of any unit's queue.
+pub(super) fn poison_queue(unit: &UnitId) -> String {
+    format!("unitring.poison.{unit}")
+}
+
+/// Exclusive: it is there while somebody reads the unit's queue.
+fn claim_queue(unit: &UnitId) -> String {
+    format!("unitring.reader.{unit}")
+}
+
+pub(super) fn key(unit: &UnitId) -> String {
+    format!("to.{unit}")
+}
+
+/// The broker ended the connection or our consumer, as it does when the queue is deleted.
+pub(super) fn ended() -> lapin::Error {
+    std::io::Error::other("the broker ended it").into()
+}
+
+/// On disk at the broker before it confirms.
+pub(super) fn persistent() -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(2)
+}
+
+fn durable() -> QueueDeclareOptions {
+    QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    }
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// With it the broker says what it has on disk.
+pub(super) async fn confirm(channel: &Channel) -> Result<(), SessionError> {
+    let confirm = channel.confirm_select(ConfirmSelectOptions::default());
+    step("asking for confirms", confirm).await
+}
+
+/// The exchange, and a unit's queue with its binding.
+pub(super) async fn declare(
+    channel: &Channel,
+    unit: &UnitId,
+    bytes_max: u64,
+) -> Result<(), SessionError> {
+    let declare = async {
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let none = FieldTable::default;
+        channel
+            .exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, options, none())
+            .await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        // A full queue says no, and the sender keeps what it has: nothing is dropped.
+        arguments.insert("x-overflow".into(), text("reject-publish"));
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        arguments.insert(
+            "x-max-length-bytes".into(),
+            AMQPValue::LongLongInt(bytes_max),
+        );
+        let name = queue(unit);
+        channel
+            .queue_declare(name.as_str().into(), durable(), arguments)
+            .await?;
+        let (exchange, options) = (EXCHANGE.into(), QueueBindOptions::default());
+        channel
+            .queue_bind(name.into(), exchange, key(unit).into(), options, none())
+            .await
+    };
+    // A quorum queue that lost its leader (a broker killed right after the queue was made) is
+    // silent here for good: only an operator may delete it, since it may hold messages.
+    step("declaring a queue (is it without a leader?)", declare).await
+}
+
+/// Deletes the queues of these units.
+pub(super) async fn delete(
+    channel: &Channel,
+    units: &BTreeSet<UnitId>,
+) -> Result<(), SessionError> {
+    for unit in units {
+        let delete = channel.queue_delete(queue(unit).into(), QueueDeleteOptions::default());
+        step("deleting a queue", delete).await?;
+    }
+    Ok(())
+}
+
+/// The queue for messages that can't be read.
+pub(super) async fn declare_poison(channel: &Channel, unit: &UnitId) -> Result<(), SessionError> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(POISON_MAX));
+    let name = poison_queue(unit).into();
+    let declare = channel.queue_declare(name, durable(), arguments);
+    step("declaring a queue", declare).await?;
+    Ok(())
+}
+
+/// Whether this connection may read a unit's queue: no other one does. It may until it ends.
+pub(super) async fn claim(connection: &Connection, unit: &UnitId) -> Result<bool, SessionError> {
+    // A refusal ends the channel.
+    let channel = step("opening a channel", connection.create_channel()).await?;
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let name = claim_queue(unit).into();
+    let declare = channel.queue_declare(name, options, FieldTable::default());
+    match step("claiming the queue", declare).await {
+        Ok(_) => {
+            step("closing a channel", channel.close(200, "claimed".into())).await?;
+            Ok(true)
+        }
+        Err(SessionError::Broker(error)) if is_locked(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_locked(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return false;
+    };
+    *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED)
+}
+
+/// Reads a unit's queue.
+pub(super) async fn consume(channel: &Channel, unit: &UnitId) -> Result<Consumer, SessionError> {
+    let consume = async {
+        channel
+            .basic_qos(DELIVERIES_MAX, BasicQosOptions::default())
+            .await?;
+        let (name, options) = (queue(unit).into(), BasicConsumeOptions::default());
+        channel
+            .basic_consume(name, "".into(), options, FieldTable::default())
+            .await
+    };
+    step("reading the queue", consume).await
+}

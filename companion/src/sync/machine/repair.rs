@@ -1,0 +1,273 @@
+//! What was asked for → records: bucket by bucket, message by message, each confirmed before the
+//! next is read, and no more records per second than the rules allow.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use unitring_protocol::envelope::{Body, Repair};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Clock, Position, Record};
+
+use super::outgoing::Outgoing;
+use super::{Effect, Lasts, MessageId, Moment, Note, Purpose, RETRY_MS, count};
+use crate::store::{Held, Mark, Page};
+
+/// Repairs that wait, over all units that asked.
+pub const REPAIRS_MAX: usize = 1_024;
+/// Tries after which one is dropped: its asker is gone, or asks again.
+const FAILURES_MAX: u32 = 10;
+/// What a message of a repair takes beside its records, at most.
+const REPAIR_HEAD_BYTES: usize = 16 << 10;
+/// Records that may be sent at once after a pause, as the rate allows in this time.
+const BURST_MS: u64 = 1_000;
+
+/// One bucket for one unit.
+#[derive(Debug)]
+struct Job {
+    to: UnitId,
+    bucket: u8,
+    /// Read before the first record.
+    positions: BTreeMap<UnitId, Position>,
+    clock: Clock,
+    page: Page,
+    /// Read, and not sent yet.
+    rest: Vec<Record>,
+    failures: u32,
+    step: Step,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    ReadingStates,
+    /// To be read, once it is time.
+    Waiting {
+        until_ms: u64,
+        states_first: bool,
+    },
+    Reading,
+    Publishing {
+        id: MessageId,
+        next: Page,
+    },
+}
+
+impl Job {
+    /// Publishes as much of what was read as its unit's broker takes. What is too large alone is left out: the
+    /// bucket stays different, and says so.
+    fn send(&mut self, id: MessageId, next: Page, links: &Outgoing, effects: &mut Vec<Effect>) {
+        let mut records = std::mem::take(&mut self.rest);
+        if let Some(limit) = links.limit(std::slice::from_ref(&self.to)) {
+            let limit = limit.saturating_sub(REPAIR_HEAD_BYTES);
+            let size =
+                |record: &Record| serde_json::to_vec(record).map_or(usize::MAX, |it| it.len());
+            let all = records.len();
+            records.retain(|record| size(record) <= limit);
+            effects.push(Effect::Note(Note::Unsendable, count(all - records.len())));
+            let mut bytes = 0_usize;
+            let fitting = records.iter().take_while(|record| {
+                bytes = bytes.saturating_add(size(record) + 1);
+                bytes <= limit
+            });
+            let fitting = fitting.count().max(1).min(records.len());
+            self.rest = records.split_off(fitting);
+        }
+        let repair = Repair {
+            bucket: self.bucket,
+            records,
+            positions: self.positions.clone(),
+            clock: self.clock,
+            is_last: next.is_done() && self.rest.is_empty(),
+        };
+        self.step = Step::Publishing { id, next };
+        effects.push(Effect::Publish {
+            id,
+            to: vec![self.to.clone()],
+            lasts: Lasts::UntilRead,
+            body: Body::Repair(repair),
+        });
+    }
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub(super) struct Repairs {
+    queue: VecDeque<(UnitId, u8)>,
+    job: Option<Job>,
+    /// Records per second.
+    rate: u64,
+    /// Thousandths of records that may be sent now, and when that was so.
+    allowed: u64,
+    allowed_ms: u64,
+}
+
+impl Repairs {
+    pub(super) fn new(rate: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            job: None,
+            rate,
+            allowed: rate.saturating_mul(BURST_MS),
+            allowed_ms: 0,
+        }
+    }
+
+    /// Queues what is not queued yet; answers how many there was no room for.
+    pub(super) fn asked(&mut self, by: &UnitId, buckets: &[u8]) -> u64 {
+        let mut dropped = 0;
+        for bucket in buckets {
+            let entry = (by.clone(), *bucket);
+            if self.queue.contains(&entry) {
+                continue;
+            }
+            if self.queue.len() >= REPAIRS_MAX {
+                dropped += 1;
+                continue;
+            }
+            self.queue.push_back(entry);
+        }
+        dropped
+    }
+
+    /// The bucket begins anew later: what was not confirmed may be lost.
+    pub(super) fn link_down(&mut self, unit: &UnitId) {
+        if let Some(job) = self.job.take_if(|job| job.to == *unit) {
+            self.queue.push_back((job.to, job.bucket));
+        }
+    }
+
+    pub(super) fn go_on(
+        &mut self,
+        links: &Outgoing,
+        now_ms: u64,
+        next: impl FnOnce() -> MessageId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let passed = now_ms.saturating_sub(self.allowed_ms).min(BURST_MS);
+        self.allowed_ms = now_ms;
+        let burst = self.rate.saturating_mul(BURST_MS);
+        let more = self.rate.saturating_mul(passed);
+        self.allowed = self.allowed.saturating_add(more).min(burst);
+        let Some(job) = &mut self.job else {
+            // One who cannot be reached holds up no other.
+            let next = self.queue.iter().position(|(unit, _)| links.is_up(unit));
+            let Some((to, bucket)) = next.and_then(|next| self.queue.remove(next)) else {
+                return;
+            };
+            self.job = Some(Job {
+                to,
+                bucket,
+                positions: BTreeMap::new(),
+                clock: Clock::default(),
+                page: Page::first(),
+                rest: Vec::new(),
+                failures: 0,
+                step: Step::ReadingStates,
+            });
+            effects.push(Effect::ReadStates(Purpose::Repair));
+            return;
+        };
+        if let Step::Waiting {
+            until_ms,
+            states_first,
+        } = job.step
+            && until_ms <= now_ms
+            && (self.allowed > 0 || self.rate == 0)
+        {
+            if !job.rest.is_empty() {
+                let page = job.page.clone();
+                job.send(next(), page, links, effects);
+            } else if states_first {
+                job.step = Step::ReadingStates;
+                effects.push(Effect::ReadStates(Purpose::Repair));
+            } else {
+                job.step = Step::Reading;
+                effects.push(Effect::ReadPage(job.bucket, job.page.clone()));
+            }
+        }
+    }
+
+    fn failed(&mut self, states_first: bool, now_ms: u64, effects: &mut Vec<Effect>) {
+        let Some(job) = &mut self.job else { return };
+        job.failures += 1;
+        if job.failures >= FAILURES_MAX {
+            self.job = None;
+            effects.push(Effect::Note(Note::RepairsDropped, 1));
+            return;
+        }
+        job.step = Step::Waiting {
+            until_ms: now_ms + RETRY_MS,
+            states_first,
+        };
+    }
+
+    pub(super) fn states_read(
+        &mut self,
+        states: Option<Vec<Held>>,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self
+            .job
+            .as_mut()
+            .filter(|job| job.step == Step::ReadingStates)
+        else {
+            return;
+        };
+        let Some(states) = states else {
+            return self.failed(true, now_ms, effects);
+        };
+        let held = states
+            .into_iter()
+            .find(|held| held.state.bucket == job.bucket);
+        let held = held.unwrap_or_default();
+        job.positions = held.state.positions;
+        job.clock = held.clock;
+        job.step = Step::Reading;
+        effects.push(Effect::ReadPage(job.bucket, job.page.clone()));
+    }
+
+    pub(super) fn page_read(
+        &mut self,
+        page: Option<(Vec<Record>, Page)>,
+        id: MessageId,
+        (links, moment): (&Outgoing, Moment),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.job.as_mut().filter(|job| job.step == Step::Reading) else {
+            return;
+        };
+        let Some((mut records, next)) = page else {
+            return self.failed(false, moment.now_ms, effects);
+        };
+        // A value that the store let go before its time, by a clock ahead of ours: none is not an empty one.
+        records
+            .retain(|record| record.value.is_some() || !Mark::of(record).is_live(moment.wall_ms));
+        let spent = count(records.len()).saturating_mul(1_000);
+        self.allowed = self.allowed.saturating_sub(spent);
+        job.rest = records;
+        job.send(id, next, links, effects);
+    }
+
+    pub(super) fn published(&mut self, id: MessageId, confirmed: bool, now_ms: u64) {
+        let Some(job) = &mut self.job else { return };
+        let next = match &job.step {
+            Step::Publishing { id: of, next } if *of == id => next.clone(),
+            _ => return,
+        };
+        if !confirmed {
+            // Its queue is full or gone: later, and others first.
+            if let Some(job) = self.job.take() {
+                self.queue.push_back((job.to, job.bucket));
+            }
+            return;
+        }
+        if next.is_done() && job.rest.is_empty() {
+            self.job = None;
+            return;
+        }
+        job.page = next;
+        job.step = Step::Waiting {
+            until_ms: now_ms,
+            states_first: false,
+        };
+    }
+}

@@ -1,0 +1,36 @@
+//! Units in virtual time, over brokers that lose, repeat and reorder, with seeds: whatever
+//! happens, once faults stop all units hold the same, and that is what was acknowledged last.
+//!
+//! The stores are maps under the shipped rule ([`crate::replica`]); Redis' scripts are held to it by
+//! `store/contract/differential.rs`.
+
+mod faults;
+mod judge;
+mod rows;
+mod store;
+mod tests;
+mod world;
+
+/// A small generator (xorshift64*): a seed is a story that can be told again.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+    }
+
+    fn hits(&mut self, percent: u8) -> bool {
+        self.roll(100) < u64::from(percent)
+    }
+
+    fn place(&mut self, length: usize) -> usize {
+        usize::try_from(self.roll(length.max(1) as u64)).unwrap()
+    }
+}

@@ -1,0 +1,172 @@
+//! What goes wrong, and how badly.
+
+use std::collections::BTreeSet;
+
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::envelope::{Body, Envelope, Part};
+use unitring_protocol::record::Position;
+
+use super::super::Input;
+use super::judge::Kept;
+use super::store::{Broken, Store};
+use super::world::{STEP_MS, World, machine, unit};
+
+/// In ms since the Unix epoch.
+const YEAR_2500: u64 = 16_725_225_600_000;
+
+/// How badly things go, in percent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Faults {
+    pub(super) lost: u8,
+    pub(super) repeated: u8,
+    /// Repeated when everything else is over.
+    pub(super) stale: u8,
+    pub(super) reordered: u8,
+    pub(super) unconfirmed: u8,
+    pub(super) refused: u8,
+    pub(super) store_away: u8,
+    pub(super) late: u8,
+    pub(super) link_down: u8,
+    pub(super) inbox_down: u8,
+    pub(super) crash: u8,
+    /// Of a thousand.
+    pub(super) disk_lost: u8,
+    /// Of a thousand.
+    pub(super) clock_jumps: u8,
+    /// Of a thousand: the store goes back to an older copy of itself.
+    pub(super) gone_back: u8,
+    /// Of a thousand: somebody sends a change of the future in the name of a member.
+    pub(super) hostile: u8,
+}
+
+impl World {
+    pub(super) fn trouble(&mut self, at: usize, faults: Faults) {
+        let loses_disk = self.dice.roll(1_000) < u64::from(faults.disk_lost);
+        if self.dice.roll(1_000) < u64::from(faults.clock_jumps) {
+            self.nodes[at].skew_ms += self.dice.roll(20_000).cast_signed() - 10_000;
+        }
+        if loses_disk || self.dice.hits(faults.crash) {
+            self.crash(at);
+        }
+        if loses_disk {
+            self.lose_disk(at, None);
+        }
+        if faults.gone_back > 0 {
+            self.go_back(at, faults);
+        }
+        if faults.hostile > 0 && self.dice.roll(1_000) < u64::from(faults.hostile) {
+            self.lie(at);
+        }
+        let now_ms = self.now_ms;
+        for number in (0..self.nodes.len()).filter(|number| *number != at) {
+            if self.dice.hits(faults.link_down) {
+                // Some cuts are short, some outlast what is kept.
+                let until_ms = now_ms + self.dice.roll(8_000);
+                self.nodes[at].cut_ms.insert(unit(number), until_ms);
+            }
+            let node = &mut self.nodes[at];
+            let peer = unit(number);
+            let is_cut = node.cut_ms.get(&peer).is_some_and(|until| now_ms < *until);
+            if is_cut && node.up.remove(&peer) {
+                node.inbox.push_back(Input::LinkDown(peer));
+            } else if !is_cut && node.up.insert(peer.clone()) {
+                node.inbox.push_back(Input::LinkUp(peer));
+            }
+        }
+        if !self.nodes[at].reads {
+            self.nodes[at].reads = true;
+        } else if self.dice.hits(faults.inbox_down) {
+            self.nodes[at].reads = false;
+            self.nodes[at].inbox.push_back(Input::InboxDown);
+            self.requeue(at);
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.machine = machine(at, &node.members);
+        node.inbox.clear();
+        node.later.clear();
+        node.up.clear();
+        node.reads = false;
+        self.requeue(at);
+    }
+
+    /// Keeps a copy of the store now and then, and goes back to the oldest.
+    fn go_back(&mut self, at: usize, faults: Faults) {
+        let node = &mut self.nodes[at];
+        if self.now_ms.is_multiple_of(500) {
+            node.copies.push_back(node.store.clone());
+            if node.copies.len() > 4 {
+                node.copies.pop_front();
+            }
+        }
+        if self.dice.roll(1_000) < u64::from(faults.gone_back)
+            && let Some(copy) = self.nodes[at].copies.pop_front()
+        {
+            self.nodes[at].copies.clear();
+            self.lose_disk(at, Some(copy));
+        }
+    }
+
+    /// A change of the year 2500, of a record that clients write, too.
+    fn lie(&mut self, at: usize) {
+        let from = unit((at + 1) % self.nodes.len());
+        let key = format!("k{}", self.dice.roll(self.keys));
+        let mut forged = Store::new(from.clone(), Broken::Nothing);
+        let value = Some(b"forged".to_vec());
+        let Some((bucket, _)) = forged.write(&key, value, None, YEAR_2500) else {
+            return;
+        };
+        let waiting = forged.outboxes(&[(bucket, Position::default())]).remove(0);
+        let part = Part {
+            bucket,
+            incarnation: waiting.incarnation,
+            skipped: false,
+            ops: waiting.ops,
+            passed: BTreeSet::new(),
+        };
+        let envelope = Envelope {
+            version: PROTOCOL_VERSION,
+            from,
+            body: Body::Ops { parts: vec![part] },
+        };
+        self.nodes[at].queue.push_back((envelope, None));
+    }
+
+    /// The store is empty, or an older copy of itself.
+    fn lose_disk(&mut self, at: usize, copy: Option<Store>) {
+        let id = unit(at);
+        let queued = self.queued();
+        let others = || self.nodes.iter().filter(|node| node.id != id);
+        for write in self.writes.values_mut().flatten() {
+            // What was the last to have it is gone; that something else took its place does no harm here.
+            let version = &write.record.version;
+            let is_kept = copy.as_ref().is_some_and(|copy| copy.has(version));
+            if !is_kept && !others().any(|node| node.store.has(version)) {
+                let kept = match copy {
+                    // The unit goes on, and an answer of its store that is under way may bring it yet. Or another
+                    // change takes its number: then it depends on the order whether it is taken.
+                    Some(_) => Kept::Perhaps,
+                    None => queued.get(version).copied().unwrap_or(Kept::No),
+                };
+                write.kept = write.kept.min(kept);
+            }
+        }
+        // Or it might make a version twice, which docs/sync.md does not promise to mend.
+        let behind_ms = self.nodes[at].store.clock_ms() + STEP_MS;
+        let behind_ms = behind_ms.saturating_sub(self.wall_ms(at));
+        let node = &mut self.nodes[at];
+        node.skew_ms += behind_ms.cast_signed();
+        node.store = copy.unwrap_or_else(|| Store::new(id, self.broken));
+        node.positions.clear();
+    }
+
+    /// Who is in the group from now on, as all of these learn at once: their sync begins anew.
+    pub(super) fn members(&mut self, members: &[usize]) {
+        for at in members {
+            self.nodes[*at].members = members.to_vec();
+            self.crash(*at);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! A store of one unit as a map, under the rule that is shipped. It can be told to break it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use unitring_protocol::digest::{BucketState, Digest};
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::{Op, Position, Record, RecordId, Value, Version};
+
+use super::rows::{Bucket, Rows};
+use crate::replica::bounds::AHEAD_MS_MAX;
+use crate::replica::digest::{bucket_of, share};
+use crate::replica::transaction;
+use crate::replica::{Mark, Part, Rules, epoch};
+use crate::store::{
+    Applied, Backlog, Batch, Change, ClockAhead, Condition, Cursors, Held, Outcome, Page, Waiting,
+};
+
+/// Records in one page, small so that a bucket takes several.
+const PAGE: usize = 2;
+/// Ops that are read at once.
+const READ: usize = 3;
+
+pub(super) type Positions = BTreeMap<UnitId, Position>;
+
+/// A rule that a store can be told to break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// None.
+    Nothing,
+    /// Deletions leave no tombstone.
+    Tombstones,
+    /// What a position covers and is not there is taken again.
+    Covered,
+    /// The later version does not win: the last to come does.
+    Order,
+    /// Whatever clock a change has is believed.
+    Future,
+}
+
+/// The store.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    rules: Rules,
+    broken: Broken,
+    buckets: BTreeMap<u8, Bucket>,
+    cursors: Cursors,
+}
+
+fn id(key: &str) -> RecordId {
+    RecordId {
+        dataset: "d".parse().unwrap(),
+        key: key.parse().unwrap(),
+    }
+}
+
+/// Keys fall into few buckets, so that each has several.
+fn small(bucket: u8) -> u8 {
+    bucket % 3
+}
+
+impl Store {
+    pub(super) fn new(unit: UnitId, broken: Broken) -> Self {
+        Self {
+            rules: Rules {
+                ahead_ms_max: match broken {
+                    Broken::Future => u64::MAX,
+                    _ => AHEAD_MS_MAX,
+                },
+                ..Rules::of(unit, true)
+            },
+            broken,
+            buckets: BTreeMap::new(),
+            cursors: Cursors::new(),
+        }
+    }
+
+    /// Runs one step of the rule on a bucket.
+    fn step<T>(
+        &mut self,
+        number: u8,
+        step: impl FnOnce(&mut Rows<'_>, &Rules) -> Result<T, ClockAhead>,
+    ) -> Result<T, ClockAhead> {
+        let broken = self.broken;
+        let bucket = self.buckets.entry(number).or_default();
+        let mut rows = Rows { bucket, broken };
+        rows.bucket.meta.known = rows
+            .bucket
+            .applied
+            .get(&self.rules.unit)
+            .copied()
+            .unwrap_or_default();
+        let done = step(&mut rows, &self.rules);
+        if broken == Broken::Tombstones {
+            let records = bucket.records.iter();
+            let deleted = records.filter(|(_, (mark, _))| mark.is_deleted);
+            let deleted: Vec<RecordId> = deleted.map(|(id, _)| id.clone()).collect();
+            deleted.iter().for_each(|id| bucket.forget(id));
+        }
+        done
+    }
+
+    /// The bucket that was written and the record, if there was something to do.
+    pub(super) fn write(
+        &mut self,
+        key: &str,
+        value: Option<Vec<u8>>,
+        expires_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Option<(u8, Record)> {
+        let id = id(key);
+        let number = small(bucket_of(&id));
+        let change = match &value {
+            Some(value) => Change::Put { value, expires_ms },
+            None => Change::Delete,
+        };
+        let outcome = self.step(number, |rows, rules| {
+            transaction::write(rows, rules, &id, (change, &Condition::Any), now_ms)
+        });
+        let Ok(Outcome::Done(written)) = outcome else {
+            return None;
+        };
+        let record = Record {
+            id,
+            version: written.version,
+            expires_ms: expires_ms.filter(|_| value.is_some()),
+            value: value.map(Value),
+        };
+        Some((number, record))
+    }
+
+    pub(super) fn apply(&mut self, parts: &[(u8, Batch)], now_ms: u64) -> Vec<Applied> {
+        let parts = parts.iter();
+        let one = |(number, batch): &(u8, Batch)| {
+            let applied = self.step(*number, |rows, rules| {
+                transaction::apply(rows, rules, batch, now_ms)
+            });
+            applied.unwrap()
+        };
+        parts.map(one).collect()
+    }
+
+    pub(super) fn outboxes(&self, asked: &[(u8, Position)]) -> Vec<Waiting> {
+        let none = Bucket::default();
+        let read = |(number, after): &(u8, Position)| {
+            let bucket = self.buckets.get(number).unwrap_or(&none);
+            let is_same = after.incarnation == bucket.meta.own.incarnation;
+            let after = if is_same { after.sequence } else { 0 };
+            let mut rest = bucket.outbox.range(after + 1..);
+            let ops = rest.by_ref().take(READ).map(|(sequence, op)| Op {
+                sequence: *sequence,
+                record: op.0.clone(),
+                over: op.1.clone(),
+            });
+            Waiting {
+                incarnation: bucket.meta.own.incarnation,
+                ops: ops.collect(),
+                passed: BTreeSet::new(),
+                last: bucket.meta.own.sequence,
+                more: rest.next().is_some(),
+            }
+        };
+        asked.iter().map(read).collect()
+    }
+
+    pub(super) fn cursors(&self) -> Cursors {
+        self.cursors.clone()
+    }
+
+    pub(super) fn confirm(
+        &mut self,
+        unit: &UnitId,
+        cursors: &[(u8, Position)],
+        members: &[UnitId],
+    ) {
+        for (number, through) in cursors {
+            let bucket = self.buckets.entry(*number).or_default();
+            if through.incarnation != bucket.meta.own.incarnation {
+                continue;
+            }
+            let stored = self.cursors.entry(unit.clone()).or_default();
+            let cursor = stored.entry(*number).or_default();
+            *cursor = (*cursor).max(*through);
+            let of = |unit| {
+                let cursor = self.cursors.get(unit)?.get(number)?;
+                (cursor.incarnation == through.incarnation).then_some(cursor.sequence)
+            };
+            let first = members.iter().map(|unit| of(unit).unwrap_or(0)).min();
+            let first = first.unwrap_or(0);
+            bucket.outbox.retain(|sequence, _| *sequence > first);
+        }
+    }
+
+    pub(super) fn shorten(&mut self, keep: &[(u8, u64)]) {
+        for (number, keep) in keep {
+            let bucket = self.buckets.entry(*number).or_default();
+            while bucket.outbox.len() as u64 > *keep {
+                bucket.outbox.pop_first();
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self) -> BTreeMap<u8, Backlog> {
+        let waiting = self
+            .buckets
+            .iter()
+            .map(|(number, bucket)| (*number, bucket.backlog()));
+        waiting.filter(|(_, waiting)| waiting.ops > 0).collect()
+    }
+
+    pub(super) fn states(&self, now_ms: u64) -> Vec<Held> {
+        let state = |(number, bucket): (&u8, &Bucket)| {
+            let mut positions = bucket.applied.clone();
+            let own = positions.entry(self.rules.unit.clone()).or_default();
+            *own = bucket.meta.own.max(*own);
+            positions.retain(|_, position| position.sequence > 0);
+            let counts = |part: &Part| match part {
+                Part::Lasting => true,
+                Part::Epoch(of) => *of > epoch(now_ms),
+            };
+            let parts = bucket.digests.iter();
+            let counted = parts.filter(|(part, _)| counts(part));
+            let digest = counted.fold(0, |digest, (_, part)| digest ^ part);
+            Held {
+                state: BucketState {
+                    bucket: *number,
+                    digest: Digest(digest),
+                    positions,
+                },
+                clock: bucket.meta.clock,
+                gone_ms: bucket.gone.values().min().copied(),
+            }
+        };
+        self.buckets.iter().map(state).collect()
+    }
+
+    pub(super) fn page(&self, number: u8, page: Page) -> (Vec<Record>, Page) {
+        let bucket = self.buckets.get(&number);
+        let from: usize = page.more.unwrap_or_default().parse().unwrap_or(0);
+        let records = bucket.map_or(0, |bucket| bucket.records.len());
+        let more = (from + PAGE < records).then(|| (from + PAGE).to_string());
+        let page = Page {
+            listed: Vec::new(),
+            more,
+        };
+        let records = bucket.into_iter().flat_map(Bucket::all);
+        (records.skip(from).take(PAGE).collect(), page)
+    }
+
+    pub(super) fn collect(&mut self, number: u8, before_ms: u64, fence: &Positions) {
+        let bucket = self.buckets.entry(number).or_default();
+        let gone = bucket.gone.iter().filter(|(_, at_ms)| **at_ms <= before_ms);
+        let gone: Vec<RecordId> = gone.map(|(id, _)| id.clone()).collect();
+        for id in &gone {
+            bucket.forget(id);
+        }
+        bucket.fence.extend(fence.clone());
+    }
+
+    /// What is there for whoever reads: neither tombstones nor what has expired.
+    pub(super) fn live(&self, now_ms: u64) -> BTreeMap<RecordId, Record> {
+        let records = self.buckets.values().flat_map(Bucket::all);
+        let live = records.filter(|record| record.live(now_ms).is_some());
+        live.map(|record| (record.id.clone(), record)).collect()
+    }
+
+    /// How far each bucket is, and what it holds that may be forgotten.
+    pub(super) fn positions(&self) -> BTreeMap<u8, Positions> {
+        let states = self.states(0).into_iter();
+        states
+            .map(|held| (held.state.bucket, held.state.positions))
+            .collect()
+    }
+
+    pub(super) fn gone(&self) -> usize {
+        self.buckets.values().map(|bucket| bucket.gone.len()).sum()
+    }
+
+    /// Changes that did not know of each other, as they were seen here.
+    pub(super) fn conflicts(&self) -> usize {
+        self.buckets
+            .values()
+            .map(|bucket| bucket.conflicts.len())
+            .sum()
+    }
+
+    pub(super) fn clock_ms(&self) -> u64 {
+        let clocks = self.buckets.values().map(|bucket| bucket.meta.clock.ms);
+        clocks.max().unwrap_or_default()
+    }
+
+    /// Whether it is there, or in an outbox still.
+    pub(super) fn has(&self, version: &Version) -> bool {
+        let mut buckets = self.buckets.values();
+        buckets.any(|bucket| {
+            let mut records = bucket.records.values();
+            let mut outbox = bucket.outbox.values();
+            records.any(|(mark, _)| mark.version == *version)
+                || outbox.any(|(record, _)| record.version == *version)
+        })
+    }
+
+    /// Counts the digests of a bucket anew.
+    pub(super) fn recount(&mut self, number: u8) {
+        let bucket = self.buckets.entry(number).or_default();
+        bucket.digests.clear();
+        for (id, (mark, _)) in &bucket.records {
+            if let Some(part) = mark.part() {
+                let share = share(&id.to_string(), &mark.to_string()).0;
+                *bucket.digests.entry(part).or_default() ^= share;
+            }
+        }
+    }
+
+    /// Forgets a record, and its part of the digest, without a trace.
+    pub(super) fn damage(&mut self) {
+        for bucket in self.buckets.values_mut() {
+            let mut records = bucket.records.iter();
+            let lasts = |mark: &Mark| mark.part() == Some(Part::Lasting);
+            let live = records.find(|(_, (mark, _))| lasts(mark));
+            if let Some(id) = live.map(|(id, _)| id.clone()) {
+                return bucket.forget(&id);
+            }
+        }
+    }
+}

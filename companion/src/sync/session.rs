@@ -1,0 +1,332 @@
+//! Carries the inputs and effects of [`machine`](super::machine): store and links on one side, the pure state
+//! machine on the other. It decides nothing.
+
+mod perform;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use unitring_protocol::ids::UnitId;
+
+use super::driver::Driver;
+use super::gossip::Gossip;
+use super::handle::{self, Handle, Status};
+use super::links::{Event, Links, Verdict, amqp};
+use super::machine::{Input, Machine, Moment, Rules, message};
+use super::{Parts, members};
+use crate::config::SyncSettings;
+use crate::leadership::Role;
+use crate::now_ms;
+use crate::store::Backlog;
+
+/// How often time is told to the state machine when nothing else happens.
+const TICK: Duration = Duration::from_millis(100);
+/// How often loads and events are told to the others, and who is a member is read.
+const GOSSIP_EVERY: Duration = Duration::from_secs(1);
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What was to be done, as it came out.
+enum Done {
+    Inputs(Vec<Input>),
+    /// Buckets that another companion wrote, and since when to ask next.
+    Hints(BTreeSet<u8>, String),
+    /// What is to be told to the others.
+    Gossiped(Gossip, Vec<Input>),
+    /// Who has left the group.
+    Removed(Option<BTreeSet<UnitId>>),
+}
+
+/// Sync from when this companion began to lead, with these members.
+pub(super) struct Session {
+    unit: UnitId,
+    term: u64,
+    settings: SyncSettings,
+    parts: Parts,
+    handle: Handle,
+    status: watch::Sender<Status>,
+    machine: Machine,
+    links: Links,
+    /// Since when hints were read; `None` while they are.
+    hints: Option<String>,
+    /// What is told beside records; `None` while it is.
+    gossip: Option<Gossip>,
+    /// Who has left, as the links know it.
+    removed: BTreeSet<UnitId>,
+    skews: BTreeMap<UnitId, i64>,
+    work: FuturesUnordered<Work>,
+    /// When the machine's time began: it must not stand still because somebody set the clock back.
+    started: (u64, Instant),
+}
+
+impl Session {
+    pub(super) fn start(driver: &Driver, term: u64, removed: BTreeSet<UnitId>) -> Self {
+        let settings = driver.settings.clone();
+        let peers: BTreeSet<UnitId> = settings
+            .peers
+            .iter()
+            .filter(|peer| !removed.contains(*peer))
+            .cloned()
+            .collect();
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let rules = Rules {
+            digest_interval_ms: ms(settings.digest_interval),
+            keep_ms: ms(settings.tombstones_kept),
+            outbox_max: Backlog {
+                ops: settings.outbox_max,
+                bytes: settings.outbox_bytes_max,
+            },
+            repair_rate: settings.repair_rate,
+        };
+        let urls = peers
+            .iter()
+            .map(|peer| (peer.clone(), settings.broker(peer).clone()));
+        let links = amqp::start(&amqp::Settings {
+            unit: (driver.unit.clone(), settings.amqp_url.clone()),
+            peers: urls.collect(),
+            removed: removed.clone(),
+            tls: driver.tls.clone(),
+            queue_bytes_max: settings.queue_bytes_max,
+        });
+        let gossip = Gossip::new(driver.unit.clone(), driver.parts.clone());
+        Self {
+            machine: Machine::new(driver.unit.clone(), peers, rules),
+            unit: driver.unit.clone(),
+            term,
+            parts: driver.parts.clone(),
+            handle: driver.handle.clone(),
+            status: driver.status.clone(),
+            settings,
+            links,
+            hints: Some(String::new()),
+            gossip: Some(gossip),
+            removed,
+            skews: BTreeMap::new(),
+            work: FuturesUnordered::new(),
+            started: (now_ms(), Instant::now()),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        let (started_ms, started) = self.started;
+        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Moment {
+            now_ms: started_ms.saturating_add(elapsed_ms),
+            wall_ms: now_ms(),
+        }
+    }
+
+    /// Runs until this companion leads no more, or the members are others.
+    pub(super) async fn run(&mut self, role: &mut watch::Receiver<Role>) {
+        let mut tick = tokio::time::interval(TICK);
+        let mut gossip = tokio::time::interval(GOSSIP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        gossip.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = Arc::clone(&self.handle.shared);
+        let mut company: Option<tokio::time::Instant> = None;
+        loop {
+            let linger = self.settings.linger;
+            tokio::select! {
+                event = self.links.events.recv() => match event {
+                    Some(event) => self.event(event),
+                    None => return,
+                },
+                Some(done) = self.work.next(), if !self.work.is_empty() => match done {
+                    Done::Inputs(inputs) => {
+                        inputs.into_iter().for_each(|input| self.handle(input));
+                    }
+                    Done::Hints(buckets, last) => {
+                        self.hints = Some(last);
+                        if !buckets.is_empty() {
+                            self.handle(Input::Written(buckets));
+                        }
+                    }
+                    Done::Gossiped(gossip, inputs) => {
+                        self.gossip = Some(gossip);
+                        inputs.into_iter().for_each(|input| self.handle(input));
+                    }
+                    Done::Removed(Some(removed)) if removed != self.removed => return,
+                    Done::Removed(_) => {}
+                },
+                () = shared.wake.notified(), if company.is_none() => {
+                    company = Some(tokio::time::Instant::now() + linger);
+                }
+                () = until(company) => {
+                    company = None;
+                    self.handle(Input::Written(shared.take_dirty()));
+                }
+                _ = role.changed() => {
+                    if role.borrow_and_update().term().is_none() {
+                        return;
+                    }
+                }
+                _ = tick.tick() => {
+                    self.read_hints();
+                    self.handle(Input::Tick);
+                }
+                _ = gossip.tick() => self.gossip(),
+            }
+        }
+    }
+
+    /// Tells the machine, and does what follows.
+    fn handle(&mut self, input: Input) {
+        self.handle_with(input, &[]);
+    }
+
+    /// The same, for a delivery of these bytes.
+    fn handle_with(&mut self, input: Input, bytes: &[u8]) {
+        for effect in self.machine.handle(input, self.moment()) {
+            self.perform(effect, bytes);
+        }
+    }
+
+    /// What a link says.
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Up(unit) => {
+                tracing::info!(unit = %self.unit, to = %unit, "linked");
+                self.link(&unit, handle::UP);
+                self.handle(Input::LinkUp(unit));
+            }
+            Event::Down(unit, why) => {
+                self.parts.metrics.link_failures.inc();
+                if self.link(&unit, &why) {
+                    tracing::warn!(unit = %self.unit, to = %unit, %why, "no link");
+                }
+                self.handle(Input::LinkDown(unit));
+            }
+            Event::Blocked(unit, Some(why)) => {
+                self.parts.metrics.links_blocked.inc();
+                tracing::warn!(unit = %self.unit, to = %unit, %why, "the broker takes nothing for now");
+                self.link(&unit, &format!("blocked: {why}"));
+            }
+            Event::Blocked(unit, None) => {
+                tracing::info!(unit = %self.unit, to = %unit, "the broker takes messages again");
+                self.link(&unit, handle::UP);
+            }
+            Event::InboxUp => {
+                tracing::info!(unit = %self.unit, "the unit's own queue is read");
+                self.inbox(handle::UP);
+            }
+            Event::InboxDown(why) => {
+                self.parts.metrics.link_failures.inc();
+                if self.inbox(&why) {
+                    tracing::warn!(unit = %self.unit, %why, "the unit's own queue is not read");
+                }
+                self.handle(Input::InboxDown);
+            }
+            Event::InboxWaits(why) => {
+                if self.inbox(&why) {
+                    tracing::warn!(unit = %self.unit, %why, "nothing comes in");
+                }
+            }
+            Event::Limit(unit, bytes) => {
+                tracing::warn!(unit = %self.unit, to = %unit, bytes, "its broker takes no larger message");
+                self.handle(Input::Limit(unit, bytes));
+            }
+            Event::Published(unit, id, confirmed) => {
+                self.handle(Input::Published(unit, id, confirmed));
+            }
+            Event::Delivered(tag, bytes) => match message::decode(&bytes, &self.unit) {
+                Ok((envelope, aside)) => {
+                    let from = envelope.from.clone();
+                    for aside in &aside {
+                        self.parts.metrics.records_set_aside.inc();
+                        self.set_aside(&from, &aside.name, &aside.why);
+                    }
+                    self.handle_with(Input::Delivered(tag, envelope), &bytes);
+                }
+                Err(poison) => {
+                    tracing::warn!(unit = %self.unit, %poison, "message set aside");
+                    self.parts.metrics.poison_messages.inc();
+                    self.judge(Verdict::SetAside(tag, bytes));
+                }
+            },
+        }
+    }
+
+    /// Notes how a link is; whether that is new.
+    fn link(&self, unit: &UnitId, state: &str) -> bool {
+        self.note_status(|status| status.link_is(unit, state))
+    }
+
+    fn inbox(&self, state: &str) -> bool {
+        self.note_status(|status| status.inbox_is(state))
+    }
+
+    fn note_status(&self, change: impl FnOnce(&mut Status) -> bool) -> bool {
+        let mut is_new = false;
+        self.status.send_if_modified(|status| {
+            is_new = change(status);
+            is_new
+        });
+        let is_up = u64::from(self.status.borrow().link == handle::UP);
+        self.parts.metrics.link_up.set(is_up);
+        is_new
+    }
+
+    /// Asks what the companions that do not lead have written.
+    fn read_hints(&mut self) {
+        let Some(after) = self.hints.take() else {
+            return;
+        };
+        let store = Arc::clone(&self.parts.store);
+        self.work.push(Box::pin(async move {
+            match store.hints(&after).await {
+                Ok((buckets, last)) => Done::Hints(buckets, last),
+                Err(_) => Done::Hints(BTreeSet::new(), after),
+            }
+        }));
+    }
+
+    /// Looks what there is to tell the others beside records, and who is a member.
+    fn gossip(&mut self) {
+        if let Some(gossip) = self.gossip.take() {
+            let work = gossip.gather();
+            self.work.push(Box::pin(async {
+                let (gossip, inputs) = work.await;
+                Done::Gossiped(gossip, inputs)
+            }));
+        }
+        let store = Arc::clone(&self.parts.store);
+        let units: Vec<UnitId> = self
+            .settings
+            .peers
+            .iter()
+            .chain([&self.unit])
+            .cloned()
+            .collect();
+        self.work.push(Box::pin(async move {
+            let removed = members::removed(&*store, units.iter(), now_ms()).await;
+            Done::Removed(removed.ok())
+        }));
+        let confirmed = self.machine.confirmed();
+        self.status.send_if_modified(|status| {
+            status.confirmed(confirmed);
+            false
+        });
+    }
+
+    /// Says what becomes of a delivery. Whoever reads the queue is there as long as its deliveries.
+    fn judge(&self, verdict: Verdict) {
+        if self.links.verdicts.send(verdict).is_err() {
+            tracing::debug!("a verdict for nobody");
+        }
+    }
+}
+
+/// Until then; for ever without a then.
+async fn until(then: Option<tokio::time::Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,249 @@
+//! Effects of the machine → store and links.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use unitring_protocol::envelope::Body;
+use unitring_protocol::ids::UnitId;
+
+use super::{Done, Session};
+use crate::now_ms;
+use crate::replica::epoch;
+use crate::store::Batch;
+use crate::sync::links::{Publish, Verdict};
+use crate::sync::machine::{Effect, Input, Lasts, MessageId, Note, message};
+use crate::sync::seen;
+
+impl Session {
+    pub(super) fn perform(&mut self, effect: Effect, delivered: &[u8]) {
+        let store = Arc::clone(&self.parts.store);
+        match effect {
+            Effect::Count => self.count(),
+            Effect::ReadCursors => {
+                self.spawn(async move { Input::CursorsRead(seen(store.cursors().await)) });
+            }
+            Effect::ReadOutboxes(asked) => {
+                self.spawn(async move { Input::OutboxesRead(seen(store.outboxes(&asked).await)) });
+            }
+            Effect::Confirm(unit, cursors, members) => {
+                let shared = Arc::clone(&self.handle.shared);
+                self.spawn(async move {
+                    let removed = seen(store.confirm(&unit, &cursors, &members).await);
+                    shared.trimmed(removed.unwrap_or(0));
+                    Input::Confirmed(unit, removed.is_some())
+                });
+            }
+            Effect::Shorten(keep) => {
+                let shared = Arc::clone(&self.handle.shared);
+                let metrics = Arc::clone(&self.parts.metrics);
+                self.spawn(async move {
+                    let removed = seen(store.shorten(&keep).await).unwrap_or(0);
+                    shared.trimmed(removed);
+                    if removed > 0 {
+                        metrics.outbox_dropped.inc_by(removed);
+                        tracing::warn!(
+                            ops = removed,
+                            "the outbox is full: who misses these changes repairs by digests"
+                        );
+                    }
+                    Input::Shortened
+                });
+            }
+            Effect::Apply(parts) => {
+                self.spawn(async move { Input::Applied(seen(store.apply(&parts, now_ms()).await)) })
+            }
+            Effect::ReadStates(purpose) => self.spawn(async move {
+                let now_ms = now_ms();
+                let states = seen(store.states(now_ms).await);
+                Input::States(purpose, states.map(|states| (epoch(now_ms), states)))
+            }),
+            Effect::ReadPage(bucket, page) => {
+                self.spawn(async move { Input::PageRead(seen(store.page(bucket, page).await)) });
+            }
+            Effect::Collect(bucket, before_ms, fence) => {
+                let metrics = Arc::clone(&self.parts.metrics);
+                self.work.push(Box::pin(async move {
+                    let collected = seen(store.collect(bucket, before_ms, &fence).await);
+                    metrics.tombstones_collected.inc_by(collected.unwrap_or(0));
+                    Done::Inputs(Vec::new())
+                }));
+            }
+            Effect::Publish {
+                id,
+                to,
+                lasts,
+                body,
+            } => self.publish(id, &to, lasts, body),
+            Effect::Ack(tag) => self.judge(Verdict::Ack(tag)),
+            Effect::SetAside(tag, from) => {
+                if self.note_status(|status| status.stranger(&from, now_ms())) {
+                    tracing::warn!(unit = %self.unit, %from, "messages of a unit that is no member are set aside");
+                }
+                self.parts.metrics.strangers.inc();
+                self.judge(Verdict::SetAside(tag, delivered.to_vec()));
+            }
+            Effect::Recount(bucket) => {
+                let metrics = Arc::clone(&self.parts.metrics);
+                self.work.push(Box::pin(async move {
+                    if seen(store.recount(bucket).await) == Some(true) {
+                        metrics.digests_recounted.inc();
+                        tracing::warn!(
+                            bucket,
+                            "its digest was not that of its records, and is now"
+                        );
+                    }
+                    Done::Inputs(Vec::new())
+                }));
+            }
+            Effect::Aside(from, record, fault) => {
+                self.set_aside(&from, &record.to_string(), &fault.to_string());
+            }
+            Effect::Unsendable(unit, limit, records) => {
+                for (record, bytes) in &records {
+                    tracing::warn!(to = %unit, %record, bytes, limit, "too large for its broker");
+                }
+                self.status
+                    .send_modify(|status| status.unsendable(&unit, limit, &records));
+            }
+            Effect::Heard(from, body) => self.heard(from, body),
+            Effect::Skew(unit, skew_ms) => self.skew(unit, skew_ms),
+            Effect::Note(note, count) => self.note(note, count),
+            Effect::Compared(unit, comparison) => {
+                if !comparison.diverged.is_empty() {
+                    let buckets = &comparison.diverged;
+                    tracing::warn!(with = %unit, ?buckets, "buckets differ: asking for a repair");
+                }
+                self.status
+                    .send_modify(|status| status.compared(&unit, comparison));
+            }
+            Effect::Done(parts) => self.done(&parts),
+        }
+    }
+
+    fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) {
+        self.work
+            .push(Box::pin(async { Done::Inputs(vec![work.await]) }));
+    }
+
+    fn count(&self) {
+        let store = Arc::clone(&self.parts.store);
+        let shared = Arc::clone(&self.handle.shared);
+        let metrics = Arc::clone(&self.parts.metrics);
+        self.spawn(async move {
+            let written_before = shared.written.load(Ordering::Relaxed);
+            let waiting = seen(store.waiting().await);
+            if let Some(waiting) = &waiting {
+                shared.counted(waiting, written_before);
+                metrics
+                    .outbox_ops
+                    .set(shared.waiting.load(Ordering::Relaxed));
+                let bytes = shared.waiting_bytes.load(Ordering::Relaxed);
+                metrics.outbox_bytes.set(bytes);
+            }
+            Input::Counted(waiting)
+        });
+    }
+
+    /// Hands a message to its links. One that takes no more says so, as the broker would.
+    fn publish(&mut self, id: MessageId, to: &[UnitId], lasts: Lasts, body: Body) {
+        let bytes: Arc<[u8]> = match message::encode(&self.unit, body) {
+            Ok(bytes) => bytes.into(),
+            Err(error) => return tracing::error!(%error, "a message has no JSON form"),
+        };
+        for unit in to {
+            let message = Publish {
+                id,
+                lasts,
+                bytes: Arc::clone(&bytes),
+            };
+            let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let link = self.links.publish.get(unit);
+            if link.is_some_and(|link| link.try_send(message).is_ok()) {
+                self.parts.metrics.bytes_published.inc_by(size);
+                continue;
+            }
+            let refused = Input::Published(unit.clone(), id, false);
+            self.spawn(std::future::ready(refused));
+        }
+    }
+
+    /// What another unit says that is none of the machine's business.
+    fn heard(&mut self, from: UnitId, body: Body) {
+        let (parts, term) = (self.parts.clone(), self.term);
+        self.work.push(Box::pin(async move {
+            Done::Inputs(crate::sync::gossip::heard(&parts, term, from, body).await)
+        }));
+    }
+
+    /// Names a record that is not taken: in the log once, in the status for as long as there is room.
+    pub(super) fn set_aside(&self, from: &UnitId, record: &str, why: &str) {
+        let is_new = self.note_status(|status| status.set_aside(from, record, why));
+        if is_new {
+            tracing::warn!(%from, record, why, "a record is set aside alone");
+        }
+    }
+
+    fn skew(&mut self, unit: UnitId, skew_ms: i64) {
+        let max_ms = u64::try_from(self.settings.skew_max.as_millis()).unwrap_or(u64::MAX);
+        let is_over = |skew_ms: i64| skew_ms.unsigned_abs() > max_ms;
+        let before = self.skews.insert(unit.clone(), skew_ms).unwrap_or(0);
+        match (is_over(before), is_over(skew_ms)) {
+            (false, true) => {
+                self.parts.metrics.clock_skew_alarms.inc();
+                tracing::warn!(
+                    %unit, skew_ms, max_ms,
+                    "its clock and ours are apart: of two changes the one of the earlier clock loses"
+                );
+            }
+            (true, false) => tracing::info!(%unit, skew_ms, "its clock and ours agree again"),
+            _ => {}
+        }
+        self.status
+            .send_modify(|status| status.skew(&unit, skew_ms, is_over(skew_ms)));
+    }
+
+    /// Measures how long applied changes took.
+    fn done(&self, parts: &[(u8, Batch)]) {
+        let wall_ms = now_ms();
+        let mut lags = self.handle.shared.lags();
+        for (_, batch) in parts {
+            let Batch::Ops { origin, ops, .. } = batch else {
+                continue;
+            };
+            let skew_ms = self.skews.get(origin).copied().unwrap_or(0);
+            for op in ops {
+                let took_ms = wall_ms.saturating_sub(op.record.version.clock.ms);
+                // By our own clock: theirs is ahead by the skew.
+                lags.took(origin, took_ms.saturating_add_signed(skew_ms));
+            }
+        }
+    }
+
+    fn note(&self, note: Note, count: u64) {
+        let metrics = &self.parts.metrics;
+        let counter = match note {
+            Note::OpsPublished => &metrics.ops_published,
+            Note::WentBack => &metrics.store_went_back,
+            Note::Unsendable => &metrics.changes_unsendable,
+            Note::PublishesFailed => &metrics.publishes_failed,
+            Note::OpsReceived => &metrics.ops_received,
+            Note::RecordsApplied => &metrics.records_applied,
+            Note::Gaps => &metrics.sequence_gaps,
+            Note::ApplyFailures => &metrics.apply_failures,
+            Note::Conflicts => &metrics.conflicts,
+            Note::RecordsRefused => &metrics.records_refused,
+            Note::Ahead => &metrics.records_set_aside,
+            Note::Diverged => &metrics.diverged_buckets,
+            Note::Stalled => &metrics.stalled_buckets,
+            Note::Skipped => &metrics.skipped_buckets,
+            Note::Repaired => &metrics.repaired_records,
+            Note::RepairsDropped => &metrics.repairs_dropped,
+        };
+        counter.inc_by(count);
+        if note == Note::Repaired && count > 0 {
+            self.status
+                .send_modify(|status| status.repaired_records += count);
+        }
+    }
+}
