@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check compat guard bench build parts clean
+.PHONY: help run quick test check compat guard bench build parts clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
@@ -18,10 +18,17 @@ help: ## this text
 run: build ## a demo on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units
 	@PATH="$$PWD/.parts/bin:$$PATH" exec $(TARGET)/debug/unitring demo --units $(UNITS)
 
-test: build ## every test, the integration tests with the real Envoy, Redis and RabbitMQ included
+quick: ## format and the unit tests of all crates, in under a minute once they are built; 100 simulated stories
+	cargo fmt --all --check
+	SEEDS=0..100 cargo test --workspace --lib
+
+test: parts ## every test, with the real Envoy, Redis and RabbitMQ; ONLY=links for the integration tests of one module
+	@scripts/build-plugin
 	@scripts/build-plugin trap
 	@scripts/parts $(OLDEST_ENVOY)
-	cargo test --workspace
+	@# In one go, so that programs and tests share what they are made of.
+	cargo build --workspace --bins --tests
+	cargo test --workspace $(if $(ONLY),--test it -- $(ONLY))
 
 check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts, and guard
 	@scripts/check

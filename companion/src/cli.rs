@@ -50,9 +50,9 @@ pub enum Command {
     Serve(Fields),
     /// Check the configuration and print the settings in force, without secrets.
     Check(Fields),
-    /// Ask a running companion where a key goes, and why.
+    /// Show which instance a key goes to, and why.
     Locate(Locate),
-    /// Create the unit's group of Redis servers, or look at it.
+    /// Create the unit's group of Redis servers, or show its state.
     #[command(subcommand)]
     Group(group::GroupCommand),
     /// Read and write records of a running companion.
@@ -61,10 +61,10 @@ pub enum Command {
     /// Show and change the registry: add an instance, let it drain, remove it.
     #[command(subcommand)]
     Instance(InstanceCommand),
-    /// Look at the other units, take one out of the group, or in again.
+    /// Show the other units, remove one from the group, or add it again.
     #[command(subcommand)]
     Unit(unit::UnitCommand),
-    /// Show changes that lost against one of another unit that did not know of them.
+    /// Show conflicts: changes that were overwritten by a concurrent change of another unit.
     Conflicts(unit::Conflicts),
     /// Show how a running companion, its unit and its services are. Ends with 0 if all is well, with 1 if
     /// something is degraded, and with 2 if no companion answers.
@@ -119,9 +119,9 @@ pub enum InstanceCommand {
         #[arg(long)]
         ttl: Option<String>,
     },
-    /// Give it no new keys; what it has goes on. Its heartbeats do not end that.
+    /// Drain it: it gets no new keys and finishes its requests. Heartbeats do not end that.
     Drain(OneInstance),
-    /// Give it its keys again.
+    /// End draining: it gets its keys again.
     Undrain(OneInstance),
     /// Remove it from the registry.
     Remove {
@@ -157,13 +157,13 @@ pub struct Locate {
     /// The service; needed only if the companion knows more than one.
     #[arg(long)]
     pub service: Option<String>,
-    /// What would move if this instance were gone.
+    /// Also show what would move if this instance were gone.
     #[arg(long, value_name = "INSTANCE")]
     pub without: Option<String>,
-    /// What would move if this instance came: its ip:port, or its id with --address.
+    /// Also show what would move if this instance were added: its ip:port, or its id with --address.
     #[arg(long, value_name = "INSTANCE")]
     pub with: Option<String>,
-    /// Where the instance of --with would be.
+    /// The address of the instance of --with.
     #[arg(long, value_name = "IP:PORT", requires = "with")]
     pub address: Option<String>,
     /// The weight of the instance of --with.
@@ -180,10 +180,10 @@ pub struct Locate {
 /// A running companion.
 #[derive(Debug, Args)]
 pub struct Target {
-    /// Its HTTP address.
+    /// The companion's HTTP address.
     #[arg(long, env = "UNITRING_URL", default_value = "http://127.0.0.1:7001")]
     pub url: String,
-    /// Its bearer token.
+    /// The companion's bearer token.
     #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 }
@@ -269,25 +269,26 @@ pub struct Fields {
     /// How often units compare, as 10s.
     #[arg(long, env = "UNITRING_SYNC_DIGEST_INTERVAL")]
     sync_digest_interval: Option<String>,
-    /// Changes that are kept for units that have them not; who misses more repairs by digests.
+    /// How many changes are kept for units that have not received them. A unit that misses more is repaired
+    /// by digests.
     #[arg(long, env = "UNITRING_SYNC_OUTBOX_MAX")]
     sync_outbox_max: Option<String>,
-    /// Bytes that these may take.
+    /// How many bytes these changes may take.
     #[arg(long, env = "UNITRING_SYNC_OUTBOX_BYTES_MAX")]
     sync_outbox_bytes_max: Option<String>,
-    /// How long tombstones are kept at least, as 1h.
+    /// How long deletions are remembered at least, as 1h.
     #[arg(long, env = "UNITRING_SYNC_TOMBSTONES_KEPT")]
     sync_tombstones_kept: Option<String>,
-    /// How long a change waits for company, as 2ms.
+    /// Batching delay: how long a change waits for others to travel with, as 2ms.
     #[arg(long, env = "UNITRING_SYNC_LINGER")]
     sync_linger: Option<String>,
-    /// Bytes that a unit's queue at its broker holds; the same in all units.
+    /// Quota of a unit's queue at its broker, in bytes; the same in all units.
     #[arg(long, env = "UNITRING_SYNC_QUEUE_BYTES_MAX")]
     sync_queue_bytes_max: Option<String>,
-    /// Records per second that repairs send.
+    /// Records per second that repairs send at most; 0 for no limit.
     #[arg(long, env = "UNITRING_SYNC_REPAIR_RATE")]
     sync_repair_rate: Option<String>,
-    /// How far clocks may be apart before it is said, as 500ms.
+    /// Clock skew between units from which on an alarm is raised, as 500ms.
     #[arg(long, env = "UNITRING_SYNC_SKEW_MAX")]
     sync_skew_max: Option<String>,
 }

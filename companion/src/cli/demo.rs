@@ -24,6 +24,6 @@ pub struct DemoFlags {
     #[arg(long, value_name = "FOLDER")]
     pub folder: Option<PathBuf>,
     /// Start four instances on the ports that envoy/envoy.yaml names, and nothing else.
-    #[arg(long, conflicts_with_all = ["units", "envoy", "filter"])]
+    #[arg(long, conflicts_with = "units")]
     pub only_instances: bool,
 }

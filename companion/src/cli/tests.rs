@@ -33,7 +33,9 @@ these is named in a warning.
 /// The help of a command and of all below it.
 fn help(command: &clap::Command, path: &str, out: &mut String) {
     let name = format!("{path}{}", command.get_name());
+    // As it is where no variable is set.
     let own = command.clone().bin_name(&name).term_width(100);
+    let own = own.mut_args(|flag| flag.hide_env_values(true));
     let text = own.clone().render_help().to_string();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     let text = lines.join("\n");
