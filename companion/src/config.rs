@@ -328,7 +328,9 @@ fn duration(said: Said) -> Result<Duration, ConfigError> {
 pub fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    let unit = units.iter().find(|(unit, _)| ms > 0 && ms % unit == 0);
+    let unit = units
+        .iter()
+        .find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
     unit.map_or_else(
         || format!("{ms}ms"),
         |(unit, name)| format!("{}{name}", ms / unit),

@@ -64,6 +64,7 @@ mod chaos;
 mod churn;
 #[cfg(test)]
 mod commands;
+#[cfg(test)]
 mod companions;
 #[cfg(test)]
 mod compatibility;
@@ -71,6 +72,7 @@ mod compatibility;
 mod data;
 #[cfg(test)]
 mod demo;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod drain;
@@ -114,7 +116,6 @@ mod names;
 mod older;
 #[cfg(test)]
 mod placement;
-#[cfg(test)]
 #[cfg(test)]
 mod primaries;
 #[cfg(test)]
