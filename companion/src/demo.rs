@@ -3,14 +3,14 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`programs`] | where Envoy, the filter and the servers are |
-//! | [`ports`] | which ports are used |
-//! | [`child`] | a process with its log |
-//! | [`instance`] | an instance, built in |
-//! | [`servers`] | Redis and RabbitMQ |
-//! | [`place`] | one unit of all these |
-//! | [`control`] | instances that are added and killed while it runs |
-//! | [`web`] | requests to what was started |
+//! | `programs` | where Envoy, the filter and the servers are |
+//! | `ports` | which ports are used |
+//! | `child` | a process with its log |
+//! | `instance` | an instance, built in |
+//! | `servers` | Redis and RabbitMQ |
+//! | `place` | one unit of all these |
+//! | `control` | instances that are added and killed while it runs |
+//! | `web` | requests to what was started |
 
 mod child;
 mod control;

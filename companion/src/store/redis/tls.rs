@@ -19,7 +19,7 @@ pub(crate) fn client(
 /// Reads them. `None` where the system's own roots are enough.
 ///
 /// # Errors
-/// [`FileError::File`].
+/// [`FileError`].
 pub(crate) fn certificates(files: &TlsFiles) -> Result<Option<TlsCertificates>, FileError> {
     choose_provider();
     if *files == TlsFiles::default() {
