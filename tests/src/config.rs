@@ -275,15 +275,9 @@ impl EnvoyConfig {
     /// The same for an Envoy of this version: less what it does not know yet, as `docs/compatibility.md`
     /// tells its users to leave out.
     pub fn for_version(&self, version: &str) -> Self {
-        let mut json = self.json.clone();
-        let mut parts = version.split('.');
-        let minor = parts.nth(1).and_then(|minor| minor.parse().ok());
-        for (field, since) in NEWER {
-            if minor.is_some_and(|minor: u32| minor < since) {
-                remove_field(&mut json, field);
-            }
+        Self {
+            json: without_newer(self.json.clone(), version),
         }
-        Self { json }
     }
 
     /// The same for the Envoy that the tests run with.
@@ -298,6 +292,18 @@ impl EnvoyConfig {
         move_port(&mut json, ADMIN, admin);
         json
     }
+}
+
+/// A part of a configuration without what an Envoy of this version does not know.
+pub fn without_newer(mut json: Value, version: &str) -> Value {
+    let minor = version.split('.').nth(1);
+    let minor: Option<u32> = minor.and_then(|minor| minor.parse().ok());
+    for (field, since) in NEWER {
+        if minor.is_some_and(|minor| minor < since) {
+            remove_field(&mut json, field);
+        }
+    }
+    json
 }
 
 /// These instances as Envoy's list of endpoints, each with its weight or 1.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use unitring_tests::config::without_newer;
+use unitring_tests::programs;
 
 use super::address::Address;
 use super::policy::Policy;
@@ -192,7 +194,8 @@ impl Outliers {
         if let Some(percent) = self.max_percent {
             config["max_ejection_percent"] = json!(percent);
         }
-        config
+        // An Envoy refuses what it does not know.
+        without_newer(config, &programs::asked_envoy().unwrap_or_default())
     }
 }
 
