@@ -1,5 +1,5 @@
-//! Tells the program of which commit it is. Only a release build: to find out makes cargo build anew after
-//! each commit, which who works on it does not want to wait for.
+//! Gives the program the commit that it was built from, in release builds only: cargo rebuilds a crate that
+//! depends on the commit after each of them, and a developer would wait for that.
 
 use std::env;
 use std::process::Command;

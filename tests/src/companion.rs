@@ -188,11 +188,7 @@ impl Companion {
     /// The program does not run.
     pub fn ask(&self, arguments: &[&str]) -> Result<(bool, String)> {
         let url = format!("http://127.0.0.1:{}", self.port);
-        let mut command = Command::new(programs::built("unitring")?);
-        // What chooses an Envoy for the tests is no variable of the program's, which would warn of it.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNITRING_")) {
-            command.env_remove(name);
-        }
+        let mut command = programs::unitring()?;
         let output = command.args(arguments).env("UNITRING_URL", url).output()?;
         let text = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8(text)?))

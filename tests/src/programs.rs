@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -58,6 +59,21 @@ fn parts() -> Result<PathBuf> {
 /// It is not built; the text names the command.
 pub fn built(name: &str) -> Result<PathBuf> {
     existing(built_in()?.join(name), "make build")
+}
+
+/// The command line of `unitring`, without variables that are meant for the tests or another companion: the
+/// program would go by them, or warn of them.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn unitring() -> Result<Command> {
+    let mut command = Command::new(built("unitring")?);
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("UNITRING_") {
+            command.env_remove(name);
+        }
+    }
+    Ok(command)
 }
 
 /// The filter, as Envoy loads it.

@@ -4,39 +4,39 @@ use std::process::ExitCode;
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Exit {
-    /// It is done; what was asked about is well.
-    Success,
-    /// It failed; or what was asked about (`status`, `group status`) is degraded.
-    Failure,
-    /// Nobody answers there, or nobody who speaks for a companion.
-    Unreachable,
+    /// The command succeeded; what it was asked about is healthy.
+    Success = 0,
+    /// The command failed; or what was asked about (`status`, `group status`) is degraded.
+    Failure = 1,
+    /// No companion answers at that address.
+    Unreachable = 2,
     /// `group create`: refused, and nothing was touched.
-    Refused,
+    Refused = 3,
     /// `data get`, `data delete`: there is no such record.
-    Absent,
-    /// `data put`, `data delete`: something else is there than must be.
-    Conflict,
+    Absent = 4,
+    /// `data put`, `data delete`: the record is not in the version that the command requires.
+    Conflict = 5,
     /// The configuration or the command line is wrong, and starting again does not help (`EX_USAGE`).
-    Usage,
+    Usage = 64,
 }
 
 impl Exit {
-    /// All of them, with what they mean to who reads the table.
-    pub const ALL: [(Self, u8); 7] = [
-        (Self::Success, 0),
-        (Self::Failure, 1),
-        (Self::Unreachable, 2),
-        (Self::Refused, 3),
-        (Self::Absent, 4),
-        (Self::Conflict, 5),
-        (Self::Usage, 64),
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Success,
+        Self::Failure,
+        Self::Unreachable,
+        Self::Refused,
+        Self::Absent,
+        Self::Conflict,
+        Self::Usage,
     ];
 
     /// The number.
     pub fn number(self) -> u8 {
-        let found = Self::ALL.iter().find(|(exit, _)| *exit == self);
-        found.map_or(1, |(_, number)| *number)
+        self as u8
     }
 }
 

@@ -21,12 +21,12 @@ these is named in a warning.
 
 | code | meaning |
 |---:|---|
-| 0 | done; what was asked about is well |
-| 1 | failed; or what was asked about (`status`, `group status`) is degraded |
-| 2 | nobody answers there, or nobody who speaks for a companion; `group status`: no server answers |
+| 0 | the command succeeded; what it was asked about is healthy |
+| 1 | the command failed; or what was asked about (`status`, `group status`) is degraded |
+| 2 | no companion answers at that address; `group status`: no server answers |
 | 3 | `group create`: refused, and nothing was touched |
 | 4 | `data get`, `data delete`: there is no such record |
-| 5 | `data put`, `data delete`: something else is there than must be |
+| 5 | `data put`, `data delete`: the record is not in the version that the command requires |
 | 64 | the command line or the configuration is wrong; starting again does not help |
 ";
 
@@ -62,7 +62,8 @@ fn the_page_of_the_command_line_is_what_the_program_says() {
 
 #[test]
 fn the_page_names_each_exit_code() {
-    for (exit, number) in Exit::ALL {
+    for exit in Exit::ALL {
+        let number = exit.number();
         assert!(HEAD.contains(&format!("\n| {number} | ")), "{exit:?}");
     }
     assert_eq!(HEAD.matches("\n| ").count(), Exit::ALL.len() + 1);

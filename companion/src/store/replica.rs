@@ -61,7 +61,7 @@ pub trait Replica: Send + Sync {
     /// The last conflicts, the latest first.
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
 
-    /// Counts a bucket's digests anew; answers whether they were wrong.
+    /// Recomputes a bucket's digests, and returns whether they were wrong.
     async fn recount(&self, bucket: u8) -> Result<bool, StoreError>;
 
     /// Sets the clocks of buckets that are of the future back to now. Answers which.

@@ -1,5 +1,5 @@
-//! When this companion syncs: while it leads its unit, and its unit is a member. While it does not lead, it tells
-//! whoever does what was written here.
+//! When this companion syncs: while it leads its unit, and its unit is a member. A follower tells the leader what
+//! was written here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Driver {
         }
     }
 
-    /// Until the role changes: tells whoever leads of what is written here.
+    /// Tells the leader what is written here, until the role changes.
     async fn follow(&mut self) {
         let shared = Arc::clone(&self.handle.shared);
         let mut count = tokio::time::interval(LOOK_EVERY);

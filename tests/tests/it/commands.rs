@@ -1,7 +1,5 @@
 //! What the commands of `unitring` say, and how they end: docs/cli.md has the codes.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,11 +13,7 @@ use unitring_tests::site::Site;
 
 /// How it ended, what it printed, and what it said of errors.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(i32, String, String)> {
-    let mut command = Command::new(programs::built("unitring")?);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNITRING_")) {
-        command.env_remove(name);
-    }
-    let output = command
+    let output = programs::unitring()?
         .args(arguments)
         .envs(environment.iter().copied())
         .output()?;

@@ -84,7 +84,7 @@ fn apply(
     Ok(applied)
 }
 
-/// Counts the digests of a bucket anew; whether they were wrong. What no unitring wrote is in none.
+/// Recomputes the digests of a bucket, and returns whether they were wrong. Foreign data is in no digest.
 fn recount(
     transaction: &WriteTransaction,
     store: &Embedded,

@@ -1,8 +1,8 @@
 //! The link in: this unit's own queue, read in order.
 //!
 //! Of several consumers of a queue one is active, and the broker tells none of them which (nor, of a quorum queue,
-//! how many wait). So whoever reads holds a claim, an exclusive queue of its connection: one that can't have it
-//! says that another one reads, and waits.
+//! how many wait). So the reader holds a claim, an exclusive queue of its connection: a companion that cannot
+//! get the claim says that another one reads, and waits.
 
 use std::collections::BTreeMap;
 
