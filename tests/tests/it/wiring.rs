@@ -138,10 +138,11 @@ async fn a_policy_that_reads_another_header_is_told_and_no_choice_is_called_used
             let policy = "/load_balancing_policy/policies/0/typed_extension_config/typed_config";
             let policy = cluster.pointer_mut(policy).context("no policy")?;
             policy["override_host_sources"] = json!([{"header": "x-other-host"}]);
-            // Else the fallback would agree with the filter.
+            // A ring would agree with the filter, and a round of four instances always meets
+            // the same of the eight keys.
             policy["fallback_policy"] = json!({"policies": [{"typed_extension_config": {
-                "name": "envoy.load_balancing_policies.round_robin",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"},
+                "name": "envoy.load_balancing_policies.random",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random"},
             }}]});
             Ok(())
         })
