@@ -9,6 +9,7 @@ pub mod exit;
 pub mod group;
 pub mod instance;
 pub mod status;
+pub mod store;
 pub mod sure;
 pub mod unit;
 
@@ -64,6 +65,9 @@ pub enum Command {
     /// Show the other units, remove one from the group, or add it again.
     #[command(subcommand)]
     Unit(unit::UnitCommand),
+    /// Look after the embedded store.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Show conflicts: changes that were overwritten by a concurrent change of another unit.
     Conflicts(unit::Conflicts),
     /// Show how a running companion, its unit and its services are. Ends with 0 if all is well, with 1 if

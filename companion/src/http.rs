@@ -3,6 +3,7 @@
 
 mod answer;
 mod bounds;
+mod compact;
 mod conflicts;
 mod data;
 mod events;
@@ -117,6 +118,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/units/{unit}", put(units::add).delete(units::remove))
         .route("/v1/repair", post(units::mend))
         .route("/v1/agree", post(units::agree))
+        .route("/v1/compact", post(compact::compact))
         .route("/v1/conflicts", get(conflicts::conflicts))
         .route("/v1/group", get(group::group))
         .route("/v1/fixed", get(fixed::all))

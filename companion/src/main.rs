@@ -9,7 +9,7 @@ use unitring::cli::ask::AskError;
 use unitring::cli::demo::DemoFlags;
 use unitring::cli::exit::Exit;
 use unitring::cli::group::GroupCommand;
-use unitring::cli::{self, Cli, Command, ask, data, instance, status, unit};
+use unitring::cli::{self, Cli, Command, ask, data, instance, status, store, unit};
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
 use unitring::{demo, serve};
@@ -45,6 +45,9 @@ fn main() -> ExitCode {
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Unit(command) => unit::run(&command)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| print(&text)),
+        Command::Store(command) => store::run(&command)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Conflicts(asked) => unit::conflicts(&asked)

@@ -95,6 +95,7 @@ metrics! {
     sequence_gaps: Count, "Ops that came before one they follow";
     apply_failures: Count, "Batches that could not be applied and are tried again";
     poison_messages: Count, "Messages set aside because they cannot be read";
+    namesakes: Count, "Digests of a unit in whose name two stores speak";
     strangers: Count, "Messages set aside because their unit is no member";
     conflicts: Count, "Changes of a record that did not know of each other, seen here";
     records_refused: Count, "Records of a repair that may be deleted and were not taken";

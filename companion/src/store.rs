@@ -38,11 +38,11 @@ pub use error::StoreError;
 pub use fixed::{Fixed, FixedStore};
 pub use fleet::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
 pub use health::{Agreement, Health};
-pub use housekeeping::{COLLECTED_MAX, Housekeeping, SWEPT_MAX};
+pub use housekeeping::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX};
 pub use leadership::{LEASE, Leadership};
 pub use outbox::{Backlog, Cursors, Outbox, Waiting};
 pub use records::{Listed, Records};
-pub use replica::{CONFLICTS_MAX, Held, Page, Replica};
+pub use replica::{CONFLICTS_MAX, Held, Page, Recounted, Replica};
 pub use spoiled::{SPOILED_MAX, Spoiled};
 
 pub use crate::replica::{

@@ -41,6 +41,9 @@ pub enum Body {
         /// The fixed data there, if there are some.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fixed: Option<FixedState>,
+        /// The identity of the sender's store: a unit in whose name two of them speak is two.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        store: Option<u64>,
         /// Every bucket that holds or held something.
         buckets: Vec<BucketState>,
     },

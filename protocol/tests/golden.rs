@@ -234,6 +234,7 @@ fn digests() {
             version: 2,
             checksum: "00ff".to_owned(),
         }),
+        store: Some(u64::MAX),
         buckets,
     };
     is_golden(&from_east(body), include_str!("golden/digests.json"));

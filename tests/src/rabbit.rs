@@ -13,6 +13,7 @@ use crate::deadline;
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
+use crate::usage;
 
 /// A running RabbitMQ.
 #[derive(Debug)]
@@ -145,6 +146,14 @@ impl Rabbit {
             Ok(())
         })
         .await
+    }
+
+    /// Its Erlang machine's process id.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn process(&self) -> Result<u32> {
+        usage::program_below(self.node.id(), "beam.smp")
     }
 
     /// SIGKILL.

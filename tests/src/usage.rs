@@ -31,3 +31,21 @@ pub fn resident_bytes(process: u32) -> Result<u64> {
     let kibibytes = line.and_then(|line| line.split_whitespace().next());
     Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
 }
+
+/// The process of this name that this one is or has started, directly or through others.
+///
+/// # Errors
+/// There is none.
+pub fn program_below(process: u32, name: &str) -> Result<u32> {
+    let comm = fs::read_to_string(format!("/proc/{process}/comm"))?;
+    if comm.trim_end() == name {
+        return Ok(process);
+    }
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
+    let mut found = children
+        .split_whitespace()
+        .filter_map(|child| program_below(child.parse().ok()?, name).ok());
+    found
+        .next()
+        .with_context(|| format!("no {name} below {process}"))
+}

@@ -75,6 +75,12 @@ struct Sync {
     outbox: u64,
     outbox_max: u64,
     repaired_records: u64,
+    #[serde(default)]
+    strangers: BTreeMap<String, Value>,
+    #[serde(default)]
+    namesakes: BTreeMap<String, u64>,
+    #[serde(default)]
+    set_aside: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -248,6 +254,22 @@ impl Seen {
         let Some(sync) = units.sync.as_ref().filter(|_| self.leads()) else {
             return problems;
         };
+        for unit in sync.namesakes.keys() {
+            problems.push(format!(
+                "two stores speak in the name of {unit}: a second unit, or a second group at its broker, has it"
+            ));
+        }
+        for unit in sync.strangers.keys() {
+            problems.push(format!(
+                "{unit} sends and is no member: its messages are set aside"
+            ));
+        }
+        if let Some((name, why)) = sync.set_aside.first_key_value() {
+            let count = sync.set_aside.len();
+            problems.push(format!(
+                "{count} records of other units are not taken: {name}: {why}"
+            ));
+        }
         for (unit, link) in &sync.links {
             let state = super::ask::text(link, "/state");
             if state != "ok" && state != "removed" {

@@ -54,7 +54,7 @@ pub struct OneUnit {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 pub struct Mend {
-    /// Count every digest anew.
+    /// Recompute every digest, and forget records whose value is gone: the other units' repairs bring them again.
     #[arg(long)]
     pub recount: bool,
     /// Lead back from a clock of the future: buckets go by now again, and what was written by such a clock
@@ -130,10 +130,12 @@ pub fn run(command: &UnitCommand) -> Result<String, AskError> {
                     .map_or(0, Vec::len)
             };
             Ok(format!(
-                "{} clocks set back, {} records with a new version, {} digests were wrong\n",
+                "{} clocks set back, {} records with a new version, {} digests were wrong, \
+                 {} records had lost their value\n",
                 count("/clocks"),
                 number(&done, "/records"),
                 count("/recounted"),
+                number(&done, "/lost"),
             ))
         }
         UnitCommand::Add(OneUnit { unit, target }) => {

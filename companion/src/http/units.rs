@@ -127,6 +127,7 @@ pub(super) async fn mend(
     Query(mend): Query<Mend>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let (mut clocks, mut records, mut recounted) = (Vec::new(), 0_u64, Vec::new());
+    let mut lost = 0_u64;
     if mend.clocks {
         clocks = app.store.reset_clocks(now_ms()).await?;
         for held in app.store.states(now_ms()).await? {
@@ -135,13 +136,15 @@ pub(super) async fn mend(
     }
     if mend.recount {
         for bucket in 0..=u8::MAX {
-            if app.store.recount(bucket).await? {
+            let found = app.store.recount(bucket, now_ms()).await?;
+            lost = lost.saturating_add(found.lost);
+            if found.was_wrong {
                 recounted.push(bucket);
             }
         }
     }
     Ok(Json(
-        json!({"clocks": clocks, "records": records, "recounted": recounted}),
+        json!({"clocks": clocks, "records": records, "recounted": recounted, "lost": lost}),
     ))
 }
 

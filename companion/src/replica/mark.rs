@@ -24,6 +24,9 @@ impl InvalidMark {
     }
 }
 
+/// A record that expires within this time may be gone by the clock of its store, which is not quite ours.
+pub const LOST_MS: u64 = 60_000;
+
 /// What a store keeps beside a value: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or
 /// `~<ms since the epoch>` for a record that expires then. No unit's name contains either.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,13 @@ impl Mark {
             None => Some(Part::Lasting),
             Some(expires_ms) => Some(Part::Epoch(epoch(expires_ms))),
         }
+    }
+
+    /// Whether the record has lost its value: it is live for a while yet, and has none. A server that evicts does
+    /// that, and so does a clock of the future, by which the record had expired.
+    pub fn has_lost(&self, has_value: bool, now_ms: u64) -> bool {
+        let is_due = |expires_ms| expires_ms <= now_ms.saturating_add(LOST_MS);
+        !has_value && !self.is_deleted && !self.expires_ms.is_some_and(is_due)
     }
 
     /// The record again, with its value if it has one. `None` for one without a value that does not expire: it
@@ -131,6 +141,14 @@ impl FromStr for Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_is_about_to_expire_has_lost_nothing() {
+        let lost = |mark: &str| mark.parse::<Mark>().unwrap().has_lost(false, 1_000);
+        assert!(lost("17.3@east") && lost("17.3@east~61001"));
+        assert!(!lost("17.3@east!") && !lost("17.3@east~61000"));
+        assert!(!"17.3@east".parse::<Mark>().unwrap().has_lost(true, 1_000));
+    }
 
     #[test]
     fn a_mark_reads_back_as_written() {

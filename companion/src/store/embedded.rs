@@ -28,7 +28,7 @@ use redb::{
 };
 use unitring_protocol::ids::UnitId;
 
-use super::{LAYOUT, Spoiled, StoreError};
+use super::{Compacted, LAYOUT, Spoiled, StoreError};
 use crate::replica::Rules;
 use pictures::Pictures;
 use tables::NUMBERS;
@@ -140,6 +140,30 @@ impl Embedded {
             Some(database) => work(database),
             None => Err(StoreError::Away("the file is not open".to_owned())),
         }
+    }
+
+    /// Moves what is there to the front of the file and cuts off the rest. redb wants the file for itself
+    /// meanwhile, so everything else waits.
+    fn compact_now(&self) -> Result<Compacted, StoreError> {
+        let length = || {
+            std::fs::metadata(&self.path)
+                .map(|file| file.len())
+                .map_err(away)
+        };
+        let before = length()?;
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_mut() else {
+            return Err(StoreError::Away("the file is not open".to_owned()));
+        };
+        // Each round moves what the last one left, until there is nothing to move.
+        while open.compact().map_err(away)? {}
+        Ok(Compacted {
+            before,
+            after: length()?,
+        })
     }
 
     /// One change as one transaction, off the async threads: a commit waits for the disk.
@@ -296,6 +320,38 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(counted().await, (12, 4));
+    }
+
+    #[tokio::test]
+    async fn a_compact_gives_back_what_was_deleted_and_keeps_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_as(&folder, "alone", false);
+        let value = vec![b'v'; 1 << 16];
+        for number in 0..200 {
+            let id = contract::id("d", &format!("k{number}"));
+            crate::store::Records::write(&store, &id, Some(&value), 1)
+                .await
+                .unwrap();
+        }
+        for number in 1..200 {
+            let id = contract::id("d", &format!("k{number}"));
+            crate::store::Records::write(&store, &id, None, 2)
+                .await
+                .unwrap();
+        }
+        let compacted = crate::store::Housekeeping::compact(&store)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(compacted.after * 4 < compacted.before, "{compacted:?}");
+        let id = contract::id("d", "k0");
+        let record = crate::store::Records::read(&store, &id).await.unwrap();
+        assert_eq!(record.unwrap().value.unwrap().0, value);
+        assert!(
+            crate::store::Records::write(&store, &id, Some(b"v"), 3)
+                .await
+                .is_ok()
+        );
     }
 
     #[test]

@@ -21,9 +21,18 @@ pub trait Health: Send + Sync {
     /// and back. Writes a little, as [`Self::check`] does.
     async fn clock_ahead_ms(&self) -> Result<i64, StoreError>;
 
+    /// The identity of what the store holds: another one after it was lost. Made when it is first asked for.
+    async fn identity(&self) -> Result<u64, StoreError>;
+
     /// Makes this companion's [`Agreement`] that of the unit.
     async fn agree(&self) -> Result<(), StoreError>;
 
     /// What was left out since the process started, since no unitring wrote it, and why.
     fn spoiled(&self) -> BTreeMap<String, String>;
+}
+
+/// An identity that no other store has, as good as surely.
+pub(super) fn any_identity() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(crate::now_ms())
 }

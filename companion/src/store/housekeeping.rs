@@ -33,6 +33,19 @@ pub trait Housekeeping: Send + Sync {
     /// Removes what has expired: instances, with an event each, reports, and counters of instances
     /// that nobody knows. Answers how many instances.
     async fn expire(&self, now_ms: u64) -> Result<u64, StoreError>;
+
+    /// Gives the space of what was deleted back to the file system; nothing else is done meanwhile. `None` where the
+    /// server does so by itself.
+    async fn compact(&self) -> Result<Option<Compacted>, StoreError>;
+}
+
+/// What [`Housekeeping::compact`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// Bytes of the file before.
+    pub before: u64,
+    /// And after.
+    pub after: u64,
 }
 
 /// Whether it is so long since it was due last; then it counts as done.

@@ -44,6 +44,15 @@ impl Page {
     }
 }
 
+/// What [`Replica::recount`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recounted {
+    /// Whether the digests were not those of the records.
+    pub was_wrong: bool,
+    /// Records whose value was gone.
+    pub lost: u64,
+}
+
 /// What a bucket holds, as other units compare and repair it.
 #[async_trait]
 pub trait Replica: Send + Sync {
@@ -61,8 +70,9 @@ pub trait Replica: Send + Sync {
     /// The last conflicts, the latest first.
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
 
-    /// Recomputes a bucket's digests, and returns whether they were wrong.
-    async fn recount(&self, bucket: u8) -> Result<bool, StoreError>;
+    /// Recomputes a bucket's digests. Forgets each record whose value is gone, so that another unit's repair brings
+    /// it again.
+    async fn recount(&self, bucket: u8, now_ms: u64) -> Result<Recounted, StoreError>;
 
     /// Sets the clocks of buckets that are of the future back to now. Answers which.
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError>;

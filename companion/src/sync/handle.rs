@@ -93,6 +93,10 @@ pub struct Status {
     /// Who sends here and is no member; at most 64 are named.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub strangers: BTreeMap<UnitId, Stranger>,
+    /// Units in whose name two stores speak, and when that was last seen, in ms since the Unix epoch: two units of
+    /// one name, or two groups at one broker.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub namesakes: BTreeMap<UnitId, u64>,
 }
 
 impl Status {
@@ -170,6 +174,11 @@ impl Status {
         stranger.messages = stranger.messages.saturating_add(1);
         stranger.last_ms = now_ms;
         is_new
+    }
+
+    /// Whether it is new.
+    pub(super) fn namesake(&mut self, unit: &UnitId, now_ms: u64) -> bool {
+        self.namesakes.insert(unit.clone(), now_ms).is_none()
     }
 
     pub(super) fn unsendable(

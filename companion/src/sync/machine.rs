@@ -19,12 +19,14 @@
 //! | [`compare`] | their digests and ours → what differs |
 //! | [`repair`] | what was asked for → records |
 //! | [`collect`] | positions of all → tombstones that may be forgotten |
+//! | `namesakes` | identities of stores → two units of one name |
 //! | [`skew`] | when digests were sent and heard → how far clocks are apart |
 
 pub mod collect;
 pub mod compare;
 pub mod incoming;
 pub mod message;
+mod namesakes;
 pub mod outgoing;
 pub mod repair;
 #[cfg(test)]
@@ -43,6 +45,7 @@ use crate::store::{Applied, Batch, Held};
 use collect::Collect;
 use compare::Compare;
 use incoming::Incoming;
+use namesakes::Namesakes;
 use outgoing::Outgoing;
 use repair::Repairs;
 use skew::Skews;
@@ -66,6 +69,8 @@ pub struct Machine {
     repairs: Repairs,
     collect: Collect,
     skews: Skews,
+    namesakes: Namesakes,
+    store: Option<u64>,
     fixed: Option<FixedState>,
     count_at_ms: u64,
     tell_at_ms: u64,
@@ -86,6 +91,8 @@ impl Machine {
             unit,
             rules,
             last_message: 0,
+            namesakes: Namesakes::default(),
+            store: None,
             fixed: None,
             count_at_ms: 0,
             tell_at_ms: 0,
@@ -152,6 +159,7 @@ impl Machine {
             Input::Tell(body, lasts_ms) => self.tell(body, lasts_ms, &mut effects),
             Input::Send(unit, body) => self.send(unit, body, &mut effects),
             Input::Fixed(fixed) => self.fixed = fixed,
+            Input::Identity(store) => self.store = Some(store),
             Input::Tick => {}
         }
         self.go_on(now_ms, &mut effects);
@@ -243,6 +251,7 @@ impl Machine {
                 epoch,
                 echoes,
                 fixed,
+                store,
                 buckets,
             } => {
                 // Of no use twice: the next ones come soon.
@@ -250,6 +259,9 @@ impl Machine {
                 let echo = echoes.iter().find(|echo| echo.unit == self.unit);
                 let skew = self.skews.heard(&from, sent_ms, echo, moment.wall_ms);
                 effects.extend(skew.map(|skew_ms| Effect::Skew(from.clone(), skew_ms)));
+                if store.is_some_and(|store| self.namesakes.heard(&from, store, moment.now_ms)) {
+                    effects.push(Effect::Namesake(from.clone()));
+                }
                 if fixed > self.fixed {
                     self.send(from.clone(), Body::FixedRequest {}, effects);
                 }
@@ -335,6 +347,7 @@ impl Machine {
                     epoch,
                     echoes: self.skews.echoes(),
                     fixed: self.fixed.clone(),
+                    store: self.store,
                     buckets: states.into_iter().map(|held| held.state).collect(),
                 };
                 self.tell(body, self.rules.digest_interval_ms, effects);

@@ -131,6 +131,7 @@ impl Session {
         gossip.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.handle.shared);
         let mut company: Option<tokio::time::Instant> = None;
+        self.identify();
         loop {
             let linger = self.settings.linger;
             tokio::select! {
@@ -271,6 +272,20 @@ impl Session {
         let is_up = u64::from(self.status.borrow().link == handle::UP);
         self.parts.metrics.link_up.set(is_up);
         is_new
+    }
+
+    /// Reads the identity of the store, which may be away for now.
+    fn identify(&mut self) {
+        let store = Arc::clone(&self.parts.store);
+        self.work.push(Box::pin(async move {
+            loop {
+                match store.identity().await {
+                    Ok(identity) => return Done::Inputs(vec![Input::Identity(identity)]),
+                    Err(error) => tracing::debug!(%error, "the store's identity is not known yet"),
+                }
+                tokio::time::sleep(GOSSIP_EVERY).await;
+            }
+        }));
     }
 
     /// Asks what the companions that do not lead have written.

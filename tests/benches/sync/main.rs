@@ -3,9 +3,11 @@
 #![allow(missing_docs, clippy::print_stdout)]
 
 mod cut;
+mod flood;
 mod lag;
 mod pipe;
 mod rate;
+mod through;
 mod units;
 
 use anyhow::{Context as _, Result};
@@ -16,9 +18,21 @@ const VALUE_BYTES: usize = 100;
 #[tokio::main]
 async fn main() -> Result<()> {
     unitring_tests::process::be_quiet();
-    lag::measure().await?;
-    rate::measure().await?;
-    cut::measure().await
+    let wanted = std::env::var("UNITRING_BENCH_PART").unwrap_or_default();
+    let is_wanted = |part: &str| wanted.is_empty() || wanted == part;
+    if is_wanted("through") {
+        through::measure().await?;
+    }
+    if is_wanted("lag") {
+        lag::measure().await?;
+    }
+    if is_wanted("rate") {
+        rate::measure().await?;
+    }
+    if is_wanted("cut") {
+        cut::measure().await?;
+    }
+    Ok(())
 }
 
 fn median(figures: impl IntoIterator<Item = f64>) -> Result<f64> {

@@ -9,7 +9,7 @@ use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Ve
 use super::records::{all, id};
 use crate::replica::bounds::{AHEAD_MS_MAX, EXACT_MAX};
 use crate::replica::digest::bucket_of;
-use crate::store::{Batch, Change, Condition, Outcome, Store};
+use crate::store::{Batch, Change, Condition, Outcome, Recounted, Store};
 
 /// Keys of the bucket.
 const KEYS: usize = 5;
@@ -155,8 +155,12 @@ impl<A: Store, B: Store> History<'_, A, B> {
     async fn way_back(&mut self) -> String {
         let mine = self.rust.reset_clocks(self.now_ms).await.unwrap();
         assert_eq!(mine, self.other.reset_clocks(self.now_ms).await.unwrap());
-        let wrong = self.rust.recount(self.bucket).await.unwrap();
-        assert!(!wrong && !self.other.recount(self.bucket).await.unwrap());
+        let wrong = self.rust.recount(self.bucket, self.now_ms).await.unwrap();
+        assert_eq!(wrong, Recounted::default());
+        assert_eq!(
+            wrong,
+            self.other.recount(self.bucket, self.now_ms).await.unwrap()
+        );
         "the way back".to_owned()
     }
 

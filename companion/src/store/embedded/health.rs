@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use redb::Durability;
+use redb::{Durability, ReadableTable as _};
 
 use super::tables::NUMBERS;
 use super::{Embedded, away};
+use crate::store::health::any_identity;
 use crate::store::{Health, StoreError};
 
 #[async_trait]
@@ -25,6 +26,20 @@ impl Health for Embedded {
     /// It goes by ours.
     async fn clock_ahead_ms(&self) -> Result<i64, StoreError> {
         Ok(0)
+    }
+
+    async fn identity(&self) -> Result<u64, StoreError> {
+        self.change(Durability::Immediate, move |transaction, _| {
+            let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
+            let found = numbers.get("identity").map_err(away)?;
+            if let Some(found) = found.map(|number| number.value()) {
+                return Ok(found);
+            }
+            let identity = any_identity();
+            numbers.insert("identity", identity).map_err(away)?;
+            Ok(identity)
+        })
+        .await
     }
 
     /// One process has the file: what its configuration says is the unit's.

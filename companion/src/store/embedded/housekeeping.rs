@@ -10,11 +10,11 @@ use unitring_protocol::record::Position;
 use super::bucket::{Rows, row};
 use super::fleet_changes::{expire, prune};
 use super::tables::{EXPIRING, FENCE, GONE, VALUES};
-use super::{Embedded, away};
+use super::{Embedded, away, off_thread};
 use crate::replica::digest::record_id;
 use crate::replica::transaction;
 use crate::store::housekeeping::is_due;
-use crate::store::{COLLECTED_MAX, Housekeeping, SWEPT_MAX, StoreError};
+use crate::store::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX, StoreError};
 
 /// Loads reach the disk at least this often. Until then no page that they were on before is used again.
 const FLUSH_MS: u64 = 2_000;
@@ -136,5 +136,10 @@ impl Housekeeping for Embedded {
             Ok(expired)
         })
         .await
+    }
+
+    async fn compact(&self) -> Result<Option<Compacted>, StoreError> {
+        let store = self.clone();
+        off_thread(move || store.compact_now().map(Some)).await
     }
 }

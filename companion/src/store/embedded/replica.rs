@@ -17,7 +17,8 @@ use crate::replica::digest::{record_id, share};
 use crate::replica::transaction::{self, BucketTransaction as _};
 use crate::replica::{Part, epoch};
 use crate::store::{
-    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Conflict, Held, Mark, Page, Replica, StoreError,
+    Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Conflict, Held, Mark, Page, Recounted, Replica,
+    StoreError,
 };
 
 /// What a bucket knows of itself.
@@ -88,9 +89,11 @@ fn apply(
 fn recount(
     transaction: &WriteTransaction,
     store: &Embedded,
-    bucket: u8,
-) -> Result<bool, StoreError> {
+    (bucket, now_ms): (u8, u64),
+) -> Result<Recounted, StoreError> {
     let mut counted: BTreeMap<Part, u64> = BTreeMap::new();
+    let mut lost = Vec::new();
+    let values = transaction.open_table(VALUES).map_err(away)?;
     let versions = transaction.open_table(VERSIONS).map_err(away)?;
     for row in versions.range((bucket, "")..).map_err(away)? {
         let (key, mark) = row.map_err(away)?;
@@ -99,12 +102,24 @@ fn recount(
             break;
         }
         let mark = store.spoiled.keep(id, mark.value().parse::<Mark>());
+        let has_value = values.get((bucket, id)).map_err(away)?.is_some();
+        if mark
+            .as_ref()
+            .is_some_and(|mark| mark.has_lost(has_value, now_ms))
+        {
+            lost.push(record_id(id)?);
+            continue;
+        }
         let part = mark.as_ref().and_then(Mark::part);
         if let (Some(mark), Some(part)) = (mark, part) {
             *counted.entry(part).or_default() ^= share(id, &mark.to_string()).0;
         }
     }
-    drop(versions);
+    drop((versions, values));
+    let mut rows = Rows::of(transaction, store, bucket)?;
+    transaction::forget(&mut rows, &lost)?;
+    rows.finish()?;
+    let lost = u64::try_from(lost.len()).unwrap_or(u64::MAX);
     let mut kept: BTreeMap<Part, u64> = BTreeMap::new();
     let mut digests = transaction.open_table(DIGESTS).map_err(away)?;
     for row in digests
@@ -118,8 +133,9 @@ fn recount(
     kept.insert(Part::Lasting, rows.meta.digest);
     kept.retain(|_, digest| *digest != 0);
     counted.retain(|_, digest| *digest != 0);
-    if kept == counted {
-        return Ok(false);
+    let was_wrong = kept != counted;
+    if !was_wrong {
+        return Ok(Recounted { was_wrong, lost });
     }
     digests
         .retain_in((bucket, 0)..=(bucket, u64::MAX), |_, _| false)
@@ -130,7 +146,7 @@ fn recount(
         rows.mix(part, share)?;
     }
     rows.finish()?;
-    Ok(true)
+    Ok(Recounted { was_wrong, lost })
 }
 
 #[async_trait]
@@ -221,9 +237,9 @@ impl Replica for Embedded {
         .await
     }
 
-    async fn recount(&self, bucket: u8) -> Result<bool, StoreError> {
+    async fn recount(&self, bucket: u8, now_ms: u64) -> Result<Recounted, StoreError> {
         self.change(Durability::Immediate, move |transaction, store| {
-            recount(transaction, store, bucket)
+            recount(transaction, store, (bucket, now_ms))
         })
         .await
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use redis::AsyncCommands as _;
 
-use super::Redis;
+use super::{Redis, corrupt};
 use crate::now_ms;
+use crate::store::health::any_identity;
 use crate::store::{Health, LAYOUT, StoreError};
 
 /// How long the key of a check stays: nobody reads it.
@@ -37,6 +38,16 @@ impl Health for Redis {
         Ok(theirs_ms
             .cast_signed()
             .saturating_sub(now_ms().cast_signed()))
+    }
+
+    async fn identity(&self) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let key = self.keys.identity();
+        let mut script = redis::pipe();
+        script.set_nx(&key, any_identity()).ignore();
+        script.get(&key);
+        let (identity,): (String,) = script.query_async(&mut connection).await?;
+        identity.parse().map_err(|_| corrupt("identity"))
     }
 
     async fn agree(&self) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use super::buckets::of_each_bucket;
 use super::fleet::EXPIRED_MAX;
 use super::{Redis, corrupt};
 use crate::store::names::split;
-use crate::store::{COLLECTED_MAX, Housekeeping, SWEPT_MAX, StoreError};
+use crate::store::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX, StoreError};
 
 #[async_trait]
 impl Housekeeping for Redis {
@@ -66,6 +66,10 @@ impl Housekeeping for Redis {
         }
         self.forget(now_ms).await?;
         Ok(removed)
+    }
+
+    async fn compact(&self) -> Result<Option<Compacted>, StoreError> {
+        Ok(None)
     }
 }
 

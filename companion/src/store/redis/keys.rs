@@ -35,6 +35,11 @@ impl Keys {
         self.of_bucket(bucket_of(id), &format!("r:{id}"))
     }
 
+    /// What the keys of a bucket's records begin with.
+    pub(crate) fn records(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "r:")
+    }
+
     /// hash: `<dataset>/<key>` → `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone, or
     /// `~<ms>` for a record that expires then.
     pub(crate) fn versions(&self, bucket: u8) -> String {
@@ -86,6 +91,11 @@ impl Keys {
     /// string: the layout of all this, 1.
     pub(crate) fn layout(&self) -> String {
         self.of_unit("layout")
+    }
+
+    /// string: the identity of what is kept, a number.
+    pub(crate) fn identity(&self) -> String {
+        self.of_unit("identity")
     }
 
     /// string: what all companions of the unit must have alike.

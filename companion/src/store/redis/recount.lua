@@ -1,14 +1,24 @@
--- Counts the digests of a bucket anew. What no unitring wrote is in none.
+-- Counts the digests of a bucket anew. What no unitring wrote is in none. A record whose value is gone goes, too:
+-- then the digests of the other units differ, and their repair brings it again.
 --
 -- Atomic, because what is counted must be what is there. It reads all versions of the bucket: 1/256 of all.
 --
--- KEYS: versions, meta (one bucket, so one slot)
--- Answers: 1 if they were wrong
+-- KEYS: versions, meta, gone (one bucket, so one slot)
+-- ARGV: what the key of a record of this bucket begins with; the moment up to which what expires may be gone
+-- Answers: {1 if the digests were wrong, how many records had lost their value}
 
-local deltas, wrong = {}, false
+local deltas, wrong, lost = {}, false, 0
 local versions = redis.call('HGETALL', KEYS[1])
 for at = 1, #versions, 2 do
-  if parse(versions[at + 1]) then mix(deltas, versions[at], versions[at + 1]) end
+  local id, ms, _, _, deleted, expires = versions[at], parse(versions[at + 1])
+  local lasts = ms and not deleted and not (expires and expires <= tonumber(ARGV[2]))
+  if lasts and redis.call('EXISTS', ARGV[1] .. id) == 0 then
+    redis.call('HDEL', KEYS[1], id)
+    redis.call('ZREM', KEYS[3], id)
+    lost = lost + 1
+  elseif ms then
+    mix(deltas, id, versions[at + 1])
+  end
 end
 local meta = redis.call('HGETALL', KEYS[2])
 for at = 1, #meta, 2 do
@@ -28,4 +38,4 @@ for field, digest in pairs(deltas) do
     redis.call('HSET', KEYS[2], field, digest)
   end
 end
-return wrong and 1 or 0
+return {wrong and 1 or 0, lost}

@@ -15,10 +15,11 @@ use super::{Redis, corrupt, is_full};
 use crate::replica::bounds::AHEAD_MS_MAX;
 use crate::replica::change::{OpStep, op_steps};
 use crate::replica::digest::record_id;
+use crate::replica::mark::LOST_MS;
 use crate::replica::{Mark, epoch};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, CHANGES_MAX, CONFLICT_VALUE_MAX, CONFLICTS_MAX,
-    Conflict, Held, Page, Replica, StoreError,
+    Conflict, Held, Page, Recounted, Replica, StoreError,
 };
 
 /// The fields of a bucket's meta.
@@ -205,11 +206,14 @@ impl Replica for Redis {
         Ok(conflicts)
     }
 
-    async fn recount(&self, bucket: u8) -> Result<bool, StoreError> {
+    async fn recount(&self, bucket: u8, now_ms: u64) -> Result<Recounted, StoreError> {
         let mut connection = self.connection().await?;
         let mut call = self.scripts.recount.key(self.keys.versions(bucket));
-        call.key(self.keys.meta(bucket));
-        Ok(call.invoke_async(&mut connection).await?)
+        call.key(self.keys.meta(bucket)).key(self.keys.gone(bucket));
+        call.arg(self.keys.records(bucket))
+            .arg(now_ms.saturating_add(LOST_MS));
+        let (was_wrong, lost) = call.invoke_async(&mut connection).await?;
+        Ok(Recounted { was_wrong, lost })
     }
 
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {

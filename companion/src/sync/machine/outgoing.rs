@@ -128,10 +128,16 @@ impl Outgoing {
         if self.reading.is_none() && self.read_at_ms <= now_ms {
             self.read_next(now_ms, effects);
         }
+        let is_due = |link: &Link| {
+            let may_store = link.storing.is_none() && link.store_at_ms <= now_ms;
+            may_store && !link.to_store.is_empty()
+        };
+        if !self.links.values().any(is_due) {
+            return;
+        }
         let members: Vec<UnitId> = self.links.keys().cloned().collect();
         for (unit, link) in &mut self.links {
-            let is_due = link.storing.is_none() && link.store_at_ms <= now_ms;
-            if is_due && !link.to_store.is_empty() {
+            if is_due(link) {
                 let cursors = std::mem::take(&mut link.to_store);
                 let stored = cursors.iter().map(|(bucket, at)| (*bucket, *at)).collect();
                 effects.push(Effect::Confirm(unit.clone(), stored, members.clone()));

@@ -76,11 +76,13 @@ pub enum Input {
     Send(UnitId, Body),
     /// Which fixed data this unit has.
     Fixed(Option<FixedState>),
+    /// The identity of this unit's store.
+    Identity(u64),
     /// Time passed.
     Tick,
 }
 
-/// What is to be done. Each but the last five is answered by an [`Input`].
+/// What is to be done. Each but the last six is answered by an [`Input`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Count the outboxes.
@@ -124,6 +126,8 @@ pub enum Effect {
     Aside(UnitId, RecordId, Fault),
     /// What is too large for a unit's broker, whose limit this is: all of it.
     Unsendable(UnitId, usize, BTreeMap<RecordId, usize>),
+    /// Another store than the last one speaks in a unit's name, and spoke before: it is two units.
+    Namesake(UnitId),
     /// How far a unit's clock is ahead of ours, in ms.
     Skew(UnitId, i64),
     /// Count something.

@@ -86,11 +86,13 @@ impl Session {
             Effect::Recount(bucket) => {
                 let metrics = Arc::clone(&self.parts.metrics);
                 self.work.push(Box::pin(async move {
-                    if seen(store.recount(bucket).await) == Some(true) {
+                    let recounted = seen(store.recount(bucket, now_ms()).await).unwrap_or_default();
+                    if recounted.was_wrong {
                         metrics.digests_recounted.inc();
                         tracing::warn!(
                             bucket,
-                            "its digest was not that of its records, and is now"
+                            lost = recounted.lost,
+                            "the bucket's digest was not that of its records; it is recomputed"
                         );
                     }
                     Done::Inputs(Vec::new())
@@ -105,6 +107,15 @@ impl Session {
                 }
                 self.status
                     .send_modify(|status| status.unsendable(&unit, limit, &records));
+            }
+            Effect::Namesake(from) => {
+                self.parts.metrics.namesakes.inc();
+                if self.note_status(|status| status.namesake(&from, now_ms())) {
+                    tracing::warn!(
+                        unit = %self.unit, %from,
+                        "two stores speak in its name: a second unit, or a second group at this broker, has it"
+                    );
+                }
             }
             Effect::Heard(from, body) => self.heard(from, body),
             Effect::Skew(unit, skew_ms) => self.skew(unit, skew_ms),

@@ -1,6 +1,7 @@
 //! What goes wrong, and how badly.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::envelope::{Body, Envelope, Part};
@@ -37,6 +38,8 @@ pub(super) struct Faults {
     pub(super) gone_back: u8,
     /// Of a thousand: somebody sends a change of the future in the name of a member.
     pub(super) hostile: u8,
+    /// Of a thousand: a value is lost, and its mark is not.
+    pub(super) values_lost: u8,
 }
 
 impl World {
@@ -57,20 +60,25 @@ impl World {
         if faults.hostile > 0 && self.dice.roll(1_000) < u64::from(faults.hostile) {
             self.lie(at);
         }
+        if faults.values_lost > 0 && self.dice.roll(1_000) < u64::from(faults.values_lost) {
+            self.lose_value(at);
+        }
         let now_ms = self.now_ms;
-        for number in (0..self.nodes.len()).filter(|number| *number != at) {
+        let units = Arc::clone(&self.units);
+        let me = self.nodes[at].id.clone();
+        for peer in units.iter().filter(|peer| **peer != me) {
             if self.dice.hits(faults.link_down) {
                 // Some cuts are short, some outlast what is kept.
                 let until_ms = now_ms + self.dice.roll(8_000);
-                self.nodes[at].cut_ms.insert(unit(number), until_ms);
+                self.nodes[at].cut_ms.insert(peer.clone(), until_ms);
             }
             let node = &mut self.nodes[at];
-            let peer = unit(number);
-            let is_cut = node.cut_ms.get(&peer).is_some_and(|until| now_ms < *until);
-            if is_cut && node.up.remove(&peer) {
-                node.inbox.push_back(Input::LinkDown(peer));
-            } else if !is_cut && node.up.insert(peer.clone()) {
-                node.inbox.push_back(Input::LinkUp(peer));
+            let is_cut = node.cut_ms.get(peer).is_some_and(|until| now_ms < *until);
+            if is_cut && node.up.remove(peer) {
+                node.inbox.push_back(Input::LinkDown(peer.clone()));
+            } else if !is_cut && !node.up.contains(peer) {
+                node.up.insert(peer.clone());
+                node.inbox.push_back(Input::LinkUp(peer.clone()));
             }
         }
         if !self.nodes[at].reads {
@@ -86,6 +94,8 @@ impl World {
         let node = &mut self.nodes[at];
         node.machine = machine(at, &node.members);
         node.inbox.clear();
+        let identity = node.store.identity;
+        node.inbox.push_back(Input::Identity(identity));
         node.later.clear();
         node.up.clear();
         node.reads = false;
@@ -134,6 +144,22 @@ impl World {
         self.nodes[at].queue.push_back((envelope, None));
     }
 
+    fn lose_value(&mut self, at: usize) {
+        let turn = self.dice.place(1_000);
+        let Some(version) = self.nodes[at].store.lose_value(turn) else {
+            return;
+        };
+        // Where nobody else has it, it is gone; what is under way may bring it yet.
+        let is_elsewhere = self.nodes.iter().any(|node| node.store.has_value(&version));
+        for write in self.writes.values_mut().flatten() {
+            if write.record.version == version && !is_elsewhere {
+                write.kept = write.kept.min(Kept::Perhaps);
+            }
+        }
+        self.lost_values
+            .insert((self.nodes[at].id.clone(), version));
+    }
+
     /// The store is empty, or an older copy of itself.
     fn lose_disk(&mut self, at: usize, copy: Option<Store>) {
         let id = unit(at);
@@ -158,7 +184,15 @@ impl World {
         let behind_ms = behind_ms.saturating_sub(self.wall_ms(at));
         let node = &mut self.nodes[at];
         node.skew_ms += behind_ms.cast_signed();
-        node.store = copy.unwrap_or_else(|| Store::new(id, self.broken));
+        let (identity, room) = (node.store.identity + 100, node.store.room);
+        let anew = || Store {
+            identity,
+            room,
+            ..Store::new(id, self.broken)
+        };
+        node.store = copy.unwrap_or_else(anew);
+        let identity = node.store.identity;
+        node.inbox.push_back(Input::Identity(identity));
         node.positions.clear();
     }
 

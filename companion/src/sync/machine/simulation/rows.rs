@@ -25,9 +25,15 @@ pub(super) struct Bucket {
 impl Bucket {
     /// Every record, tombstones included.
     pub(super) fn all(&self) -> impl Iterator<Item = Record> {
+        self.all_or_empty(false)
+    }
+
+    /// The same; whether what lost its value is an empty record, or none.
+    pub(super) fn all_or_empty(&self, is_empty: bool) -> impl Iterator<Item = Record> {
         let records = self.records.iter();
-        records.filter_map(|(id, (mark, value))| {
+        records.filter_map(move |(id, (mark, value))| {
             let value = value.as_ref().map(|value| value.0.clone());
+            let value = value.or_else(|| is_empty.then(Vec::new));
             mark.clone().record(id.clone(), value)
         })
     }

@@ -35,15 +35,26 @@ pub(super) enum Broken {
     Order,
     /// Whatever clock a change has is believed.
     Future,
+    /// A full store confirms nothing and deletes nothing, as it puts nothing.
+    Full,
+    /// A companion without peers is let write, although its unit has some.
+    Agreement,
+    /// A record without its value goes into a repair as an empty one.
+    Value,
+    /// The broker's limit stays unknown.
+    Limit,
 }
 
 /// The store.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
-    rules: Rules,
-    broken: Broken,
-    buckets: BTreeMap<u8, Bucket>,
-    cursors: Cursors,
+    pub(super) rules: Rules,
+    pub(super) broken: Broken,
+    pub(super) buckets: BTreeMap<u8, Bucket>,
+    pub(super) cursors: Cursors,
+    pub(super) identity: u64,
+    /// How many records and ops there is room for.
+    pub(super) room: usize,
 }
 
 fn id(key: &str) -> RecordId {
@@ -71,7 +82,33 @@ impl Store {
             broken,
             buckets: BTreeMap::new(),
             cursors: Cursors::new(),
+            identity: 0,
+            room: usize::MAX,
         }
+    }
+
+    /// Whether there is room for nothing more.
+    fn is_full(&self) -> bool {
+        let used = |bucket: &Bucket| bucket.records.len() + bucket.outbox.len();
+        self.buckets.values().map(used).sum::<usize>() >= self.room
+    }
+
+    /// A companion that is configured without peers writes: the store, which knows the unit's configuration, lets
+    /// it do nothing.
+    pub(super) fn write_without_peers(
+        &mut self,
+        key: &str,
+        value: Option<Vec<u8>>,
+        expires_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Option<(u8, Record)> {
+        if self.broken != Broken::Agreement {
+            return None;
+        }
+        self.rules.has_peers = false;
+        let written = self.write(key, value, expires_ms, now_ms);
+        self.rules.has_peers = true;
+        written
     }
 
     /// Runs one step of the rule on a bucket.
@@ -107,6 +144,9 @@ impl Store {
         expires_ms: Option<u64>,
         now_ms: u64,
     ) -> Option<(u8, Record)> {
+        if self.is_full() && (value.is_some() || self.broken == Broken::Full) {
+            return None;
+        }
         let id = id(key);
         let number = small(bucket_of(&id));
         let change = match &value {
@@ -128,7 +168,15 @@ impl Store {
         Some((number, record))
     }
 
-    pub(super) fn apply(&mut self, parts: &[(u8, Batch)], now_ms: u64) -> Vec<Applied> {
+    /// `None` if it is full: then all of it comes again. Deletions need no room.
+    pub(super) fn apply(&mut self, parts: &[(u8, Batch)], now_ms: u64) -> Option<Vec<Applied>> {
+        let puts = |(_, batch): &(u8, Batch)| match batch {
+            Batch::Ops { ops, .. } => ops.iter().any(|op| op.record.value.is_some()),
+            Batch::Records { records, .. } => records.iter().any(|record| record.value.is_some()),
+        };
+        if self.is_full() && (parts.iter().any(puts) || self.broken == Broken::Full) {
+            return None;
+        }
         let parts = parts.iter();
         let one = |(number, batch): &(u8, Batch)| {
             let applied = self.step(*number, |rows, rules| {
@@ -136,7 +184,7 @@ impl Store {
             });
             applied.unwrap()
         };
-        parts.map(one).collect()
+        Some(parts.map(one).collect())
     }
 
     pub(super) fn outboxes(&self, asked: &[(u8, Position)]) -> Vec<Waiting> {
@@ -172,6 +220,9 @@ impl Store {
         cursors: &[(u8, Position)],
         members: &[UnitId],
     ) {
+        if self.is_full() && self.broken == Broken::Full {
+            return;
+        }
         for (number, through) in cursors {
             let bucket = self.buckets.entry(*number).or_default();
             if through.incarnation != bucket.meta.own.incarnation {
@@ -242,7 +293,10 @@ impl Store {
             listed: Vec::new(),
             more,
         };
-        let records = bucket.into_iter().flat_map(Bucket::all);
+        let is_empty = self.broken == Broken::Value;
+        let records = bucket
+            .into_iter()
+            .flat_map(move |bucket| bucket.all_or_empty(is_empty));
         (records.skip(from).take(PAGE).collect(), page)
     }
 
@@ -299,9 +353,12 @@ impl Store {
         })
     }
 
-    /// Counts the digests of a bucket anew.
-    pub(super) fn recount(&mut self, number: u8) {
+    /// Counts the digests of a bucket anew. A record whose value is gone is one that is not there: then others
+    /// differ, and bring it.
+    pub(super) fn recount(&mut self, number: u8, now_ms: u64) {
         let bucket = self.buckets.entry(number).or_default();
+        let records = &mut bucket.records;
+        records.retain(|_, (mark, value)| !mark.has_lost(value.is_some(), now_ms));
         bucket.digests.clear();
         for (id, (mark, _)) in &bucket.records {
             if let Some(part) = mark.part() {
@@ -309,6 +366,36 @@ impl Store {
                 *bucket.digests.entry(part).or_default() ^= share;
             }
         }
+    }
+
+    /// Counts the digests of all buckets anew, as an operator has it done.
+    pub(super) fn recount_all(&mut self, now_ms: u64) {
+        let numbers: Vec<u8> = self.buckets.keys().copied().collect();
+        let numbers = numbers.into_iter();
+        numbers.for_each(|number| self.recount(number, now_ms));
+    }
+
+    /// Whether it has the value that this version wrote.
+    pub(super) fn has_value(&self, version: &Version) -> bool {
+        let mut records = self
+            .buckets
+            .values()
+            .flat_map(|bucket| bucket.records.values());
+        records.any(|(mark, value)| mark.version == *version && value.is_some())
+    }
+
+    /// Loses the value of a record and keeps its mark, as a server that evicts does; which version that was.
+    pub(super) fn lose_value(&mut self, turn: usize) -> Option<Version> {
+        let records = self
+            .buckets
+            .values_mut()
+            .flat_map(|bucket| bucket.records.values_mut());
+        let live = records.filter(|(mark, value)| value.is_some() && mark.expires_ms.is_none());
+        let mut live: Vec<_> = live.collect();
+        let turn = turn.checked_rem(live.len())?;
+        let (mark, value) = live.get_mut(turn)?;
+        *value = None;
+        Some(mark.version.clone())
     }
 
     /// Forgets a record, and its part of the digest, without a trace.

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::super::Note;
+use super::super::{Input, Note};
 use super::Dice;
 use super::faults::Faults;
 use super::store::{Broken, Store};
-use super::world::{RULES, STALE_MS, STEP_MS, World};
+use super::world::{Node, RULES, STALE_MS, STEP_MS, World};
 
 /// The stories that are told in every run of the tests, or those that the variable says: `SEEDS=0..9000`, or
 /// `SEEDS=28..29` for one to look at.
@@ -184,6 +184,31 @@ fn a_unit_that_left_holds_nothing_back_and_comes_back_empty() {
     world.settle().unwrap();
 }
 
+#[test]
+fn a_second_unit_of_one_name_takes_nothing_from_the_others() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, 3, Broken::Nothing);
+        // It has a store of its own and the queue of the first, which reads it alone.
+        let skew_ms = world.nodes[0].skew_ms;
+        let mut twin = Node::new(0, vec![0, 1, 2], skew_ms, Broken::Nothing);
+        twin.store.identity = 99;
+        twin.inbox = [Input::Identity(99)].into();
+        world.nodes.push(twin);
+        for _ in 0..100 {
+            world.write();
+            world.step(Faults::default());
+        }
+        world.run(60_000 / STEP_MS, Faults::default());
+        // What the others wrote, and what the first of the name wrote, is everywhere but there.
+        let twin = world.nodes.pop().unwrap();
+        assert!(twin.queue.is_empty() && twin.unacked.is_empty());
+        assert!(world.namesakes.contains(&twin.id), "seed {seed}");
+        let held = |number: usize| world.nodes[number].store.live(0);
+        assert_eq!(held(0), held(1), "seed {seed}");
+        assert_eq!(held(1), held(2), "seed {seed}");
+    }
+}
+
 /// One story: faults while there are writes, then none.
 fn story(seed: u64, broken: Broken) -> Result<(), String> {
     let mut dice = Dice::new(seed ^ 0x5eed);
@@ -205,16 +230,28 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
         clock_jumps: 0,
         gone_back: 0,
         hostile: percent(3),
+        values_lost: 0,
     };
+    let mut world = World::new(seed, units, broken);
     // A disk that is lost and a clock that is set back may make one version twice. What tells that
     // a copy is an old one is on the disk.
-    match percent(3) {
+    match percent(7) {
         0 => (faults.disk_lost, faults.stale) = (percent(4), 0),
         1 => faults.clock_jumps = percent(10),
         2 => (faults.gone_back, faults.stale) = (percent(6), 0),
+        3 => {
+            // Room for all keys, and little for ops that wait.
+            let room = usize::try_from(world.keys).unwrap() + 8;
+            world
+                .nodes
+                .iter_mut()
+                .for_each(|node| node.store.room = room);
+        }
+        4 => world.without_peers = percent(20),
+        5 => world.large = percent(20),
+        6 => faults.values_lost = percent(10),
         _ => {}
     }
-    let mut world = World::new(seed, units, broken);
     for step in 0..160 {
         world.write();
         world.step(faults);
@@ -226,7 +263,16 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
     world.settle().map_err(after)?;
     // What is still under way, and what is forgotten only now, must not change it.
     world.run(STALE_MS / STEP_MS, Faults::default());
-    world.check().map_err(after)
+    world.check().map_err(after)?;
+    if !world.lost_values.is_empty() {
+        // The way back: what any unit still has, all have again.
+        world.lost_values.clear();
+        let now_ms = world.now_ms;
+        let nodes = world.nodes.iter_mut();
+        nodes.for_each(|node| node.store.recount_all(now_ms));
+        world.settle().map_err(after)?;
+    }
+    Ok(())
 }
 
 /// The first of these seeds whose story ends badly, told by all cores.
@@ -258,6 +304,10 @@ fn a_broken_rule_is_found() {
         Broken::Order,
         Broken::Covered,
         Broken::Future,
+        Broken::Full,
+        Broken::Agreement,
+        Broken::Value,
+        Broken::Limit,
     ];
     for broken in rules {
         let found = first_bad(seeds(), broken);

@@ -1,13 +1,14 @@
 //! Units, their brokers, and what goes wrong between them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, RecordId, Version};
 
-use super::super::{Effect, Input, Lasts, Machine, Moment, Note, Rules, Tag};
+use super::super::{Effect, Input, Lasts, Machine, Moment, Note, Rules, Tag, message};
 use super::Dice;
 use super::faults::Faults;
 use super::judge::{Kept, Write};
@@ -16,6 +17,9 @@ use crate::replica::epoch;
 use crate::store::{Backlog, Batch};
 
 pub(super) const STEP_MS: u64 = 50;
+/// What a broker with a limit takes, in bytes, and what no message under it can hold.
+pub(super) const LIMIT: usize = 20_000;
+pub(super) const LARGE: usize = 6_000;
 /// How late a copy may come: long after tombstones were forgotten.
 pub(super) const STALE_MS: u64 = 20_000;
 pub(super) const RULES: Rules = Rules {
@@ -55,6 +59,8 @@ pub(super) struct Node {
 
 pub(super) struct World {
     pub(super) nodes: Vec<Node>,
+    /// Their names.
+    pub(super) units: Arc<[UnitId]>,
     pub(super) dice: Dice,
     pub(super) now_ms: u64,
     last_tag: Tag,
@@ -67,6 +73,14 @@ pub(super) struct World {
     pub(super) keys: u64,
     /// What was not taken, and of whom.
     pub(super) aside: BTreeSet<(UnitId, RecordId)>,
+    /// Units in whose name two stores speak, as some unit found out.
+    pub(super) namesakes: BTreeSet<UnitId>,
+    /// Values that were lost: of which unit, and of which version.
+    pub(super) lost_values: BTreeSet<(UnitId, Version)>,
+    /// Of a hundred writes, so many come from a companion that is configured without peers.
+    pub(super) without_peers: u8,
+    /// Of a hundred writes, so many are too large for the brokers, which have a limit then.
+    pub(super) large: u8,
     pub(super) broken: Broken,
 }
 
@@ -78,6 +92,7 @@ impl World {
     pub(super) fn new(seed: u64, units: usize, broken: Broken) -> Self {
         let mut world = Self {
             nodes: Vec::new(),
+            units: (0..units).map(unit).collect(),
             dice: Dice::new(seed),
             now_ms: 1_000_000,
             last_tag: 0,
@@ -87,27 +102,18 @@ impl World {
             spread: BTreeSet::new(),
             keys: 12,
             aside: BTreeSet::new(),
+            namesakes: BTreeSet::new(),
+            lost_values: BTreeSet::new(),
+            without_peers: 0,
+            large: 0,
             broken,
         };
         for number in 0..units {
             let skew_ms = world.dice.roll(4_000).cast_signed() - 2_000;
-            world.nodes.push(Node {
-                machine: machine(number, &(0..units).collect::<Vec<_>>()),
-                members: (0..units).collect(),
-                store: Store::new(unit(number), broken),
-                copies: VecDeque::new(),
-                id: unit(number),
-                queue: VecDeque::new(),
-                unacked: BTreeMap::new(),
-                stale: Vec::new(),
-                inbox: VecDeque::new(),
-                later: Vec::new(),
-                cut_ms: BTreeMap::new(),
-                up: BTreeSet::new(),
-                reads: false,
-                skew_ms,
-                positions: BTreeMap::new(),
-            });
+            let members: Vec<usize> = (0..units).collect();
+            world
+                .nodes
+                .push(Node::new(number, members, skew_ms, broken));
         }
         world
     }
@@ -125,9 +131,20 @@ impl World {
             .then(|| self.dice.roll(1_000_000).to_string());
         let wall_ms = self.wall_ms(at) + self.dice.roll(STEP_MS);
         let expires = self.dice.hits(15).then(|| wall_ms + self.dice.roll(8_000));
+        let is_large = self.large > 0 && self.dice.hits(self.large);
+        let is_without_peers = self.without_peers > 0 && self.dice.hits(self.without_peers);
         let node = &mut self.nodes[at];
-        let value = value.map(String::into_bytes);
-        let Some((bucket, record)) = node.store.write(&key, value, expires, wall_ms) else {
+        let mut value = value.map(String::into_bytes);
+        if let Some(value) = value.as_mut().filter(|_| is_large) {
+            value.resize(LARGE, b'0');
+        }
+        let written = if is_without_peers {
+            node.store
+                .write_without_peers(&key, value, expires, wall_ms)
+        } else {
+            node.store.write(&key, value, expires, wall_ms)
+        };
+        let Some((bucket, record)) = written else {
             return;
         };
         self.writes
@@ -233,7 +250,7 @@ impl World {
                 Input::Shortened
             }
             Effect::Apply(parts) => {
-                let applied = present(()).map(|()| store.apply(&parts, wall_ms));
+                let applied = present(()).and_then(|()| store.apply(&parts, wall_ms));
                 if applied.is_some() {
                     self.spread.extend(versions(&parts));
                 }
@@ -274,7 +291,11 @@ impl World {
                 return;
             }
             Effect::Unsendable(..) => return,
-            Effect::Recount(bucket) => return store.recount(bucket),
+            Effect::Recount(bucket) => return store.recount(bucket, wall_ms),
+            Effect::Namesake(unit) => {
+                self.namesakes.insert(unit);
+                return;
+            }
             Effect::Aside(unit, record, _) => {
                 self.aside.insert((unit, record));
                 return;
@@ -309,6 +330,15 @@ impl World {
         if !self.nodes.iter().any(is_up) {
             return false;
         }
+        if self.large > 0 && message::encode(from, body.clone()).unwrap().len() > LIMIT {
+            // The channel closes with the reason, and the link says it.
+            let limit = Input::Limit(to.clone(), LIMIT);
+            let sender = self.nodes.iter_mut().find(|node| node.id == *from);
+            if self.broken != Broken::Limit {
+                sender.unwrap().inbox.push_back(limit);
+            }
+            return false;
+        }
         let until_ms = match lasts {
             Lasts::UntilRead => None,
             Lasts::Ms(ms) => Some(self.now_ms + ms),
@@ -335,6 +365,28 @@ impl World {
 }
 
 impl Node {
+    pub(super) fn new(number: usize, members: Vec<usize>, skew_ms: i64, broken: Broken) -> Self {
+        let identity = number as u64;
+        let store = Store::new(unit(number), broken);
+        Self {
+            machine: machine(number, &members),
+            members,
+            store: Store { identity, ..store },
+            copies: VecDeque::new(),
+            id: unit(number),
+            queue: VecDeque::new(),
+            unacked: BTreeMap::new(),
+            stale: Vec::new(),
+            inbox: [Input::Identity(identity)].into(),
+            later: Vec::new(),
+            cut_ms: BTreeMap::new(),
+            up: BTreeSet::new(),
+            reads: false,
+            skew_ms,
+            positions: BTreeMap::new(),
+        }
+    }
+
     /// Clears what is on its way to this unit.
     pub(super) fn forget_queue(&mut self) {
         self.queue.clear();

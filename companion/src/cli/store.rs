@@ -1,0 +1,28 @@
+//! `store`: looks after the embedded store of a running companion.
+
+use clap::Subcommand;
+
+use super::Target;
+use super::ask::{AskError, call, number};
+
+/// What is done to the store.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Give the space of deleted records back to the file system. The companion answers nothing from its store
+    /// meanwhile; a file of 1 GB takes some seconds.
+    Compact(Target),
+}
+
+/// Does it, and says what was done.
+///
+/// # Errors
+/// [`AskError`].
+pub fn run(command: &StoreCommand) -> Result<String, AskError> {
+    let StoreCommand::Compact(target) = command;
+    let done = call(target, "POST", "/v1/compact", None)?;
+    Ok(format!(
+        "the file has {} bytes, and had {}\n",
+        number(&done, "/after_bytes"),
+        number(&done, "/before_bytes"),
+    ))
+}
