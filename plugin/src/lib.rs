@@ -13,7 +13,7 @@
 //! | [`tally`] | Envoy's counts of each instance → the growth since the last look |
 //! | [`drift`] | Envoy's counts, the gauges → the error of each gauge |
 //! | [`wiring`] | Envoy's configuration → mistakes, each with its fix |
-//! | [`health`] | members, their failures → who is ejected, who warms up |
+//! | [`health`] | members, their failures → which are ejected, which warm up |
 //! | [`placement`] | settings, Envoy's configuration, members → the rule of the table |
 //! | [`directory`] | members → the table, and the stats that count each instance |
 //! | [`balancer`] | hash key, gauges, fleet → candidates and the reason |

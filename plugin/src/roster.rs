@@ -11,9 +11,9 @@
 //! | even | [`Side::Home`] | the away side is cleared: the death is settled |
 //! | odd | [`Side::Away`] | the home side is cleared, and the next generation begins |
 //!
-//! Each VM beats on its timer. The VM with the lease gives another one up after [`SILENCE_MS`] of
-//! its own time, in which a pause of the whole process does not count. No request touches any of
-//! this.
+//! Each VM beats on its timer. The VM with the lease takes another one for dead after
+//! [`SILENCE_MS`] of its own time, in which a pause of the whole process does not count. No request
+//! touches any of this.
 
 use crate::stored::stored;
 

@@ -52,7 +52,7 @@ impl Explanation {
     }
 }
 
-/// The end of a request: the last instance that was tried, and who answered.
+/// The end of a request: the last instance that Envoy tried, and whether that instance answered.
 pub(super) struct End {
     /// The address of the instance that Envoy tried last.
     address: Option<String>,
