@@ -1,9 +1,9 @@
-//! The least that a filter can do which sends each request to the owner of its key: it reads one
-//! header and writes one, and answers no other callback. It counts nothing and reads no answer.
+//! The smallest filter that sends each request to the owner of its key: it reads one header and
+//! writes one, and handles no other callback. It counts nothing and reads no answer.
 //!
-//! Written without the SDK, so that `make bench` has a floor to compare with: what is dearer is what
-//! a filter does, and not what it is written with. Its configuration is the addresses of the instances,
-//! with commas between.
+//! It does without the SDK, so that `make bench` has a floor to compare with: what costs more is
+//! the work of a filter, not the SDK. Its configuration is a comma-separated list of the instances'
+//! addresses.
 #![allow(unsafe_code, reason = "Envoy's interface is one of C")]
 
 use std::cell::RefCell;
@@ -47,13 +47,13 @@ thread_local! {
     static INSTANCES: RefCell<(Vec<String>, Ring)> = RefCell::default();
 }
 
-/// What Envoy wrote into this VM's memory; `None` if it had nothing to write.
+/// The bytes that Envoy wrote into this VM's memory; `None` if it had nothing to write.
 fn given(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
     let (mut data, mut size) = (std::ptr::null_mut(), 0);
     if call(&mut data, &mut size) != 0 || data.is_null() {
         return None;
     }
-    // SAFETY: Envoy has the memory from `memory_allocate` below, with this size.
+    // SAFETY: Envoy got this memory from `memory_allocate` below, with this size.
     Some(unsafe { Vec::from_raw_parts(data, size, size) })
 }
 
@@ -68,7 +68,7 @@ extern "C" fn memory_allocate(size: usize) -> *mut u8 {
 
 #[unsafe(export_name = "proxy_on_configure")]
 extern "C" fn configure(_: u32, size: usize) -> u32 {
-    // SAFETY: both places are written before it returns, or left as they are.
+    // SAFETY: Envoy writes both places before the call returns, or leaves them unchanged.
     let text = given(|data, written| unsafe {
         proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, data, written)
     });
@@ -90,7 +90,7 @@ extern "C" fn configure(_: u32, size: usize) -> u32 {
 
 #[unsafe(export_name = "proxy_on_request_headers")]
 extern "C" fn request_headers(_: u32, _: u32, _: u32) -> u32 {
-    // SAFETY: both places are written before it returns, or left as they are.
+    // SAFETY: Envoy writes both places before the call returns, or leaves them unchanged.
     let key = given(|data, size| unsafe {
         proxy_get_header_map_value(REQUEST_HEADERS, KEY.as_ptr(), KEY.len(), data, size)
     });
@@ -101,7 +101,7 @@ extern "C" fn request_headers(_: u32, _: u32, _: u32) -> u32 {
         let owner = ring.owner(xxh64(&key));
         if let Some(value) = owner.and_then(|owner| instances.get(owner.get())) {
             let (name, value) = (STEER.as_bytes(), value.as_bytes());
-            // SAFETY: Envoy only reads them, and only during the call.
+            // SAFETY: Envoy only reads these bytes, and only during the call.
             unsafe {
                 proxy_add_header_map_value(
                     REQUEST_HEADERS,

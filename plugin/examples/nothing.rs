@@ -1,4 +1,4 @@
-//! A filter of the SDK that does nothing: what any filter written with it costs at least.
+//! A filter that does nothing, written with the SDK: the least that any filter with the SDK costs.
 //! `make bench` measures it.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};

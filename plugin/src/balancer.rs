@@ -1,7 +1,8 @@
 //! Hash key, gauges and the rest of the fleet → candidates and the reason.
 //!
-//! In-flight of an instance = the gauge of this process + the rest of the fleet from the last
-//! snapshot, whose free places are divided among all Envoys. A stale snapshot counts as no fleet.
+//! In-flight of an instance = the gauge of this process, corrected by its drift, + the rest of the
+//! fleet from the last snapshot. All Envoys divide the free capacity among themselves. A stale
+//! snapshot counts as no fleet.
 
 use std::rc::Rc;
 
@@ -16,7 +17,7 @@ use crate::drift::Drift;
 use crate::placement::{LeftAll, Placing};
 use crate::settings::{Load, Scope, Settings};
 
-/// Why the choice is left to Envoy's own policy.
+/// Why Envoy's own policy chooses instead of the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     /// The request has none of the key's sources.
@@ -25,22 +26,22 @@ pub enum Fallback {
     NoRing,
     /// A header cannot name the instance that owns the key.
     Unnameable,
-    /// Several addresses have the name of the instance that owns the key.
+    /// Several addresses share the name of the instance that owns the key.
     Ambiguous,
-    /// The service as a whole.
+    /// Envoy's policy places every request of the service.
     Left(LeftAll),
 }
 
-/// A snapshot with the moment it came, as it lies in shared data.
+/// A snapshot and the time it arrived, as kept in shared data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
     /// Milliseconds since the Unix epoch.
     pub received_ms: u64,
-    /// The rest of the fleet.
+    /// The load of the other Envoys.
     pub rest: ServiceSnapshot,
 }
 
-/// What one VM routes a service by.
+/// The state by which one VM routes a service.
 #[derive(Debug)]
 pub struct Balancer {
     load: Load,
@@ -48,19 +49,20 @@ pub struct Balancer {
     directory: Rc<Directory>,
     table: Rc<Table>,
     fleet: Option<Fleet>,
-    /// The fleet's rest and this process's part in it, by index of host.
+    /// Per host of the table: what the snapshot says of it, and this process's part.
     shares: Vec<Share>,
-    /// Whether the companion says what must be known to divide.
+    /// Whether the snapshot has what is needed to divide free capacity: a rank, and other
+    /// reporters.
     divides: bool,
     rest_total: u64,
     drift: Drift,
-    /// By how much each gauge was wrong, by index of host; empty while all are right.
+    /// The error of each gauge, per host of the table; empty while all are right.
     corrections: Vec<i64>,
     correction_total: i64,
 }
 
 impl Balancer {
-    /// Knows no instance yet.
+    /// A balancer that knows no instances yet.
     pub fn new(settings: &Settings) -> Self {
         Self {
             load: settings.load.clone(),
@@ -77,20 +79,20 @@ impl Balancer {
         }
     }
 
-    /// The instances on their ring.
+    /// The table in force: the instances on their rings.
     pub fn table(&self) -> &Rc<Table> {
         &self.table
     }
 
-    /// The instances with their stats.
+    /// The directory in force: the instances with their stats.
     pub fn directory(&self) -> &Rc<Directory> {
         &self.directory
     }
 
-    /// Routes by another directory from now on, and returns the table that was in force.
+    /// Routes by `directory` from now on, and returns the table that was in force before.
     ///
     /// # Errors
-    /// If its ring would be too large; what was in force stays.
+    /// If its ring would be too large; the old directory stays in force.
     pub fn install(&mut self, directory: Directory) -> Result<Rc<Table>, RingError> {
         let Placing { rule, left } = directory.placing();
         let table = match left {
@@ -104,7 +106,7 @@ impl Balancer {
         Ok(old)
     }
 
-    /// Corrects the gauges by what they were wrong by.
+    /// Corrects the gauges by this drift.
     pub fn set_drift(&mut self, drift: Drift) {
         self.drift = drift;
         self.spread_drift();
@@ -129,12 +131,12 @@ impl Balancer {
         self.correction_total = all.fold(0, |sum, more| sum.saturating_add(*more));
     }
 
-    /// By how much the gauge of an instance is wrong.
+    /// The error of an instance's gauge: requests to add to it.
     pub fn correction_of(&self, host: usize) -> i64 {
         self.corrections.get(host).copied().unwrap_or(0)
     }
 
-    /// The same, of any instance that is known.
+    /// The same by id, also for instances that are not on a ring.
     pub fn correction_of_id(&self, id: &str) -> i64 {
         let mut wrong = self.drift.instances.iter();
         wrong
@@ -142,7 +144,7 @@ impl Balancer {
             .map_or(0, |wrong| wrong.more)
     }
 
-    /// Takes a snapshot into account.
+    /// Adopts a snapshot; ignored with `scope: process`.
     pub fn set_fleet(&mut self, fleet: Fleet) {
         if self.load.scope == Scope::Fleet {
             self.fleet = Some(fleet);
@@ -150,7 +152,7 @@ impl Balancer {
         }
     }
 
-    /// Forgets a snapshot that is stale by now. Returns whether one was.
+    /// Drops the snapshot if it is stale. Returns whether it was.
     pub fn drop_stale_fleet(&mut self, now_ms: u64) -> bool {
         let limit_ms = u64::try_from(self.load.stale_after.as_millis()).unwrap_or(u64::MAX);
         let stale = |fleet: &Fleet| now_ms.saturating_sub(fleet.received_ms) > limit_ms;
@@ -187,16 +189,16 @@ impl Balancer {
         self.rest_total = rests.fold(0, u64::saturating_add);
     }
 
-    /// What the rest of the fleet carries on an instance.
+    /// Requests in flight on an instance from the rest of the fleet.
     pub fn rest_of(&self, host: usize) -> u64 {
         self.shares.get(host).map_or(0, |share| share.rest)
     }
 
-    /// Chooses for one request, and takes a place on the first candidate unless all are full.
+    /// Chooses for one request, and counts it on the first candidate unless all instances are full.
     /// `gauges` are those of this process.
     ///
     /// # Errors
-    /// [`Fallback`] where the filter has nothing to choose by.
+    /// [`Fallback`] if the filter cannot choose.
     pub fn decide(&self, hash: Option<u64>, gauges: &impl Loads) -> Result<Choice, Fallback> {
         let hash = hash.ok_or(Fallback::NoKey)?;
         if let Some(left) = self.directory.placing().left {
@@ -230,7 +232,7 @@ impl Balancer {
     }
 }
 
-/// The gauges of this process and the rest of the fleet.
+/// Loads of the whole fleet: this process's gauges and the rest of the fleet.
 struct FleetLoads<'a, G> {
     balancer: &'a Balancer,
     gauges: &'a G,
@@ -388,8 +390,8 @@ mod tests {
             let choice = balancer.decide(Some(1), &Idle).unwrap();
             (choice.candidates.first() == owner, choice.reason)
         };
-        // One place is free, and the other Envoy, which has more there, is nearer to it. Everywhere
-        // else there are places enough.
+        // One place is free, and the other Envoy has more requests there, so it falls to that
+        // Envoy. All other instances have room.
         balancer.set_fleet(fleet(&id, 8));
         assert_eq!(reason(&balancer), (false, Reason::Overflow));
         // An older companion does not say how to divide.

@@ -1,8 +1,9 @@
-//! Members → what all VMs of the process route by: the members, and the stats that count each.
+//! Members → the state by which all VMs of the process route: the members, and the stats that count
+//! each.
 //!
-//! The VM with the lease makes a new directory when discovery or health finds a change, and hands it
-//! to the others through shared data. Names of stats are given here and nowhere else, because Envoy
-//! never frees one: see [`stat_names`].
+//! When discovery or health finds a change, the VM with the lease makes a new directory and
+//! publishes it in shared data. Names of stats are given here and nowhere else, because Envoy never
+//! frees one: see [`stat_names`].
 
 pub mod stat_names;
 
@@ -22,17 +23,17 @@ pub struct Directory {
 
 stored!(Directory { entries, placing });
 
-/// One member and what counts it.
+/// A member and the name of its stats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The instance.
     pub member: Member,
-    /// Whether it ever served. Envoy counts a host as unhealthy until its first active check, so
-    /// that what becomes healthy for the first time has not recovered from anything.
+    /// Whether it has ever served. Envoy counts a host as unhealthy until its first active check,
+    /// so an instance that becomes healthy for the first time has not recovered from anything.
     pub served: bool,
-    /// Its stats are `unitring.<service>.<stat>.calls` and so on.
+    /// The prefix of its stats: `unitring.<service>.<stat>.calls` and so on.
     pub stat: String,
-    /// What the counters of a reused stat showed before this member.
+    /// The values of a reused stat's counters before this member.
     pub base: Totals,
 }
 
@@ -48,7 +49,7 @@ stored!(Entry {
 pub struct Totals {
     /// Attempts sent to it.
     pub calls: u64,
-    /// Those that failed.
+    /// Attempts that failed.
     pub failures: u64,
     /// Data updates it made.
     pub updates: u64,
@@ -60,17 +61,17 @@ stored!(Totals {
     updates
 });
 
-/// What a stat shows now, for the whole process.
+/// The current values of a stat, for the whole process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shown {
     /// The counters.
     pub totals: Totals,
-    /// The gauge.
+    /// Requests in flight.
     pub in_flight: u64,
 }
 
 impl Directory {
-    /// Nobody yet.
+    /// A directory without members.
     pub fn empty(placing: Placing) -> Self {
         Self {
             entries: Vec::new(),
@@ -99,12 +100,12 @@ impl Directory {
         self.entries.iter().map(|e| e.member.clone()).collect()
     }
 
-    /// Whether these are its members, in this order, and so placed.
+    /// Whether it has these members in this order, with this placing.
     pub fn is_of(&self, members: &[Member], placing: Placing) -> bool {
         self.placing == placing && self.entries.iter().map(|entry| &entry.member).eq(members)
     }
 
-    /// What these members change, as events tell it.
+    /// The changes to these members, as events report them.
     pub fn changes(&self, members: &[Member], identity: Identity) -> Vec<(Member, Change)> {
         let new = |member: &Member| {
             let mut entries = self.entries.iter();
@@ -118,8 +119,8 @@ impl Directory {
             .collect()
     }
 
-    /// The directory of these members; one that stays keeps its stats. `names` gives the stats of those
-    /// that are new, `shown` reads a stat.
+    /// The directory of these members. A member that stays keeps its stats. `names` gives stats to
+    /// new members, and `shown` reads a stat.
     pub fn with(
         &self,
         members: &[Member],

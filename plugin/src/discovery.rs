@@ -1,17 +1,18 @@
-//! What Envoy, or the companion's registry, says of a service → its members, and how its cluster places.
+//! What Envoy or the companion's registry says of a service → its members, and how its cluster
+//! places requests.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`paths`] | a service → the questions |
-//! | [`page`] | `/clusters` → hosts, their health, what they carry |
-//! | [`endpoints`] | `/config_dump` → localities and hash keys, which the page lacks |
+//! | [`paths`] | a service → the paths to ask |
+//! | [`page`] | `/clusters` → hosts, their health, their counts |
+//! | [`endpoints`] | `/config_dump` → localities and hash keys, which `/clusters` lacks |
 //! | [`cluster`] | `/config_dump` → how the cluster's policy places, and its thresholds |
 //! | [`routes`] | `/config_dump` → how routes hash and retry |
-//! | [`look`] | which question comes next, and what all answers say together |
+//! | [`look`] | which question comes next, and what all answers amount to |
 //! | [`registry`] | the companion's registry → members |
 //!
-//! Envoy's order of hosts is kept, since its fill of the ring depends on it. Which priority and which hosts
-//! take a key is decided in `unitring_routing`, by what is found here.
+//! The order of hosts is Envoy's, since Envoy's fill of the ring depends on it. `unitring_routing`
+//! decides from these findings which priority and which hosts take a key.
 
 pub mod cluster;
 pub mod endpoints;
@@ -24,22 +25,22 @@ pub mod routes;
 use crate::json::JsonError;
 use crate::settings::INSTANCES_MAX;
 
-/// Why an answer is of no use. What was found last stays in force.
+/// Why an answer is unusable. The last findings stay in force.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
-    /// The page is not what Envoy answers.
+    /// The answer to `/clusters` has another form than Envoy's.
     #[error("the admin interface did not answer with clusters: {0}")]
     NoPage(&'static str),
-    /// The configuration is not what Envoy answers.
+    /// The answer to `/config_dump` has another form than Envoy's.
     #[error("the admin interface did not answer with its configuration: {0}")]
     NoConfig(#[from] JsonError),
-    /// The companion's answer was none.
+    /// The companion's answer is no registry.
     #[error("the companion did not answer with its registry: {0}")]
     NoRegistry(JsonError),
-    /// There is no such cluster (any more).
+    /// Envoy has no such cluster, or no longer has it.
     #[error("Envoy has no cluster named {0}")]
     NoCluster(String),
-    /// More hosts than the filter is made for.
+    /// More hosts than [`INSTANCES_MAX`].
     #[error("cluster has {0} hosts, more than {INSTANCES_MAX}")]
     TooMany(usize),
 }

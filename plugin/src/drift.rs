@@ -1,46 +1,46 @@
-//! The gauge of an instance beside Envoy's count of the same moment → by how much the gauge is wrong.
+//! An instance's gauge and Envoy's count at the same time → the error of the gauge.
 //!
-//! The filter counts a request on the first instance that it named, from the request's headers to the end
-//! of its stream. A retry, a hedge or a request that was left to Envoy runs elsewhere; Envoy's count of
-//! each host knows. The bound goes by the gauge, which is of now, plus what it was wrong by at the last
-//! look.
+//! The filter counts a request on the first instance that it named, from the request's headers to
+//! the end of its stream. A retry, a hedged attempt or a request that was left to Envoy runs
+//! elsewhere, and only Envoy's count of each host shows it. The bound uses the current gauge plus
+//! its error at the last look.
 //!
-//! The page is made between two readings of the gauge, so what lies between these is no difference. One
-//! that makes an instance look emptier must be there twice in a row: an answer that a slow client still
-//! reads is over for Envoy's count.
+//! Envoy makes the page between two readings of the gauge, so a count between these readings is no
+//! error. An error that makes an instance look emptier must be found twice in a row: while a slow
+//! client still reads an answer, the request is over for Envoy's count.
 
 use unitring_routing::names::Names;
 
 use crate::stored::{Stored, stored};
 
-/// How wrong each gauge was; instances whose gauge was right are absent.
+/// The errors of the gauges; instances whose gauge was right are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Drift {
-    /// By id, in any order.
+    /// In any order, each id once.
     pub instances: Vec<Wrong>,
 }
 
 stored!(Drift { instances });
 
-/// How wrong the gauge of an instance was.
+/// The error of one instance's gauge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
-    /// Which instance.
+    /// The id of the instance.
     pub id: String,
-    /// Requests that it has beside those that the gauge shows; fewer if it is negative.
+    /// Requests in flight that the gauge lacks; negative if the gauge shows too many.
     pub more: i64,
 }
 
 stored!(Wrong { id, more });
 
-/// An instance at a look.
+/// What one look shows of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample<'a> {
-    /// Which.
+    /// The id of the instance.
     pub id: &'a str,
-    /// The gauge before the page was asked for, and after it came.
+    /// The gauge before the page was asked for, and after it arrived.
     pub gauge: (u64, u64),
-    /// By the page.
+    /// Requests in flight by Envoy's page.
     pub in_flight: u64,
 }
 
@@ -54,15 +54,15 @@ impl Sample<'_> {
     }
 }
 
-/// The looks so far.
+/// The memory from one look to the next.
 #[derive(Debug, Default)]
 pub struct Drifts {
-    /// What looked emptier at the last look.
+    /// Instances that looked emptier at the last look.
     under: Vec<Wrong>,
 }
 
 impl Drifts {
-    /// What this look says.
+    /// The drift after this look.
     pub fn look<'a>(&mut self, samples: impl IntoIterator<Item = Sample<'a>>) -> Drift {
         let known = Names::of(self.under.iter().map(|wrong| wrong.id.as_str()));
         let (mut instances, mut under) = (Vec::new(), Vec::new());

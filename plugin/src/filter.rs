@@ -1,12 +1,12 @@
-//! The shell: the only code that sees `proxy_wasm`. It reads from Envoy, asks the pure modules, and
-//! does what they say.
+//! The shell: the only code that calls `proxy_wasm`. It reads from Envoy, asks the pure modules,
+//! and carries out what they decide.
 //!
-//! | module | what of Envoy it touches |
+//! | module | what it touches in Envoy |
 //! |---|---|
 //! | [`root`] | configuration, the timer, answers to callouts: one per VM |
-//! | [`desk`] | what a VM does for a service beside its requests |
+//! | [`desk`] | a VM's work for a service outside of requests |
 //! | [`vms`] | this VM among those of the process |
-//! | [`service`] | what the streams of a VM share of a service |
+//! | [`service`] | the state that a VM's streams share for a service |
 //! | [`stream`] | headers of one request and its answer |
 //! | [`explain`] | headers of its answer |
 //! | [`stats`] | counters and gauges |
@@ -27,8 +27,8 @@ use proxy_wasm::types::MapType;
 
 use crate::headers::Headers;
 
-/// Something that Envoy knows of this request or of itself. Not free: a walk through Envoy's
-/// expression engine.
+/// An Envoy attribute of the current request or of Envoy itself. Not free: each read walks through
+/// Envoy's expression engine.
 fn property(path: &[&str]) -> Option<Vec<u8>> {
     proxy_wasm::hostcalls::get_property(path.to_vec())
         .ok()
@@ -39,12 +39,12 @@ fn text(path: &[&str]) -> Option<String> {
     property(path).and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
-/// The headers of the request at hand, or of its answer.
+/// The headers of the current request, or of its answer.
 fn headers(of: MapType) -> Headers {
     Headers::new(host::headers(of))
 }
 
-/// What the SDK has only together with lists of strings.
+/// The SDK offers this hostcall only with a copy into lists of strings.
 #[allow(unsafe_code, reason = "a call into Envoy that hands memory over")]
 mod host {
     use proxy_wasm::types::MapType;
@@ -54,17 +54,17 @@ mod host {
         fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     }
 
-    /// As one block; empty where Envoy has none to give.
+    /// All headers as one block; empty if Envoy has none to give.
     pub(super) fn headers(of: MapType) -> Vec<u8> {
         let (mut data, mut size) = (std::ptr::null_mut(), 0);
         let map = of as u32;
-        // SAFETY: both places are written before it returns, or left as they are.
+        // SAFETY: Envoy writes both places before the call returns, or leaves them unchanged.
         let status = unsafe { proxy_get_header_map_pairs(map, &mut data, &mut size) };
         if status != 0 || data.is_null() {
             return Vec::new();
         }
-        // SAFETY: Envoy has the memory from this VM's own `proxy_on_memory_allocate`, which is a
-        // boxed slice of this size, and keeps no pointer to it.
+        // SAFETY: Envoy got this memory from this VM's own `proxy_on_memory_allocate`, which
+        // returns a boxed slice of this size, and Envoy keeps no pointer to it.
         unsafe { Vec::from_raw_parts(data, size, size) }
     }
 }

@@ -1,27 +1,27 @@
-//! A request's headers as Envoy hands them over: one block of bytes, read where it lies.
+//! A request's headers as Envoy hands them over: one block of bytes, read in place.
 //!
-//! A list of strings would be twenty allocations for each request, to read two or three of them.
+//! A list of strings would cost twenty allocations for each request, to read two or three of them.
 //!
-//! The block has the number of headers, then the lengths of each name and value, all of 32 bits in
-//! little-endian order, then names and values, each with a zero behind it. Names are in lower case, a
-//! repeated header is repeated, and values are any bytes.
+//! The block has the number of headers, then the lengths of each name and value, all as 32 bits in
+//! little-endian order, then names and values, each followed by a zero byte. Names are in lower
+//! case, repeated headers stay separate, and values are arbitrary bytes.
 
-/// The headers of one request.
+/// The headers of one request or answer.
 #[derive(Debug, Default)]
 pub struct Headers {
     block: Vec<u8>,
 }
 
-/// Bytes of a length.
+/// Size of a length, in bytes.
 const LENGTH: usize = 4;
 
 impl Headers {
-    /// What Envoy handed over. Of a block that is cut off, the headers before the cut count.
+    /// Wraps Envoy's block. Of a truncated block, the headers before the cut count.
     pub fn new(block: Vec<u8>) -> Self {
         Self { block }
     }
 
-    /// Names and values in their order.
+    /// Names and values, in Envoy's order.
     pub fn iter(&self) -> Iter<'_> {
         let (lengths, texts) = length(&self.block)
             .and_then(|(count, rest)| {
@@ -32,7 +32,7 @@ impl Headers {
         Iter { lengths, texts }
     }
 
-    /// The values of a name.
+    /// All values of a name, in Envoy's order.
     pub fn values<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let wanted = wanted.as_bytes();
         self.iter()
@@ -41,7 +41,7 @@ impl Headers {
     }
 }
 
-/// As Envoy writes them.
+/// Builds the block as Envoy would.
 impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(list: I) -> Self {
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -67,7 +67,7 @@ impl<'a> IntoIterator for &'a Headers {
     }
 }
 
-/// Names and values.
+/// Iterator over names and values.
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
     lengths: &'a [u8],

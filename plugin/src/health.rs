@@ -1,8 +1,8 @@
-//! Members as they were found → members as requests are placed on them: ejected for what they
-//! answer, and warmed up when they come (back).
+//! Members as discovery found them → members as requests are placed on them: ejected for their
+//! failures, and warmed up when they are new or recovered.
 //!
-//! One VM of the process judges, the one with the lease, and writes down what it must remember in
-//! shared data, so that the next holder goes on from there. Nothing here asks the clock.
+//! The VM with the lease judges, and writes what it must remember into shared data, so that the
+//! next holder goes on from there. Nothing here reads a clock.
 
 mod ejection;
 mod slow_start;
@@ -23,7 +23,7 @@ pub struct Judge {
     memory: Memory,
 }
 
-/// What must outlive the VM that judges.
+/// The state that must outlive the VM that judges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     ejections: Ejections,
@@ -32,19 +32,19 @@ pub struct Memory {
 
 stored!(Memory { ejections, starts });
 
-/// What was judged.
+/// The result of judging.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The members found, with health and warmth as they count.
+    /// The members found, with the state and warmth that count.
     pub members: Vec<Member>,
-    /// Ids whose failures in a row start again at none.
+    /// Ids whose failures in a row are reset to 0.
     pub forgiven: Vec<String>,
-    /// Whether there is something new to remember.
+    /// Whether the memory changed and must be written.
     pub memory_changed: bool,
 }
 
 impl Judge {
-    /// Remembers nothing yet.
+    /// A judge without memory.
     pub fn new(settings: &Settings) -> Self {
         Self {
             ejection: settings.ejection,
@@ -53,23 +53,24 @@ impl Judge {
         }
     }
 
-    /// Goes on from what another VM remembered.
+    /// Adopts the memory of another VM.
     pub fn remember(&mut self, memory: Memory) {
         self.memory = memory;
     }
 
-    /// What the next holder of the lease must know.
+    /// The memory that the next holder of the lease needs.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Whether time alone can change a verdict, so that it must be judged again soon.
+    /// Whether time alone can change a verdict, so that members must be judged again soon.
     pub fn is_busy(&self) -> bool {
         !self.memory.ejections.is_empty() || !self.memory.starts.is_empty()
     }
 
-    /// Judges what was found. `before` is what is in force, `None` at the very start;
-    /// `failures_in_row` tells, by id, the gateway failures of an instance since its last success.
+    /// Judges the members that were found. `before` is the directory in force, `None` at the start
+    /// of the process. `failures_in_row` returns, by id, an instance's gateway failures since its
+    /// last success.
     pub fn judge(
         &mut self,
         found: &[Member],

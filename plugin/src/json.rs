@@ -1,7 +1,8 @@
-//! JSON text → a tree of those fields that somebody wants; the rest is skipped and costs no memory.
+//! JSON text → a tree of the fields that the caller wants. The reader skips other fields, which
+//! cost no memory.
 //!
-//! One reader for the settings and every answer that the filter gets: `#[derive(Deserialize)]` would
-//! be a reader for each struct, of which the filter would consist for the most part.
+//! One reader serves the settings and every answer that the filter gets: `#[derive(Deserialize)]`
+//! would generate a reader for each struct, and these would be most of the filter.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,24 +12,24 @@ use serde::de::{
 };
 use serde::ser::{Serialize, Serializer};
 
-/// Why a text is not what was wanted.
+/// Why a text is not what the caller expects.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// It is no JSON.
+    /// The text is no JSON.
     #[error("{0}")]
     Syntax(#[from] serde_json::Error),
-    /// Something else is where an object should be.
+    /// Another value is where an object should be.
     #[error("expected an object")]
     NoObject,
-    /// A field that must be there is not.
+    /// A required field is absent.
     #[error("missing field `{0}`")]
     Missing(&'static str),
-    /// A field is there, and means nothing.
+    /// A field has a value of the wrong type or out of range.
     #[error("invalid field `{0}`")]
     Invalid(&'static str),
 }
 
-/// What was read.
+/// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json {
     /// `null`, which counts as absent.
@@ -37,9 +38,9 @@ pub enum Json {
     Flag(bool),
     /// A whole number that is not negative.
     Number(u64),
-    /// A whole number that is.
+    /// A negative whole number.
     Negative(i64),
-    /// A number with a fraction or an exponent.
+    /// Any other number: one with a fraction or an exponent, or too large.
     Double(f64),
     /// A string.
     Text(String),
@@ -49,21 +50,15 @@ pub enum Json {
     Object(Fields),
 }
 
-/// The fields of an object, each name once, as they come.
+/// The fields of an object in their order, each name once.
 pub type Fields = Vec<(Cow<'static, str>, Json)>;
 
-/// Reads a whole text; `wanted` are the names of fields, of objects at any depth.
-///
-/// # Errors
-/// If it is not JSON.
+/// Reads a whole text. `wanted` has the names of the fields to keep, of objects at any depth.
 pub fn read(text: &[u8], wanted: &'static [&'static str]) -> Result<Json, JsonError> {
     read_with(text, Wanted(Some(wanted)))
 }
 
-/// Reads a whole text with every field.
-///
-/// # Errors
-/// If it is not JSON.
+/// Reads a whole text and keeps every field.
 pub fn read_all(text: &[u8]) -> Result<Json, JsonError> {
     read_with(text, Wanted(None))
 }
@@ -75,7 +70,7 @@ fn read_with(text: &[u8], wanted: Wanted) -> Result<Json, JsonError> {
     Ok(json)
 }
 
-/// Sets a field: of a name that is there twice, the last one counts.
+/// Sets a field. If a name occurs twice, the last value counts.
 pub fn set(fields: &mut Fields, name: Cow<'static, str>, value: Json) {
     match fields.iter_mut().find(|(field, _)| *field == name) {
         Some((_, old)) => *old = value,
@@ -116,19 +111,19 @@ impl Serialize for Json {
     }
 }
 
-/// As text again, without spaces.
+/// Compact JSON text.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
-/// Fields of an object; absent ones are `None`, or empty.
+/// Access to the fields of an object. An absent field is `None` or `false`.
 ///
 /// # Errors
-/// If it is not an object, or the field is there and of another type.
+/// If the value is not an object, or the field has another type.
 impl Json {
-    /// An object, or whatever it is.
+    /// A field of any type.
     pub fn field(&self, name: &'static str) -> Result<Option<&Json>, JsonError> {
         let Json::Object(fields) = self else {
             return Err(JsonError::NoObject);
@@ -148,7 +143,7 @@ impl Json {
         }
     }
 
-    /// A whole number in the range of its type.
+    /// A whole number in the range of `T`.
     pub fn number<T: TryFrom<u64>>(&self, name: &'static str) -> Result<Option<T>, JsonError> {
         match self.field(name)? {
             None => Ok(None),
@@ -159,7 +154,7 @@ impl Json {
         }
     }
 
-    /// A flag that is off where it is absent.
+    /// A flag; an absent one is `false`.
     pub fn flag(&self, name: &'static str) -> Result<bool, JsonError> {
         match self.field(name)? {
             None => Ok(false),
@@ -240,7 +235,7 @@ impl<'de> Visitor<'de> for Wanted {
     }
 }
 
-/// A field's name, if it is wanted.
+/// Reads a field's name; `None` if the field is not wanted.
 struct Name(Wanted);
 
 impl<'de> DeserializeSeed<'de> for Name {

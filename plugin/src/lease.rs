@@ -1,24 +1,24 @@
-//! Which VM of an Envoy process discovers and reports: one, whatever the number of workers.
+//! Which VM of an Envoy process discovers and reports: one, however many workers there are.
 //!
-//! The lease lies in Envoy's shared data. It is a matter of economy and not of safety: should two
-//! VMs ever hold it for a moment, the companion drops the older of two reports.
+//! The lease is kept in Envoy's shared data. It saves work and is not needed for safety: if two VMs
+//! ever hold it for a moment, the companion drops the older of two reports.
 //!
-//! A VM that serves requests would rather not: work done there delays them. It gives the lease up
-//! once, and takes it again only when nobody else has wanted it for a while.
+//! A VM that serves requests avoids the lease, since its work would delay them. It gives the lease
+//! up once, and takes it again only if no other VM has wanted it for a while.
 
 use crate::stored::stored;
 
-/// How long the lease is good for without a renewal.
+/// How long a lease lasts without a renewal.
 pub const LEASE_MS: u64 = 3_000;
 
-/// What lies in shared data.
+/// The lease in shared data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The VM that holds it; 0 is nobody.
+    /// The VM that holds it; 0 for no VM.
     pub holder: u64,
-    /// Until when, in milliseconds since the Unix epoch.
+    /// When it expires, in milliseconds since the Unix epoch.
     pub until_ms: u64,
-    /// When the holder's settings were loaded.
+    /// When the holder's settings were loaded, in milliseconds since the Unix epoch.
     pub since_ms: u64,
 }
 
@@ -29,7 +29,7 @@ stored!(Lease {
 });
 
 impl Lease {
-    /// Nobody's: what the process starts with.
+    /// A lease that no VM holds, with which the process starts.
     pub const FREE: Lease = Lease {
         holder: 0,
         until_ms: 0,
@@ -42,7 +42,7 @@ impl Lease {
 pub struct Claimant {
     /// Unique among the VMs of the process, and not 0.
     vm: u64,
-    /// When its settings were loaded.
+    /// When its settings were loaded, in milliseconds since the Unix epoch.
     since_ms: u64,
     gave_up: bool,
 }
@@ -50,18 +50,18 @@ pub struct Claimant {
 /// What a VM should do about the lease now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// It is another's.
+    /// Another VM holds it.
     Follow,
-    /// Write this; if the write succeeds the lease is held until the next tick.
+    /// Write this lease. If the write succeeds, this VM holds it until the next tick.
     Take(Lease),
-    /// Write this; the lease is not held any more.
+    /// Write this lease; this VM no longer holds it.
     GiveUp(Lease),
 }
 
 impl Claimant {
-    /// A VM; `vm` is any number that no other VM of the process has. `since_ms` is when its settings were
-    /// loaded, where holders may have others: those of the newest settings take the lease at once. Envoy
-    /// keeps a filter chain that was replaced for its drain time, ten minutes by default.
+    /// `vm` is any number that no other VM of the process has. `since_ms` is when its settings were
+    /// loaded, if holders may have different settings: a VM with newer settings takes the lease at
+    /// once, since Envoy keeps a replaced filter chain for its drain time, ten minutes by default.
     pub fn new(vm: u64, since_ms: u64) -> Self {
         Self {
             vm: vm.max(1),
@@ -70,12 +70,12 @@ impl Claimant {
         }
     }
 
-    /// Decides by the lease as it is, and by whether this VM has served requests.
+    /// Decides by the current lease, and by whether this VM has served requests.
     pub fn claim(&mut self, lease: &Lease, serves: bool, now_ms: u64) -> Claim {
         if lease.holder == self.vm {
             if serves && !self.gave_up {
                 self.gave_up = true;
-                // Not `FREE`: the grace of the other workers starts now.
+                // Not `FREE`: the other workers' grace period starts now.
                 return Claim::GiveUp(Lease {
                     holder: 0,
                     until_ms: now_ms,
@@ -85,7 +85,7 @@ impl Claimant {
             return self.take(now_ms);
         }
         let grace_ms = if serves { 2 * LEASE_MS } else { 0 };
-        // A clock that was set back must not freeze the lease for as long.
+        // A clock that was set back must not freeze the lease for that long.
         let expired = now_ms >= lease.until_ms.saturating_add(grace_ms);
         let impossible = lease.until_ms > now_ms.saturating_add(2 * LEASE_MS);
         let is_newer = self.since_ms > lease.since_ms && !serves;

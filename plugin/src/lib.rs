@@ -1,28 +1,29 @@
-//! The filter: chooses each request's instance inside Envoy, and counts what each carries.
+//! The filter: chooses the instance of each request inside Envoy, and counts what each instance
+//! carries.
 //!
 //! # Layout, in the order of the flow
 //!
 //! | module | arrow |
 //! |---|---|
 //! | [`settings`] | the filter's JSON → valid settings |
-//! | [`json`] | the JSON that the filter is answered with → its wanted fields |
-//! | [`headers`] | Envoy's block of headers → names and values, where they lie |
-//! | [`request`] | a request's headers → its hash key, and what must be removed |
-//! | [`discovery`] | Envoy's clusters, their configuration → members, and how they are placed |
-//! | [`tally`] | Envoy's counts of each instance → what has grown |
-//! | [`drift`] | Envoy's counts, the gauges → what the gauges are wrong by |
-//! | [`wiring`] | Envoy's configuration → mistakes, with their mend |
-//! | [`health`] | members, their failures → who is ejected, who warms up |
+//! | [`json`] | JSON that the filter receives → the fields it wants |
+//! | [`headers`] | Envoy's block of headers → names and values, read in place |
+//! | [`request`] | a request's headers → its hash key, and headers to remove |
+//! | [`discovery`] | Envoy's clusters and their configuration → members, and how they are placed |
+//! | [`tally`] | Envoy's counts of each instance → the growth since the last look |
+//! | [`drift`] | Envoy's counts, the gauges → the error of each gauge |
+//! | [`wiring`] | Envoy's configuration → mistakes, each with its fix |
+//! | [`health`] | members, their failures → which are ejected, which warm up |
 //! | [`placement`] | settings, Envoy's configuration, members → the rule of the table |
 //! | [`directory`] | members → the table, and the stats that count each instance |
 //! | [`balancer`] | hash key, gauges, fleet → candidates and the reason |
-//! | [`outcome`] | an answer → what it says of its instance |
+//! | [`outcome`] | an answer → a success or a failure of its instance |
 //! | [`threshold`] | loads → overloaded, relieved |
 //! | [`reporter`] | loads and events → report; snapshot → fleet |
 //! | [`lease`] | which VM of the process discovers, judges and reports |
-//! | [`roster`] | which VMs count, and what a dead one leaves behind |
-//! | [`stored`] | what VMs hand to each other → bytes, and back |
-//! | `filter` | the only code that sees `proxy_wasm`: it decides nothing |
+//! | [`roster`] | which VMs count requests, and how a dead VM's counts are cleared |
+//! | [`stored`] | values that VMs share → bytes, and back |
+//! | `filter` | the only code that calls `proxy_wasm`; it decides nothing |
 //!
 //! Everything but `filter` is pure and runs in native tests.
 

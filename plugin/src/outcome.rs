@@ -1,31 +1,31 @@
-//! What an answer says of the instance that it came from.
+//! An answer → whether the instance that it came from succeeded or failed.
 
 use std::str::FromStr;
 
 use crate::headers::Headers;
 
-/// What the filter reads of an answer.
+/// The parts of an answer that the filter reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// Its status.
+    /// The HTTP status.
     pub status: Status,
-    /// How often Envoy tried, if the answer says so.
+    /// How many attempts Envoy made, if the answer says so.
     pub attempts: Option<u64>,
-    /// A gRPC call, and its status as far as it is known before the trailers.
+    /// Set for a gRPC call, with its status as far as it is known before the trailers.
     pub grpc: Option<Grpc>,
 }
 
 /// The answer to a gRPC call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grpc {
-    /// Its status will be in the trailers.
+    /// The status will be in the trailers.
     Unknown,
-    /// Its status.
+    /// The status.
     Status(u16),
 }
 
 impl Answer {
-    /// Of an Envoy that writes the number of attempts into its answers
+    /// Reads the headers of an answer. `attempts` is there if Envoy writes it
     /// (`include_attempt_count_in_response`).
     pub fn of(headers: &Headers) -> Self {
         let (mut status, mut attempts, mut grpc, mut is_grpc) = (None, None, None, false);
@@ -46,7 +46,7 @@ impl Answer {
         }
     }
 
-    /// Whether the request was done.
+    /// Whether the request succeeded.
     pub fn is_success(&self) -> bool {
         self.status.is_success() && !matches!(self.grpc, Some(Grpc::Status(1..)))
     }
@@ -56,45 +56,46 @@ fn number<N: FromStr>(digits: &[u8]) -> Option<N> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// An HTTP status; 0 where there is none that can be read.
+/// An HTTP status; 0 if it is absent or unreadable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Status(u16);
 
 impl Status {
-    /// From its digits.
+    /// Parses the digits of `:status`.
     pub fn of(digits: &[u8]) -> Self {
         Self(number(digits).unwrap_or(0))
     }
 
-    /// Whether the request was done.
+    /// Whether the request succeeded.
     pub fn is_success(self) -> bool {
         matches!(self.0, 200..300)
     }
 
-    /// What comes before the answer (100, 103) is not it, but the switch of protocols is.
+    /// Whether this is an interim answer (100, 103), which precedes the real one. 101 is final.
     pub fn is_interim(self) -> bool {
         matches!(self.0, 100 | 102..200)
     }
 }
 
-/// Whether an answer speaks for or against its instance.
+/// The effect of an answer on the health of its instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It works.
+    /// The instance works.
     Success,
-    /// A gateway failure: it did not answer, or answered that it cannot.
+    /// A gateway failure: the instance did not answer, or answered that it cannot.
     Failure,
-    /// It had no part in it.
+    /// The instance had no part in the answer.
     Neither,
 }
 
-/// Judges by the status and by Envoy's response flags (`response.flags`, asked only for the
-/// statuses of a gateway).
+/// Judges by the status and by Envoy's response flags (`response.flags`, read only for statuses
+/// that are gateway failures).
 pub fn outcome(answer: &Answer, flags: impl Fn() -> u64) -> Outcome {
     /// Upstream request timeout, remote reset, connection failure, connection termination.
     const BY_INSTANCE: u64 = 0x4 | 0x10 | 0x20 | 0x40;
     let failed = match answer.grpc {
-        // As Envoy counts them: unknown, deadline exceeded, internal, unavailable.
+        // The codes that Envoy counts as failures: unknown, deadline exceeded, internal,
+        // unavailable.
         Some(Grpc::Status(status)) => matches!(status, 2 | 4 | 13 | 14),
         Some(Grpc::Unknown) => return Outcome::Neither,
         None => matches!(answer.status.0, 502..=504),
@@ -103,7 +104,7 @@ pub fn outcome(answer: &Answer, flags: impl Fn() -> u64) -> Outcome {
         return Outcome::Success;
     }
     match flags() {
-        // No flag: the instance itself said so.
+        // Without a flag the instance itself answered so.
         0 => Outcome::Failure,
         flags if flags & BY_INSTANCE != 0 => Outcome::Failure,
         // Envoy's own doing: a circuit breaker, a fault filter, a client that left.

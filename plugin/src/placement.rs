@@ -1,7 +1,8 @@
-//! The settings, what Envoy was told of the cluster, and its instances → how requests are placed, or why
-//! they are all left to Envoy.
+//! The settings, Envoy's configuration of the cluster, and its instances → how requests are placed,
+//! or why Envoy's own policy places all of them.
 //!
-//! What the settings do not say is as Envoy has it. A setting that says something else is used.
+//! Where the settings say nothing, Envoy's configuration applies. A setting that differs from it is
+//! used.
 
 use unitring_routing::health::{HealthRule, priority_loads};
 use unitring_routing::maglev;
@@ -13,20 +14,20 @@ use crate::discovery::cluster::{Cluster, Fallback};
 use crate::discovery::look::Found;
 use crate::settings::{Algorithm, Health, Ring, Settings};
 
-/// Why a service as a whole is left to Envoy's own policy.
+/// Why Envoy's own policy places every request of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftAll {
-    /// It has subsets, and only Envoy knows which of them a request is for.
+    /// The cluster has subsets, and only Envoy knows which of them a request is for.
     Subsets,
-    /// It has several priorities or localities, and Envoy's configuration is not to be had.
+    /// The cluster has several priorities or localities, and Envoy does not show its configuration.
     UnknownConfig,
-    /// Its health may be counted by weight, which would make a difference now, and is not to be had for a
-    /// cluster by EDS.
+    /// The cluster is by EDS, so Envoy does not show whether health is counted by weight, and now
+    /// that would make a difference.
     UnknownWeighting,
 }
 
 impl LeftAll {
-    /// As people read it.
+    /// The text for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             LeftAll::Subsets => "the cluster has subsets",
@@ -45,14 +46,14 @@ impl LeftAll {
 /// How requests are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placing {
-    /// By which rule.
+    /// The rule of the table.
     pub rule: Rule,
-    /// Or not at all.
+    /// Why Envoy places the requests instead; `None` if the filter does.
     pub left: Option<LeftAll>,
 }
 
 impl Placing {
-    /// Where nothing is known of Envoy's cluster, because nobody asks.
+    /// The placing for a source of instances that says nothing of Envoy's cluster.
     pub fn unasked(settings: &Settings) -> Self {
         Self {
             rule: settings.rule,
@@ -60,7 +61,7 @@ impl Placing {
         }
     }
 
-    /// As Envoy would place these instances, which health has judged.
+    /// The placing that Envoy would use for these instances, which health has judged.
     pub fn of(settings: &Settings, found: &Found, members: &[Member]) -> Self {
         let Some(cluster) = &found.cluster else {
             let is_plain = found.knows_localities && !has_several_priorities(members);
@@ -93,7 +94,7 @@ fn has_several_priorities(members: &[Member]) -> bool {
 
 fn depends_on_weighting(members: &[Member], rule: HealthRule) -> bool {
     let by = |weighted| priority_loads(members, &HealthRule { weighted, ..rule });
-    // In one priority, too: it may decide whether that panics.
+    // This matters with one priority, too: it may decide whether that priority panics.
     by(false) != by(true)
 }
 
@@ -115,7 +116,7 @@ fn health(settings: &Health, cluster: &Cluster, factor: Option<u32>) -> HealthRu
     }
 }
 
-/// The shape of the ring, as the fallback policy has it where the settings say nothing.
+/// The shape of the ring, from the fallback policy where the settings say nothing.
 fn shape(ring: &Ring, fallback: &Fallback) -> Shape {
     let is_maglev = match ring.algorithm {
         Some(algorithm) => algorithm == Algorithm::Maglev,
@@ -157,7 +158,7 @@ fn shape(ring: &Ring, fallback: &Fallback) -> Shape {
 }
 
 impl Ring {
-    /// The rule where nothing is known of Envoy's cluster.
+    /// The rule if nothing is known of Envoy's cluster.
     pub(crate) fn rule(&self, health: &Health) -> Rule {
         Rule {
             shape: shape(self, &Fallback::Other),
@@ -167,8 +168,8 @@ impl Ring {
     }
 }
 
-/// In which settings the placement differs from Envoy's own, for the log: then keys that are left to
-/// Envoy go elsewhere.
+/// The settings by which the filter places keys differently from Envoy, for the log: keys that are
+/// left to Envoy then go elsewhere.
 pub fn contradictions(settings: &Settings, cluster: &Cluster) -> Vec<&'static str> {
     let (ring, fallback) = (&settings.ring, &cluster.policy.fallback);
     let as_envoy = shape(&Ring::default(), fallback);

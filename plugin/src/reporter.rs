@@ -1,8 +1,8 @@
 //! Loads and events → a report; the companion's answer → the fleet.
 //!
-//! Events are sent again with each report until the companion says that it has them. The queue is
-//! bounded: past the bound the oldest are dropped and counted, so that a companion that is away
-//! for long costs nothing but events.
+//! Each report repeats its events until the companion confirms them. The queue is bounded: when it
+//! is full, the oldest events are dropped and counted, so a long absence of the companion costs
+//! nothing but events.
 
 mod answer;
 mod rules;
@@ -24,7 +24,7 @@ use crate::settings::Settings;
 pub use answer::{AnswerError, read_answer};
 pub use warming::Warming;
 
-/// Events that wait for a companion.
+/// The most events that wait for a companion.
 pub const EVENTS_MAX: usize = 1_024;
 
 /// Makes the reports of one process.
@@ -37,23 +37,23 @@ pub struct Reporter {
     dropped: u64,
 }
 
-/// What happened to an instance, before it has a number.
+/// What happened to an instance, before it has an event number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
-    /// What.
+    /// The kind of event.
     pub kind: EventKind,
-    /// To which instance.
+    /// The id of the instance.
     pub instance: String,
-    /// Why.
+    /// The reason, for people.
     pub reason: &'static str,
-    /// The ring's version after it.
+    /// The ring's version after the event.
     pub ring: String,
-    /// The share of keys that moved.
+    /// The share of keys that moved, 0 to 1.
     pub moved: f64,
 }
 
 impl Happening {
-    /// A change that discovery or health found.
+    /// An event for a change that discovery or health found.
     pub fn change(member: &Member, change: Change, new: &Table, moved: f64) -> Self {
         let (kind, reason) = match change {
             Change::Added if !member.is_warm() => (EventKind::Added, "discovered, warms up"),
@@ -81,7 +81,7 @@ impl Happening {
         }
     }
 
-    /// A crossing of the threshold.
+    /// An event for a crossing of the threshold.
     pub fn crossing(instance: &str, kind: EventKind, table: &Table) -> Self {
         let reason = "in-flight requests against load.threshold";
         Self {
@@ -95,7 +95,7 @@ impl Happening {
 }
 
 impl Reporter {
-    /// The reporter of this process.
+    /// The reporter of this process, without events.
     pub fn new(id: ReporterId) -> Self {
         Self {
             id,
@@ -109,7 +109,8 @@ impl Reporter {
     /// Queues an event for the next report.
     pub fn note(&mut self, happening: Happening, now_ms: u64) -> Result<(), InvalidName> {
         let instance: InstanceId = happening.instance.parse()?;
-        // By the clock and not from 1: a VM that takes over the lease goes on above its predecessor.
+        // Numbers follow the clock and do not start at 1: a VM that takes over the lease goes on
+        // above its predecessor.
         self.last_number = now_ms.max(self.last_number.saturating_add(1));
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
@@ -127,17 +128,17 @@ impl Reporter {
         Ok(())
     }
 
-    /// The companion has the events up to this number.
+    /// Removes the events up to this number, which the companion has.
     pub fn confirm(&mut self, events_through: u64) {
         self.events.retain(|event| event.number > events_through);
     }
 
-    /// Events dropped since the last call, because no companion took them.
+    /// Events dropped since the last call because no companion took them.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 
-    /// The report of this moment.
+    /// Builds the report of this moment.
     pub fn report<'a>(
         &mut self,
         settings: &Settings,
@@ -185,7 +186,7 @@ impl Reporter {
 /// The instances of a report.
 struct Loads {
     loads: Vec<InstanceLoad>,
-    /// The weights of their localities, if these count.
+    /// The weights of localities, by their index; empty unless localities have weights.
     localities: Vec<u32>,
 }
 
@@ -195,7 +196,7 @@ fn loads<'a>(instances: impl Iterator<Item = (&'a Entry, Shown)>) -> Loads {
     let ids = || entries.iter().map(|entry| entry.member.id.as_str());
     let repeated = may_repeat(ids()).then(|| Names::of(ids()));
     for (at, (entry, shown)) in entries.iter().zip(shown).enumerate() {
-        // An address that Envoy lists twice is one instance, which carries what it carries once.
+        // An address that Envoy lists twice is one instance, whose load is reported once.
         let is_first = |ids: &Names<'_>| ids.first(&entry.member.id) == Some(at);
         let is_first = repeated.as_ref().is_none_or(is_first);
         let shown = if is_first { shown } else { Shown::default() };
@@ -234,9 +235,9 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
     })
 }
 
-/// A share as people read it: 0.125 is `12.5 %`.
+/// A share for people: 0.125 is `12.5 %`.
 pub fn percent(share: f64) -> String {
-    // Not by `{:.1}`: to write any double to any place takes the library ten kilobytes.
+    // Not `{:.1}`: formatting any double to any precision costs ten kilobytes of library code.
     let tenths = per_mille(share);
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
@@ -250,13 +251,14 @@ fn per_mille(share: f64) -> u32 {
     (share * 1000.0).round() as u32
 }
 
-/// Names this process for its reports: Envoy's node id, so that people find it, and a number that
-/// no other process of that id has.
+/// Names this process in its reports: Envoy's node id, so that people find it, and a number that no
+/// other process with that id has.
 pub fn reporter_id(node_id: &str, unique: u64) -> ReporterId {
     let visible = |c: char| c.is_ascii_graphic() && c != ',';
     let node: String = node_id.chars().filter(|c| visible(*c)).take(200).collect();
     let node = if node.is_empty() { "envoy" } else { &node };
-    // Visible ASCII of a bounded length is always a reporter id; the fallback only spares a panic.
+    // Visible ASCII of a bounded length is always a valid reporter id; the fallback only avoids a
+    // panic.
     format!("{node}~{unique:016x}")
         .parse()
         .unwrap_or_else(|_| reporter_id("envoy", unique))

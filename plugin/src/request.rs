@@ -1,7 +1,7 @@
 //! A request's headers → its hash key, what must be removed, and whether it may update data.
 //!
-//! A value need not be UTF-8. Where a request has no source of the key, there
-//! is no hash key, and Envoy's own policy chooses.
+//! Values need not be UTF-8. A request without any source of the key has no hash key, and Envoy's
+//! own policy chooses.
 
 use std::net::Ipv4Addr;
 
@@ -11,25 +11,25 @@ use unitring_routing::key::{KeyHash, cookie_hash, header_hash, query_hash};
 use crate::headers::Headers;
 use crate::settings::{KeyFrom, KeySource};
 
-/// Headers of this prefix are ours; a client's own are removed.
+/// Prefix of the filter's own headers; the filter removes those that a client sends.
 pub const OWN_PREFIX: &str = "x-unitring-";
 
-/// What one look over a request's headers says.
+/// What one pass over a request's headers finds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Seen<'a> {
     /// Headers that a client must not set, each name once.
     pub forged: Vec<&'a str>,
-    /// Whether Envoy sent it through the filter again, for an internal redirect: then the filter's own
-    /// headers are on it.
+    /// Whether Envoy sent the request through the filter again, for an internal redirect. Then it
+    /// carries the filter's own headers.
     pub redirected: bool,
     /// Whether its method is meant to change data.
     pub is_unsafe: bool,
-    /// The hash key; `None` if it has none of the sources.
+    /// The hash key; `None` if the request has no source of the key.
     pub hash: Option<u64>,
 }
 
-/// Reads a request. `source_ip` is asked only where the client's address is a source of the key: it
-/// costs a call into Envoy.
+/// Reads a request. `source_ip` is called only if the client's address is a source of the key,
+/// since it costs a call into Envoy.
 pub fn read<'a>(
     headers: &'a Headers,
     steer_header: &str,
@@ -37,7 +37,7 @@ pub fn read<'a>(
     source_ip: impl Fn() -> Option<String>,
 ) -> Seen<'a> {
     let mut seen = Seen::default();
-    // Most keys are one header: its value is met on the way.
+    // Most keys are one header, whose value this pass finds, too.
     let key_header = match key {
         [
             KeySource {
@@ -74,7 +74,7 @@ fn is_forged(name: &[u8], steer_header: &str) -> bool {
     name.starts_with(OWN_PREFIX.as_bytes()) || name == steer_header.as_bytes()
 }
 
-/// The hash key of a request; `None` if it has none of the sources.
+/// The hash key of a request; `None` if it has no source of the key.
 fn hash(
     headers: &Headers,
     key: &[KeySource],
@@ -106,10 +106,10 @@ fn by_header(headers: &Headers, name: &str) -> Option<u64> {
     header_hash(&mut values)
 }
 
-/// The IP address of a `source.address`, which has a port behind it; `None` for a Unix socket's.
+/// The IP address of `source.address`, without its port; `None` for a Unix socket.
 ///
-/// It stays as Envoy writes it, since that is what Envoy hashes: Rust writes an address with a zone,
-/// or one that ends like an IPv4 address, in another way.
+/// The text stays as Envoy writes it, since Envoy hashes that. Rust formats some addresses
+/// differently: those with a zone, or those that end like an IPv4 address.
 pub fn without_port(address: &str) -> Option<&str> {
     let (ip, _) = address.rsplit_once(':')?;
     match ip.strip_prefix('[') {
@@ -118,7 +118,7 @@ pub fn without_port(address: &str) -> Option<&str> {
     }
 }
 
-/// Methods that are not safe by RFC 9110, section 9.2.1, and are meant to change data.
+/// Methods that RFC 9110, section 9.2.1, does not call safe and that are meant to change data.
 fn is_unsafe(method: &[u8]) -> bool {
     matches!(method, b"POST" | b"PUT" | b"PATCH" | b"DELETE")
 }

@@ -1,39 +1,41 @@
-//! The VMs of a process that count requests in flight, so that what a dead one has counted goes.
+//! The VMs of a process that count requests in flight, and how a dead VM's counts are cleared.
 //!
-//! In-flight is a gauge of the process that every VM moves. A VM that traps takes its streams with
-//! it but leaves its part of the gauge behind, and nobody knows how large that is. But each living
-//! VM knows its own part. So when one is missed, the living move their parts to a second gauge, what
-//! is left on the first one was the dead one's and is cleared, and they move back:
+//! In-flight is a gauge of the process that every VM changes. A VM that traps takes its streams
+//! with it but leaves its part of the gauge behind, and no VM knows how large that part is. But
+//! each living VM knows its own part. So when a VM is missing, the living VMs move their parts to a
+//! second gauge. What remains on the first gauge belonged to the dead VM and is cleared, and the
+//! living VMs move back:
 //!
-//! | generation | the living count on | when all are there |
+//! | generation | the living count on | when all of them do |
 //! |---|---|---|
-//! | even | [`Side::Home`] | the other side is cleared: it is settled |
+//! | even | [`Side::Home`] | the away side is cleared: the death is settled |
 //! | odd | [`Side::Away`] | the home side is cleared, and the next generation begins |
 //!
-//! A VM beats by its timer. The one with the lease misses it after [`SILENCE_MS`] of its own time,
-//! in which a pause of the whole process does not count. Nothing here is touched by a request.
+//! Each VM beats on its timer. The VM with the lease takes another one for dead after
+//! [`SILENCE_MS`] of its own time, in which a pause of the whole process does not count. No request
+//! touches any of this.
 
 use crate::stored::stored;
 
-/// So long without a beat, and a VM is dead.
+/// A VM without a beat for this long is dead.
 pub const SILENCE_MS: u64 = 5_000;
-/// More than this between two looks is a pause of the looker, and not silence of the others.
+/// A longer gap between two looks is a pause of the VM that looks, not silence of the others.
 const LOOK_MS_MAX: u64 = 500;
-/// From one beat to the next.
+/// Time between two beats of a VM.
 pub const BEAT_MS: u64 = 1_000;
 
-/// Which of its two gauges a VM counts an instance's requests on.
+/// The gauge of the two on which a VM counts an instance's requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Side {
-    /// The one that is shown as `in_flight`.
+    /// The gauge that stats show as `in_flight`.
     #[default]
     Home,
-    /// The other one, while somebody's death is settled.
+    /// The other gauge, used while a VM's death is settled.
     Away,
 }
 
 impl Side {
-    /// The side that a generation counts on.
+    /// The side on which a generation counts.
     pub fn of(generation: u64) -> Self {
         if generation.is_multiple_of(2) {
             Side::Home
@@ -43,15 +45,15 @@ impl Side {
     }
 }
 
-/// What lies in shared data.
+/// The roster in shared data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
     generation: u64,
-    /// Whether nothing is left on the side that is not counted on.
+    /// Whether nothing is left on the side that is not in use.
     settled: bool,
-    /// Whether somebody died since the last clearing began.
+    /// Whether a VM was struck off since the last clearing began.
     mourned: bool,
-    /// One for each worker: few enough to be walked through.
+    /// One for each worker, so few that a linear search is cheap.
     vms: Vec<Vm>,
 }
 
@@ -87,7 +89,7 @@ pub enum Step {
 }
 
 impl Default for Roster {
-    /// Nobody yet, and nothing to settle.
+    /// No VMs yet, and nothing to settle.
     fn default() -> Self {
         Self {
             generation: 0,
@@ -99,27 +101,27 @@ impl Default for Roster {
 }
 
 impl Roster {
-    /// Nobody yet, and nothing to settle.
+    /// No VMs yet, and nothing to settle.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The side to count on.
+    /// The side on which VMs count in this generation.
     pub fn side(&self) -> Side {
         Side::of(self.generation)
     }
 
-    /// Whether both sides may carry something.
+    /// Whether both sides may have counts.
     pub fn is_mixed(&self) -> bool {
         !self.settled
     }
 
-    /// Names the roster's generation; a VM that counts by another one has to move.
+    /// The roster's generation. A VM that counts in another generation has to move.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// This VM is alive and counts on the side of this generation.
+    /// Records that this VM is alive and counts in the current generation.
     pub fn beat(&mut self, vm: u64) {
         let generation = self.generation;
         match self.vms.iter_mut().find(|other| other.id == vm) {
@@ -135,12 +137,12 @@ impl Roster {
         }
     }
 
-    /// Whether a VM is on it. One that is not was missed and struck off, or is new.
+    /// Whether a VM is on the roster. A VM that is not on it is new, or was struck off.
     pub fn has(&self, vm: u64) -> bool {
         self.get(vm).is_some()
     }
 
-    /// Whether a VM has yet to say that it counts by this generation.
+    /// Whether a VM has yet to confirm that it counts in this generation.
     pub fn awaits(&self, vm: u64) -> bool {
         self.get(vm)
             .is_none_or(|vm| vm.generation != self.generation)
@@ -155,7 +157,7 @@ impl Roster {
         self.mourned = true;
     }
 
-    /// What comes next, by the VM with the lease.
+    /// The next step of the VM with the lease.
     fn step(&mut self) -> Step {
         let all_here = self.vms.iter().all(|vm| vm.generation == self.generation);
         match (self.side(), self.settled) {
@@ -178,14 +180,14 @@ impl Roster {
     }
 }
 
-/// The eye of the VM with the lease.
+/// How the VM with the lease watches the others.
 #[derive(Debug, Default)]
 pub struct Watch {
     last_ms: Option<u64>,
     seen: Vec<Seen>,
 }
 
-/// What is known of a VM since it last beat.
+/// What is known of a VM since its last beat.
 #[derive(Debug)]
 struct Seen {
     id: u64,
@@ -194,7 +196,7 @@ struct Seen {
 }
 
 impl Watch {
-    /// Looks at the roster, strikes off who is silent, and says what to do.
+    /// Looks at the roster, strikes off silent VMs, and says what to do.
     pub fn look(&mut self, roster: &mut Roster, now_ms: u64) -> Step {
         let passed = self
             .last_ms

@@ -1,7 +1,7 @@
 //! The filter's JSON → valid settings, or one error that names path, value and rule.
 //!
-//! Every field of the design is known here. What has no meaning yet is refused with "is not
-//! supported yet": a setting that is silently ignored is a trap.
+//! Every field of the design is known here. A field that has no effect yet is refused with "is not
+//! supported yet", since a setting that is silently ignored is a trap.
 
 mod discovery;
 mod encoding;
@@ -40,58 +40,58 @@ pub struct Settings {
     pub service: ServiceName,
     /// Where the hash key comes from, in order; at least one.
     pub key: Vec<KeySource>,
-    /// What its stats are called by.
+    /// The part of its stats' names that stands for the service.
     pub stat_name: String,
-    /// How instances are placed, as far as it is set here.
+    /// How instances are placed, as far as the settings say.
     pub ring: Ring,
-    /// How health decides, as far as it is set here.
+    /// How health affects placement, as far as the settings say.
     pub health: Health,
-    /// Both, with Envoy's defaults for the rest.
+    /// The rule from `ring` and `health`, with Envoy's defaults for the rest.
     pub rule: Rule,
-    /// How much an instance may take.
+    /// How many requests an instance may have in flight.
     pub load: Load,
-    /// When an instance is ejected for what it answers; `None` for never.
+    /// When an instance is ejected for its failures; `None` for never.
     pub ejection: Option<Ejection>,
-    /// How an instance comes, and comes back; `None` for at once.
+    /// How a new or recovered instance warms up; `None` for full weight at once.
     pub slow_start: Option<SlowStart>,
     /// Where instances come from.
     pub discovery: Discovery,
-    /// Where reports go; `None` if nowhere.
+    /// The companion that reports go to; `None` for no reports.
     pub companion: Option<Companion>,
-    /// How Envoy learns the choice.
+    /// How the filter tells Envoy its choice.
     pub steer: Steer,
     /// Whether data updates are counted.
     pub counts_updates: bool,
-    /// Whether the caller sees the allocation in response headers.
+    /// Whether the caller gets the allocation in response headers.
     pub explain: bool,
 }
 
-/// Where reports go, and how often.
+/// The companion, and how often the filter reports to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Companion {
     /// The Envoy cluster of the companion.
     pub cluster: String,
-    /// From one report to the next.
+    /// Time between two reports.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// How long the companion may take to answer.
     pub timeout: Duration,
     /// Sent as a bearer token unless empty.
     pub token: String,
 }
 
-/// How Envoy learns the choice.
+/// How the filter tells Envoy its choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steer {
     /// The request header that the cluster's `override_host` policy reads.
     pub header: String,
-    /// How many candidates it names: the first attempt and the retries.
+    /// How many candidates the header names: one for the first attempt, the others for retries.
     pub candidates: usize,
-    /// Whether Envoy writes the number of attempts into each answer, which is cheaper to read there.
+    /// Whether Envoy writes the number of attempts into each answer, where it is cheaper to read.
     pub attempts_in_response: bool,
 }
 
 impl Settings {
-    /// Takes what makes one service out of a section.
+    /// Reads one service from a section.
     fn read(root: &mut Section) -> Result<Self, SettingsError> {
         let companion = companion(root.section("companion")?)?;
         let interval = companion.as_ref().map(|companion| companion.interval);
@@ -125,18 +125,18 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Whether calls, failures and what is in flight come from Envoy's own counts of each host. Otherwise
-    /// the filter counts by what it sees of each answer.
+    /// Whether calls, failures and in-flight requests come from Envoy's own counts of each host.
+    /// Otherwise the filter counts the answers that it sees.
     pub fn counts_by_envoy(&self) -> bool {
         matches!(self.discovery.source, Source::Admin { .. })
     }
 
-    /// Whether an answer tells the filter anything that it needs.
+    /// Whether the filter needs anything from answers.
     pub fn reads_answers(&self) -> bool {
         self.explain || self.counts_updates || !self.counts_by_envoy()
     }
 
-    /// The settings of a test, which are those of one service.
+    /// The settings of a test that has one service.
     #[cfg(test)]
     pub(crate) fn of(json: &str) -> Self {
         Services::parse(json.as_bytes()).unwrap().all.remove(0)
@@ -155,7 +155,8 @@ fn service(root: &mut Section) -> Result<ServiceName, SettingsError> {
     Err(root.error("service", &value, rule))
 }
 
-/// Every interval of the filter is kept between these: faster burns workers, slower is no detection.
+/// Bounds of the filter's intervals: a shorter one burns worker time, a longer one detects nothing
+/// in time.
 pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(50);
 pub(crate) const INTERVAL_MAX: Duration = Duration::from_secs(600);
 
@@ -194,8 +195,8 @@ fn steer(mut section: Section) -> Result<Steer, SettingsError> {
     })
 }
 
-/// Whether data updates are counted. What is not captured yet is refused; its bounds are checked all the
-/// same.
+/// Whether data updates are counted. The other modes are refused; the limits are checked although
+/// no mode uses them yet.
 fn capture(mut section: Section) -> Result<bool, SettingsError> {
     let modes = [("off", false), ("count", true)];
     let counts = section.word("mode", false, &modes, &["async", "sync"]);

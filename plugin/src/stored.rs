@@ -1,40 +1,40 @@
-//! What the VMs of a process hand to each other through Envoy's shared data → bytes, and back.
+//! Values that the VMs of a process share through Envoy's shared data → bytes, and back.
 //!
-//! Only the version of the filter that wrote them reads them, so a value is written field by field,
-//! without names, and the first bytes say which version it was. JSON would cost the filter a
-//! reader and a writer of its own for each type.
+//! Only the same version of the filter reads what it wrote, so a value is written field by field,
+//! without names, and the first bytes name the version. JSON would cost the filter a reader and a
+//! writer for each type.
 
 mod others;
 
 use std::num::NonZeroU32;
 
-/// What the bytes begin with.
+/// The prefix of all stored bytes.
 const VERSION: &str = concat!("unitring ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// A value as it lies in shared data.
+/// A value that can be kept in shared data.
 pub trait Stored: Sized {
-    /// Appends it.
+    /// Appends the value.
     fn write(&self, to: &mut Vec<u8>);
 
-    /// Takes it off the front; `None` if it is not there.
+    /// Takes the value off the front of `from`; `None` if the bytes are no such value.
     fn read(from: &mut &[u8]) -> Option<Self>;
 }
 
-/// The bytes of a value.
+/// The bytes of a value, with the version.
 pub fn encode(value: &impl Stored) -> Vec<u8> {
     let mut bytes = VERSION.as_bytes().to_vec();
     value.write(&mut bytes);
     bytes
 }
 
-/// The value of these bytes; `None` if they are not one of this version, from the first to the last.
+/// The value of these bytes; `None` unless they are exactly one value of this version.
 pub fn decode<T: Stored>(bytes: &[u8]) -> Option<T> {
     let mut rest = bytes.strip_prefix(VERSION.as_bytes())?;
     let value = T::read(&mut rest)?;
     rest.is_empty().then_some(value)
 }
 
-/// Stores a struct as its fields, in this order.
+/// Implements [`Stored`] for a struct: its fields, in this order.
 macro_rules! stored {
     ($type:ident { $($field:ident),* }) => {
         impl $crate::stored::Stored for $type {
@@ -118,7 +118,7 @@ fn write_length(length: usize, to: &mut Vec<u8>) {
     u64::try_from(length).unwrap_or(u64::MAX).write(to);
 }
 
-/// As a `String` is read.
+/// In the form that `String` reads.
 fn write_text(text: &str, to: &mut Vec<u8>) {
     write_length(text.len(), to);
     to.extend_from_slice(text.as_bytes());

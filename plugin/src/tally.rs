@@ -1,30 +1,30 @@
-//! Envoy's own counts of each instance, from one look to the next → what has grown since.
+//! Envoy's own counts of each instance, from one look to the next → the growth since the last look.
 //!
-//! Envoy counts every attempt where it ran, whoever retried, hedged or redirected it, so these are the
-//! calls and failures that are shown and reported, and what ejection is judged by. One VM of the process
-//! adds what has grown; what was seen last lies in shared data, so that nothing is added twice.
+//! Envoy counts each attempt where it ran, even if it was retried, hedged or redirected. So these
+//! are the calls and failures that stats and reports show, and that ejection uses. One VM of the
+//! process adds the growth. The last counts are in shared data, so that nothing is added twice.
 
 use unitring_routing::names::Names;
 
 use crate::discovery::page::HostCounts;
 use crate::stored::stored;
 
-/// What was seen last of each instance of a service.
+/// The last counts of each instance of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// When the last page came that was taken over.
+    /// When the last page that was adopted arrived.
     came_ms: u64,
     seen: Vec<Seen>,
 }
 
 stored!(Tally { came_ms, seen });
 
-/// When a page was made: after it was asked for, and before it came.
+/// When a page was made: between these two times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Made {
-    /// When it was asked for.
+    /// When the page was asked for.
     pub asked_ms: u64,
-    /// When it came.
+    /// When the page arrived.
     pub came_ms: u64,
 }
 
@@ -36,28 +36,28 @@ struct Seen {
 
 stored!(Seen { id, counts });
 
-/// What an instance has done since the last look.
+/// The growth of an instance's counts since the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Growth {
-    /// Which instance.
+    /// The id of the instance.
     pub id: String,
     /// Attempts sent to it.
     pub calls: u64,
-    /// Those that failed.
+    /// Attempts that failed.
     pub failures: u64,
-    /// Those that did not.
+    /// Attempts that did not fail.
     pub successes: u64,
     /// Of the failures, those that are failures for certain.
     pub sure: u64,
 }
 
 impl Tally {
-    /// Takes over what a page shows, and says what has grown. Of an instance that is not to be counted yet
-    /// nothing is taken over, so that it is counted whole at a later look.
+    /// Adopts the counts of a page and returns the growth. An instance for which `counts_now` is
+    /// `false` is skipped, and so counted in full at a later look.
     ///
-    /// A page that may be older than the last one is left out: its counts are lower, and would be taken for
-    /// those of hosts that began anew. Two VMs may look at a time, while a lease goes over or because they
-    /// have other settings. Whoever looked in vain looks again.
+    /// A page that may be older than the last one is ignored: its counts are lower, as if the hosts
+    /// had started anew. Two VMs may look at the same time, while a lease changes hands or because
+    /// their settings differ. A VM whose page is ignored looks again.
     pub fn take(
         &mut self,
         now: &[(String, HostCounts)],
@@ -89,7 +89,8 @@ impl Tally {
     }
 }
 
-/// Envoy counts from 0 when a host is new to it, or comes back, or is renamed: then all of it is growth.
+/// Envoy counts from 0 when a host is new, comes back or is renamed; then the whole count is
+/// growth.
 fn grown(id: &str, now: &HostCounts, before: Option<HostCounts>) -> Growth {
     let before = before.unwrap_or_default();
     let began_anew =
@@ -110,12 +111,12 @@ fn grown(id: &str, now: &HostCounts, before: Option<HostCounts>) -> Growth {
 }
 
 impl Growth {
-    /// The failures in a row after this look, where there were so many before it. An instance that
-    /// answers anybody is not out of order, so a single success ends the row: in which order they came,
-    /// nobody knows.
+    /// The failures in a row after this look, if there were `before` of them before it. A single
+    /// success ends the row, since an instance that answers at all works and the order of the
+    /// attempts is unknown.
     ///
-    /// `errors_are_failures`: whether Envoy retries nothing but failures. It counts every attempt that it
-    /// retried as an error, a 429 as well as a 503.
+    /// `errors_are_failures`: whether Envoy retries failures alone. Envoy counts each attempt that
+    /// it retried as an error, a 429 as well as a 503.
     pub fn failures_in_row(&self, before: u64, errors_are_failures: bool) -> u64 {
         if self.successes > 0 {
             return 0;
@@ -142,7 +143,7 @@ mod tests {
         }
     }
 
-    /// The calls, failures and successes that a page adds which was asked for and came then.
+    /// The calls, failures and successes that a page adds, with the times of the page.
     fn step(tally: &mut Tally, counts: HostCounts, asked_ms: u64, came_ms: u64) -> (u64, u64, u64) {
         let made = Made { asked_ms, came_ms };
         let growth = tally.take(&[("a".to_owned(), counts)], |_| true, made);

@@ -1,15 +1,15 @@
-//! Loads → `overloaded` and `relieved`: each crossing of the threshold once.
+//! Loads → `overloaded` and `relieved` events, one for each crossing of the threshold.
 
 use std::num::NonZeroU64;
 
 use unitring_protocol::report::EventKind;
 use unitring_routing::names::Names;
 
-/// An instance is relieved below this share of the threshold, in percent, so that a load that
-/// plays around the threshold does not raise an event each time.
+/// An overloaded instance is relieved below this percentage of the threshold. The gap keeps a load
+/// that hovers around the threshold from raising an event each time.
 const RELIEF_PERCENT: u64 = 80;
 
-/// The instances over the threshold.
+/// The instances that are over the threshold.
 #[derive(Debug)]
 pub struct Watch {
     threshold: NonZeroU64,
@@ -17,7 +17,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches for more than `threshold` requests in flight.
+    /// An instance is overloaded with more than `threshold` requests in flight.
     pub fn new(threshold: NonZeroU64) -> Self {
         Self {
             threshold,
@@ -25,7 +25,8 @@ impl Watch {
         }
     }
 
-    /// Tells which instances crossed it since the last call. An instance that is gone is forgotten.
+    /// Returns the crossings since the last call. An instance that is absent from `loads` is
+    /// forgotten.
     pub fn check<'a>(
         &mut self,
         loads: impl IntoIterator<Item = (&'a str, u64)>,

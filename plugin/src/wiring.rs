@@ -1,9 +1,9 @@
-//! What the filter sees of Envoy's configuration and of itself → mistakes in how it is wired, each with
-//! its mend.
+//! Envoy's configuration and the filter's own stats → mistakes in the wiring, each with its fix.
 //!
-//! Envoy takes each of these without a word, and requests flow: only the bound is off, or instances are
-//! not seen. So each is told: in the log, again and again with growing pauses while it lasts; in a stat of
-//! its own; and in the report, which the companion shows.
+//! Envoy accepts each of these mistakes silently, and requests flow; only the bound is off, or
+//! instances are not seen. So the filter tells of each mistake: in the log, again and again with
+//! growing pauses while it lasts; in a stat of its own; and in the report, which the companion
+//! shows.
 
 use unitring_protocol::report::Finding;
 
@@ -11,38 +11,38 @@ use crate::discovery::cluster::{Cluster, Fallback};
 use crate::discovery::routes::{HashFrom, HashSource, Route};
 use crate::settings::{KeyFrom, KeySource, Settings};
 
-/// From one warning to the next at first; each further pause is twice as long.
+/// The first pause between two warnings; each further pause is twice as long.
 const PAUSE_MS_MIN: u64 = 60_000;
-/// But never longer.
+/// The longest pause.
 const PAUSE_MS_MAX: u64 = 3_600_000;
 
 /// The kinds of mistakes, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// What is `discovery.cluster` is not Envoy's admin interface, or cannot be reached.
+    /// The cluster of `discovery.cluster` is not Envoy's admin interface, or cannot be reached.
     DiscoveryCluster,
-    /// Envoy has no cluster of the service's name.
+    /// Envoy has no cluster with the service's name.
     Service,
     /// The cluster's policy does not read the filter's header.
     SteerHeader,
-    /// Requests went to other instances than the filter named.
+    /// Requests ran on other instances than the filter named.
     ChoiceUnused,
-    /// Envoy leaves the filter's stats out, so that it cannot count.
+    /// Envoy excludes the filter's stats, so that it cannot count.
     Stats,
-    /// What is `companion.cluster` is no companion, or cannot be reached.
+    /// The cluster of `companion.cluster` is no companion, or cannot be reached.
     CompanionCluster,
     /// A route hashes another key than the filter.
     HashPolicy,
     /// The policy that chooses where the filter does not is no ring.
     FallbackPolicy,
-    /// Outlier detection is configured, and can eject nobody.
+    /// Outlier detection is configured, but can eject no instance.
     OutlierDetection,
     /// Envoy does not show its configuration.
     ConfigDump,
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind, in order.
     pub const ALL: [Kind; 10] = [
         Kind::DiscoveryCluster,
         Kind::Service,
@@ -56,7 +56,7 @@ impl Kind {
         Kind::ConfigDump,
     ];
 
-    /// As it is called in stats and reports.
+    /// Its name in stats and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::DiscoveryCluster => "discovery_cluster",
@@ -73,17 +73,17 @@ impl Kind {
     }
 }
 
-/// A mistake, with what was seen and what to change.
+/// A mistake: what the filter saw, and what to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// What was seen.
+    /// What the filter saw.
     pub seen: String,
     /// What to change.
     pub mend: String,
 }
 
 impl Mistake {
-    /// A mistake with its mend.
+    /// A mistake and its fix.
     pub fn new(seen: impl Into<String>, mend: impl Into<String>) -> Self {
         Self {
             seen: seen.into(),
@@ -95,7 +95,7 @@ impl Mistake {
 /// The mistakes that are there now.
 #[derive(Debug, Default)]
 pub struct Wiring {
-    /// In order of kind, each once.
+    /// In order of kind, each kind once.
     found: Vec<Standing>,
 }
 
@@ -108,7 +108,7 @@ struct Standing {
 }
 
 impl Wiring {
-    /// A kind was looked at, with this result.
+    /// Sets the result of a check of one kind; `None` if there is no mistake.
     pub fn set(&mut self, kind: Kind, mistake: Option<Mistake>) {
         let place = self.found.binary_search_by(|known| known.kind.cmp(&kind));
         match (place, mistake) {
@@ -133,12 +133,12 @@ impl Wiring {
         }
     }
 
-    /// Whether a kind is there.
+    /// Whether a mistake of this kind is there.
     pub fn has(&self, kind: Kind) -> bool {
         self.found.iter().any(|known| known.kind == kind)
     }
 
-    /// The lines to be logged now.
+    /// The lines to log now.
     pub fn warnings(&mut self, now_ms: u64) -> Vec<String> {
         let mut lines = Vec::new();
         for known in &mut self.found {
@@ -155,7 +155,7 @@ impl Wiring {
         lines
     }
 
-    /// As a report has them.
+    /// The mistakes in the form of a report.
     pub fn findings(&self) -> Vec<Finding> {
         let finding = |known: &Standing| Finding {
             kind: known.kind.as_str().to_owned(),
@@ -166,7 +166,8 @@ impl Wiring {
     }
 }
 
-/// The cluster's policy: does it read the filter's header, and is what chooses otherwise a ring?
+/// Checks that the cluster's policy reads the filter's header, and that its fallback policy is a
+/// ring.
 pub fn check_policy(settings: &Settings, cluster: &Cluster) -> [(Kind, Option<Mistake>); 2] {
     let (header, service) = (&settings.steer.header, &settings.service);
     let mend = format!(
@@ -201,7 +202,7 @@ fn or_nothing(headers: &[String]) -> String {
     headers.join(", ")
 }
 
-/// Outlier detection: can it eject anybody among so many hosts?
+/// Checks that outlier detection can eject an instance among so many hosts.
 pub fn check_outlier_detection(
     settings: &Settings,
     cluster: &Cluster,
@@ -221,7 +222,8 @@ pub fn check_outlier_detection(
     })
 }
 
-/// The routes to the cluster, or the cluster itself if it says so: do they hash what the filter hashes?
+/// Checks that the routes to the cluster, or the cluster's own hash policy if it has one, hash what
+/// the filter hashes.
 pub fn check_routes(
     settings: &Settings,
     cluster: Option<&Cluster>,
@@ -289,18 +291,18 @@ fn listed(sources: &[HashSource]) -> String {
     all.join(", ")
 }
 
-/// Samples of where requests ran, as counters since the start: how many were looked at, and how many ran
-/// elsewhere than the filter had named.
+/// Samples of where requests ran, by two counters since the start: all samples, and those that ran
+/// on an instance that the filter had not named.
 #[derive(Debug, Default)]
 pub struct Samples {
     seen: (u64, u64),
 }
 
 impl Samples {
-    /// So few say nothing.
+    /// Fewer new samples than this prove nothing.
     const ENOUGH: u64 = 4;
 
-    /// Looks at the counters; `None` while there are too few new samples to say anything.
+    /// Looks at the counters; `None` while there are too few new samples.
     pub fn look(&mut self, all: u64, elsewhere: u64) -> Option<Option<Mistake>> {
         let (all_before, elsewhere_before) = self.seen;
         let new = all.saturating_sub(all_before);

@@ -1,4 +1,4 @@
-//! What a bucket of records holds, in few bytes, so that two units can compare.
+//! Checksums of buckets of records, by which two units compare their data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,16 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::ids::UnitId;
 use crate::record::Position;
 
-/// Records are spread over this many buckets, by hash of their id.
+/// The number of buckets. The hash of a record's id decides its bucket.
 pub const BUCKETS: usize = 256;
 
-/// Records that expire leave the digests in steps of this time, by their date, so that units need not
-/// forget them at the same moment.
+/// Records that expire leave the digests in steps of this time, by their expiry, so that units need
+/// not forget them at the same moment.
 pub const EPOCH_MS: u64 = 600_000;
 
 /// The XOR over a bucket's records of a hash of `<id> <version>`. Order does not matter, and a
-/// change is one XOR out and one in. Deleted records are not in it, and those that expire are as long
-/// as their epoch is to come. Written as 16 hex digits.
+/// change is one XOR out and one in. Deleted records are not in it; records that expire are in it
+/// until their epoch comes. Written as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Digest(pub u64);
 
@@ -41,14 +41,14 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A bucket as one unit sees it at one moment.
+/// A bucket as one unit sees it at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BucketState {
-    /// Which bucket.
+    /// The number of the bucket.
     pub bucket: u8,
-    /// What it holds.
+    /// The digest of its records.
     pub digest: Digest,
-    /// How far the ops of each unit are applied, this unit's own included. Two digests are comparable
-    /// only where all of these are equal: otherwise ops are still on their way.
+    /// How far the ops of each unit are applied, this unit's own included. Two digests are
+    /// comparable only if all positions are equal: otherwise ops are still on their way.
     pub positions: BTreeMap<UnitId, Position>,
 }

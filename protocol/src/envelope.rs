@@ -9,63 +9,66 @@ use crate::ids::{InstanceId, ReporterId, ServiceName, UnitId};
 use crate::record::{Clock, Op, Position, Record};
 use crate::report::EventKind;
 
-/// A message with its sender and the version of its form.
+/// A message with its sender and the version of its format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     /// [`crate::PROTOCOL_VERSION`] of the sender; a reader sets a newer one aside.
     pub version: u32,
-    /// The unit that sent it.
+    /// The sending unit.
     pub from: UnitId,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
-/// What units say to each other.
+/// The content of a message between units.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Body {
-    /// Changes made at the sender.
+    /// Changes that were made at the sender.
     Ops {
         /// One or more buckets.
         parts: Vec<Part>,
     },
-    /// What the sender's buckets hold.
+    /// The digests of the sender's buckets.
     Digests {
-        /// When it was sent, by the sender's clock, in ms since the Unix epoch.
+        /// When the sender sent it, by its own clock, in ms since the Unix epoch.
         sent_ms: u64,
-        /// The epoch up to which records that expire are not in the digests.
+        /// The epoch of the digests: records that expire by then are not in them.
         epoch: u64,
-        /// What the sender last heard of each unit, and when: so that clocks can be compared.
+        /// The last message that the sender read from each unit, and when, so that units can
+        /// compare their clocks.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         echoes: Vec<Echo>,
-        /// The fixed data there, if there are some.
+        /// The sender's fixed data, if it has any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fixed: Option<FixedState>,
-        /// The identity of the sender's store: a unit in whose name two of them speak is two.
+        /// The identity of the sender's store. Two identities that alternate are two units of one name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         store: Option<u64>,
-        /// Every bucket that holds or held something.
+        /// Every bucket that holds or held records.
         buckets: Vec<BucketState>,
     },
-    /// "Mine differs from yours: send me these."
+    /// Asks the receiver for the records of buckets whose digests differ.
     RepairRequest {
         /// The buckets that differ.
         buckets: Vec<u8>,
     },
-    /// Records of a bucket, tombstones included; each is applied if it is later than what is there.
+    /// Records of a bucket, tombstones included. The receiver applies each that is later than its
+    /// own.
     Repair(Repair),
-    /// "Your fixed data are later than mine: send me them."
+    /// Asks for the receiver's fixed data, which are later than the sender's.
     FixedRequest {},
-    /// Some of the sender's fixed data.
+    /// A part of the sender's fixed data.
     Fixed(FixedPart),
-    /// What the sender's unit carries now. The latest counts, for some seconds.
+    /// The current load in the sender's unit. Only the latest message counts, and only for some
+    /// seconds.
     Loads {
-        /// Every service that somebody there reports on.
+        /// Every service on which any reporter of the unit reports.
         services: Vec<ServiceLoads>,
     },
-    /// What happened to instances at the sender, oldest first.
+    /// Events of instances at the sender, oldest first.
     Events {
-        /// One or more.
+        /// One or more events.
         events: Vec<UnitEvent>,
     },
 }
@@ -73,17 +76,18 @@ pub enum Body {
 /// Changes of one bucket, in order of sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// The bucket they belong to.
+    /// The bucket of the changes.
     pub bucket: u8,
-    /// That of the sender's sequence.
+    /// The incarnation of the sender's sequence.
     pub incarnation: u64,
-    /// Whether ops before these are no longer in the sender's outbox: the reader asks for a repair.
+    /// Whether earlier ops are no longer in the sender's outbox, so that the receiver must ask for
+    /// a repair.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
     /// In order of sequence.
     pub ops: Vec<Op>,
-    /// Sequences between these that need nothing: a later op of the same record comes, or the change can't be
-    /// sent. A reader who does not know of them sees a gap, and repairs.
+    /// Sequences in between that need no op: a later op of the same record follows, or the change
+    /// can't be sent. A reader of an older version sees a gap, and asks for a repair.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub passed: BTreeSet<u64>,
 }
@@ -91,86 +95,87 @@ pub struct Part {
 /// One message of a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    /// The bucket that the records belong to.
+    /// The bucket of the records.
     pub bucket: u8,
-    /// A bounded number of them; a bucket may take several messages.
+    /// A bounded number of records; a bucket may take several messages.
     pub records: Vec<Record>,
     /// The sender's positions before it read the first record.
     pub positions: BTreeMap<UnitId, Position>,
-    /// The sender's clock then.
+    /// The sender's clock at that time.
     pub clock: Clock,
-    /// Whether this is the last message of the bucket: whoever applied all has every op up to the
-    /// positions.
+    /// Whether this is the last message of the bucket. A receiver that has applied all of them has
+    /// every op up to the positions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_last: bool,
 }
 
-/// What was heard of a unit, and when.
+/// The last message that was read from a unit, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
-    /// Which unit.
+    /// The unit.
     pub unit: UnitId,
-    /// When it sent that, by its clock.
+    /// When the unit sent the message, by its own clock.
     pub sent_ms: u64,
-    /// When that was read, by the clock of whoever echoes.
+    /// When the message was read, by the clock of the unit that echoes it.
     pub heard_ms: u64,
 }
 
-/// Which fixed data a unit has.
+/// The version of a unit's fixed data.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FixedState {
     /// Grows with each change.
     pub version: u64,
-    /// That of the values.
+    /// The checksum of the values.
     pub checksum: String,
 }
 
-/// Some of a unit's fixed data.
+/// A part of a unit's fixed data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedPart {
-    /// Of which data this is a part.
+    /// The fixed data that this is a part of.
     pub state: FixedState,
-    /// Its number: 0, 1, 2 …
+    /// The number of this part: 0, 1, 2 …
     pub number: u32,
-    /// How many parts there are.
+    /// The number of parts.
     pub of: u32,
     /// Values by dataset and key.
     pub datasets: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// What a unit carries of one service.
+/// The load of one service in a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceLoads {
-    /// Which service.
+    /// The service.
     pub service: ServiceName,
-    /// Every reporter there.
+    /// Every reporter of the unit.
     pub reporters: Vec<ReporterLoads>,
 }
 
-/// What one reporter carries.
+/// The load of one reporter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReporterLoads {
-    /// Which reporter.
+    /// The reporter.
     pub reporter: ReporterId,
-    /// That of its last report.
+    /// The sequence of its last report.
     pub sequence: u64,
     /// How often it reports, in ms.
     pub interval_ms: u64,
-    /// Requests in flight by instance, where there are some.
+    /// Requests in flight by instance; instances without any are absent.
     pub in_flight: BTreeMap<InstanceId, u64>,
 }
 
-/// What happened to an instance of a unit.
+/// An event of an instance of a unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UnitEvent {
-    /// When, in ms since the Unix epoch, by the clock of whoever saw it.
+    /// When it happened, in ms since the Unix epoch, by the clock of the reporter or companion that
+    /// saw it.
     pub at_ms: u64,
-    /// What.
+    /// The kind of event.
     pub event: EventKind,
-    /// Of which service.
+    /// The service.
     pub service: ServiceName,
-    /// To which instance.
+    /// The instance.
     pub instance: InstanceId,
-    /// Why, in a few words for people.
+    /// The reason in a few words, for people.
     pub reason: String,
 }

@@ -1,7 +1,8 @@
 //! Names, checked once when they are made or decoded.
 //!
-//! Each is a string with a bound on its length and its characters. All but a service's, which is
-//! Envoy's to choose, are safe as they are in a Redis key, a routing key or a log line.
+//! Each name is a string with a bound on its length and its characters. All but a service's name,
+//! which Envoy's configuration chooses, can be used unescaped in a Redis key, a routing key or a
+//! log line.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -12,15 +13,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {value:?}: {rule}")]
 pub struct InvalidName {
-    /// What it was meant to name.
+    /// The kind of name.
     pub kind: &'static str,
-    /// The offending string, cut to 64 characters.
+    /// The refused string, cut to 64 characters.
     pub value: String,
     /// The rule it broke.
     pub rule: &'static str,
 }
 
-/// Letters, digits and `._-`, so that it is safe in stat names, Redis keys and routing keys.
+/// Letters, digits and `._-`: safe in names of stats, Redis keys and routing keys.
 fn is_plain(value: &str, max_bytes: usize) -> bool {
     (1..=max_bytes).contains(&value.len())
         && value
@@ -98,9 +99,9 @@ macro_rules! name {
 }
 
 name!(
-    /// What requests are balanced for: the name of one Envoy cluster.
-    /// As Envoy, this crate takes any text for one: what is derived from it (names of stats, keys in a
-    /// store, paths of an API) is encoded where it is made.
+    /// A service: the name of the Envoy cluster whose requests are balanced.
+    /// Like Envoy, this crate accepts any text. Code that derives a stat's name, a store's key or an
+    /// API's path from it encodes the text there.
     ServiceName, "service", is_text, 512,
     "must be 1 to 512 bytes of text without control characters"
 );

@@ -1,6 +1,6 @@
-//! What travels: between the filter and its companion, and from unit to unit.
+//! The messages between the filter and its companion, and between units.
 //!
-//! Types and their rules only; no I/O, no clock. Whatever decodes here is valid: ids are checked
+//! Types and their rules only; no I/O, no clock. Every decoded value is valid: ids are checked
 //! while they are read, so that no later code has to check them again.
 //!
 //! # Layout
@@ -11,7 +11,7 @@
 //! | [`report`] | filter → companion: loads and instance events |
 //! | [`snapshot`] | companion → filter: the load of the rest of the fleet |
 //! | [`record`] | a record, its version, and an op: one change of it |
-//! | [`digest`] | what a bucket holds, in few bytes |
+//! | [`digest`] | checksums of buckets |
 //! | [`envelope`] | unit → unit: the message around all of it |
 
 pub mod digest;
@@ -21,5 +21,5 @@ pub mod record;
 pub mod report;
 pub mod snapshot;
 
-/// The version of everything in this crate. A reader refuses what is newer.
+/// The version of everything in this crate. A reader refuses a newer version.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -20,19 +20,19 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 pub struct Clock {
     /// Milliseconds since the Unix epoch.
     pub ms: u64,
-    /// Orders changes of the same millisecond.
+    /// Orders changes in the same millisecond.
     pub counter: u32,
 }
 
-/// Which of two changes of a record is the later one: by clock, then by unit.
+/// Orders two changes of a record: the later clock wins, then the greater unit.
 ///
 /// Written `<ms>.<counter>@<unit>`, as in an ETag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
-    /// When it was made.
+    /// When the change was made.
     pub clock: Clock,
-    /// Where it was made.
+    /// The unit that made the change.
     pub unit: UnitId,
 }
 
@@ -79,7 +79,7 @@ impl From<Version> for String {
     }
 }
 
-/// A record's value: bytes, base64 inside JSON.
+/// A record's value: bytes, encoded as base64 in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Value(pub Vec<u8>);
 
@@ -100,12 +100,12 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// The names of a record.
+/// A record's dataset and key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordId {
-    /// The set it belongs to.
+    /// The dataset of the record.
     pub dataset: DatasetName,
-    /// Its key in that set.
+    /// The key of the record in its dataset.
     pub key: RecordKey,
 }
 
@@ -115,30 +115,31 @@ impl fmt::Display for RecordId {
     }
 }
 
-/// The last change of a record: what a store holds and a peer is sent.
+/// The last change of a record, as a store holds it and a peer receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Which record.
+    /// The record.
     #[serde(flatten)]
     pub id: RecordId,
-    /// When and where it was changed.
+    /// When and where the record was changed.
     #[serde(rename = "at")]
     pub version: Version,
-    /// To what; `None` for a deleted record, which stays as a tombstone, and for one that has expired.
+    /// The new value. `None` for a deleted record, which stays as a tombstone, and for an expired
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
-    /// When it expires, in ms since the Unix epoch: the same moment in every unit.
+    /// When the record expires, in ms since the Unix epoch: the same time in every unit.
     #[serde(rename = "expires", default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
 }
 
 impl Record {
-    /// Whether it was deleted. One that has expired was not: its absence has a date.
+    /// Whether the record was deleted. An expired record was not: it has an expiry.
     pub fn is_deleted(&self) -> bool {
         self.value.is_none() && self.expires_ms.is_none()
     }
 
-    /// The value, unless it is gone by now.
+    /// The value, unless the record is deleted or expired at `now_ms`.
     pub fn live(&self, now_ms: u64) -> Option<&Value> {
         let has_expired = self
             .expires_ms
@@ -147,32 +148,32 @@ impl Record {
     }
 }
 
-/// One change of a record, as its own unit recorded it for the others.
+/// One change of a record, as its unit recorded it for the other units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Op {
-    /// Its place among the ops of its unit for this bucket: 1, 2, 3 … without a gap.
+    /// Its number among the ops of its unit for this bucket: 1, 2, 3 … without a gap.
     pub sequence: u64,
     /// The change.
     #[serde(flatten)]
     pub record: Record,
-    /// The version that it replaced where it was made: whoever has a later one than this, and not
-    /// this op's own, sees two changes that did not know of each other.
+    /// The version that this change replaced in its unit. A unit that has a later version than
+    /// this, and not this op's own, sees two changes that did not know of each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Version>,
 }
 
-/// How far the ops of one unit for one bucket are known: all up to this one.
+/// How far the ops of one unit for one bucket are known: all ops up to this one.
 ///
-/// A store that begins anew begins a later incarnation, so that its first ops are not taken for those
-/// that everybody has. Written `<incarnation>.<sequence>`.
+/// A store that starts anew starts a later incarnation, so that its first ops are not taken for ops
+/// that the peers already have. Written `<incarnation>.<sequence>`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
 pub struct Position {
-    /// When the bucket began at its unit, in ms since the Unix epoch.
+    /// When the bucket was created at its unit, in ms since the Unix epoch.
     pub incarnation: u64,
-    /// The last op of it.
+    /// The sequence of the last known op.
     pub sequence: u64,
 }
 

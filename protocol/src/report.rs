@@ -1,26 +1,26 @@
 //! Filter → companion: what one Envoy process knows of its instances.
 //!
-//! Counters are totals since the process started, so a lost or repeated report loses and adds
-//! nothing: the companion takes the difference to the last one.
+//! Counters are totals since the process started, so a lost or repeated report changes no sum: the
+//! companion takes the difference from the last report.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, ReporterId, ServiceName, UnitId};
 
-/// One report of one Envoy process, sent each interval by one of its VMs.
+/// One report of one Envoy process. One of its VMs sends it each interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`crate::PROTOCOL_VERSION`] of the sender.
     pub version: u32,
-    /// Who reports.
+    /// The reporting Envoy process.
     pub reporter: ReporterId,
     /// Grows with each report of this reporter; an older one is dropped.
     pub sequence: u64,
-    /// When the next report is due. A reporter that misses several is forgotten.
+    /// Time until the next report is due. A reporter that misses several is forgotten.
     pub interval_ms: u64,
     /// One entry per service that the filter balances.
     pub services: Vec<ServiceReport>,
-    /// The unit that it came from, where a companion passes it on; a filter leaves it out.
+    /// The unit of the reporter, if a companion passes the report on; a filter leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
 }
@@ -28,31 +28,31 @@ pub struct Report {
 /// The part of a report about one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceReport {
-    /// Which service.
+    /// The service.
     pub service: ServiceName,
     /// The ring that requests are placed on.
     pub ring: RingReport,
-    /// How much an instance may take.
+    /// The bound that requests are placed under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<BoundReport>,
     /// Requests left to Envoy's own policy since the process started.
     pub fallbacks: u64,
-    /// Every instance that the filter knows, in the order that makes the ring.
+    /// Every instance that the filter knows, in the order that determines the ring.
     pub instances: Vec<InstanceLoad>,
     /// Events that no companion has confirmed yet, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<InstanceEvent>,
-    /// What the filter found wrong in how it is wired into Envoy, the gravest first.
+    /// Mistakes that the filter found in its wiring into Envoy, the gravest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wiring: Vec<Finding>,
 }
 
-/// A mistake in Envoy's configuration that the filter has seen, and how to mend it.
+/// A mistake in Envoy's configuration that the filter has seen, and its fix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Which kind: one of a fixed list of words, as `discovery_cluster` (docs/wiring.md).
+    /// The kind: one of a fixed list of words, such as `discovery_cluster` (docs/wiring.md).
     pub kind: String,
-    /// What was seen.
+    /// What the filter saw.
     pub seen: String,
     /// What to change.
     pub mend: String,
@@ -63,35 +63,36 @@ pub struct Finding {
 pub struct RingReport {
     /// Names the ring's content: equal versions place equally.
     pub version: String,
-    /// How many virtual nodes it has.
+    /// Number of virtual nodes.
     pub points: u64,
-    /// The rule that made it.
+    /// How instances become virtual nodes.
     pub shape: RingShape,
-    /// What an instance is placed by.
+    /// Whether instances are placed by address or by id.
     #[serde(default)]
     pub identity: Identity,
-    /// How health decides which priority a key is placed in; absent from older filters, which knew
-    /// one priority and Envoy's defaults.
+    /// How health decides which priority a key falls to. Absent from older filters, which knew one
+    /// priority and Envoy's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthReport>,
-    /// The weight of each locality, by [`InstanceLoad::locality`]; empty where localities have none.
+    /// The weight of each locality, by [`InstanceLoad::locality`]; empty if localities have no
+    /// weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub localities: Vec<u32>,
 }
 
-/// How an Envoy cluster turns the health of its hosts into the priorities that it uses.
+/// How an Envoy cluster derives the load of its priorities from the health of its hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthReport {
     /// `common_lb_config.healthy_panic_threshold`, in whole percent.
     pub panic_threshold: u32,
     /// `overprovisioning_factor`, in percent.
     pub overprovisioning_factor: u32,
-    /// `weighted_priority_health`: whether weights count, or instances.
+    /// `weighted_priority_health`: whether health is counted by weight instead of by instance.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub weighted_priority_health: bool,
 }
 
-/// The rule that turns instances into virtual nodes.
+/// How instances become virtual nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fill", rename_all = "snake_case")]
 pub enum RingShape {
@@ -101,17 +102,17 @@ pub enum RingShape {
         min_size: u64,
         /// Greatest number of points.
         max_size: u64,
-        /// What points are hashed with.
+        /// Hash function of points.
         #[serde(default)]
         hash: RingHash,
     },
-    /// The same number of points for an instance whatever the others are.
+    /// The same number of points for an instance, whatever the others are.
     Fixed {
         /// Points of an instance of weight 1.
         virtual_nodes: u32,
         /// Greatest number of points.
         max_size: u64,
-        /// What points are hashed with.
+        /// Hash function of points.
         #[serde(default)]
         hash: RingHash,
     },
@@ -139,54 +140,54 @@ pub enum RingHash {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Identity {
-    /// Its `ip:port`, as Envoy does.
+    /// By its `ip:port`, as in Envoy.
     #[default]
     Address,
-    /// Its id, so that it keeps its keys at another address.
+    /// By its id, so that it keeps its keys at another address.
     Id,
 }
 
 /// The bound that requests are placed under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundReport {
-    /// Percent over the fair share; 0 if the bound is off.
+    /// The capacity in percent of the fair share; 0 if the bound is off.
     pub balance_factor: u32,
-    /// In-flight that is always allowed.
+    /// Requests in flight that an instance may always have.
     pub min_capacity: u64,
     /// The hard cap of an instance; 0 if there is none.
     pub max_in_flight: u64,
-    /// Whose requests count.
+    /// Which Envoys' requests count.
     pub scope: LoadScope,
 }
 
-/// Whose requests count for the bound.
+/// Which Envoys' requests count for the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadScope {
-    /// Those of the reporting Envoy alone.
+    /// Requests of the reporting Envoy alone.
     Process,
-    /// Those of every Envoy that reports.
+    /// Requests of every Envoy that reports.
     Fleet,
 }
 
 /// An instance and its load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceLoad {
-    /// Which instance.
+    /// The instance.
     pub id: InstanceId,
-    /// Where requests for it go, `ip:port`.
+    /// Where its requests go, `ip:port`.
     pub address: String,
-    /// Its share is `weight` of the sum of weights.
+    /// Its weight; its share of requests is its part of the sum of weights.
     pub weight: u32,
-    /// Whether it takes new requests, as far as health goes.
+    /// Whether its health lets it take new requests.
     pub healthy: bool,
-    /// Whether it is to take no new requests for good.
+    /// Whether it is leaving and takes no new requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
-    /// Whether it is to be used only while those in full health do not suffice.
+    /// Whether it is used only while instances in full health do not suffice.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub degraded: bool,
-    /// Whether Envoy leaves it out where it counts who is healthy.
+    /// Whether Envoy leaves it out when it computes how much of a priority is healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub excluded: bool,
     /// Its priority; 0 is used first.
@@ -195,18 +196,18 @@ pub struct InstanceLoad {
     /// Its locality, an index into [`RingReport::localities`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub locality: u32,
-    /// What its virtual nodes are hashed from, where Envoy was told something else than its address.
+    /// What its virtual nodes are hashed from, if Envoy was told something else than its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<String>,
-    /// How much of its weight counts while it warms up, in percent.
+    /// How much of its weight counts, in percent: less than 100 during a slow start.
     #[serde(default = "all_of_it", skip_serializing_if = "is_all_of_it")]
     pub warmth: u8,
     /// Attempts sent to it since the process started.
     pub calls: u64,
-    /// Those of them that failed.
+    /// Attempts of `calls` that failed.
     #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub failures: u64,
-    /// Requests started and not finished, now.
+    /// Requests in flight now.
     pub in_flight: u64,
     /// Data updates it made since the process started.
     pub updates: u64,
@@ -253,22 +254,22 @@ impl InstanceLoad {
     }
 }
 
-/// Something that happened to an instance.
+/// An event of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceEvent {
-    /// Grows with each event of this reporter, so that a repeated one is known.
+    /// Grows with each event of this reporter, so that a repeated event is recognised.
     pub number: u64,
-    /// When, in milliseconds since the Unix epoch, by the reporter's clock.
+    /// When the event happened, in milliseconds since the Unix epoch, by the reporter's clock.
     pub at_ms: u64,
-    /// What.
+    /// The kind of event.
     pub kind: EventKind,
-    /// To which instance.
+    /// The instance.
     pub instance: InstanceId,
-    /// Why, in a few words for people.
+    /// The reason in a few words, for people.
     pub reason: String,
-    /// The ring's version after it.
+    /// The ring's version after the event.
     pub ring: String,
-    /// The share of all keys that has another owner now, 0 to 1.
+    /// The share of all keys that the event gave another owner, 0 to 1.
     pub moved: f64,
 }
 
@@ -276,18 +277,18 @@ pub struct InstanceEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// It joined the service.
+    /// The instance joined the service.
     Added,
-    /// It left the service.
+    /// The instance left the service.
     Removed,
-    /// It is a member but takes no new requests.
+    /// The instance stays a member but takes no new requests.
     Ejected,
-    /// It takes new requests again.
+    /// The instance takes new requests again.
     Recovered,
-    /// It has its whole share, after a slow start.
+    /// The instance has its whole share after a slow start.
     Warmed,
-    /// Its load passed the threshold.
+    /// The load of the instance passed the threshold.
     Overloaded,
-    /// Its load is clearly under the threshold again.
+    /// The load of the instance is clearly below the threshold again.
     Relieved,
 }

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, ServiceName};
 
-/// What the rest of the fleet carries, without the reporter that it is sent to.
+/// The load of the fleet without the reporter that receives this snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// [`crate::PROTOCOL_VERSION`] of the sender.
     pub version: u32,
-    /// The highest event number of this reporter that is stored; up to it, none need be sent again.
+    /// The highest stored event number of this reporter; events up to it need not be sent again.
     pub events_through: u64,
     /// One entry per service of the report.
     pub services: Vec<ServiceSnapshot>,
@@ -18,29 +18,29 @@ pub struct Snapshot {
 /// The rest of the fleet for one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSnapshot {
-    /// Which service.
+    /// The service.
     pub service: ServiceName,
-    /// How many other Envoy processes report on it.
+    /// How many other Envoy processes report on the service.
     pub reporters: u32,
-    /// How many of them come before the one that this is sent to, in the order that all are told.
-    /// An older companion says nothing of it.
+    /// How many of them come before the receiving reporter, in the order that is common to all.
+    /// Absent from an older companion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<u32>,
-    /// Only instances with load; an absent one has none.
+    /// Instances with load; an absent instance has none.
     pub rest: Vec<InstanceRest>,
 }
 
 /// One instance's requests in flight from the rest of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceRest {
-    /// Which instance.
+    /// The instance.
     pub id: InstanceId,
-    /// Requests started and not finished, over all other reporters.
+    /// Requests in flight from all other reporters.
     pub in_flight: u64,
-    /// Of them, those of the reporters that come before.
+    /// The part of `in_flight` from reporters that come before the receiving one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub before: u64,
-    /// What the reporter that this is sent to has said of itself.
+    /// The receiving reporter's own requests in flight, as it last reported them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub own: u64,
 }

@@ -1,8 +1,8 @@
-//! What is on the wire today, byte for byte: filters and companions of different ages, and units
-//! that are updated one after the other, must understand each other.
+//! The wire format, byte for byte: filters and companions of different ages, and units that are
+//! updated one after another, must understand each other.
 //!
-//! Each file of `golden/` decodes to the value here and the value encodes to the file. A test that
-//! fails after a change of a type says: this needs a new `PROTOCOL_VERSION`, or a default.
+//! Each file of `golden/` decodes to the value here, and the value encodes to the file. A failure
+//! after a change of a type means that the change needs a new `PROTOCOL_VERSION`, or a default.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

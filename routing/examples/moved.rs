@@ -1,8 +1,8 @@
-//! What moves when one instance goes or comes, and how even the shares are: two tables of
+//! How many keys move when one instance goes or comes, and how even the shares are: two tables of
 //! `docs/placement.md`.
 //!
-//! `cargo run --release --package unitring-routing --example moved` prints them. What moves is exact
-//! for its instances, and a mean over those that may be the one that goes or comes.
+//! `cargo run --release --package unitring-routing --example moved` prints them. The moved share is
+//! exact for its instances, and a mean over several choices of the instance that goes or comes.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -16,22 +16,23 @@ fn main() -> Result<(), RingError> {
     Ok(())
 }
 
-/// From so many instances to so many.
+/// Numbers of instances before and after each step.
 pub(crate) const STEPS: [(usize, usize); 5] = [(4, 3), (4, 5), (10, 9), (100, 99), (1_000, 999)];
 
-/// So many instances are the one that goes or comes, in turns.
+/// How many different instances go or come, one at a time; the result is their mean.
 const TURNS: usize = 4;
 
 /// The shares of all keys that a step moves, 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Moved {
-    /// All that has another owner.
+    /// Keys that get another owner.
     pub(crate) all: f64,
-    /// Of it, what is no key of the instance that goes or comes: moved for nothing.
+    /// Of these, keys that neither leave nor join the instance that goes or comes: they move
+    /// needlessly.
     pub(crate) needless: f64,
 }
 
-/// The ways of filling that are compared, with their settings' defaults.
+/// The ways of filling that are compared, with the defaults of their settings.
 pub(crate) fn shapes() -> [(&'static str, Shape); 3] {
     let hash = HashFunction::XxHash64;
     let least = NonZeroU32::MIN;
@@ -55,23 +56,23 @@ pub(crate) fn shapes() -> [(&'static str, Shape); 3] {
     ]
 }
 
-/// What one step moves.
+/// The keys that one step moves.
 ///
 /// # Errors
-/// Never with [`shapes`], whose rings are within their limits.
+/// None with [`shapes`], whose rings are within their limits.
 pub(crate) fn moved(shape: Shape, (before, after): (usize, usize)) -> Result<Moved, RingError> {
     let names: Vec<String> = (0..before.max(after)).map(name).collect();
     let all = hosts(&names);
     let mut sum = Moved::default();
     for turn in 0..TURNS {
-        // Spread over the list, because its order matters with Envoy's fill.
+        // Spread over the list, since the order of hosts matters with Envoy's fill.
         let changed = turn * all.len() / TURNS;
         let mut without = all.clone();
         without.remove(changed);
         let large = Ring::build(&all, shape)?;
         let small = large.update(&all, &without, shape)?;
         let same = |large: usize, small: usize| large == small + usize::from(small >= changed);
-        // What goes and what comes is the same share, seen from the other side.
+        // Going and coming move the same share, seen from opposite sides.
         sum.all += moved_share(&large, &small, |a, b| same(a.get(), b.get()));
         sum.needless += moved_share(&large, &small, |a, b| {
             a.get() == changed || same(a.get(), b.get())
@@ -84,7 +85,7 @@ pub(crate) fn moved(shape: Shape, (before, after): (usize, usize)) -> Result<Mov
     })
 }
 
-/// The least that any placement can move: the share of one instance of the greater number.
+/// The least that any placement can move: one instance's share of the larger number.
 pub(crate) fn least((before, after): (usize, usize)) -> f64 {
     u32::try_from(before.max(after)).map_or(0.0, |count| 1.0 / f64::from(count))
 }
@@ -119,10 +120,10 @@ pub(crate) fn table() -> Result<String, RingError> {
     Ok(text)
 }
 
-/// The numbers of instances whose evenness is shown.
+/// Numbers of instances for the table of evenness.
 pub(crate) const SIZES: [usize; 4] = [4, 10, 100, 1_000];
 
-/// The share of the instance that owns most keys, over the fair share.
+/// The share of the instance that owns the most keys, divided by the fair share.
 ///
 /// # Errors
 /// As [`moved`].
@@ -132,7 +133,7 @@ pub(crate) fn heaviest(shape: Shape, instances: usize) -> Result<f64, RingError>
     let ring = Ring::build(&hosts(&names), shape)?;
     let mut counts = vec![0u32; instances];
     for look in 0..LOOKS {
-        // Evenly over all hashes, and odd, since a table goes by the remainder.
+        // Spread evenly over all hashes, and odd, since a table uses the remainder.
         let owner = ring.owner((u64::from(look) << 45) + u64::from(look) * 2 + 1);
         if let Some(count) = owner.and_then(|owner| counts.get_mut(owner.get())) {
             *count += 1;

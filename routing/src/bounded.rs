@@ -1,16 +1,17 @@
 //! The owner of a key and the loads → the candidates of a request and the reason for the first.
 //!
 //! Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, arXiv:1608.01350): an
-//! instance takes a request while it is under its share of the whole load times the balance
-//! factor. Past a full owner a key does not go to the ring neighbour, which would then fill up and
-//! push its own keys on, but jumps to places of the ring that depend on the key alone (arXiv:1908.08762):
-//! the same key overflows the same way, and different keys spread.
+//! instance takes a request while it is under its share of the total load times the balance factor.
+//! If the owner is full, a key does not overflow to the ring neighbour, which would then fill up
+//! and push its own keys on. It jumps to places of the ring that depend on the key alone
+//! (arXiv:1908.08762): the same key always overflows the same way, and different keys spread.
 //!
-//! Where several processes may fill an instance and know of each other from a while ago, each keeps to
-//! its part of the free places ([`Share`]).
+//! If several processes may fill an instance and know each other's loads with a delay, each keeps
+//! to its part of the free capacity ([`Share`]).
 //!
-//! A place is taken first and checked afterwards, and given back if it was one too many. So two
-//! workers that choose at once cannot both get the last place, and the bound is a true one.
+//! A request first takes a place, then checks the bound, and gives the place back if it was one too
+//! many. So two workers that choose at the same time cannot both get the last place, and the bound
+//! is strict.
 
 mod bound;
 mod candidates;
@@ -26,42 +27,42 @@ use crate::hash::mix;
 use crate::ring::{HostIndex, Ring};
 
 /// Places of the key's own sequence that are looked up. At the default factor a fifth of the
-/// capacity is free, so that 64 of them are all full for 1 key in 10^6.
+/// capacity is free, so 64 places are all full for 1 key in 10^6.
 const JUMPS_MAX: u64 = 64;
-/// Instances that are really asked for a place; each asking costs the filter calls into Envoy. One
-/// that turned out to be the least loaded of them is asked a second time.
+/// Instances that are asked for a place; each costs the filter calls into Envoy. The least loaded
+/// of them may be asked a second time.
 pub const TRIED_MAX: usize = 24;
-/// Of them, these many are found by estimate once the key's own sequence is used up.
+/// How many of them are found by estimate once the key's own sequence is used up.
 const BY_ESTIMATE: usize = 4;
 
-/// Requests in flight, as the chooser sees and moves them: of this process and the rest of the
-/// fleet. Instances are numbered as the hosts of the ring.
+/// Requests in flight as the chooser reads and changes them: those of this process and of the rest
+/// of the fleet. Instances are numbered as the hosts of the ring.
 pub trait Loads {
-    /// Counts this request for an instance.
+    /// Counts this request on an instance.
     fn take(&self, host: usize);
-    /// Takes that back.
+    /// Reverts [`Loads::take`].
     fn give_back(&self, host: usize);
     /// In flight on an instance now, with what was taken.
     fn in_flight(&self, host: usize) -> u64;
-    /// The same without asking anybody: it may be a little old, but costs nothing.
+    /// Like [`Loads::in_flight`] but from memory: possibly a little old, and cheap.
     fn estimate(&self, host: usize) -> u64;
     /// In flight on the service, without the request that is being placed.
     fn total(&self) -> u64;
-    /// This process's part in an instance, where others may take its places, too.
+    /// This process's part of an instance's capacity, if other processes may take it, too.
     fn share(&self, _host: usize) -> Option<Share> {
         None
     }
-    /// How many of the requests in flight on an instance are known from a picture of the fleet.
+    /// How many of the requests in flight on an instance come from the snapshot of the fleet.
     fn of_others(&self, _host: usize) -> u64 {
         0
     }
-    /// How many processes the picture says there are, this one included.
+    /// How many processes the snapshot counts, this one included.
     fn processes(&self) -> u64 {
         1
     }
 }
 
-/// Why the first candidate is the first.
+/// Why the first candidate is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// It owns the key.
@@ -70,14 +71,15 @@ pub enum Reason {
     Overflow,
     /// All are at their capacity; this one is the least loaded for its weight.
     LeastLoaded,
-    /// The owner takes no requests now; this one owns the key until it does again.
+    /// The owner takes no requests now; this one owns the key until the owner does again.
     Ejected,
-    /// Nobody has it: all are at their hard cap, and this process at its fair part of each.
+    /// No instance takes the request: all are at their hard cap, and this process is at its fair
+    /// part of each.
     Full,
 }
 
 impl Reason {
-    /// As callers and operators read it.
+    /// The text for callers and operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Primary => "primary",
@@ -89,18 +91,19 @@ impl Reason {
     }
 }
 
-/// What was decided for a request.
+/// The decision for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
-    /// Where it may go. A place is taken on the first of them, unless the reason is `Full`.
+    /// Where the request may go, in order. A place is taken on the first, unless the reason is
+    /// `Full`.
     pub candidates: Candidates,
-    /// Why the first of them.
+    /// Why the first candidate is first.
     pub reason: Reason,
 }
 
-/// Who owns a hash: a ring, or what stands for one.
+/// Maps a hash to its owner: a ring, or a stand-in for one.
 pub trait Owners {
-    /// `None` if there is nobody.
+    /// `None` if there is no owner.
     fn owner(&self, hash: u64) -> Option<HostIndex>;
 }
 
@@ -111,9 +114,9 @@ impl Owners for Ring {
     }
 }
 
-/// Chooses up to `wanted` candidates for a key, and takes a place on the first. `None` if nobody owns
-/// the key, or nothing can be sent to its owner. Without a bound the first is always the owner. Allocates
-/// nothing, and asks a bounded number of instances.
+/// Chooses up to `wanted` candidates for a key, and takes a place on the first. `None` if the key
+/// has no owner, or if requests cannot be sent to its owner. Without a bound the first is always
+/// the owner. Allocates nothing, and asks a bounded number of instances.
 pub fn choose(
     ring: &impl Owners,
     hash: u64,
@@ -143,8 +146,7 @@ pub fn choose(
         search.beyond(&jumps, owner)
     };
     let mut candidates = Candidates::new(first, wanted.min(weights.usable()));
-    // Retries go where the key's own sequence goes, past the owner if it is full; those that are full
-    // come last.
+    // Retries follow the key's own sequence, past the owner if it is full. Full instances come last.
     if search.full.len() < weights.usable() {
         for jump in 1..=JUMPS_MAX {
             if candidates.is_complete() {
@@ -168,7 +170,7 @@ pub fn choose(
     Some(Choice { candidates, reason })
 }
 
-/// Where a key's own sequence goes after its owner, step by step.
+/// A key's own sequence of places after its owner.
 struct Jumps<'a, R> {
     ring: &'a R,
     hash: u64,
@@ -176,7 +178,7 @@ struct Jumps<'a, R> {
 }
 
 impl<R: Owners> Jumps<'_, R> {
-    /// `None` where the step leads to somebody that nothing can be sent to.
+    /// `None` if the step leads to an instance that requests cannot be sent to.
     #[inline]
     fn to(&self, jump: u64) -> Option<HostIndex> {
         // 2^64 / golden ratio: successive multiples stay far apart.
@@ -195,7 +197,7 @@ struct Search<'a, L> {
 }
 
 impl<L: Loads> Search<'_, L> {
-    /// Takes a place on an instance if it has one, and remembers it if it is full.
+    /// Takes a place on an instance if it has one, and remembers the instance if it is full.
     fn takes(&mut self, host: HostIndex) -> bool {
         let at = host.get();
         self.loads.take(at);
@@ -219,9 +221,9 @@ impl<L: Loads> Search<'_, L> {
         self.bound.admits(in_flight, total, self.weights.of(host))
     }
 
-    /// Whether `in_flight`, with this request, is more than the cap lets this process have there. A
-    /// picture of the fleet never takes its fair part of the cap from a process, whatever it shows: it
-    /// may be old, or invented.
+    /// Whether `in_flight`, with this request, is more than the cap allows this process on this
+    /// instance. A snapshot of the fleet, which may be old or wrong, never takes a process's fair
+    /// part of the cap away.
     #[inline]
     fn is_over_cap(&self, host: usize, in_flight: u64) -> bool {
         let cap = self.bound.cap();
@@ -232,13 +234,13 @@ impl<L: Loads> Search<'_, L> {
         }
     }
 
-    /// Whether this process leaves the others their part of the free places. Up to `min_capacity`
-    /// nothing is divided: where traffic is low, keys stay where they are.
+    /// Whether this process leaves the others their part of the free capacity. Up to `min_capacity`
+    /// nothing is divided: with low traffic, keys stay where they are.
     fn is_within_share(&self, host: usize, in_flight: u64) -> bool {
         in_flight <= self.bound.min_capacity || self.over_share(host, in_flight) == 0
     }
 
-    /// How far this process is over its part, where an instance has `in_flight` from all.
+    /// By how much this process exceeds its part of an instance that has `in_flight` in total.
     fn over_share(&self, host: usize, in_flight: u64) -> u64 {
         let Some(share) = self.loads.share(host) else {
             return 0;
@@ -249,9 +251,10 @@ impl<L: Loads> Search<'_, L> {
         own.saturating_sub(share.allowance(capacity))
     }
 
-    /// The order of those that had no place, for the last resort. Where places are divided, one that
-    /// has some left for others comes first; and of these the one with the least over this process's
-    /// own part, since by the picture alone everybody would go to the one that looks emptiest.
+    /// The order of full instances for the last resort. If capacity is divided, an instance that
+    /// has places left for others comes first. Among these, the one with the least over this
+    /// process's own part comes first, since by the snapshot alone all processes would choose the
+    /// instance that looks emptiest.
     fn rank(&self, host: usize, in_flight: u64) -> impl Ord {
         let with_this = in_flight.saturating_add(1);
         let divides = self.loads.share(host).is_some();
@@ -291,7 +294,8 @@ impl<L: Loads> Search<'_, L> {
             self.loads.give_back(least.get());
             return (owner, Reason::Full);
         }
-        // It may have places that are left to others: better one of them than nobody.
+        // The instance may have places that are left to others: better to take one of them than
+        // none.
         let divides = self.loads.share(least.get()).is_some();
         let reason = match divides && self.admits(least.get(), in_flight) {
             true if least == owner => Reason::Primary,
@@ -301,8 +305,9 @@ impl<L: Loads> Search<'_, L> {
         (least, reason)
     }
 
-    /// By estimate, so that a look at a thousand instances is a thousand reads of memory: those with
-    /// room before those without, then the least loaded for their weight.
+    /// The best instances that were not asked yet, by estimate, so that looking at a thousand
+    /// instances costs a thousand reads of memory. Those with room come first, then the least
+    /// loaded for their weight.
     fn emptiest_untried(&self) -> [Option<HostIndex>; BY_ESTIMATE] {
         let total = self.loads.total();
         let mut best = [None; BY_ESTIMATE];
@@ -315,7 +320,7 @@ impl<L: Loads> Search<'_, L> {
                 && self.is_within_share(at, with_this);
             let rank = (!has_room, over_cap, self.weights.relative(at, estimate));
             let is_better = |other: &Option<(_, _)>| other.is_none_or(|(other, _)| rank < other);
-            // Most are not even better than the last of the best.
+            // Most instances are not better than the worst of the best.
             let is_out = || self.full.has(host) || !self.weights.can_use(at);
             if !best.last().is_some_and(is_better) || is_out() {
                 continue;
@@ -331,7 +336,7 @@ impl<L: Loads> Search<'_, L> {
     }
 }
 
-/// Instances that were asked and had no place, with what they carried.
+/// Instances that were asked and were full, with their load.
 struct Full {
     hosts: [HostIndex; TRIED_MAX],
     in_flight: [u64; TRIED_MAX],

@@ -1,8 +1,8 @@
-//! The hash functions: Envoy's, so that placement is Envoy's, and a mixer for keyed jumps.
+//! The hash functions: Envoy's, so that placement matches Envoy's, and a mixer for a key's jumps.
 
 use twox_hash::XxHash64;
 
-/// What ring points are hashed with. Hash keys of requests are always xxh64, as in Envoy.
+/// The hash function of ring points. Hash keys of requests always use xxh64, as in Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HashFunction {
     /// Envoy's `XX_HASH`.
@@ -32,12 +32,12 @@ pub(crate) fn xxh64_seeded(bytes: &[u8], seed: u64) -> u64 {
     XxHash64::oneshot(seed, bytes)
 }
 
-/// xxh64 of several values as Envoy chains them: the hash of one is the seed of the next.
+/// xxh64 of several values, chained as in Envoy: the hash of one is the seed of the next.
 pub fn xxh64_chain<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     values.into_iter().fold(0, XxHash64::oneshot)
 }
 
-/// MurmurHash2 of 64 bits (Appleby 2008) as libstdc++ hashes strings, with its seed.
+/// 64-bit MurmurHash2 (Appleby 2008) as libstdc++ hashes strings, with its seed.
 fn murmur2(bytes: &[u8]) -> u64 {
     const SEED: u64 = 0xc70f_6907;
     const MUL: u64 = 0xc6a4_a793_5bd1_e995;

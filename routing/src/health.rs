@@ -1,25 +1,25 @@
-//! The health of a service's instances → the share of keys that each priority gets, and whether it
-//! panics.
+//! The health of a service's instances → the share of keys of each priority, and whether it panics.
 //!
-//! Envoy 1.40's `recalculatePerPriorityState`, `recalculateLoadInTotalPanic` and `choosePriority`
-//! (`load_balancer_impl.cc`), in whole numbers where Envoy uses whole numbers: its rounding decides which
-//! priority a key is in.
+//! Follows `recalculatePerPriorityState`, `recalculateLoadInTotalPanic` and `choosePriority` of
+//! Envoy 1.40 (`load_balancer_impl.cc`), with whole numbers where Envoy uses whole numbers: its
+//! rounding decides which priority a key falls to.
 
 use crate::membership::{Member, State};
 
-/// How an Envoy cluster turns the health of its hosts into the priorities that it uses.
+/// How an Envoy cluster derives the load of its priorities from the health of its hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthRule {
     /// `healthy_panic_threshold`, in whole percent; 0 switches panic off.
     pub panic_threshold: u32,
-    /// `overprovisioning_factor`, in percent: up to which a priority makes up for its unhealthy hosts.
+    /// `overprovisioning_factor`, in percent: a priority keeps its whole share while its healthy
+    /// part times this is at least 100 %.
     pub overprovisioning_factor: u32,
-    /// `weighted_priority_health`: whether the weights of hosts are counted, or the hosts.
+    /// `weighted_priority_health`: whether health is counted by weight instead of by host.
     pub weighted: bool,
 }
 
 impl Default for HealthRule {
-    /// Envoy's.
+    /// Envoy's defaults.
     fn default() -> Self {
         Self {
             panic_threshold: 50,
@@ -29,22 +29,23 @@ impl Default for HealthRule {
     }
 }
 
-/// What falls to one priority.
+/// The load of one priority.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PriorityLoad {
-    /// Of 100 keys, those that its healthy hosts get.
+    /// How many of 100 keys its healthy hosts get.
     pub healthy: u32,
-    /// Of 100 keys, those that its degraded hosts would get. Envoy's ring policies give them to the
-    /// healthy ones of the same priority.
+    /// How many of 100 keys its degraded hosts would get. Envoy's ring policies give them to the
+    /// healthy hosts of the same priority.
     pub degraded: u32,
     /// Whether all of its hosts are used, whatever their health.
     pub panics: bool,
 }
 
-/// The greatest priority of an Envoy cluster.
+/// The greatest priority that an Envoy cluster may have.
 pub const PRIORITY_MAX: u32 = 128;
 
-/// The share of each priority, from 0 on. Members of a priority over [`PRIORITY_MAX`] do not count.
+/// The load of each priority, from 0 on. Members with a priority over [`PRIORITY_MAX`] do not
+/// count.
 pub fn priority_loads(members: &[Member], rule: &HealthRule) -> Vec<PriorityLoad> {
     let counts = counts(members, rule);
     let mut loads = vec![PriorityLoad::default(); counts.len()];
@@ -67,15 +68,15 @@ pub fn priority_loads(members: &[Member], rule: &HealthRule) -> Vec<PriorityLoad
     loads
 }
 
-/// A priority's hosts, counted.
+/// Counts of a priority's hosts.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
-    /// Hosts or weights.
+    /// Number or weight of hosts, by [`HealthRule::weighted`].
     healthy: u64,
     degraded: u64,
-    /// Without the excluded.
+    /// All but the excluded, by number or weight.
     all: u64,
-    /// Hosts.
+    /// Number of hosts, whatever the rule.
     healthy_hosts: u32,
     degraded_hosts: u32,
     hosts: u32,
@@ -89,7 +90,7 @@ impl Counts {
         percent.unwrap_or(0).min(100)
     }
 
-    /// Whether fewer hosts than this share of them, in percent, can be used.
+    /// Whether less than this percentage of the hosts is usable; excluded hosts do not count as hosts.
     fn is_under(&self, threshold: u32) -> bool {
         let counted = f64::from(self.hosts.saturating_sub(self.excluded_hosts));
         let percent = |part: u32| 100.0 * f64::from(part) / counted;
@@ -147,8 +148,8 @@ fn sum(numbers: &[u64]) -> u64 {
     numbers.iter().sum()
 }
 
-/// First to the healthy hosts of each priority in order, then to the degraded ones; what whole numbers
-/// leave over goes to the first priority that has any.
+/// The shares go first to the healthy hosts of each priority in order, then to the degraded ones.
+/// What rounding leaves over goes to the first priority that has any.
 fn share_out(loads: &mut [PriorityLoad], healthy: &[u64], degraded: &[u64], available: u64) {
     let mut rest = 100u32;
     let mut part = |percent: u64| {

@@ -4,15 +4,15 @@ use std::collections::BinaryHeap;
 
 use crate::hash::{xxh64, xxh64_chain};
 
-/// The hash key of a request while its sources are read, one after the other.
+/// The hash key of a request while its sources are read, one after another.
 ///
-/// Envoy rotates what it has by one bit before it mixes in the next source, so that two equal
+/// Envoy rotates the hash so far by one bit before it mixes in the next source, so that two equal
 /// sources do not cancel each other out (`source/common/http/hash_policy.cc`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeyHash(Option<u64>);
 
 impl KeyHash {
-    /// Mixes in one source that the request has.
+    /// Mixes in the hash of one source that the request has.
     #[must_use]
     pub fn and(self, source: u64) -> Self {
         Self(Some(self.0.map_or(0, |hash| hash.rotate_left(1)) ^ source))
@@ -24,8 +24,8 @@ impl KeyHash {
     }
 }
 
-/// The hash of one header: the values in sorted order, because the order in which a header is
-/// repeated must not matter. An empty value counts; an absent header is no source at all.
+/// The hash of a header: its values in sorted order, since the order of a repeated header must not
+/// matter. An empty value counts; an absent header is no source.
 pub fn header_hash(values: &mut [&[u8]]) -> Option<u64> {
     match &mut *values {
         [] => return None,
@@ -36,7 +36,7 @@ pub fn header_hash(values: &mut [&[u8]]) -> Option<u64> {
             }
         }
         many => {
-            // `sort` would be 10 KB of the filter, for what hardly any request has.
+            // `sort` would add 10 KB to the filter, for a case that hardly any request has.
             let sorted = many.iter().copied().collect::<BinaryHeap<_>>();
             many.copy_from_slice(&sorted.into_sorted_vec());
         }
@@ -46,8 +46,8 @@ pub fn header_hash(values: &mut [&[u8]]) -> Option<u64> {
 
 /// The hash of a cookie, from the values of the `cookie` headers; `None` if it is absent or empty.
 ///
-/// The first of a name counts. Envoy skips spaces before the name, ends the name at the first `=`,
-/// and takes a value out of its double quotes (`parseCookieValue`).
+/// The first cookie of a name counts. Envoy skips spaces before the name, ends the name at the
+/// first `=`, and takes a value out of its double quotes (`parseCookieValue`).
 pub fn cookie_hash<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> Option<u64> {
     let cookies = headers
         .into_iter()
@@ -65,14 +65,14 @@ pub fn cookie_hash<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &[u8])
     (!value.is_empty()).then(|| xxh64(value))
 }
 
-/// The hash of a query parameter of a path, as it is written there: nothing is decoded. The first
-/// of a name counts; one without a value is empty, and an absent one is no source.
+/// The hash of a query parameter, undecoded. The first parameter of a name counts. One without a
+/// value counts as empty, and an absent one is no source.
 pub fn query_hash(path: &[u8], name: &[u8]) -> Option<u64> {
     let (_, query) = split_at_first(path, b'?')?;
     if query.is_empty() {
         return None;
     }
-    // A trailing `&` starts no further parameter.
+    // A trailing `&` does not start another parameter.
     let query = query.strip_suffix(b"&").unwrap_or(query);
     let mut parameters = query.split(|byte| *byte == b'&');
     parameters.find_map(|parameter| {

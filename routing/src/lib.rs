@@ -1,7 +1,7 @@
 //! Decisions: from a request's hash key and the loads of instances to its candidates.
 //!
 //! Pure: values in, values out; no I/O, no clock, no randomness. The filter and the companion's
-//! `locate` both decide with this code, so that the explanation is the decision.
+//! `locate` use the same code, so `locate` explains the filter's actual decision.
 //!
 //! # Layout, in the order of the flow
 //!
@@ -12,8 +12,8 @@
 //! | [`membership`] | instances before and after → what changed |
 //! | [`health`] | the health of instances → the share of keys of each priority |
 //! | [`ring`] | eligible instances → ordered map of virtual nodes → owner of a hash |
-//! | [`maglev`] | the same by Envoy's other table |
-//! | [`names`] | names of a list → where they stand in it |
+//! | [`maglev`] | the same with Envoy's Maglev table |
+//! | [`names`] | a list of names → the positions of each name |
 //! | [`movement`] | two rings → the share of keys that moved |
 //! | [`bounded`] | owner and loads → candidates and the reason |
 //! | [`table`] | all of it for one service, priority by priority, as the filter and `locate` use it |

@@ -1,10 +1,10 @@
 //! Eligible instances → a table that they fill in turn → the owner of a hash: Envoy's `MAGLEV`
 //! (Eisenbud et al., NSDI 2016; `maglev_lb.cc` of Envoy 1.40).
 //!
-//! Each host has a permutation of the slots, made from two hashes of its name; in each round a host
-//! takes its next free slot if its weight lets it. Envoy asks every host in every round; here a host
+//! Each host has a permutation of the slots, made from two hashes of its name. In each round a host
+//! takes its next free slot if its weight allows. Envoy asks every host in every round; here a host
 //! waits in a queue for the round in which it is due, so that a table costs as many steps as it has
-//! slots, however unequal the weights are. A changed membership fills the table anew.
+//! slots, however unequal the weights are. A change of membership fills the table anew.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,17 +14,17 @@ use crate::hash::xxh64_seeded;
 use crate::names::Names;
 use crate::ring::{self, Host, HostIndex, as_f64};
 
-/// Envoy's default.
+/// Envoy's default size of the table.
 pub const TABLE_SIZE: u32 = 65_537;
-/// The same, as a table is built with it.
+/// [`TABLE_SIZE`] as a table is built with it.
 pub const USUAL_TABLE_SIZE: NonZeroU32 = match NonZeroU32::new(TABLE_SIZE) {
     Some(size) => size,
     None => NonZeroU32::MIN,
 };
-/// Envoy's greatest.
+/// The greatest size that Envoy allows.
 pub const TABLE_SIZE_MAX: u32 = 5_000_011;
 
-/// The table. Empty if it was built from no hosts.
+/// The table; empty if it was built from no hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Maglev {
     slots: Box<[u32]>,
@@ -33,7 +33,7 @@ pub(crate) struct Maglev {
 struct Filling {
     host: u32,
     weight: f64,
-    /// What the rounds times the weight must reach before its next slot.
+    /// The value that rounds times weight must reach before the host takes its next slot.
     target: f64,
     slot: u64,
     skip: u64,
@@ -59,7 +59,7 @@ impl Maglev {
             })
             .collect();
         let mut slots: Vec<Option<u32>> = vec![None; usize::try_from(size).unwrap_or(0)];
-        // By round, then in the order of names, as Envoy's loop over rounds and hosts.
+        // By round, then by name, as in Envoy's loop over rounds and hosts.
         let mut due: BinaryHeap<Reverse<(u64, usize)>> = (0..fillings.len())
             .map(|place| Reverse((1, place)))
             .collect();
@@ -92,10 +92,10 @@ impl Maglev {
 }
 
 impl Filling {
-    /// The first round after this one in which its weight lets it take a slot.
+    /// The first later round in which its weight allows another slot.
     fn due_after(&self, round: u64) -> u64 {
         let is_due = |round: u64| as_f64(round) * self.weight >= self.target;
-        // A quotient of doubles may be one off from what Envoy's product says.
+        // A quotient of doubles may be one off from Envoy's product.
         let mut due = as_u64(self.target / self.weight).max(round + 1);
         while due > round + 1 && is_due(due - 1) {
             due -= 1;
@@ -106,7 +106,7 @@ impl Filling {
         due
     }
 
-    /// The next slot of its permutation that is free; the caller knows that there is one.
+    /// Takes the next free slot of its permutation; the caller ensures that there is one.
     fn take_slot(&mut self, slots: &mut [Option<u32>], size: u64) {
         for _ in 0..size {
             let slot = usize::try_from(self.slot).ok();
@@ -128,7 +128,7 @@ fn as_u64(value: f64) -> u64 {
     value as u64
 }
 
-/// Whether a table may have this size: only then does every permutation reach every slot.
+/// Whether a table may have this size. Only with a prime does every permutation reach every slot.
 pub fn is_prime(number: u32) -> bool {
     let divisors = (2u32..)
         .take_while(|divisor| u64::from(*divisor) * u64::from(*divisor) <= u64::from(number));
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(table(&[5], 2).owner(3), Some(HostIndex::new(0)));
     }
 
-    /// How many slots each host takes, by a loop over rounds and hosts as Envoy has it.
+    /// How many slots each host takes, by a loop over rounds and hosts as in Envoy.
     fn taken_round_by_round(weights: &[u64], size: usize) -> Vec<usize> {
         let sum: u64 = weights.iter().sum();
         let parts: Vec<f64> = weights.iter().map(|w| *w as f64 / sum as f64).collect();
@@ -204,7 +204,7 @@ mod tests {
             let table = table(&weights, size);
             let count = |host: u32| table.slots().iter().filter(|slot| **slot == host).count();
             let taken: Vec<usize> = (0u32..).take(weights.len()).map(count).collect();
-            // Hosts are asked in the order of their names.
+            // Hosts take turns in the order of their names.
             let mut order: Vec<usize> = (0..weights.len()).collect();
             order.sort_by_key(|n| format!("10.0.0.{}:80", n + 1));
             let ordered: Vec<u64> = order.iter().map(|n| weights[*n] * WEIGHT_UNIT).collect();
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn unequal_weights_cost_no_more_than_equal_ones() {
-        // Round by round that would be 10^9 questions.
+        // Round by round this would take 10^9 steps.
         let mut weights = vec![1; 16_000];
         weights[0] = u64::from(u32::MAX);
         assert_eq!(table(&weights, TABLE_SIZE).slots().len(), 65_537);

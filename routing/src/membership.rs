@@ -8,51 +8,52 @@ use crate::ring::WEIGHT_UNIT;
 /// An instance of a service, as discovery found it and health judged it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// What people and reports call it; its address unless it was given a name.
+    /// Its name for people and reports; its address unless it has a name.
     pub id: String,
-    /// Where requests go: `ip:port`, or whatever Envoy calls a host that has none.
+    /// Where requests go: `ip:port`, or Envoy's address of a host that has none.
     pub address: String,
-    /// What Envoy was told to hash instead of the address: `hash_key` of its metadata, or the
-    /// hostname, which may be empty.
+    /// What Envoy hashes instead of the address, if it was told so: `hash_key` of its metadata, or
+    /// the hostname, which may be empty.
     pub hash_key: Option<String>,
-    /// Its share of requests, relative to the others.
+    /// Its weight, relative to the others.
     pub weight: NonZeroU32,
-    /// How much of that share it has so far.
+    /// How much of its weight counts so far.
     pub warmth: Warmth,
     /// Whether it may take requests.
     pub state: State,
-    /// Whether Envoy leaves it out where it counts who is healthy.
+    /// Whether Envoy leaves it out when it computes how much of a priority is healthy.
     pub excluded: bool,
-    /// 0 is used first.
+    /// Its priority; 0 is used first.
     pub priority: u32,
-    /// Its locality, where those have weights that count.
+    /// Its locality, if the policy uses the weights of localities.
     pub locality: Option<Locality>,
-    /// Whether a request header can name it: a Unix socket, or an address with a scope, it cannot.
+    /// Whether a request header can name it. It cannot name a Unix socket or an address with a
+    /// scope.
     pub steerable: bool,
 }
 
-/// A locality of a priority, as the policy weighs it.
+/// The locality of an instance, as the policy weighs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Locality {
-    /// Its place among all localities, in Envoy's order.
+    /// Its index among all localities, in Envoy's order.
     pub index: u32,
-    /// Its weight; 0 is no share.
+    /// Its weight; with 0 it gets no requests.
     pub weight: u32,
-    /// The weights of all localities of its priority.
+    /// The sum of the weights of all localities of its priority.
     pub all: u64,
 }
 
 /// Whether an instance may take requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
-    /// It may.
+    /// It may take requests.
     #[default]
     Serving,
-    /// It may while those that serve do not suffice.
+    /// It may take requests while the serving instances do not suffice.
     Degraded,
-    /// It must not until it is well again, unless its priority panics.
+    /// It must not take requests until it recovers, unless its priority panics.
     Failed(Cause),
-    /// It must not take new requests: it is leaving. What it has, it finishes.
+    /// It is leaving: it finishes its requests, and must not take new ones.
     Draining,
 }
 
@@ -63,14 +64,14 @@ pub enum Cause {
     ActiveCheck,
     /// Envoy's outlier detection ejected it.
     OutlierDetection,
-    /// Whoever told Envoy of it says so, or Envoy is about to remove it.
+    /// Envoy's source of endpoints reports it as unhealthy.
     Told,
-    /// Its own answers: gateway failures in a row.
+    /// Gateway failures in a row, counted by the filter.
     GatewayFailures,
 }
 
 impl Cause {
-    /// As people read it in an event.
+    /// The text for events.
     pub fn as_str(self) -> &'static str {
         match self {
             Cause::ActiveCheck => "failed Envoy's active health check",
@@ -81,12 +82,12 @@ impl Cause {
     }
 }
 
-/// How much of its weight counts, in percent: less than 100 during a slow start.
+/// How much of an instance's weight counts, in percent: less than 100 during a slow start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warmth(u8);
 
 impl Warmth {
-    /// All of its weight.
+    /// The whole weight.
     pub const FULL: Warmth = Warmth(100);
 
     /// 1 to 100 percent; `None` for anything else.
@@ -94,16 +95,16 @@ impl Warmth {
         (1..=100).contains(&percent).then_some(Self(percent))
     }
 
-    /// 1 to 100.
+    /// The percentage, 1 to 100.
     pub fn percent(self) -> u8 {
         self.0
     }
 }
 
-/// What an instance is placed by, and known by from one look to the next.
+/// What an instance is placed by, and recognised by from one look to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// Its `ip:port`, or what Envoy was told to hash instead, as Envoy does.
+    /// Its `ip:port`, or what Envoy was told to hash instead, as in Envoy.
     #[default]
     Address,
     /// Its id, so that it keeps its keys when it comes back at another address.
@@ -127,7 +128,7 @@ impl Member {
         }
     }
 
-    /// What it is placed by.
+    /// The name that it is placed by.
     pub fn name(&self, identity: Identity) -> &str {
         match identity {
             Identity::Address => self.hash_key.as_ref().unwrap_or(&self.address),
@@ -135,12 +136,12 @@ impl Member {
         }
     }
 
-    /// Whether all of its weight counts.
+    /// Whether its whole weight counts.
     pub fn is_warm(&self) -> bool {
         self.warmth == Warmth::FULL
     }
 
-    /// Its weight as it counts now, in hundredths.
+    /// The weight that counts now, in hundredths ([`WEIGHT_UNIT`]).
     pub fn effective_weight(&self) -> NonZeroU64 {
         const { assert!(WEIGHT_UNIT == 100, "a percent is a hundredth") };
         let weight = u64::from(self.weight.get()) * u64::from(self.warmth.percent());
@@ -148,29 +149,29 @@ impl Member {
     }
 }
 
-/// What happened to one instance between two looks.
+/// What happened to an instance between two looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
+    /// The instance is new.
     Added,
-    /// It is gone.
+    /// The instance is gone.
     Removed,
     /// The same instance, at another address.
     Moved,
-    /// It stays, but must not take requests.
+    /// The instance stays, but must not take requests.
     Ejected(Cause),
-    /// It stays, but takes no new requests.
+    /// The instance stays, but takes no new requests.
     Draining,
-    /// It stays, and takes requests only where the others do not suffice.
+    /// The instance stays, and takes requests only if the others do not suffice.
     Degraded,
-    /// It takes requests again.
+    /// The instance takes requests again.
     Recovered,
     /// Its slow start is over.
     Warmed,
 }
 
-/// The changes from one look to the next, in order of name. Instances are told apart by `identity`: by
-/// address, one that comes back at another address is another one.
+/// The changes from one look to the next, in order of name. Instances are recognised by `identity`:
+/// by address, an instance that comes back at another address is a new one.
 pub fn diff<'a>(
     before: &'a [Member],
     after: &'a [Member],
@@ -206,8 +207,8 @@ fn between(old: &Member, new: &Member) -> impl Iterator<Item = Change> {
     [moved, judged, warmed].into_iter().flatten()
 }
 
-/// What it is known by from one look to the next. Not what it is placed by: several may have one hash
-/// key.
+/// The name by which an instance is recognised from one look to the next. Not the name it is placed
+/// by: several instances may have one hash key.
 pub fn known_by(member: &Member, identity: Identity) -> &str {
     match identity {
         Identity::Address => &member.address,
@@ -215,7 +216,7 @@ pub fn known_by(member: &Member, identity: Identity) -> &str {
     }
 }
 
-/// In order of name; of two with one name, the later.
+/// In order of name. Of two members with one name, the later counts.
 fn by_name(members: &[Member], identity: Identity) -> Vec<(&str, &Member)> {
     let name = |member| known_by(member, identity);
     let names = Names::of(members.iter().map(name));

@@ -1,9 +1,10 @@
-//! Two rings → the share of all keys that has another owner, exactly.
+//! Two rings → the exact share of all keys whose owner changed.
 
 use crate::ring::{HostIndex, Ring};
 
 /// The share of the 2^64 hashes whose owner differs, 0 to 1. `same` says whether a host of the old
-/// ring and one of the new ring are the same instance. From or to an empty ring everything moves.
+/// ring and a host of the new ring are the same instance. From or to an empty ring everything
+/// moves.
 ///
 /// O(points), for events and not for requests.
 pub fn moved_share(old: &Ring, new: &Ring, same: impl Fn(HostIndex, HostIndex) -> bool) -> f64 {
@@ -19,7 +20,7 @@ pub fn moved_share(old: &Ring, new: &Ring, same: impl Fn(HostIndex, HostIndex) -
             share(wide(moved.count()), wide(old.len()))
         }
         (None, None) => moved_on_rings(old, new, same),
-        // Another algorithm, or another size of its table.
+        // The algorithm or the size of its table differs.
         _ => 1.0,
     }
 }
@@ -34,7 +35,7 @@ fn moved_on_rings(old: &Ring, new: &Ring, same: impl Fn(HostIndex, HostIndex) ->
     let whole = 1u128 << 64;
     let (mut moved, mut start) = (0u128, 0u128);
     while start < whole {
-        // Past its last point a ring wraps to its first.
+        // After its last point a ring wraps to its first.
         let next = |arc: Option<&(u64, HostIndex)>, first| {
             arc.map_or((u64::MAX, first), |(end, owner)| (*end, *owner))
         };

@@ -1,7 +1,7 @@
-//! The names of a list → where each of them stands in it.
+//! A list of names → the positions of each name.
 //!
-//! The index behind every look-up by name that lasts no longer than a call. One type for all of them,
-//! filled by one function that is the same for every list: each further kind of map would add
+//! The index behind every look-up by name that lasts no longer than a call. One type serves all
+//! lists, filled by one function that is the same for all: each further kind of map would add
 //! kilobytes to the filter.
 
 use std::collections::BinaryHeap;
@@ -13,7 +13,7 @@ use crate::hash::xxh64;
 pub struct Names<'a>(Vec<(&'a str, usize)>);
 
 impl<'a> Names<'a> {
-    /// Of a list in its order; a name may be there more than once. O(n log n).
+    /// The index of a list; a name may occur more than once. O(n log n).
     pub fn of(list: impl IntoIterator<Item = &'a str>) -> Self {
         Self::fill(&mut list.into_iter())
     }
@@ -24,37 +24,37 @@ impl<'a> Names<'a> {
         Self(names.collect::<BinaryHeap<_>>().into_sorted_vec())
     }
 
-    /// Where a name stands; the last place of several. O(log n).
+    /// The last position of a name. O(log n).
     pub fn last(&self, name: &str) -> Option<usize> {
         self.all(name).last().map(|(_, at)| *at)
     }
 
-    /// Where a name stands; the first place of several.
+    /// The first position of a name. O(log n).
     pub fn first(&self, name: &str) -> Option<usize> {
         self.all(name).first().map(|(_, at)| *at)
     }
 
-    /// Whether a name is there.
+    /// Whether the list has a name.
     pub fn has(&self, name: &str) -> bool {
         !self.all(name).is_empty()
     }
 
-    /// Whether a name is there more than once.
+    /// Whether a name occurs more than once.
     pub fn is_repeated(&self, name: &str) -> bool {
         self.all(name).len() > 1
     }
 
-    /// Where a name stands: every place, from the first on.
+    /// All positions of a name, in order.
     pub fn places(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
         self.all(name).iter().map(|(_, at)| *at)
     }
 
-    /// Every name with its place, in order of name, and of place where it has several.
+    /// Every name with its position, in order of name, then of position.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, usize)> + '_ {
         self.0.iter().copied()
     }
 
-    /// Every name once, with its last place, in order of name.
+    /// Every name once, with its last position, in order of name.
     pub fn each(&self) -> impl Iterator<Item = (&'a str, usize)> + '_ {
         let same = self.0.chunk_by(|(a, _), (b, _)| a == b);
         same.filter_map(|places| places.last().copied())
@@ -68,11 +68,11 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Whether any name of a list may be there more than once: `false` is certain, and so is `true` but for two
-/// names with one hash. A tenth of what an index costs, for lists that hardly ever have one.
+/// Whether a name may occur more than once. `false` is certain; `true` is wrong only if two names
+/// share a hash. This costs a tenth of an index, for lists that hardly ever repeat a name.
 pub fn may_repeat<'a>(list: impl IntoIterator<Item = &'a str>) -> bool {
     let names = list.into_iter();
-    // Pairs, as the points of a ring are, so that one function sorts both.
+    // Pairs, like the points of a ring, so that one function sorts both.
     let mut hashes: Vec<(u64, u32)> = names.map(|name| (xxh64(name.as_bytes()), 0)).collect();
     hashes.sort_unstable();
     hashes.windows(2).any(|pair| match pair {

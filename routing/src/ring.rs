@@ -1,7 +1,7 @@
 //! Eligible instances → an ordered map of virtual nodes → the owner of a hash.
 //!
-//! A value: nothing in it changes once built. A changed membership makes another ring, by a merge of
-//! what differs into what stays, and the new ring is swapped in whole.
+//! A ring is an immutable value. A change of membership makes another ring, which merges the points
+//! that differ into those that stay, and the new ring is swapped in whole.
 
 mod counts;
 mod points;
@@ -15,18 +15,18 @@ use points::Points;
 
 /// The most virtual nodes that any ring may have, whatever the settings: 96 MiB of them.
 pub const POINTS_MAX: u64 = 8_388_608;
-/// A weight of one.
+/// The unit of [`Host::weight`]: a weight of one.
 pub const WEIGHT_UNIT: u64 = 100;
 
 /// An instance as the ring sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Host<'a> {
-    /// What its virtual nodes are hashed from: `ip:port`, or an id.
+    /// The name from which its virtual nodes are hashed: `ip:port`, or an id.
     pub name: &'a str,
     /// Its weight, relative to the others, in hundredths ([`WEIGHT_UNIT`]).
     pub weight: NonZeroU64,
-    /// Its share of Envoy's ring, 0 to 1, where it is not its weight's part of all weights: where
-    /// localities have weights. Of all hosts or of none.
+    /// Its share of Envoy's ring, 0 to 1, if localities have weights; otherwise its share follows
+    /// from its weight. Set for all hosts or for none.
     pub share: Option<f64>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn shares(hosts: &[Host<'_>]) -> Vec<f64> {
     hosts.iter().map(share).collect()
 }
 
-/// The place of an instance in the slice that the ring was built from.
+/// The index of an instance in the slice that the ring was built from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostIndex(u32);
 
@@ -58,12 +58,12 @@ impl HostIndex {
         Self(index)
     }
 
-    /// The host at this place of the slice.
+    /// The host at this position of the slice.
     pub fn of_place(place: usize) -> Self {
         Self(u32::try_from(place).unwrap_or(u32::MAX))
     }
 
-    /// The same host in a longer slice, which has so many before it.
+    /// The same host in a longer slice, in which `by` others come first.
     pub(crate) fn shifted(self, by: usize) -> Self {
         Self::of_place(self.get().saturating_add(by))
     }
@@ -73,7 +73,7 @@ impl HostIndex {
         (0..u32::try_from(count).unwrap_or(u32::MAX)).map(Self)
     }
 
-    /// The index into that slice.
+    /// The position in the slice.
     pub fn get(self) -> usize {
         // A u32 fits a usize on every target of this workspace (wasm32 and 64-bit).
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -96,7 +96,7 @@ pub enum Shape {
     /// `virtual_nodes × weight` points for each instance, whatever the others are: only the keys
     /// of an instance that comes or goes move.
     Fixed {
-        /// What points are hashed with.
+        /// Hash function of points.
         hash: HashFunction,
         /// Points of an instance of weight 1.
         virtual_nodes: NonZeroU32,
@@ -110,20 +110,20 @@ pub enum Shape {
     },
 }
 
-/// Why no ring could be built.
+/// Why a ring could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
     /// Weights and virtual nodes multiply to more points than allowed.
     #[error("the ring would have {points} virtual nodes, more than max_size {max_size}")]
     TooLarge {
-        /// What it would have had.
+        /// The number of points that it would have.
         points: u64,
-        /// What is allowed.
+        /// The number of points that is allowed.
         max_size: u64,
     },
 }
 
-/// The ring. Empty if it was built from no hosts.
+/// The ring; empty if it was built from no hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring(Kind);
 
@@ -141,16 +141,16 @@ impl Default for Ring {
 
 impl Ring {
     /// Builds the ring of these hosts. Their order matters with [`Shape::Envoy`], as in Envoy: it
-    /// decides who gets the points that rounding leaves over.
+    /// decides which hosts get the points that rounding leaves over.
     ///
     /// # Errors
-    /// [`RingError::TooLarge`] with [`Shape::Fixed`]. Envoy's shape shrinks shares instead.
+    /// [`RingError::TooLarge`] with [`Shape::Fixed`]. Envoy's shape reduces the shares instead.
     pub fn build(hosts: &[Host<'_>], shape: Shape) -> Result<Self, RingError> {
         Self::default().update(&[], hosts, shape)
     }
 
-    /// The ring of `after`, equal to [`Ring::build`], made from this one, which is the ring of
-    /// `before` under the same shape: only the points that differ are hashed and sorted.
+    /// The ring of `after`, equal to [`Ring::build`]. It is made from this ring, which must be the
+    /// ring of `before` with the same shape, so only the points that differ are hashed and sorted.
     ///
     /// # Errors
     /// As [`Ring::build`].
@@ -195,7 +195,7 @@ impl Ring {
         }
     }
 
-    /// How many virtual nodes (or slots of the table) there are.
+    /// The number of virtual nodes, or of slots of a table.
     pub fn len(&self) -> usize {
         match &self.0 {
             Kind::Points(points) => points.len(),
@@ -203,12 +203,12 @@ impl Ring {
         }
     }
 
-    /// Whether there are none.
+    /// Whether it has no virtual nodes or slots.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The arcs of the ring: owners with the last hash of each, in order. A table has none.
+    /// The arcs of the ring: owners with the last hash of each arc, in order. A table has no arcs.
     pub(crate) fn arcs(&self) -> impl Iterator<Item = (u64, HostIndex)> + '_ {
         let points = match &self.0 {
             Kind::Points(points) => Some(points),

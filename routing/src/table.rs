@@ -1,10 +1,11 @@
-//! One service's instances on their rings: what the filter decides with, and `locate` explains.
+//! One service's instances on their rings: the filter decides with this table, and `locate`
+//! explains it.
 //!
-//! Immutable: a change of membership makes another table, which is swapped in whole. It is made
-//! from the one before, so that a change of one instance in a thousand costs a merge.
+//! A table is immutable. A change of membership makes another table, which is swapped in whole. It
+//! is made from the one before, so that a change of one instance in a thousand costs a merge.
 //!
-//! A priority that keys fall to has a ring of its own (`level`); which one a key falls to is decided by
-//! the key (`draw`), as in Envoy. Most services have one priority, and then one ring.
+//! Each priority that keys fall to has its own ring (`level`). The key decides which priority it
+//! falls to (`draw`), as in Envoy. Most services have one priority, and so one ring.
 
 mod draw;
 mod level;
@@ -25,12 +26,12 @@ pub struct Rule {
     pub shape: Shape,
     /// What an instance is placed by.
     pub identity: Identity,
-    /// How health decides who is on a ring.
+    /// How health decides which instances are on a ring.
     pub health: HealthRule,
 }
 
 impl Rule {
-    /// Placement with Envoy's defaults for health.
+    /// A rule with Envoy's defaults for health.
     pub fn new(shape: Shape, identity: Identity) -> Self {
         Self {
             shape,
@@ -40,33 +41,33 @@ impl Rule {
     }
 }
 
-/// Why a key is left to Envoy's own policy.
+/// Why Envoy's own policy has to place a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// Nobody takes requests, as far as is known.
+    /// No instance is known to take requests.
     NoRing,
-    /// A header cannot name its owner.
+    /// A header cannot name the owner of the key.
     Unnameable,
-    /// Several addresses have the owner's name, and which of them Envoy takes is not to be known.
+    /// Several addresses share the owner's name, and which of them Envoy takes is unknown.
     Ambiguous,
 }
 
-/// The rings of the eligible instances, with the instances.
+/// The instances that take requests, and their rings.
 #[derive(Debug, Clone)]
 pub struct Table {
     rule: Rule,
-    /// Those that take requests, priority by priority.
+    /// The instances that take requests, priority by priority.
     hosts: Vec<Member>,
     levels: Vec<Level>,
     draw: Draw,
-    /// The ring of the first priority as it would be with everyone in full health; only while somebody
-    /// is not.
+    /// The ring of the first priority as it would be with every instance in full health; only while
+    /// some instance is not.
     whole: Option<(Vec<Member>, Level)>,
     version: u64,
 }
 
 impl Table {
-    /// A table of nobody.
+    /// A table without instances.
     pub fn empty(rule: Rule) -> Self {
         Self {
             version: version::of(&[], &[], &rule),
@@ -78,7 +79,7 @@ impl Table {
         }
     }
 
-    /// The table of these members; the ones that may take no requests get no place on a ring.
+    /// The table of these members. Members that may take no requests get no place on a ring.
     ///
     /// # Errors
     /// As [`crate::ring::Ring::build`].
@@ -95,7 +96,7 @@ impl Table {
         self.update_by(members, self.rule)
     }
 
-    /// The same under another rule.
+    /// Like [`Table::update`], under another rule.
     ///
     /// # Errors
     /// As [`crate::ring::Ring::build`].
@@ -123,7 +124,7 @@ impl Table {
         })
     }
 
-    /// What the ring of a priority can be made from.
+    /// The inputs from which the ring of a priority can be made.
     fn before(&self, priority: u32, rule: &Rule) -> level::Before<'_> {
         let mut levels = self.levels.iter();
         let level = levels.find(|level| level.priority == priority);
@@ -160,7 +161,7 @@ impl Table {
         Ok(Some((hosts, level)))
     }
 
-    /// How its instances are placed.
+    /// The rule by which its instances are placed.
     pub fn rule(&self) -> Rule {
         self.rule
     }
@@ -170,23 +171,23 @@ impl Table {
         &self.hosts
     }
 
-    /// One of them.
+    /// The instance at an index.
     pub fn host(&self, index: HostIndex) -> Option<&Member> {
         self.hosts.get(index.get())
     }
 
-    /// How many virtual nodes its rings have.
+    /// How many virtual nodes its rings have in total.
     pub fn points(&self) -> usize {
         self.levels.iter().map(|level| level.ring.len()).sum()
     }
 
-    /// Names the content of the rings: equal for equal members in equal order and an equal rule, on
-    /// every machine. 16 hex digits.
+    /// Names the content of the rings: equal on every machine for equal members in equal order and
+    /// an equal rule. 16 hex digits.
     pub fn version(&self) -> String {
         format!("{:016x}", self.version)
     }
 
-    /// Who owns a hash among those that take requests.
+    /// The owner of a hash among the instances that take requests.
     pub fn owner(&self, hash: u64) -> Option<HostIndex> {
         self.level(hash)?.owner_in_table(hash)
     }
@@ -196,7 +197,7 @@ impl Table {
         self.levels.get(self.draw.place(hash)?)
     }
 
-    /// What an instance may have in flight while the service has `total`.
+    /// How many requests an instance may have in flight while the service has `total`.
     pub fn capacity(&self, bound: &Bound, host: HostIndex, total: u64) -> u64 {
         let mut levels = self.levels.iter();
         let level = levels.find(|level| level.range().contains(&host.get()));
@@ -204,12 +205,12 @@ impl Table {
         bound.capacity(total, weight)
     }
 
-    /// Chooses up to `wanted` candidates for a key, and takes a place on the first; `loads` is asked
-    /// by index into [`Table::hosts`]. All of them are among those that Envoy's own policy would use for
-    /// this key.
+    /// Chooses up to `wanted` candidates for a key, and takes a place on the first. `loads` is
+    /// asked by index into [`Table::hosts`]. Envoy's own policy would use the same set of instances
+    /// for this key.
     ///
     /// # Errors
-    /// [`Left`] where Envoy's own policy has to choose.
+    /// [`Left`] if Envoy's own policy has to choose.
     pub fn choose(
         &self,
         hash: u64,
@@ -239,7 +240,7 @@ impl Table {
         Ok(choice)
     }
 
-    /// Whether `host` would own the hash were every instance in full health.
+    /// Whether `host` would own the hash if every instance were in full health.
     fn is_true_owner(&self, hash: u64, host: HostIndex) -> bool {
         self.whole.as_ref().is_none_or(|(hosts, level)| {
             let owner = level.owner_in_table(hash);
@@ -250,7 +251,7 @@ impl Table {
         })
     }
 
-    /// The share of all keys with another owner than in `old`, 0 to 1.
+    /// The share of all keys whose owner differs from that in `old`, 0 to 1.
     pub fn moved_from(&self, old: &Table) -> f64 {
         let moved = |old_level: Option<&Level>, new_level: Option<&Level>| {
             let (Some(a), Some(b)) = (old_level, new_level) else {
@@ -265,7 +266,7 @@ impl Table {
                 before == self.host(b.in_table(to)).map(name(self))
             })
         };
-        // Which priority a key falls to has nothing to do with its place on a ring.
+        // The priority that a key falls to is independent of its place on a ring.
         let pairs = self.draw.pairs_with(&old.draw);
         let shares = pairs.into_iter().map(|(new, old_place, part)| {
             let new_level = new.and_then(|at| self.levels.get(at));
@@ -276,7 +277,8 @@ impl Table {
     }
 }
 
-/// What tells a member of a table from the others: not its hash key alone, which several may have.
+/// Identifies a member of a table. The hash key alone does not, since several members may share
+/// one.
 fn name(table: &Table) -> impl Fn(&Member) -> (&str, &str) {
     let identity = table.rule.identity;
     move |member| match identity {

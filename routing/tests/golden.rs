@@ -1,5 +1,5 @@
-//! Invariant 1 without an Envoy: its choices as they were recorded, and where keys go past a full owner
-//! (`golden/README.md` says how).
+//! Invariant 1 without an Envoy: Envoy's recorded choices, and where keys go if their owner is full
+//! (`golden/README.md` says how they were recorded).
 
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +46,8 @@ fn every_golden_table_gives_the_owners_that_envoy_gave() {
     assert_eq!(algorithms, ["maglev", "ring_hash"], "all of them are there");
 }
 
-/// All Envoys of a fleet, whatever their version, send a key past its full owner to the same instances.
+/// All Envoys of a fleet, whatever their version, send a key with a full owner to the same
+/// instances.
 #[test]
 fn every_key_overflows_as_it_did_when_it_was_recorded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/overflow");
@@ -70,7 +71,8 @@ fn every_key_overflows_as_it_did_when_it_was_recorded() {
 
 const OVERFLOW_KEYS: usize = 50;
 
-/// What the steering header names while nobody is full, while the first of it is, and so on to all.
+/// The instances that the steering header names while none is full, while the first of them is, and
+/// so on to all.
 fn overflow(table: &Table, key: &str) -> Vec<String> {
     let hash = header_hash(&mut [key.as_bytes()]).unwrap();
     let bound = Bound {
@@ -95,7 +97,7 @@ fn overflow(table: &Table, key: &str) -> Vec<String> {
     lines
 }
 
-/// In flight on an instance that takes no more.
+/// In flight on a full instance.
 const FULL: u64 = 10;
 
 struct Fleet(RefCell<Vec<u64>>);

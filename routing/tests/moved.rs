@@ -1,4 +1,4 @@
-//! What `docs/placement.md` says of the keys that move is what moves.
+//! The shares of moved keys in `docs/placement.md` are right.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -34,8 +34,8 @@ fn fixed_fill_moves_the_keys_of_the_instance_that_comes_or_goes_and_no_other() {
 fn envoys_fill_and_maglev_move_keys_of_instances_that_stay() {
     for (step, [envoy, fixed, maglev]) in each() {
         assert!(maglev.needless > 0.0, "{step:?}");
-        // Envoy's fill gives everybody another number of points while there are few instances; with
-        // many the number is 2 before and after.
+        // Envoy's fill changes every instance's number of points while there are few instances;
+        // with many, the number is 2 before and after.
         if step.0 <= 10 {
             assert!(envoy.needless > 0.05, "{step:?}: {envoy:?}");
             assert!(envoy.all > 1.3 * fixed.all, "{step:?}: {envoy:?}");

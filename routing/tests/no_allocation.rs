@@ -1,5 +1,5 @@
 //! A choice allocates nothing and asks a bounded number of instances, whatever the load: it runs in
-//! every request, inside a filter whose allocator is not fast.
+//! every request, in a filter whose allocator is slow.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
@@ -15,7 +15,7 @@ use unitring_routing::membership::{Cause, Identity, Member, State};
 use unitring_routing::ring::{POINTS_MAX, Shape};
 use unitring_routing::table::{Rule, Table};
 
-/// Counts what this thread allocates; other threads are other tests.
+/// Counts this thread's allocations; other threads run other tests.
 struct Counting;
 
 thread_local! {
@@ -23,7 +23,7 @@ thread_local! {
 }
 
 #[expect(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -69,7 +69,7 @@ impl Asked {
         }
     }
 
-    /// Takes, reads, estimates and totals since the last time.
+    /// Takes, reads, estimates and totals since the last call.
     fn counted(&self) -> [usize; 4] {
         [&self.takes, &self.reads, &self.estimates, &self.totals].map(Cell::take)
     }
@@ -159,8 +159,8 @@ fn bounds() -> [Bound; 4] {
     ]
 }
 
-/// Calm; a third of them full; one with room; nobody, since the total that is known is older than the
-/// loads; nobody under the cap.
+/// No load; a third of the instances full; one instance with room; none with room, since the known
+/// total is older than the loads; none under the cap.
 fn loads() -> [Asked; 5] {
     let old = Asked {
         total: 1_000,
@@ -175,7 +175,7 @@ fn loads() -> [Asked; 5] {
     ]
 }
 
-/// Calls `check` after each choice of every table, bound and load, with what the choice cost.
+/// Calls `check` after each choice with every table, bound and load, with the cost of the choice.
 fn every_choice(check: impl Fn(Reason, u64, [usize; 4])) -> Vec<Reason> {
     let mut reasons = Vec::with_capacity(8);
     for table in tables() {
@@ -211,7 +211,7 @@ fn a_choice_allocates_nothing_whatever_the_load_and_the_health() {
 #[test]
 fn a_choice_asks_a_bounded_number_of_instances() {
     every_choice(|reason, _, [takes, reads, estimates, totals]| {
-        // The last of them is the least loaded, which is asked again.
+        // The last one is the least loaded instance, which is asked again.
         assert!(takes <= TRIED_MAX + 1, "{reason:?}: {takes} places taken");
         assert!(reads <= TRIED_MAX + 1, "{reason:?}: {reads} read");
         assert!(estimates <= INSTANCES, "{reason:?}: {estimates} estimates");

@@ -1,7 +1,7 @@
-//! What the filter does each interval besides requests: it makes a report, and reads the answer. `make
-//! bench AREA=protocol` writes the figures into `docs/benchmarks.md`.
+//! The filter's work at each interval outside of requests: it makes a report, and reads the answer.
+//! `make bench AREA=protocol` writes the figures into `docs/benchmarks.md`.
 //!
-//! Names of groups and functions are read there: `<group>/<what>/<instances>`.
+//! That step parses names of groups and functions: `<group>/<what>/<instances>`.
 
 #![allow(missing_docs, reason = "criterion's macros define public functions")]
 

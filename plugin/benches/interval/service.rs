@@ -1,4 +1,4 @@
-//! A service with its instances under load, what is reported of it, and what is answered.
+//! A service with instances under load, its report, and the companion's answer.
 
 use unitring_plugin::balancer::Balancer;
 use unitring_plugin::directory::{Directory, Shown, Totals};
@@ -13,7 +13,7 @@ use unitring_routing::membership::Member;
 const SETTINGS: &[u8] = br#"{"service": "orders", "companion": {"cluster": "unitring"}}"#;
 const NOW_MS: u64 = 1_700_000_000_000;
 
-/// What a report is made from.
+/// The inputs of a report.
 pub(crate) struct Reporting {
     settings: Settings,
     balancer: Balancer,
@@ -21,7 +21,7 @@ pub(crate) struct Reporting {
 }
 
 impl Reporting {
-    /// So many instances; `None` if a setting is wrong.
+    /// With `size` instances; `None` if a setting is wrong.
     pub(crate) fn of(size: usize) -> Option<Self> {
         let settings = Services::parse(SETTINGS).ok()?.all.pop()?;
         let members: Vec<Member> = (0..size).map(member).collect();
@@ -35,7 +35,7 @@ impl Reporting {
         })
     }
 
-    /// The report as it is sent, with the loads as Envoy's gauges would show them.
+    /// The encoded report, with the loads as Envoy's gauges would show them.
     pub(crate) fn encoded(&mut self) -> serde_json::Result<Vec<u8>> {
         let shown = Shown {
             totals: Totals {
@@ -55,7 +55,7 @@ impl Reporting {
     }
 }
 
-/// The companion's answer, with load on each of so many instances from the rest of the fleet.
+/// The companion's answer, with load from the rest of the fleet on each of `size` instances.
 pub(crate) fn answer(size: usize) -> Vec<u8> {
     let rest = |n| {
         Some(InstanceRest {

@@ -1,21 +1,21 @@
 //! Names of instance stats, bounded although Envoy never frees a stat.
 //!
-//! The first [`NAMED_MAX`] instances that a process ever sees have stats of their own name. From
-//! then on new ones use numbered slots, and a slot is used again once its instance is gone and its
-//! last request has ended. Who is in which slot is in the reports.
+//! The first [`NAMED_MAX`] instances that a process ever sees have stats of their own name. Later
+//! ones use numbered slots. A slot is reused once its instance is gone and its last request has
+//! ended. Reports show which instance is in which slot.
 
 use crate::stored::stored;
 
-/// So many instances have stats of their own name.
+/// The most instances that have stats of their own name.
 pub const NAMED_MAX: usize = 1_000;
 
-/// So many slots at most; what comes after shares the last one.
+/// The most slots; all further instances share the last one.
 const SLOTS_MAX: usize = 32_768;
 
-/// Which names are given away.
+/// The names that were given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatNames {
-    /// In order.
+    /// In order of name.
     named: Vec<String>,
     slots: Vec<Option<String>>,
 }
@@ -36,16 +36,16 @@ impl StatNames {
         }
     }
 
-    /// Every name that was ever given.
+    /// Every name ever given.
     pub fn given(&self) -> Vec<String> {
         let own = self.named.iter().map(|id| own_name(id));
         own.chain((0..self.slots.len()).map(slot_name)).collect()
     }
 
-    /// The stat of an instance, and whether another one may have used it before.
+    /// The stat of an instance, and whether the stat may have counts from before.
     pub fn give(&mut self, id: &str) -> (String, bool) {
         match self.named.binary_search_by(|named| named.as_str().cmp(id)) {
-            // It was here before, and its counters went on from then.
+            // The instance was here before, and its counters have kept their values.
             Ok(_) => return (own_name(id), true),
             Err(place) if self.named.len() < NAMED_MAX => {
                 self.named.insert(place, id.to_owned());
@@ -69,7 +69,7 @@ impl StatNames {
     }
 }
 
-/// Some stats sinks take `:` and `|` for their own.
+/// Some stats sinks reserve `:` and `|`.
 fn own_name(id: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '[' | ']');
     format!("instance.{}", id.replace(|c: char| !plain(c), "_"))

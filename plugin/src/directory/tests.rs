@@ -1,4 +1,4 @@
-//! Which stats count whom, and what is told of a change.
+//! Which stats count an instance, and which changes become events.
 
 use super::*;
 use crate::settings::Settings;
@@ -8,7 +8,7 @@ fn placing() -> Placing {
     Placing::unasked(&Settings::of(r#"{"service": "orders"}"#))
 }
 
-/// Directories that follow one another, and the names that they give.
+/// Consecutive directories of a process, and the names that they give.
 struct Process {
     directory: Directory,
     names: StatNames,
@@ -107,7 +107,7 @@ fn after_ten_thousand_instances_the_number_of_stats_is_bounded_and_totals_start_
     }
     assert!(stats.len() <= stat_names::NAMED_MAX + 4, "{}", stats.len());
     assert_eq!(process.names.given().len(), stats.len());
-    // What the VMs hand each other does not grow either.
+    // The state that VMs share does not grow either.
     assert!(sizes[1] <= sizes[0] + 8, "{sizes:?}");
     let last = process.directory.entries().last().unwrap();
     assert!(last.stat.starts_with("instance.slot-"), "{}", last.stat);

@@ -1,6 +1,6 @@
 //! `/config_dump` of a cluster → how its policy places requests, and its thresholds.
 //!
-//! A number that is not set is Envoy's default, and so `None`.
+//! A number that is not set is `None` and stands for Envoy's default.
 
 use std::num::NonZeroU32;
 
@@ -10,12 +10,13 @@ use super::DiscoveryError;
 use super::routes::{self, HashSource};
 use crate::json::{self, Json, JsonError};
 
-/// What Envoy was told of a cluster.
+/// The configuration of a cluster, as far as the filter uses it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cluster {
-    /// Whether its hosts come by EDS, whose health may be counted by weight without a sign.
+    /// Whether its hosts come by EDS. Its endpoints may then set `weighted_priority_health`, which
+    /// Envoy does not show.
     pub by_eds: bool,
-    /// `healthy_panic_threshold`, as the whole percent that Envoy makes of it.
+    /// `healthy_panic_threshold`, as the whole percentage that Envoy derives from it.
     pub panic_threshold: Option<u32>,
     /// `load_assignment.policy.overprovisioning_factor`, in percent.
     pub overprovisioning_factor: Option<u32>,
@@ -23,53 +24,54 @@ pub struct Cluster {
     pub weighted_priority_health: bool,
     /// Its load-balancing policy.
     pub policy: Policy,
-    /// `max_ejection_percent` of its outlier detection, if it has one.
+    /// `max_ejection_percent` of its outlier detection; `None` without outlier detection.
     pub outlier_ejection_percent: Option<u32>,
     /// `always_eject_one_host`.
     pub always_ejects_one: bool,
 }
 
-/// A cluster's policy, as far as it matters to the filter.
+/// A cluster's load-balancing policy, as far as it matters to the filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// The headers that `override_host` reads; `None` if it is not the policy.
+    /// The headers that `override_host` reads; `None` if the policy is another one.
     pub steer_headers: Option<Vec<String>>,
-    /// Whether the cluster is divided into subsets, of which the filter does not know which one a
-    /// request is for.
+    /// Whether the cluster is divided into subsets. The filter cannot know which subset a request
+    /// is for.
     pub has_subsets: bool,
-    /// What chooses where the filter does not.
+    /// The policy that chooses where the filter does not.
     pub fallback: Fallback,
-    /// What its ring hashes, whatever the routes say; empty where the routes decide.
+    /// What the ring's own `hash_policy` hashes, whatever the routes say; empty if the routes
+    /// decide.
     pub hash_policy: Vec<HashSource>,
 }
 
-/// The policy for requests that the filter leaves alone.
+/// The policy for requests that the filter leaves to Envoy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Fallback {
     /// `RING_HASH`.
     RingHash {
-        /// What points are hashed with.
+        /// Hash function of ring points.
         hash: HashFunction,
         /// `minimum_ring_size`.
         min_size: Option<u64>,
         /// `maximum_ring_size`.
         max_size: Option<u64>,
-        /// What both rings have.
+        /// Options that both rings have.
         hashing: Hashing,
     },
     /// `MAGLEV`.
     Maglev {
         /// `table_size`.
         table_size: Option<NonZeroU32>,
-        /// What both rings have.
+        /// Options that both rings have.
         hashing: Hashing,
     },
-    /// None of the two, or none at all.
+    /// Another policy, or none.
     #[default]
     Other,
 }
 
-/// What both of Envoy's rings can be told.
+/// Options that both of Envoy's rings have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hashing {
     /// `use_hostname_for_hashing`.
@@ -79,7 +81,7 @@ pub struct Hashing {
 }
 
 impl Fallback {
-    /// What both rings can be told; Envoy's defaults for any other policy.
+    /// The options of the ring; Envoy's defaults for any other policy.
     pub fn hashing(&self) -> Hashing {
         match self {
             Fallback::RingHash { hashing, .. } | Fallback::Maglev { hashing, .. } => *hashing,
@@ -133,7 +135,7 @@ const FIELDS: [&str; 39] = [
 /// Reads the answer; `None` if Envoy knows no cluster of that name.
 ///
 /// # Errors
-/// If it is not what Envoy answers.
+/// If the answer has another form than Envoy's.
 pub fn read(body: &[u8]) -> Result<Option<Cluster>, DiscoveryError> {
     let answer = json::read(body, &FIELDS)?;
     let configs = answer.list("configs")?.unwrap_or_default();
@@ -151,7 +153,7 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
     let threshold = inside_of(threshold, "healthy_panic_threshold")?;
     let assignment = inside_of(inside(json, "load_assignment")?, "policy")?;
     let outlier = json.field("outlier_detection")?;
-    // Envoy's default.
+    // Envoy's default is 10 %.
     let percent = match outlier {
         Some(outlier) => Some(wrapped(outlier, "max_ejection_percent")?.unwrap_or(10)),
         None => None,
@@ -179,8 +181,8 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
     })
 }
 
-/// A policy in its list, of which Envoy takes the first that it knows; `depth` ends what would never
-/// end.
+/// The policy of a list: Envoy takes the first that it knows. `depth` limits nested subset
+/// policies.
 fn policy(json: &Json, depth: u8) -> Result<Policy, JsonError> {
     let Some(config) = first_config(json)? else {
         return Ok(Policy::default());
@@ -289,7 +291,7 @@ fn inside_of<'a>(
     }
 }
 
-/// A number in a wrapper, which Envoy writes as a number, or as text where it has 64 bits.
+/// A wrapped number, which Envoy writes as a number, or as text if it has 64 bits.
 fn wrapped<T: TryFrom<u64>>(json: &Json, name: &'static str) -> Result<Option<T>, JsonError> {
     match json.field(name)? {
         Some(Json::Text(text)) => {
@@ -300,13 +302,13 @@ fn wrapped<T: TryFrom<u64>>(json: &Json, name: &'static str) -> Result<Option<T>
     }
 }
 
-/// A `Percent` as Envoy makes it a whole number: cut off, and in doubles, so that 29 is 28
-/// (`ProtobufPercentHelper::convertPercent`, seen on 1.40.0).
+/// A `Percent` as a whole number, truncated in double arithmetic as Envoy does, so that 29 becomes
+/// 28 (`ProtobufPercentHelper::convertPercent`, seen on 1.40.0).
 fn whole_percent(json: &Json) -> u32 {
     let percent = match json.field("value") {
         Ok(Some(Json::Number(number))) => f64::from(u32::try_from(*number).unwrap_or(100)),
         Ok(Some(Json::Double(number))) => *number,
-        // A percentage of 0 is left out.
+        // Envoy leaves out a percentage of 0.
         _ => 0.0,
     };
     let cut = 100.0 * (percent / 100.0);

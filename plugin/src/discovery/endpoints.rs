@@ -1,12 +1,12 @@
-//! `/config_dump` of endpoints → what the page of `/clusters` lacks: the localities of each priority
-//! with their weights, and the hash keys of hosts.
+//! `/config_dump` of endpoints → what the page of `/clusters` lacks: the localities of each
+//! priority with their weights, and the hash keys of hosts.
 
 use unitring_routing::names::Names;
 
 use super::DiscoveryError;
 use crate::json::{self, Json, JsonError};
 
-/// What Envoy was told of a cluster's endpoints.
+/// The endpoints of a cluster, as Envoy was told them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// In Envoy's order, priority by priority.
@@ -18,14 +18,14 @@ pub struct Endpoints {
 /// One locality of one priority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalityEndpoints {
-    /// 0 is used first.
+    /// Its priority; 0 is used first.
     pub priority: u32,
     /// As [`super::page::Host::locality`].
     pub name: String,
-    /// `load_balancing_weight`; 0 if it has none.
+    /// `load_balancing_weight`; 0 if it is not set.
     pub weight: u32,
-    /// Those hosts that have a hash key, with it: each address as often as it has one, and an empty key
-    /// where one of several has none.
+    /// The address and the hash key of each host, in Envoy's order; empty if no host of the
+    /// locality has a hash key.
     pub hosts: Vec<(String, Option<String>)>,
 }
 
@@ -58,7 +58,7 @@ const FIELDS: [&str; 23] = [
 /// Reads the answer; `None` if Envoy knows no endpoints of that name.
 ///
 /// # Errors
-/// If it is not what Envoy answers.
+/// If the answer has another form than Envoy's.
 pub fn read(body: &[u8]) -> Result<Option<Endpoints>, DiscoveryError> {
     let answer = json::read(body, &FIELDS)?;
     let configs = answer.list("configs")?.unwrap_or_default();
@@ -92,7 +92,7 @@ fn locality(json: &Json) -> Result<LocalityEndpoints, JsonError> {
     }
     let hosts = json.list("lb_endpoints")?.unwrap_or_default();
     let hosts: Vec<_> = hosts.iter().map(host).collect::<Result<_, _>>()?;
-    // Most have no keys at all, and need not be remembered.
+    // Most localities have no keys at all, so their hosts need no memory.
     let has_keys = hosts.iter().any(|(_, key)| key.is_some());
     Ok(LocalityEndpoints {
         priority: json.number("priority")?.unwrap_or(0),
@@ -114,7 +114,7 @@ fn host(json: &Json) -> Result<(String, Option<String>), JsonError> {
     Ok((address, hash_key(json)))
 }
 
-/// As the page writes it.
+/// The address as the page of `/clusters` writes it.
 fn address(json: &Json) -> Result<String, JsonError> {
     if let Some(socket) = json.field("socket_address")? {
         let ip = socket.text("address")?.unwrap_or_default();
@@ -132,7 +132,7 @@ fn address(json: &Json) -> Result<String, JsonError> {
     Ok(path.unwrap_or_default().to_owned())
 }
 
-/// Envoy takes it only if it is a string that is not empty, and so an odd one is no error.
+/// Envoy uses the key only if it is a non-empty string, so any other value is no error.
 fn hash_key(json: &Json) -> Option<String> {
     let metadata = json.field("metadata").ok()??;
     let metadata = metadata.field("filter_metadata").ok()??;
@@ -140,14 +140,15 @@ fn hash_key(json: &Json) -> Option<String> {
     (!key.is_empty()).then(|| key.to_owned())
 }
 
-/// Finds hosts of the page among the endpoints.
+/// Finds the page's hosts among the endpoints.
 #[derive(Debug)]
 pub(super) struct Index<'a> {
     endpoints: &'a Endpoints,
     localities: Names<'a>,
-    /// The hosts of each locality with keys, and how many of each address were asked for.
+    /// Per locality: its hosts with keys, and for each repeated address the last one that was asked
+    /// for.
     hosts: Vec<(Names<'a>, Vec<(&'a str, usize)>)>,
-    /// Where the weights are by priority.
+    /// Per priority: the sum of its localities' weights.
     sums: Vec<u64>,
 }
 
@@ -178,7 +179,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Where the locality of this name stands among those of a priority.
+    /// The index of the locality of this name in this priority.
     pub(super) fn place(&self, priority: u32, name: &str) -> Option<usize> {
         let mut places = self.localities.places(name);
         places.find(|at| {
@@ -187,14 +188,15 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// The weight of a locality, and of all of its priority.
+    /// The weight of a locality, and the sum over its priority.
     pub(super) fn weight(&self, place: usize) -> Option<(u32, u64)> {
         let locality = self.endpoints.localities.get(place)?;
         let sum = usize::try_from(locality.priority).ok()?;
         Some((locality.weight, *self.sums.get(sum)?))
     }
 
-    /// The hash key of a host of a locality: of an address that is there more than once, the next one.
+    /// The hash key of a host of a locality. Each call for a repeated address returns the key of
+    /// its next host.
     pub(super) fn next_key(&mut self, place: usize, address: &str) -> Option<&'a str> {
         let locality = self.endpoints.localities.get(place)?;
         let (names, asked) = self.hosts.get_mut(place)?;
@@ -204,7 +206,7 @@ impl<'a> Index<'a> {
                 *count
             }
             None => {
-                // Only what is repeated need be counted.
+                // Only repeated addresses need a count.
                 let first = names.first(address)?;
                 if names.is_repeated(address) {
                     let (address, _) = locality.hosts.get(first)?;

@@ -1,9 +1,10 @@
-//! One look at Envoy: which question comes next, and what all answers say together.
+//! One look at Envoy: which question comes next, and what all answers amount to.
 //!
-//! Each look begins with the page of `/clusters`. The two questions to `/config_dump` follow it when the
-//! page shows other hosts than the last time, and now and then, since some of what they tell changes
-//! without a sign on the page. Where Envoy does not answer them (they may be forbidden), its defaults are
-//! assumed, and a service that depends on what is not known is left to Envoy.
+//! Each look begins with the page of `/clusters`. Two questions to `/config_dump` follow if the
+//! page shows other hosts than last time, and otherwise every [`CONFIG_MS`], since some of what
+//! they tell changes without a sign on the page. If Envoy does not answer them (they may be
+//! forbidden), the filter assumes Envoy's defaults, and leaves a service that depends on the
+//! missing answer to Envoy.
 
 use unitring_protocol::ids::InstanceId;
 use unitring_routing::hash::xxh64_chain;
@@ -15,15 +16,15 @@ use super::endpoints::{Endpoints, Index};
 use super::page::{HostCounts, Page};
 use super::{DiscoveryError, cluster, endpoints, page, paths};
 
-/// The configuration is asked for again after so long, whatever the page shows.
+/// Time after which the configuration is asked for again, whatever the page shows.
 pub const CONFIG_MS: u64 = 10_000;
 
-/// What is asked of Envoy's admin interface.
+/// The questions to Envoy's admin interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// The page of hosts.
+    /// The page of `/clusters`.
     Page,
-    /// The localities of the hosts.
+    /// The cluster's endpoints: localities and hash keys.
     Endpoints,
     /// The cluster's policy.
     Cluster,
@@ -32,31 +33,31 @@ pub enum Ask {
 /// What Envoy says of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Its instances, before anybody but Envoy has judged them.
+    /// Its instances as Envoy judges them, before the filter's own ejection and slow start.
     pub members: Vec<Member>,
-    /// What each of them carries, by id; an id once.
+    /// Envoy's counts by id, each id once.
     pub counts: Vec<(String, HostCounts)>,
-    /// Its cluster's policy; `None` if Envoy does not tell.
+    /// Its cluster's policy; `None` if Envoy does not show it.
     pub cluster: Option<Cluster>,
-    /// The factor that its endpoints came with.
+    /// The overprovisioning factor of its endpoints' policy.
     pub overprovisioning_factor: Option<u32>,
-    /// Whether its localities are known, which matters only where it has several.
+    /// Whether its localities are known, or it has only one.
     pub knows_localities: bool,
 }
 
-/// The looks at one service.
+/// The state of the looks at one service.
 #[derive(Debug, Default)]
 pub struct Look {
     page: Option<Page>,
     endpoints: Option<Endpoints>,
     cluster: Option<Cluster>,
-    /// Names the hosts that the endpoints were asked for.
+    /// Hash of the hosts that the last page showed.
     known: Option<u64>,
     configured_ms: Option<u64>,
 }
 
 impl Look {
-    /// The path of a question.
+    /// The path that asks Envoy a question.
     pub fn path(&self, service: &str, ask: Ask) -> String {
         let page = self.page.as_ref();
         let via_api = page.is_some_and(|page| page.via_api);
@@ -70,10 +71,10 @@ impl Look {
         }
     }
 
-    /// Takes the page, and returns the next question; `None` if the look is over.
+    /// Takes the page, and returns the next question; `None` ends the look.
     ///
     /// # Errors
-    /// If it is of no use. The look is over, and what was found last stays.
+    /// If the page is unusable. The look is over, and the last findings stay.
     pub fn on_page(
         &mut self,
         service: &str,
@@ -91,10 +92,10 @@ impl Look {
         Ok(next)
     }
 
-    /// Takes the localities, or that Envoy does not tell them.
+    /// Takes the endpoints; `None` if Envoy does not show them.
     ///
     /// # Errors
-    /// If the answer is of no use; then they count as not known.
+    /// If the answer is unusable; the endpoints then count as unknown.
     pub fn on_endpoints(&mut self, body: Option<&[u8]>) -> Result<Option<Ask>, DiscoveryError> {
         self.endpoints = None;
         let read = body.map_or(Ok(None), endpoints::read);
@@ -102,10 +103,10 @@ impl Look {
         Ok(Some(Ask::Cluster))
     }
 
-    /// Takes the policy, or that Envoy does not tell it.
+    /// Takes the cluster's policy; `None` if Envoy does not show it.
     ///
     /// # Errors
-    /// If the answer is of no use; then it counts as not known.
+    /// If the answer is unusable; the policy then counts as unknown.
     pub fn on_cluster(&mut self, body: Option<&[u8]>, now_ms: u64) -> Result<(), DiscoveryError> {
         self.configured_ms = Some(now_ms);
         self.cluster = None;
@@ -113,13 +114,13 @@ impl Look {
         Ok(())
     }
 
-    /// The configuration is asked for anew with the next look.
+    /// Makes the next look ask for the configuration again.
     pub fn forget_config(&mut self) {
         self.configured_ms = None;
     }
 
-    /// What all answers say together, where instances are placed by `identity`; `None` for whatever Envoy
-    /// was told.
+    /// The findings of all answers, with instances identified by `identity`; `None` follows Envoy's
+    /// configuration.
     pub fn found(&self, identity: Option<Identity>) -> Found {
         let Some(page) = &self.page else {
             return Found::default();
@@ -175,7 +176,7 @@ impl Look {
     }
 }
 
-/// A number that names the hosts of a page and where each is.
+/// A hash over the hosts of a page and the place of each.
 fn which(page: &Page) -> u64 {
     let hosts = page.hosts.iter().flat_map(|host| {
         let priority: &[u8] = if host.priority == 0 { b"" } else { b"+" };
@@ -188,7 +189,8 @@ fn which(page: &Page) -> u64 {
     xxh64_chain(hosts).wrapping_add(sum)
 }
 
-/// A hostname that several addresses have, as those of one DNS name do, is no id: then the address is.
+/// A hostname that several addresses share, as those of one DNS name do, is no id: those members
+/// get their address as id.
 fn without_shared_ids(members: &mut [Member]) {
     let ids = Names::of(members.iter().map(|member| member.id.as_str()));
     let is_shared = |member: &Member| {

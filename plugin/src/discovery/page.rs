@@ -1,8 +1,8 @@
-//! `/clusters` as text → the hosts of one cluster: their addresses, their health, what they carry.
+//! `/clusters` as text → the hosts of one cluster: their addresses, health and counts.
 //!
-//! A line is `<cluster>::<address>::<stat>::<value>`, and the lines of a host follow one another from
-//! `cx_active` on. Names and addresses may have `::` in them, so a host is found by its first line, and
-//! its other lines by what that line began with. A host may be there more than once.
+//! A line is `<cluster>::<address>::<stat>::<value>`. The lines of a host are consecutive and begin
+//! with `cx_active`. Names and addresses may contain `::`, so the first line of a host gives its
+//! prefix, and the other lines are matched by that prefix. A host may be listed more than once.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -14,40 +14,41 @@ use super::DiscoveryError;
 use crate::settings::INSTANCES_MAX;
 use crate::stored::stored;
 
-/// What the page says of one cluster.
+/// The page's content for one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// Whether the cluster came by CDS.
     pub via_api: bool,
-    /// What its endpoints are called, if not as the cluster.
+    /// The name of its endpoints, if it differs from the cluster's.
     pub eds_name: Option<String>,
     /// In Envoy's order.
     pub hosts: Vec<Host>,
 }
 
-/// One host.
+/// One host of the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// As Envoy writes it: `ip:port`, or the path of a socket.
+    /// `ip:port`, or the path of a socket, as Envoy writes it.
     pub address: String,
-    /// Empty if it has none.
+    /// Empty if the host has none.
     pub hostname: String,
-    /// Its weight.
+    /// Its load-balancing weight.
     pub weight: NonZeroU32,
-    /// 0 is used first.
+    /// Its priority; 0 is used first.
     pub priority: u32,
-    /// Region, zone and sub-zone, each followed by a line feed, which none of them can have.
+    /// Region, zone and sub-zone, each followed by a line feed, which none of them can contain.
     pub locality: String,
-    /// Envoy's verdict.
+    /// Envoy's verdict on its health.
     pub state: State,
-    /// Whether it is left out where Envoy counts who is healthy.
+    /// Whether Envoy leaves it out when it computes how much of a priority is healthy.
     pub excluded: bool,
-    /// What it carries and has carried.
+    /// Envoy's counts of its attempts.
     pub counts: HostCounts,
 }
 
-/// What Envoy counts of a host, every attempt where it ran (`docs/compatibility.md`). From 0 on when the
-/// host is new to Envoy, also where it was there before.
+/// Envoy's counts of a host. Each attempt counts on the host where it ran
+/// (`docs/compatibility.md`). They start at 0 when a host is new to Envoy, even if Envoy had the
+/// same host before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HostCounts {
     /// Attempts that were sent to it.
@@ -57,9 +58,9 @@ pub struct HostCounts {
     pub errors: u64,
     /// Attempts that did not fail.
     pub successes: u64,
-    /// Of the errors, those that nothing but a failure makes: connects that failed, time-outs.
+    /// Of the errors, those that are failures for certain: failed connects and time-outs.
     pub sure: u64,
-    /// Attempts under way, with those that wait for a connection.
+    /// Attempts under way, including those that wait for a connection.
     pub in_flight: u64,
 }
 
@@ -72,7 +73,7 @@ stored!(HostCounts {
 });
 
 impl HostCounts {
-    /// Of an address that is there more than once, all of it.
+    /// The sum, for an address that is listed more than once.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -86,8 +87,8 @@ impl HostCounts {
 }
 
 impl Host {
-    /// Whether the header of `override_host` can name it: a socket's path, or an address with a scope, it
-    /// cannot.
+    /// Whether the header of `override_host` can name it. It cannot name a socket's path or an
+    /// address with a scope.
     pub fn is_steerable(&self) -> bool {
         !self.address.contains('%') && self.address.parse::<SocketAddr>().is_ok()
     }
@@ -96,7 +97,7 @@ impl Host {
 /// Reads the page of one service.
 ///
 /// # Errors
-/// If it is not a page, if the cluster is not on it, or if it has too many hosts.
+/// If it is not a page of `/clusters`, if the cluster is not on it, or if it has too many hosts.
 pub fn read(service: &str, body: &[u8]) -> Result<Page, DiscoveryError> {
     let text = str::from_utf8(body).map_err(|_| DiscoveryError::NoPage("it is not text"))?;
     let mut page = Page::default();
@@ -214,8 +215,8 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Envoy's own verdict, the gravest first. That a host is about to be removed changes nothing: Envoy
-/// goes on to use it while it passes its checks.
+/// Envoy's own verdict, the gravest flag first. A host that is about to be removed keeps its state:
+/// Envoy goes on using it while it passes its checks.
 fn state(flags: &str) -> (State, bool) {
     let has = |flag: &str| flags.split('/').any(|other| other == flag);
     let state = if has("eds_status_draining") {

@@ -1,17 +1,18 @@
-//! A service → the paths that ask for it, and for nothing else.
+//! A service → the paths that ask for it alone.
 //!
-//! A name may have any characters: the admin interface filters by a regular expression, in which they are
-//! escaped, and everything is percent-encoded.
+//! A name may contain any character. The admin interface filters by a regular expression, so
+//! special characters are escaped, and then all is percent-encoded.
 
 use std::fmt::Write as _;
 
-/// The hosts of one cluster with their counters, as text: a quarter of what the same costs as JSON.
+/// The hosts of one cluster with their counters, as text, which costs a quarter of the same as
+/// JSON.
 pub fn clusters(service: &str) -> String {
     format!("/clusters?filter={}", exactly(service))
 }
 
-/// The localities of its hosts. `name` is what its endpoints are called: an EDS cluster may have
-/// another name there.
+/// The cluster's endpoints. `name` is the name of its endpoints, which for EDS may differ from the
+/// cluster's.
 pub fn endpoints(name: &str, via_api: bool) -> String {
     let resource = if via_api {
         "dynamic_endpoint_configs"
@@ -24,7 +25,7 @@ pub fn endpoints(name: &str, via_api: bool) -> String {
     )
 }
 
-/// Its policy and thresholds.
+/// The cluster's policy and thresholds.
 pub fn cluster(service: &str, via_api: bool) -> String {
     let resource = if via_api {
         "dynamic_active_clusters"
@@ -39,7 +40,7 @@ pub fn cluster(service: &str, via_api: bool) -> String {
     )
 }
 
-/// Routes that were written into the bootstrap or a listener, or that came by RDS.
+/// The routes of the bootstrap and of listeners, or with `via_api` those that came by RDS.
 pub fn routes(via_api: bool) -> &'static str {
     if via_api {
         "/config_dump?resource=dynamic_route_configs"
@@ -48,12 +49,12 @@ pub fn routes(via_api: bool) -> &'static str {
     }
 }
 
-/// Where the companion tells a service's registered instances.
+/// The companion's list of a service's registered instances.
 pub fn registry(service: &str) -> String {
     format!("/v1/services/{}/instances", encoded(service))
 }
 
-/// A regular expression of this text alone, percent-encoded.
+/// A regular expression that matches this text alone, percent-encoded.
 fn exactly(text: &str) -> String {
     let mut escaped = String::from("^");
     for c in text.chars() {
@@ -66,7 +67,7 @@ fn exactly(text: &str) -> String {
     encoded(&escaped)
 }
 
-/// With everything percent-encoded that RFC 3986 does not call unreserved.
+/// Percent-encodes everything but the unreserved characters of RFC 3986.
 fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,5 +1,5 @@
-//! The companion's registry → members. That an instance is registered is all that is known of its
-//! health.
+//! The companion's registry → members. The registry knows nothing of an instance's health but
+//! whether it is draining.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -17,7 +17,7 @@ const FIELDS: [&str; 5] = ["instances", "id", "address", "weight", "draining"];
 /// Reads the companion's answer.
 ///
 /// # Errors
-/// [`DiscoveryError`]; the members that were known stay.
+/// [`DiscoveryError`]; the last members stay.
 pub fn read(body: &[u8]) -> Result<Vec<Member>, DiscoveryError> {
     let answer = json::read(body, &FIELDS).map_err(DiscoveryError::NoRegistry)?;
     let instances = answer
@@ -54,7 +54,7 @@ fn member(registered: &Json) -> Result<Member, JsonError> {
     })
 }
 
-/// An address that is there twice is one instance: the first.
+/// Keeps the first member of each address.
 fn without_repeated_addresses(members: Vec<Member>) -> Vec<Member> {
     let addresses = Names::of(members.iter().map(|member| member.address.as_str()));
     let first = members.iter().enumerate();

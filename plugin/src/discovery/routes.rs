@@ -7,12 +7,12 @@ use super::DiscoveryError;
 /// A route to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The virtual host that it is in.
+    /// The virtual host of the route.
     pub virtual_host: String,
-    /// What its key is hashed from, in order.
+    /// The sources of its hash, in order.
     pub hash_policy: Vec<HashSource>,
-    /// Whether an answer that is no failure may be retried, as a 409 or a 429: then an attempt that
-    /// Envoy counts as an error may be none.
+    /// Whether it may retry an answer that is no failure, such as a 409 or a 429. Envoy counts the
+    /// retried attempt as an error all the same.
     pub retries_answers: bool,
 }
 
@@ -21,7 +21,7 @@ pub struct Route {
 pub struct HashSource {
     /// What is hashed.
     pub from: HashFrom,
-    /// Whether the entries after it are ignored if it gives a hash.
+    /// Whether later entries are ignored once this one gives a hash.
     pub terminal: bool,
 }
 
@@ -36,7 +36,7 @@ pub enum HashFrom {
     Query(String),
     /// The client's address.
     SourceIp,
-    /// Something that the filter cannot hash, as a header that is rewritten first.
+    /// Something that the filter can't hash, such as a header that is rewritten first.
     Other,
 }
 
@@ -68,7 +68,7 @@ const FIELDS: [&str; 25] = [
     "retriable_headers",
 ];
 
-/// Tokens of `retry_on` that retry what may be an answer like any other.
+/// Tokens of `retry_on` that may retry an answer that is no failure.
 const ANSWERS: [&str; 7] = [
     "retriable-4xx",
     "retriable-headers",
@@ -79,10 +79,10 @@ const ANSWERS: [&str; 7] = [
     "internal",
 ];
 
-/// The routes that lead to a cluster by name.
+/// The routes that lead to a cluster, directly or by weight.
 ///
 /// # Errors
-/// If it is not what Envoy answers.
+/// If the answer has another form than Envoy's.
 pub fn read(service: &str, body: &[u8]) -> Result<Vec<Route>, DiscoveryError> {
     let answer = json::read(body, &FIELDS)?;
     let mut found = Vec::new();
@@ -131,7 +131,7 @@ fn route(host: &Json, action: &Json) -> Result<Route, JsonError> {
     })
 }
 
-/// The field `hash_policy` of a route, or of a cluster's ring.
+/// The `hash_policy` of a route, or of a cluster's ring.
 pub(super) fn hash_policy(json: &Json) -> Result<Vec<HashSource>, JsonError> {
     let policy = json.list("hash_policy")?.unwrap_or_default();
     policy.iter().map(source).collect()
@@ -147,7 +147,7 @@ fn source(json: &Json) -> Result<HashSource, JsonError> {
             HashFrom::Other
         } else {
             let name = name(header, "header_name")?.to_ascii_lowercase();
-            // What Envoy keeps the header `host` as.
+            // Envoy keeps the header `host` as `:authority`.
             let is_host = name == "host";
             HashFrom::Header(if is_host {
                 ":authority".to_owned()

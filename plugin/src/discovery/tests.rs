@@ -1,4 +1,4 @@
-//! What answers of Envoy's admin interface say together.
+//! The findings of answers from Envoy's admin interface.
 
 use std::num::NonZeroU32;
 

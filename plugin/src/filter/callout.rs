@@ -1,11 +1,11 @@
-//! Requests that a VM makes through Envoy: at most one of a kind at a time, never queued.
+//! Requests that a VM sends through Envoy: at most one of a kind at a time, never queued.
 
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MapType;
 
-/// A kind of callout: when it is due, and whether one is under way.
+/// A kind of callout: when the next is due, and whether one is under way.
 #[derive(Debug)]
 pub(super) struct Callout {
     interval_ms: u64,
@@ -14,7 +14,7 @@ pub(super) struct Callout {
     failing: bool,
 }
 
-/// What to send.
+/// The request of a callout.
 pub(super) struct Outgoing<'a> {
     pub(super) cluster: &'a str,
     pub(super) method: &'a str,
@@ -48,8 +48,8 @@ impl Callout {
         }
     }
 
-    /// Whether to send now. A slow answer is waited for and not overtaken; Envoy ends every callout
-    /// at its timeout, so an answer always comes. A clock that was set back does not stop it.
+    /// Whether to send now. A callout under way is never overtaken; Envoy ends each callout at its
+    /// timeout, so an answer always arrives. A clock that was set back does not stop callouts.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
         let set_back = self.due_ms > now_ms.saturating_add(self.interval_ms);
         self.token.is_none() && (now_ms >= self.due_ms || set_back)
@@ -86,7 +86,7 @@ impl Callout {
         }
     }
 
-    /// Whether this is the answer to it, which ends it.
+    /// Whether `token` is this callout's, whose answer ends it.
     pub(super) fn ends_with(&mut self, token: u32) -> bool {
         let ours = self.token == Some(token);
         if ours {
@@ -106,7 +106,7 @@ impl Callout {
     }
 }
 
-/// The answer to a callout: its body, if its status is 200.
+/// The body of the answer to a callout, if its status is 200.
 pub(super) fn answer(body_size: usize) -> Result<Vec<u8>, String> {
     let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
     let status = status.ok().flatten().unwrap_or_default();

@@ -1,18 +1,18 @@
-//! What a VM does for one service beside its requests: it follows the others, and, while it holds
-//! the lease, discovers, judges and reports.
+//! A VM's work for one service outside of requests: it follows the other VMs, and while it holds
+//! the lease, it discovers, judges and reports.
 //!
-//! There are two leases. VMs of the same settings share one: its holder finds the instances and publishes
-//! how requests are placed on them. All VMs of a service, whatever their settings, share the other: its
-//! holder speaks for the process to the companion, and watches over the VMs that count. The newest
-//! settings hold it.
+//! There are two leases. VMs with the same settings share one: its holder finds the instances and
+//! publishes how requests are placed on them. All VMs of a service, whatever their settings, share
+//! the other: its holder reports to the companion for the process, and watches the VMs that count.
+//! A VM with the newest settings holds it.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`discover`] | questions to Envoy, and what their answers say |
-//! | [`judge`] | instances → who takes requests; changes, told |
-//! | [`count`] | Envoy's counts → stats, and what the gauges are wrong by |
+//! | [`discover`] | questions to Envoy, and their answers |
+//! | [`judge`] | instances → which of them take requests; events for changes |
+//! | [`count`] | Envoy's counts → stats, and the errors of the gauges |
 //! | [`check`] | the wiring |
-//! | [`report`] | reports, and the fleet's picture |
+//! | [`report`] | reports, and the snapshot of the fleet |
 
 mod check;
 mod count;
@@ -37,10 +37,10 @@ use crate::threshold::Watch;
 use crate::wiring::{Samples, Wiring};
 use discover::Discovery;
 
-/// VMs that load the same settings within this time do it because of the same change.
+/// VMs that load the same settings within this time do so because of the same change.
 const LOADING_MS: u64 = 30_000;
 
-/// One service's work of one VM.
+/// One VM's work for one service.
 pub(super) struct Desk {
     pub(super) service: Rc<Service>,
     pub(super) vms: Vms,
@@ -48,9 +48,9 @@ pub(super) struct Desk {
     fleet: Shared,
     health: Shared,
     drift: Shared,
-    /// Of the VMs with these settings.
+    /// The lease of the VMs with these settings.
     own_lease: Leased,
-    /// Of all VMs of the service.
+    /// The lease of all VMs of the service.
     service_lease: Leased,
     reporter: Reporter,
     watch: Option<Watch>,
@@ -59,9 +59,9 @@ pub(super) struct Desk {
     drifts: Drifts,
     last_drift: Drift,
     reports: Callout,
-    /// Reports in a row that nobody took.
+    /// Reports in a row that the companion did not take.
     reports_failed: u32,
-    /// Whether members are known, so that a difference to them is an event.
+    /// Whether members are known, so that a difference from them is an event.
     knows_members: bool,
     failures_seen: u64,
     warming: Warming,
@@ -70,7 +70,7 @@ pub(super) struct Desk {
     checked_ms: u64,
 }
 
-/// A VM's side of a lease, and where that lies.
+/// A VM's side of a lease, and the lease's key.
 struct Leased {
     key: String,
     claimant: Claimant,
@@ -78,8 +78,8 @@ struct Leased {
 
 impl Leased {
     fn new(key: String, vm: u64, since_ms: u64) -> Self {
-        // The first VM of a process is configured before the others exist, and writes these: Envoy does
-        // not tell two writers of an absent key apart.
+        // The first VM of a process is configured before the others exist, and writes these keys:
+        // Envoy does not compare versions when it writes an absent key.
         if shared::read::<Lease>(&key).is_none() {
             shared::write(&key, &Lease::FREE, None);
         }
@@ -104,8 +104,8 @@ impl Leased {
 }
 
 impl Desk {
-    /// `configuration` names the settings that the VM was loaded with, `random` gives numbers that no
-    /// other VM has.
+    /// `configuration` is a hash of the settings that the VM was loaded with; `random` returns
+    /// numbers that no other VM has.
     pub(super) fn new(
         settings: Settings,
         configuration: u64,
@@ -164,7 +164,7 @@ impl Desk {
         self.follow();
         self.service.tick(now_ms);
         let discovers = self.own_lease.is_held(serves, now_ms);
-        // Whoever reports has found what there is to be told.
+        // Only the VM that discovers reports, since it has the findings.
         let reports = discovers && self.service_lease.is_held(serves, now_ms);
         self.vms.tick(&self.service, reports, now_ms);
         if discovers {
@@ -175,12 +175,12 @@ impl Desk {
         if reports {
             self.report(now_ms);
         } else if discovers {
-            // The newer settings tell what happens.
+            // A VM with newer settings reports the events.
             self.reporter.confirm(u64::MAX);
         }
     }
 
-    /// Takes over what another VM has found.
+    /// Adopts what another VM has published.
     fn follow(&mut self) {
         if let Some(directory) = self.directory.changed() {
             self.knows_members = true;
@@ -199,7 +199,7 @@ impl Desk {
         }
     }
 
-    /// Takes the answer to one of its callouts; `false` if it is another's.
+    /// Handles the answer to a callout of this desk; `false` if it is another desk's.
     pub(super) fn answered(&mut self, token: u32, body_size: usize, now_ms: u64) -> bool {
         if self.discovery.callout.ends_with(token) {
             self.on_discovered(body_size, now_ms);
@@ -212,7 +212,8 @@ impl Desk {
     }
 }
 
-/// When the settings were loaded that this VM has just loaded: the VMs of a change agree on it.
+/// When the settings that this VM has just loaded were loaded first. All VMs of one change agree on
+/// it.
 fn loaded_ms(key: &str, now_ms: u64) -> u64 {
     let before = shared::read::<u64>(key);
     if let Some((before, _)) = before

@@ -4,14 +4,14 @@ use proxy_wasm::traits::HttpContext;
 
 use super::service::{Placement, Routed, Service};
 
-/// What the caller is told, with `explain`.
+/// The headers for the caller, with `explain`.
 pub(super) struct Explanation {
     reason: &'static str,
     ring: String,
 }
 
 impl Explanation {
-    /// `None` unless the settings say that callers are told.
+    /// `None` unless `explain` is set.
     pub(super) fn of(service: &Service, reason: &'static str) -> Option<Self> {
         service.settings.explain.then(|| Self {
             reason,
@@ -19,8 +19,9 @@ impl Explanation {
         })
     }
 
-    /// Tells which instance answered, and why the request went there. Where none answered, none is told; and
-    /// no reason where none was even tried, unless that is the reason.
+    /// Adds the instance that answered and the reason that the request went there. If no instance
+    /// answered, there is no instance header. If the filter placed the request but Envoy tried no
+    /// instance, there is no reason either.
     pub(super) fn tell(
         &self,
         stream: &dyn HttpContext,
@@ -35,11 +36,11 @@ impl Explanation {
         }
         let tried = end.address.as_deref();
         let reason = match (placement, tried) {
-            // Left to Envoy.
+            // The filter left the request to Envoy.
             (None, _) => Some(self.reason),
             (Some(_), None) => None,
             (Some(placement), Some(address)) => Some(match placement.place_of(address) {
-                // The header was not used.
+                // Envoy did not use the filter's header.
                 None => "fallback",
                 Some(0) => self.reason,
                 Some(_) => "retry",
@@ -51,16 +52,16 @@ impl Explanation {
     }
 }
 
-/// Where a request ended.
+/// The end of a request: the last instance that Envoy tried, and whether that instance answered.
 pub(super) struct End {
-    /// The address of the instance that was tried last.
+    /// The address of the instance that Envoy tried last.
     address: Option<String>,
-    /// Whether the answer is its own, and not Envoy's.
+    /// Whether the instance itself answered, and not Envoy.
     is_its_own: bool,
 }
 
 impl End {
-    /// Of the request at hand; two questions to Envoy.
+    /// The end of the current request; asks Envoy two questions.
     pub(super) fn now() -> Self {
         let address = super::text(&["upstream", "address"]).filter(|at| !at.is_empty());
         let details = address

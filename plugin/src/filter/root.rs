@@ -13,19 +13,19 @@ use super::stream::Stream;
 use crate::settings::{Services, Settings};
 use unitring_routing::hash::xxh64;
 
-/// The timer runs at least this often, so that a change reaches every worker soon.
+/// The timer runs at least this often, so that a change soon reaches every worker.
 pub(super) const TICK_MAX: Duration = Duration::from_millis(250);
 
-/// The root context; empty until it is configured.
+/// The root context of a VM; empty until it is configured.
 #[derive(Default)]
 pub(super) struct Root {
     desks: Vec<Desk>,
     routes: Rc<Routes>,
-    /// Whether this VM has ever been given a request.
+    /// Whether this VM has ever received a request.
     serves: Cell<bool>,
 }
 
-/// Which service a request belongs to.
+/// Decides which service a request belongs to.
 #[derive(Default)]
 pub(super) struct Routes {
     services: Vec<Rc<Service>>,
@@ -33,12 +33,12 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// The service of the request at hand. One service alone needs no question to Envoy.
+    /// The service of the current request. With one service alone, Envoy need not be asked.
     pub(super) fn service(&self) -> Option<Rc<Service>> {
         if !self.by_route {
             return self.services.first().cloned();
         }
-        // `cluster_name` alone is known only once a host is chosen (seen on 1.40.0).
+        // The attribute `cluster_name` is known only once a host is chosen (seen on 1.40.0).
         let cluster = super::property(&["xds", "cluster_name"])?;
         let mut services = self.services.iter();
         services
@@ -130,7 +130,7 @@ fn random() -> u64 {
     random::number()
 }
 
-/// `RandomState` would do, but brings every error of WASI as text.
+/// `RandomState` would do, but links the text of every WASI error.
 #[allow(unsafe_code, reason = "a call into Envoy that writes memory")]
 mod random {
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
@@ -140,7 +140,7 @@ mod random {
 
     pub(super) fn number() -> u64 {
         let mut bytes = [0; 8];
-        // SAFETY: it writes no more than these bytes.
+        // SAFETY: the call writes no more than these bytes.
         unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) };
         u64::from_le_bytes(bytes)
     }

@@ -1,4 +1,4 @@
-//! What the streams of a VM share of one service: settings, the balancer, the stats.
+//! The state that a VM's streams share for one service: settings, the balancer, the stats.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,39 +24,40 @@ pub(super) struct Service {
     pub(super) stats: ServiceStats,
     pub(super) sides: Cell<Sides>,
     routing: RefCell<Routing>,
-    /// Where the header for Envoy is written, request after request.
+    /// Buffer for the value of the steering header, reused by each request.
     header: RefCell<String>,
-    /// Whether the estimates were read since the last tick.
+    /// Whether estimates were read since the last tick.
     estimated: Cell<bool>,
     failures_seen: Cell<u64>,
-    /// Requests that were placed, as far as it matters to the next sample.
+    /// Requests placed so far; wraps around. It decides which requests are sampled.
     placed: Cell<u32>,
 }
 
-/// Of so many requests, one is asked where it ran; of the first ones each.
+/// One of this many requests is sampled: Envoy is asked where it ran.
 const SAMPLE_EVERY: u32 = 256;
-/// So many.
+/// The first requests of a VM, all of which are sampled.
 const SAMPLED_FIRST: u32 = 8;
 
 #[derive(Debug)]
 struct Routing {
     balancer: Balancer,
     routed: Rc<Routed>,
-    /// Every stat this VM ever defined. Never shrinks, since Envoy's stats never do; the directory
-    /// bounds the names.
+    /// Every stat that this VM ever defined. It never shrinks, since Envoy's stats never do; the
+    /// directory bounds the names.
     defined: Defined,
 }
 
 /// In order of name. A tree would be more code than all else here, in every VM.
 type Defined = Vec<(String, Rc<InstanceStats>)>;
 
-/// Who was routed to when a request was placed: its retries go by the same list.
+/// The instances that requests are placed on. A request keeps those of its time, since its retries
+/// use the same list.
 #[derive(Debug)]
 pub(super) struct Routed {
     directory: Rc<Directory>,
-    /// Of each entry of the directory.
+    /// Per entry of the directory.
     entries: Vec<Rc<InstanceStats>>,
-    /// Of each host of the table.
+    /// Per host of the table.
     hosts: Vec<Rc<InstanceStats>>,
 }
 
@@ -74,16 +75,16 @@ impl Routed {
     }
 }
 
-/// Where a request goes.
+/// Where the filter places a request.
 pub(super) struct Placement {
     pub(super) routed: Rc<Routed>,
     pub(super) choice: Choice,
-    /// The table that the choice was made by.
+    /// The table that the choice was made with.
     table: Rc<Table>,
 }
 
 impl Placement {
-    /// Which of the candidates has this address, from 0 on; `None` if none of them.
+    /// The index of the candidate with this address; `None` if no candidate has it.
     pub(super) fn place_of(&self, address: &str) -> Option<usize> {
         let candidates = self.choice.candidates.as_slice();
         let address_of = |host: &HostIndex| self.table.host(*host).map(|m| m.address.as_str());
@@ -117,7 +118,8 @@ impl Service {
         }
     }
 
-    /// Places a request: it is in flight on the first candidate from now on, unless all are full.
+    /// Places a request. It counts as in flight on the first candidate from now on, unless all
+    /// instances are full.
     pub(super) fn place(&self, hash: Option<u64>) -> Result<Placement, Fallback> {
         let routing = self.routing.borrow();
         let gauges = Gauges {
@@ -132,14 +134,14 @@ impl Service {
         })
     }
 
-    /// Whether the request that was placed just now is to be asked where it ran.
+    /// Whether the request that was just placed is sampled.
     pub(super) fn samples_this(&self) -> bool {
         let placed = self.placed.get();
         self.placed.set(placed.wrapping_add(1));
         placed < SAMPLED_FIRST || placed.is_multiple_of(SAMPLE_EVERY)
     }
 
-    /// Hands over the value of the header for Envoy.
+    /// Passes the value of the steering header to `hand_over`.
     pub(super) fn with_header(&self, choice: &Choice, hand_over: impl FnOnce(&str)) {
         let mut header = self.header.borrow_mut();
         let routing = self.routing.borrow();
@@ -196,7 +198,7 @@ impl Service {
         self.routing.borrow_mut().balancer.set_fleet(fleet);
     }
 
-    /// Adds what this VM has counted, and forgets what is stale.
+    /// Flushes what this VM has counted, and drops a stale snapshot.
     pub(super) fn tick(&self, now_ms: u64) {
         if self.routing.borrow_mut().balancer.drop_stale_fleet(now_ms) {
             self.stats.fleet_stale.add(1);
@@ -208,19 +210,19 @@ impl Service {
         let more = self.failures_seen.replace(failures) != failures;
         for (_, stats) in &self.routing.borrow().defined {
             stats.flush();
-            // Another VM may have seen the failures that a success here ends.
+            // Another VM may have seen the failures in a row that a success here ends.
             if more && stats.failures_in_row.show() > 0 {
                 stats.failing.set(true);
             }
         }
     }
 
-    /// What a stat shows, for the whole process.
+    /// The values of a stat, for the whole process.
     pub(super) fn shown(&self, stat: &str) -> Shown {
         self.stats_named(stat).shown(self.sides.get())
     }
 
-    /// The stats of an instance that is routed to.
+    /// The stats of an instance of the directory in force.
     fn stats_at(&self, id: &str) -> Option<Rc<InstanceStats>> {
         let routed = self.routed();
         let mut entries = routed.directory.entries().iter().zip(&routed.entries);
@@ -240,7 +242,7 @@ impl Service {
         }
     }
 
-    /// Adds what Envoy has counted of an instance since the last look.
+    /// Adds the growth of Envoy's counts of an instance since the last look.
     pub(super) fn add(&self, growth: &Growth, errors_are_failures: bool) {
         let Some(stats) = self.stats_at(&growth.id) else {
             return;
@@ -258,7 +260,7 @@ impl Service {
         stats.flush();
     }
 
-    /// In flight on each instance, an instance once, as the gauges of this process have it.
+    /// Requests in flight by this process's gauges, by id, each id once.
     pub(super) fn gauges(&self) -> Vec<(String, u64)> {
         let routed = self.routed();
         let entries = routed.directory.entries();
@@ -276,7 +278,7 @@ impl Service {
         self.routing.borrow_mut().balancer.set_drift(drift);
     }
 
-    /// What an instance carries, its gauge corrected by Envoy's count.
+    /// The load of an instance, its gauge corrected by Envoy's count.
     pub(super) fn load_of(&self, entry: &Entry) -> Shown {
         let shown = self.shown(&entry.stat);
         let more = self
@@ -290,7 +292,7 @@ impl Service {
         }
     }
 
-    /// In-flight of each instance as the bound sees it: this process plus the rest of the fleet.
+    /// Requests in flight by id as the bound sees them: this process plus the rest of the fleet.
     pub(super) fn fleet_loads(&self) -> Vec<(String, u64)> {
         let routing = self.routing.borrow();
         let hosts = routing.balancer.table().hosts().iter();
@@ -313,7 +315,8 @@ impl Service {
         }
     }
 
-    /// Clears a side of every stat that any VM may have counted on: `names` are all that were ever given.
+    /// Clears one side of every stat that any VM may have counted on: `names` has every name ever
+    /// given.
     pub(super) fn clear(&self, side: Side, names: &StatNames) {
         self.stats.in_flight.clear(side);
         for stat in names.given() {

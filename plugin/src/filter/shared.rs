@@ -1,13 +1,13 @@
-//! Data shared by the VMs of the process, through Envoy: one global lock and a copy in and out, so
-//! nothing here is touched by a request.
+//! Data shared by the VMs of the process through Envoy: one global lock and a copy in and out, so
+//! no request touches it.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
 
 use crate::stored::{Stored, decode, encode};
 
-/// The name of what the VMs of a process share of a service. What is the same whatever the settings say has
-/// no `settings`; the rest is shared by those VMs alone that have the same ones.
+/// The key of a value that the VMs of a process share for a service. Without `settings` all VMs of
+/// the service share it; otherwise only those with the same settings.
 pub(super) fn key(what: &str, settings: Option<u64>, service: &str) -> String {
     match settings {
         Some(settings) => format!("unitring/{what}-{settings:016x}/{service}"),
@@ -15,7 +15,8 @@ pub(super) fn key(what: &str, settings: Option<u64>, service: &str) -> String {
     }
 }
 
-/// Changes a value that several VMs change, if there is need to. Returns whether it was written.
+/// Changes a value that several VMs change; `change` returns `false` to leave it. Returns whether
+/// the value was written.
 pub(super) fn change<T: Stored + Default>(
     key: &str,
     mut change: impl FnMut(&mut T) -> bool,
@@ -34,7 +35,8 @@ pub(super) fn change<T: Stored + Default>(
     false
 }
 
-/// A value under a key, with a number beside it that tells cheaply whether it changed.
+/// A value under a key, and a small second key whose version shows cheaply whether the value
+/// changed.
 #[derive(Debug)]
 pub(super) struct Shared {
     key: String,
@@ -51,9 +53,9 @@ impl Shared {
         }
     }
 
-    /// The value, if it was written since this VM last looked.
+    /// The value, if another VM has written it since this VM last looked.
     pub(super) fn changed<T: Stored>(&mut self) -> Option<T> {
-        // Envoy numbers the versions of a key; the small key spares copying the large one.
+        // Envoy counts the versions of a key; reading the small key spares a copy of the large one.
         let (_, generation) = hostcalls::get_shared_data(&self.generation_key).ok()?;
         if generation.is_none() || generation == self.seen {
             return None;
@@ -83,13 +85,14 @@ impl Shared {
     }
 }
 
-/// Reads a value with Envoy's version of it.
+/// Reads a value and Envoy's version of it.
 pub(super) fn read<T: Stored>(key: &str) -> Option<(T, u32)> {
     let (bytes, version) = hostcalls::get_shared_data(key).ok()?;
     Some((decode(&bytes?)?, version?))
 }
 
-/// Writes a value unless another VM wrote since `version`. Envoy does not check an absent key.
+/// Writes a value unless another VM has written since `version`. Envoy does not check an absent
+/// key.
 pub(super) fn write(key: &str, value: &impl Stored, version: Option<u32>) -> bool {
     match hostcalls::set_shared_data(key, Some(&encode(value)), version) {
         Ok(()) => true,

@@ -1,8 +1,8 @@
 //! Envoy stats: process-wide atomics, shared by all VMs.
 //!
-//! An instance's in-flight must be exact across workers and is counted at once. That of the service
-//! may lag by a few, and counters by more: a VM keeps them and adds them on its timer, so that a
-//! request pays for no more calls into Envoy than it must.
+//! In-flight of an instance must be exact across workers and is counted at once. In-flight of the
+//! service may lag by a few requests, and counters by more: a VM collects them and adds them on its
+//! timer, so that a request makes no more calls into Envoy than it must.
 
 use std::cell::{Cell, OnceCell};
 
@@ -13,7 +13,7 @@ use crate::directory::{Shown, Totals};
 use crate::roster::Side;
 use crate::wiring::Kind;
 
-/// A counter with what this VM has not added yet.
+/// A counter, and what this VM has yet to add to it.
 #[derive(Debug)]
 pub(super) struct Counter {
     id: Option<u32>,
@@ -44,7 +44,7 @@ impl Counter {
     }
 }
 
-/// A gauge that every VM moves at once.
+/// A gauge that every VM changes at once.
 #[derive(Debug)]
 pub(super) struct Gauge {
     id: Option<u32>,
@@ -61,7 +61,7 @@ impl Gauge {
         increment(self.id, 1);
     }
 
-    /// For a gauge that only the VM with the lease moves, or that may be wrong for a moment.
+    /// For a gauge that only the VM with the lease changes, or that may be wrong for a moment.
     pub(super) fn set(&self, value: usize) {
         let value = u64::try_from(value).unwrap_or(u64::MAX);
         if let Some(id) = self.id
@@ -76,22 +76,22 @@ impl Gauge {
     }
 }
 
-/// Requests in flight: a gauge for each side of the roster, and what of it is this VM's.
+/// Requests in flight: a gauge for each side of the roster, and this VM's part of them.
 #[derive(Debug)]
 pub(super) struct InFlight {
     home: Gauge,
-    /// Defined when it is first needed, which in most processes is never.
+    /// Defined on first use, which in most processes never comes.
     away: OnceCell<Gauge>,
     away_name: String,
     mine: Cell<u64>,
 }
 
-/// Which sides count now.
+/// The sides that have counts now.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sides {
-    /// The one to count on.
+    /// The side that VMs count on.
     pub(super) side: Side,
-    /// Whether the other one has something, too.
+    /// Whether the other side has counts, too.
     pub(super) mixed: bool,
 }
 
@@ -125,13 +125,14 @@ impl InFlight {
         increment(self.on(sides.side).id, by);
     }
 
-    /// For the whole process.
+    /// In flight in the whole process.
     pub(super) fn show(&self, sides: Sides) -> u64 {
         let other = match sides.side {
             Side::Home => Side::Away,
             Side::Away => Side::Home,
         };
-        // Below zero for a moment, where a VM was struck off by mistake: that is none.
+        // A gauge may be below zero for a moment if a VM was struck off by mistake; it then counts
+        // as none.
         let shown =
             |side| Some(self.on(side).show()).filter(|shown| *shown <= i64::MAX.unsigned_abs());
         let rest = if sides.mixed { shown(other) } else { None };
@@ -140,7 +141,7 @@ impl InFlight {
             .saturating_add(rest.unwrap_or(0))
     }
 
-    /// Moves what is this VM's; `from` is `None` if it was cleared already.
+    /// Moves this VM's part; `from` is `None` if that side was cleared already.
     pub(super) fn settle(&self, from: Option<Side>, to: Side) {
         let mine = i64::try_from(self.mine.get()).unwrap_or(i64::MAX);
         if mine > 0 {
@@ -156,16 +157,16 @@ impl InFlight {
     }
 }
 
-/// Requests in flight of the service, which the gauge may miss by a few of each VM.
+/// Requests in flight of the service. The gauge may lack a few of each VM.
 ///
-/// The total only says how much an instance may carry over `min_capacity`, where a few more or less of
-/// all make a part of a place: see `docs/bound.md`.
+/// The total only decides how much an instance may carry above `min_capacity`. A few requests more
+/// or less hardly change that: see `docs/bound.md`.
 #[derive(Debug)]
 pub(super) struct Total {
     in_flight: InFlight,
-    /// What this VM has not added yet.
+    /// What this VM has yet to add to the gauge; may be negative.
     pending: Cell<i64>,
-    /// So much of it at most.
+    /// The greatest absolute value of `pending`.
     pending_max: i64,
 }
 
@@ -200,7 +201,7 @@ impl Total {
         }
     }
 
-    /// For the whole process, with all that this VM has.
+    /// In flight in the whole process, with all of this VM's requests.
     pub(super) fn show(&self, sides: Sides) -> u64 {
         self.flush(sides);
         self.in_flight.show(sides)
@@ -240,20 +241,20 @@ fn show(id: Option<u32>) -> u64 {
 pub(super) struct InstanceStats {
     /// Attempts sent to it.
     pub(super) calls: Counter,
-    /// Those that failed.
+    /// Attempts that failed.
     pub(super) failures: Counter,
     pub(super) updates: Counter,
     pub(super) in_flight: InFlight,
     /// Gateway failures since the last success.
     pub(super) failures_in_row: Gauge,
-    /// Whether there may be any, so that a success costs a call only then.
+    /// Whether the row may be non-zero. Only then does a success cost a call into Envoy.
     pub(super) failing: Cell<bool>,
-    /// In flight, as of some moment since the last tick.
+    /// In flight at some time since the last tick.
     pub(super) estimate: Cell<u64>,
 }
 
 impl InstanceStats {
-    /// `stat` is the name that the directory gave it.
+    /// `stat` is the name that the directory gave the instance.
     pub(super) fn define(service: &str, stat: &str) -> Self {
         let name = |what: &str| format!("unitring.{service}.{stat}.{what}");
         Self {
@@ -307,11 +308,11 @@ macro_rules! service_counters {
             pub(super) in_flight: Total,
             /// Instances that discovery found.
             pub(super) instances: Gauge,
-            /// Those of them that are on the ring.
+            /// Instances that are on a ring.
             pub(super) instances_eligible: Gauge,
-            /// 1 while a kind of mistake in the wiring is there.
+            /// 1 while a mistake of this kind is found in the wiring.
             pub(super) wiring: [Gauge; Kind::ALL.len()],
-            /// Is 1, unless Envoy leaves the filter's stats out.
+            /// Always set to 1; reads 0 if Envoy excludes the filter's stats.
             pub(super) probe: Gauge,
             $($(#[$doc])* pub(super) $field: Counter,)*
         }
@@ -340,43 +341,44 @@ macro_rules! service_counters {
 service_counters! {
     /// Placed on another instance, since the owner was at its capacity.
     overflow = "overflow",
-    /// Placed on the least loaded, since all were at their capacity.
+    /// Placed on the least loaded instance, since all were at their capacity.
     least_loaded = "least_loaded",
     /// Refused with 503, since all were at `load.max_in_flight`.
     full = "full",
-    /// Attempts after the first, where answers are read.
+    /// Attempts after the first, if the filter reads answers.
     retries = "retries",
     /// Attempts that failed.
     failures = "failures",
-    /// Times that an instance was ejected for its failures.
+    /// Ejections of instances for their failures.
     ejections = "ejections",
     /// Left to Envoy's policy: the request has no hash key.
     fallback_no_key = "fallback.no_key",
-    /// Left to Envoy's policy: no instances known.
+    /// Left to Envoy's policy: no instances are known, or none may take requests.
     fallback_no_ring = "fallback.no_ring",
-    /// Left to Envoy's policy: a header cannot name the instance of the key.
+    /// Left to Envoy's policy: a header cannot name the instance that owns the key.
     fallback_unnameable = "fallback.unnameable",
-    /// Left to Envoy's policy: several addresses have the name of the instance of the key.
+    /// Left to Envoy's policy: several addresses share the name of the instance that owns the key.
     fallback_ambiguous = "fallback.ambiguous",
-    /// Left to Envoy's policy: the service as a whole is.
+    /// Left to Envoy's policy, as is every request of the service.
     fallback_left = "fallback.left",
-    /// Requests of which it was asked where they ran.
+    /// Sampled requests: Envoy was asked where they ran.
     choice_sampled = "choice.sampled",
-    /// Those of them that ran elsewhere than the filter had named.
+    /// Sampled requests that ran on an instance that the filter had not named.
     choice_elsewhere = "choice.elsewhere",
-    /// Headers that a client must not set, removed.
+    /// Headers that a client must not set and that the filter removed.
     forged_headers = "forged_headers",
-    /// Looks at Envoy's clusters that gave members.
+    /// Looks at Envoy or the companion's registry that found members.
     discovery_done = "discovery.done",
     /// Looks that failed; the last members stay.
     discovery_failed = "discovery.failed",
     /// Reports that the companion took.
     report_sent = "report.sent",
-    /// Reports that it did not take. They are not queued: the next one has the totals.
+    /// Reports that the companion did not take. They are not queued: the next report has the
+    /// totals.
     report_failed = "report.failed",
     /// Events dropped because no companion took them in time.
     events_dropped = "events.dropped",
-    /// Times that the fleet's load was too old to be used.
+    /// Times that a snapshot of the fleet became too old to be used.
     fleet_stale = "fleet.stale",
 }
 

@@ -1,12 +1,12 @@
-//! One request: its headers in, the choice out; its answer; its end.
+//! One request: its headers, the choice, its answer and its end.
 //!
-//! What is taken at the request headers (one in flight on an instance) is given back when the stream
-//! is dropped, which the SDK does once for each, however it ended.
+//! A stream counts as in flight on an instance from its request headers on. Dropping the stream
+//! takes that back; the SDK drops each stream once, however it ended.
 //!
-//! The answer is not looked at unless a setting asks for it: where Envoy's counts of each host are to be
-//! had, they are better than what a filter can see. Where they are not, an attempt is charged to the
-//! instance that answered, and the request is in flight there from then on; of the attempts before it
-//! nobody knows where they ran.
+//! The filter does not look at answers unless a setting needs it: Envoy's counts of each host, if
+//! available, are better than what a filter can see. If they are not, the filter charges an attempt
+//! to the instance that answered, and the request is in flight there from then on. Where earlier
+//! attempts ran is unknown.
 
 use std::rc::Rc;
 
@@ -25,14 +25,14 @@ use crate::request;
 /// One request.
 pub(super) struct Stream {
     routes: Rc<Routes>,
-    /// The service that it belongs to, once that is known.
+    /// The service of the request, once it is known.
     service: Option<Rc<Service>>,
     placement: Option<Placement>,
-    /// The instance that it counts for until it ends.
+    /// The instance that the request counts on until it ends.
     taken: Option<Rc<InstanceStats>>,
     /// Whether its answer was seen.
     answered: bool,
-    /// Whether it is one of those of which it is asked where they ran.
+    /// Whether Envoy is asked where the request ran.
     sampled: bool,
     unsafe_method: bool,
     explanation: Option<Explanation>,
@@ -66,7 +66,7 @@ impl Stream {
                 return Action::Pause;
             }
         }
-        // It is absent, a client's own was removed: so it need not be looked for.
+        // The filter has removed a client's own header, so adding needs no look-up.
         service.with_header(&placement.choice, |value| {
             self.add_http_request_header(&service.settings.steer.header, value);
         });
@@ -92,7 +92,8 @@ impl Stream {
         self.explanation = Explanation::of(service, "fallback");
     }
 
-    /// Was the filter's choice used? Asked of a few requests, since it is dear.
+    /// Checks whether Envoy used the filter's choice. Only a few requests are sampled, since asking
+    /// Envoy is expensive.
     fn sample(&self, service: &Service) {
         let Some(placement) = self.placement.as_ref().filter(|_| self.sampled) else {
             return;
@@ -107,7 +108,8 @@ impl Stream {
         }
     }
 
-    /// Charges an attempt to the instance that it ran on, by the answer if there is one.
+    /// Charges the request's attempts, and the result to the instance of the last one if there is
+    /// an answer.
     fn charge(&mut self, service: &Rc<Service>, answer: Option<&Answer>) {
         // An Envoy that does not tell made at least one attempt.
         let attempts = answer
@@ -140,7 +142,7 @@ impl Stream {
         routed.at(&address).map(|(_, stats)| Rc::clone(stats))
     }
 
-    /// Counts the request in flight where it is now.
+    /// Counts the request as in flight on another instance.
     fn move_to(&mut self, service: &Service, stats: Rc<InstanceStats>) {
         let sides = service.sides.get();
         match &self.taken {
@@ -238,7 +240,7 @@ impl HttpContext for Stream {
         if let Some(explanation) = &self.explanation {
             let (end, routed) = (End::now(), service.routed());
             explanation.tell(self, &routed, self.placement.as_ref(), &end);
-            // It is known now, and need not wait for Envoy's next count.
+            // The instance is known now, so the request need not wait for Envoy's next count.
             if let Some((_, stats)) = end.answered().and_then(|address| routed.at(address)) {
                 let stats = Rc::clone(stats);
                 self.move_to(&service, stats);
@@ -255,8 +257,8 @@ impl Stream {
     }
 }
 
-/// The end of a request, which Envoy tells the SDK once for each, however it ended. `on_log` would be
-/// one more call into the VM.
+/// The end of a request. The SDK drops each stream once, however it ended. `on_log` would be one
+/// more call into the VM.
 impl Drop for Stream {
     fn drop(&mut self) {
         let Some(service) = self.service.take() else {
@@ -272,7 +274,7 @@ impl Drop for Stream {
     }
 }
 
-/// A number that Envoy knows of this request, as it hands numbers over.
+/// A numeric attribute of this request, which Envoy passes as 8 bytes in little-endian order.
 fn number(path: &[&str]) -> Option<u64> {
     let bytes = super::property(path)?;
     Some(u64::from_le_bytes(bytes.try_into().ok()?))

@@ -1,4 +1,4 @@
-//! This VM's place among those of the process: its beat, and what a dead one leaves behind.
+//! This VM among those of the process: its beat, and what it does about a dead VM.
 
 use super::service::Service;
 use super::shared;
@@ -10,9 +10,9 @@ use crate::roster::{BEAT_MS, Roster, Side, Step, Watch};
 pub(super) struct Vms {
     key: String,
     id: u64,
-    /// The generation that this VM counts by.
+    /// The generation that this VM counts in.
     generation: u64,
-    /// Whether it was on the roster when it last looked.
+    /// Whether this VM was on the roster at its last look.
     was_on: bool,
     last_beat_ms: u64,
     watch: Watch,
@@ -47,10 +47,10 @@ impl Vms {
             .map_or_else(|| (Roster::new(), None), |(roster, v)| (roster, Some(v)))
     }
 
-    /// Makes itself known before it counts its first request.
+    /// Joins the roster before this VM counts its first request.
     pub(super) fn join(&self) {
         shared::change::<Roster>(&self.key, |roster| {
-            // By another generation, the next tick moves it first.
+            // If the generation differs, the next tick moves this VM first.
             let joins = !roster.has(self.id) && roster.generation() == self.generation;
             if joins {
                 roster.beat(self.id);
@@ -59,12 +59,12 @@ impl Vms {
         });
     }
 
-    /// Follows the roster, beats, and, with the lease, watches over the others.
+    /// Follows the roster, beats, and with the lease watches the other VMs.
     pub(super) fn tick(&mut self, service: &Service, has_lease: bool, now_ms: u64) {
         let (mut roster, version) = self.read();
         let is_on = roster.has(self.id);
         if roster.generation() != self.generation {
-            // Struck off by mistake, its part was cleared already.
+            // If this VM was struck off by mistake, its part was cleared already.
             let from = (is_on || !self.was_on).then_some(Side::of(self.generation));
             service.settle(from, roster.side());
             self.generation = roster.generation();

@@ -1,7 +1,7 @@
-//! Gateway failures in a row → who is out, for how long, and on trial afterwards.
+//! Gateway failures in a row → which instances are ejected, for how long, and on trial afterwards.
 //!
-//! An instance that is back from an ejection is on trial for as long as it was out: one failure, and
-//! it is out again for twice as long; none, and its past is forgotten.
+//! An instance that is back from an ejection is on trial for as long as it was ejected. One failure
+//! ejects it again for twice as long; without a failure its past is forgotten.
 
 use unitring_routing::membership::Member;
 use unitring_routing::names::Names;
@@ -9,7 +9,7 @@ use unitring_routing::names::Names;
 use crate::settings::Ejection;
 use crate::stored::stored;
 
-/// The instances that are out or on trial, each once.
+/// The instances that are ejected or on trial, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ejections {
     records: Vec<Record>,
@@ -20,9 +20,9 @@ stored!(Ejections { records });
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
     id: String,
-    /// Ejections without a passed trial between them.
+    /// Ejections in a row without a passed trial in between.
     strikes: u32,
-    /// When this phase ends, in milliseconds since the Unix epoch.
+    /// When the ejection or the trial ends, in milliseconds since the Unix epoch.
     until_ms: u64,
     on_trial: bool,
 }
@@ -34,11 +34,11 @@ stored!(Record {
     on_trial
 });
 
-/// Who is out now.
+/// The result of a look.
 pub(super) struct Look {
-    /// Of each instance that was found.
+    /// For each instance that was found, whether it is ejected.
     pub(super) is_out: Vec<bool>,
-    /// Ids whose failures in a row start again at none.
+    /// Ids whose failures in a row are reset to 0.
     pub(super) forgiven: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Ejections {
             if !ids.has(&record.id) {
                 return false;
             }
-            // After a clock that was set back, a phase must not last for as long.
+            // If the clock was set back, the phase must not last longer by that much.
             record.until_ms = record.until_ms.min(now_ms + record.length_ms(settings));
             if now_ms < record.until_ms {
                 return true;
@@ -70,11 +70,11 @@ impl Ejections {
             }
             record.on_trial = true;
             record.until_ms = now_ms + record.length_ms(settings);
-            // Requests that were under way when it was ejected may have failed since.
+            // Requests that were in flight at the ejection may have failed since.
             forgiven.push(record.id.clone());
             true
         });
-        // Each instance that was found with the place of its record.
+        // The index of the record of each instance that was found.
         let known = Names::of(self.records.iter().map(|record| record.id.as_str()));
         let places = found.iter().map(|member| known.last(&member.id));
         let places: Vec<Option<usize>> = places.collect();
@@ -114,7 +114,7 @@ impl Ejections {
         }
     }
 
-    /// Whether one more may be out: the first always, unless none ever may.
+    /// Whether one more may be ejected. The first always may, unless `max_percent` is 0.
     fn has_room(&self, settings: &Ejection, members: usize) -> bool {
         let records = self.records.iter();
         let out = records.filter(|record| !record.on_trial).count();
@@ -124,7 +124,7 @@ impl Ejections {
 }
 
 impl Record {
-    /// Twice as long with each strike, up to the most.
+    /// The base, doubled with each strike after the first, up to the maximum.
     fn length_ms(&self, settings: &Ejection) -> u64 {
         let ms = |duration: std::time::Duration| {
             u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)

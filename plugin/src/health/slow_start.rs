@@ -1,7 +1,7 @@
-//! An instance that comes, or comes back, → how much of its weight counts.
+//! A new or recovered instance → how much of its weight counts.
 //!
-//! The warmth grows in ten steps, so that a slow start changes the ring ten times and not with every
-//! look. What a process finds at its own start is not new to anybody.
+//! The warmth grows in ten steps, so that a slow start changes the ring ten times and not with
+//! every look. The instances that a process finds at its own start are not new.
 
 use unitring_routing::membership::{Member, State, Warmth};
 use unitring_routing::names::Names;
@@ -13,7 +13,7 @@ use crate::stored::stored;
 /// Steps from the start to full warmth.
 const STEPS: u64 = 10;
 
-/// Who warms up, and who is yet to.
+/// The instances that warm up, and those that will.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Starts {
     starts: Vec<Start>,
@@ -24,7 +24,7 @@ stored!(Starts { starts });
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Start {
     id: String,
-    /// In milliseconds since the Unix epoch; `None` for one that is new and has not served yet.
+    /// In milliseconds since the Unix epoch; `None` for a new instance that has not served yet.
     since_ms: Option<u64>,
 }
 
@@ -35,7 +35,8 @@ impl Starts {
         self.starts.iter().all(|start| start.since_ms.is_none())
     }
 
-    /// Sets the warmth of each.
+    /// Sets the warmth of each member. Without `before`, the process has just started and no
+    /// instance is new.
     pub(super) fn warm_up(
         &mut self,
         settings: &SlowStart,

@@ -1,4 +1,4 @@
-//! The life of an instance that fails, and of one that comes.
+//! The life of an instance that fails, and of a new one.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ impl Service {
         *self.failures.borrow_mut().entry(id.to_owned()).or_default() += times;
     }
 
-    /// Judges, and tells who does not serve and who is not warm.
+    /// Judges, and returns which instances do not serve and which are not warm.
     fn at(&mut self, now_ms: u64) -> (Vec<String>, Vec<(String, u8)>) {
         let failures = |id: &str| self.failures.borrow().get(id).copied().unwrap_or(0);
         let before = self.directory.as_ref();

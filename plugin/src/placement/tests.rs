@@ -1,4 +1,4 @@
-//! What is set, what Envoy says, what is assumed.
+//! Placing by settings, by Envoy's configuration, and by assumption.
 
 use std::num::NonZeroU32;
 
@@ -113,7 +113,7 @@ fn what_depends_on_what_is_not_known_is_left_to_envoy() {
     assert_eq!(placing(said, &known).left, None);
     known.members[1].state = State::Serving;
     assert_eq!(placing("", &known).left, None, "it makes no difference");
-    // In one priority it may decide whether that panics.
+    // With one priority it may decide whether that priority panics.
     let all = known.members.clone();
     let sick = State::Failed(Cause::Told);
     known.members = vec![

@@ -6,13 +6,13 @@ use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
 
 use crate::json::{self, Json, JsonError};
 
-/// Why an answer is of no use.
+/// Why the companion's answer is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// Not a snapshot.
+    /// The answer is no snapshot.
     #[error("the companion did not answer with a snapshot: {0}")]
     Malformed(#[from] JsonError),
-    /// A newer protocol.
+    /// The companion speaks a newer protocol.
     #[error("the companion speaks protocol {0}, newer than {PROTOCOL_VERSION}: update the filter")]
     Newer(u32),
 }

@@ -1,4 +1,4 @@
-//! Settings → what a report says of them, so that the companion can decide as the filter does.
+//! Settings → their form in a report, so that the companion can decide as the filter does.
 
 use unitring_protocol::report::{self, BoundReport, HealthReport, LoadScope, RingHash, RingShape};
 use unitring_routing::hash::HashFunction;

@@ -1,7 +1,7 @@
-//! The changes of members → the share of keys that each is told with.
+//! The changes of members → the share of keys in the event of each.
 //!
-//! A slow start moves keys in many steps, and its end is told with all that moved from the first step
-//! on.
+//! A slow start moves keys in many steps. The event of its end has the share that moved from the
+//! first step on.
 
 use unitring_routing::membership::{Change, Member};
 use unitring_routing::names::Names;
@@ -11,8 +11,8 @@ use unitring_routing::names::Names;
 pub struct Warming(Vec<(String, f64)>);
 
 impl Warming {
-    /// The share of each of these changes, which together moved the share `moved`; `members` are
-    /// those after it.
+    /// The share for each of these changes, which together moved the share `moved`. `members` are
+    /// the members after the changes.
     pub fn shares(
         &mut self,
         members: &[Member],

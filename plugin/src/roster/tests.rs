@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A VM of the model: it counts its own streams and moves the gauges.
+/// A VM of the model: it counts its own streams and changes the gauges.
 struct Model {
     id: u64,
     streams: i64,
@@ -76,7 +76,7 @@ impl Process {
             self.vms[vm].generation = new;
         }
         self.roster.beat(id);
-        // The first living one has the lease.
+        // The first living VM has the lease.
         if self.vms.iter().position(|vm| vm.alive) == Some(vm) {
             match self.watch.look(&mut self.roster, self.now_ms) {
                 Step::Clear(Side::Home) => self.home = 0,
@@ -149,7 +149,7 @@ proptest! {
         for (what, vm, n) in steps {
             let vm = vm % process.vms.len();
             match what {
-                // The first one has the lease; that it may die too is the last case.
+                // The first VM has the lease; that it may die too is the last case.
                 0 if process.vms.iter().filter(|vm| vm.alive).count() > 1 => {
                     process.vms[vm].alive = false;
                     process.spawn();

@@ -14,30 +14,30 @@ use crate::json::Json;
 /// The most instances of one service.
 pub const INSTANCES_MAX: usize = 16_384;
 
-/// Where instances come from, and how often to look.
+/// The source of instances, and how often the filter asks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {
-    /// Where from.
+    /// The source.
     pub source: Source,
-    /// From one look to the next.
+    /// Time between two looks.
     pub interval: Duration,
 }
 
 /// The sources of instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The settings themselves.
+    /// The list in the settings.
     Static(Vec<Member>),
     /// Envoy's own view, through its admin interface.
     Admin {
-        /// The Envoy cluster that is Envoy's admin address.
+        /// The Envoy cluster that leads to Envoy's admin address.
         cluster: String,
     },
     /// The companion's registry.
     Companion,
 }
 
-/// `has_companion`: whether there is one to ask.
+/// `has_companion`: whether the settings name a companion, which the source `companion` needs.
 pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discovery, SettingsError> {
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
@@ -109,7 +109,7 @@ fn instances(section: &mut Section) -> Result<Vec<Member>, SettingsError> {
     Ok(members)
 }
 
-/// The address of an instance that has another name.
+/// The address of an instance whose id differs from it.
 fn own_address(member: &Member) -> Option<&str> {
     (member.id != member.address).then_some(&member.address)
 }

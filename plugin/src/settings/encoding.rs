@@ -1,9 +1,8 @@
 //! The bytes that Envoy hands over → JSON.
 //!
-//! A `google.protobuf.StringValue` arrives as its text. A `google.protobuf.Struct` arrives as its
-//! protobuf encoding (Envoy 1.40), whatever its documentation says of JSON. The two cannot be
-//! confused: the first byte of an encoded Struct that is not empty is a line feed, and what follows
-//! is never JSON.
+//! A `google.protobuf.StringValue` arrives as its text. A `google.protobuf.Struct` arrives in its
+//! protobuf encoding (Envoy 1.40), although Envoy's documentation says JSON. The two cannot be
+//! confused: a non-empty encoded Struct begins with a line feed, and what follows is never JSON.
 
 use std::borrow::Cow;
 
@@ -11,7 +10,7 @@ use super::protobuf::{Payload, take_field};
 use super::reader::SettingsError;
 use crate::json::{self, Fields, Json};
 
-/// Deeper settings do not exist; the limit keeps a hostile one from using up the stack.
+/// No settings are nested deeper; the limit keeps hostile settings from using up the stack.
 const DEPTH_MAX: usize = 16;
 
 /// Reads settings of either encoding.
@@ -25,7 +24,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Json, SettingsError> {
     })
 }
 
-/// A `Struct`: a map, which is a list of entries with a key and a value.
+/// A `Struct`: a map, encoded as a list of entries with a key and a value.
 fn object(mut message: &[u8], depth: usize) -> Option<Json> {
     let mut fields = Fields::new();
     while !message.is_empty() {
@@ -45,7 +44,7 @@ fn object(mut message: &[u8], depth: usize) -> Option<Json> {
     Some(Json::Object(fields))
 }
 
-/// A `Value`: one of six kinds, each with the number of its field.
+/// A `Value`: one of six kinds, told apart by the field number.
 fn value(mut message: &[u8], depth: usize) -> Option<Json> {
     let depth = depth.checked_sub(1)?;
     let mut value = Json::Null;
@@ -129,7 +128,7 @@ mod tests {
         );
     }
 
-    /// What prost reads.
+    /// The same value as prost reads it.
     fn expected(value: prost_types::Value) -> Json {
         match value.kind {
             None | Some(Kind::NullValue(_)) => Json::Null,

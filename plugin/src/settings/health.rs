@@ -1,4 +1,4 @@
-//! `ejection` and `slow_start`: when an instance is left out, and how it comes back.
+//! `ejection`, `slow_start` and `health`: when an instance is left out, and how it comes back.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -8,36 +8,39 @@ use unitring_routing::membership::Warmth;
 use super::INTERVAL_MAX;
 use super::reader::{Section, SettingsError};
 
-/// When an instance is ejected for what it answers.
+/// When an instance is ejected for its gateway failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ejection {
-    /// So many gateway failures in a row.
+    /// Gateway failures in a row that eject it.
     pub consecutive_failures: NonZeroU32,
-    /// How long the first time; each further time twice as long.
+    /// Length of the first ejection. Each further one, without a passed trial in between, lasts twice
+    /// as long.
     pub base: Duration,
-    /// But never longer.
+    /// The longest ejection.
     pub max: Duration,
-    /// No more of the service than this at once, in percent; one instance always may be.
+    /// The most instances of the service that are ejected at once, in percent. One always may be,
+    /// unless this is 0.
     pub max_percent: u32,
 }
 
-/// How an instance comes, and comes back.
+/// How a new or recovered instance warms up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlowStart {
-    /// How long it takes until all of its weight counts.
+    /// Time until its full weight counts.
     pub window: Duration,
-    /// What counts at first.
+    /// The part of its weight that counts at first.
     pub start: Warmth,
 }
 
-/// How health decides who may be chosen; what is not set is as the cluster has it.
+/// How health affects placement. A field that is not set follows the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Fewer healthy instances of a priority than this, in percent, and all of them are used.
+    /// A priority with a lower percentage of usable instances may panic: it then uses all of them.
     pub panic_threshold: Option<u32>,
-    /// Up to which a priority makes up for its unhealthy instances, in percent.
+    /// In percent. A priority keeps its whole share while its healthy part times this is at least
+    /// 100 %.
     pub overprovisioning_factor: Option<u32>,
-    /// Whether the weights of instances are counted, or the instances.
+    /// Whether the healthy part is counted by weight instead of by instances.
     pub weighted_priority_health: Option<bool>,
 }
 
@@ -55,7 +58,7 @@ pub(super) fn health(mut section: Section) -> Result<Health, SettingsError> {
     Ok(health)
 }
 
-/// `None` if nobody is ejected.
+/// `None` if ejection is off.
 pub(super) fn ejection(mut section: Section) -> Result<Option<Ejection>, SettingsError> {
     const FAILURES_MAX: u64 = 1_000_000;
     let failures = section.integer("consecutive_failures", 5, 0..=FAILURES_MAX);
@@ -74,7 +77,7 @@ pub(super) fn ejection(mut section: Section) -> Result<Option<Ejection>, Setting
     }))
 }
 
-/// `None` if an instance has all of its weight at once.
+/// `None` if slow start is off.
 pub(super) fn slow_start(mut section: Section) -> Result<Option<SlowStart>, SettingsError> {
     let window = section.duration("window", Duration::ZERO, Duration::ZERO..=INTERVAL_MAX);
     let percent = section.integer("start_percent", 10, 1..=100);

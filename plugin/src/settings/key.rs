@@ -9,15 +9,15 @@ use crate::request::OWN_PREFIX;
 pub struct KeySource {
     /// What is hashed.
     pub from: KeyFrom,
-    /// Whether the sources after it are ignored once the request has a key.
+    /// Whether later sources are ignored once the request has a key.
     pub terminal: bool,
 }
 
-/// What is hashed: each as the hash policy of that name in Envoy's routes.
+/// What is hashed; each variant acts like the hash policy of that name in Envoy's routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyFrom {
-    /// A request header, in lower case; `:path` is Envoy's way to hash the path with its query, and
-    /// `:authority` is what it keeps the header `host` as.
+    /// A request header, in lower case. `:path` hashes the path with its query, as Envoy does;
+    /// `:authority` stands for `host`, as in Envoy.
     Header(String),
     /// A cookie.
     Cookie(String),
@@ -27,7 +27,7 @@ pub enum KeyFrom {
     SourceIp,
 }
 
-/// What a header may be called.
+/// The rule for a header's name, as an error states it.
 pub(super) const HEADER_NAME_RULE: &str =
     "must be a header name: 1 to 128 letters, digits or !#$%&'*+-.^_`|~";
 const COOKIE_NAME_RULE: &str = "must be a cookie name: 1 to 128 letters, digits or !#$%&'*+-.^_`|~";
@@ -35,7 +35,7 @@ const QUERY_NAME_RULE: &str = "must be a parameter name: 1 to 128 bytes without 
 
 const SOURCES_MAX: usize = 16;
 
-/// A token of RFC 9110, which is what headers and cookies are called.
+/// A token of RFC 9110, the syntax of names of headers and cookies.
 pub(super) fn is_header_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=128).contains(&name.len()) && name.bytes().all(token)

@@ -1,4 +1,4 @@
-//! `load`: how much an instance may take.
+//! `load`: how many requests an instance may have in flight.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::reader::{Section, SettingsError};
 use super::{INTERVAL_MAX, INTERVAL_MIN};
 use crate::json::Json;
 
-/// How much an instance may take.
+/// How many requests an instance may have in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
-    /// The share and the cap.
+    /// The balance factor, the minimum and the hard cap.
     pub bound: Bound,
-    /// Whose requests count.
+    /// Which Envoys' requests count.
     pub scope: Scope,
     /// A snapshot older than this counts as no fleet.
     pub stale_after: Duration,
@@ -22,19 +22,19 @@ pub struct Load {
     pub threshold: Option<NonZeroU64>,
 }
 
-/// The most that the service's gauge may miss of a worker.
+/// Upper limit of [`Load::total_lag`].
 const TOTAL_LAG_MAX: u64 = 8;
 
 impl Load {
-    /// How many requests in flight of a worker the service's gauge may miss: an eighth of
-    /// `min_capacity`, up to which the total does not matter, so that they are few beside it.
+    /// How many of a worker's in-flight requests the service's gauge may lack. The total only
+    /// matters above `min_capacity`, so an eighth of that is a small error.
     pub fn total_lag(&self) -> i64 {
         let lag = (self.bound.min_capacity / 8).min(TOTAL_LAG_MAX);
         i64::try_from(lag).unwrap_or(0)
     }
 }
 
-/// Whose requests count for the bound.
+/// Which Envoys' requests count towards the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// This Envoy process alone.
@@ -43,7 +43,7 @@ pub enum Scope {
     Fleet,
 }
 
-/// `interval` is the companion's: a fleet's load is always older than that.
+/// `interval` is the companion's: the fleet's load is never fresher than that.
 pub(super) fn read(
     mut section: Section,
     interval: Option<Duration>,
@@ -70,7 +70,7 @@ pub(super) fn read(
     })
 }
 
-/// 0 switches the bound off; under 100 the fair share itself would not fit.
+/// 0 switches the bound off. Below 100 even the fair share would not fit.
 fn balance_factor(section: &mut Section) -> Result<Option<NonZeroU32>, SettingsError> {
     const FACTOR_MAX: u64 = 100_000;
     let factor = section.integer("balance_factor", 125, 0..=FACTOR_MAX);

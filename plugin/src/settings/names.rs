@@ -1,8 +1,8 @@
-//! The service and its `alias` → what its stats are called by.
+//! The service and its `alias` → its name in stats.
 //!
-//! A cluster may have any name, and a stat's name may not: dots divide it, and stats sinks take `:` and
-//! `|` for their own. A name without such characters stays as it is. Another one has a `_` for each of them,
-//! and a number behind it, so that no two services share their stats.
+//! A cluster may have any name, but a stat may not: dots divide a stat's name, and stats sinks
+//! reserve `:` and `|`. A name without such characters stays as it is. In any other name, `_`
+//! replaces each of them, and a hash is appended so that no two services share their stats.
 
 use unitring_protocol::ids::ServiceName;
 use unitring_routing::hash::xxh64;
@@ -10,7 +10,7 @@ use unitring_routing::hash::xxh64;
 use super::reader::{Section, SettingsError};
 use crate::json::Json;
 
-/// The longest that is taken over from a service's name, in bytes.
+/// The longest `alias`, and the most characters taken from a service's name.
 const NAME_BYTES_MAX: usize = 100;
 
 pub(super) fn stat_name(

@@ -1,23 +1,23 @@
 //! The wire format of protobuf, as far as a `google.protobuf.Struct` needs it
 //! (<https://protobuf.dev/programming-guides/encoding/>).
 //!
-//! By hand, since it is five kinds of field: a library for any message would be larger than all that
-//! reads settings.
+//! Written by hand: a Struct needs few kinds of field, and a library for any message would be
+//! larger than all the code that reads settings.
 
-/// What a field holds.
+/// The content of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Payload<'a> {
-    /// A number of as many bytes as it needs.
+    /// A varint.
     Number(u64),
-    /// 64 bits.
+    /// 64 bits, little-endian.
     Fixed(u64),
-    /// A string or a message.
+    /// Length-delimited: a string or a message.
     Bytes(&'a [u8]),
-    /// 32 bits, which no field here has.
+    /// 32 bits, which no field of a Struct has.
     Other,
 }
 
-/// Takes the next field off a message, with its number; `None` if the message is broken.
+/// Takes the next field and its number off a message; `None` if the message is malformed.
 pub(super) fn take_field<'a>(message: &mut &'a [u8]) -> Option<(u64, Payload<'a>)> {
     let tag = take_number(message)?;
     let payload = match tag & 7 {
@@ -38,13 +38,13 @@ pub(super) fn take_field<'a>(message: &mut &'a [u8]) -> Option<(u64, Payload<'a>
             *message = rest;
             Payload::Other
         }
-        // Groups are not written any more.
+        // Groups are obsolete, and no Struct has one.
         _ => return None,
     };
     Some((tag >> 3, payload))
 }
 
-/// Seven bits a byte, the lowest first; the eighth says that more come.
+/// A varint: seven bits per byte, lowest first; the eighth bit says that more bytes follow.
 fn take_number(message: &mut &[u8]) -> Option<u64> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {

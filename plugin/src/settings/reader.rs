@@ -1,9 +1,9 @@
-//! Reads fields out of a JSON object so that every error names path, value and rule, and nothing
-//! that was written is ignored.
+//! Reads fields out of a JSON object so that every error names path, value and rule, and no field
+//! is ignored.
 //!
-//! Not `#[derive(Deserialize)]`: its errors have neither the path nor our rule. A field that breaks
-//! its rule reads as its default, and the first such error is what the reading ends with: so a reader
-//! of a section is a list of its fields.
+//! `#[derive(Deserialize)]` would not do: its errors have neither the path nor our rule. A field
+//! that breaks its rule reads as its default, and the first such error ends the reading, so the
+//! reader of a section is a plain list of its fields.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -12,19 +12,19 @@ use std::time::Duration;
 use crate::json::{Fields, Json};
 
 /// Why settings are refused.
-// In a box, since nearly every line of the settings hands one on.
+// Boxed, since nearly every line that reads settings passes one on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} = {}: {}", .0.path, .0.value, .0.rule)]
 pub struct SettingsError(Box<Refusal>);
 
-/// What was refused.
+/// The field that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Where, as `load.balance_factor` or `key[1].header`.
+    /// Its path, as `load.balance_factor` or `key[1].header`.
     pub path: String,
-    /// What was there, as JSON, cut to a readable length.
+    /// Its value as JSON, cut to 100 characters.
     pub value: String,
-    /// What it must be.
+    /// The rule it breaks.
     pub rule: String,
 }
 
@@ -50,15 +50,15 @@ impl std::ops::Deref for SettingsError {
 
 type Result<T> = std::result::Result<T, SettingsError>;
 
-/// An object whose fields are taken one by one; what is left over at the end is unknown.
+/// An object whose fields are taken out by name. A field left over at the end is unknown.
 #[derive(Debug)]
 pub(crate) struct Section {
     path: String,
     fields: Fields,
     known: Vec<&'static str>,
-    /// Where a field that is not here is looked for.
+    /// Where to look for fields that are missing here.
     shared: Option<Shared>,
-    /// The first error.
+    /// The first error so far.
     refused: Option<SettingsError>,
 }
 
@@ -83,7 +83,7 @@ impl Section {
         }
     }
 
-    /// The same, with the fields of another where it has none itself.
+    /// This section, with the fields of `shared` where it has none of its own.
     pub(crate) fn over(self, shared: &Section) -> Self {
         let shared = Shared {
             path: shared.path.clone(),
@@ -96,7 +96,7 @@ impl Section {
         }
     }
 
-    /// Its own path.
+    /// The path of this section.
     pub(crate) fn here(&self) -> &str {
         &self.path
     }
@@ -113,8 +113,8 @@ impl Section {
         }
     }
 
-    /// The error to end with, where a field breaks a rule that is not its own alone: the first one,
-    /// if there was an error before.
+    /// The error to return for a rule that the caller checks itself. An earlier error takes
+    /// precedence.
     pub(crate) fn error(
         &mut self,
         field: &str,
@@ -125,17 +125,17 @@ impl Section {
         before.unwrap_or_else(|| SettingsError::new(&self.path(field), value, rule))
     }
 
-    /// Keeps an error for the end, unless there is one.
+    /// Keeps an error for the end, unless there is an earlier one.
     fn note(&mut self, field: &str, value: &Json, rule: impl Into<String>) {
         self.refused = Some(self.error(field, value, rule));
     }
 
-    /// Whether a field is there.
+    /// Whether this section itself has a field.
     pub(crate) fn has(&self, field: &str) -> bool {
         get(&self.fields, field).is_some()
     }
 
-    /// Takes a field; `null` counts as absent.
+    /// Takes a field, if need be from the shared section; `null` counts as absent.
     pub(crate) fn take(&mut self, field: &'static str) -> Option<Json> {
         self.known.push(field);
         let own = self.fields.iter().position(|(name, _)| name == field);
@@ -149,7 +149,7 @@ impl Section {
         Some(value)
     }
 
-    /// Refuses fields that have no place here.
+    /// Fails if one of these fields is present.
     pub(crate) fn refuse(&mut self, fields: &[&'static str], rule: &str) -> Result<()> {
         match fields.iter().find(|field| self.has(field)) {
             Some(field) => {
@@ -160,12 +160,12 @@ impl Section {
         }
     }
 
-    /// What another one knows is known here, too.
+    /// Adds the fields that `other` knows to those known here.
     pub(crate) fn knows(&mut self, other: &Section) {
         self.known.extend(&other.known);
     }
 
-    /// Ends the reading of fields that others have taken copies of.
+    /// Ends the reading of a section whose fields other sections have copied.
     pub(crate) fn finish_shared(mut self) -> Result<()> {
         let known = std::mem::take(&mut self.known);
         self.fields.retain(|(field, _)| !known.contains(&&**field));
@@ -174,7 +174,7 @@ impl Section {
         self.finish()
     }
 
-    /// A nested object; empty if absent, so that all its defaults apply.
+    /// Takes a nested object. An absent one is empty, so that all its defaults apply.
     pub(crate) fn section(&mut self, field: &'static str) -> Result<Section> {
         let value = self
             .take(field)
@@ -182,7 +182,7 @@ impl Section {
         Section::new(&self.path(field), value)
     }
 
-    /// Ends the reading: with the first error, or that of a field that nobody took.
+    /// Ends the reading; fails with the first error, or with a field that no reader took.
     pub(crate) fn finish(self) -> Result<()> {
         if let Some(error) = self.refused {
             return Err(error);
@@ -214,7 +214,7 @@ impl Section {
         default
     }
 
-    /// A whole number; `125.0` is one, since a protobuf Struct knows only doubles.
+    /// Takes a whole number. `125.0` counts as one, since a protobuf Struct knows only doubles.
     pub(crate) fn integer(
         &mut self,
         field: &'static str,
@@ -235,7 +235,7 @@ impl Section {
         }
     }
 
-    /// A whole number that may be left out.
+    /// Takes a whole number that may be absent.
     pub(crate) fn optional(
         &mut self,
         field: &'static str,
@@ -245,12 +245,12 @@ impl Section {
             .then(|| self.integer(field, *range.start(), range))
     }
 
-    /// A flag that may be left out.
+    /// Takes a flag that may be absent.
     pub(crate) fn optional_boolean(&mut self, field: &'static str) -> Option<bool> {
         self.has_anywhere(field).then(|| self.boolean(field, false))
     }
 
-    /// Whether a field is there, or where it is looked for otherwise; it is known from then on.
+    /// Whether this section or the shared one has a field; marks the field as known.
     fn has_anywhere(&mut self, field: &'static str) -> bool {
         self.known.push(field);
         let shared = self.shared.as_ref();
@@ -288,7 +288,8 @@ impl Section {
         }
     }
 
-    /// One of several words. A word that later versions will know says so.
+    /// Takes one of several words. `later` are words of later versions, which get an error of their
+    /// own.
     pub(crate) fn word<T: Copy>(
         &mut self,
         field: &'static str,
@@ -302,7 +303,7 @@ impl Section {
         meant.map_or(default, |(_, meaning)| *meaning)
     }
 
-    /// Which of the words it is, whatever they mean.
+    /// The index of the word; not generic over what words mean, so that it is compiled once.
     fn place_of_word(
         &mut self,
         field: &'static str,
@@ -324,7 +325,7 @@ impl Section {
         None
     }
 
-    /// A list of objects, each with its path.
+    /// Takes a list of objects; the path of each has its index.
     pub(crate) fn list(&mut self, field: &'static str) -> Result<Option<Vec<Section>>> {
         let value = self.take(field);
         let path = self.path(field);
@@ -341,7 +342,7 @@ impl Section {
     }
 }
 
-/// A field that is there; `null` counts as absent.
+/// A field's value; `null` counts as absent.
 fn get<'a>(fields: &'a Fields, field: &str) -> Option<&'a Json> {
     let mut fields = fields.iter().filter(|(_, value)| *value != Json::Null);
     fields
@@ -359,7 +360,7 @@ fn text(value: &Json) -> Option<&str> {
 fn whole(value: &Json) -> Option<u64> {
     match value {
         Json::Number(number) => Some(*number),
-        // Past 2^53 a double no longer tells neighbours apart.
+        // From 2^53 on, a double can't tell neighbouring whole numbers apart.
         Json::Double(number) if (0.0..9_007_199_254_740_992.0).contains(number) => {
             (number.fract() == 0.0).then(|| as_u64(*number))
         }
@@ -376,7 +377,7 @@ fn as_u64(number: f64) -> u64 {
     number as u64
 }
 
-/// As it would be written in settings.
+/// The duration as settings write it.
 fn written(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms.is_multiple_of(1000) {
@@ -386,7 +387,8 @@ fn written(duration: Duration) -> String {
     }
 }
 
-/// A number with or without decimals, and its unit. Without floating point, so that `0.1s` is 100 ms.
+/// Parses a number, with or without decimals, and its unit. Without floating point, so that `0.1s`
+/// is exactly 100 ms.
 fn parse_duration(text: &str) -> Option<Duration> {
     const NANOS_DIGITS: usize = 9;
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;

@@ -1,4 +1,4 @@
-//! `ring`: how instances are placed. What is not set is as the cluster's own policy has it.
+//! `ring`: how instances are placed. A field that is not set follows the cluster's own policy.
 
 use std::num::NonZeroU32;
 
@@ -12,26 +12,26 @@ use crate::json::Json;
 
 const VIRTUAL_NODES_MAX: u64 = 65_536;
 
-/// How instances are placed, as far as the settings say it.
+/// How instances are placed, as far as the settings say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ring {
-    /// `ring_hash` or `maglev`.
+    /// `ring_hash` or `maglev`; `None` follows the cluster.
     pub algorithm: Option<Algorithm>,
-    /// What points are hashed with.
+    /// Hash function of ring points.
     pub hash: Option<HashFunction>,
-    /// Points of an instance of weight 1; `None` where Envoy's own number of points is wanted.
+    /// Points of an instance of weight 1; `None` for Envoy's own number of points.
     pub virtual_nodes: Option<NonZeroU32>,
     /// The least number of points.
     pub min_size: Option<u64>,
     /// The greatest number of points.
     pub max_size: Option<u64>,
-    /// Slots of Maglev's table.
+    /// Slots of Maglev's table, a prime.
     pub table_size: Option<NonZeroU32>,
-    /// What an instance is placed by.
+    /// Whether an instance is placed by its address or by its id.
     pub identity: Option<Identity>,
 }
 
-/// The kinds of rings.
+/// The algorithms that place instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// Envoy's `RING_HASH`.
@@ -76,7 +76,7 @@ pub(super) fn read(mut section: Section) -> Result<Ring, SettingsError> {
 }
 
 fn ring_hash(section: &mut Section) -> Ring {
-    // Whoever says how a ring is filled wants one, whatever Envoy falls back to.
+    // A setting that says how to fill a ring asks for a ring, whatever the cluster falls back to.
     let wants_one = OF_RINGS.iter().any(|field| section.has(field));
     let hashes = [
         ("xx_hash", Some(HashFunction::XxHash64)),
@@ -116,7 +116,7 @@ fn table(section: &mut Section) -> Result<Ring, SettingsError> {
     })
 }
 
-/// For numbers whose range was checked.
+/// Converts a number whose range was checked.
 fn positive(number: u64) -> NonZeroU32 {
     u32::try_from(number)
         .ok()

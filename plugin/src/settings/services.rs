@@ -1,7 +1,8 @@
-//! `services`: one filter for several services, told apart by the route's cluster.
+//! `services`: one filter for several services; the route's cluster decides which one a request
+//! belongs to.
 //!
-//! Each entry may have any section of a single service; a section that it leaves out is the one
-//! beside `services`. The companion is that of the process, and so the same for all.
+//! Each entry may have any section of a single service. A section that an entry leaves out is taken
+//! from beside `services`. All services share one companion, the process's.
 
 use super::reader::{Section, SettingsError};
 use super::{Settings, encoding};
@@ -10,13 +11,13 @@ use crate::json::Json;
 /// The most services of one filter.
 pub const SERVICES_MAX: usize = 64;
 
-/// All that the filter was given.
+/// The settings of every service of the filter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Services {
-    /// One or more.
+    /// One or more services.
     pub all: Vec<Settings>,
-    /// Whether a request belongs to the service of its route's cluster, or to none. Otherwise there
-    /// is one service, and every request is its own.
+    /// Whether the route's cluster decides which service a request belongs to, if any. Otherwise
+    /// there is one service, and every request belongs to it.
     pub by_route: bool,
 }
 
@@ -24,7 +25,7 @@ impl Services {
     /// Reads the filter's configuration, as JSON or as a `google.protobuf.Struct`.
     ///
     /// # Errors
-    /// The first field that breaks a rule.
+    /// [`SettingsError`] for the first field that breaks a rule.
     pub fn parse(bytes: &[u8]) -> Result<Self, SettingsError> {
         let mut root = Section::new("", encoding::read(bytes)?)?;
         let Some(entries) = root.list("services")? else {

@@ -1,4 +1,4 @@
-//! What is accepted, what is refused, and with which words.
+//! Which settings are accepted, which are refused, and the words of the refusal.
 
 use super::*;
 use proptest::prelude::*;
@@ -104,7 +104,7 @@ fn a_refusal_names_path_value_and_rule() {
             "load.stale_after = \"5\": must be a duration from 1s to 600s",
         ),
         (
-            // The first of two errors.
+            // Of two errors, the first is returned.
             r#"{"service": "a", "discovery": {"interval": 5, "cluster": ""}}"#,
             "discovery.interval = 5: must be a duration",
         ),

@@ -1,4 +1,4 @@
-//! Types of the other crates, as they lie in shared data.
+//! How types of the other crates are stored in shared data.
 
 use std::num::NonZeroU32;
 
@@ -87,7 +87,7 @@ impl Stored for Identity {
     }
 }
 
-/// Four numbers: which shape, which hash function, and what the shape has.
+/// Four numbers: the kind of shape, the hash function, and two numbers of the shape.
 impl Stored for Shape {
     fn write(&self, to: &mut Vec<u8>) {
         let hash = |hash: HashFunction| u64::from(hash == HashFunction::Murmur2);
@@ -135,7 +135,7 @@ impl Stored for Shape {
     }
 }
 
-/// A name is checked again: bytes that no VM wrote must not get past its rule.
+/// Names are checked again when they are read: bytes that no VM wrote must not get past the rule.
 macro_rules! stored_names {
     ($($name:ident),*) => {
         $(impl Stored for $name {
@@ -162,7 +162,7 @@ impl Stored for Warmth {
     }
 }
 
-/// In the order of their numbers.
+/// In the order of the stored numbers.
 const STATES: [State; 7] = [
     State::Serving,
     State::Draining,

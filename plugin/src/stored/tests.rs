@@ -1,4 +1,4 @@
-//! What one VM writes, another one reads, and nothing else.
+//! A VM reads what another VM wrote, and nothing else.
 
 use std::num::NonZeroU32;
 

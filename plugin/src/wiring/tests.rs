@@ -1,4 +1,4 @@
-//! Which mistakes are seen, and how often they are told.
+//! Which mistakes the filter sees, and how often it tells of them.
 
 use super::*;
 use crate::discovery::cluster::{Hashing, Policy};
@@ -75,7 +75,7 @@ fn a_route_must_hash_what_the_filter_hashes() {
     assert_eq!(mistake.seen, expected);
     let none = check_routes(&key, None, &[route(&[])]).unwrap();
     assert!(none.seen.contains("has no hash_policy"), "{}", none.seen);
-    // What the ring itself hashes counts, whatever the routes say.
+    // The ring's own hash policy counts, whatever the routes say.
     let mut ring = cluster(None);
     ring.policy.hash_policy = right.hash_policy.clone();
     assert_eq!(

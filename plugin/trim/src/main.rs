@@ -1,8 +1,9 @@
 //! Build step of the filter: `unitring-trim <in.wasm> <out.wasm>`.
 //!
-//! The SDK exports every callback of proxy-wasm, and Envoy calls each one that is exported, for each
-//! request: bodies, trailers, the end. Each call costs its way into the VM and back. So those that the
-//! filter does nothing in are taken off the list of exports, and then what only they used.
+//! The SDK exports every callback of proxy-wasm, and for each request Envoy calls each exported
+//! one: bodies, trailers, the end. Each call costs a switch into the VM and back. So this step
+//! removes the exports of callbacks in which the filter does nothing, and then the code that only
+//! they used.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use walrus::Module;
 
-/// What Envoy calls, and the filter answers.
+/// The exports that Envoy calls and the filter needs.
 const KEPT: [&str; 12] = [
     "memory",
     "_initialize",
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
     let mut module = Module::from_file(&from).with_context(|| from.display().to_string())?;
     for name in KEPT {
         let mut exports = module.exports.iter();
-        // A build without it would be loaded and do nothing.
+        // Envoy would load a build without it, and the filter would do nothing.
         ensure!(
             exports.any(|export| export.name == name),
             "no export {name}"

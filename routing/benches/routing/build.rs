@@ -1,4 +1,4 @@
-//! Instances → a ring made anew, by several systems.
+//! Instances → a new ring, in several systems.
 
 use std::hint::black_box;
 
@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion};
 use crate::fleet::{FIXED, SIZES, addresses, ring};
 use crate::peers::{hashring, pingora, tree};
 
-/// 256 points for each instance.
+/// [`crate::fleet::POINTS_EACH`] points for each instance.
 pub(crate) fn build(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("build");
     group.sample_size(10);

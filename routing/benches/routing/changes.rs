@@ -1,8 +1,10 @@
-//! One instance comes or goes: a merge of its points, against a tree and against a peer that sorts.
+//! One instance comes or goes: a merge of its points, compared with a tree and with a peer that
+//! sorts.
 //!
-//! The last one of so many. Only the tree and `hashring` change in place; a ring that readers go on using
-//! while it changes, as unitring's is, would be a copy of them. What a ring made anew costs instead, and
-//! with it a change of `pingora-ketama`, is measured in `build.rs`.
+//! It is the last instance of the list. Only the tree and `hashring` change in place; to let
+//! readers go on using the old ring during a change, as unitring does, they must be copied.
+//! `build.rs` measures what a new ring costs instead, and so what a change of `pingora-ketama`
+//! costs.
 
 use std::hint::black_box;
 
@@ -11,7 +13,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion};
 use crate::fleet::{FIXED, SIZES, addresses, hosts, ring};
 use crate::peers::{hashring, points, tree, virtual_nodes};
 
-/// From one fewer to all.
+/// Adds the last instance.
 pub(crate) fn add(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("add");
     group.sample_size(10);
@@ -53,7 +55,7 @@ pub(crate) fn add(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// From all to one fewer.
+/// Removes the last instance.
 pub(crate) fn remove(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("remove");
     group.sample_size(10);

@@ -1,4 +1,4 @@
-//! The instances that are measured with, and their rings.
+//! The instances of the benchmarks, and their rings.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -9,7 +9,7 @@ use unitring_routing::table::{Rule, Table};
 
 /// Numbers of instances.
 pub(crate) const SIZES: [usize; 3] = [4, 100, 1_000];
-/// Points of each instance, where a system lets one say.
+/// Points of each instance, in systems that let the caller choose.
 pub(crate) const POINTS_EACH: u32 = 256;
 
 /// The same number of points for each instance.
@@ -21,7 +21,7 @@ pub(crate) const FIXED: Shape = Shape::Fixed {
     },
     max_size: POINTS_MAX,
 };
-/// Envoy's default.
+/// Envoy's default fill.
 pub(crate) const ENVOY: Shape = Shape::Envoy {
     hash: HashFunction::XxHash64,
     min_size: 1_024,
@@ -35,21 +35,21 @@ pub(crate) const MAGLEV: Shape = Shape::Maglev {
     },
 };
 
-/// Addresses of so many instances.
+/// Addresses of `count` instances.
 pub(crate) fn addresses(count: usize) -> Vec<String> {
     (0..count)
         .map(|n| format!("10.0.{}.{}:8080", n / 250, n % 250 + 1))
         .collect()
 }
 
-/// They as hosts of a ring.
+/// The addresses as hosts of a ring.
 pub(crate) fn hosts(addresses: &[String]) -> Vec<Host<'_>> {
     let weight = NonZeroU64::new(WEIGHT_UNIT).unwrap_or(NonZeroU64::MIN);
     let host = |name| Host::new(name, weight);
     addresses.iter().map(String::as_str).map(host).collect()
 }
 
-/// They as members of a table.
+/// The addresses as members of a table.
 pub(crate) fn members(addresses: &[String]) -> Vec<Member> {
     let member = |address: &String| Member::new(address, address);
     addresses.iter().map(member).collect()
@@ -60,7 +60,7 @@ pub(crate) fn ring(addresses: &[String], shape: Shape) -> Ring {
     Ring::build(&hosts(addresses), shape).unwrap_or_default()
 }
 
-/// Their table.
+/// The table of these instances.
 pub(crate) fn table(addresses: &[String], shape: Shape) -> Table {
     let rule = Rule::new(shape, Identity::Address);
     Table::build(&members(addresses), rule).unwrap_or_else(|_| Table::empty(rule))

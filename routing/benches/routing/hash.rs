@@ -1,14 +1,14 @@
-//! Bytes → 64 bits: both hash functions of ring points, by the length of what is hashed.
+//! Bytes → 64 bits: both hash functions of ring points, by length of the input.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use unitring_routing::hash::{HashFunction, xxh64};
 
-/// A number, a UUID, a long cookie.
+/// As long as a number, a UUID, a long cookie.
 const LENGTHS: [usize; 3] = [8, 36, 256];
 
-/// Requests' keys are hashed by xxh64 alone; murmur is for points.
+/// Keys of requests are hashed by xxh64 alone; murmur2 is for points.
 pub(crate) fn hash(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hash");
     for length in LENGTHS {

@@ -1,10 +1,9 @@
-//! The keys that are measured with.
+//! The keys of the benchmarks.
 
 use unitring_routing::hash::xxh64;
 use unitring_routing::table::Table;
 
-/// Ever new keys of 16 bytes, made where they are read from, so that no memory is measured but that
-/// of the ring.
+/// New keys of 16 bytes, made where they are read, so that the only memory measured is the ring's.
 #[derive(Default)]
 pub(crate) struct Keys {
     key: [u8; 16],
@@ -21,10 +20,11 @@ impl Keys {
 
 const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// How many keys of one instance are found: they fit the nearest cache, and no branch learns them.
+/// Number of keys of one instance. They fit the nearest cache, but are too many for branch
+/// prediction to learn.
 const OWNED: usize = 256;
 
-/// Keys of one instance, in turn.
+/// Keys of one instance, in rotation.
 #[derive(Clone)]
 pub(crate) struct OwnedKeys {
     keys: Vec<[u8; 16]>,
@@ -32,7 +32,7 @@ pub(crate) struct OwnedKeys {
 }
 
 impl OwnedKeys {
-    /// Those of the first instance.
+    /// Keys of the table's first instance.
     pub(crate) fn of_first(table: &Table) -> Self {
         let mut all = Keys::default();
         let mut keys = Vec::with_capacity(OWNED);

@@ -1,4 +1,4 @@
-//! Who is full, and the choice under a bound that says so.
+//! Loads that make some instances full, and the choice under a bound that finds them full.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,7 +10,7 @@ use unitring_routing::table::Table;
 /// The hard cap of an instance.
 const CAP: u16 = 5_000;
 
-/// Gauges as the filter's: atomics of the process.
+/// Gauges like the filter's: atomics of the process.
 pub(crate) struct Gauges {
     each: Vec<AtomicU64>,
     total: AtomicU64,
@@ -22,18 +22,18 @@ impl Gauges {
         Self::of((0..size).map(|_| 0))
     }
 
-    /// The first instance is past its capacity, the others are far under it: keys of the first move on,
-    /// and the next place has room.
+    /// The first instance is over its capacity, the others are far below it: keys of the first move
+    /// on, and the next instance has room.
     pub(crate) fn first_full(size: usize) -> Self {
         Self::of((0..size).map(|n| if n == 0 { 4_000 } else { 10 }))
     }
 
-    /// A fifth of the instances are past their capacity.
+    /// A fifth of the instances are over their capacity.
     pub(crate) fn fifth_full(size: usize) -> Self {
         Self::of((0..size).map(|n| if n.is_multiple_of(5) { 60 } else { 10 }))
     }
 
-    /// Nobody has a place, so that every instance is looked at.
+    /// All instances are full, so that the choice looks at each of them.
     pub(crate) fn all_full(size: usize) -> Self {
         Self::of((0..size).map(|_| u64::from(CAP) * 2))
     }
@@ -69,8 +69,8 @@ impl Loads for Gauges {
     }
 }
 
-/// The whole choice for one key: the place that it takes is given back, so that the next finds the same
-/// loads.
+/// The whole choice for one key. The place that it takes is given back, so that the next choice
+/// finds the same loads.
 pub(crate) fn choose(table: &Table, gauges: &Gauges, key: &[u8]) -> Option<(HostIndex, Reason)> {
     let bound = Bound {
         balance_factor: 125.try_into().ok(),

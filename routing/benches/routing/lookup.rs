@@ -1,4 +1,4 @@
-//! A key → its owner, by several systems.
+//! A key → its owner, in several systems.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use crate::fleet::{FIXED, SIZES, addresses, ring};
 use crate::keys::Keys;
 use crate::peers::{hashring, pingora, tree};
 
-/// The hash of the key and its owner on the ring, without a bound: what all systems do.
+/// The hash of the key and its owner on the ring, without a bound: the part that all systems have.
 pub(crate) fn lookup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lookup");
     let mut keys = Keys::default();

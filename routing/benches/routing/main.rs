@@ -1,7 +1,7 @@
-//! What a choice costs, and what a change of membership does; `make bench AREA=routing` writes the
+//! The cost of a choice, and of a change of membership. `make bench AREA=routing` writes the
 //! figures into `docs/placement.md`.
 //!
-//! Names of groups and functions are read there: `<group>/<system>/<instances>`.
+//! That step parses names of groups and functions: `<group>/<system>/<instances>`.
 
 #![allow(missing_docs, reason = "criterion's macros define public functions")]
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
-/// Some eighty figures in two minutes. Ratios are what counts, and their medians settle long before
+/// Some eighty figures in two minutes. Only ratios matter, and their medians settle long before
 /// criterion's own five seconds for each.
 fn criterion() -> Criterion {
     Criterion::default()

@@ -1,4 +1,4 @@
-//! What the ring is compared with: the same number of points for each instance, in other structures.
+//! The structures that the ring is compared with, with the same number of points for each instance.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use unitring_routing::hash::xxh64;
 
 use crate::fleet::POINTS_EACH;
 
-/// The points of unitring in a tree.
+/// unitring's points in a tree.
 pub(crate) fn tree(addresses: &[String]) -> BTreeMap<u64, u32> {
     let points = (0u32..).zip(addresses).flat_map(points);
     points.collect()
@@ -20,14 +20,14 @@ pub(crate) fn points((host, address): (u32, &String)) -> impl Iterator<Item = (u
     (0..POINTS_EACH).map(move |n| (xxh64(format!("{address}_{n}").as_bytes()), host))
 }
 
-/// A virtual node as the documentation of `hashring` shows one; it has none of its own.
+/// A virtual node as in the documentation of `hashring`, which has no such type itself.
 #[derive(Debug, Clone, Copy, PartialEq, Hash)]
 pub(crate) struct VirtualNode {
     number: u32,
     pub(crate) address: SocketAddr,
 }
 
-/// Those of one instance.
+/// The virtual nodes of one instance.
 pub(crate) fn virtual_nodes(address: &str) -> impl Iterator<Item = VirtualNode> {
     let address: Option<SocketAddr> = address.parse().ok();
     let node = |(number, address)| VirtualNode { number, address };
@@ -35,7 +35,7 @@ pub(crate) fn virtual_nodes(address: &str) -> impl Iterator<Item = VirtualNode> 
     numbers.filter_map(move |number| Some(node((number, address?))))
 }
 
-/// All added at once, since `add` sorts the whole ring for each.
+/// Adds all nodes at once, since `add` sorts the whole ring for each node.
 pub(crate) fn hashring(addresses: &[String]) -> HashRing<VirtualNode> {
     let mut ring = HashRing::new();
     let nodes = addresses.iter().flat_map(|address| virtual_nodes(address));
@@ -43,7 +43,7 @@ pub(crate) fn hashring(addresses: &[String]) -> HashRing<VirtualNode> {
     ring
 }
 
-/// With as many points, of 32 bits.
+/// With as many points, each of 32 bits.
 pub(crate) fn pingora(addresses: &[String]) -> Continuum {
     let buckets: Vec<Bucket> = addresses
         .iter()

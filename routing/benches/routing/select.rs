@@ -1,4 +1,4 @@
-//! A key → the whole choice under the bound, by how the table is filled and by who is full.
+//! A key → the whole choice under the bound, by algorithm and by which instances are full.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use crate::fleet::{ENVOY, FIXED, MAGLEV, SIZES, addresses, table};
 use crate::keys::{Keys, OwnedKeys};
 use crate::loads::{Gauges, choose};
 
-/// The hash of the key, its three candidates under the bound, and the place taken and given back.
+/// The hash of the key, its three candidates under the bound, and a place taken and given back.
 pub(crate) fn select(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("select");
     let mut keys = Keys::default();

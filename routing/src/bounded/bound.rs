@@ -1,20 +1,21 @@
-//! How much an instance may take.
+//! How many requests an instance may have in flight.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-/// How much an instance may take: a share of the load there is, and a hard cap.
+/// How many requests an instance may have in flight: a share of the current load, and a hard cap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bound {
-    /// Percent over the fair share, at least 100; `None` for no share to keep to.
+    /// The capacity in percent of the fair share; settings allow no less than 100. `None` if no
+    /// share limits an instance.
     pub balance_factor: Option<NonZeroU32>,
-    /// Every instance may take as many, however little traffic there is.
+    /// Every instance may have this many, however little traffic there is.
     pub min_capacity: u64,
-    /// No instance may take more, whatever the share; `None` for no cap.
+    /// No instance may have more, whatever its share; `None` for no cap.
     pub max_in_flight: Option<NonZeroU64>,
 }
 
 impl Bound {
-    /// Whether every instance may take anything.
+    /// Whether every instance may have any number.
     #[inline]
     pub fn is_off(&self) -> bool {
         self.balance_factor.is_none() && self.max_in_flight.is_none()
@@ -42,8 +43,8 @@ impl Bound {
         share.min(self.cap())
     }
 
-    /// Whether an instance that has `in_flight` with this request may keep it, as far as its share goes.
-    /// The total is asked for only over `min_capacity`: it costs the filter a call into Envoy.
+    /// Whether an instance that has `in_flight`, with this request, is within its share. `total` is
+    /// called only above `min_capacity`, since it costs the filter a call into Envoy.
     #[inline]
     pub(super) fn admits(
         &self,
@@ -58,20 +59,20 @@ impl Bound {
             return true;
         }
         // `in_flight <= ceil(load / per_place)` without the division, which would cost more than
-        // everything else here.
+        // all else here.
         let (load, per_place) = shares(factor, total(), weight);
         u128::from(in_flight.saturating_sub(1)).saturating_mul(per_place) < load
     }
 
-    /// What no instance may pass, whatever its share.
+    /// The hard cap of every instance; `u64::MAX` if there is none.
     #[inline]
     pub(super) fn cap(&self) -> u64 {
         self.max_in_flight.map_or(u64::MAX, NonZeroU64::get)
     }
 }
 
-/// The share of an instance, and how much of it is one place: two numbers whose quotient, rounded up,
-/// is the capacity. At the very top it stays there rather than wraps.
+/// Two numbers whose quotient, rounded up, is the capacity from the share: the weighted load, and
+/// its amount per place. Saturates instead of wrapping.
 #[inline]
 fn shares(factor: NonZeroU32, total: u64, (weight, weights): (u64, u64)) -> (u128, u128) {
     let load = u128::from(factor.get()) * (u128::from(total) + 1);

@@ -1,11 +1,11 @@
-//! Distinct instances in the order in which they may be tried, in a place of fixed size.
+//! Distinct instances in the order in which a request may try them, in an array of fixed size.
 
 use crate::ring::HostIndex;
 
 /// The most candidates of one request.
 pub const CANDIDATES_MAX: usize = 8;
 
-/// Distinct instances in the order in which they may be tried.
+/// Distinct instances in the order in which a request may try them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidates {
     list: [HostIndex; CANDIDATES_MAX],
@@ -29,7 +29,7 @@ impl Candidates {
         self.len >= self.wanted
     }
 
-    /// Adds one unless it is in, or there are as many as wanted.
+    /// Adds an instance, unless it is in the list or the list is complete.
     #[inline]
     pub(super) fn push(&mut self, host: HostIndex) {
         if self.is_complete() || self.as_slice().contains(&host) {
@@ -41,7 +41,7 @@ impl Candidates {
         }
     }
 
-    /// The same instances in a longer list, which has so many before them.
+    /// Renumbers the instances for a longer list of hosts, in which `by` others come first.
     #[inline]
     pub(crate) fn shift(&mut self, by: usize) {
         if by > 0 {
@@ -51,12 +51,12 @@ impl Candidates {
         }
     }
 
-    /// One or more.
+    /// One or more instances.
     pub fn as_slice(&self) -> &[HostIndex] {
         self.list.get(..self.len).unwrap_or_default()
     }
 
-    /// The one to try first.
+    /// The instance to try first.
     pub fn first(&self) -> HostIndex {
         let [first, ..] = self.list;
         first

@@ -1,35 +1,35 @@
-//! The free places of an instance, divided among those who may all see them.
+//! The free capacity of an instance, divided among the processes that see it.
 //!
-//! What the others carry is known from a picture that is a while old. If everybody took every place
-//! that is free in it, an instance would be filled as many times as there are Envoys. So each takes
-//! a part: in proportion to what it has there already and one more, and rounded so that the parts of
-//! all add up to exactly the free places. Where the picture shows more than the capacity, what is
-//! too much is divided the same way, as places to be given up.
+//! A process knows the loads of the others from a snapshot that is a while old. If every process
+//! took every place that is free in its snapshot, an instance would fill up as many times as there
+//! are Envoys. So each process takes a part, in proportion to what it has there already plus one,
+//! rounded so that all parts add up to exactly the free places. If the snapshot shows more than the
+//! capacity, the excess is divided the same way, as places to give up.
 
-/// What a picture of the fleet says of one instance, and where this process stands in it.
+/// What a snapshot of the fleet says of one instance, and this process's rank in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Share {
-    /// In flight from this process, when the picture was taken.
+    /// In flight from this process, when the snapshot was taken.
     pub own: u64,
-    /// From all others.
+    /// In flight from all others.
     pub rest: u64,
-    /// Of the rest, from those who are before this process in the order of all.
+    /// The part of `rest` from processes that come before this one in the common order.
     pub before: u64,
-    /// How many are before it.
+    /// How many processes come before this one.
     pub rank: u64,
-    /// How many there are beside it.
+    /// How many other processes there are.
     pub others: u64,
 }
 
 impl Share {
-    /// What this process may have in flight there, where the instance may have `capacity` from all.
+    /// What this process may have in flight on an instance with this total `capacity`.
     ///
     /// ```
     /// use unitring_routing::bounded::Share;
-    /// // Three that have nothing there divide ten places.
+    /// // Three processes with nothing in flight divide ten places.
     /// let of = |rank| Share { rank, others: 2, ..Share::default() }.allowance(10);
     /// assert_eq!([of(0), of(1), of(2)], [3, 3, 4]);
-    /// // Nobody else, no division.
+    /// // Without other processes nothing is divided.
     /// assert_eq!(Share { own: 4, ..Share::default() }.allowance(10), 10);
     /// ```
     pub fn allowance(&self, capacity: u64) -> u64 {
@@ -37,7 +37,8 @@ impl Share {
         let (capacity, seen) = (u128::from(capacity), own + u128::from(self.rest));
         let allowed = match capacity.checked_sub(seen) {
             Some(free) => {
-                // Everybody has one share more than requests, so that those with none have a part.
+                // Each process has one share more than requests, so that one without requests gets
+                // a part, too.
                 let first = before + u128::from(self.rank);
                 let all = seen + u128::from(self.others) + 1;
                 own.saturating_add(part(free, first, own + 1, all))
@@ -48,7 +49,8 @@ impl Share {
     }
 }
 
-/// What falls to `count` shares of `all` from `first` on. Rounded so that all parts add up.
+/// The part of `divided` for `count` of `all` shares, from share `first` on, rounded so that all
+/// parts add up.
 fn part(divided: u128, first: u128, count: u128, all: u128) -> u128 {
     let up_to = |share: u128| divided.saturating_mul(share.min(all)) / all.max(1);
     up_to(first + count).saturating_sub(up_to(first))

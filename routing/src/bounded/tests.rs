@@ -162,7 +162,7 @@ fn numbers_that_nobody_has_make_a_great_capacity_and_no_overflow() {
     assert!(!greatest.admits(u64::MAX, || 0, (1, u64::MAX)));
 }
 
-/// What this process carries, and what a picture says of the rest: it may say anything.
+/// The load of this process, and a snapshot of the rest of the fleet that may say anything.
 struct Pictured {
     own: u64,
     share: Share,
@@ -241,7 +241,7 @@ proptest! {
             Reason::Full => prop_assert!(!somebody && cap > 0 && loads.iter().all(|l| *l >= cap)),
             Reason::Ejected => prop_assert!(false, "health is not known here"),
         }
-        // Exactly one place was taken, on the first candidate, or none at all.
+        // Exactly one place is taken, on the first candidate, or none at all.
         let mut expected = loads;
         if choice.reason != Reason::Full {
             expected[first] += 1;

@@ -1,13 +1,13 @@
-//! The weights of the hosts of a ring, and loads that are compared by them.
+//! The weights of the hosts of a ring, and loads compared by weight.
 
 use std::cmp::Ordering;
 
-/// The weights of the hosts of a ring, and which of them a request can be sent to.
+/// The weights of the hosts of a ring, and which hosts requests can be sent to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weights {
     pub(super) each: Vec<u64>,
     sum: u64,
-    /// Those that no request is sent to; empty where each can be.
+    /// Whether each host is barred, so that no request is sent to it; empty if none is.
     barred: Vec<bool>,
     usable: usize,
 }
@@ -26,7 +26,7 @@ impl FromIterator<u64> for Weights {
 }
 
 impl Weights {
-    /// Their hosts have this part, in percent, of all requests, and the rest is not for them.
+    /// Scales the weights so that their hosts together have this part, in percent, of all requests.
     #[must_use]
     pub fn of_percent(mut self, percent: u32) -> Self {
         let (part, all) = (u64::from(percent.min(100)), 100);
@@ -39,7 +39,7 @@ impl Weights {
         self
     }
 
-    /// Without those hosts that no request can be sent to; their weights still count.
+    /// Bars hosts that requests cannot be sent to; their weights still count.
     #[must_use]
     pub fn without(mut self, barred: Vec<bool>) -> Self {
         let count = barred.iter().filter(|barred| **barred).count();
@@ -53,25 +53,25 @@ impl Weights {
         self.each.len()
     }
 
-    /// How many of them a request can be sent to.
+    /// How many hosts requests can be sent to.
     #[inline]
     pub(super) fn usable(&self) -> usize {
         self.usable
     }
 
-    /// Whether a request can be sent to a host.
+    /// Whether requests can be sent to a host.
     #[inline]
     pub fn can_use(&self, host: usize) -> bool {
         self.barred.get(host) != Some(&true)
     }
 
-    /// The weight of one, and of all.
+    /// The weight of a host, and the sum of all weights.
     #[inline]
     pub fn of(&self, host: usize) -> (u64, u64) {
         (self.each.get(host).copied().unwrap_or(0), self.sum)
     }
 
-    /// A load as it compares with those of other hosts.
+    /// A load that compares with those of other hosts by weight.
     #[inline]
     pub(super) fn relative(&self, host: usize, in_flight: u64) -> Relative {
         let (weight, _) = self.of(host);
@@ -82,7 +82,7 @@ impl Weights {
     }
 }
 
-/// A load for its weight: a fraction, compared without a division.
+/// A load divided by its weight: a fraction, compared without a division.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Relative {
     in_flight: u64,

@@ -1,4 +1,4 @@
-//! The shares of priorities, by cases of Envoy's own arithmetic.
+//! The loads of priorities, by cases of Envoy's own arithmetic.
 
 use super::*;
 use crate::membership::Cause;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 const SICK: State = State::Failed(Cause::ActiveCheck);
 
-/// So many of each state in each priority: healthy, degraded, failed, draining.
+/// Members with this many of each state in each priority: healthy, degraded, failed, draining.
 fn members(priorities: &[[usize; 4]]) -> Vec<Member> {
     let states = [State::Serving, State::Degraded, SICK, State::Draining];
     let mut members = Vec::new();
@@ -26,7 +26,7 @@ fn members(priorities: &[[usize; 4]]) -> Vec<Member> {
     members
 }
 
-/// Healthy share, degraded share, panic, of each priority.
+/// Healthy share, degraded share and panic of each priority.
 fn loads(priorities: &[[usize; 4]], threshold: u32) -> Vec<(u32, u32, bool)> {
     let rule = HealthRule {
         panic_threshold: threshold,

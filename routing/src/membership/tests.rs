@@ -1,4 +1,4 @@
-//! What a look finds.
+//! Changes between two looks.
 
 use super::*;
 

@@ -1,17 +1,18 @@
-//! How many points each host has.
+//! The number of points of each host.
 
 use std::num::NonZeroU32;
 
 use super::{Host, POINTS_MAX, RingError, WEIGHT_UNIT};
 
-/// `RingHashLoadBalancer::Ring` of Envoy 1.40 (`ring_hash_lb.cc`), with its arithmetic in doubles,
-/// since its rounding is what decides the number of points of each host.
+/// `RingHashLoadBalancer::Ring` of Envoy 1.40 (`ring_hash_lb.cc`), in doubles as in Envoy, since
+/// its rounding decides the number of points of each host.
 pub(super) fn envoy(hosts: &[Host<'_>], min_size: u64, max_size: u64) -> Vec<u32> {
     let shares = super::shares(hosts);
     let Some(least) = shares.iter().copied().reduce(f64::min) else {
         return Vec::new();
     };
-    // Where a locality has none of these hosts, the shares do not add up to 1; Envoy goes on from here.
+    // Envoy's minimum starts at 1, also if the shares do not add up to 1 because a locality has none
+    // of these hosts.
     let least = least.min(1.0);
     let scale = ((least * as_f64(min_size)).ceil() / least).min(as_f64(max_size.min(POINTS_MAX)));
     let (mut placed, mut target) = (0.0f64, 0.0f64);
@@ -26,7 +27,7 @@ pub(super) fn envoy(hosts: &[Host<'_>], min_size: u64, max_size: u64) -> Vec<u32
     shares.into_iter().map(count).collect()
 }
 
-/// Points for its weight alone, at least one.
+/// Points by its own weight alone, at least one. The sum must not exceed `max_size`.
 pub(super) fn fixed(
     hosts: &[Host<'_>],
     virtual_nodes: NonZeroU32,
@@ -46,7 +47,7 @@ pub(super) fn fixed(
         .collect())
 }
 
-/// Exact below 2^53, which every ring size and every sum of weights in practice is.
+/// Exact below 2^53, which holds for every ring size and, in practice, every sum of weights.
 #[expect(
     clippy::cast_precision_loss,
     reason = "Envoy computes in doubles, rounding included"

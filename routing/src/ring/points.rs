@@ -1,13 +1,13 @@
-//! The virtual nodes in order of hash, as arrays, with an index of their top bits.
+//! The virtual nodes in order of hash, as arrays, with an index by their top bits.
 //!
-//! Hashes are spread evenly, so the top bits of one say where it lies among them, give or take a
-//! few: a lookup reads one entry of the index and searches a handful of neighbours, where a tree
-//! would follow a pointer for each bit of the size. A search within an entry is binary, so that hashes
-//! that are not spread evenly cost O(log n) and no more.
+//! Hashes are spread evenly, so the top bits of a hash tell its position to within a few points. A
+//! look-up reads one entry of the index and searches a handful of neighbours, where a tree would
+//! follow a pointer for each bit of the size. The search within an entry is binary, so hashes that
+//! are not spread evenly cost O(log n) and no more.
 //!
-//! The upper half of a hash lies beside the host, so that a lookup meets one line of memory for both;
-//! the lower half is read only where two upper halves are equal. On a large ring, memory is all that
-//! a lookup costs.
+//! The upper half of a hash is stored beside the host, so that a look-up reads one cache line for
+//! both. The lower half is read only if two upper halves are equal. On a large ring, memory access
+//! is the whole cost of a look-up.
 
 mod plan;
 
@@ -21,12 +21,12 @@ pub(super) struct Points {
     points: Box<[Point]>,
     /// The lower halves of the hashes.
     lows: Box<[u32]>,
-    /// `starts[t]` is the first point whose top bits are `t` or more; one entry more than there are
-    /// values of the top bits.
+    /// `starts[t]` is the first point whose top bits are `t` or more. There is one entry more than
+    /// there are values of the top bits.
     starts: Box<[u32]>,
-    /// How far a hash is shifted to leave the top bits.
+    /// The right shift that leaves the top bits of a hash.
     shift: u32,
-    /// How many points each host has.
+    /// The number of points of each host.
     counts: Box<[u32]>,
 }
 
@@ -52,7 +52,7 @@ impl Points {
         Some(HostIndex::new(point.host))
     }
 
-    /// How many points from `at` on have this upper half and a lesser lower one.
+    /// How many points from `at` on have this upper half and a smaller lower half.
     #[cold]
     fn equal_and_less(&self, at: usize, high: u32, low: u32) -> usize {
         let rest = self.points.get(at..).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Points {
         points.map(|(point, low)| (whole(point.high, *low), HostIndex::new(point.host)))
     }
 
-    /// The points of `after` with these counts, where `self` has those of `before`.
+    /// The points of `after` with these counts; `self` must have the points of `before`.
     pub(super) fn update(
         &self,
         before: &[Host<'_>],
@@ -92,7 +92,7 @@ impl Points {
     }
 
     fn indexed(points: Vec<Point>, lows: Vec<u32>, counts: &[u32]) -> Self {
-        // About two points to an entry; all of the top bits are in the upper half.
+        // About two points per entry; the top bits all come from the upper half.
         let bits = (points.len() / 2 + 1).next_power_of_two().ilog2().max(1);
         let entries = (1 << bits) + 1;
         let mut starts = Vec::with_capacity(entries);
@@ -113,7 +113,7 @@ impl Points {
     }
 }
 
-/// The kept points and the added ones, both in order.
+/// Merges the kept points and the added ones, both in order.
 fn merged(kept: &Kept<'_>, added: &[(u64, u32)]) -> (Vec<Point>, Vec<u32>) {
     let total = kept.points.len() + added.len();
     let (mut points, mut lows) = (Vec::with_capacity(total), Vec::with_capacity(total));
@@ -141,7 +141,7 @@ fn merged(kept: &Kept<'_>, added: &[(u64, u32)]) -> (Vec<Point>, Vec<u32>) {
     (points, lows)
 }
 
-/// How many points have a lesser upper half: looked for near the beginning first, since the next of
+/// How many points have a smaller upper half. Searches near the beginning first, since the next of
 /// many new points is near.
 fn before_of(points: &[Point], high: u32) -> usize {
     let mut width = 1;
@@ -152,14 +152,14 @@ fn before_of(points: &[Point], high: u32) -> usize {
     near.partition_point(|point| point.high < high)
 }
 
-/// Hosts that changed places may stand in another order on one hash.
+/// Restores the order of equal hashes after hosts have changed places.
 fn order_equals(points: &mut [Point], lows: &[u32]) {
     let mut start = 0;
     for run in points.chunk_by_mut(|a, b| a.high == b.high) {
         let end = start + run.len();
         if run.len() > 1 {
             let lows = lows.get(start..end).unwrap_or_default();
-            // As new points are, so that one function sorts both.
+            // Pairs like new points, so that one function sorts both.
             let hosts = lows.iter().zip(&*run);
             let mut hosts: Vec<(u64, u32)> = hosts
                 .map(|(low, point)| (u64::from(*low), point.host))

@@ -1,4 +1,5 @@
-//! Properties of the ring: Envoy's number of points, minimal movement, and a merge that is a build.
+//! Properties of the ring: Envoy's number of points, minimal movement, and a merge that equals a
+//! build.
 
 use super::*;
 use proptest::prelude::*;
@@ -143,7 +144,7 @@ proptest! {
         let mut before: Vec<(String, u64)> = Vec::new();
         let mut ring = Ring::build(&[], shape).unwrap();
         for (mut after, reversed, twice) in sets {
-            // Some names are there twice, so that whole hashes are equal.
+            // Some names occur twice, so that whole hashes are equal.
             after.extend(after.clone().into_iter().take(twice));
             if reversed {
                 after.reverse();

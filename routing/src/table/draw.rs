@@ -1,12 +1,12 @@
-//! A key → the priority that it falls to (`choosePriority` of Envoy's `load_balancer_impl.cc`).
+//! A key → the priority that it falls to (`choosePriority` in Envoy's `load_balancer_impl.cc`).
 
 use super::level::Level;
 
-/// Of 100 draws, how many fall to each level.
+/// How many of 100 draws fall to each level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Draw {
-    /// Up to which draw, 1 to 100, with the place of the level, in the order in which Envoy asks: the
-    /// healthy shares of all priorities, then the degraded ones.
+    /// The last draw, 1 to 100, of each step with the index of its level. Steps are in Envoy's
+    /// order: the healthy shares of all priorities, then the degraded ones.
     steps: Vec<(u64, usize)>,
 }
 
@@ -26,7 +26,7 @@ impl Draw {
         Self { steps }
     }
 
-    /// The place of the level that a hash falls to.
+    /// The index of the level that a hash falls to.
     #[inline]
     pub(super) fn place(&self, hash: u64) -> Option<usize> {
         match self.steps.as_slice() {
@@ -40,7 +40,8 @@ impl Draw {
         step.map(|(_, place)| *place)
     }
 
-    /// The places of a draw here and in another, with the part of all draws that has both, 0 to 1.
+    /// The indexes of a draw's levels here and in `other`, with the part of all draws that have
+    /// both, 0 to 1.
     pub(super) fn pairs_with(&self, other: &Self) -> Vec<(Option<usize>, Option<usize>, f64)> {
         let mut pairs: Vec<(Option<usize>, Option<usize>, u32)> = Vec::new();
         for hash in 0..100 {

@@ -15,20 +15,21 @@ use crate::ring::{Host, HostIndex, Ring, RingError, Shape, WEIGHT_UNIT, as_f64};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Level {
     pub(super) priority: u32,
-    /// What falls to it.
+    /// Its share of keys.
     pub(super) load: PriorityLoad,
     pub(super) ring: Arc<Ring>,
     pub(super) weights: Weights,
-    /// Where its hosts begin in the table's.
+    /// The index of its first host among the table's hosts.
     pub(super) base: usize,
     count: usize,
-    /// Which host stands for each, where an address is there more than once: the first.
+    /// For each host, the host that stands for it: the first with the same address. `None` if no
+    /// address occurs twice.
     stands_for: Option<Box<[HostIndex]>>,
-    /// Whose keys Envoy may give to another host; `None` where there are none.
+    /// The hosts whose keys Envoy may give to another host; `None` if there are none.
     ambiguous: Option<Box<[bool]>>,
 }
 
-/// What a level is made from: the ring that there was.
+/// The inputs of an update: the previous ring and its hosts.
 pub(super) struct Before<'a> {
     priority: u32,
     ring: Arc<Ring>,
@@ -46,7 +47,7 @@ impl<'a> Before<'a> {
         }
     }
 
-    /// The level of these hosts, which are appended to those of the table.
+    /// The level of these hosts, which are appended to `table`.
     pub(super) fn update(
         self,
         placed: Vec<Member>,
@@ -81,8 +82,8 @@ impl<'a> Before<'a> {
 }
 
 impl Level {
-    /// What another level of the same priority can be made from; nothing, if the rings have another
-    /// shape.
+    /// The input for another level of the same priority; empty if the new rule has another shape or
+    /// identity.
     pub(super) fn before<'a>(&self, table: &'a [Member], had: &Rule, rule: &Rule) -> Before<'a> {
         if (had.shape, had.identity) != (rule.shape, rule.identity) {
             return Before::nothing(self.priority);
@@ -95,7 +96,7 @@ impl Level {
         }
     }
 
-    /// Where its hosts are in the table's.
+    /// The range of its hosts among the table's hosts.
     pub(super) fn range(&self) -> Range<usize> {
         self.base..self.base + self.count
     }
@@ -104,7 +105,7 @@ impl Level {
         host.shifted(self.base)
     }
 
-    /// Whether Envoy may have another owner for a hash than this level has.
+    /// Whether Envoy may have another owner for a hash than this level.
     #[inline]
     pub(super) fn is_ambiguous(&self, hash: u64) -> bool {
         self.ambiguous.as_deref().is_some_and(|ambiguous| {
@@ -117,7 +118,7 @@ impl Level {
         self.owner(hash).map(|host| self.in_table(host))
     }
 
-    /// The weight of a host of the table, and of all that it is compared with.
+    /// The weight of a host of the table, and the sum of the weights on this level.
     pub(super) fn weight_of(&self, host: HostIndex) -> (u64, u64) {
         self.weights.of(host.get().saturating_sub(self.base))
     }
@@ -134,7 +135,7 @@ impl Owners for Level {
     }
 }
 
-/// Loads of a table, asked by the hosts of one level.
+/// Loads of a table, addressed by the hosts of one level.
 pub(super) struct Shifted<'a, L> {
     base: usize,
     loads: &'a L,
@@ -182,7 +183,8 @@ pub(super) fn all_serve(members: &[Member]) -> bool {
 
 /// The hosts of a priority that are on its ring: all of them in a panic, else the healthy ones.
 ///
-/// Where only degraded ones are left, these: Envoy's own ring is empty then, and answers 503.
+/// If only degraded hosts are left, they are on the ring. Envoy's own ring is empty then, and Envoy
+/// answers 503.
 pub(super) fn hosts_of(members: &[Member], priority: u32, panics: bool) -> Vec<Member> {
     let of = |takes: &dyn Fn(&Member) -> bool| -> Vec<Member> {
         let here = members.iter().filter(|member| member.priority == priority);
@@ -196,7 +198,7 @@ pub(super) fn hosts_of(members: &[Member], priority: u32, panics: bool) -> Vec<M
     if hosts.is_empty() {
         hosts = of(&|member| member.state == State::Degraded);
     }
-    // A locality without weight gets nothing, and the others are filled one after the other.
+    // A locality with weight 0 gets no requests. The other localities are placed one after another.
     hosts.retain(|host| host.locality.is_none_or(|locality| locality.weight > 0));
     if hosts.iter().all(|host| host.locality.is_none()) {
         return hosts;
@@ -214,7 +216,7 @@ pub(super) fn hosts_of(members: &[Member], priority: u32, panics: bool) -> Vec<M
     in_order.collect()
 }
 
-/// The hosts as the ring sees them.
+/// The hosts in the form that the ring takes.
 fn ring_hosts<'a>(hosts: &'a [Member], rule: &Rule) -> Vec<Host<'a>> {
     let shares = match rule.shape {
         Shape::Envoy { .. } | Shape::Maglev { .. } => shares(hosts),
@@ -228,9 +230,9 @@ fn ring_hosts<'a>(hosts: &'a [Member], rule: &Rule) -> Vec<Host<'a>> {
     hosts.iter().enumerate().map(host).collect()
 }
 
-/// The shares of hosts whose localities have weights, as `normalizeLocalityWeights` of Envoy's
-/// `thread_aware_lb_impl.cc` has them, rounding included; none where they have not. Hosts of a locality
-/// are neighbours. What a locality without any of these hosts would get, nobody gets.
+/// The shares of hosts whose localities have weights, as in `normalizeLocalityWeights` of Envoy's
+/// `thread_aware_lb_impl.cc`, rounding included; empty if they have none. Hosts of a locality must
+/// be neighbours. The share of a locality without any of these hosts goes to no host.
 fn shares(hosts: &[Member]) -> Vec<f64> {
     let weight = |host: &Member| as_f64(host.effective_weight().get()) / as_f64(WEIGHT_UNIT);
     let mut shares = Vec::new();
@@ -254,7 +256,7 @@ fn index(member: &Member) -> Option<u32> {
     member.locality.map(|locality| locality.index)
 }
 
-/// Which host stands for each, if an address is there more than once.
+/// For each host, the first host with the same address; `None` if no address occurs twice.
 fn repeated(hosts: &[Member]) -> Option<Box<[HostIndex]>> {
     let addresses = || hosts.iter().map(|host| host.address.as_str());
     if !may_repeat(addresses()) {
@@ -266,10 +268,10 @@ fn repeated(hosts: &[Member]) -> Option<Box<[HostIndex]>> {
     Some(first.collect())
 }
 
-/// The hosts that share their name, as a `hash_key` may be shared, with a host of another address. Which of
-/// their equal points Envoy meets first is up to a sort that keeps no order (`ring_hash_lb.cc`). In a table
-/// it is up to where they lie in memory (`maglev_lb.cc`), and if they have unequal parts of it, then the
-/// slots of all others depend on that, too.
+/// The hosts that share their name, such as a `hash_key`, with a host of another address. Which of
+/// their equal points comes first in Envoy's ring depends on an unstable sort (`ring_hash_lb.cc`).
+/// In Envoy's table it depends on the hosts' positions in memory (`maglev_lb.cc`), and if such
+/// hosts have unequal shares, the slots of all other hosts depend on that, too.
 fn ambiguous(
     hosts: &[Member],
     ring_hosts: &[Host<'_>],
@@ -279,7 +281,7 @@ fn ambiguous(
     let is_table = match rule.shape {
         Shape::Envoy { .. } => false,
         Shape::Maglev { .. } => true,
-        // Not Envoy's.
+        // Envoy has no such shape.
         Shape::Fixed { .. } => return None,
     };
     let has_keys = hosts.iter().any(|host| host.hash_key.is_some());
@@ -303,8 +305,8 @@ fn ambiguous(
     each.contains(&true).then_some(each)
 }
 
-/// The weights that the bound goes by: an address that is there more than once has all that its entries
-/// have, and nothing is sent to a host that a header cannot name.
+/// The weights for the bound. An address that occurs twice has the sum of its entries' weights, and
+/// no request is sent to a host that a header cannot name.
 fn weights(hosts: &[Member], stands_for: Option<&[HostIndex]>, percent: u32) -> Weights {
     let own = hosts.iter().map(Member::effective_weight);
     let mut each: Vec<u64> = own.map(NonZeroU64::get).collect();

@@ -1,4 +1,4 @@
-//! What a table says of a key, and how tables differ.
+//! What a table decides for a key, and how tables differ.
 
 use std::num::NonZeroU32;
 
@@ -188,7 +188,7 @@ fn a_key_falls_to_a_priority_by_itself_and_stays_in_it_when_it_overflows() {
     let mut first = 0;
     for key in keys() {
         let hash = xxh64(key.as_bytes());
-        // 140 % of two of four.
+        // 140 % of two in four.
         let expected = u32::from(hash % 100 + 1 > 70);
         let owner = table.owner(hash).unwrap();
         assert_eq!(table.host(owner).unwrap().priority, expected);
@@ -212,7 +212,8 @@ fn where_a_priority_fails_the_share_of_moved_keys_is_its_own() {
     half[0].excluded = true;
     half[1].state = State::Failed(Cause::Told);
     half[2].state = State::Failed(Cause::Told);
-    // One of three that are counted: 46 % stay in the first priority, all with the one that is left.
+    // One of three that count is healthy: 46 % of keys stay in the first priority, all of them on
+    // that one.
     let after = before.update(&half).unwrap();
     assert_eq!(after.hosts().len(), 5);
     let counted = keys().filter(|key| {
@@ -277,7 +278,8 @@ fn keys_of_a_name_that_several_addresses_have_are_left_and_the_others_are_not() 
     for at in [1, 3] {
         all[at].hash_key = Some("same".to_owned());
     }
-    // Of each key whether it is left, and whether an instance with the name owns it.
+    // For each key: whether it is left to Envoy, and whether an instance with the shared name owns
+    // it.
     let left = |all: &[Member], shape: Shape| -> Vec<(bool, bool)> {
         let table = Table::build(all, Rule { shape, ..RULE }).unwrap();
         let is_left = |key: String| {
@@ -300,10 +302,10 @@ fn keys_of_a_name_that_several_addresses_have_are_left_and_the_others_are_not() 
     let all_are = |is: Vec<(bool, bool)>| is.iter().all(|(is_left, _)| *is_left);
     let none_is = |is: Vec<(bool, bool)>| is.iter().all(|(is_left, _)| !is_left);
     assert!(these(left(&all, ring)) && these(left(&all, maglev)));
-    // Who of the two is first decides what is free for the others.
+    // The order of the two decides which slots are free for the others.
     all[1].weight = NonZeroU32::new(2).unwrap();
     assert!(these(left(&all, ring)) && all_are(left(&all, maglev)));
-    // One address that is there twice is known, whichever of the two it is.
+    // An address that occurs twice is known, whichever of the two entries owns the key.
     all[1].weight = all[3].weight;
     all[3].address = all[1].address.clone();
     assert!(none_is(left(&all, ring)) && none_is(left(&all, maglev)));

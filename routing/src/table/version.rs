@@ -1,4 +1,4 @@
-//! The content of a table → a number that names it.
+//! The content of a table → a number that identifies it.
 
 use super::Rule;
 use super::level::Level;
@@ -6,8 +6,8 @@ use crate::hash::{HashFunction, xxh64_seeded};
 use crate::membership::{Locality, Member};
 use crate::ring::Shape;
 
-/// Equal for equal hosts in equal order under an equal rule. What a service with one priority and no
-/// weights of localities does not have takes no part, so that its versions are those of older filters.
+/// Equal for equal hosts in equal order under an equal rule. Priorities and weights of localities
+/// are left out for a service without them, so that its versions equal those of older filters.
 pub(super) fn of(hosts: &[Member], levels: &[Level], rule: &Rule) -> u64 {
     let mut hash = 0;
     let mut add = |bytes: &[u8]| hash = xxh64_seeded(bytes, hash);

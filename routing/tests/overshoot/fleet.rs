@@ -1,5 +1,5 @@
-//! Several Envoys that place requests by the real table and bound, and know of each other by reports
-//! in virtual time: built, stored by the companion, answered, and taken over at the next tick.
+//! Several Envoys that place requests by the real table and bound. They know each other's loads by
+//! reports in virtual time: built, stored by the companion, answered, and adopted at the next tick.
 
 use std::cell::RefCell;
 use std::cmp::{Ordering, Reverse};
@@ -14,7 +14,7 @@ use unitring_routing::table::{Rule, Table};
 
 use crate::random::Random;
 
-/// Whose requests count.
+/// Which Envoys' requests count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     Process,
@@ -26,15 +26,16 @@ pub(crate) enum Scope {
 pub(crate) struct Settings {
     pub(crate) envoys: usize,
     pub(crate) instances: usize,
-    /// Requests over all Envoys, each to any of them.
+    /// Requests over all Envoys; each arrives at any of them.
     pub(crate) per_second: u64,
-    /// Of them with one key; the others are spread over many.
+    /// Percentage of requests with one key; the others are spread over many keys.
     pub(crate) hot_percent: u64,
     pub(crate) service_ms: u64,
     pub(crate) interval_ms: u64,
-    /// From one tick to the next: a report and a snapshot wait for it.
+    /// Time between two ticks; a report and a snapshot wait for the next one.
     pub(crate) tick_ms: u64,
-    /// The most from a report that is built until it is stored, and from there until it is answered.
+    /// The longest time from building a report until it is stored, and from there until it is
+    /// answered.
     pub(crate) latency_ms: u64,
     pub(crate) min_capacity: u64,
     pub(crate) scope: Scope,
@@ -48,25 +49,25 @@ impl Settings {
     }
 }
 
-/// What was seen at the admission that was farthest over the capacity.
+/// The admission that was farthest over the capacity, and some extremes of the run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Outcome {
-    /// By how much it was over, and how much was allowed then.
+    /// By how much it exceeded the capacity, and how much excess was allowed.
     pub(crate) over: u64,
     pub(crate) allowed: u64,
-    /// The capacity at the true total then.
+    /// The capacity at the true total of that time.
     pub(crate) capacity: u64,
-    /// The most in flight that any instance ever had.
+    /// The most requests in flight on any instance at any time.
     pub(crate) peak: u64,
     pub(crate) admitted: u64,
-    /// The age of the oldest view that was decided by.
+    /// The age of the oldest view that any decision used.
     pub(crate) oldest_ms: u64,
-    /// How much of what was allowed was used, at most, where it was ten or more.
+    /// The greatest percentage of the allowed excess that was used, where ten or more were allowed.
     pub(crate) used_percent: u64,
 }
 
 impl Outcome {
-    /// The one that is farther over, with the higher peak and the older view of both.
+    /// The one with the larger excess, with the higher peak and the older view of both.
     pub(crate) fn worse(self, other: Self) -> Self {
         let (peak, oldest_ms) = (
             self.peak.max(other.peak),
@@ -87,7 +88,7 @@ impl Outcome {
 
 const MS: u64 = 1_000;
 
-/// What happens, at a time in microseconds.
+/// An event, queued with its time in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrival,
@@ -98,19 +99,19 @@ enum Event {
     Report {
         envoy: usize,
     },
-    /// The companion stores it, and answers with what it has of the others.
+    /// The companion stores the report, and answers with its reports of the others.
     Stored {
         envoy: usize,
         report: Report,
     },
-    /// A worker takes the answer over.
+    /// A worker adopts the answer.
     Adopted {
         envoy: usize,
         rest: Vec<Report>,
     },
 }
 
-/// What an Envoy has in flight on each instance, at the time of its building.
+/// An Envoy's requests in flight on each instance at the time when it built this report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Report {
     built: u64,
@@ -120,10 +121,10 @@ struct Report {
 /// One Envoy.
 struct Envoy {
     in_flight: RefCell<Vec<u64>>,
-    /// In flight on the service, without a request that is being placed.
+    /// In flight on the service, without the request that is being placed.
     total: u64,
     shares: Vec<Share>,
-    /// When what it knows of each other Envoy was built.
+    /// When each other Envoy built the report that this one knows of it.
     built: Vec<u64>,
 }
 
@@ -149,21 +150,21 @@ impl Loads for Envoy {
     }
 }
 
-/// All of it.
+/// The whole simulation.
 struct Fleet {
     settings: Settings,
     table: Table,
     bound: Bound,
     envoys: Vec<Envoy>,
-    /// The companion's last report of each.
+    /// The last report of each Envoy that the companion has stored.
     stored: Vec<Report>,
     random: Random,
     now: u64,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     events: u64,
-    /// Requests in flight, by number: when they began, at which Envoy and instance.
+    /// Requests in flight, by number: their start, Envoy and instance.
     in_flight: BTreeMap<u64, (u64, usize, usize)>,
-    /// What each Envoy had in flight, at every change within the staleness.
+    /// The in-flight total of an Envoy at every change within the staleness.
     totals: VecDeque<(u64, usize, u64)>,
     outcome: Outcome,
 }
@@ -252,7 +253,7 @@ impl Fleet {
                 };
                 let under_way = self.random.below(settings.latency_ms * MS);
                 self.after(under_way, Event::Stored { envoy, report });
-                // When it is due, it waits for a tick.
+                // A report that is due waits for a tick.
                 let wait = self.random.below(settings.tick_ms * MS);
                 self.after(settings.interval_ms * MS + wait, Event::Report { envoy });
             }
@@ -277,7 +278,7 @@ impl Fleet {
         let hash = xxh64(&key.to_le_bytes());
         let choice = self.table.choose(hash, 1, &self.bound, &self.envoys[e]);
         let choice = choice.unwrap();
-        // Somebody is always under a share of more than 100 %, also as an old view has it.
+        // With a factor over 100 % some instance is always under its share, also in an old view.
         assert!(matches!(choice.reason, Reason::Primary | Reason::Overflow));
         let host = choice.candidates.first();
         self.check(e, host);
@@ -288,7 +289,7 @@ impl Fleet {
         self.after(service, Event::Departure { request });
     }
 
-    /// The bound of `docs/bound.md`, at the moment of an admission by Envoy `e`.
+    /// Checks the bound of `docs/bound.md` when Envoy `e` admits a request.
     fn check(&mut self, e: usize, host: HostIndex) {
         let staleness = self.settings.staleness_ms() * MS;
         let oldest = self.now.saturating_sub(staleness);
@@ -304,7 +305,7 @@ impl Fleet {
         outcome.admitted += 1;
         outcome.peak = outcome.peak.max(in_flight);
         if self.settings.scope == Scope::Process {
-            // Nothing is claimed of it but by how much it is over.
+            // For this scope no bound is claimed; the test only records the excess.
             if over >= outcome.over {
                 (outcome.over, outcome.capacity) = (over, capacity(total));
             }
@@ -315,8 +316,8 @@ impl Fleet {
             .values()
             .filter(|(began, envoy, at)| *began >= oldest && *envoy != e && *at == host.get());
         let unseen = young.count() as u64;
-        // The highest that each of the others had; it began the window with what it had before its
-        // first change in it.
+        // The highest total of each of the others. At the start of the window it had the total from
+        // before its first change in the window.
         let mut highest: Vec<u64> = self.envoys.iter().map(|envoy| envoy.total).collect();
         for (_, envoy, total) in self.totals.iter().filter(|(_, envoy, _)| *envoy != e) {
             highest[*envoy] = highest[*envoy].max(*total);

@@ -1,5 +1,5 @@
-//! How far several Envoys overshoot the capacity of an instance: what `docs/bound.md` derives holds
-//! at every admission of seeded runs in virtual time, and is not far from what happens.
+//! How far several Envoys overshoot the capacity of an instance: the bound that `docs/bound.md`
+//! derives holds at every admission of seeded runs in virtual time, and is nearly reached.
 //!
 //! `cargo test --package unitring-routing --test overshoot -- --nocapture` prints the table of the
 //! page.
@@ -14,7 +14,7 @@ use fleet::{Outcome, Scope, Settings};
 
 const SEEDS: u64 = 3;
 
-/// Ten Envoys before ten instances; a report a second, requests of half a second.
+/// Ten Envoys in front of ten instances, a report each second, requests of half a second.
 const USUAL: Settings = Settings {
     envoys: 10,
     instances: 10,
@@ -29,7 +29,7 @@ const USUAL: Settings = Settings {
     seconds: 12,
 };
 
-/// What is varied, as the table names it.
+/// The variations, with their names in the table.
 fn cases() -> Vec<(&'static str, Settings)> {
     let fast = Settings {
         interval_ms: 100,
@@ -66,7 +66,7 @@ fn cases() -> Vec<(&'static str, Settings)> {
     ]
 }
 
-/// The worst of all seeds.
+/// The worst outcome of all seeds.
 fn worst(settings: Settings) -> Outcome {
     let runs = (1..=SEEDS).map(|seed| fleet::run(settings, seed));
     runs.reduce(Outcome::worse).unwrap()
@@ -103,7 +103,7 @@ fn the_table_in_the_docs_is_what_is_simulated() {
     assert!(page.contains(&table), "{table}");
 }
 
-/// `fleet::run` checks it at every admission, and that no view is older than derived.
+/// `fleet::run` checks the bound at every admission, and that no view is older than derived.
 #[test]
 fn no_admission_passes_the_capacity_by_more_than_the_derived_bound() {
     for (name, settings) in cases() {
@@ -116,7 +116,7 @@ fn no_admission_passes_the_capacity_by_more_than_the_derived_bound() {
 
 #[test]
 fn the_derived_bound_is_nearly_reached() {
-    // All Envoys start at once with one key, and none knows of the others' requests.
+    // All Envoys start at once with one key, and none knows the others' requests.
     let burst = Settings {
         hot_percent: 100,
         service_ms: 20_000,

@@ -1,6 +1,7 @@
-//! Numbers from a seed: SplitMix64, in integers alone, so that a run is the same on every machine.
+//! Seeded random numbers: SplitMix64, in integers alone, so that a run is the same on every
+//! machine.
 
-/// The state.
+/// The state of the generator.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -11,12 +12,12 @@ impl Random {
         value ^ (value >> 31)
     }
 
-    /// 0 to `end`, without it.
+    /// A number from 0 to `end - 1`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    /// Around `mean`, from none to twice as much.
+    /// A number from 0 to twice `mean`.
     pub(crate) fn around(&mut self, mean: u64) -> u64 {
         self.below(2 * mean + 1)
     }

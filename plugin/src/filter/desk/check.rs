@@ -1,10 +1,10 @@
-//! The wiring: what is seen of it is looked at, and mistakes are told.
+//! Checks the wiring and tells of mistakes.
 
 use super::Desk;
 use crate::discovery::routes::Route;
 use crate::wiring::{self, Kind, Mistake};
 
-/// From one look at the filter's own stats to the next.
+/// Time between two looks at the filter's own stats.
 const CHECK_MS: u64 = 5_000;
 
 impl Desk {
@@ -43,7 +43,7 @@ impl Desk {
         }
     }
 
-    /// What Envoy tells of the cluster.
+    /// Checks Envoy's configuration of the cluster.
     pub(super) fn check_cluster(&mut self) {
         let settings = &self.service.settings;
         let found = &self.discovery.found;

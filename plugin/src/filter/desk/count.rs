@@ -1,4 +1,4 @@
-//! Envoy's counts of each instance → stats, and what the gauges of this process are wrong by.
+//! Envoy's counts of each instance → stats, and the errors of this process's gauges.
 
 use unitring_routing::names::Names;
 
@@ -8,8 +8,8 @@ use crate::filter::shared::{self, key};
 use crate::tally::{Growth, Tally};
 
 impl Desk {
-    /// Adds what has grown since the last look. Whoever writes down what was seen adds it: VMs with other
-    /// settings may look, too.
+    /// Adds the growth since the last look. VMs with other settings may look, too; only the VM that
+    /// succeeds in writing the tally adds the growth.
     pub(super) fn count(&mut self) {
         let service = &self.service;
         if !service.settings.counts_by_envoy() {
@@ -25,7 +25,7 @@ impl Desk {
             &key("tally", None, service.settings.service.as_str()),
             |tally| {
                 let before = tally.clone();
-                // One that has no stats yet is counted whole at the next look.
+                // An instance without stats is counted in full at a later look.
                 growth = tally.take(&found.counts, |id| known.has(id), made);
                 *tally != before
             },
@@ -41,7 +41,7 @@ impl Desk {
         }
     }
 
-    /// Compares the gauges with what Envoy counted between two readings of them.
+    /// Compares the gauges with Envoy's counts, made between two readings of the gauges.
     pub(super) fn correct_gauges(&mut self) {
         let after = self.service.gauges();
         let before = &self.discovery.gauges;

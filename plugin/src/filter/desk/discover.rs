@@ -14,16 +14,17 @@ use crate::settings::{Settings, Source};
 use crate::tally::Made;
 use crate::wiring::{Kind, Mistake};
 
-/// How long Envoy's own admin interface may take.
+/// How long Envoy's own admin interface may take to answer.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// From one look at the routes to the next.
+/// Time between two looks at the routes.
 const ROUTES_MS: u64 = 30_000;
-/// Routes that are longer than this are not looked at.
+/// A longer answer about routes is not read.
 const ROUTES_BYTES_MAX: usize = 4 << 20;
-/// Looks in a row that fail before it is a mistake in the wiring: Envoy may be about to hear of a cluster.
+/// Failed looks in a row that count as a mistake in the wiring. Fewer may mean that Envoy is about
+/// to receive the cluster.
 const FAILURES_MAX: u32 = 3;
 
-/// The looks at Envoy, and what they found.
+/// The state of discovery, and its findings.
 pub(super) struct Discovery {
     pub(super) callout: Callout,
     asked: Asked,
@@ -31,18 +32,18 @@ pub(super) struct Discovery {
     /// When the page of this look was made.
     pub(super) page_made: Made,
     pub(super) found: Found,
-    /// Whether anything was found yet.
+    /// Whether members were found yet.
     pub(super) has_found: bool,
-    /// What the gauges showed when the page was asked for.
+    /// The gauges at the time that the page was asked for.
     pub(super) gauges: Vec<(String, u64)>,
-    /// The routes to the service's cluster, once they are known.
+    /// The routes to the service's cluster, once known.
     pub(super) routes: Option<Vec<Route>>,
     new_routes: Vec<Route>,
     routes_ms: Option<u64>,
     failed_in_row: u32,
 }
 
-/// What an answer is awaited to.
+/// The question whose answer is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Look(Ask),
@@ -75,7 +76,7 @@ impl Desk {
     pub(super) fn discover(&mut self, now_ms: u64) {
         let service = Rc::clone(&self.service);
         if let Source::Static(members) = &service.settings.discovery.source {
-            // Once: new settings may have other members than the old ones left behind.
+            // Only once: new settings may have other members than the old ones published.
             if !self.discovery.has_found {
                 self.judge_listed(members, now_ms);
             }
@@ -111,12 +112,12 @@ impl Desk {
                 &companion.token,
                 companion.timeout,
             ),
-            // Settings without a companion are refused then.
+            // Settings refuse this source without a companion.
             (_, None) => return,
         };
         self.discovery.asked = asked;
         if let Err(error) = self.discovery.callout.send(&outgoing, now_ms) {
-            // Envoy knows at once that it has no such cluster.
+            // Envoy says at once that it has no such cluster.
             self.discovery.failed_in_row = FAILURES_MAX;
             self.discovery_failed(&error);
         }
@@ -180,7 +181,7 @@ impl Desk {
         }
     }
 
-    /// The configuration may be forbidden, or odd: then it is not known.
+    /// Envoy may forbid the configuration, or answer in another form; it is then unknown.
     fn config_read<T>(&mut self, read: Result<T, DiscoveryError>, otherwise: T) -> T {
         read.unwrap_or_else(|error| {
             log::debug!("unitring: {}: {error}", self.service.settings.service);
@@ -244,7 +245,7 @@ impl Desk {
         }
     }
 
-    /// Members of which nothing more is known than that they are there.
+    /// Judges members of a list, which comes without Envoy's health and counts.
     pub(super) fn judge_listed(&mut self, members: &[Member], now_ms: u64) {
         self.judge(members, now_ms);
         self.discovery.found.members = members.to_vec();

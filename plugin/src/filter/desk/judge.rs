@@ -1,4 +1,4 @@
-//! Instances as they were found → who takes requests; what changed, told.
+//! Instances as discovery found them → which of them take requests, and events for changes.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::placement::{Placing, contradictions};
 use crate::reporter::{Happening, percent};
 
 impl Desk {
-    /// Time and failures change verdicts, too, between two looks at Envoy.
+    /// Judges again between two looks at Envoy, since time and failures change verdicts, too.
     pub(super) fn judge_again(&mut self, now_ms: u64) {
         let failures = self.service.stats.failures.show();
         let more = std::mem::replace(&mut self.failures_seen, failures) != failures;
@@ -43,7 +43,8 @@ impl Desk {
         self.install(&verdict.members, placing, now_ms);
     }
 
-    /// Compares with the members in force; if they differ, re-allocates and tells.
+    /// If the members or their placing differ from those in force, installs a new table and tells
+    /// what changed.
     fn install(&mut self, members: &[Member], placing: Placing, now_ms: u64) {
         let before = self.service.directory();
         if self.knows_members && before.is_of(members, placing) {
@@ -75,7 +76,7 @@ impl Desk {
         if before.placing() != placing || !self.knows_members {
             self.tell_placing(placing);
         }
-        // What a process finds at its start is no change.
+        // The instances that a process finds at its start are no change.
         let changes = if std::mem::replace(&mut self.knows_members, true) {
             before.changes(members, placing.rule.identity)
         } else {
@@ -90,8 +91,8 @@ impl Desk {
         }
     }
 
-    /// The directory of these members. The names of their stats are those of the whole process, whoever
-    /// gives them.
+    /// The directory of these members. The names of stats are shared by all VMs of the process,
+    /// whichever VM gives them.
     fn with_stats(&self, before: &Directory, members: &[Member], placing: Placing) -> Directory {
         let service = &self.service;
         let shown = |stat: &str| service.shown(stat);
@@ -105,7 +106,7 @@ impl Desk {
         after
     }
 
-    /// Where requests are placed otherwise than by Envoy itself, and why.
+    /// Logs where and why the filter places requests differently from Envoy.
     fn tell_placing(&self, placing: Placing) {
         let service = &self.service.settings.service;
         if let Some(left) = placing.left {

@@ -8,7 +8,8 @@ use crate::filter::callout::Outgoing;
 use crate::reporter::{Happening, read_answer};
 use crate::wiring::{Kind, Mistake};
 
-/// Reports in a row that nobody takes before it is a mistake in the wiring: a companion may be restarting.
+/// Failed reports in a row that count as a mistake in the wiring. Fewer may mean that the companion
+/// is restarting.
 const FAILURES_MAX: u32 = 5;
 
 impl Desk {
@@ -35,7 +36,8 @@ impl Desk {
         self.check_threshold(now_ms);
         let service = Rc::clone(&self.service);
         let Some(companion) = &service.settings.companion else {
-            // Nobody to tell: the threshold is logged, and events need not be kept.
+            // There is no companion to report to: crossings of the threshold are logged, and events
+            // need not be kept.
             self.reporter.confirm(u64::MAX);
             return;
         };
@@ -67,7 +69,7 @@ impl Desk {
                 self.reports.send(&outgoing, now_ms)
             });
         if let Err(error) = sent {
-            // Envoy knows at once that it has no such cluster.
+            // Envoy says at once that it has no such cluster.
             self.reports_failed = FAILURES_MAX;
             self.report_failed(&error);
         }

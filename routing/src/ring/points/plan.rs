@@ -8,17 +8,17 @@ use crate::hash::HashFunction;
 use crate::names::Names;
 use crate::ring::Host;
 
-/// What differs between two rings.
+/// The difference between two rings.
 pub(super) struct Plan {
-    /// The new index of each old host; `None` if it is gone.
+    /// The new index of each old host; `None` if the host is gone.
     renamed: Vec<Option<u32>>,
-    /// Points that are new, with the new index of their host, in order.
+    /// New points, with the new index of their host, in order.
     pub(super) added: Vec<(u64, u32)>,
-    /// Points of hosts that stay with fewer, with the old index of their host, in order.
+    /// Points that go although their host stays, with the old index of their host, in order.
     dropped: Vec<(u64, u32)>,
 }
 
-/// Points that stay, with the lower halves of their hashes.
+/// Points that stay, and the lower halves of their hashes.
 pub(super) struct Kept<'a> {
     pub(super) points: Cow<'a, [Point]>,
     pub(super) lows: Cow<'a, [u32]>,
@@ -39,7 +39,7 @@ impl Plan {
             dropped: Vec::new(),
         };
         for ((new, host), count) in (0u32..).zip(after).zip(counts) {
-            // A name that is there twice keeps the points of its first host only.
+            // A name that occurs twice keeps the points of one host only.
             let kept = old.last(host.name).filter(|at| {
                 let place = plan.renamed.get_mut(*at);
                 place.is_some_and(|place| place.is_none() && place.replace(new).is_none())
@@ -59,7 +59,7 @@ impl Plan {
         plan
     }
 
-    /// The old points that stay, under the new indexes of their hosts.
+    /// The old points that stay, with the new indexes of their hosts.
     pub(super) fn kept<'a>(&self, points: &'a [Point], lows: &'a [u32]) -> Kept<'a> {
         let is_same = |(old, new): (u32, &Option<u32>)| *new == Some(old);
         if self.dropped.is_empty() && (0u32..).zip(&self.renamed).all(is_same) {
@@ -91,13 +91,13 @@ impl Plan {
         }
     }
 
-    /// Whether hosts that stay are in the order in which they were.
+    /// Whether the hosts that stay keep their order.
     pub(super) fn keeps_order(&self) -> bool {
         self.renamed.iter().flatten().is_sorted()
     }
 }
 
-/// The points of one host: the hash of `<name>_<number>`.
+/// The points of one host: the hashes of `<name>_<number>`.
 fn push_points(
     name: &str,
     hash: HashFunction,
