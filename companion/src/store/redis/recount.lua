@@ -1,6 +1,6 @@
--- Counts the digests of a bucket anew. What no unitring wrote is in none.
+-- Recomputes the digests of a bucket. Rows that no unitring wrote are in none.
 --
--- Atomic, because what is counted must be what is there. It reads all versions of the bucket: 1/256 of all.
+-- Atomic, because the digests must match the records. It reads all versions of the bucket: 1/256 of all.
 --
 -- KEYS: versions, meta (one bucket, so one slot)
 -- Answers: 1 if they were wrong
