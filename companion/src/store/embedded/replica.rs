@@ -20,7 +20,7 @@ use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Conflict, Held, Mark, Page, Replica, StoreError,
 };
 
-/// What a bucket knows of itself.
+/// The state of a bucket.
 fn held(
     transaction: &ReadTransaction,
     own: &UnitId,
@@ -84,7 +84,8 @@ fn apply(
     Ok(applied)
 }
 
-/// Recomputes the digests of a bucket, and returns whether they were wrong. Foreign data is in no digest.
+/// Recomputes the digests of a bucket; returns whether they were wrong. Corrupt rows are in no
+/// digest.
 fn recount(
     transaction: &WriteTransaction,
     store: &Embedded,

@@ -15,8 +15,8 @@
 
 -- Two numbers of so many digits, and their sum, are exact in a double.
 local DIGITS = 15
--- Counters that one command reads or writes: fewer commands cost less, as Redis also logs each one.
--- Lua has no room for all counters of a large service at once.
+-- Counters that one command reads or writes: fewer commands cost less, as Redis also appends each
+-- to its log. Lua has no room for all counters of a large service at once.
 local CHUNK = 500
 
 local loads, totals, reporters, events, numbers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
