@@ -22,7 +22,7 @@ use crate::store::{ChangeFeed, Listed, StoreError};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long writes of this companion gather before they are read.
 const GATHER: Duration = Duration::from_millis(10);
-/// Reads that a watcher may be behind; beyond it, it reads from the store.
+/// Reads that a watcher may lag behind. After more of them it reads from the store.
 const BEHIND_MAX: usize = 64;
 
 /// The position of a watcher: its unit, and the last change that it knows of each bucket. As text,

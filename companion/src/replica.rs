@@ -1,5 +1,5 @@
-//! The one rule for changes of records: pure, `present record, change, now → record afterwards`. No
-//! store decides for itself.
+//! The one rule for changes of records: pure, `present record, change, now → record afterwards`.
+//! Every store uses it.
 //!
 //! # Layout
 //!

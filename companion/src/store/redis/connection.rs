@@ -199,7 +199,7 @@ impl Primary {
         let answer = send(&mut connection).await;
         let is_useless = match &answer {
             Ok(answer) => refuses(answer),
-            // Broken, or silent: a server that hangs is left, too.
+            // The connection broke, or the server hangs.
             Err(error) => error.is_unrecoverable_error() || error.is_io_error(),
         };
         if is_useless {

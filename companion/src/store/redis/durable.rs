@@ -29,7 +29,7 @@ pub(super) struct Durable {
     lanes: Vec<mpsc::Sender<Write>>,
 }
 
-/// A write on its way.
+/// A write that waits for its answer.
 struct Write {
     bucket: u8,
     call: Cmd,
