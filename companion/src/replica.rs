@@ -1,5 +1,5 @@
 //! The one rule for changes of records: pure, `present record, change, now → record afterwards`.
-//! Every store uses it.
+//! Every store decides by it.
 //!
 //! # Layout
 //!
