@@ -1,8 +1,8 @@
-//! Follows the log of changes for those who watch records: one reader per process, however many
-//! watch, and none while nobody does.
+//! Follows the log of changes for the watchers of records: one reader per process, however many
+//! watchers there are, and none while there are none.
 //!
-//! Invariant: each watcher knows how far it is in every bucket, so that what it misses here, it reads
-//! from the store; nothing is lost between the two, and nothing comes twice.
+//! Invariant: each watcher knows its position in every bucket, and reads from the store what it
+//! misses here; it loses no change and gets none twice.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,33 +18,34 @@ use unitring_protocol::ids::UnitId;
 use crate::replica::digest::share;
 use crate::store::{ChangeFeed, Listed, StoreError};
 
-/// How often another companion's writes are looked for.
+/// How often the writes of other companions are read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long writes here are gathered before they are read.
+/// How long writes of this companion gather before they are read.
 const GATHER: Duration = Duration::from_millis(10);
-/// Looks that a watcher may be behind; then it reads from the store.
+/// Reads that a watcher may lag behind. After more of them it reads from the store.
 const BEHIND_MAX: usize = 64;
 
-/// How far somebody is: in which unit, and which change of each bucket was the last. As text, the unit, a slash,
-/// and of each bucket `<number>:<print>` with dots between them, where 0 is left out. A number alone would not
-/// tell that a store went back to an older copy of itself, and gave the same numbers to other changes.
+/// The position of a watcher: its unit, and the last change that it knows of each bucket. As text,
+/// the unit, a slash, and of each bucket `<number>:<print>` with dots between them, where 0 is left
+/// out. The print shows when a store went back to an older copy of itself, and gave the same
+/// numbers to other changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Positions {
-    /// `None` for positions of an older program, which say nothing here.
+    /// `None` for positions of an older program, which mean nothing here.
     unit: Option<UnitId>,
     at: Vec<Place>,
 }
 
-/// The last change of a bucket that somebody knows.
+/// The last change of a bucket that a watcher knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Place {
-    /// 0 for none.
+    /// Its number; 0 for none.
     number: u64,
-    /// Of the change, so that it is known again; 0 where it could not be read any more.
+    /// Its fingerprint; 0 if the change could no longer be read.
     print: u32,
 }
 
-/// The print of a change.
+/// The fingerprint of a change.
 fn print(record: &Listed) -> u32 {
     let share = share(&record.id.to_string(), &record.mark.to_string()).0;
     u32::try_from(share >> 32).unwrap_or_default().max(1)
@@ -94,34 +95,33 @@ impl FromStr for Positions {
     }
 }
 
-/// One change of a bucket.
+/// A change of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     bucket: u8,
     number: u64,
-    /// Which record, and how it is now.
+    /// The record, with its mark after the change.
     pub record: Listed,
 }
 
-/// What came since the last look.
+/// The changes since the last read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// In order within each bucket.
+    /// The changes, in order within each bucket.
     pub steps: Vec<Step>,
-    /// Whether some changes are no longer known.
+    /// Whether some changes are no longer in the log.
     pub missed: bool,
-    /// Whether they are read from now on only: what came just before is told to nobody.
+    /// Whether reading only began here: earlier changes are not in it.
     begins: bool,
 }
 
-/// Buckets that are read at a time.
+/// Most buckets that are read at once.
 const READ_AT_ONCE: usize = 32;
 
 impl Positions {
-    /// Where all buckets of this unit are now.
+    /// The current positions of all buckets of this unit.
     ///
-    /// # Errors
-    /// The store's.
+    /// # Errors The store's.
     pub async fn now(store: &dyn ChangeFeed, unit: &UnitId) -> Result<Self, StoreError> {
         let heads = (0..=u8::MAX).zip(store.heads().await?);
         let places = heads.map(|(bucket, number)| place(store, bucket, number));
@@ -132,11 +132,10 @@ impl Positions {
         })
     }
 
-    /// Reads what changed since, and goes there. Positions of another unit, and those that a store of this one
-    /// has no more, are answered by `missed`.
+    /// Reads the changes since these positions, and moves them. Positions of another unit, or of
+    /// changes that the store no longer has, set `missed`.
     ///
-    /// # Errors
-    /// The store's; then nothing has moved.
+    /// # Errors The store's; the positions then stay.
     pub async fn resume(
         &mut self,
         store: &dyn ChangeFeed,
@@ -152,15 +151,14 @@ impl Positions {
         self.read(store, true).await
     }
 
-    /// The same for somebody who was here all the time.
+    /// The same for a watcher that stayed connected.
     ///
-    /// # Errors
-    /// The store's; then nothing has moved.
+    /// # Errors The store's; the positions then stay.
     pub async fn advance(&mut self, store: &dyn ChangeFeed) -> Result<News, StoreError> {
         self.read(store, false).await
     }
 
-    /// With `all`, buckets in which nothing seems to have changed are looked at, too.
+    /// With `all`, buckets whose number did not change are read, too.
     async fn read(&mut self, store: &dyn ChangeFeed, all: bool) -> Result<News, StoreError> {
         let heads = store.heads().await?;
         let (mut news, mut after) = (News::default(), self.clone());
@@ -177,11 +175,10 @@ impl Positions {
         Ok(news)
     }
 
-    /// Goes along with what somebody else read: answers only what is new here, and reads what lies in
-    /// between.
+    /// Follows what another reader read: returns only what is new to this watcher, and reads the
+    /// changes in between from the store.
     ///
-    /// # Errors
-    /// The store's; then nothing has moved.
+    /// # Errors The store's; the positions then stay.
     pub async fn follow(
         &mut self,
         told: &News,
@@ -211,7 +208,7 @@ impl Positions {
     }
 }
 
-/// The change of this number, if it is known still.
+/// The change of this number; its print is 0 if the log no longer has it.
 async fn place(store: &dyn ChangeFeed, bucket: u8, number: u64) -> Result<Place, StoreError> {
     let Some(before) = number.checked_sub(1) else {
         return Ok(Place::default());
@@ -232,14 +229,15 @@ impl Step {
 }
 
 impl News {
-    /// Reads a bucket on from a place, if that is still what it was.
+    /// Reads the changes of a bucket after a place, and checks that the place still has the same
+    /// change.
     async fn read(
         &mut self,
         store: &dyn ChangeFeed,
         bucket: u8,
         at: &mut Place,
     ) -> Result<(), StoreError> {
-        // The last one that is known, too: another change may have its number by now.
+        // The known change is read again: another one may have its number by now.
         let found = store.changes(bucket, at.number.saturating_sub(1)).await?;
         let known = found.changes.iter().find(|(found, _)| *found == at.number);
         if at.print > 0 && known.is_some_and(|(_, record)| print(record) != at.print) {
@@ -262,7 +260,7 @@ impl News {
     }
 }
 
-/// Where watchers are told.
+/// The reader of the log and the channel to its watchers.
 #[derive(Clone)]
 pub struct Follower {
     sender: broadcast::Sender<Arc<News>>,
@@ -279,21 +277,22 @@ impl Default for Follower {
 }
 
 impl Follower {
-    /// What comes from now on, and somewhat of what came just before.
+    /// Subscribes to what is read from now on; the first changes may be older than the
+    /// subscription.
     pub fn watch(&self) -> broadcast::Receiver<Arc<News>> {
         let receiver = self.sender.subscribe();
         self.woken.notify_one();
         receiver
     }
 
-    /// A record was changed by this process.
+    /// Wakes the reader: this process changed a record.
     pub fn changed(&self) {
         if self.sender.receiver_count() > 0 {
             self.woken.notify_one();
         }
     }
 
-    /// Reads for ever, while somebody watches.
+    /// Reads for ever, while there are watchers.
     pub async fn run(self, store: Arc<dyn ChangeFeed>, unit: UnitId) {
         let mut positions: Option<Positions> = None;
         loop {
@@ -313,7 +312,7 @@ impl Follower {
                 }),
             };
             match news {
-                // Nobody may be left to hear it.
+                // The last watcher may be gone by now.
                 Ok(news) if news != News::default() => drop(self.sender.send(Arc::new(news))),
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "watching records waits for the store"),

@@ -1,7 +1,7 @@
-//! What was said in file, environment and flags → the settings that the companion runs with.
+//! File, environment and flags → the settings that the companion runs with.
 //!
-//! Invariant: a [`Settings`] is valid; whoever holds one checks nothing again. Nothing is read
-//! from files or the environment here: that is [`raw`].
+//! Invariant: a [`Settings`] is valid; its holder checks nothing again. This file reads no files or
+//! environment: [`raw`] and the command line do.
 
 mod group;
 pub mod raw;
@@ -21,82 +21,82 @@ use unitring_protocol::ids::UnitId;
 pub use group::{GroupSettings, Persistence};
 use raw::{Raw, Said};
 
-/// Where the embedded store lives when nobody says otherwise.
+/// The default file of the embedded store.
 const STORE_PATH: &str = "unitring.redb";
-/// Ops that may wait for the other units.
+/// The default bound on ops in the outbox.
 const OUTBOX_MAX: u64 = 1_000_000;
-/// Bytes that these may take.
+/// The default bound on their bytes.
 const OUTBOX_BYTES_MAX: u64 = 256 << 20;
-/// How often units compare.
+/// The default interval of digests.
 const DIGEST_INTERVAL: Duration = Duration::from_secs(10);
-/// Bounds of that.
+/// Bounds of the interval.
 const DIGEST_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const DIGEST_INTERVAL_MAX: Duration = Duration::from_secs(3600);
-/// Units in a group, this one included.
+/// Most units in a group, this one included.
 pub const UNITS_MAX: usize = 16;
-/// How long tombstones and expired records are kept at least.
+/// The default of how long tombstones and expired records are kept at least.
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(3600);
-/// Tombstones are kept for at least so many intervals of digests: by then everybody has told something
-/// that was read after the deletion.
+/// Tombstones are kept for at least so many intervals of digests: by then every unit has sent a
+/// state that it read after the deletion.
 const TOMBSTONE_INTERVALS: u32 = 6;
-/// How long a change waits for company.
+/// The default batching delay of changes.
 const LINGER: Duration = Duration::from_millis(2);
 const LINGER_MAX: Duration = Duration::from_secs(1);
-/// Bytes that a unit's queue at a broker holds.
+/// The default bound on the bytes of a unit's queue at a broker.
 const QUEUE_BYTES_MAX: u64 = 1 << 30;
-/// Records per second that repairs send.
+/// The default of records per second that repairs send.
 const REPAIR_RATE: u64 = 20_000;
-/// How far clocks may be apart before somebody is told.
+/// The default clock skew above which there is an alarm.
 const SKEW_MAX: Duration = Duration::from_millis(500);
 
-/// What the companion runs with.
+/// The settings that the companion runs with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// This unit.
     pub unit: UnitId,
-    /// HTTP; port 0 takes a free one.
+    /// The address for HTTP; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// gRPC endpoint discovery; port 0 takes a free one.
+    /// The address for gRPC endpoint discovery; port 0 takes a free one.
     pub xds_listen: SocketAddr,
-    /// What a write has to bear, if anything.
+    /// The bearer token that a write needs, if any.
     pub token: Option<Secret>,
     /// Filter of the log, as `tracing` reads it.
     pub log: String,
-    /// Where state is kept.
+    /// The store of the unit's state.
     pub store: StoreSettings,
-    /// The servers of the unit's group; `None` if nobody shall look after them.
+    /// The servers of the unit's group; `None` if the companion shall not watch them.
     pub group: Option<GroupSettings>,
-    /// With whom it is kept the same; `None` if the unit is alone.
+    /// Sync with the peers; `None` if the unit is alone.
     pub sync: Option<SyncSettings>,
 }
 
-/// Where state is kept.
+/// The store of the unit's state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreSettings {
-    /// One file of this process.
+    /// A file of this process.
     Embedded {
-        /// The file; it is created.
+        /// The file, which is created if it is missing.
         path: PathBuf,
     },
     /// A Redis that all companions of the unit share.
     Redis(RedisSettings),
 }
 
-/// How a unit's Redis is reached.
+/// The connection to a unit's Redis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RedisSettings {
     /// One server, Sentinels or a Redis Cluster.
     pub url: Url,
-    /// What the Sentinels ask for, if anything.
+    /// The password of the Sentinels, if any.
     pub sentinel_password: Option<Secret>,
-    /// For TLS.
+    /// The files for TLS.
     pub tls: TlsFiles,
-    /// Which replicas must have a write before it is acknowledged; `None` for none.
+    /// The replicas that must have a write before it is acknowledged; `None` for none.
     pub wait: Option<Wait>,
 }
 
 impl RedisSettings {
-    /// Settings for this URL, with nothing else said.
+    /// Settings with this URL and defaults.
     pub fn at(url: Url) -> Self {
         Self {
             url,
@@ -110,58 +110,58 @@ impl RedisSettings {
 /// Files for TLS, PEM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Roots to trust instead of the system's.
+    /// Root certificates to trust instead of the system's.
     pub ca: Option<PathBuf>,
-    /// Our certificate and its key, where servers ask for one.
+    /// Our certificate and its key, if servers require one.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// How long a write waits for how many replicas.
+/// How many replicas a write waits for, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// So many must have it.
+    /// The number of replicas.
     pub replicas: u64,
-    /// Within this time.
+    /// The timeout of the wait.
     pub timeout: Duration,
 }
 
-/// With whom state is kept the same.
+/// The settings of sync with the peers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncSettings {
-    /// The broker where this unit's queue is, and those of all others that have none of their own.
+    /// The broker of this unit's queue, and of all peers that have no broker of their own.
     pub amqp_url: Url,
-    /// The brokers of units that have one of their own.
+    /// The brokers of units that have their own.
     pub brokers: BTreeMap<UnitId, Url>,
-    /// For `amqps://`.
+    /// The files for `amqps://`.
     pub tls: TlsFiles,
-    /// The other units, at least one.
+    /// The peers, at least one.
     pub peers: Vec<UnitId>,
-    /// How often digests are compared.
+    /// The interval of digests.
     pub digest_interval: Duration,
-    /// Ops that are kept for units that have them not; those who miss more repair by digests.
+    /// Most ops that the outbox keeps; peers that miss more get a repair.
     pub outbox_max: u64,
-    /// Bytes that these may take.
+    /// Most bytes of these ops.
     pub outbox_bytes_max: u64,
     /// How long tombstones and expired records are kept at least.
     pub tombstones_kept: Duration,
-    /// How long a change waits for company.
+    /// The batching delay of changes.
     pub linger: Duration,
-    /// Bytes that a unit's queue at a broker holds.
+    /// Most bytes of a unit's queue at a broker.
     pub queue_bytes_max: u64,
     /// Records per second that repairs send.
     pub repair_rate: u64,
-    /// How far clocks may be apart before somebody is told.
+    /// The clock skew above which there is an alarm.
     pub skew_max: Duration,
 }
 
 impl SyncSettings {
-    /// The broker where a unit's queue is.
+    /// The broker of a unit's queue.
     pub fn broker(&self, unit: &UnitId) -> &Url {
         self.brokers.get(unit).unwrap_or(&self.amqp_url)
     }
 }
 
-/// A value that no log and no output shows.
+/// A value that appears in no log and no output.
 #[derive(Clone, PartialEq)]
 pub struct Secret(String);
 
@@ -183,12 +183,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A URL that shows itself without its password.
+/// A URL that is displayed without its password.
 #[derive(Clone, PartialEq)]
 pub struct Url(String);
 
 impl Url {
-    /// A URL; whoever connects to it finds out whether it is one.
+    /// Wraps a URL without a check; a connection to it shows whether it is valid.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -218,7 +218,7 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Why there are no settings. The process ends with exit code 64.
+/// Why the settings are invalid. The process ends with exit code 64.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -226,7 +226,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// The file is not TOML.
@@ -234,7 +234,7 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and what.
+        /// The place and the reason.
         message: String,
     },
     /// A field breaks its rule.
@@ -242,7 +242,7 @@ pub enum ConfigError {
     Field {
         /// The field, as `store.kind`.
         path: String,
-        /// What was said; `<redacted>` for secrets.
+        /// The given value; `<redacted>` for secrets.
         value: String,
         /// The rule it breaks.
         rule: String,
@@ -299,7 +299,7 @@ fn log(said: Said) -> Result<String, ConfigError> {
     const RULE: &str =
         "must be a level (error, warn, info, debug, trace, off) or target=level, comma separated";
     let is_filter = said.text.parse::<Targets>().is_ok();
-    // A word alone would be taken for a target, and then nothing else is logged.
+    // A word alone would count as a target, and nothing else would be logged.
     let mut words = said.text.split(',').map(str::trim);
     let is_plain = words.all(|word| word.contains('=') || word.parse::<LevelFilter>().is_ok());
     if is_filter && is_plain {
@@ -337,7 +337,7 @@ pub fn show_duration(duration: Duration) -> String {
     )
 }
 
-/// Reads `250ms`, `5s` or `2m`.
+/// Parses `250ms`, `5s`, `2m` or `1h`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);

@@ -1,5 +1,5 @@
-//! `unitring demo`: Envoy with the filter, the companion and four instances, started, described and
-//! stopped. With two units also a Redis for each, and RabbitMQ between them.
+//! `unitring demo`: starts, describes and stops Envoy with the filter, the companion and four
+//! instances; with two units also a Redis for each, and RabbitMQ between them.
 //!
 //! | module | what |
 //! |---|---|
@@ -37,58 +37,57 @@ use servers::Broker;
 
 const UNITS: [&str; 2] = ["east", "west"];
 
-/// Why there is no demo.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A program or a file that it needs is not there; with the way to get it.
+    /// A required program or file is missing; the text says how to get it.
     #[error("{0}")]
     Missing(String),
-    /// The Envoy that was found cannot run the filter.
+    /// This Envoy cannot run the filter.
     #[error("{0}")]
     Envoy(String),
-    /// A port of those that were asked for is taken.
+    /// A requested port is taken.
     #[error("port {0} is taken: say another --port-base")]
     Taken(u16),
-    /// There is no free port where one was looked for.
+    /// No port is free in the range that was tried.
     #[error("no port from {0} on is free")]
     NoPort(u16),
-    /// A file or folder of the demo.
+    /// A file or folder of the demo failed.
     #[error("{path}: {source}", path = path.display())]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A program does not start.
+    /// A program could not be started.
     #[error("start {name}: {source}")]
     Start {
-        /// Which.
+        /// The program.
         name: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A program ended, or never became ready.
+    /// A program ended, or did not become ready.
     #[error("{name} {what}; the end of {log}:\n{tail}", log = log.display())]
     Program {
-        /// Which.
+        /// The program.
         name: String,
         /// What happened.
         what: String,
         /// Its log.
         log: PathBuf,
-        /// The last lines of it.
+        /// The last lines of the log.
         tail: String,
     },
-    /// A request of the demo itself was not answered as it must be.
+    /// A request of the demo itself failed.
     #[error("{0}")]
     Request(String),
 }
 
-/// Starts everything, says what to try, and runs until `stop` ends or a program does.
+/// Starts everything, prints what to try, and runs until `stop` completes or a program ends.
 ///
-/// # Errors
-/// [`DemoError`]: nothing that was started is left running.
+/// # Errors [`DemoError`]; every started program is stopped.
 pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(), DemoError> {
     let play = async {
         if flags.only_instances {
@@ -105,7 +104,7 @@ pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(),
     Ok(())
 }
 
-/// Runs until it is dropped.
+/// Starts only the instances; they run until this is dropped.
 async fn only_instances(port_base: Option<u16>) -> Result<(), DemoError> {
     let mut ports = Ports::new(port_base);
     let mut instances = Vec::new();
@@ -192,7 +191,7 @@ fn across(here: &Place, there: &Place) -> String {
     .join("\n")
 }
 
-/// That of `--folder`, which may have data of a demo before, or a new one.
+/// The folder of `--folder`, which may have data of an earlier demo, or a new one.
 fn folder(flags: &DemoFlags) -> Result<PathBuf, DemoError> {
     let folder = match &flags.folder {
         Some(folder) => {
@@ -201,14 +200,14 @@ fn folder(flags: &DemoFlags) -> Result<PathBuf, DemoError> {
         }
         None => new_folder()?,
     };
-    // The programs are started in folders of their own.
+    // Absolute, since each program runs in a folder of its own.
     folder.canonicalize().map_err(|source| DemoError::File {
         path: folder,
         source,
     })
 }
 
-/// One that nobody else made or may look into.
+/// A new folder that other users cannot have made or open.
 fn new_folder() -> Result<PathBuf, DemoError> {
     let mut number = 0;
     loop {
@@ -236,7 +235,7 @@ fn write(path: &Path, text: &str) -> Result<(), DemoError> {
     })
 }
 
-/// A line for the person; one who closed the terminal does not read it.
+/// Prints a line; a closed terminal is no error.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));

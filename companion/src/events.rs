@@ -1,4 +1,4 @@
-//! Events: what happened to instances, as it is stored and shown.
+//! The events of instances and of the unit's servers, as they are stored and shown.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,33 +8,33 @@ use unitring_protocol::envelope::UnitEvent;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName, UnitId};
 use unitring_protocol::report::{EventKind, InstanceEvent};
 
-/// One event of the log.
+/// An event of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in milliseconds since the Unix epoch, by the clock of whoever saw it.
+    /// When it happened, in milliseconds since the Unix epoch, by the clock of its observer.
     pub at_ms: u64,
-    /// What.
+    /// The kind of event.
     pub kind: EventKind,
-    /// Of which service.
+    /// The service of the instance.
     pub service: ServiceName,
-    /// To which instance.
+    /// The instance.
     pub instance: InstanceId,
-    /// Why, in a few words for people.
+    /// The reason, for people.
     pub reason: String,
-    /// The version of the reporter's ring after it; empty for the registry's own events.
+    /// The version of the reporter's ring after the event; empty for the registry's own events.
     pub ring: String,
-    /// The share of all keys with another owner now, 0 to 1.
+    /// The share of all keys whose owner changed, 0 to 1.
     pub moved: f64,
-    /// Who saw it; absent for the registry's own events.
+    /// The reporter that saw it; absent for the registry's own events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reporter: Option<ReporterId>,
-    /// The unit that told of it; absent for this one's own.
+    /// The unit that sent it; absent for events of this unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
 }
 
 impl Event {
-    /// What a reporter saw.
+    /// An event that a reporter saw.
     pub fn reported(service: &ServiceName, reporter: &ReporterId, event: &InstanceEvent) -> Self {
         Self {
             at_ms: event.at_ms,
@@ -49,7 +49,7 @@ impl Event {
         }
     }
 
-    /// What another unit told of.
+    /// An event that another unit sent.
     pub fn of_unit(unit: &UnitId, event: UnitEvent) -> Self {
         Self {
             at_ms: event.at_ms,
@@ -64,7 +64,7 @@ impl Event {
         }
     }
 
-    /// What an order to drain did, or its end.
+    /// The event of a drain that begins or ends.
     pub fn draining(
         is_draining: bool,
         service: &ServiceName,
@@ -79,7 +79,7 @@ impl Event {
         Self::registry(kind, service, instance, reason, at_ms)
     }
 
-    /// What the registry did.
+    /// An event of the registry.
     pub fn registry(
         kind: EventKind,
         service: &ServiceName,
@@ -101,43 +101,43 @@ impl Event {
     }
 }
 
-/// What happened to the unit's group of servers.
+/// An event of the unit's group of servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupEvent {
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was seen, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What.
+    /// The kind of event.
     pub kind: GroupChange,
-    /// Every problem, or that there is none.
+    /// All problems, or that there are none.
     pub reason: String,
 }
 
-/// How a group changed.
+/// How the group changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupChange {
-    /// Something is wrong with it.
+    /// It has a problem.
     GroupDegraded,
-    /// Nothing is, any more.
+    /// It has no more problems.
     GroupRestored,
 }
 
-/// What the log holds.
+/// An entry of the event log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Entry {
-    /// Of an instance.
+    /// An event of an instance.
     Instance(Event),
-    /// Of the unit's servers.
+    /// An event of the unit's servers.
     Group(GroupEvent),
 }
 
-/// Characters of a reason that are kept.
+/// Characters of a reason that are stored.
 const REASON_CHARS_MAX: usize = 256;
-/// Characters of a ring's version that are kept.
+/// Characters of a ring's version that are stored.
 const RING_CHARS_MAX: usize = 64;
 
-/// A place in the event log, written `<a>-<b>`.
+/// A position in the event log, written `<a>-<b>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cursor(pub u64, pub u64);
 
@@ -153,14 +153,14 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let (a, b) = text.split_once('-').unwrap_or((text, "0"));
         match (a.parse(), b.parse()) {
-            // After the last number there is nothing, and Redis knows no place for it.
+            // Redis has no position after the last number.
             (Ok(a), Ok(b)) if a < u64::MAX => Ok(Self(a, b)),
             _ => Err(InvalidCursor),
         }
     }
 }
 
-/// Why a text is no cursor.
+/// Why a text is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a cursor is a number, or two with '-' between them, as given with each event")]
 pub struct InvalidCursor;

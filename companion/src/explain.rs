@@ -1,7 +1,7 @@
-//! A report and the loads of now → where a key goes and why, by the code that the filter decides
-//! with; and what share of all keys would move if an instance came or went.
+//! A report and the present loads → where a key goes and why, by the filter's own code; and the
+//! share of all keys that would move if an instance came or went.
 //!
-//! Values in, values out: nothing is taken or counted.
+//! Values in, values out: no request is counted in flight.
 
 mod rebuild;
 
@@ -20,30 +20,30 @@ use unitring_routing::table::{Left, Table};
 
 use crate::loads::{self, StoredLoad};
 
-/// Candidates that are shown.
+/// Candidates in an answer.
 const CANDIDATES: usize = 3;
-/// The reason of a request that Envoy's own policy places, as the filter tells it to callers.
+/// The filter's reason for a request that it leaves to Envoy's own policy.
 const FALLBACK: &str = "fallback";
 
-/// What is asked.
+/// The question about a key.
 #[derive(Debug, Clone, Default)]
 pub struct Question {
     /// The value that the filter would hash.
     pub key: String,
-    /// Instead of the bound of the report.
+    /// A bound to use instead of the reported one.
     pub bound: Option<BoundReport>,
-    /// As if this one were gone.
+    /// An instance to leave out.
     pub without: Option<InstanceId>,
-    /// As if this one were there, too.
+    /// An instance to add.
     pub with: Option<Newcomer>,
 }
 
-/// An instance that is not there yet.
+/// An instance that does not exist yet.
 #[derive(Debug, Clone)]
 pub struct Newcomer {
     /// Its id.
     pub id: InstanceId,
-    /// Where requests for it would go.
+    /// Its address.
     pub address: SocketAddr,
     /// Its weight.
     pub weight: NonZeroU32,
@@ -55,17 +55,17 @@ pub struct Answer {
     key: String,
     /// `xxh64` of the key, 16 hex digits.
     hash: String,
-    /// Absent where nobody owns it as far as the filter knows.
+    /// Absent if the filter knows of no owner.
     owner: Option<Candidate>,
-    /// None where the key is left to Envoy's own policy.
+    /// Empty if the key is left to Envoy's own policy.
     candidates: Vec<Candidate>,
     reason: &'static str,
     /// Why the key is left to Envoy's own policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     because: Option<&'static str>,
     ring: report::RingReport,
-    /// Whether this is the ring that the filter has. A report has not all that an odd cluster's ring is made
-    /// from: weights of localities without hosts, names that are no ids.
+    /// Whether this ring equals the filter's. A report lacks what the rings of unusual clusters
+    /// depend on: weights of localities without hosts, names that are not ids.
     as_reported: bool,
     bound: BoundReport,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,34 +77,34 @@ struct Candidate {
     id: String,
     address: String,
     weight: u32,
-    /// Where the service has several.
+    /// Present if the service has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u32>,
     in_flight: u64,
-    /// What it may have in flight now; absent if anything.
+    /// Its capacity now; absent without a bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<u64>,
 }
 
-/// What the question's `with` or `without` would do.
+/// The effect of the question's `with` or `without`.
 #[derive(Debug, Serialize)]
 struct Change {
     /// The share of all keys that would get another owner, 0 to 1.
     moved: f64,
-    /// The owner of this key then.
+    /// The new owner of this key.
     owner: Option<String>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// The instance that is to be gone is not there.
+    /// The instance to leave out is not reported.
     #[error("instance {0} is not reported")]
     Unknown(InstanceId),
-    /// The instance that is to come is there.
+    /// The instance to add is there already.
     #[error("instance {0} is there already")]
     Known(InstanceId),
-    /// The report makes no sense.
+    /// The report has no shape of a ring.
     #[error("the reported ring has no size")]
     NoShape,
     /// The ring would be too large.
@@ -112,10 +112,9 @@ pub enum ExplainError {
     Ring(#[from] RingError),
 }
 
-/// Explains by `by`, the report to go by, among all the reports that count.
+/// Explains where a key goes, from the report `by` and all reports that count.
 ///
-/// # Errors
-/// [`ExplainError`].
+/// # Errors [`ExplainError`].
 pub fn explain(
     question: &Question,
     by: &StoredLoad,
@@ -174,20 +173,20 @@ pub fn explain(
     })
 }
 
-/// Keys by which shares are measured.
+/// Keys with which shares are measured.
 const SAMPLES: u32 = 1 << 16;
 
-/// An instance's part of the service.
+/// An instance's share of the keys, and its capacity.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Part {
     /// The share of all keys that it owns, from 0 to 1, measured with 65,536 keys.
     pub share: f64,
-    /// What it may have in flight now; `None` if anything.
+    /// Its capacity now; `None` without a bound.
     pub capacity: Option<u64>,
 }
 
-/// The part of each instance by `by`, the report to go by, among all the reports that count. Takes some ms
-/// with a thousand instances.
+/// The share and capacity of each instance, from the report `by` and all reports that count. Takes
+/// some ms with a thousand instances.
 ///
 /// # Errors
 /// [`ExplainError`].
@@ -216,7 +215,7 @@ pub fn parts(
             continue;
         };
         let capacity = table.capacity(&bound, HostIndex::of_place(index), loads.total);
-        // An address that the cluster lists twice has both shares.
+        // An address that the cluster lists twice gets both shares.
         let part = parts.entry(id).or_default();
         part.share += f64::from(owned) / f64::from(SAMPLES);
         part.capacity = Some(capacity).filter(|capacity| *capacity != u64::MAX);
@@ -224,7 +223,7 @@ pub fn parts(
     Ok(parts)
 }
 
-/// The reports that the bound goes by.
+/// The reports whose load the bound counts.
 fn seen<'a>(bound: BoundReport, by: &'a StoredLoad, all: &'a [StoredLoad]) -> &'a [StoredLoad] {
     match bound.scope {
         LoadScope::Process => std::slice::from_ref(by),
@@ -232,7 +231,8 @@ fn seen<'a>(bound: BoundReport, by: &'a StoredLoad, all: &'a [StoredLoad]) -> &'
     }
 }
 
-/// Whether the filter has no ring where the report would make one: it does not know enough of the cluster.
+/// Whether the filter has no ring although the report makes one: it does not know enough of the
+/// cluster.
 fn is_left_whole(by: &StoredLoad, table: &Table) -> bool {
     by.ring.points == 0 && table.points() > 0
 }
@@ -280,7 +280,7 @@ fn change(
     }))
 }
 
-/// The loads of a moment. Nothing is taken: in flight "with this request" is one more than there is.
+/// The loads at one moment. Nothing is taken, so "in flight with this request" is one more.
 struct Still {
     by_host: Vec<u64>,
     total: u64,
@@ -324,7 +324,7 @@ impl Loads for Still {
     }
 }
 
-/// What a filter that does not tell its bound is taken to have.
+/// The bound of a filter that reports none.
 const OFF: BoundReport = BoundReport {
     balance_factor: 0,
     min_capacity: 0,

@@ -1,5 +1,5 @@
-//! Fixed data: records that are the same in every unit and that nobody changes but by a new version of
-//! the file.
+//! Fixed data: records that are the same in every unit, and change only with a new version of the
+//! file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,20 +10,20 @@ use sha1::{Digest as _, Sha1};
 use unitring_protocol::ids::{DatasetName, RecordKey};
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
-/// The most bytes of the file: it is loaded in one step.
+/// The largest file, in bytes: it is loaded in one step.
 pub const BYTES_MAX: u64 = 64 << 20;
 
-/// The fixed data are not what they must be.
+/// The file of the fixed data is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {why}")]
 pub struct FixedDataError {
     /// The file.
     path: PathBuf,
-    /// Where and what.
+    /// The line, and the reason.
     why: String,
 }
 
-/// What the file says: values by dataset and key.
+/// The content of the file: values by dataset and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FixedData {
     /// All values.
@@ -79,7 +79,7 @@ impl FixedData {
         Ok(data)
     }
 
-    /// Of what the file says, whatever the order of its lines.
+    /// The checksum of the values, which does not depend on the order of the lines.
     pub fn checksum(&self) -> String {
         let mut hash = Sha1::new();
         for (dataset, values) in &self.datasets {

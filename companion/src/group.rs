@@ -1,9 +1,10 @@
-//! The unit group in Redis: which servers hold a unit's data, and how they are brought to it and kept.
+//! The unit group in Redis: which servers hold a unit's data, and how they get and keep their
+//! setup.
 //!
-//! Four steps, each verified on the servers themselves: the data structure (layout), the persistence,
-//! the replication, the fixed data. [`plan`] decides, pure: what was observed and what is wanted → what is to
-//! be done, or why nothing may be. It makes the steps idempotent: a group is created when planning
-//! again finds nothing to do.
+//! It has four steps, each verified on the servers themselves: the data structure (layout), the
+//! persistence, the replication, the fixed data. [`plan`] decides, pure: observed and wanted state
+//! → the actions, or why none is allowed. It makes the steps idempotent: a group is complete when a
+//! new plan is empty.
 
 pub mod create;
 pub mod plan;
@@ -11,29 +12,29 @@ pub mod server;
 pub mod status;
 pub mod watch;
 
-/// Why a group could not be created or looked at.
+/// Why a group could not be created or observed.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
-    /// A server could not be asked.
+    /// A server did not answer, or refused a command.
     #[error("{server}: {why}")]
     Server {
-        /// Which.
+        /// The server.
         server: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// Something is there that must not be touched.
+    /// A server must not be touched.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<plan::Refusal>),
-    /// The fixed data are not what they must be.
+    /// The file of the fixed data is wrong.
     #[error("group.fixed_data {0}")]
     FixedData(#[from] crate::fixed::FixedDataError),
-    /// All was done, and yet the servers are not as they shall be.
+    /// All actions were performed, and yet the servers are not as wanted.
     #[error("not all is done after {seconds} s; still to do:\n{left}")]
     Unfinished {
-        /// How long was waited.
+        /// How long the command waited.
         seconds: u64,
-        /// What is left, a line each.
+        /// The actions left, a line each.
         left: String,
     },
 }

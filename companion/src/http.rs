@@ -1,5 +1,5 @@
-//! Requests → answers. One file per kind of resource; this one is the map of paths and the bounds
-//! that hold for all of them.
+//! Requests → answers. Each kind of resource has a file; this one has the map of paths, and the
+//! bounds that hold for all of them.
 
 mod answer;
 mod bounds;
@@ -48,41 +48,41 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The unit's Redis servers.
 pub struct Group {
-    /// Which they are.
+    /// The servers and their settings.
     pub settings: GroupSettings,
-    /// As they were seen last; `None` while another companion looks after them.
+    /// Their last observed state; `None` while another companion watches them.
     pub seen: watch::Receiver<Option<Status>>,
 }
 
-/// What every request may use.
+/// The parts of the process that requests use.
 pub struct App {
     /// This unit.
     pub unit: UnitId,
-    /// What a write has to bear.
+    /// The bearer token that a write needs, if any.
     pub token: Option<Secret>,
     /// The store of this unit.
     pub store: Arc<dyn Store>,
-    /// Tells those who watch records.
+    /// The source of changes for the watchers of records.
     pub follower: Follower,
-    /// Who is wired wrongly.
+    /// The reporters that are wired wrongly.
     pub wiring: Wiring,
-    /// Counters.
+    /// Counters and gauges.
     pub metrics: Arc<Metrics>,
-    /// Told of every change of the registry.
+    /// Notified of every change of the registry.
     pub registry_changed: Arc<Notify>,
-    /// Told of every event.
+    /// Notified of every event.
     pub events_changed: Arc<Notify>,
     /// Sync with the other units; `None` if the unit is alone.
     pub sync: Option<Handle>,
-    /// The unit's Redis servers; `None` if nobody looks after them.
+    /// The unit's Redis servers; `None` if the settings name none.
     pub group: Option<Group>,
-    /// What this companion is in its unit.
+    /// The role of this companion in its unit.
     pub role: watch::Receiver<Role>,
-    /// True once the process is to stop: streams end.
+    /// True once the process is to stop; open streams end then.
     pub stopping: watch::Receiver<bool>,
-    /// Requests at a time.
+    /// The quota of concurrent requests.
     pub requests: Semaphore,
-    /// Event streams at a time.
+    /// The quota of open event streams.
     pub event_streams: Arc<Semaphore>,
 }
 
@@ -129,7 +129,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(datasets)
         .layer(from_fn_with_state(Arc::clone(&app), bounds::authorize))
         .layer(from_fn_with_state(Arc::clone(&app), bounds::bound))
-        // Health and metrics are answered however busy the rest is.
+        // Health checks and metrics are outside the quota of requests.
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

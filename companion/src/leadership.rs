@@ -1,9 +1,9 @@
-//! Which of several companions of one unit leads: one at a time passes the outbox on, lets expire what has
-//! expired, and looks after the group. Any of them takes writes.
+//! Which of several companions of one unit leads: the leader alone syncs the outbox, removes what
+//! has expired, and watches the group. All of them take writes.
 //!
-//! The lead is a lease in the store, by the store's own clock. Whoever holds it stops on its own clock
-//! before the store gives it to another; what it still had under way then does no harm twice, and what must
-//! not come from a leader of before carries its term, which the store compares.
+//! The lead is a lease in the store, by the store's own clock. By its own clock the holder stops
+//! before the store grants the lease to another. What it still has under way then is idempotent, or
+//! carries its term, which the store compares.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::metrics::Metrics;
 use crate::store::Leadership;
 
-/// How often it is renewed, and asked for by those who do not have it.
+/// How often the leader renews the lease, and a follower asks for it.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// How long a leader holds itself for one after it last asked.
+/// How long a leader trusts its lease after it last asked for it.
 const TRUSTED_FOR: Duration = Duration::from_millis(2_500);
 
-/// What a companion is in its unit.
+/// The role of a companion in its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
-    /// The store does not say.
+    /// The store did not answer.
     #[default]
     Unknown,
-    /// It leads, in this term: each has a higher number than the one before.
+    /// It leads, in this term; each term has a higher number than the one before.
     Leader(u64),
-    /// Another leads.
+    /// Another companion leads.
     Follower,
 }
 
 impl Role {
-    /// The term, if it leads.
+    /// The term, if this companion leads.
     pub fn term(self) -> Option<u64> {
         match self {
             Self::Leader(term) => Some(term),
@@ -40,7 +40,7 @@ impl Role {
         }
     }
 
-    /// As answers show it.
+    /// The role's name in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -50,8 +50,8 @@ impl Role {
     }
 }
 
-/// Asks for the lead until the process stops, gives it back then, and says so by dropping `done`. `me` must
-/// be another for each process.
+/// Asks for the lease until the process stops, then releases it and drops `done`. `me` must be
+/// unique to the process.
 pub async fn run(
     store: Arc<dyn Leadership>,
     me: String,
@@ -73,7 +73,7 @@ pub async fn run(
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
         let asked = Instant::now();
-        // A leader that gets no answer stops when its time is up, and not when the answer is due.
+        // A leader without an answer stops when its lease ends, not when the answer is due.
         let limit = match role.borrow().term() {
             Some(_) => trusted_until,
             None => asked + TRUSTED_FOR,
@@ -85,20 +85,20 @@ pub async fn run(
                 change(&role, &metrics, Role::Leader(term));
             }
             Ok(Ok(None)) => change(&role, &metrics, Role::Follower),
-            // The lead lasts until its time is up; who follows does not know any more.
+            // The leader keeps its role until the lease ends; a follower no longer knows.
             Ok(Err(_)) | Err(_) if Instant::now() < trusted_until => {}
             Ok(Err(_)) | Err(_) => change(&role, &metrics, Role::Unknown),
         }
     }
     if role.borrow().term().is_some() {
-        // Without this another waits for the end of the term.
+        // Otherwise the next leader would wait for the lease to end.
         if let Err(error) = store.resign(&me).await {
             tracing::debug!(%error, "the lead ends by itself");
         }
         change(&role, &metrics, Role::Unknown);
     }
     drop(done);
-    // Ended is for tasks that broke; this one waits with the others for the process to end.
+    // A task that returns counts as failed, so this one stays until the process ends.
     std::future::pending().await
 }
 

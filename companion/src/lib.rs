@@ -1,5 +1,5 @@
-//! The companion: takes load reports and answers with the load of the rest of the fleet, keeps the
-//! registry and hands it to Envoy, keeps records and has its unit hold the same as the others.
+//! The companion: answers load reports with the load of the rest of the fleet, serves the registry
+//! to Envoy, and stores records and syncs them with the other units.
 //!
 //! # Layout, in the order of the flow
 //!
@@ -14,16 +14,16 @@
 //! | [`explain`] | a report and the loads → where a key goes, and why (pure) |
 //! | [`events`] | what happened to instances |
 //! | [`registry`] | which instances a service has |
-//! | [`registry_feed`] | the registry in the store → those who wait for it |
+//! | [`registry_feed`] | the registry in the store → its subscribers |
 //! | [`xds`] | registry → Envoy |
-//! | [`replica`] | what becomes of a change of a record (pure) |
+//! | [`replica`] | how a change of a record is merged (pure) |
 //! | [`fixed`] | the file of the fixed data → values (pure) |
-//! | [`store`] | records, registry, loads and events, kept; each change is one atomic step |
-//! | [`leadership`] | which of several companions of a unit does what only one shall do |
-//! | [`changefeed`] | the log of changes → those who watch records |
+//! | [`store`] | stores records, registry, loads and events; each change is one atomic step |
+//! | [`leadership`] | which companion of a unit does what only one may do |
+//! | [`changefeed`] | the log of changes → the watchers of records |
 //! | [`sync`] | outbox → broker → the other units, and back |
-//! | [`group`] | the servers of a unit → created, verified, looked at |
-//! | [`metrics`] | all of it, counted |
+//! | [`group`] | the servers of a unit → created, verified, watched |
+//! | [`metrics`] | counters and gauges of all of it |
 
 pub mod changefeed;
 pub mod cli;

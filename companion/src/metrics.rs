@@ -1,8 +1,8 @@
-//! What is counted, and its Prometheus text.
+//! Counters and gauges, and their Prometheus text.
 //!
-//! Invariant: no label set grows without bound. Only services, instances, units and kinds of findings are
-//! labels, and they are written from the store's bounded state when somebody scrapes, so that what is gone
-//! from there is gone here.
+//! Invariant: no label set grows without bound. Only services, instances, units and kinds of
+//! findings are labels. Each scrape writes them from the store's bounded state, so an entry that is
+//! removed there disappears here.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,12 +17,12 @@ use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
 
 use crate::loads::wiring::{self, Miswired};
 
-/// Instances shown; the others are in `GET /v1/services`.
+/// Most instances shown; `GET /v1/services` has all.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;
-/// Pairs of a service and a kind of finding that are shown; the others are in `GET /v1/services`.
+/// Most pairs of a service and a kind of finding shown; `GET /v1/services` has all.
 pub const FINDINGS_SHOWN_MAX: usize = 1_000;
 
-/// What is shown of an instance.
+/// A value of an instance.
 type Value = fn(&Shown) -> u64;
 type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
@@ -119,18 +119,18 @@ metrics! {
     repairs_dropped: Count, "Repairs asked of this unit beyond the bound";
 }
 
-/// One instance as it is shown.
+/// The values of an instance.
 #[derive(Debug, Clone)]
 pub struct Shown {
     /// Its service.
     pub service: ServiceName,
-    /// Which.
+    /// The instance.
     pub instance: InstanceId,
     /// Attempts sent to it.
     pub calls: u64,
-    /// Those of them that failed.
+    /// Failed attempts among them.
     pub failures: u64,
-    /// Data updates it made.
+    /// Data updates that it made.
     pub updates: u64,
     /// Requests in flight over all reporters.
     pub in_flight: u64,
@@ -190,29 +190,29 @@ impl Metrics {
     }
 }
 
-/// A name as the value of a label. None has a line break, the third character that needs an escape.
+/// Escapes a name for a label's value. Names have no line break, the third character that needs it.
 fn label(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// What is shown of the link to a unit.
+/// The values of the link to a unit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShownLink {
-    /// Whether it can be sent to.
+    /// Whether the link is up.
     pub is_up: bool,
-    /// Ops that the broker has for it.
+    /// Ops that the broker confirmed for it.
     pub confirmed: u64,
-    /// Ops that it has and this unit has not, at the last comparison.
+    /// Ops that the peer has and this unit lacks, at the last comparison.
     pub missing_ops: Option<u64>,
     /// Buckets that differed then.
     pub diverged_buckets: Option<usize>,
-    /// How far its clock is ahead of ours.
+    /// How far its clock is ahead of ours, in ms.
     pub clock_skew_ms: Option<i64>,
-    /// How long half and 99 of 100 of its last changes took.
+    /// The replication lag of its last changes in ms: median and 99th percentile.
     pub lag_ms: Option<[u64; 2]>,
 }
 
-/// What a link says of itself, if it does.
+/// A value of a link, if it is known.
 type LinkValue = fn(&ShownLink) -> Option<String>;
 
 fn seconds(ms: u64) -> f64 {

@@ -1,16 +1,16 @@
-//! The one rule of what becomes of a change: pure, `what is there, what comes, now → what is there then`. No
-//! store decides for itself.
+//! The one rule for changes of records: pure, `present record, change, now → record afterwards`.
+//! Every store decides by it.
 //!
 //! # Layout
 //!
 //! | module | what |
 //! |---|---|
-//! | [`change`] | what is asked for, and what became of it |
-//! | [`bucket`] | clock and numbers of a bucket, and how they go on |
-//! | [`bounds`] | what no change may be beyond |
-//! | [`merge`] | what becomes of one change |
-//! | [`transaction`] | the steps of a change, on whatever holds a bucket |
-//! | [`mark`] | what is kept beside a value |
+//! | [`change`] | a change, and its outcome |
+//! | [`bucket`] | a bucket's clock and sequence, and how they advance |
+//! | [`bounds`] | the bounds that every change keeps |
+//! | [`merge`] | the decision on a single change |
+//! | [`transaction`] | the steps of a change, on any storage of a bucket |
+//! | [`mark`] | the metadata of a value |
 //! | [`digest`] | the bucket of a record, and its share of the bucket's digest |
 
 pub mod bounds;

@@ -1,7 +1,7 @@
 //! Settings → a running companion, and its end.
 //!
-//! Order at the end: no new requests, those under way finish (bounded), then the rest stops.
-//! Nothing waits in memory that a kill could lose: whatever was answered is in the store.
+//! Order at the end: new requests are refused, those under way finish (bounded), then the rest
+//! stops. Memory holds nothing that a kill could lose: every acknowledged write is in the store.
 
 use std::future::{Future, IntoFuture as _};
 use std::net::SocketAddr;
@@ -29,18 +29,18 @@ use crate::{group, now_ms, registry_feed, xds};
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long giving the lead back may take, then.
+/// How long releasing the lease may take after that.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the companion could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// An address could not be had.
+    /// An address could not be bound.
     #[error("listen on {address}: {source}")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// The store could not be opened.
@@ -49,16 +49,15 @@ pub enum ServeError {
     /// A file of certificates or keys can't be read.
     #[error(transparent)]
     Tls(#[from] FileError),
-    /// Serving ended by itself.
+    /// The server ended unexpectedly.
     #[error("serving ended: {0}")]
     Ended(std::io::Error),
 }
 
-/// Serves until `stop` ends.
+/// Serves until `stop` completes.
 ///
-/// # Errors
-/// [`ServeError`]. A store or broker that can't be reached is none: the companion waits for it,
-/// and `/readyz` says so.
+/// # Errors [`ServeError`]. A store or broker out of reach is not an error: the companion waits for
+/// it, and `/readyz` reports it.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let has_peers = settings.sync.is_some();
     let store = open(&settings, has_peers)?;
@@ -163,7 +162,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     let ended = background_ended(&mut tasks, stopping.clone());
     tokio::select! {
         outcome = serve(listener, app, stop, &stopping_sender, stopping) => {
-            // So that another companion need not wait for the end of the term.
+            // So that another companion need not wait for the lease to end.
             drop(tokio::time::timeout(RESIGN_TIMEOUT, resigned).await);
             outcome
         }
@@ -175,17 +174,17 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     // Dropping the tasks ends them.
 }
 
-/// A name that no other process has: two machines may give the same number.
+/// A name that no other process has: process ids repeat across machines.
 fn name_of_process() -> String {
     let random = std::collections::hash_map::RandomState::new();
     let random = std::hash::BuildHasher::hash_one(&random, now_ms());
     format!("{}-{random:016x}", std::process::id())
 }
 
-/// How often records that have expired are looked for.
+/// How often expired records are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Frees what has expired, for ever.
+/// Frees expired records, for ever, while this companion leads.
 async fn sweep(store: Arc<dyn Housekeeping>, role: watch::Receiver<Role>, metrics: Arc<Metrics>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
@@ -199,7 +198,8 @@ async fn sweep(store: Arc<dyn Housekeeping>, role: watch::Receiver<Role>, metric
     }
 }
 
-/// Returns when a task ends that must not: without it the process would look alive and not be.
+/// Returns when a background task ends before the stop: without it the process would only look
+/// alive.
 async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<bool>) {
     while tasks.join_next().await.is_some() {
         if !*stopping.borrow() {
@@ -253,8 +253,8 @@ fn open(settings: &Settings, has_peers: bool) -> Result<Arc<dyn Store>, StoreErr
     }
 }
 
-/// What all companions of a unit must have alike: a companion with other members would keep no outbox, or one
-/// for others.
+/// The settings that all companions of a unit must share: a companion with other peers would keep
+/// no outbox, or one for other units.
 fn agreement(settings: &Settings) -> Agreement {
     let Some(sync) = &settings.sync else {
         return Agreement("no peers".to_owned());

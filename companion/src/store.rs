@@ -1,20 +1,21 @@
-//! Where records, registry, loads and events are kept: a trait for each duty, and what it carries.
+//! Storage of records, registry, loads and events: a trait for each duty, and the types that it
+//! uses.
 //!
-//! Two stores implement all of them, in files of the same names, and pass one suite (`contract`): [`embedded`], one
-//! file of one process, and [`redis`], which the companions of a unit share. A store decides nothing but what must
-//! be decided in the same atomic step as the change.
+//! Two stores implement all of them, in files of the same names, and pass one suite (`contract`):
+//! [`embedded`], one file of one process, and [`redis`], which the companions of a unit share. A
+//! store decides only what must be decided in the same atomic step as the change.
 //!
 //! | module | duty |
 //! |---|---|
 //! | `records` | records, one by one and listed |
-//! | `replica` | what a bucket holds, as other units compare and repair it |
+//! | `replica` | the content of a bucket, as other units compare and repair it |
 //! | `outbox` | ops on their way to the other units |
-//! | `changefeed` | the log of changes, for those who watch |
+//! | `changefeed` | the log of changes, for watchers |
 //! | `fixed` | the fixed data of the unit |
-//! | `housekeeping` | what goes by itself: what has expired, and tombstones that nobody needs |
+//! | `housekeeping` | removes what has expired, and tombstones that no member needs |
 //! | `fleet` | registry, loads and events of a unit |
-//! | `leadership` | what companions of a unit share: who of them leads, and what it should know |
-//! | `health` | whether the store is fit for use |
+//! | `leadership` | the lease of the unit's leader, its events, and hints for it |
+//! | `health` | whether the store is ready for use |
 
 mod changefeed;
 #[cfg(any(test, feature = "contract-tests"))]
@@ -50,11 +51,12 @@ pub use crate::replica::{
     Written,
 };
 
-/// The layout of what is kept. A store that holds a newer one is refused.
+/// The layout of the stored data. A store with another layout is refused.
 pub const LAYOUT: u64 = 2;
-/// Ops or records that are read at once, and their values together, in bytes (at least one).
+/// Most ops or records that are read at once; for the bytes of their values see
+/// [`BATCH_BYTES_MAX`].
 pub const BATCH_MAX: usize = 200;
-/// See [`BATCH_MAX`].
+/// Most bytes of values in a batch of [`BATCH_MAX`]; at least one op or record is read.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// All duties of a store: what a companion serves from.

@@ -1,17 +1,18 @@
-//! What one unit does so that all units hold the same: outbox → broker → the other units' stores.
+//! What one unit does so that all units hold the same records: outbox → broker → the other units'
+//! stores.
 //!
 //! # Layout, in the order in which a change travels
 //!
 //! | module | arrow |
 //! |---|---|
-//! | [`handle`] | a write → may it come in; it did |
+//! | [`handle`] | a write → whether sync admits it, and that it was stored |
 //! | [`driver`] | role and membership → a session, or none |
-//! | `session` | carries inputs and effects of the machine |
+//! | `session` | performs the machine's effects and feeds it inputs |
 //! | [`machine`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
 //! | [`links`] | messages ⇄ the other units' queues |
 //! | [`gossip`] | loads, events and fixed data ⇄ the other units |
-//! | [`members`] | records → who has left the group |
-//! | [`lag`] | applied changes → how long they took |
+//! | [`members`] | records → which units left the group |
+//! | [`lag`] | applied changes → their replication lag |
 
 pub mod driver;
 pub mod gossip;

@@ -1,13 +1,13 @@
-//! What every TLS connection of the process shares.
+//! What all TLS connections of the process share.
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-/// Says which cryptography rustls uses; the first call counts.
+/// Chooses the cryptography of rustls; only the first call counts.
 pub(crate) fn choose_provider() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
-        // An error says that somebody else has chosen one before.
+        // An error means that another part of the process has chosen one before.
         drop(rustls::crypto::ring::default_provider().install_default());
     });
 }
@@ -16,14 +16,14 @@ pub(crate) fn choose_provider() {
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 pub struct FileError {
-    /// Which.
+    /// The file.
     pub(crate) path: PathBuf,
-    /// Why.
+    /// The reason.
     source: std::io::Error,
 }
 
 impl FileError {
-    /// Why, without the name of the file.
+    /// The reason, without the name of the file.
     pub(crate) fn why(&self) -> String {
         self.source.to_string()
     }
@@ -31,8 +31,7 @@ impl FileError {
 
 /// Reads a file of certificates or keys.
 ///
-/// # Errors
-/// [`FileError`].
+/// # Errors [`FileError`] if it can't be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|source| FileError {
         path: path.to_owned(),

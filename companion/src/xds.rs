@@ -1,8 +1,8 @@
 //! Registry → Envoy: gRPC endpoint discovery (EDS), state of the world.
 //!
-//! Invariant: an Envoy is sent what was read from the registry, never "empty" because nothing
-//! could be read. A service that the registry does not know is empty, so that Envoy finishes warming its
-//! cluster. Incremental discovery is not here yet.
+//! Invariant: an Envoy gets only what was read from the registry, never an empty answer because a
+//! read failed. A service that the registry does not know has no endpoints, so that Envoy finishes
+//! warming its cluster. Incremental discovery is not implemented.
 //!
 //! | module | arrow |
 //! |---|---|
@@ -32,16 +32,15 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use stream::{Heard, Subscription};
 
-/// Envoys that follow at a time; one more is refused, and tries again.
+/// Most open streams; a further Envoy is refused, and tries again.
 pub const STREAMS_MAX: usize = 4_096;
 
-/// The last registry that was read; `None` before the first.
+/// The last registry that was read; `None` before the first read.
 pub type Followed = watch::Receiver<Option<Arc<Registry>>>;
 
 /// Serves until `stopping` is true.
 ///
-/// # Errors
-/// The server's own.
+/// # Errors Those of the server.
 pub async fn serve(
     listener: TcpListener,
     registry: Followed,
@@ -88,7 +87,7 @@ impl EndpointDiscoveryService for Discovery {
             Status::resource_exhausted("too many streams")
         })?;
         let mut registry = self.registry.clone();
-        // What is there already counts as news for a new stream.
+        // The present registry counts as a change for a new stream.
         registry.mark_changed();
         self.metrics.xds_streams.inc();
         let follower = Follower {
@@ -125,7 +124,7 @@ impl EndpointDiscoveryService for Discovery {
     }
 }
 
-/// One Envoy's stream.
+/// The stream of an Envoy.
 struct Follower {
     requests: Streaming<DiscoveryRequest>,
     registry: Followed,
@@ -142,7 +141,7 @@ impl Drop for Follower {
 }
 
 impl Follower {
-    /// The next response; `None` if the stream is over.
+    /// The next response; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Result<DiscoveryResponse, Status>> {
         loop {
             tokio::select! {

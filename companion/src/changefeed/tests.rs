@@ -1,4 +1,4 @@
-//! Who watches: nothing is missed, and nothing comes twice.
+//! Watchers miss no change, and get none twice.
 
 use super::*;
 use crate::store::Records as _;
@@ -34,7 +34,7 @@ async fn a_change_between_the_two_beginnings_is_not_missed() {
     let mut watcher = Positions::now(&store, &east()).await.unwrap();
     let id = crate::store::contract::id("d", "k");
     store.write(&id, Some(b"v"), 1).await.unwrap();
-    // Whoever reads for all begins only now.
+    // The shared reader begins only now.
     let told = News {
         begins: true,
         ..News::default()
@@ -73,7 +73,7 @@ async fn a_store_that_went_back_and_a_position_of_another_unit_are_told_as_misse
         (news.missed, news.steps.len())
     };
     assert_eq!(resumed(&before, &east()).await, (false, 0));
-    // Other changes have taken its numbers: one less, as many, and more.
+    // Other changes have taken its numbers: one fewer, as many, and one more.
     for (name, values, steps) in [
         ("less", &["a", "b"][..], 0),
         ("same", &["a", "b", "x"], 0),

@@ -97,7 +97,7 @@ pub(super) fn call(
     let status = response.status();
     let text = response.body_mut().read_to_string();
     let text = text.map_err(|error| AskError::unanswered(path, &error))?;
-    // That it is not ready is an answer, too.
+    // An answer of 503 still has the report of what is not ready.
     if !status.is_success() && path != "/readyz" {
         let refused = refusal(path, status.as_u16(), text.as_bytes());
         return Err(AskError::Refused(refused));

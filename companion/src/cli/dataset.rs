@@ -83,7 +83,7 @@ pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
         let value = body(&path, &mut response)?;
         match status {
             200 => {}
-            // It was deleted, or expired, since it was listed.
+            // It was deleted or expired after it was listed.
             404 => return Ok(()),
             status => return Err(AskError::Refused(refusal(&path, status, &value)).into()),
         }
@@ -199,7 +199,7 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
         done.send(asked, &mut lines)
     };
     let outcome = go();
-    // Also after an error: what was written before it stays.
+    // After an error, too: earlier lines stay written.
     println!("{} of {all} written", done.written);
     outcome?;
     for one in done.refused.iter().take(SHOWN_MAX) {
@@ -253,7 +253,7 @@ fn stream(some: &Records, last: &mut Option<String>) -> Result<(), Broken> {
             Some(("data", data)) => {
                 let mut out = io::stdout().lock();
                 let shown = writeln!(out, "{data}").and_then(|()| out.flush());
-                // Nobody reads it any more.
+                // The reader of the output is gone.
                 shown.map_err(|error| Broken::Refused(error.into()))?;
             }
             Some(("id", id)) => *last = Some(id.to_owned()),

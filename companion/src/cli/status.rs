@@ -131,7 +131,7 @@ pub fn run(flags: &StatusFlags) -> Result<Exit, AskError> {
         return Ok(seen.exit());
     };
     let clear = if std::io::stdout().is_terminal() {
-        // To the upper left corner, and nothing below it.
+        // Moves to the upper left corner, and clears everything below.
         "\u{1b}[H\u{1b}[J"
     } else {
         ""
@@ -139,7 +139,7 @@ pub fn run(flags: &StatusFlags) -> Result<Exit, AskError> {
     loop {
         let text = match look(&flags.target) {
             Ok(seen) => text(&seen, flags),
-            // It may come back.
+            // The companion may come back.
             Err(error) => format!("{error}\n"),
         };
         if !print(&format!("{clear}{text}\n")) {

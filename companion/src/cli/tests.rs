@@ -33,7 +33,7 @@ these is named in a warning.
 /// The help of a command and of all below it.
 fn help(command: &clap::Command, path: &str, out: &mut String) {
     let name = format!("{path}{}", command.get_name());
-    // As it is where no variable is set.
+    // The help without any variable set.
     let own = command.clone().bin_name(&name).term_width(100);
     let own = own.mut_args(|flag| flag.hide_env_values(true));
     let text = own.clone().render_help().to_string();

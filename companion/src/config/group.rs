@@ -1,39 +1,39 @@
-//! What the servers of a unit's group shall be.
+//! The wanted state of the servers of a unit's group.
 
 use std::path::PathBuf;
 
 use super::{TlsFiles, Url};
 
-/// The servers of a group, and how they shall be.
+/// The servers of a group, and their wanted state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupSettings {
-    /// All of them, one or more. The first is the primary of a group that is new.
+    /// All servers, one or more. In a new group the first is the primary.
     pub servers: Vec<Url>,
-    /// For those that speak TLS: that of the store.
+    /// The files for servers with TLS: those of the store.
     pub tls: TlsFiles,
-    /// How they keep data on disk.
+    /// Their persistence.
     pub persistence: Persistence,
-    /// So many replicas must be there for a write to be taken.
+    /// How many replicas must be connected for a primary to take a write.
     pub min_replicas: u64,
     /// The file of the fixed data, JSON Lines.
     pub fixed_data: Option<PathBuf>,
 }
 
-/// How a server keeps data on disk.
+/// How a server persists its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
     /// Snapshots.
     Rdb,
-    /// A log of changes.
+    /// An append-only log.
     Aof,
     /// Both.
     Both,
-    /// Nothing is kept.
+    /// Neither.
     None,
 }
 
 impl Persistence {
-    /// Every name, as the settings have it.
+    /// The names in the settings.
     pub const NAMES: [(&'static str, Self); 4] = [
         ("rdb", Self::Rdb),
         ("aof", Self::Aof),
@@ -41,13 +41,13 @@ impl Persistence {
         ("none", Self::None),
     ];
 
-    /// As the settings have it.
+    /// The name in the settings.
     pub fn as_str(self) -> &'static str {
         let name = Self::NAMES.iter().find(|(_, kind)| *kind == self);
         name.map_or("?", |(name, _)| name)
     }
 
-    /// Whether there is a log of changes.
+    /// Whether there is an append-only log.
     pub fn has_log(self) -> bool {
         matches!(self, Self::Aof | Self::Both)
     }

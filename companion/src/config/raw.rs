@@ -1,4 +1,5 @@
-//! What was said: the file, and over it environment and flags. Nothing is judged here but form.
+//! The given values: the file, overridden by environment and flags. Only their form is checked
+//! here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,21 +15,20 @@ pub struct Raw {
     file: Option<(PathBuf, String)>,
 }
 
-/// What was said about one field.
+/// The given value of one field.
 #[derive(Debug, Clone)]
 pub struct Said {
     path: &'static str,
     secret: bool,
     given: bool,
-    /// The text; empty if nothing was said.
+    /// The text; empty if none was given.
     pub text: String,
 }
 
 impl Raw {
     /// Reads a file.
     ///
-    /// # Errors
-    /// [`ConfigError::Unreadable`], or as [`Raw::parse`].
+    /// # Errors [`ConfigError::Unreadable`], or those of [`Raw::parse`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
             path: path.to_owned(),
@@ -37,10 +37,10 @@ impl Raw {
         Self::parse(path, &text)
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
-    /// # Errors
-    /// [`ConfigError::Syntax`], or [`ConfigError::Field`] for a value that no field can have.
+    /// # Errors [`ConfigError::Syntax`], or [`ConfigError::Field`] for a value of a type that no
+    /// field has.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let table: toml::Table =
             text.parse()
@@ -72,12 +72,12 @@ impl Raw {
         Ok(())
     }
 
-    /// Says something over what was said before: the environment or a flag.
+    /// Overrides a value by the environment or a flag.
     pub fn set(&mut self, path: &str, text: &str) {
         self.said.insert(path.to_owned(), text.to_owned());
     }
 
-    /// Takes what was said about a field.
+    /// Takes the value of a field.
     pub fn take(&mut self, path: &'static str) -> Said {
         self.known.push(path);
         let said = self.said.remove(path);
@@ -89,10 +89,9 @@ impl Raw {
         }
     }
 
-    /// Refuses whatever nobody took.
+    /// Refuses fields that were not taken: they are unknown.
     ///
-    /// # Errors
-    /// [`ConfigError::Field`] for the first of them.
+    /// # Errors [`ConfigError::Field`] for the first of them.
     pub fn finish(self) -> Result<(), ConfigError> {
         let Some((path, value)) = self.said.into_iter().next() else {
             return Ok(());
@@ -113,7 +112,7 @@ impl Raw {
     }
 }
 
-/// Where a field is said in the text of a file, from 1 on.
+/// The line of a field in the text of a file, from 1 on.
 fn line_of(text: &str, path: &str) -> Option<usize> {
     let mut section = String::new();
     for (line, number) in text.lines().map(str::trim).zip(1..) {
@@ -131,18 +130,18 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
     None
 }
 
-/// The known name that somebody may have meant.
+/// The known name that was probably meant.
 pub fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|name| (strsim::normalized_damerau_levenshtein(said, name), name));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (best.0 >= ALIKE).then_some(best.1)
 }
 
-/// From here on two names are so alike that one may be meant for the other.
+/// The similarity above which one name may be meant for another.
 const ALIKE: f64 = 0.7;
 
 impl Said {
-    /// With a default.
+    /// Sets a default.
     pub fn or(mut self, default: &str) -> Self {
         if !self.given {
             default.clone_into(&mut self.text);
@@ -150,13 +149,13 @@ impl Said {
         self
     }
 
-    /// No error may show it.
+    /// Hides the value in errors.
     pub fn secret(mut self) -> Self {
         self.secret = true;
         self
     }
 
-    /// `None` if nothing was said, or the empty text.
+    /// `None` if no value was given, or the empty text.
     pub fn given(self) -> Option<Self> {
         self.given.then_some(self)
     }
@@ -169,7 +168,7 @@ impl Said {
         }
     }
 
-    /// The error that it breaks a rule.
+    /// The error for a value that breaks this rule.
     pub fn breaks(&self, rule: &str) -> ConfigError {
         let value = if self.secret {
             "<redacted>".to_owned()

@@ -89,7 +89,7 @@ fn wait(raw: &mut Raw) -> Result<Option<Wait>, ConfigError> {
     }))
 }
 
-/// The most servers of a group.
+/// Most servers of a group.
 const SERVERS_MAX: usize = 16;
 
 pub(super) fn group(raw: &mut Raw, tls: TlsFiles) -> Result<Option<GroupSettings>, ConfigError> {
@@ -128,7 +128,7 @@ pub(super) fn group(raw: &mut Raw, tls: TlsFiles) -> Result<Option<GroupSettings
     }))
 }
 
-/// What a broker's URL starts with.
+/// The schemes of a broker's URL.
 const AMQP: [&str; 2] = ["amqp://", "amqps://"];
 
 pub(super) fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>, ConfigError> {
@@ -211,7 +211,7 @@ fn tombstones_kept(said: Said, digest_interval: Duration) -> Result<Duration, Co
     within(said, TOMBSTONES_KEPT.max(least), least, most)
 }
 
-/// Reads `west=amqp://…`, comma separated.
+/// Parses `west=amqp://…`, comma separated.
 fn brokers(said: &Said, peers: &[UnitId]) -> Result<BTreeMap<UnitId, Url>, ConfigError> {
     let mut brokers = BTreeMap::new();
     let items = said.text.split(',').map(str::trim);

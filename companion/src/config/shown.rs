@@ -6,7 +6,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::{Settings, StoreSettings, TlsFiles, Url, show_duration};
 
-/// The files of a section.
+/// Writes the files for TLS of a section.
 fn files(f: &mut fmt::Formatter<'_>, files: &TlsFiles) -> fmt::Result {
     if let Some(ca) = &files.ca {
         writeln!(f, "tls_ca = {:?}", ca.display().to_string())?;

@@ -1,4 +1,5 @@
-//! Where a Redis URL points: one server, the primary that Sentinels name, or a Redis Cluster. Pure.
+//! The servers behind a Redis URL: one server, the primary that Sentinels name, or a Redis Cluster.
+//! Pure.
 //!
 //! ```text
 //! redis[s]://[user:password@]host[:port][/db]                             one server
@@ -11,41 +12,41 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 
 use super::Url;
 
-/// The port of a Sentinel, where none is said.
+/// The default port of a Sentinel.
 const SENTINEL_PORT: &str = "26379";
-/// Hosts that a URL may name.
+/// Most hosts in a URL.
 const HOSTS_MAX: usize = 64;
 
-/// What a URL points to.
+/// The servers behind a URL.
 #[derive(Debug, Clone)]
 pub(crate) enum Topology {
-    /// One server, or a name that leads to the primary.
+    /// One server, or a name that resolves to the primary.
     One(Box<ConnectionInfo>),
-    /// Whichever server the Sentinels say is the primary.
+    /// The server that the Sentinels name as the primary.
     Sentinel(Sentinels),
-    /// The primaries of a Redis Cluster, of which these nodes know.
+    /// The primaries of a Redis Cluster that these nodes belong to.
     Cluster(Vec<ConnectionInfo>),
 }
 
-/// Who is asked for a primary, and how one logs in there.
+/// The Sentinels, and the login at the primary.
 #[derive(Debug, Clone)]
 pub(crate) struct Sentinels {
     pub(crate) addresses: Vec<ConnectionAddr>,
-    /// The name under which they know the primary.
+    /// The Sentinels' name of the primary.
     pub(crate) name: String,
-    /// User, password and database at the primary, and whether by TLS; the address means nothing.
+    /// User, password and database at the primary, and whether it uses TLS; the address is unused.
     pub(crate) login: Box<ConnectionInfo>,
 }
 
 impl Sentinels {
-    /// Whether Sentinels and servers are reached by TLS.
+    /// Whether Sentinels and servers use TLS.
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self.login.addr(), ConnectionAddr::TcpTls { .. })
     }
 }
 
 impl Topology {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -76,7 +77,7 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Topology, String> {
     let addresses: Result<Vec<ConnectionAddr>, String> = hosts
         .iter()
         .map(|host| {
-            // A port within brackets is none: [::1].
+            // A port within brackets is not one: [::1].
             let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
             let host = if has_port {
                 (*host).to_owned()
@@ -106,7 +107,7 @@ fn cluster(scheme: &str, rest: &str) -> Result<Topology, String> {
     Ok(Topology::Cluster(nodes?))
 }
 
-/// `user:password@` or nothing, and the hosts behind it.
+/// `user:password@` or nothing, and the hosts after it.
 fn hosts(authority: &str) -> Result<(&str, Vec<&str>), String> {
     let at = authority.rfind('@').map_or(0, |at| at + 1);
     let (login, hosts) = authority.split_at(at);
@@ -120,7 +121,7 @@ fn hosts(authority: &str) -> Result<(&str, Vec<&str>), String> {
 }
 
 fn read(url: &str) -> Result<ConnectionInfo, String> {
-    // The reason never repeats the URL, which may hold a password.
+    // The error never repeats the URL, which may contain a password.
     url.into_connection_info()
         .map_err(|error| format!("must be a Redis URL: {error}"))
 }

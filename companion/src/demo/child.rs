@@ -1,4 +1,5 @@
-//! A process of the demo: its output in a file, killed with all that it started when it is dropped.
+//! A process of the demo: its output goes to a file, and dropping it kills it with all that it
+//! started.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::DemoError;
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const READY_EVERY: Duration = Duration::from_millis(50);
 const ENDED_EVERY: Duration = Duration::from_millis(500);
-/// Lines of its log that an error shows.
+/// Lines of the log in an error.
 const TAIL_LINES: usize = 15;
 
 /// A running program.
@@ -28,7 +29,7 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts it; what it prints goes into `<folder>/<name>.log`.
+    /// Starts a program; its output goes to `<folder>/<name>.log`.
     pub(super) fn start(
         name: &str,
         mut command: Command,
@@ -46,7 +47,8 @@ impl Child {
             .stdout(out)
             .stderr(errors)
             .current_dir(folder)
-            // Of its own, so that Ctrl-C ends the demo, and the demo ends this.
+            // In its own process group, so that Ctrl-C ends the demo, and the demo ends the
+            // program.
             .process_group(0)
             .spawn();
         let process = process.map_err(|source| DemoError::Start {
@@ -61,7 +63,7 @@ impl Child {
         })
     }
 
-    /// Waits until this says yes.
+    /// Waits until `is_ready` returns true.
     pub(super) async fn ready(&self, is_ready: impl AsyncFn() -> bool) -> Result<(), DemoError> {
         let begin = Instant::now();
         while !is_ready().await {
@@ -77,7 +79,7 @@ impl Child {
         Ok(())
     }
 
-    /// Why it ended, once it does.
+    /// Waits for its end, and returns the error.
     pub(super) async fn ended(&self) -> DemoError {
         loop {
             if let Some(status) = self.status() {
@@ -108,7 +110,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Nobody may be left in it.
+        // The group may be empty already.
         self.group
             .and_then(|group| kill_process_group(group, Signal::KILL).ok());
     }

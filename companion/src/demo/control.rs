@@ -18,7 +18,7 @@ pub(super) async fn bind(port: u16) -> Result<TcpListener, DemoError> {
         .map_err(failed)
 }
 
-/// Answers until it is dropped.
+/// Serves until it is dropped.
 pub(super) async fn serve(place: Arc<Place>, listener: TcpListener) -> Result<(), DemoError> {
     let app = Router::new()
         .route("/instances", post(add))

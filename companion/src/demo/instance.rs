@@ -1,4 +1,4 @@
-//! An instance of the service: answers every request with JSON that says who it is and what came.
+//! An instance of the service: answers every request with JSON of its id and the request.
 
 use std::net::Ipv4Addr;
 use std::thread;
@@ -19,7 +19,7 @@ use super::DemoError;
 pub(super) struct Instance {
     pub(super) id: String,
     port: u16,
-    /// Dropped, it ends the thread.
+    /// Dropping it ends the thread.
     life: Option<oneshot::Sender<()>>,
 }
 
@@ -29,11 +29,11 @@ impl Instance {
             name: format!("instance {id}"),
             source,
         };
-        // Bound here, so that it answers once this returns.
+        // Bound before this returns, so that the instance answers at once.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let listener = listener.map_err(started)?.into_std().map_err(started)?;
         let (life, end) = oneshot::channel();
-        // A runtime of its own: with it go its connections at once, as those of a killed process.
+        // On its own runtime, whose end closes all connections at once, like a killed process.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -62,7 +62,7 @@ impl Instance {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends it, and its connections with it.
+    /// Stops it, and closes its connections.
     pub(super) fn kill(&mut self) {
         self.life = None;
     }

@@ -19,7 +19,7 @@ const CONFIG: &str = include_str!("../../../envoy/eds.yaml");
 /// How long Envoy may take until it sends keys to all instances.
 const PLACED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a unit is started with.
+/// The parts that a unit starts with.
 pub(super) struct Ground<'a> {
     pub(super) programs: &'a Programs,
     pub(super) folder: &'a Path,
@@ -88,7 +88,7 @@ impl Place {
         })
     }
 
-    /// Why one of its programs ended, once one does.
+    /// Waits until one of its programs ends, and returns the error.
     pub(super) async fn ended(&self) -> DemoError {
         let redis = async {
             match &self.redis {
@@ -103,7 +103,7 @@ impl Place {
         }
     }
 
-    /// Starts and registers one more instance, and says which.
+    /// Starts and registers another instance; returns a text about it.
     pub(super) async fn add_instance(&self) -> Result<String, String> {
         let mut instances = self.instances.lock().await;
         let is_taken = |id: &str| instances.iter().any(|one| one.id == id && one.is_alive());
@@ -135,12 +135,12 @@ impl Place {
         ))
     }
 
-    /// Where instances are added and killed.
+    /// The port of the control server.
     pub(super) fn control_port(&self) -> u16 {
         self.ports.control
     }
 
-    /// The companion's address, as curl takes it.
+    /// The companion's address for curl.
     pub(super) fn companion(&self) -> String {
         format!("127.0.0.1:{}", self.ports.companion)
     }
@@ -217,7 +217,7 @@ async fn companion(
 ) -> Result<Child, DemoError> {
     let mut command = Command::new(&ground.programs.unitring);
     command.arg("serve");
-    // What this terminal sets for other companions is not meant for this one.
+    // Settings for other companions in this terminal do not apply here.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("UNITRING_") {
             command.env_remove(name);
@@ -261,7 +261,7 @@ async fn envoy(programs: &Programs, folder: &Path, ports: UnitPorts) -> Result<C
     Ok(process)
 }
 
-/// `envoy/eds.yaml` on these ports, with this filter.
+/// `envoy/eds.yaml` with these ports and this filter.
 fn configuration(ports: UnitPorts, filter: &Path, knows_allow_paths: bool) -> String {
     let moved = [
         (10_000, ports.listener),
@@ -270,7 +270,7 @@ fn configuration(ports: UnitPorts, filter: &Path, knows_allow_paths: bool) -> St
         (7002, ports.xds),
     ];
     let field = |port: u16| format!("port_value: {port} ");
-    // By way of names that no port has: a new port may be another one's old.
+    // Through names that are no ports: a new port may equal an old one.
     let named = moved.iter().fold(CONFIG.to_owned(), |text, (from, _)| {
         text.replace(&field(*from), &format!("port_value: @{from} "))
     });
@@ -310,7 +310,7 @@ async fn register(instance: &Instance, companion: u16) -> Result<(), DemoError> 
     Ok(())
 }
 
-/// Waits until the filter places requests, and Envoy finds all instances well.
+/// Waits until the filter places requests, and Envoy finds all instances healthy.
 async fn placed(listener: u16, admin: u16) -> Result<(), DemoError> {
     let begin = Instant::now();
     let service = format!("http://127.0.0.1:{listener}/");

@@ -1,18 +1,18 @@
-//! Which ports the demo uses: the ones that the shipped files name, where they are free.
+//! The ports of the demo: those in the shipped files, if they are free.
 
 use std::net::{Ipv4Addr, TcpListener};
 
 use super::DemoError;
 
-/// From the ports of one unit to those of the next.
+/// The distance from a unit's ports to those of the next.
 const UNIT_STEP: u16 = 10;
-/// How many are looked at where the first is taken.
+/// How many ports are tried from the default on.
 const TRIES: u16 = 100;
 
-/// Deals ports out, each once.
+/// Gives out ports, each once.
 #[derive(Debug)]
 pub(super) struct Ports {
-    /// The next one, where they were asked for.
+    /// The next port of `--port-base`, if it was given.
     asked: Option<u16>,
     given: Vec<u16>,
 }
@@ -49,7 +49,7 @@ impl Ports {
         self.of_unit(8081, unit)
     }
 
-    /// For Redis and RabbitMQ, which nobody is told the port of in advance.
+    /// For Redis and RabbitMQ, whose ports the shipped files do not name.
     pub(super) fn server(&mut self) -> Result<u16, DemoError> {
         self.from(7101)
     }

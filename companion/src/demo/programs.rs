@@ -1,4 +1,4 @@
-//! Where the programs are that the demo starts, and how to get those that are not there.
+//! Finds the programs that the demo starts, and says how to get missing ones.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use crate::cli::demo::DemoFlags;
 
 /// The oldest Envoy that the filter is tested with, as 1.x.
 const OLDEST_MINOR: u32 = 36;
-/// Since when Envoy knows `admin.allow_paths`.
+/// The first 1.x with `admin.allow_paths`.
 const ALLOW_PATHS_MINOR: u32 = 37;
 const FILTER: &str = "unitring.wasm";
 
-/// What was found.
+/// The programs of the demo.
 #[derive(Debug)]
 pub(super) struct Programs {
     pub(super) envoy: PathBuf,
-    /// Whether it knows `admin.allow_paths`.
+    /// Whether Envoy knows `admin.allow_paths`.
     pub(super) knows_allow_paths: bool,
     pub(super) filter: PathBuf,
     /// This program.
@@ -25,7 +25,7 @@ pub(super) struct Programs {
     pub(super) servers: Option<Servers>,
 }
 
-/// What two units need.
+/// The programs that only two units need.
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) redis: PathBuf,
@@ -80,7 +80,7 @@ impl Programs {
     }
 }
 
-/// Which 1.x an Envoy is.
+/// The x of an Envoy 1.x.
 fn minor(envoy: &Path) -> Result<u32, DemoError> {
     let output = Command::new(envoy).arg("--version").output();
     let output = output.map_err(|source| DemoError::Start {
@@ -103,7 +103,7 @@ fn minor(envoy: &Path) -> Result<u32, DemoError> {
     Ok(minor)
 }
 
-/// From `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`.
+/// Parses `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`.
 fn read_minor(text: &str) -> Option<u32> {
     let mut parts = text.split('/').map(str::trim);
     let version = parts.find_map(|part| part.strip_prefix("1."))?;
@@ -126,7 +126,7 @@ fn existing(path: &Path, flag: &str) -> Result<PathBuf, DemoError> {
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    // Debian has servers in folders that are not on everybody's PATH.
+    // Debian installs servers in folders that a user's PATH may lack.
     let more = ["/usr/sbin", "/usr/lib/rabbitmq/bin"].map(PathBuf::from);
     env::split_paths(&path)
         .chain(more)

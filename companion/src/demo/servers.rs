@@ -24,7 +24,7 @@ impl Redis {
     ) -> Result<Self, DemoError> {
         let port = ports.server()?;
         let mut command = Command::new(&servers.redis);
-        // As docs/group.md wants it: every write on disk before its answer.
+        // As docs/group.md recommends: every write is on disk before its answer.
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args([
             "--save",
@@ -64,14 +64,14 @@ impl Broker {
         let folder = folder.join("rabbitmq");
         create(&folder)?;
         let (port, mapper_port, distribution) = (ports.server()?, ports.server()?, ports.server()?);
-        // Erlang would start one as a daemon, which nobody would end.
+        // Otherwise Erlang starts one as a daemon, which outlives the demo.
         let mut command = Command::new(&servers.epmd);
         command.args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"]);
         let mapper = Child::start("epmd", command, &folder)?;
         mapper
             .ready(async || web::listens(mapper_port).await)
             .await?;
-        // Whatever this machine has in /etc/rabbitmq is not ours.
+        // Instead of this machine's /etc/rabbitmq.
         write(&folder.join("rabbitmq.conf"), "")?;
         let mut command = Command::new(&servers.rabbitmq);
         command

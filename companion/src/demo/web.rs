@@ -1,4 +1,4 @@
-//! Requests of the demo to what it started.
+//! Requests of the demo to its programs.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ureq::http::Request;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -16,7 +16,7 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// One request; the error in words.
+/// Sends a request; the error is for people.
 pub(super) async fn request(method: &str, url: &str, body: &str) -> Result<Answer, String> {
     let (method, url, body) = (method.to_owned(), url.to_owned(), body.to_owned());
     let send = tokio::task::spawn_blocking(move || send(&method, &url, body));
@@ -46,13 +46,13 @@ fn send(method: &str, url: &str, body: String) -> Result<Answer, String> {
     })
 }
 
-/// Whether somebody answers with success there.
+/// Whether a GET succeeds.
 pub(super) async fn is_well(url: &str) -> bool {
     let answer = request("GET", url, "").await;
     answer.is_ok_and(|answer| answer.status == 200)
 }
 
-/// Whether somebody listens there.
+/// Whether a server listens on the port.
 pub(super) async fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .await

@@ -1,7 +1,7 @@
 //! A report → the members and the rule that its filter's table was made from.
 //!
-//! Invariant: what the filter says of its table (`plugin/src/reporter.rs`) is read back as it was meant, and
-//! numbers that no filter sends make no table that is larger for them.
+//! Invariant: the fields that the filter reports (`plugin/src/reporter.rs`) keep their meaning, and
+//! numbers that no filter sends never make a larger table.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,14 +17,14 @@ use unitring_routing::table::Rule;
 
 use crate::loads::StoredLoad;
 
-/// The instances, those that take no requests included.
+/// All instances, including those that take no requests.
 pub(super) fn members(by: &StoredLoad) -> Vec<Member> {
     let mut members: Vec<Member> = by.instances.iter().filter_map(member).collect();
     weigh_localities(&mut members, by);
     members
 }
 
-/// How they are placed; `None` if a ring so made has no size.
+/// How the filter places them; `None` if the ring would have no size.
 pub(super) fn rule(by: &StoredLoad) -> Option<Rule> {
     Some(Rule {
         shape: shape(by.ring.shape)?,
@@ -47,13 +47,13 @@ fn member(load: &InstanceLoad) -> Option<Member> {
         excluded: load.excluded,
         priority: load.priority,
         hash_key: load.hash_key.clone(),
-        // As the filter tells: a socket's path, or an address with a scope, no header can name.
+        // As in the filter: no header can name a socket's path, or an address with a scope.
         steerable: !load.address.contains('%') && load.address.parse::<SocketAddr>().is_ok(),
         ..Member::new(load.id.as_str(), &load.address)
     })
 }
 
-/// Gives each member its locality, where the report says that localities have weights.
+/// Gives each member its locality, if the report has weights of localities.
 fn weigh_localities(members: &mut [Member], by: &StoredLoad) {
     let weights = &by.ring.localities;
     let mut of_priority: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();

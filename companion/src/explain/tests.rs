@@ -1,4 +1,4 @@
-//! What is explained, and what is refused.
+//! Answers and refusals of `explain`.
 
 use unitring_protocol::report::{InstanceLoad, RingHash, RingShape};
 
@@ -29,7 +29,7 @@ fn key(key: &str) -> Question {
     }
 }
 
-/// A key of the first instance.
+/// A key that the first instance owns.
 fn of_first(all: &[StoredLoad]) -> String {
     let owner = |key: &String| {
         let answer = explain(&self::key(key), &all[0], all).unwrap();
@@ -112,7 +112,7 @@ fn an_instance_that_is_not_there_cannot_go_and_one_that_is_cannot_come() {
     assert_eq!(error, "instance i1 is there already");
 }
 
-/// Two instances of each of two priorities, changed one by one.
+/// Two instances in each of two priorities, each passed to `change`.
 fn two_priorities(change: impl Fn(&mut InstanceLoad)) -> StoredLoad {
     let mut load = load("a", [0; 4], LoadScope::Fleet);
     for (number, instance) in (0..).zip(&mut load.instances) {
@@ -145,7 +145,7 @@ fn a_key_falls_to_a_priority_as_health_and_its_rule_say() {
     assert_eq!(priorities(&first_fails), [Some(1)].into());
     let one_fails = two_priorities(|instance| instance.healthy = instance.id.as_str() != "i1");
     assert_eq!(priorities(&one_fails), [Some(0), Some(1)].into());
-    // What Envoy leaves out where it counts is not missed.
+    // An instance that Envoy leaves out of its count does not lower a priority's health.
     let one_leaves = two_priorities(|instance| {
         instance.draining = instance.id.as_str() == "i1";
         instance.excluded = instance.draining;
@@ -176,7 +176,7 @@ fn degraded_instances_hash_keys_and_weights_of_localities_count_as_the_filter_co
     let mut degraded = load("a", [0; 4], LoadScope::Fleet);
     degraded.instances[0].degraded = true;
     assert_eq!(share(&degraded, "i1"), 0);
-    // 9 of 10 keys to the first two.
+    // Nine of ten keys go to the first two.
     let mut zones = load("a", [0; 4], LoadScope::Fleet);
     zones.ring.localities = vec![90, 10];
     zones.ring.shape = RingShape::Envoy {
@@ -189,7 +189,7 @@ fn degraded_instances_hash_keys_and_weights_of_localities_count_as_the_filter_co
     }
     let first = share(&zones, "i1") + share(&zones, "i2");
     assert!((330..390).contains(&first), "{first}");
-    // With the hash keys of two swapped, so are their keys.
+    // Swapping the hash keys of two instances swaps their keys.
     let plain = load("a", [0; 4], LoadScope::Fleet);
     let mut swapped = plain.clone();
     swapped.instances[0].hash_key = Some(plain.instances[1].address.clone());
@@ -207,7 +207,7 @@ fn a_key_that_the_filter_leaves_to_envoy_says_so_and_why() {
     };
     let mut pipe = load("a", [0; 4], LoadScope::Fleet);
     let key = of_first(std::slice::from_ref(&pipe));
-    // Placed by id, so that the key stays where it is.
+    // Placed by id, so that the key keeps its owner.
     pipe.ring.identity = report::Identity::Id;
     let key_of = |load: &StoredLoad| {
         let is_first = |key: &String| {

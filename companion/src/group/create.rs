@@ -1,4 +1,4 @@
-//! `group create`: plans, does, and looks again until nothing is left to do.
+//! `group create`: plans and acts, and plans again until nothing is left to do.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,24 +12,23 @@ use super::server::Server;
 use crate::config::GroupSettings;
 use crate::fixed::FixedData;
 
-/// How long replicas may take to follow, and logs to be written.
+/// How long replicas may take to catch up, and logs to be rewritten.
 const PATIENCE: Duration = Duration::from_secs(120);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
-/// What the caller asked for beside the settings.
+/// The flags of the command.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Say what would be done, and touch nothing.
+    /// Print the plan, and touch nothing.
     pub dry_run: bool,
     /// Servers whose data may be replaced by the primary's.
     pub force: BTreeSet<SocketAddr>,
 }
 
-/// Brings the servers to what is wanted, and tells each step. Answers how many things were done; with
-/// `dry_run`, would be.
+/// Brings the servers to the wanted state, and reports each action. Returns how many actions were
+/// performed, or with `dry_run` planned.
 ///
-/// # Errors
-/// [`GroupError`]. What is refused is refused before anything is touched.
+/// # Errors [`GroupError`]. A refusal comes before anything is touched.
 pub async fn create(
     settings: &GroupSettings,
     unit: &UnitId,
@@ -91,7 +90,7 @@ pub async fn create(
     Ok(done)
 }
 
-/// Every server of the settings; an error for the first that does not answer.
+/// Connects to every server; fails with the first that does not answer.
 async fn connect(settings: &GroupSettings, unit: &UnitId) -> Result<Vec<Server>, GroupError> {
     let servers = settings
         .servers
@@ -106,8 +105,8 @@ async fn planned(servers: &[Server], wanted: &Wanted) -> Result<Vec<Action>, Gro
     plan(&observed, wanted).map_err(GroupError::Refused)
 }
 
-/// What can be done now: writes come after the replicas are there, since a primary that misses some
-/// may take none.
+/// The actions possible now. Writes wait until the replicas follow, since a primary that lacks
+/// replicas may refuse them.
 fn doable(left: &[Action]) -> impl Iterator<Item = &Action> {
     let is_moving = |action: &Action| matches!(action.what, Step::Replicate(_) | Step::Wait(_));
     let moving = left.iter().any(is_moving);

@@ -1,4 +1,4 @@
-//! What was observed on the servers, and what is wanted → what is to be done, or why nothing may be.
+//! Observed and wanted state of the servers → actions, or why none is allowed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use crate::config::Persistence;
 use crate::store::LAYOUT;
 
-/// What a server was seen to be.
+/// The observed state of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
-    /// Where it is.
+    /// The server's address.
     pub address: SocketAddr,
-    /// Whom it replicates from, and whether that goes well; `None` for a primary.
+    /// The primary that it replicates from, and the state of that link; `None` for a primary.
     pub replicates: Option<(SocketAddr, Link)>,
-    /// It is part of a Redis Cluster.
+    /// Whether it is part of a Redis Cluster.
     pub in_cluster: bool,
     /// How many keys it holds.
     pub keys: u64,
@@ -28,55 +28,55 @@ pub struct Observed {
     pub save: String,
     /// `CONFIG GET min-replicas-to-write`.
     pub min_replicas: u64,
-    /// It loads, or writes its log anew.
+    /// It is loading its data, or rewriting its log.
     pub is_busy: bool,
     /// Version and checksum of the fixed data there.
     pub fixed: Option<(u64, String)>,
 }
 
-/// How a replica follows.
+/// The state of a replica's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// It has what the primary has, up to what is on its way.
+    /// The replica has all data of the primary, except for what is on its way.
     Up,
-    /// Not yet, or not now.
+    /// The link is down, or the first copy is not complete.
     Down,
 }
 
-/// What is wanted of all of them.
+/// The wanted state of all servers.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// How data is kept on disk.
+    /// The persistence of all servers.
     pub persistence: Persistence,
     /// See [`crate::config::GroupSettings::min_replicas`].
     pub min_replicas: u64,
-    /// The checksum of the fixed data, if there are some.
+    /// The checksum of the fixed data, if there are any.
     pub fixed: Option<String>,
     /// Servers whose data may be replaced by the primary's.
     pub force: BTreeSet<SocketAddr>,
 }
 
-/// One thing to do.
+/// An action on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
-    /// On which server.
+    /// The server.
     pub server: SocketAddr,
-    /// What.
+    /// The action.
     pub what: Step,
 }
 
-/// What is done to a server.
+/// What an action does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The layout of this unit's data is written.
+    /// Write the layout of this unit's data.
     WriteLayout,
     /// `CONFIG SET`.
     Set(&'static str, String),
     /// `REPLICAOF`.
     Replicate(SocketAddr),
-    /// The server finishes by itself: wait.
+    /// Wait: the server finishes by itself.
     Wait(&'static str),
-    /// The fixed data are written, as this version.
+    /// Load the fixed data, as this version.
     LoadFixed(u64),
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for Action {
 /// Why a server must not be touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Not ours.
+    /// The server holds foreign data.
     #[error(
         "{server}: holds {keys} keys and no layout of this unit: these are somebody else's data; \
          take an empty server or database"
@@ -113,7 +113,7 @@ pub enum Refusal {
         /// How many keys it has.
         keys: u64,
     },
-    /// In a Redis Cluster.
+    /// The server is part of a Redis Cluster.
     #[error(
         "{server}: is part of a Redis Cluster, which sets up its own replication: create it with `redis-cli \
          --cluster create`, point store.redis_url at it, and `unitring serve` writes the layout"
@@ -122,7 +122,7 @@ pub enum Refusal {
         /// Which server.
         server: SocketAddr,
     },
-    /// Of a later program.
+    /// A newer program wrote the data.
     #[error(
         "{server}: holds layout {found}, newer than {LAYOUT}, which this program knows: update it"
     )]
@@ -132,7 +132,7 @@ pub enum Refusal {
         /// Its layout.
         found: u64,
     },
-    /// In another group.
+    /// The server replicates from a server outside the group.
     #[error(
         "{server}: is a replica of {of}, which is not in group.servers: name that server, too, or \
          run `redis-cli -h HOST -p PORT REPLICAOF NO ONE` on the replica first"
@@ -140,10 +140,10 @@ pub enum Refusal {
     ReplicaOfAnother {
         /// Which server.
         server: SocketAddr,
-        /// Whom it follows.
+        /// The primary that it follows.
         of: SocketAddr,
     },
-    /// Would lose what it has.
+    /// The server would lose its own data.
     #[error(
         "{server}: is a primary with {keys} keys of its own, which would be lost as a replica of \
          {primary}; if that is what you want: --force-replica {server}"
@@ -153,10 +153,10 @@ pub enum Refusal {
         server: SocketAddr,
         /// How many keys it has.
         keys: u64,
-        /// Whom it would follow.
+        /// The primary that it would follow.
         primary: SocketAddr,
     },
-    /// Twice the same.
+    /// The server is named twice.
     #[error("{server}: is named twice in group.servers")]
     Twice {
         /// Which server.
@@ -164,7 +164,8 @@ pub enum Refusal {
     },
 }
 
-/// The primary that the servers have, or the first one.
+/// The primary that another server replicates from, else one with our layout, else the first
+/// server.
 pub fn primary(servers: &[Observed]) -> Option<&Observed> {
     let by_address = |address| servers.iter().find(|server| server.address == address);
     let followed = servers
@@ -178,10 +179,9 @@ pub fn primary(servers: &[Observed]) -> Option<&Observed> {
     followed.or_else(with_data).or_else(|| servers.first())
 }
 
-/// What is to be done, in order; nothing, if the group is as it shall be.
+/// The actions, in order; none if the group is as wanted.
 ///
-/// # Errors
-/// Every reason why a server must not be touched; then none of them is.
+/// # Errors Every reason why a server must not be touched; then no server is.
 pub fn plan(servers: &[Observed], wanted: &Wanted) -> Result<Vec<Action>, Vec<Refusal>> {
     let Some(primary) = primary(servers) else {
         return Ok(Vec::new());
@@ -211,7 +211,7 @@ pub fn plan(servers: &[Observed], wanted: &Wanted) -> Result<Vec<Action>, Vec<Re
         }
         match server.replicates {
             Some((of, Link::Up)) if of == primary.address => {
-                // What the primary has is done when everybody has it.
+                // The primary's layout and fixed data are complete once every replica has them.
                 let theirs = (primary.layout, &primary.fixed);
                 if (server.layout, &server.fixed) != theirs {
                     add(server, Step::Wait("the replica gets what the primary has"));
@@ -223,7 +223,7 @@ pub fn plan(servers: &[Observed], wanted: &Wanted) -> Result<Vec<Action>, Vec<Re
             _ => add(server, Step::Replicate(primary.address)),
         }
     }
-    // Any of them may become the primary, by a fail-over.
+    // On all servers, as a fail-over may make any of them the primary.
     for server in servers {
         if server.min_replicas != wanted.min_replicas {
             let value = wanted.min_replicas.to_string();
@@ -290,7 +290,7 @@ fn refusals(servers: &[Observed], primary: &Observed, wanted: &Wanted) -> Vec<Re
     refused
 }
 
-/// Snapshots as Redis itself takes them.
+/// Redis' own default snapshots.
 const SAVE: &str = "3600 1 300 100 60 10000";
 
 fn persistence(server: &Observed, wanted: Persistence) -> Vec<Step> {
@@ -299,11 +299,11 @@ fn persistence(server: &Observed, wanted: Persistence) -> Vec<Step> {
         let value = if wanted.has_log() { "yes" } else { "no" };
         steps.push(Step::Set("appendonly", value.to_owned()));
     }
-    // `always` is more than is asked for, and stays.
+    // `always` is stronger than required, and stays.
     if wanted.has_log() && server.appendfsync == "no" {
         steps.push(Step::Set("appendfsync", "everysec".to_owned()));
     }
-    // An operator's own points in time stay.
+    // An operator's own schedule of snapshots stays.
     if wanted.has_snapshots() && server.save.is_empty() {
         steps.push(Step::Set("save", SAVE.to_owned()));
     }

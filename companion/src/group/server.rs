@@ -1,4 +1,4 @@
-//! One server of a group: what it says of itself, and what it is told.
+//! One server of a group: reads its state, and performs actions on it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,12 +17,12 @@ use crate::store::redis::fixed::load_call;
 use crate::store::redis::keys::Keys;
 use crate::store::redis::tls::{certificates, client};
 
-/// How long connecting, and any answer, may take.
+/// How long connecting, and each answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A server that answers.
+/// A connected server.
 pub struct Server {
-    /// Where it is.
+    /// The server's address.
     pub address: SocketAddr,
     /// Its URL without secrets.
     pub name: String,
@@ -33,7 +33,7 @@ pub struct Server {
     keys: Keys,
 }
 
-/// `INFO`, by field.
+/// The fields of `INFO`.
 pub type Info = BTreeMap<String, String>;
 
 impl Server {
@@ -63,7 +63,7 @@ impl Server {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT));
-        // Read each time: a certificate that was renewed is used at once.
+        // Read for each connection, so that a renewed certificate is used at once.
         let certificates = certificates(tls).map_err(|error| wrong(error.to_string()))?;
         let client = client(info, certificates.as_ref());
         let client = client.map_err(|error| wrong(error.to_string()))?;
@@ -82,7 +82,7 @@ impl Server {
         })
     }
 
-    /// `INFO` as it is.
+    /// The fields of `INFO`.
     ///
     /// # Errors
     /// [`GroupError::Server`].
@@ -94,7 +94,7 @@ impl Server {
             .collect())
     }
 
-    /// What the plan has to know of it.
+    /// The state that the plan needs.
     ///
     /// # Errors
     /// [`GroupError::Server`].
@@ -116,7 +116,7 @@ impl Server {
             || is("aof_rewrite_scheduled", "1");
         let min_replicas = self.config("min-replicas-to-write").await?;
         let in_cluster = is("cluster_enabled", "1");
-        // There the unit's own keys are on one server of many.
+        // In a Redis Cluster the unit's own keys are on one of many servers.
         let (layout, fixed) = match in_cluster {
             true => (None, (None, None)),
             false => (
@@ -141,7 +141,7 @@ impl Server {
         })
     }
 
-    /// Does one thing.
+    /// Performs an action.
     ///
     /// # Errors
     /// [`GroupError::Server`].
@@ -153,7 +153,7 @@ impl Server {
             }
             Step::Set(name, value) => self.ask(&["CONFIG", "SET", name, value]).await,
             Step::Replicate(primary) => {
-                // The replica logs in as we do.
+                // The replica logs in to the primary as we do.
                 if let Some(password) = &self.password {
                     let user = self.user.as_deref().unwrap_or("default");
                     let () = self.ask(&["CONFIG", "SET", "masteruser", user]).await?;
@@ -173,7 +173,8 @@ impl Server {
         }
     }
 
-    /// Writes the settings to the server's file, so that they outlast it. `false` if it has none.
+    /// Writes the settings to the server's configuration file, so that they outlast a restart.
+    /// `false` if it has none.
     ///
     /// # Errors
     /// [`GroupError::Server`].
@@ -186,7 +187,7 @@ impl Server {
         Ok(true)
     }
 
-    /// In one transaction, so that no reader sees half of a version.
+    /// Loads the fixed data in one transaction, so that no reader sees half of a version.
     async fn load_fixed(&self, version: u64, fixed: &FixedData) -> Result<(), GroupError> {
         let meta = self.keys.fixed_data();
         let before: Option<String> = self.ask(&["HGET", &meta, "datasets"]).await?;
@@ -210,7 +211,7 @@ impl Server {
         }
         let answer = command.query_async(&mut self.connection.clone()).await;
         answer.map_err(|error: RedisError| {
-            // The command without its values, which may be secrets.
+            // Only the command's first words: later ones may be secrets.
             let shown = parts.iter().take(3).copied().collect::<Vec<_>>().join(" ");
             self.failed(format!("{shown}: {error}"))
         })

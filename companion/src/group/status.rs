@@ -1,4 +1,4 @@
-//! `group status`: how each server is, and whether the group is as it shall be.
+//! `group status`: the state of each server, and whether the group is as wanted.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::config::GroupSettings;
 /// A group at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     pub healthy: bool,
-    /// What is, a sentence each.
+    /// The problems, a sentence each.
     pub problems: Vec<String>,
-    /// In the order of the settings.
+    /// The servers, in the order of the settings.
     pub servers: Vec<ServerStatus>,
 }
 
@@ -24,18 +24,19 @@ pub struct Status {
 pub struct ServerStatus {
     /// Its URL without secrets.
     pub server: String,
-    /// Why nothing is known of it; then the other fields mean nothing.
+    /// Why the server could not be observed; then the other fields mean nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// `primary` or `replica`.
     pub role: String,
     /// Whether it is part of a Redis Cluster.
     pub in_cluster: bool,
-    /// What it has of the primary's stream of changes.
+    /// The replication offset.
     pub offset: u64,
     /// By how many bytes a replica is behind the primary.
     pub lag_bytes: u64,
-    /// Whether a replica's link is up; for a primary, whether all named replicas are linked to it.
+    /// Whether a replica's link is up; for a primary, whether all named replicas are connected to
+    /// it.
     pub link_up: bool,
     /// Replicas that follow it.
     pub replicas: u64,
@@ -43,11 +44,11 @@ pub struct ServerStatus {
     pub persistence: String,
     /// `ok`, or which of its last attempts to persist failed.
     pub persistence_state: String,
-    /// Bytes used.
+    /// Bytes of memory in use.
     pub memory_used: u64,
-    /// Bytes that may be used; 0 for no limit.
+    /// The memory limit in bytes; 0 for none.
     pub memory_max: u64,
-    /// Keys of all kinds.
+    /// Keys of all data, foreign ones included.
     pub keys: u64,
     /// The layout of this unit's data.
     pub layout: Option<u64>,
@@ -55,14 +56,14 @@ pub struct ServerStatus {
     pub fixed: Option<(u64, String)>,
 }
 
-/// How long a server may take to say all of it.
+/// How long a server may take for all answers.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Above this share of its memory a server is near its limit.
+/// A server that uses more than this share of its memory is near its limit.
 pub const MEMORY_PERCENT_MAX: u64 = 90;
-/// A replica that is behind by more than this is told.
+/// A replica that lags by more bytes than this is a problem.
 pub const LAG_BYTES_MAX: u64 = 16 << 20;
 
-/// Asks every server; one that does not answer is told, and no error.
+/// Observes every server; one that does not answer is a problem in the result, and not an error.
 pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
     let servers = settings.servers.iter().map(|url| async move {
         let look = async {
@@ -136,7 +137,7 @@ fn of(server: String, info: &Info) -> ServerStatus {
     }
 }
 
-/// What is wrong with all of it.
+/// Judges the group as a whole.
 fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
     let mut problems = Vec::new();
     let answering = |server: &&ServerStatus| server.error.is_none();
@@ -163,7 +164,8 @@ fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
                 ));
             }
         }
-        // Each has a part of the data; the offset of one says nothing of another's replicas.
+        // Each primary of a Redis Cluster has a part of the data; its offset says nothing of
+        // another's replicas.
         several if several.iter().all(|server| server.in_cluster) => {}
         several => {
             let names: Vec<&str> = several.iter().map(|one| one.server.as_str()).collect();

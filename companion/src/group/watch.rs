@@ -1,5 +1,5 @@
-//! `serve` looks at its group now and then: metrics, `GET /v1/group`, and one line when it is degraded
-//! and when it is well again.
+//! `serve` observes its group at intervals: metrics, `GET /v1/group`, and one log line when the
+//! group degrades and one when it recovers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::metrics::Metrics;
 use crate::now_ms;
 use crate::store::Leadership;
 
-/// From one look to the next. A look asks each server for a few lines, all of them at once.
+/// The interval. Each time all servers are asked at once, for a few lines each.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Events that wait for a store that takes them.
+/// Most events that wait for the store.
 const UNTOLD_MAX: usize = 64;
 
-/// Looks for ever; what is seen goes to `seen`.
+/// Observes for ever, and publishes each status in `seen`.
 pub async fn run(
     settings: GroupSettings,
     unit: UnitId,
@@ -36,7 +36,7 @@ pub async fn run(
     let (mut was_healthy, mut untold) = (true, VecDeque::new());
     loop {
         ticks.tick().await;
-        // While the store does not say who leads, everybody looks: that may be because of the group.
+        // While the leader is unknown, every companion observes: the group may be the cause.
         if *role.borrow() == Role::Follower {
             was_healthy = true;
             seen.send_replace(None);
@@ -44,7 +44,7 @@ pub async fn run(
         }
         let status = status(&settings, &unit).await;
         count(&metrics, &status);
-        // Once for each change, however long it lasts; what is wrong in between is in the metrics.
+        // One line for each change, however long it lasts; the metrics show changes in between.
         match (was_healthy, status.healthy) {
             (true, false) => {
                 metrics.group_degradations.inc();
@@ -77,7 +77,8 @@ fn event(kind: GroupChange, reason: &str) -> GroupEvent {
     }
 }
 
-/// Stores what is untold. What can't be, since the group is what stores it, waits for the next look.
+/// Stores the waiting events. If the store fails, which is the group itself, they wait for the next
+/// time.
 async fn tell(lease: &dyn Leadership, term: Option<u64>, untold: &mut VecDeque<GroupEvent>) {
     let Some(term) = term else { return };
     while let Some(event) = untold.front() {

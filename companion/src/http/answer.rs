@@ -10,7 +10,7 @@ use unitring_protocol::ids::InvalidName;
 use crate::loads::ReportError;
 use crate::store::StoreError;
 
-/// What a request gets that can't be served.
+/// Why a request can't be served.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
@@ -18,7 +18,7 @@ pub(super) struct Refusal {
     is_full: bool,
 }
 
-/// Beside an answer: the store holds as much of this as it may.
+/// An extension of an answer: a bound of the store is reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IsFull;
 
@@ -31,27 +31,27 @@ impl Refusal {
         }
     }
 
-    /// The request breaks a rule.
+    /// The request breaks a rule (400).
     pub(super) fn bad(error: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
     }
 
-    /// There is no such thing.
+    /// The resource does not exist (404).
     pub(super) fn absent(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("{what}: not found"))
     }
 
-    /// Whose fault it is.
+    /// The HTTP status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What is wrong.
+    /// The error for the client.
     pub(super) fn error(&self) -> &str {
         &self.error
     }
 
-    /// It is promised for later.
+    /// The feature is not implemented yet (501).
     pub(super) fn unsupported(what: &str) -> Self {
         Self::new(
             StatusCode::NOT_IMPLEMENTED,
@@ -102,7 +102,7 @@ impl From<BytesRejection> for Refusal {
     }
 }
 
-/// Reads a JSON body.
+/// Parses a JSON body.
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("body: {error}")))
 }

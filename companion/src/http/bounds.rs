@@ -1,5 +1,5 @@
-//! What holds for every request: a token for writes, a bound on requests at a time, a bound on
-//! how long one may take.
+//! The rules for every request: a bearer token for writes, a quota of concurrent requests, and a
+//! timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::App;
 use super::answer::{IsFull, Refusal};
 
-/// Requests at a time; one more gets 503.
+/// Most concurrent requests; further ones get 503.
 pub const REQUESTS_MAX: usize = 1_024;
-/// Event streams at a time; one more gets 503.
+/// Most open event streams; further ones get 503.
 pub const EVENT_STREAMS_MAX: usize = 128;
-/// A stream that has nothing to say sends a comment after this long.
+/// An idle stream sends a comment after this long.
 pub(super) const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a request may take until its answer starts.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// So much of a body that nobody wants is still read.
+/// Most bytes of an unused body that are still read.
 pub(super) const UNWANTED_BYTES_MAX: usize = 64 << 20;
 
-/// Lets a write pass only with the token, once there is one.
+/// Lets a write pass only with the bearer token, if one is set.
 pub(super) async fn authorize(
     State(app): State<Arc<App>>,
     request: Request,
@@ -50,12 +50,12 @@ pub(super) async fn authorize(
     next.run(request).await
 }
 
-/// Compares in a time that does not tell where the difference is.
+/// Compares in constant time, so that the time does not tell where the difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
 
-/// Bounds requests at a time and the time of one.
+/// Bounds concurrent requests, and the time of each.
 pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Ok(_permit) = app.requests.try_acquire() else {
         app.metrics.requests_shed.inc();
@@ -84,14 +84,14 @@ pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: N
     }
 }
 
-/// What a handler left of the body.
+/// The part of the body that a handler did not read.
 type Rest = oneshot::Receiver<BodyDataStream>;
 
-/// A body that comes back once nobody reads it any more.
+/// A body that returns itself once its handler drops it.
 struct Lent {
     body: Option<BodyDataStream>,
     back: Option<oneshot::Sender<BodyDataStream>>,
-    /// The client does not send it before it is asked for.
+    /// The client sends the body only once it is asked for (`Expect`).
     is_held: bool,
 }
 
@@ -99,7 +99,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         if let (false, Some(body), Some(back)) = (self.is_held, self.body.take(), self.back.take())
         {
-            // Nobody waits for it after a good answer.
+            // After a successful answer no one waits for it.
             drop(back.send(body));
         }
     }
@@ -123,8 +123,8 @@ fn lend(request: Request) -> (Request, Rest) {
     (request, rest)
 }
 
-/// Reads what the client still sends. To one that is in the middle of its body, an answer and the end of the
-/// connection would be a broken pipe, and the reason would never be read.
+/// Reads the rest of the client's body. A client that is still sending would get a broken pipe if
+/// the connection ended with the answer, and never read the reason.
 async fn throw_away(rest: Rest) {
     let reading = async {
         let Ok(mut body) = rest.await else { return };
@@ -136,11 +136,11 @@ async fn throw_away(rest: Rest) {
             left = less;
         }
     };
-    // Who sends longer than this has to do without the reason.
+    // A client that sends for longer does not get the reason.
     tokio::time::timeout(REQUEST_TIMEOUT, reading).await.ok();
 }
 
-/// A place among the streams that may be open.
+/// A place in the quota of open event streams.
 pub(super) fn stream_permit(app: &App) -> Result<OwnedSemaphorePermit, Refusal> {
     let permit = Arc::clone(&app.event_streams).try_acquire_owned();
     permit.map_err(|_| {

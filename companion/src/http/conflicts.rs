@@ -1,4 +1,4 @@
-//! `GET /v1/conflicts`: changes that lost against one that did not know of them.
+//! `GET /v1/conflicts`: concurrent changes that lost, as a list.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use super::answer::Refusal;
 use super::extract::Query;
 use crate::store::Conflict;
 
-/// Conflicts in an answer, if nobody says how many.
+/// Conflicts in an answer without a `limit` …
 const LIMIT: usize = 100;
-/// And at most.
+/// … and the most that `limit` may ask for.
 const LIMIT_MAX: usize = 1_000;
 
 /// The query.

@@ -1,6 +1,6 @@
-//! `PUT`, `GET` and `DELETE /v1/data/{dataset}/{key}`: records. A write is answered once record and
-//! outbox entry are stored in one step; a broker that is away does not matter. `If-Match` and
-//! `If-None-Match` are decided in that step, too. Datasets as a whole are in the files below.
+//! `PUT`, `GET` and `DELETE /v1/data/{dataset}/{key}`: records. A write is answered once one step
+//! has stored record and outbox entry; it does not need the broker. The same step decides
+//! `If-Match` and `If-None-Match`. Datasets as a whole are in the submodules.
 
 pub(super) mod batch;
 pub(super) mod listing;
@@ -26,10 +26,10 @@ use crate::now_ms;
 use crate::replica::digest::bucket_of;
 use crate::store::{Change, Condition, Outcome, StoreError};
 
-/// Datasets of this name, and what begins with it and a dot, are unitring's own.
+/// Datasets with this name, or with this name and a dot as prefix, are unitring's own.
 const RESERVED: &str = "unitring";
 
-/// A dataset that clients may use.
+/// Parses the name of a dataset that clients may use.
 pub(super) fn dataset(name: &str) -> Result<DatasetName, Refusal> {
     let rest = name.strip_prefix(RESERVED);
     if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
@@ -47,7 +47,7 @@ fn id((name, key): (String, String)) -> Result<RecordId, Refusal> {
     })
 }
 
-/// What must be there, as `If-Match` and `If-None-Match` say (RFC 9110, 13.1).
+/// The condition of `If-Match` and `If-None-Match` (RFC 9110, 13.1).
 fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
     let said = |name: header::HeaderName| {
         let value = headers.get(&name).map(|value| value.to_str().unwrap_or(""));
@@ -65,10 +65,11 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
     }
 }
 
-/// ETags in one condition.
+/// Most ETags in a condition.
 const TAGS_MAX: usize = 16;
 
-/// One of several versions. A weak tag is equal to none here, and neither is one that no record can have.
+/// Parses ETags as one of several versions. Neither a weak tag nor one that no record can have
+/// equals a version.
 fn versions(name: &header::HeaderName, tags: &str) -> Result<Condition, Refusal> {
     let bad = |tag: &str| {
         let tag: String = tag.chars().take(80).collect();
@@ -111,7 +112,7 @@ pub(super) struct Question {
 /// The longest time to live: ten years, in milliseconds.
 const TTL_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
-/// A date by which something may expire.
+/// Checks a date at which a record may expire.
 fn date(expires_ms: u64, now_ms: u64) -> Result<u64, String> {
     if expires_ms > now_ms.saturating_add(TTL_MS_MAX) {
         return Err(format!(
@@ -121,7 +122,7 @@ fn date(expires_ms: u64, now_ms: u64) -> Result<u64, String> {
     Ok(expires_ms)
 }
 
-/// When something with this time to live expires.
+/// When a record with this time to live expires.
 fn expiry(ttl: Option<&str>, now_ms: u64) -> Result<Option<u64>, String> {
     let Some(ttl) = ttl else { return Ok(None) };
     let parsed = parse_duration(ttl).and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
@@ -143,7 +144,7 @@ fn changed(status: StatusCode, version: &Version, expires_ms: Option<u64>) -> Re
     tagged(status, version, Json(body))
 }
 
-/// The same object with the date, if there is one.
+/// Adds the date to the object, if there is one.
 fn with_expiry(mut shown: serde_json::Value, expires_ms: Option<u64>) -> serde_json::Value {
     if let (Some(fields), Some(expires_ms)) = (shown.as_object_mut(), expires_ms) {
         fields.insert("expires_ms".to_owned(), expires_ms.into());
@@ -151,7 +152,7 @@ fn with_expiry(mut shown: serde_json::Value, expires_ms: Option<u64>) -> serde_j
     shown
 }
 
-/// A write that was not made because something else is there.
+/// The answer to a write whose condition does not hold.
 fn conflict(there: Option<Version>) -> Response {
     let error = serde_json::json!({
         "error": match &there {

@@ -1,5 +1,5 @@
-//! `GET /v1/events`: the event log, as JSON or as server-sent events that resume where a client
-//! was.
+//! `GET /v1/events`: the event log, as JSON or as server-sent events that resume at the client's
+//! position.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
 use super::extract::Query;
 use crate::events::{Cursor, Entry};
 
-/// Events in one answer, and the default.
+/// Most events in an answer, and the default below.
 const LIMIT_MAX: usize = 1_000;
 const LIMIT: usize = 100;
 /// How often a stream looks for events that another companion stored.
@@ -77,14 +77,14 @@ fn shown(cursor: Cursor, event: &Entry) -> serde_json::Value {
     value
 }
 
-/// Where a stream is.
+/// The position of a stream.
 struct Place {
     app: Arc<App>,
     after: Option<Cursor>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Events from a cursor on, or the latest ones first, until the client or the process ends.
+/// Events after a cursor, or from the latest ones on, until the client leaves or the process stops.
 fn follow(
     app: Arc<App>,
     after: Option<Cursor>,
@@ -116,7 +116,7 @@ fn follow(
     .flatten()
 }
 
-/// The next events; waits for them. A store that is away is waited for, too.
+/// The next events; waits for them, and while the store is away.
 async fn next(app: &App, after: Option<Cursor>) -> Vec<(Cursor, Entry)> {
     loop {
         let changed = app.events_changed.notified();

@@ -1,4 +1,4 @@
-//! The path and the query of a request, whose faults are answered as all others are.
+//! The path and the query of a request; their errors have the form of all other answers.
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, path, rejection};
@@ -44,7 +44,8 @@ fn path_fault(rejection: &PathRejection) -> String {
     format!("path: {}", rejection.body_text())
 }
 
-/// What serde says, as `balance_factor: invalid digit found in string`, without what axum says of itself.
+/// serde's error, such as `balance_factor: invalid digit found in string`, without axum's own
+/// words.
 fn query_fault(rejection: &QueryRejection) -> String {
     let text = rejection.body_text();
     let fault = text.rsplit_once("query string: ").map(|(_, fault)| fault);

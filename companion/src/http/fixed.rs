@@ -1,4 +1,5 @@
-//! `GET /v1/fixed` and `GET /v1/fixed/{dataset}/{key}`: the fixed data, which nobody writes here.
+//! `GET /v1/fixed` and `GET /v1/fixed/{dataset}/{key}`: the fixed data, which no client writes
+//! here.
 
 use std::sync::Arc;
 

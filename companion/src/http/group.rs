@@ -1,4 +1,4 @@
-//! `GET /v1/group`: the Redis servers of the unit, as they were seen last.
+//! `GET /v1/group`: the Redis servers of the unit, as last observed.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(super) async fn group(State(app): State<Arc<App>>) -> Result<Json<Status>, R
     let group = app.group.as_ref();
     let group = group.ok_or_else(|| Refusal::absent("group.servers in the configuration"))?;
     let seen = group.seen.borrow().clone();
-    // Where another companion looks after the group, this one looks when it is asked.
+    // While another companion watches the group, this one asks the servers on demand.
     Ok(Json(match seen {
         Some(seen) => seen,
         None => status(&group.settings, &app.unit).await,

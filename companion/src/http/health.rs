@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics`: for whoever runs the companion.
+//! `/healthz`, `/readyz`, `/metrics`: for operators.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{App, services, wiring};
 use crate::leadership::Role;
 use crate::store::StoreError;
 
-/// How long the store may take to say that it is there.
+/// How long the store may take to answer a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process is alive.
@@ -22,7 +22,7 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// What came in time, or why it did not.
+/// The answer in time, or the error.
 fn in_time<T>(answer: Result<Result<T, StoreError>, Elapsed>) -> Result<T, String> {
     match answer {
         Ok(answer) => answer.map_err(|error| error.to_string()),
@@ -30,8 +30,8 @@ fn in_time<T>(answer: Result<Result<T, StoreError>, Elapsed>) -> Result<T, Strin
     }
 }
 
-/// Whether the unit can take writes and pass them on; and who is wired wrongly, which is told here since
-/// people look here, and does not make the unit unready.
+/// Whether the unit can take writes and pass them on. It also shows which reporters are wired
+/// wrongly, since operators look here; that does not make the unit unready.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let (store, found) = tokio::join!(
         timeout(CHECK_TIMEOUT, app.store.check()),
@@ -39,7 +39,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     );
     let store = in_time(store).err().unwrap_or_else(|| "ok".to_owned());
     let link = match &app.sync {
-        // One companion of a unit syncs for all of them.
+        // The leader of the unit syncs for all its companions.
         _ if *app.role.borrow() == Role::Follower => "ok".to_owned(),
         None => "ok".to_owned(),
         Some(sync) => sync.status().link,
@@ -51,7 +51,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let mut checks = serde_json::json!({ "store": store, "link": link });
-    // A group that is degraded still serves: whether it does, the store says.
+    // A degraded group may still serve: the check of the store decides.
     let group = app
         .group
         .as_ref()
@@ -64,7 +64,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         };
         checks.insert("group".to_owned(), text.into());
     }
-    // What could not be looked at is not said to be right.
+    // If the wiring is unknown, the answer says so.
     let wiring = in_time(found).map_or_else(
         |error| vec![format!("unknown: {error}")],
         |found| wiring::lines(&found),

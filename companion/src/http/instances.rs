@@ -21,23 +21,24 @@ use crate::config::parse_duration;
 use crate::now_ms;
 use crate::registry::{Registered, Registration, WEIGHT_MAX};
 
-/// Bounds of a time to live.
+/// Bounds of the time to live of a registration.
 const TTL_MIN: Duration = Duration::from_millis(500);
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// What a registration says.
+/// The body of a registration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
     address: Option<String>,
     weight: Option<u32>,
     ttl: Option<String>,
-    /// Absent: as it was, so that a heartbeat does not end it.
+    /// If absent, the drain stays as it was, so that a heartbeat does not end it.
     drain: Option<bool>,
 }
 
 impl Body {
-    /// Whether it is an order about an instance that is registered, and no heartbeat of its own.
+    /// Whether the request only starts or stops the drain of a registered instance, and is no
+    /// heartbeat.
     fn only_drains(&self) -> bool {
         self.drain.is_some()
             && self.address.is_none()
@@ -104,7 +105,7 @@ pub(super) async fn put(
         app.registry_changed.notify_one();
         app.events_changed.notify_waiters();
         let (address, weight, draining) = (instance.address, instance.weight, instance.draining);
-        // As texts, which are quoted: a name may look like fields.
+        // As strings, which the log quotes: a name may look like fields.
         let (service, id) = (service.as_str(), instance.id.as_str());
         tracing::info!(service, id, %address, weight, draining, ?done, "instance registered");
     }
@@ -115,7 +116,7 @@ pub(super) async fn put(
     Ok((status, Json(instance)))
 }
 
-/// The registered instance that an order to drain is about; `None` if the body says all itself.
+/// The registered instance that a request only drains; `None` if the body is a registration.
 async fn known(
     app: &App,
     service: &ServiceName,
@@ -132,7 +133,7 @@ async fn known(
         .cloned();
     match known {
         Some(known) => Ok(Some(Registered { draining, ..known })),
-        // One whose id is its address can be registered by the order itself.
+        // An id that is an address can be registered by this request itself.
         None if id.parse::<SocketAddr>().is_ok() => Ok(None),
         None => Err(Refusal::absent(format!(
             "instance {id} of service {service}"

@@ -1,4 +1,4 @@
-//! `GET /v1/services/{s}/locate?key=`: where a key goes, by the code that the filter decides with.
+//! `GET /v1/services/{s}/locate?key=`: where a key goes, by the filter's own code.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,7 +23,7 @@ use crate::now_ms;
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     key: String,
-    /// Whose report to go by; the last one that came unless it is named.
+    /// The reporter whose report is used; without it, the latest report.
     reporter: Option<ReporterId>,
     balance_factor: Option<u32>,
     min_capacity: Option<u64>,
@@ -62,7 +62,7 @@ pub(super) async fn locate(
     }))
 }
 
-/// The id by which a filter reports an instance that is called by its id in the registry, or by its
+/// The id by which a filter reports an instance, from the instance's id in the registry or its
 /// address: by default a filter knows addresses only.
 async fn reported(
     app: &App,

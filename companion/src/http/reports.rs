@@ -1,4 +1,4 @@
-//! `POST /v1/reports`: a report in, the load of the rest of the fleet out.
+//! `POST /v1/reports`: takes a report, and answers with the load of the rest of the fleet.
 
 use std::sync::Arc;
 
@@ -26,13 +26,14 @@ pub(super) async fn take(
     answer
 }
 
-/// The one field that says whether the rest can be read at all.
+/// The field that tells whether this program can read the rest.
 #[derive(serde::Deserialize)]
 struct Versioned {
     version: u32,
 }
 
-/// A report whose shape is not ours is refused for its version first, if it is a newer one's.
+/// Parses a report. If its shape is unknown and its version is newer, the error is about the
+/// version.
 fn read(body: &[u8]) -> Result<Report, Refusal> {
     json(body).map_err(|refusal| match json(body) {
         Ok(Versioned { version }) if version > PROTOCOL_VERSION => {
@@ -45,7 +46,7 @@ fn read(body: &[u8]) -> Result<Report, Refusal> {
 async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<Snapshot>, Refusal> {
     let body = body?;
     let mut report = read(&body)?;
-    // What another unit carries comes from that unit alone.
+    // Only sync may store loads in the name of another unit.
     report.unit = None;
     loads::check(&report)?;
     let now_ms = now_ms();

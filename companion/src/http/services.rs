@@ -1,4 +1,4 @@
-//! `GET /v1/services…`: registry, loads and rings as they are now.
+//! `GET /v1/services…`: registry, loads and rings at this moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::now_ms;
 use crate::registry::Registered;
 use crate::store::{Fleet, StoreError};
 
-/// A service as it is shown.
+/// A service in an answer.
 #[derive(Debug, Serialize)]
 pub(super) struct View {
     service: ServiceName,
@@ -40,7 +40,7 @@ struct ReporterView {
     ring: String,
     bound: Option<BoundReport>,
     fallbacks: u64,
-    /// What is wired wrongly there.
+    /// The findings of that filter: what is wired wrongly.
     wiring: Vec<Finding>,
 }
 
@@ -58,10 +58,10 @@ struct InstanceView {
     failures: u64,
     in_flight: u64,
     updates: u64,
-    /// The share of all keys, where it was asked for.
+    /// The share of all keys, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     share: Option<f64>,
-    /// What it may have in flight now, where it was asked for and has a bound.
+    /// The capacity that the bound leaves it now, if requested and it has a bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<u64>,
 }
@@ -69,15 +69,15 @@ struct InstanceView {
 /// The query of services.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 pub(super) struct Asked {
-    /// Whether to tell the share of keys and the capacity of each instance.
+    /// Whether to include each instance's share of keys and its capacity.
     #[serde(default)]
     shares: bool,
 }
 
-/// Of how many services the shares are measured at a time: each takes a core for some ms.
+/// Services whose shares are measured at once: each takes a core for some ms.
 static MEASURING: Semaphore = Semaphore::const_new(1);
 
-/// The part of each instance, measured away from the threads that answer requests.
+/// The share and capacity of each instance, measured away from the threads that answer requests.
 async fn parts(loads: &[StoredLoad]) -> BTreeMap<InstanceId, Part> {
     let Some(by) = loads::latest(loads).cloned() else {
         return BTreeMap::new();
@@ -149,7 +149,7 @@ fn reporter(load: StoredLoad) -> ReporterView {
     }
 }
 
-/// Every service that somebody registered or reports on.
+/// All services that are registered or reported on.
 async fn views(fleet: &dyn Fleet, asked: Asked) -> Result<Vec<View>, StoreError> {
     let mut registry = fleet.registry().await?.services;
     let mut names: BTreeSet<ServiceName> = fleet.reported().await?;
@@ -202,7 +202,7 @@ pub(super) async fn one(
     Ok(Json(view))
 }
 
-/// The registered instances of a service: what a filter that discovers by companion asks for.
+/// The registered instances of a service, for a filter that discovers them through the companion.
 pub(super) async fn instances(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,

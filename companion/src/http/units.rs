@@ -1,4 +1,5 @@
-//! `/v1/units`: this unit and how far it is with each other one; who leaves the group, and who comes back.
+//! `/v1/units`: the state of this unit and its peers; removes a unit from the group and adds it
+//! again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::replica::bounds::ahead;
 use crate::store::{Change, Condition, Outcome, Page};
 use crate::sync::{Handle, members};
 
-/// A unit that was heard within this time runs.
+/// A removed unit that sent something within this time still runs.
 const STRANGER_MS: u64 = 3_000;
 
 pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
@@ -31,7 +32,7 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
         *sum = sum.saturating_add(position.sequence);
     }
     let buckets = held.iter().map(|held| &held.state);
-    // A store that is full says the rest.
+    // If the store is full, the rest of the answer shows it.
     let clock_ahead_ms = app.store.clock_ahead_ms().await.ok();
     Ok(Json(json!({
         "unit": app.unit,
@@ -45,7 +46,7 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
     })))
 }
 
-/// One of the units that this one syncs with.
+/// Parses the name of a peer of this unit.
 fn peer(app: &App, name: &str) -> Result<UnitId, Refusal> {
     let unit: UnitId = name.parse().map_err(Refusal::bad)?;
     if unit == app.unit {
@@ -59,7 +60,7 @@ fn peer(app: &App, name: &str) -> Result<UnitId, Refusal> {
     }
 }
 
-/// A unit leaves the group: nothing is sent to it or taken from it any more, in any unit.
+/// Removes a unit from the group: no unit sends to it or takes from it any more.
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -68,8 +69,8 @@ pub(super) async fn remove(
     Ok(Json(json!({ "unit": name, "removed": true })))
 }
 
-/// A unit that sends while it is no member runs, with the store that it had: what was deleted since would come
-/// back with it.
+/// Refuses to add a unit that still sends: it runs with its old store, and records deleted since
+/// would come back with it.
 fn still_sends(app: &App, unit: &UnitId) -> Result<(), Refusal> {
     let Some(status) = app.sync.as_ref().map(Handle::status) else {
         return Ok(());
@@ -88,7 +89,7 @@ fn still_sends(app: &App, unit: &UnitId) -> Result<(), Refusal> {
     }
 }
 
-/// It is a member again.
+/// Adds a removed unit again.
 pub(super) async fn add(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -105,13 +106,13 @@ async fn change(app: &App, name: &str, change: Change<'_>) -> Result<(), Refusal
     Ok(())
 }
 
-/// What this companion's configuration says is the unit's from now on.
+/// Makes this companion's settings the unit's.
 pub(super) async fn agree(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Refusal> {
     app.store.agree().await?;
     Ok(Json(json!({ "unit": app.unit })))
 }
 
-/// What is to be mended in this unit.
+/// The query of a repair in this unit.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mend {
@@ -121,7 +122,7 @@ pub(super) struct Mend {
     clocks: bool,
 }
 
-/// Counts digests anew, or leads back from a clock of the future.
+/// Recomputes digests, or sets clocks back that are too far ahead.
 pub(super) async fn mend(
     State(app): State<Arc<App>>,
     Query(mend): Query<Mend>,
@@ -148,7 +149,7 @@ pub(super) async fn mend(
     ))
 }
 
-/// Gives what a bucket holds of the future a version of now; answers how many.
+/// Gives the records of a bucket that are too far ahead a version of now; returns how many.
 async fn again(app: &App, bucket: u8) -> Result<u64, Refusal> {
     let (mut page, mut count) = (Page::first(), 0);
     while !page.is_done() {

@@ -1,4 +1,4 @@
-//! Who is wired wrongly, for those who ask often: health checks and scrapes.
+//! The reporters that are wired wrongly, cached for frequent health checks and scrapes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,18 +9,17 @@ use crate::loads::wiring::Miswired;
 use crate::now_ms;
 use crate::store::{Fleet, StoreError};
 
-/// Who asks within this time after another is told the same: anybody may ask, and a look is one at every
-/// service.
+/// Requests within this time share a result: a look reads every service, and any client may ask.
 const FRESH_FOR: Duration = Duration::from_secs(1);
-/// Lines in `/readyz`; all are in `GET /v1/services`.
+/// Most lines in `/readyz`; `GET /v1/services` has all.
 const LINES_MAX: usize = 100;
 
-/// What was seen last.
+/// The last result.
 #[derive(Default)]
 pub struct Wiring(Mutex<Option<(Instant, Arc<Vec<Miswired>>)>>);
 
 impl Wiring {
-    /// Who is wired wrongly.
+    /// The reporters that are wired wrongly.
     pub(super) async fn look(&self, fleet: &dyn Fleet) -> Result<Arc<Vec<Miswired>>, StoreError> {
         let mut last = self.0.lock().await;
         if let Some((seen, found)) = &*last
@@ -34,7 +33,7 @@ impl Wiring {
     }
 }
 
-/// What was found, a line each, and how many more there are.
+/// One line for each finding, and how many more there are.
 pub(super) fn lines(found: &[Miswired]) -> Vec<String> {
     let mut all = found.iter().flat_map(Miswired::lines);
     let mut lines: Vec<String> = all.by_ref().take(LINES_MAX).collect();

@@ -1,7 +1,9 @@
-//! What no record may be beyond. Checked before the first step of a change: after it nothing may fail.
+//! The bounds of every record. They are checked before the first step of a change: after it nothing
+//! may fail.
 //!
-//! One record that breaks a bound is set aside alone, with its name and the reason. What came with it is not
-//! held up, and the position of its op counts as reached: nobody sends it for ever.
+//! A record that breaks a bound is set aside alone, with its name and the reason. The rest of its
+//! batch continues, and its op's position counts as reached, so that its sender does not repeat it
+//! for ever.
 
 use std::fmt;
 
@@ -9,24 +11,24 @@ use unitring_protocol::record::{Record, VALUE_BYTES_MAX};
 
 use super::Change;
 
-/// Clocks, dates, sequences and incarnations stay below it, so that Redis' Lua, whose numbers are doubles,
-/// rounds none of them.
+/// Clocks, dates, sequences and incarnations stay below it, so that Redis' Lua, whose numbers are
+/// doubles, rounds none of them.
 pub const EXACT_MAX: u64 = 1 << 53;
 
-/// The maximum offset: how far ahead of the clock here a change may be, in ms. One that is farther ahead would
-/// win against everything that is written until then, and take the bucket's clock with it.
+/// How far ahead of this unit's clock a change may be, in ms. A change farther ahead would win over
+/// every write until then, and move the bucket's clock with it.
 pub const AHEAD_MS_MAX: u64 = 60_000;
 
 /// Why a record is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A number from 2^53 on.
+    /// It has a number of 2^53 or more.
     Inexact,
-    /// Its clock is so far ahead of the one here, in ms.
+    /// Its clock is so many ms ahead of the one here.
     Ahead(u64),
-    /// Its value is larger than may be.
+    /// Its value has so many bytes, more than the limit.
     TooLarge(usize),
-    /// It does not belong to the bucket that it came for.
+    /// It does not belong to the bucket that it was sent for.
     OtherBucket,
 }
 
@@ -44,18 +46,18 @@ impl fmt::Display for Fault {
     }
 }
 
-/// By how much this clock is farther ahead of now than may be.
+/// How far this clock is ahead of now, if that is over the limit.
 pub fn ahead(ms: u64, now_ms: u64) -> Option<u64> {
     ahead_of(ms, now_ms, AHEAD_MS_MAX)
 }
 
-/// The same for another maximum.
+/// The same for another limit.
 pub(super) fn ahead_of(ms: u64, now_ms: u64, max_ms: u64) -> Option<u64> {
     let ahead = ms.saturating_sub(now_ms);
     (ahead > max_ms).then_some(ahead)
 }
 
-/// What no store takes of a record, whenever it comes.
+/// Why no store takes a record, at any time.
 pub fn fault(record: &Record) -> Option<Fault> {
     let times = [Some(record.version.clock.ms), record.expires_ms];
     if times.iter().flatten().any(|ms| *ms >= EXACT_MAX) {
@@ -65,7 +67,7 @@ pub fn fault(record: &Record) -> Option<Fault> {
     (bytes > VALUE_BYTES_MAX).then_some(Fault::TooLarge(bytes))
 }
 
-/// The same of a write here.
+/// The same for a write of this unit.
 pub fn fault_of_change(change: &Change<'_>) -> Option<Fault> {
     let Change::Put { value, expires_ms } = change else {
         return None;

@@ -1,30 +1,31 @@
-//! What of a bucket goes into a decision, and how its clock and its numbers go on.
+//! The state of a bucket that decisions need, and how its clock and sequence advance.
 
 use std::collections::BTreeMap;
 
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position};
 
-/// A bucket, as far as a decision needs it.
+/// The state of a bucket that decisions need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// That of the last change, wherever it was made.
+    /// The clock of the last change, of any unit.
     pub clock: Clock,
-    /// How far the ops that were made here go.
+    /// The position of the last op made here.
     pub own: Position,
-    /// How far the others have them. More than `own` was made by a store that is lost.
+    /// The last position that other units have of this unit. One after `own` comes from a store
+    /// that is lost.
     pub known: Position,
 }
 
 impl Bucket {
-    /// Whether the next op begins a later incarnation. Numbers that others know from a store that is lost are
-    /// those of other ops, and are not used again.
+    /// Whether the next op begins a later incarnation. The numbers that others know from a lost
+    /// store belong to other ops, and are not used again.
     pub fn begins_anew(&self) -> bool {
         self.own.incarnation == 0 || self.own < self.known
     }
 
-    /// The position of the next op. With ops that wait in the outbox the numbers go on, so that these keep
-    /// their order.
+    /// The position of the next op. While ops wait in the outbox the numbers go on, so that these
+    /// ops keep their order.
     pub fn next_position(&self, outbox_is_empty: bool, now_ms: u64) -> Position {
         let mut next = self.own;
         if self.begins_anew() {
@@ -38,7 +39,7 @@ impl Bucket {
     }
 }
 
-/// The clock of the next change here: now, or a tick after the last change if that is not over.
+/// The clock of the next change here: now, or a tick after the last change if now is not later.
 pub fn tick(clock: Clock, now_ms: u64) -> Clock {
     let begin = |ms| Clock { ms, counter: 0 };
     if now_ms > clock.ms {
@@ -53,16 +54,16 @@ pub fn tick(clock: Clock, now_ms: u64) -> Clock {
 /// What an op does to the position of its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// It was applied before.
+    /// The op was applied before.
     Covered,
     /// It is the next one, or the first of a later incarnation: the position moves to it.
     Next,
-    /// Others come before it, which are not here.
+    /// Earlier ops are missing here.
     Gap,
 }
 
 impl Progress {
-    /// That of the op at `here`, after those up to `position`.
+    /// The progress of the op at `here`, after those up to `position`.
     pub fn of(position: Position, here: Position) -> Self {
         if here <= position {
             return Self::Covered;
@@ -77,8 +78,8 @@ impl Progress {
     }
 }
 
-/// Whether a sender with these positions may still hold what was forgotten here: every member had reached
-/// `fence` then.
+/// Whether a sender with these positions may still hold what was collected here: every member had
+/// reached `fence` then.
 pub fn is_fenced(
     fence: &BTreeMap<UnitId, Position>,
     positions: &BTreeMap<UnitId, Position>,
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(bucket.next_position(true, 99), at(10, 8));
         bucket.known = at(10, 9);
         assert_eq!(bucket.next_position(true, 99), at(99, 1));
-        // What waits keeps its order.
+        // Waiting ops keep their order.
         assert_eq!(bucket.next_position(false, 5), at(11, 8));
         assert_eq!(Bucket::default().next_position(true, 42), at(42, 1));
     }

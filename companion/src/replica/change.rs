@@ -1,4 +1,4 @@
-//! Changes of a bucket, on their way in: what is asked for, and what became of it.
+//! Changes of a bucket: what is requested, and the outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,57 +8,58 @@ use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Ve
 
 /// The longest lost value that is kept with a conflict, in bytes.
 pub const CONFLICT_VALUE_MAX: usize = 1_024;
-/// What a local write did.
+/// The result of a local write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The version it got.
+    /// The new version of the record.
     pub version: Version,
-    /// Whether there was no such record, or a deleted one.
+    /// Whether there was no live record.
     pub created: bool,
 }
 
 /// What a write does to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// Puts this value in place of what is there.
+    /// Puts this value in place of the present one.
     Put {
         /// Up to [`unitring_protocol::record::VALUE_BYTES_MAX`].
         value: &'a [u8],
-        /// When it expires, in ms since the Unix epoch.
+        /// When the record expires, in ms since the Unix epoch.
         expires_ms: Option<u64>,
     },
-    /// Deletes it.
+    /// Deletes the record.
     Delete,
-    /// Leaves it as it is, with a new version: the way back from one of the future.
+    /// Keeps the record and gives it a new version, so that peers take it again after a clock that
+    /// was ahead.
     Again,
 }
 
 impl<'a> From<Option<&'a [u8]>> for Change<'a> {
-    /// A value that stays, or `None` to delete.
+    /// Puts a value that does not expire, or deletes with `None`.
     fn from(value: Option<&'a [u8]>) -> Self {
         let expires_ms = None;
         value.map_or(Self::Delete, |value| Self::Put { value, expires_ms })
     }
 }
 
-/// What must be there for a write to be made.
+/// The precondition of a write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Condition {
-    /// Anything or nothing.
+    /// None: any record, or no record.
     #[default]
     Any,
-    /// A record, of whatever version.
+    /// There is a record, of any version.
     Present,
-    /// No record.
+    /// There is no record.
     Absent,
-    /// The record in this version.
+    /// The record has this version.
     Version(Version),
-    /// The record in one of these.
+    /// The record has one of these versions.
     OneOf(Vec<Version>),
 }
 
 impl Condition {
-    /// Whether it holds where this is the version of the record, if there is one.
+    /// Whether the condition holds for this version of the record; `None` if there is no record.
     pub fn holds(&self, there: Option<&Version>) -> bool {
         match self {
             Self::Any => true,
@@ -70,77 +71,79 @@ impl Condition {
     }
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was made.
+    /// The write was made.
     Done(Written),
-    /// There was nothing to delete.
+    /// There was nothing to delete, or to write again.
     Nothing,
-    /// The condition does not hold; this is the version that is there.
+    /// The condition does not hold; this is the present version.
     Refused(Option<Version>),
 }
 
-/// A write that is not made: the bucket's clock is so far ahead of now, in ms, that no other unit would take
-/// what is written by it.
+/// A write that is refused: the bucket's clock is so many ms ahead of now that no other unit would
+/// take the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockAhead(pub u64);
 
-/// Changes from other units, of one bucket.
+/// Changes of a bucket that other units sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Batch {
     /// Ops of one unit, in order of sequence.
     Ops {
         /// The unit that made them.
         origin: UnitId,
-        /// That of its sequence.
+        /// The incarnation of their sequences.
         incarnation: u64,
-        /// In order of sequence.
+        /// The ops, in order of sequence.
         ops: Vec<Op>,
-        /// Sequences of the same span that need nothing: what was theirs is set aside, or comes later.
+        /// Sequences in between without an op: it is set aside, or a later op of the record
+        /// replaces it.
         passed: BTreeSet<u64>,
     },
-    /// Records, of whatever origin.
+    /// Records of a repair, of any origin.
     Records {
-        /// Any number.
+        /// The records, any number.
         records: Vec<Record>,
-        /// The positions of whoever sent them, before it read the first. One who had not yet what
-        /// this store needed to forget may send what is forgotten: then what is unknown here is
-        /// refused.
+        /// The positions of the sender, before it read the first record. A sender that had not
+        /// reached this store's fence may send records that were collected here: then unknown
+        /// records are refused.
         positions: BTreeMap<UnitId, Position>,
-        /// Its clock then.
+        /// The sender's clock then.
         clock: Clock,
-        /// Whether these and all before them hold every op up to the positions: ours move up to
+        /// Whether these and all earlier records hold every op up to the positions: ours move up to
         /// them, this unit's own included.
         is_last: bool,
     },
 }
 
-/// What applying a batch did.
+/// The result of applying a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Records that changed; the others were known, or older than what was there.
+    /// Records that changed; the others were known, or older than the present ones.
     pub changed: u64,
-    /// Ops that came before one they follow. They are applied, but not claimed by the position.
+    /// Ops that arrived before an earlier one. They are applied, but the position does not move to
+    /// them.
     pub gaps: u64,
-    /// Changes that lost against one that did not know of them, or won so.
+    /// Concurrent changes, whether the new one or the present one won.
     pub conflicts: u64,
-    /// Records that whoever sent them may have kept for longer than it should.
+    /// Unknown records of a sender that may not have collected them yet.
     pub refused: u64,
     /// Changes of the future, which are not taken.
     pub ahead: u64,
 }
 
-/// Two changes of a record that did not know of each other: the later one stayed.
+/// Two concurrent changes of a record: the later one won.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
     /// When it was seen here, in ms since the Unix epoch.
     pub at_ms: u64,
-    /// Of which record.
+    /// The record.
     pub record: RecordId,
-    /// The version that is lost, with `!` behind it if it deleted, or `~<ms>` if it was to expire.
+    /// The version that lost, with `!` behind it if it deleted, or `~<ms>` if it was to expire.
     pub lost: String,
-    /// The version that stayed.
+    /// The version that won.
     pub kept: String,
     /// The lost value, if there was one of at most [`CONFLICT_VALUE_MAX`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,11 +155,11 @@ pub struct Conflict {
 pub enum OpStep<'a> {
     /// An op to apply.
     Op(&'a Op),
-    /// A sequence that needs nothing.
+    /// A sequence without an op.
     Passed(u64),
 }
 
-/// Ops and what needs nothing, in order of sequence; ops that came out of order stay so.
+/// Merges ops and passed sequences in order of sequence; ops that arrived out of order stay so.
 pub fn op_steps<'a>(ops: &'a [Op], passed: &BTreeSet<u64>) -> Vec<OpStep<'a>> {
     let mut steps = Vec::with_capacity(ops.len() + passed.len());
     let mut passed = passed.iter().copied().peekable();

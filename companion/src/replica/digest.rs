@@ -1,5 +1,5 @@
 //! A record's share of its bucket's digest, and its bucket. The Lua scripts of the Redis store
-//! compute the same: the first 64 bits of SHA-1, since that is the hash that Redis' Lua has.
+//! compute the same: the first 64 bits of SHA-1, the hash that Redis' Lua has.
 
 use sha1::{Digest as _, Sha1};
 use unitring_protocol::digest::Digest;
@@ -7,7 +7,7 @@ use unitring_protocol::record::RecordId;
 
 use super::InvalidMark;
 
-/// Reads `<dataset>/<key>`, as every store names a record.
+/// Parses `<dataset>/<key>`, the name of a record in every store.
 pub fn record_id(text: &str) -> Result<RecordId, InvalidMark> {
     let corrupt = || InvalidMark::new("record", text);
     let (dataset, key) = text.split_once('/').ok_or_else(corrupt)?;
@@ -23,7 +23,7 @@ pub fn bucket_of(id: &RecordId) -> u8 {
     low
 }
 
-/// What a record adds to its bucket's digest, and takes from it again: the same XOR.
+/// A record's share of its bucket's digest. XOR adds it and removes it again.
 pub fn share(id: &str, mark: &str) -> Digest {
     let hash = Sha1::new()
         .chain_update(id.as_bytes())

@@ -1,4 +1,5 @@
-//! What a store keeps beside a value: when and where a record was changed, and whether it is gone.
+//! The metadata that a store keeps beside a value: when and where the record was changed, and
+//! whether it is deleted or expires.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +7,12 @@ use std::str::FromStr;
 use unitring_protocol::digest::EPOCH_MS;
 use unitring_protocol::record::{Record, RecordId, Value, Version};
 
-/// Why a text that a store holds is not what this program writes.
+/// Why a stored text is not in this program's format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {text:?}")]
 pub struct InvalidMark {
     what: &'static str,
-    /// The first characters of it.
+    /// Its first characters.
     text: String,
 }
 
@@ -27,20 +28,20 @@ impl InvalidMark {
 /// A record that expires within this time may be gone by the clock of its store, which is not quite ours.
 pub const LOST_MS: u64 = 60_000;
 
-/// What a store keeps beside a value: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or
-/// `~<ms since the epoch>` for a record that expires then. No unit's name contains either.
+/// The metadata of a value: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or `~<ms
+/// since the epoch>` for a record that expires then. No unit's name contains either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// When and where the record was changed.
     pub version: Version,
-    /// Whether that deleted it.
+    /// Whether that change deleted it.
     pub is_deleted: bool,
     /// When it expires.
     pub expires_ms: Option<u64>,
 }
 
 impl Mark {
-    /// That of a record.
+    /// The mark of a record.
     pub fn of(record: &Record) -> Self {
         Self {
             version: record.version.clone(),
@@ -49,19 +50,20 @@ impl Mark {
         }
     }
 
-    /// Whether the record is there at this time.
+    /// Whether the record is live at this time.
     pub fn is_live(&self, now_ms: u64) -> bool {
         !self.is_deleted && self.expires_ms.is_none_or(|expires_ms| expires_ms > now_ms)
     }
 
-    /// Since when the record is gone, or will be: what was deleted, and what expires.
+    /// When the record is gone: the later of now and its expiry; `None` if it is neither deleted
+    /// nor expires.
     pub fn gone_ms(&self, now_ms: u64) -> Option<u64> {
         let is_mortal = self.is_deleted || self.expires_ms.is_some();
         is_mortal.then(|| self.expires_ms.unwrap_or(now_ms).max(now_ms))
     }
 
-    /// In which digest of its bucket the record is: that of an epoch if it expires, and in none if it is
-    /// deleted.
+    /// The digest of its bucket that the record is in: that of an epoch if it expires, none if it
+    /// is deleted.
     pub fn part(&self) -> Option<Part> {
         match self.expires_ms {
             _ if self.is_deleted => None,
@@ -77,8 +79,8 @@ impl Mark {
         !has_value && !self.is_deleted && !self.expires_ms.is_some_and(is_due)
     }
 
-    /// The record again, with its value if it has one. `None` for one without a value that does not expire: it
-    /// was removed behind our back, and a repair brings it again.
+    /// The record with its value, if it has one. `None` for a live record without expiry that has
+    /// no value: another client removed the value, and a repair restores it.
     pub fn record(self, id: RecordId, value: Option<Vec<u8>>) -> Option<Record> {
         let value = value.filter(|_| !self.is_deleted);
         if value.is_none() && !self.is_deleted && self.expires_ms.is_none() {
@@ -96,13 +98,13 @@ impl Mark {
 /// One of the digests that a bucket keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// Of what does not expire.
+    /// The digest of records that do not expire.
     Lasting,
-    /// Of what expires in this epoch.
+    /// The digest of records that expire in this epoch.
     Epoch(u64),
 }
 
-/// The epoch of a moment.
+/// The epoch of a moment in ms since the Unix epoch.
 pub fn epoch(ms: u64) -> u64 {
     ms / EPOCH_MS
 }

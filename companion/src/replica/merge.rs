@@ -1,6 +1,6 @@
-//! What becomes of one change: decided here, whatever holds the record.
+//! The decision on a single change, the same for every store.
 //!
-//! Of two changes of a record the later version stays, in every unit. Redis' scripts decide the same in Lua;
+//! The later version of a record wins, in every unit. Redis' scripts decide the same in Lua;
 //! `store/contract/differential.rs` holds them to this file.
 
 use unitring_protocol::ids::UnitId;
@@ -10,19 +10,19 @@ use super::bounds::{AHEAD_MS_MAX, ahead_of};
 use super::bucket::{Bucket, tick};
 use super::{Change, ClockAhead, Condition, Mark};
 
-/// By what a unit decides.
+/// The settings of a unit's decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// This unit.
     pub unit: UnitId,
-    /// Whether others have to learn of what is written here.
+    /// Whether other units must learn of changes made here.
     pub has_peers: bool,
-    /// How far ahead of now a clock may be: [`AHEAD_MS_MAX`].
+    /// How far ahead of now a clock may be, in ms: [`AHEAD_MS_MAX`].
     pub ahead_ms_max: u64,
 }
 
 impl Rules {
-    /// Those of a unit.
+    /// The rules of a unit.
     pub fn of(unit: UnitId, has_peers: bool) -> Self {
         Self {
             unit,
@@ -31,33 +31,33 @@ impl Rules {
         }
     }
 
-    /// By how much a clock is of the future.
+    /// How far a clock is ahead of now, if that is over the limit.
     pub fn ahead(&self, ms: u64, now_ms: u64) -> Option<u64> {
         ahead_of(ms, now_ms, self.ahead_ms_max)
     }
 }
 
-/// What becomes of a write.
+/// The decision on a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteDecision {
-    /// There is nothing to delete.
+    /// There is nothing to delete, or to write again.
     Keep,
-    /// It is made.
+    /// The write is made.
     Put(Put),
-    /// The condition does not hold; this is the version that is there.
+    /// The condition does not hold; this is the present version.
     Refuse(Option<Version>),
-    /// What is written by this bucket's clock no other unit would take.
+    /// The bucket's clock is so far ahead that no other unit would take the change.
     Ahead(ClockAhead),
 }
 
-/// A write as it is made.
+/// A write to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put {
-    /// Clock and numbers of the bucket afterwards.
+    /// Clock and positions of the bucket afterwards.
     pub bucket: Bucket,
-    /// What the record is then.
+    /// The mark of the record afterwards.
     pub mark: Mark,
-    /// Whether anything of it is kept: where nobody else has to learn of a deletion, nothing is.
+    /// Whether the mark is stored: a tombstone is not if no other unit must learn of the deletion.
     pub is_kept: bool,
     /// The version that it replaces, a deleted one included.
     pub over: Option<Version>,
@@ -65,7 +65,7 @@ pub struct Put {
     pub created: bool,
 }
 
-/// Decides a write of this unit. `outbox_is_empty` counts only if [`Bucket::begins_anew`].
+/// Decides on a write of this unit. `outbox_is_empty` matters only if [`Bucket::begins_anew`].
 pub fn decide_write(
     rules: &Rules,
     (bucket, outbox_is_empty): (Bucket, bool),
@@ -115,46 +115,46 @@ pub fn decide_write(
     })
 }
 
-/// What becomes of a change of another unit.
+/// The decision on a change of another unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// What is there stays: it is the same or later, or the change was here and is forgotten.
+    /// The present record stays: it is the same or later, or the change was here and was collected.
     Keep,
-    /// It takes the place of what is there.
+    /// The change replaces the present record.
     Put,
-    /// It is not taken, although it is later than all that is known here.
+    /// The change is refused, although it is later than everything known here.
     Refuse(Refusal),
-    /// It and what is there did not know of each other: the later one stays.
+    /// The two are concurrent: the later one wins.
     Conflict(Stays),
 }
 
-/// Why a change is not taken.
+/// Why a change is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Whoever sent it may not know that the record was deleted.
+    /// Its sender may not know that the record was deleted.
     Fenced,
-    /// It is of the future.
+    /// Its clock is too far ahead.
     Ahead,
 }
 
-/// Which of two changes that did not know of each other.
+/// The winner of two concurrent changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stays {
-    /// What was there.
+    /// The present record.
     There,
-    /// What came.
+    /// The change.
     Change,
 }
 
 impl Decision {
-    /// Whether the change takes the place of what is there.
+    /// Whether the change replaces the present record.
     pub fn is_put(self) -> bool {
         matches!(self, Self::Put | Self::Conflict(Stays::Change))
     }
 }
 
-/// Decides an op of another unit. One that is covered by a position was here before: if it is unknown now, it
-/// was forgotten since.
+/// Decides on an op of another unit. An op covered by a position was here before: if its record is
+/// unknown now, it has been collected since.
 pub fn decide_op(
     rules: &Rules,
     there: Option<&Mark>,
@@ -179,7 +179,7 @@ pub fn decide_op(
     let is_later = mine < theirs;
     let is_ours = mine.unit == rules.unit;
     if is_covered || mine.unit == theirs.unit {
-        // One unit knows what it did itself.
+        // A unit knows its own earlier changes.
     } else if is_later {
         let unknown = match &op.over {
             Some(over) => over < mine,
@@ -198,7 +198,7 @@ pub fn decide_op(
     }
 }
 
-/// Decides a record of a repair, which says nothing of what it replaced.
+/// Decides on a record of a repair, which does not tell the version that it replaced.
 pub fn decide_record(
     rules: &Rules,
     there: Option<&Mark>,
@@ -210,7 +210,7 @@ pub fn decide_record(
         return Decision::Refuse(Refusal::Ahead);
     }
     let mark = Mark::of(record);
-    // A live record whose value was lost on the way: not the same as an empty one.
+    // A live record whose value was lost on the way, which differs from an empty value.
     if record.value.is_none() && mark.is_live(now_ms) {
         return Decision::Keep;
     }

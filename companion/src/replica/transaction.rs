@@ -1,5 +1,5 @@
-//! The steps of a change on one bucket, in their order, on whatever holds it: the embedded store and the
-//! simulation. The decisions are those of [`merge`](super::merge). All of a step is made, or nothing.
+//! The steps of a change on one bucket, in their order, for any storage: the embedded store and the
+//! simulation. [`merge`](super::merge) has the decisions. A step is made as a whole, or not at all.
 
 use std::collections::BTreeMap;
 
@@ -14,36 +14,36 @@ use super::merge::{
 };
 use super::{Applied, Batch, Change, Condition, Mark, Outcome, Part, Written};
 
-/// A change as it goes into the outbox.
+/// A change to append to the outbox.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// Its number.
+    /// Its sequence.
     pub sequence: u64,
-    /// Of which record.
+    /// The record's id.
     pub id: &'a RecordId,
-    /// What the record is now.
+    /// The record's mark after the change.
     pub mark: &'a Mark,
-    /// The value, unless it is deleted.
+    /// The value; `None` for a deletion.
     pub value: Option<&'a [u8]>,
-    /// The version that it replaced.
+    /// The version that it replaces.
     pub over: Option<&'a Version>,
 }
 
 /// One bucket of a store, inside one transaction.
 pub trait BucketTransaction {
-    /// Why the store can't.
+    /// The store's error.
     type Error: From<ClockAhead>;
 
-    /// What decisions need of it.
+    /// The state that decisions need.
     fn bucket(&mut self) -> Result<Bucket, Self::Error>;
-    /// Its clock and the position of its last own op are these now.
+    /// Stores its clock and the position of its last own op.
     fn set_bucket(&mut self, bucket: Bucket) -> Result<(), Self::Error>;
-    /// What is kept beside a record's value.
+    /// The mark of a record.
     fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, Self::Error>;
-    /// A record's value.
+    /// The value of a record.
     fn value(&mut self, id: &RecordId) -> Result<Option<Value>, Self::Error>;
-    /// Puts mark and value in place of what is there, and notes since when the record is gone, if it is or will
-    /// be. Without a mark nothing is kept. Answers the mark that was there.
+    /// Replaces mark and value, and stores when the record is gone, if it is deleted or expires.
+    /// Without a mark nothing is kept. Returns the former mark.
     fn replace(
         &mut self,
         id: &RecordId,
@@ -59,13 +59,13 @@ pub trait BucketTransaction {
     fn outbox_is_empty(&mut self) -> Result<bool, Self::Error>;
     /// Appends to the outbox.
     fn push_outbox(&mut self, op: Outgoing<'_>) -> Result<(), Self::Error>;
-    /// How far the ops of a unit are applied.
+    /// The position up to which the ops of a unit are applied.
     fn applied(&mut self, unit: &UnitId) -> Result<Position, Self::Error>;
-    /// They are applied up to here.
+    /// Stores that position.
     fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), Self::Error>;
-    /// What every member had when records were last forgotten.
+    /// The fence: what every member had when records were last collected.
     fn fence(&mut self) -> Result<BTreeMap<UnitId, Position>, Self::Error>;
-    /// Keeps a conflict.
+    /// Appends a conflict to the log.
     fn log_conflict(&mut self, conflict: Conflict) -> Result<(), Self::Error>;
 }
 
@@ -118,7 +118,7 @@ pub fn write<T: BucketTransaction>(
     }))
 }
 
-/// Puts a record in place of what is there, and keeps the digests right.
+/// Replaces a record, and updates the digests.
 fn exchange<T: BucketTransaction>(
     store: &mut T,
     id: &RecordId,
@@ -136,7 +136,7 @@ fn exchange<T: BucketTransaction>(
     Ok(())
 }
 
-/// Forgets records that are gone.
+/// Collects records that are gone.
 ///
 /// # Errors
 /// The store's.
@@ -165,7 +165,7 @@ pub fn apply<T: BucketTransaction>(
         applied: Applied::default(),
     };
     match batch {
-        // An incarnation is a time: one of the future would cover all that its unit writes until then.
+        // An incarnation is a time: one of the future would cover every op of its unit until then.
         Batch::Ops {
             incarnation, ops, ..
         } if rules.ahead(*incarnation, now_ms).is_some() => {
@@ -198,7 +198,7 @@ pub fn apply<T: BucketTransaction>(
     Ok(applied)
 }
 
-/// A batch on its way in.
+/// A batch while it is applied.
 struct Apply<'a, T> {
     store: &'a mut T,
     rules: &'a Rules,
@@ -208,7 +208,7 @@ struct Apply<'a, T> {
 }
 
 impl<T: BucketTransaction> Apply<'_, T> {
-    /// What is of the future moves no clock.
+    /// Moves the bucket's clock forward, unless the other clock is too far ahead.
     fn hear(&mut self, clock: Clock) {
         if self.rules.ahead(clock.ms, self.now_ms).is_none() {
             self.bucket.clock = self.bucket.clock.max(clock);

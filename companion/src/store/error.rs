@@ -1,4 +1,4 @@
-//! Why a store could not do what was asked.
+//! Why a store could not do what was requested.
 
 use std::path::PathBuf;
 
@@ -6,98 +6,98 @@ use crate::replica::bounds::Fault;
 use crate::replica::{ClockAhead, InvalidMark};
 use crate::tls::FileError;
 
-/// Why a store could not do what was asked. Nothing was changed, unless it says so.
+/// Why a store could not do what was requested. Nothing was changed, unless the variant says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store can't be reached or is not ready. Whether a change was made is unknown.
+    /// The store did not answer, or is not ready. Whether a change was made is unknown.
     #[error("the store is away: {0}")]
     Away(String),
-    /// A write was made, but not on as many replicas as it must be.
+    /// A write was made, but fewer replicas confirmed it in time than required.
     #[error(
         "stored, but {has} of {wanted} replicas have it in time: it may be lost with the primary; write it \
          again"
     )]
     NotReplicated {
-        /// How many have it.
+        /// How many replicas have it.
         has: u64,
-        /// How many must.
+        /// How many must have it.
         wanted: u64,
     },
     /// Too many ops wait for the other units.
     #[error("the outbox is full: {waiting} ops wait for other units, outbox_max is {max}")]
     OutboxFull {
-        /// How many.
+        /// How many ops wait.
         waiting: u64,
-        /// How many may.
+        /// The most that may wait.
         max: u64,
     },
-    /// They take too much.
+    /// The waiting ops have too many bytes.
     #[error(
         "the outbox is full: {bytes} bytes wait for other units, twice outbox_bytes_max is {max}"
     )]
     OutboxBytesFull {
-        /// How much.
+        /// How many bytes wait.
         bytes: u64,
-        /// How much may.
+        /// The most that may wait.
         max: u64,
     },
-    /// What companions of the unit must have alike differs.
+    /// A setting that all companions of the unit must share differs.
     #[error(
         "this companion's configuration is not that of its unit: it has {ours}, the store says {theirs}. Set it \
          as there, or make it the unit's with `unitring unit agree`, and restart the others"
     )]
     Disagrees {
-        /// What it has.
+        /// This companion's settings.
         ours: String,
-        /// What the store says.
+        /// The unit's settings in the store.
         theirs: String,
     },
-    /// This unit is no member of its group any more.
+    /// This unit is no longer a member of its group.
     #[error(
         "this unit was removed from its group: nobody would get what is written here. Empty its store, and \
          have another unit add it"
     )]
     Removed,
-    /// A bound on what is kept.
+    /// A bound of the store is reached.
     #[error("{what}: at most {max}")]
     TooMany {
-        /// Of what.
+        /// What is bounded.
         what: &'static str,
         /// The bound.
         max: u64,
     },
-    /// What is to be written is beyond a bound of all units.
+    /// A record breaks a bound that holds in all units.
     #[error("refused: {0}")]
     OutOfBounds(String),
-    /// The bucket's clock is of the future.
+    /// The bucket's clock is so many ms ahead of this one.
     #[error(
         "the record's bucket was written by a clock that is {0} ms ahead of this one: no other unit would take \
          it. Set this machine's clock; if it is right, `unitring unit repair --clocks` leads back"
     )]
     ClockAhead(u64),
-    /// Another process changed the same thing again and again.
+    /// Other processes kept changing the same data.
     #[error("others kept changing {0} meanwhile")]
     Contended(&'static str),
-    /// Written by a newer program.
+    /// A newer program wrote the store.
     #[error("the store has layout {found}, newer than {known}: update unitring")]
     Newer {
-        /// Its layout.
+        /// The layout of the store.
         found: u64,
-        /// What this program knows.
+        /// The layout that this program writes.
         known: u64,
     },
-    /// Written by an older program, whose layout this one does not read.
+    /// An older program wrote the store, in a layout that this one does not read.
     #[error(
         "the store has layout {found}, this program writes {known}: export with the program that wrote it \
          (unitring data export), and import into an empty store"
     )]
     Older {
-        /// Its layout.
+        /// The layout of the store.
         found: u64,
         /// What this program writes.
         known: u64,
     },
-    /// Another process has the file.
+    /// Another process has the file open.
     #[error("{path}: in use by another process; a file serves one companion")]
     InUse {
         /// The file.
@@ -108,16 +108,16 @@ pub enum StoreError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// What is stored is not what this program writes.
+    /// The stored data are not in this program's format.
     #[error("the store holds what no unitring wrote: {0}")]
     Corrupt(String),
 }
 
 impl StoreError {
-    /// Whether the same request may work later, unchanged.
+    /// Whether the same request may succeed later, unchanged.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,

@@ -7,23 +7,23 @@ use unitring_protocol::ids::{DatasetName, RecordKey};
 use super::StoreError;
 use crate::fixed::FixedData;
 
-/// What `unitring group create` loaded.
+/// The fixed data that a store has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fixed {
-    /// Grows with each change.
+    /// The version, which grows with each change.
     pub version: u64,
-    /// That of the values: equal in units with equal data.
+    /// The checksum of the values: equal in units with equal data.
     pub checksum: String,
     /// How many values there are.
     pub count: u64,
-    /// In which datasets.
+    /// The datasets that have values.
     pub datasets: Vec<String>,
 }
 
 /// The fixed data of the unit.
 #[async_trait]
 pub trait FixedStore: Send + Sync {
-    /// What the fixed data are, if there are some.
+    /// Version, checksum and size of the fixed data, if there are any.
     async fn fixed(&self) -> Result<Option<Fixed>, StoreError>;
 
     /// A value of the fixed data.
@@ -33,10 +33,10 @@ pub trait FixedStore: Send + Sync {
         key: &RecordKey,
     ) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// All of them.
+    /// All values.
     async fn fixed_data(&self) -> Result<Option<(Fixed, FixedData)>, StoreError>;
 
-    /// Puts these in their place, if they are of a later version, or of the same and a greater checksum;
-    /// answers whether.
+    /// Replaces the fixed data if these have a later version, or the same version and a greater
+    /// checksum; returns whether it did.
     async fn load_fixed(&self, version: u64, data: &FixedData) -> Result<bool, StoreError>;
 }

@@ -13,32 +13,32 @@ use crate::loads::wiring::Miswired;
 use crate::loads::{Cut, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
-/// Events kept; older ones are dropped.
+/// Most events kept; older ones are dropped.
 pub const EVENTS_MAX: u64 = 10_000;
-/// Reports kept, one per reporter and service; more are refused.
+/// Most reports kept, one per reporter and service; more are refused.
 pub const REPORTERS_MAX: u64 = 4_096;
-/// Instances in the registry; more are refused.
+/// Most instances in the registry; more are refused.
 pub const REGISTERED_MAX: u64 = 20_000;
 
-/// What a report did.
+/// The result of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     /// The highest event number of this reporter that is stored.
     pub events_through: u64,
-    /// What each counter grew by; nothing if the report was older than a known one.
+    /// The growth of each counter; empty if the report was older than a known one.
     pub growth: BTreeMap<InstanceId, Totals>,
     /// Whether the report was dropped as old.
     pub old: bool,
     /// Events that were stored.
     pub events: u64,
-    /// What was not kept as it was said.
+    /// The parts of the report that were not stored as sent.
     pub cut: Cut,
 }
 
 /// Registry, loads and events of a unit.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Takes one service's part of a report.
+    /// Stores one service's part of a report.
     async fn take(
         &self,
         report: &Report,
@@ -46,15 +46,15 @@ pub trait Fleet: Send + Sync {
         now_ms: u64,
     ) -> Result<Taken, StoreError>;
 
-    /// The last reports on a service of the reporters that are alive.
+    /// The last reports on a service of all reporters that are alive.
     async fn loads(
         &self,
         service: &ServiceName,
         now_ms: u64,
     ) -> Result<Vec<StoredLoad>, StoreError>;
 
-    /// What the rest of the fleet carries for one that has just reported: [`crate::loads::rest`] over
-    /// [`Self::loads`], without reading them all each time.
+    /// The load of the rest of the fleet for a reporter that has just reported:
+    /// [`crate::loads::rest`] over [`Self::loads`], without reading all of them each time.
     async fn rest(
         &self,
         service: &ServiceName,
@@ -62,21 +62,22 @@ pub trait Fleet: Send + Sync {
         now_ms: u64,
     ) -> Result<ServiceSnapshot, StoreError>;
 
-    /// The reporters that are alive and found something wrong in their wiring, over all services, without
-    /// reading every report each time.
+    /// The reporters that are alive and report that they are wired wrongly, over all services,
+    /// without reading every report each time.
     async fn miswired(&self, now_ms: u64) -> Result<Vec<Miswired>, StoreError>;
 
-    /// Counters of a service's instances, over all reporters there ever were.
+    /// Counters of a service's instances, over all reporters past and present.
     async fn totals(
         &self,
         service: &ServiceName,
     ) -> Result<BTreeMap<InstanceId, Totals>, StoreError>;
 
-    /// Services that somebody reports on.
+    /// Services with reports.
     async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError>;
 
-    /// Registers an instance or renews it, with an event if it is new, or begins or ends to drain.
-    /// With `keeps_draining` that is as it was, whatever `instance` says. Answers it as it is now.
+    /// Registers or renews an instance, or starts or stops its drain; an event reports what is new.
+    /// With `keeps_draining` the drain stays, whatever `instance` says. Returns the instance as it
+    /// is now.
     async fn register(
         &self,
         service: &ServiceName,
@@ -85,7 +86,7 @@ pub trait Fleet: Send + Sync {
         now_ms: u64,
     ) -> Result<(Registration, Registered), StoreError>;
 
-    /// Removes an instance, with an event. `false` if there was none.
+    /// Removes an instance, with an event. `false` if it was not registered.
     async fn unregister(
         &self,
         service: &ServiceName,
@@ -96,7 +97,7 @@ pub trait Fleet: Send + Sync {
     /// The whole registry with its revision.
     async fn registry(&self) -> Result<Registry, StoreError>;
 
-    /// The registry's revision: it grows with each change, not with a renewal.
+    /// The registry's revision: it grows with each change, but not with a renewal.
     async fn revision(&self) -> Result<u64, StoreError>;
 
     /// Events after a cursor, oldest first; without one, the latest `limit`.

@@ -1,4 +1,4 @@
-//! Whether the store is fit for use.
+//! Whether the store is ready for use.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use async_trait::async_trait;
 
 use super::StoreError;
 
-/// What companions of one unit must have alike, as text: kept in the store, so that one that differs is found
-/// out before it does harm.
+/// Settings that companions of one unit must share, as text. The store keeps them, so that a
+/// companion that differs is refused before it does harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement(pub String);
 
-/// Whether the store is fit for use.
+/// Whether the store is ready for use.
 #[async_trait]
 pub trait Health: Send + Sync {
-    /// Whether the store takes writes, and has a layout that this program knows.
+    /// Checks that the store takes writes, and has a layout that this program knows.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// How far the clock by which the store lets values expire is ahead of ours, in ms, give or take the way there
-    /// and back. Writes a little, as [`Self::check`] does.
+    /// How far the clock by which the store expires values is ahead of ours, in ms, to within the
+    /// round trip. Writes a little, as [`Self::check`] does.
     async fn clock_ahead_ms(&self) -> Result<i64, StoreError>;
 
     /// The identity of what the store holds: another one after it was lost. Made when it is first asked for.
@@ -27,7 +27,8 @@ pub trait Health: Send + Sync {
     /// Makes this companion's [`Agreement`] that of the unit.
     async fn agree(&self) -> Result<(), StoreError>;
 
-    /// What was left out since the process started, since no unitring wrote it, and why.
+    /// The rows that were left out since the process started because they are corrupt, with the
+    /// reason.
     fn spoiled(&self) -> BTreeMap<String, String>;
 }
 

@@ -1,4 +1,4 @@
-//! What goes by itself: what has expired, and tombstones that nobody needs.
+//! Removes what has expired, and tombstones that no member needs.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,20 +9,20 @@ use unitring_protocol::record::Position;
 
 use super::StoreError;
 
-/// Records of a bucket that one look frees.
+/// Most records of a bucket that one sweep frees.
 pub const SWEPT_MAX: usize = 200;
-/// Tombstones and expired records of a bucket that one step forgets.
+/// Most tombstones and expired records of a bucket that one step collects.
 pub const COLLECTED_MAX: usize = 1_000;
 
-/// What goes by itself: what has expired, and tombstones that nobody needs.
+/// Removes what has expired, and tombstones that no member needs.
 #[async_trait]
 pub trait Housekeeping: Send + Sync {
-    /// Frees what has expired, as much as fits one look. Where the unit has no peers that must learn of
-    /// it, nothing of it is kept. Answers how many records.
+    /// Frees expired records, up to the bound. Where no peer must learn of it, their marks go, too.
+    /// Returns how many records.
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError>;
 
-    /// Forgets what was gone before this moment, at most [`COLLECTED_MAX`] of it: every member must have
-    /// had these positions. Answers how many.
+    /// Collects records that were gone before this moment, at most [`COLLECTED_MAX`]; every member
+    /// must have reached the positions of the fence. Returns how many.
     async fn collect(
         &self,
         bucket: u8,
@@ -30,8 +30,8 @@ pub trait Housekeeping: Send + Sync {
         fence: &BTreeMap<UnitId, Position>,
     ) -> Result<u64, StoreError>;
 
-    /// Removes what has expired: instances, with an event each, reports, and counters of instances
-    /// that nobody knows. Answers how many instances.
+    /// Removes expired instances, with an event each, expired reports, and counters of instances
+    /// that no report or registration names. Returns how many instances.
     async fn expire(&self, now_ms: u64) -> Result<u64, StoreError>;
 
     /// Gives the space of what was deleted back to the file system; nothing else is done meanwhile. `None` where the
@@ -48,7 +48,7 @@ pub struct Compacted {
     pub after: u64,
 }
 
-/// Whether it is so long since it was due last; then it counts as done.
+/// Whether so much time has passed since it was last due; if so, it counts as done now.
 pub(super) fn is_due(last_ms: &AtomicU64, every_ms: u64, now_ms: u64) -> bool {
     let is_due = now_ms.saturating_sub(last_ms.load(Ordering::Relaxed)) >= every_ms;
     if is_due {

@@ -1,4 +1,4 @@
-//! What companions of a unit share: who of them leads, and what it should know.
+//! The lease of the unit's leader, its events, and hints for it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::events::Entry;
 
-/// How long the lead is given for: a leader that dies is followed after this and one more
+/// The duration of the lease: a new leader replaces a dead one after it and one more
 /// [`RENEW_EVERY`](crate::leadership::RENEW_EVERY) at the latest.
 pub const LEASE: Duration = Duration::from_secs(3);
 
-/// What companions of a unit share: who of them leads, and what it should know.
+/// The lease of the unit's leader, its events, and hints for it.
 #[async_trait]
 pub trait Leadership: Send + Sync {
-    /// Takes the lead for [`LEASE`] if nobody has it, or renews it. Answers its term, or
-    /// `None` if another leads.
+    /// Takes the lease for [`LEASE`] if no companion has it, or renews it. Returns the term, or
+    /// `None` if another companion leads.
     async fn lead(&self, me: &str) -> Result<Option<u64>, StoreError>;
 
-    /// Gives the lead back, if it is this one's.
+    /// Releases the lease if this companion has it.
     async fn resign(&self, me: &str) -> Result<(), StoreError>;
 
-    /// Stores what a leader says; `false` if a later one leads.
+    /// Stores an event of a leader; `false` if a later one leads.
     async fn append(&self, term: u64, event: &Entry) -> Result<bool, StoreError>;
 
-    /// Tells the leader that a bucket was written. It may get lost.
+    /// Tells the leader that a bucket was written. The hint may get lost.
     async fn hint(&self, bucket: u8) -> Result<(), StoreError>;
 
-    /// What was told since, and since when to ask next; the empty text for now.
+    /// The hints after a position, and the position to read from next; an empty text starts now.
     async fn hints(&self, after: &str) -> Result<(BTreeSet<u8>, String), StoreError>;
 }

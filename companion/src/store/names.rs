@@ -1,8 +1,8 @@
-//! A service's name, which is Envoy's to choose, as a part of a key.
+//! A service's name, which Envoy chooses, as a part of a key.
 //!
-//! Invariant: letters, digits, `.`, `_` and `-` stay as they are, every other byte is `%XX`. So a plain name
-//! is its own key, no two names share one, and what is encoded holds neither the `/` that ends it nor the
-//! braces of a hash tag.
+//! Invariant: letters, digits, `.`, `_` and `-` stay, every other byte is `%XX`. So a plain name is
+//! its own key, no two names share one, and an encoded name contains neither the `/` that ends it
+//! nor the braces of a hash tag.
 
 use std::fmt;
 
@@ -13,27 +13,26 @@ use super::StoreError;
 
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
 
-/// The name as a part of a key.
+/// Encodes the name as a part of a key.
 pub(super) fn encoded(service: &ServiceName) -> impl fmt::Display + '_ {
     utf8_percent_encode(service.as_str(), ENCODED)
 }
 
-/// `<service>/<rest>`, the key of something that a service has.
+/// `<service>/<rest>`, the key of something that belongs to a service.
 pub(super) fn within(service: &ServiceName, rest: impl fmt::Display) -> String {
     format!("{}/{rest}", encoded(service))
 }
 
-/// The service and the rest of such a key.
+/// Splits such a key into the service and the rest.
 ///
-/// # Errors
-/// [`StoreError::Corrupt`]: it is no such key.
+/// # Errors [`StoreError::Corrupt`] if it is no such key.
 pub(super) fn split(key: &str) -> Result<(ServiceName, &str), StoreError> {
     let corrupt = || StoreError::Corrupt(format!("{key:?}"));
     let (service, rest) = key.split_once('/').ok_or_else(corrupt)?;
     let name = percent_decode_str(service).decode_utf8();
     let name = name.map_err(|_| corrupt())?.parse();
     let name: ServiceName = name.map_err(|_| corrupt())?;
-    // Two texts for one name would be two entries that nobody can tell apart.
+    // Two encodings of one name would be two entries that look alike.
     if encoded(&name).to_string() != service {
         return Err(corrupt());
     }

@@ -11,42 +11,43 @@ use super::StoreError;
 /// The first ops of an outbox after some position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waiting {
-    /// That of their sequence.
+    /// The incarnation of their sequences.
     pub incarnation: u64,
     /// The ops.
     pub ops: Vec<Op>,
-    /// Sequences between these that need nothing.
+    /// Sequences in between without an op.
     pub passed: BTreeSet<u64>,
-    /// That of the last op that was made here, in the outbox or not.
+    /// The sequence of the last op that was made here, in the outbox or not.
     pub last: u64,
-    /// Whether there are more.
+    /// Whether more ops wait.
     pub more: bool,
 }
 
-/// What waits in an outbox.
+/// The size of an outbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// How many ops.
+    /// How many ops wait.
     pub ops: u64,
-    /// What they take, about.
+    /// Their estimated bytes.
     pub bytes: u64,
 }
 
-/// How far the broker has the ops of each bucket, by the unit they are for.
+/// By unit and bucket: the last op that the broker confirmed for it.
 pub type Cursors = BTreeMap<UnitId, BTreeMap<u8, Position>>;
 
 /// Ops on their way to the other units.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// The first ops of these outboxes after these positions, in this order, each within [`BATCH_MAX`](super::BATCH_MAX) and
-    /// its part of [`BATCH_BYTES_MAX`](super::BATCH_BYTES_MAX). A position of another incarnation is before all.
+    /// The first ops of these outboxes after these positions, in this order, each within
+    /// [`BATCH_MAX`](super::BATCH_MAX) and its part of [`BATCH_BYTES_MAX`](super::BATCH_BYTES_MAX).
+    /// A position of another incarnation reads from the start.
     async fn outboxes(&self, asked: &[(u8, Position)]) -> Result<Vec<Waiting>, StoreError>;
 
-    /// How far the broker has what is for each unit, as it was stored last.
+    /// The cursors of all units, as they were last stored.
     async fn cursors(&self) -> Result<Cursors, StoreError>;
 
-    /// Stores that the broker has what is for this unit up to here, and removes what it has for all
-    /// of these members. What is of another incarnation counts for nothing. Answers how many ops.
+    /// Stores the cursors of a unit, and removes the ops that the broker has for all of these
+    /// members. A cursor of another incarnation is ignored. Returns how many ops were removed.
     async fn confirm(
         &self,
         unit: &UnitId,
@@ -54,10 +55,10 @@ pub trait Outbox: Send + Sync {
         members: &[UnitId],
     ) -> Result<u64, StoreError>;
 
-    /// Removes the first ops of these outboxes but for so many, whether or not anybody has them. Answers
-    /// how many.
+    /// Removes the first ops of these outboxes, except for the last so many, whether or not they
+    /// are confirmed. Returns how many.
     async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError>;
 
-    /// What waits, per bucket that has something.
+    /// The size of each outbox that has ops.
     async fn waiting(&self) -> Result<BTreeMap<u8, Backlog>, StoreError>;
 }

@@ -6,10 +6,10 @@ use unitring_protocol::record::{Record, RecordId};
 
 use super::{Change, Condition, Mark, Outcome, StoreError, Written};
 
-/// A record as a listing names it.
+/// A record in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Which.
+    /// The record's id.
     pub id: RecordId,
     /// Its version, and when it expires.
     pub mark: Mark,
@@ -18,7 +18,7 @@ pub struct Listed {
 /// Records, one by one and listed.
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// Changes a record here if the condition holds. Condition, record, version, digest, sequence, log
+    /// Changes a record if the condition holds. Condition, record, version, digest, sequence, log
     /// of changes and, if the unit has peers, outbox are one step.
     async fn write_if(
         &self,
@@ -28,7 +28,7 @@ pub trait Records: Send + Sync {
         now_ms: u64,
     ) -> Result<Outcome, StoreError>;
 
-    /// The same whatever is there: `None` deletes. Answers `None` if there is nothing to delete.
+    /// Writes without a condition: `None` deletes. Returns `None` if there is nothing to delete.
     async fn write(
         &self,
         id: &RecordId,
@@ -42,12 +42,12 @@ pub trait Records: Send + Sync {
         }
     }
 
-    /// A record, a deleted one included.
+    /// Reads a record; a deleted one is returned, too.
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError>;
 
-    /// Some of the live records of a bucket whose dataset is this and whose key starts like that, about
-    /// `count`, and where the next ones start, if there may be more. What is there throughout is listed
-    /// at least once.
+    /// About `count` live records of a bucket, of this dataset and with this prefix of the key, and
+    /// where the next ones start, if there may be more. A record that is present throughout is
+    /// listed at least once.
     async fn list(
         &self,
         bucket: u8,

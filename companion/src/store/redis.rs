@@ -1,7 +1,7 @@
 //! The Redis store: shared by the companions of a unit, readable by any Redis client.
 //!
-//! Invariant: each change is one Lua script over keys of one slot. A Redis that is away is waited
-//! for: each request tries to connect, and says so if it can't.
+//! Invariant: each change is one Lua script over keys of one slot. While Redis is away, each
+//! request tries to connect, and fails if it can't.
 
 mod buckets;
 mod catch_up;
@@ -35,21 +35,21 @@ use durable::Durable;
 use keys::Keys;
 use pictures::Pictures;
 
-/// Counters of instances that nobody knows are looked for this often.
+/// How often counters of unknown instances are looked for.
 const PRUNE_MS: u64 = 30_000;
 
 /// The store. Clones are the same store.
 #[derive(Clone)]
 pub struct Redis {
     connection: Connection,
-    /// For writes that wait for replicas.
+    /// The connections for writes that wait for replicas.
     durable: Option<Durable>,
     unit: UnitId,
     has_peers: bool,
     keys: Keys,
     spoiled: Arc<Spoiled>,
     scripts: Arc<Scripts>,
-    /// `None` for who asks nobody.
+    /// `None` for a caller that need not agree with the companions.
     agreement: Option<Agreement>,
     is_checked: Arc<AtomicBool>,
     pruned_ms: Arc<AtomicU64>,
@@ -58,10 +58,10 @@ pub struct Redis {
 
 struct Scripts {
     write: Script,
-    /// The same for deletions, which run although Redis is full.
+    /// The same as `write` for deletions, which run although Redis is full.
     delete: Script,
     apply: Script,
-    /// Applies only what frees memory, although Redis is full.
+    /// Applies only changes that free memory, although Redis is full.
     apply_freeing: Script,
     outbox: Script,
     read: Script,
@@ -86,7 +86,8 @@ impl Scripts {
         macro_rules! script {
             ($($file:literal),*) => { Script::new(concat!($(include_str!($file)),*)) };
         }
-        // These run although memory is at its limit: they free some, or nothing is freed without them.
+        // These run although memory is at its limit: they free memory, or nothing is freed without
+        // them.
         macro_rules! over_the_limit {
             ($head:literal; $($file:literal),*) => {
                 Script::new(concat!("#!lua flags=allow-oom\n", $head, $(include_str!($file)),*))
@@ -123,10 +124,10 @@ impl Scripts {
 
 impl Redis {
     /// The store that the settings point to; it need not answer yet. With peers, writes go to the
-    /// outbox too. Needs a tokio runtime.
+    /// outbox, too. Needs a tokio runtime.
     ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] if this is no Redis URL, [`StoreError::File`] for a file of TLS.
+    /// # Errors [`StoreError::Corrupt`] if this is no Redis URL, [`StoreError::File`] for a file of
+    /// TLS.
     pub fn open(
         settings: &RedisSettings,
         unit: UnitId,
@@ -159,14 +160,15 @@ impl Redis {
         })
     }
 
-    /// The same store, for a companion that must have this alike with the others of its unit.
+    /// The same store, for a companion that must agree with the others of its unit.
     #[must_use]
     pub fn agreeing(self, agreement: Agreement) -> Self {
         let agreement = Some(agreement);
         Self { agreement, ..self }
     }
 
-    /// Makes a write, by a call of its script; with replicas that are waited for, once they have it.
+    /// Runs the script call of a write; returns once enough replicas have it, if the settings
+    /// require some.
     async fn written<T: redis::FromRedisValue>(
         &self,
         bucket: u8,
@@ -178,7 +180,8 @@ impl Redis {
             return Ok(redis::from_redis_value(answer)?);
         }
         match call.query_async(&mut connection).await {
-            // A server that started again, or another primary: it was not run.
+            // A restarted server or another primary does not have the script: the write was not
+            // made.
             Err(error) if error.code() == Some("NOSCRIPT") => {
                 for script in [&self.scripts.write, &self.scripts.delete] {
                     let _: String = script.prepare_invoke().load_async(&mut connection).await?;
@@ -189,8 +192,8 @@ impl Redis {
         }
     }
 
-    /// The bytes of the command that makes a write, for a comparison with a bare connection. The script
-    /// must have been loaded, as it is by any write.
+    /// The bytes of the command that makes a write, for a comparison with a bare connection. The
+    /// script must have been loaded, as it is by any write.
     #[cfg(feature = "contract-tests")]
     pub fn packed_write(
         &self,
@@ -203,7 +206,7 @@ impl Redis {
         call.get_packed_command()
     }
 
-    /// A connection to a store whose layout is known.
+    /// A connection to a store whose layout has been checked.
     async fn connection(&self) -> Result<Connection, StoreError> {
         if !self.is_checked.load(Ordering::Relaxed) {
             self.check_layout().await?;
@@ -236,7 +239,7 @@ impl Redis {
         }
     }
 
-    /// Whoever comes first says what all must have alike; who differs is let do nothing.
+    /// The first companion stores the settings that all must share; one that differs is refused.
     async fn check_agreement(&self) -> Result<(), StoreError> {
         let Some(Agreement(ours)) = &self.agreement else {
             return Ok(());
@@ -257,13 +260,13 @@ impl Redis {
     }
 }
 
-/// Whether it has no memory left for what takes some.
+/// Whether Redis refused a command for lack of memory.
 fn is_full(error: &RedisError) -> bool {
     error.code() == Some("OOM")
 }
 
 impl From<RedisError> for StoreError {
-    /// A server that is away, loading, read-only or full may be well later; a wrong type will not.
+    /// A server that is away, loading, read-only or full may recover; a wrong type will not.
     fn from(error: RedisError) -> Self {
         match error.code() {
             Some("WRONGTYPE") => Self::Corrupt(error.to_string()),

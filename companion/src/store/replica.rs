@@ -1,4 +1,4 @@
-//! What a bucket holds, as other units compare and repair it.
+//! The content of a bucket, as other units compare and repair it.
 
 use async_trait::async_trait;
 use unitring_protocol::digest::BucketState;
@@ -6,26 +6,26 @@ use unitring_protocol::record::{Clock, Record, RecordId};
 
 use super::{Applied, Batch, Conflict, StoreError};
 
-/// Conflicts of a bucket that are known; the oldest go.
+/// Conflicts of a bucket that are kept; the oldest are dropped.
 pub const CONFLICTS_MAX: u64 = 64;
 
-/// A bucket as its own store sees it.
+/// The state of a bucket in its own store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Held {
-    /// What the others are told.
+    /// The state that the peers are sent.
     pub state: BucketState,
     /// The bucket's clock.
     pub clock: Clock,
-    /// Since when the oldest of what may once be forgotten is gone, in ms since the Unix epoch.
+    /// When the oldest tombstone or expiring record is gone, in ms since the Unix epoch.
     pub gone_ms: Option<u64>,
 }
 
 /// Where the next page of a bucket starts. Only the store that made it can read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Ids that were listed, and not yet read.
+    /// Ids that were listed and are not read yet.
     pub listed: Vec<RecordId>,
-    /// Where listing goes on; `None` if all is listed.
+    /// Where listing continues; `None` if all ids are listed.
     pub more: Option<String>,
 }
 
@@ -53,27 +53,28 @@ pub struct Recounted {
     pub lost: u64,
 }
 
-/// What a bucket holds, as other units compare and repair it.
+/// The content of a bucket, as other units compare and repair it.
 #[async_trait]
 pub trait Replica: Send + Sync {
-    /// Applies changes of other units, each only if its version is later than what is there: batch by
-    /// batch, in order. Records, versions, digest, clock, position and log of changes of one batch change
-    /// in one step. What a position covers and is not there was forgotten, and stays so.
+    /// Applies changes of other units, each only if its version is later than the present one:
+    /// batch by batch, in order. Records, versions, digest, clock, position and log of changes of
+    /// one batch change in one step. An unknown record that a position covers was collected, and
+    /// stays so.
     async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError>;
 
-    /// Every bucket that holds or held something, in order, with the digests of this moment's epoch.
+    /// Every bucket that has or had records, in order, with the digests of this moment's epoch.
     async fn states(&self, now_ms: u64) -> Result<Vec<Held>, StoreError>;
 
-    /// Some records of a bucket, tombstones included, and where the next ones start.
+    /// A page of a bucket's records, tombstones included, and where the next one starts.
     async fn page(&self, bucket: u8, page: Page) -> Result<(Vec<Record>, Page), StoreError>;
 
-    /// The last conflicts, the latest first.
+    /// The latest conflicts, the latest first.
     async fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, StoreError>;
 
     /// Recomputes a bucket's digests. Forgets each record whose value is gone, so that another unit's repair brings
     /// it again.
     async fn recount(&self, bucket: u8, now_ms: u64) -> Result<Recounted, StoreError>;
 
-    /// Sets the clocks of buckets that are of the future back to now. Answers which.
+    /// Sets the clocks of buckets that are too far ahead back to now. Returns those buckets.
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError>;
 }

@@ -1,5 +1,5 @@
-//! When this companion syncs: while it leads its unit, and its unit is a member. A follower tells the leader what
-//! was written here.
+//! Decides when this companion syncs: while it leads its unit and the unit is a member of the
+//! group. A follower only hints to the leader which buckets it wrote.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::config::SyncSettings;
 use crate::leadership::Role;
 use crate::now_ms;
 
-/// How often it is looked who is a member, and what waits.
+/// How often membership and the outboxes are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// One unit's sync with all that it touches.
+/// One unit's sync, with the parts of the process that it uses.
 pub struct Driver {
     pub(super) unit: UnitId,
     pub(super) settings: SyncSettings,
@@ -53,7 +53,7 @@ impl Driver {
         }
     }
 
-    /// Runs for ever: syncs while this companion leads, and hints to who does while it does not.
+    /// Runs for ever: syncs while this companion leads, and hints to the leader while it follows.
     pub async fn run(mut self) {
         loop {
             let Some(term) = self.role.borrow_and_update().term() else {
@@ -82,7 +82,7 @@ impl Driver {
         }
     }
 
-    /// Tells the leader what is written here, until the role changes.
+    /// Hints to the leader which buckets were written here, until the role changes.
     async fn follow(&mut self) {
         let shared = Arc::clone(&self.handle.shared);
         let mut count = tokio::time::interval(LOOK_EVERY);
@@ -94,7 +94,8 @@ impl Driver {
                     return if changed.is_err() { std::future::pending().await };
                 }
                 _ = count.tick() => {
-                    // So that writes are refused here, too, if nobody leads for long.
+                    // A follower, too, refuses writes over the bound if no companion leads for
+                    // long.
                     let before = shared.written.load(Ordering::Relaxed);
                     if let Ok(waiting) = self.parts.store.waiting().await {
                         shared.counted(&waiting, before);
@@ -108,11 +109,11 @@ impl Driver {
                 () = shared.wake.notified() => {
                     let buckets = shared.take_dirty();
                     if *self.role.borrow() != Role::Follower {
-                        // Who leads from here on counts the outboxes.
+                        // A new leader counts the outboxes, which finds these buckets.
                         continue;
                     }
                     for bucket in buckets {
-                        // One that gets lost is made good by the leader's next count.
+                        // The leader's next count makes up for a lost hint.
                         if self.parts.store.hint(bucket).await.is_err() {
                             break;
                         }
@@ -122,7 +123,7 @@ impl Driver {
         }
     }
 
-    /// Who has left the group; waits for the store. `None` if the role changed.
+    /// The units that left the group; waits for the store. `None` if the role changed.
     async fn removed(&mut self) -> Option<BTreeSet<UnitId>> {
         loop {
             let units = self.settings.peers.iter().chain([&self.unit]);
@@ -137,7 +138,7 @@ impl Driver {
         }
     }
 
-    /// Until this unit is a member again, or the role changes.
+    /// Returns once this unit is a member again, or the role changes.
     async fn stay_out(&mut self) {
         loop {
             tokio::select! {

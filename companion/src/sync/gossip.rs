@@ -1,8 +1,9 @@
-//! What units tell each other beside records: loads, events and fixed data.
+//! What units send each other beside records: loads, events and fixed data.
 //!
-//! Loads and events are of use for seconds: they are told to whoever listens, and nobody keeps them
-//! for the others. A unit's loads are kept as those of its reporters, and count as long as these would
-//! at home; so the bound of every filter holds over all units.
+//! Loads and events are of use for seconds only, so they go to the units that are connected now and
+//! are not stored for the others. A unit stores the loads of a peer as reports of the peer's
+//! reporters, which count as long as they would at home; so the bound of every filter holds over
+//! all units.
 
 mod gathering;
 mod messages;
@@ -26,20 +27,21 @@ use crate::events::{Cursor, Entry, Event};
 use crate::now_ms;
 use crate::store::StoreError;
 
-/// How long such a message is of use.
+/// How long a message of loads or events is of use.
 const LASTS_MS: u64 = 5_000;
-/// Loads of instances that are told of by reporter; beyond it, those of a unit as of one reporter.
+/// Most loads that are sent reporter by reporter; above it, each service has one sum for the whole
+/// unit.
 const LOADS_MAX: usize = 20_000;
-/// Events that are told at a time.
+/// Most events in a message.
 const EVENTS_MAX: usize = 500;
 /// Bytes of fixed data in a message.
 const FIXED_BYTES: usize = 1 << 20;
 
-/// What was told so far.
+/// How far the gossip of this unit is.
 pub(super) struct Gossip {
     unit: UnitId,
     parts: Parts,
-    /// The last event that was told, or the last one before the beginning.
+    /// The last event that was sent, or the last one before sync began.
     events: Option<Cursor>,
 }
 
@@ -52,7 +54,7 @@ impl Gossip {
         }
     }
 
-    /// What is to be told now.
+    /// The messages that are due now.
     pub(super) async fn gather(mut self) -> (Self, Vec<Input>) {
         let mut inputs = Vec::new();
         for loads in seen(self.loads().await).into_iter().flatten() {
@@ -71,7 +73,7 @@ impl Gossip {
         (self, inputs)
     }
 
-    /// What the reporters of this unit carry.
+    /// The loads of this unit's own reporters.
     async fn loads(&self) -> Result<Vec<Body>, StoreError> {
         let now_ms = now_ms();
         let mut services = Vec::new();
@@ -100,7 +102,7 @@ impl Gossip {
         Ok(messages::messages(services))
     }
 
-    /// Puts all reporters of a service into one, in the name of the unit.
+    /// Merges all reporters of a service into one, named after the unit.
     fn as_one(&self, service: &mut ServiceLoads) {
         let all = service.reporters.iter().flat_map(|one| &one.in_flight);
         let in_flight = busy(all.map(|(id, in_flight)| (id, *in_flight)));
@@ -117,7 +119,7 @@ impl Gossip {
         }];
     }
 
-    /// What happened to instances here since the last time.
+    /// The events of this unit's instances since the last call.
     async fn events(&mut self) -> Result<Option<Body>, StoreError> {
         let store = &self.parts.store;
         let Some(after) = self.events else {
@@ -144,7 +146,7 @@ impl Gossip {
     }
 }
 
-/// What each instance carries, where that is something.
+/// The sum of requests in flight by instance; idle instances are left out.
 fn busy<'a>(loads: impl Iterator<Item = (&'a InstanceId, u64)>) -> BTreeMap<InstanceId, u64> {
     let mut busy: BTreeMap<InstanceId, u64> = BTreeMap::new();
     for (id, in_flight) in loads.filter(|(_, in_flight)| *in_flight > 0) {
@@ -154,7 +156,7 @@ fn busy<'a>(loads: impl Iterator<Item = (&'a InstanceId, u64)>) -> BTreeMap<Inst
     busy
 }
 
-/// Takes what another unit says; answers what it is to be told.
+/// Handles a message of a peer; returns the messages to send back.
 pub(super) async fn heard(parts: &Parts, term: u64, from: UnitId, body: Body) -> Vec<Input> {
     let done = match body {
         Body::Loads { services } => loads(parts, &from, services).await,
@@ -175,7 +177,7 @@ pub(super) async fn heard(parts: &Parts, term: u64, from: UnitId, body: Body) ->
     Vec::new()
 }
 
-/// Keeps what another unit carries as reports of its reporters.
+/// Stores a peer's loads as reports of its reporters.
 async fn loads(
     parts: &Parts,
     from: &UnitId,
@@ -273,7 +275,7 @@ async fn fixed(parts: &Parts) -> Result<Vec<FixedPart>, StoreError> {
     Ok(numbered.collect())
 }
 
-/// Gathers parts until all are there, and loads them if they are what they say.
+/// Gathers parts until all are there, and loads the data if their checksum is right.
 async fn load_fixed(parts: &Parts, from: &UnitId, part: FixedPart) -> Result<(), StoreError> {
     let Some((state, data)) = parts.fixed.gathered(from, part) else {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What the rest of the process sees of sync: whether a write may come in, that one did, and how
-//! things are.
+//! What the rest of the process uses of sync: whether a write is admitted, that one was stored, and
+//! the status of sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,28 +16,29 @@ use crate::config::SyncSettings;
 use crate::metrics::ShownLink;
 use crate::store::{Backlog, StoreError};
 
-/// A link that is well.
+/// The state of a healthy link.
 pub(super) const UP: &str = "ok";
-/// How far over its bound an outbox may be before writes are refused: whoever leads shortens it long before.
+/// How many times its bound an outbox may reach before writes are refused. The leader shortens it
+/// long before.
 const OUTBOX_OVER: u64 = 2;
 
-/// Records set aside that are named; more are counted.
+/// Most records set aside, and most strangers, that are named; the metrics count all of them.
 const ASIDE_MAX: usize = 64;
 
-/// How a link is.
+/// The status of a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LinkStatus {
     /// `ok`, `removed`, or why nothing can be sent.
     pub state: String,
-    /// Ops that the broker has for the unit, since the beginning.
+    /// Ops that the broker has confirmed for the unit: the sum of its cursors.
     pub confirmed: u64,
     /// The last comparison of digests with it.
     pub compared: Option<Comparison>,
-    /// How long its changes take until they are here.
+    /// The replication lag of its changes.
     pub lag: Option<Lag>,
     /// How far its clock is ahead of ours, in ms.
     pub clock_skew_ms: Option<i64>,
-    /// Whether that is too much.
+    /// Whether the skew is over the limit.
     pub clock_skew_alarm: bool,
     /// Records that are too large for its broker, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -45,7 +46,7 @@ pub struct LinkStatus {
 }
 
 impl LinkStatus {
-    /// As the metrics show it.
+    /// The values that the metrics show.
     pub fn shown(&self) -> ShownLink {
         let compared = self.compared.as_ref();
         ShownLink {
@@ -59,16 +60,16 @@ impl LinkStatus {
     }
 }
 
-/// Who sends here and is no member.
+/// A unit that sends to this one and is no member.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Stranger {
-    /// Messages of it that were set aside.
+    /// How many of its messages were set aside.
     pub messages: u64,
-    /// When the last one came, in ms since the Unix epoch.
+    /// When the last one arrived, in ms since the Unix epoch.
     pub last_ms: u64,
 }
 
-/// How sync is, as `/v1/units` shows it.
+/// The status of sync, as `/v1/units` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// `ok`, or why this unit is cut off from all others.
@@ -77,20 +78,20 @@ pub struct Status {
     pub inbox: String,
     /// The other units.
     pub peers: Vec<String>,
-    /// By unit: how the link to it is.
+    /// The link to each unit.
     pub links: BTreeMap<UnitId, LinkStatus>,
-    /// Ops that wait for the broker's confirm.
+    /// Ops in the outbox, which not all peers have confirmed.
     pub outbox: u64,
-    /// How many may.
+    /// Most ops that the outbox may hold.
     pub outbox_max: u64,
-    /// Bytes of them, about.
+    /// Estimated bytes of the ops in the outbox.
     pub outbox_bytes: u64,
     /// Records changed by repairs since the process started.
     pub repaired_records: u64,
-    /// Records that were not taken, by unit and name: why. At most 64.
+    /// Records set aside, by unit and name, with the reason. At most 64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub set_aside: BTreeMap<String, String>,
-    /// Who sends here and is no member; at most 64 are named.
+    /// Units that send to this one and are no members. At most 64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub strangers: BTreeMap<UnitId, Stranger>,
     /// Units in whose name two stores speak, and when that was last seen, in ms since the Unix epoch: two units of
@@ -118,7 +119,7 @@ impl Status {
         self.judge();
     }
 
-    /// This companion does not lead, or does not know.
+    /// Another companion leads, or this one does not know who does.
     pub(super) fn end(&mut self) {
         "another companion of the unit syncs".clone_into(&mut self.link);
         self.inbox.clone_from(&self.link);
@@ -142,7 +143,8 @@ impl Status {
         is_new
     }
 
-    /// One other unit that cannot be reached does not cut this one off; all of them do, or its own queue.
+    /// This unit is cut off only if no peer can be reached, or its own queue is not read; a single
+    /// peer out of reach does not count.
     fn judge(&mut self) {
         let mut members = self.links.values().filter(|link| link.state != "removed");
         let first = members.clone().find(|link| link.state != UP);
@@ -154,7 +156,7 @@ impl Status {
         };
     }
 
-    /// Whether it is new.
+    /// Returns whether the record is new and was added; it is not while the table is full.
     pub(super) fn set_aside(&mut self, from: &UnitId, record: &str, why: &str) -> bool {
         let name = format!("{from}: {record}");
         if self.set_aside.contains_key(&name) || self.set_aside.len() >= ASIDE_MAX {
@@ -164,7 +166,7 @@ impl Status {
         true
     }
 
-    /// Whether it is new.
+    /// Counts a message of a stranger; returns whether the unit is new and was added.
     pub(super) fn stranger(&mut self, unit: &UnitId, now_ms: u64) -> bool {
         let is_new = !self.strangers.contains_key(unit);
         if is_new && self.strangers.len() >= ASIDE_MAX {
@@ -219,7 +221,7 @@ impl Status {
     }
 }
 
-/// The rest of the process's end of sync.
+/// The end of sync that the rest of the process holds.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
@@ -228,24 +230,24 @@ pub struct Handle {
 
 /// What both ends share.
 pub(super) struct Shared {
-    /// Buckets written since the driver last looked: a set, so that it is bounded and loses none.
+    /// Buckets written since the driver last took them. A set is bounded and loses none.
     dirty: Mutex<BTreeSet<u8>>,
     pub(super) wake: Notify,
-    /// Ops in the outbox: counted now and then, and kept up in between.
+    /// Ops in the outbox: counted at intervals, and updated in between.
     pub(super) waiting: AtomicU64,
-    /// Ops that ever went into it.
+    /// Ops that this process ever wrote into the outbox.
     pub(super) written: AtomicU64,
-    /// What they take, about, as it was counted last.
+    /// Estimated bytes of the outbox: counted at intervals, and raised by each write in between.
     pub(super) waiting_bytes: AtomicU64,
     outbox_max: u64,
     outbox_bytes_max: u64,
     lags: Mutex<Lags>,
-    /// Whether this unit was removed from its group, as its store says.
+    /// Whether the store says that this unit was removed from its group.
     pub(super) is_removed: AtomicBool,
 }
 
 impl Handle {
-    /// Both ends of it.
+    /// Both ends of the handle.
     pub fn new(settings: &SyncSettings) -> (Self, watch::Sender<Status>) {
         let peers = settings.peers.iter().map(ToString::to_string).collect();
         let (sender, status) = watch::channel(Status {
@@ -270,10 +272,10 @@ impl Handle {
         (Self { shared, status }, sender)
     }
 
-    /// Whether one more write may come in.
+    /// Whether another write is admitted.
     ///
-    /// # Errors
-    /// [`StoreError::OutboxFull`].
+    /// # Errors [`StoreError::Removed`] if the unit left its group; [`StoreError::OutboxFull`] or
+    /// [`StoreError::OutboxBytesFull`] if the outbox is far over its bound.
     pub fn admit(&self) -> Result<(), StoreError> {
         if self.shared.is_removed.load(Ordering::Relaxed) {
             return Err(StoreError::Removed);
@@ -291,7 +293,7 @@ impl Handle {
         Ok(())
     }
 
-    /// A write of so many bytes came in.
+    /// A write with a value of so many bytes was stored.
     pub fn written(&self, bucket: u8, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.shared
@@ -303,7 +305,7 @@ impl Handle {
         self.shared.wake.notify_one();
     }
 
-    /// How sync is.
+    /// The current status of sync.
     pub fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
         status.outbox = self.shared.waiting.load(Ordering::Relaxed);
@@ -329,8 +331,8 @@ impl Shared {
         std::mem::take(&mut *self.lock_dirty())
     }
 
-    /// The store was counted; what was written since may or may not be in it, and is added: too
-    /// many for a moment rather than too few.
+    /// Takes a count of the store. Writes since the count began may be part of it and are added all
+    /// the same: the sum is too high for a moment rather than too low.
     pub(super) fn counted(&self, backlogs: &BTreeMap<u8, Backlog>, written_before: u64) {
         let waiting: u64 = backlogs.values().map(|backlog| backlog.ops).sum();
         let bytes: u64 = backlogs.values().map(|backlog| backlog.bytes).sum();

@@ -1,4 +1,4 @@
-//! How long changes of other units take until they are here.
+//! Replication lag: how long changes of other units take until this unit has applied them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use unitring_protocol::ids::UnitId;
 
-/// Changes of a unit that are looked back on …
+/// Most changes of a unit that count …
 const CHANGES_MAX: usize = 4_096;
-/// … and for how long.
+/// … and how old a change may be to count.
 const LOOK_BACK: Duration = Duration::from_secs(60);
 
-/// How long the last changes took.
+/// The replication lag of recent changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Lag {
-    /// Half of them took at most so many milliseconds …
+    /// The median, in milliseconds.
     pub p50_ms: u64,
-    /// … and 99 of 100 at most so many.
+    /// The 99th percentile, in milliseconds.
     pub p99_ms: u64,
-    /// How many they are: the last of a minute.
+    /// How many changes were measured: those of the last minute, at most 4,096.
     pub changes: usize,
 }
 
-/// Of every unit.
+/// The lags of the changes of each unit.
 #[derive(Debug, Default)]
 pub(super) struct Lags {
     of_unit: BTreeMap<UnitId, VecDeque<(Instant, u64)>>,

@@ -1,5 +1,5 @@
-//! Messages ⇄ the other units. [`amqp`] is the links through RabbitMQ; the driver sees of them only
-//! what is here.
+//! Messages ⇄ the other units. [`amqp`] implements the links through RabbitMQ; the driver sees only
+//! the types here.
 
 pub mod amqp;
 
@@ -12,58 +12,58 @@ use unitring_protocol::ids::UnitId;
 
 use crate::sync::machine::{Lasts, MessageId, Tag};
 
-/// A message to one unit; answered by [`Event::Published`], unless its link goes down first.
+/// A message to one unit. [`Event::Published`] answers it, unless the link goes down first.
 #[derive(Debug, Clone)]
 pub struct Publish {
-    /// Its name in the answer.
+    /// Identifies the message in the answer.
     pub id: MessageId,
-    /// For how long it is of use.
+    /// How long it is of use.
     pub lasts: Lasts,
-    /// The message, which the links share.
+    /// The encoded message, which all links share.
     pub bytes: Arc<[u8]>,
 }
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// It is applied.
+    /// It was handled: acknowledge it.
     Ack(Tag),
-    /// It can't be used: keep it apart, and go on.
+    /// It can't be used: move it to the poison queue and go on.
     SetAside(Tag, Vec<u8>),
 }
 
-/// What links say.
+/// An event of the links.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A unit can be sent to.
+    /// The link to a unit is up.
     Up(UnitId),
-    /// It cannot, and why.
+    /// The link to a unit is down, and why.
     Down(UnitId, String),
     /// The unit's broker takes no message of more bytes.
     Limit(UnitId, usize),
-    /// The broker takes nothing for now, and why; or it does again.
+    /// The broker blocks the connection for a reason, or (`None`) unblocks it.
     Blocked(UnitId, Option<String>),
-    /// This unit's own queue is read.
+    /// This unit's own queue is being read.
     InboxUp,
-    /// It is not, and why.
+    /// This unit's own queue is not read, and why.
     InboxDown(String),
-    /// It is connected, but another consumer reads it.
+    /// The link in is connected, but another consumer reads the queue.
     InboxWaits(String),
-    /// A message.
+    /// A message arrived.
     Delivered(Tag, Vec<u8>),
-    /// The broker has a message to a unit on disk, or did not say so.
+    /// Whether the broker confirmed a message to a unit, and so has it on disk.
     Published(UnitId, MessageId, bool),
 }
 
-/// The driver's ends of the links. They end when this is dropped.
+/// The driver's ends of the links. The links stop when this is dropped.
 #[derive(Debug)]
 pub struct Links {
-    /// To each unit.
+    /// Messages to each unit.
     pub publish: BTreeMap<UnitId, mpsc::Sender<Publish>>,
-    /// To whoever reads this unit's queue.
+    /// Verdicts to the reader of this unit's queue.
     pub verdicts: mpsc::UnboundedSender<Verdict>,
-    /// From all of them.
+    /// Events of all links.
     pub events: mpsc::Receiver<Event>,
-    /// What they are.
+    /// The tasks that run the links.
     pub tasks: JoinSet<()>,
 }

@@ -2,25 +2,25 @@
 //! randomness. `sync/session.rs` carries both, on the companion that leads its unit.
 //!
 //! Invariants:
-//! - an op leaves the outbox only after the broker confirmed a message with it for every member, or to
-//!   keep the outbox in its bound: then the readers are told, and repair;
+//! - an op leaves the outbox only after the broker confirmed a message with it for every member, or
+//!   to keep the outbox in its bound: then the readers are told, and ask for a repair;
 //! - a delivery is acknowledged only after the store applied it;
-//! - whatever is lost, repeated or reordered in between, digests find it and repair brings it;
-//! - a tombstone is forgotten only when no member can bring back what it deleted.
+//! - loss, repetition and reordering in between show in the digests, and a repair heals them;
+//! - a tombstone is collected only when no member can bring back the record that it deleted.
 //!
 //! # Layout
 //!
 //! | module | arrow |
 //! |---|---|
-//! | `vocabulary` | what happens, and what is to be done |
+//! | `vocabulary` | inputs and effects |
 //! | [`message`] | bytes ⇄ envelope, with its rules |
 //! | [`outgoing`] | outbox → messages → confirms → cursors, link by link |
 //! | [`incoming`] | deliveries → batches → acknowledgement |
-//! | [`compare`] | their digests and ours → what differs |
-//! | [`repair`] | what was asked for → records |
-//! | [`collect`] | positions of all → tombstones that may be forgotten |
+//! | [`compare`] | the peers' digests and ours → what differs |
+//! | [`repair`] | requested buckets → records |
+//! | [`collect`] | positions of all members → tombstones that may be collected |
 //! | `namesakes` | identities of stores → two units of one name |
-//! | [`skew`] | when digests were sent and heard → how far clocks are apart |
+//! | [`skew`] | when digests were sent and received → how far clocks are apart |
 
 pub mod collect;
 pub mod compare;
@@ -51,12 +51,12 @@ use repair::Repairs;
 use skew::Skews;
 pub use vocabulary::{Effect, Input, Lasts, MessageId, Moment, Note, Purpose, Rules, Tag};
 
-/// How often the outboxes are counted; a bucket with ops that nobody told of is found then.
+/// How often the outboxes are counted, which also finds ops that no hint reported.
 pub const COUNT_EVERY_MS: u64 = 1_000;
-/// The pause before something is tried again.
+/// The pause before a retry.
 pub const RETRY_MS: u64 = 500;
 
-/// A unit's sync.
+/// The state of a unit's sync.
 #[derive(Debug)]
 pub struct Machine {
     unit: UnitId,
@@ -77,7 +77,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The sync of this unit with these, with no link yet. Where the members are others, it begins anew.
+    /// The sync of this unit with these peers; no link is up yet. A change of members needs a new
+    /// machine.
     pub fn new(unit: UnitId, peers: BTreeSet<UnitId>, rules: Rules) -> Self {
         let interval_ms = rules.digest_interval_ms;
         Self {
@@ -99,19 +100,19 @@ impl Machine {
         }
     }
 
-    /// How many ops the broker has for each unit, since the beginning.
+    /// How many ops the broker has confirmed for each peer: the sums of its cursors.
     pub fn confirmed(&self) -> BTreeMap<UnitId, u64> {
         self.outgoing.sent()
     }
 
-    /// What follows from what happened.
+    /// Takes an input; returns the effects to perform.
     pub fn handle(&mut self, input: Input, moment: Moment) -> Vec<Effect> {
         let mut effects = Vec::new();
         let now_ms = moment.now_ms;
         match input {
             Input::LinkUp(unit) => {
                 self.outgoing.link_up(&unit);
-                // The count finds every outbox that has something: the sweep after a reconnect.
+                // The count finds every outbox with ops: the sweep after a reconnect.
                 self.count_at_ms = now_ms;
             }
             Input::LinkDown(unit) => {
@@ -166,7 +167,7 @@ impl Machine {
         effects
     }
 
-    /// Whatever is due, whatever happened.
+    /// Starts what is due, after any input.
     fn go_on(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         if self.count_at_ms <= now_ms {
             self.count_at_ms = now_ms + COUNT_EVERY_MS;
@@ -191,7 +192,7 @@ impl Machine {
         self.last_message
     }
 
-    /// Tells all who listen now; whoever does not misses it.
+    /// Sends a message to all peers whose links are up; the others miss it.
     fn tell(&mut self, body: Body, lasts_ms: u64, effects: &mut Vec<Effect>) {
         let to: Vec<UnitId> = self.outgoing.up().cloned().collect();
         if to.is_empty() {
@@ -254,7 +255,7 @@ impl Machine {
                 store,
                 buckets,
             } => {
-                // Of no use twice: the next ones come soon.
+                // Acknowledged at once: digests that get lost are replaced by the next ones.
                 effects.push(Effect::Ack(tag));
                 let echo = echoes.iter().find(|echo| echo.unit == self.unit);
                 let skew = self.skews.heard(&from, sent_ms, echo, moment.wall_ms);
@@ -270,7 +271,7 @@ impl Machine {
                 }
             }
             Body::RepairRequest { buckets } => {
-                // If this process dies before it answers, the asker asks again.
+                // If this process dies before it answers, the requester asks again.
                 effects.push(Effect::Ack(tag));
                 let dropped = self.repairs.asked(&from, &buckets);
                 effects.push(Effect::Note(Note::RepairsDropped, dropped));
@@ -384,7 +385,7 @@ fn of_the_future<'a>(
     aside.collect()
 }
 
-/// A number of things, for a counter.
+/// A length as a counter's increment.
 fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,5 @@
-//! Who has left the group: records like any other, so that every unit learns of it and none forgets.
+//! Which units left the group. Each is a record like any other, so every unit learns of it and none
+//! forgets it.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +8,11 @@ use unitring_protocol::record::RecordId;
 
 use crate::store::{Records, StoreError};
 
-/// The dataset of these records: the key is a unit's name, and it has left while there is one.
+/// The dataset of these records. The key is the unit's name; the unit has left while its record
+/// exists.
 pub const DATASET: &str = "unitring.removed";
 
-/// The record that says that a unit has left.
+/// The record that says that a unit left.
 pub fn record(unit: &UnitId) -> Option<RecordId> {
     Some(RecordId {
         dataset: DATASET.parse().ok()?,
@@ -18,7 +20,7 @@ pub fn record(unit: &UnitId) -> Option<RecordId> {
     })
 }
 
-/// Who of these has left.
+/// Which of these units left.
 pub(super) async fn removed(
     records: &dyn Records,
     units: impl Iterator<Item = &UnitId>,

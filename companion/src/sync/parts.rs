@@ -1,4 +1,4 @@
-//! What sync touches of the rest of the process.
+//! The parts of the process that sync uses.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use super::gossip::Gathering;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
-/// What a driver touches.
+/// What a driver uses.
 #[derive(Clone)]
 pub struct Parts {
     /// The store.
     pub store: Arc<dyn Store>,
-    /// Told of every event that is stored.
+    /// Notified of every event that is stored.
     pub events_changed: Arc<Notify>,
-    /// Fixed data of other units on their way in.
+    /// Fixed data of other units while their parts arrive.
     pub fixed: Gathering,
-    /// What is counted.
+    /// The counters and gauges.
     pub metrics: Arc<Metrics>,
 }
 
-/// What the store answered; why it did not is logged here, once.
+/// The store's answer. A failure is logged here, once.
 pub(super) fn seen<T>(answer: Result<T, StoreError>) -> Option<T> {
     match answer {
         Ok(answer) => Some(answer),

@@ -1,5 +1,5 @@
-//! Carries the inputs and effects of [`machine`](super::machine): store and links on one side, the pure state
-//! machine on the other. It decides nothing.
+//! Carries the inputs and effects of [`machine`](super::machine): store and links on one side, the
+//! pure state machine on the other. It decides nothing.
 
 mod perform;
 
@@ -26,25 +26,25 @@ use crate::leadership::Role;
 use crate::now_ms;
 use crate::store::Backlog;
 
-/// How often time is told to the state machine when nothing else happens.
+/// How often the state machine gets a tick when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
-/// How often loads and events are told to the others, and who is a member is read.
+/// How often loads and events are sent to the peers, and membership is read.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
-/// What was to be done, as it came out.
+/// The result of asynchronous work.
 enum Done {
     Inputs(Vec<Input>),
-    /// Buckets that another companion wrote, and since when to ask next.
+    /// Buckets that a follower wrote, and the position to read hints from next.
     Hints(BTreeSet<u8>, String),
-    /// What is to be told to the others.
+    /// Messages for the peers, and the gossip state to gather from next.
     Gossiped(Gossip, Vec<Input>),
-    /// Who has left the group.
+    /// The units that left the group; `None` if the store did not answer.
     Removed(Option<BTreeSet<UnitId>>),
 }
 
-/// Sync from when this companion began to lead, with these members.
+/// Sync during one term of leadership, with a fixed set of members.
 pub(super) struct Session {
     unit: UnitId,
     term: u64,
@@ -54,15 +54,16 @@ pub(super) struct Session {
     status: watch::Sender<Status>,
     machine: Machine,
     links: Links,
-    /// Since when hints were read; `None` while they are.
+    /// The position to read hints from next; `None` while a read is under way.
     hints: Option<String>,
-    /// What is told beside records; `None` while it is.
+    /// The state of gossip; `None` while it is being gathered.
     gossip: Option<Gossip>,
-    /// Who has left, as the links know it.
+    /// The units that had left when the links were started.
     removed: BTreeSet<UnitId>,
     skews: BTreeMap<UnitId, i64>,
     work: FuturesUnordered<Work>,
-    /// When the machine's time began: it must not stand still because somebody set the clock back.
+    /// When the machine's time began. It advances by the monotonic clock, so that it does not stand
+    /// still when the wall clock is set back.
     started: (u64, Instant),
 }
 
@@ -123,7 +124,7 @@ impl Session {
         }
     }
 
-    /// Runs until this companion leads no more, or the members are others.
+    /// Runs until this companion no longer leads, or the members change.
     pub(super) async fn run(&mut self, role: &mut watch::Receiver<Role>) {
         let mut tick = tokio::time::interval(TICK);
         let mut gossip = tokio::time::interval(GOSSIP_EVERY);
@@ -177,19 +178,19 @@ impl Session {
         }
     }
 
-    /// Tells the machine, and does what follows.
+    /// Passes an input to the machine and performs the effects.
     fn handle(&mut self, input: Input) {
         self.handle_with(input, &[]);
     }
 
-    /// The same, for a delivery of these bytes.
+    /// The same for a delivery with these bytes.
     fn handle_with(&mut self, input: Input, bytes: &[u8]) {
         for effect in self.machine.handle(input, self.moment()) {
             self.perform(effect, bytes);
         }
     }
 
-    /// What a link says.
+    /// Handles an event of the links.
     fn event(&mut self, event: Event) {
         match event {
             Event::Up(unit) => {
@@ -254,7 +255,7 @@ impl Session {
         }
     }
 
-    /// Notes how a link is; whether that is new.
+    /// Sets the state of a link; returns whether it changed.
     fn link(&self, unit: &UnitId, state: &str) -> bool {
         self.note_status(|status| status.link_is(unit, state))
     }
@@ -288,7 +289,7 @@ impl Session {
         }));
     }
 
-    /// Asks what the companions that do not lead have written.
+    /// Reads which buckets followers wrote.
     fn read_hints(&mut self) {
         let Some(after) = self.hints.take() else {
             return;
@@ -302,7 +303,7 @@ impl Session {
         }));
     }
 
-    /// Looks what there is to tell the others beside records, and who is a member.
+    /// Gathers what the peers are sent beside records, and reads the members.
     fn gossip(&mut self) {
         if let Some(gossip) = self.gossip.take() {
             let work = gossip.gather();
@@ -330,7 +331,7 @@ impl Session {
         });
     }
 
-    /// Says what becomes of a delivery. Whoever reads the queue is there as long as its deliveries.
+    /// Sends the verdict on a delivery. The reader of the queue lives as long as its deliveries.
     fn judge(&self, verdict: Verdict) {
         if self.links.verdicts.send(verdict).is_err() {
             tracing::debug!("a verdict for nobody");
@@ -338,7 +339,7 @@ impl Session {
     }
 }
 
-/// Until then; for ever without a then.
+/// Sleeps until that instant; for ever if there is none.
 async fn until(then: Option<tokio::time::Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,

@@ -39,7 +39,7 @@ fn endpoint(instance: &Registered) -> LbEndpoint {
         address: Some(Address {
             address: Some(AddressKind::SocketAddress(address)),
         }),
-        // What a filter that places by id takes for it.
+        // A filter that places by id uses it as the id.
         hostname: instance.id.to_string(),
         ..Endpoint::default()
     };

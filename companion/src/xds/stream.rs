@@ -1,4 +1,4 @@
-//! One stream's requests and the registry → responses, as Envoy's xDS protocol says
+//! The requests of a stream and the registry → responses, by Envoy's xDS protocol
 //! (`xds_protocol.rst`, state of the world).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,12 +11,12 @@ use prost::Message as _;
 use super::assignment;
 use crate::registry::Registry;
 
-/// The type that this service speaks of.
+/// The resource type of this service.
 pub const TYPE_URL: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
-/// Clusters that one Envoy may follow.
+/// Most clusters that an Envoy may subscribe to.
 pub const NAMES_MAX: usize = 4_096;
 
-/// What one Envoy follows, and what it was sent.
+/// The clusters that an Envoy subscribes to, and what it was sent.
 #[derive(Debug, Default)]
 pub struct Subscription {
     names: BTreeSet<String>,
@@ -24,31 +24,30 @@ pub struct Subscription {
     nonce: u64,
 }
 
-/// What a request says of the last response.
+/// What a request says about the last response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// It is in force, or there was none.
+    /// Envoy applied it, or there was none.
     Fine,
-    /// Envoy refused it, and why. The same is not sent again.
+    /// Envoy refused it, for this reason. The same response is not sent again.
     Refused(String),
 }
 
-/// Why a stream ends.
+/// Why the service ends a stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// It asks for something else.
+    /// The request is for another type.
     #[error("type_url {0:?}: only {TYPE_URL} is served")]
     Type(String),
-    /// It asks for too much.
+    /// The request names too many clusters.
     #[error("resource_names: at most {NAMES_MAX}")]
     TooMany,
 }
 
 impl Subscription {
-    /// Takes a request.
+    /// Handles a request.
     ///
-    /// # Errors
-    /// [`StreamError`]: the stream ends.
+    /// # Errors [`StreamError`], which ends the stream.
     pub fn hear(&mut self, request: &DiscoveryRequest) -> Result<Heard, StreamError> {
         if !matches!(request.type_url.as_str(), "" | TYPE_URL) {
             return Err(StreamError::Type(request.type_url.clone()));
@@ -57,7 +56,7 @@ impl Subscription {
             return Err(StreamError::TooMany);
         }
         if !request.response_nonce.is_empty() && request.response_nonce != self.nonce.to_string() {
-            // It answers an older response than the last; the answer to the last is on its way.
+            // It answers an older response; the answer to the last one is on its way.
             return Ok(Heard::Fine);
         }
         self.names = request.resource_names.iter().cloned().collect();
@@ -68,7 +67,7 @@ impl Subscription {
         }
     }
 
-    /// What has to be sent: whatever differs from what was sent before.
+    /// The resources that changed since they were last sent, if any.
     pub fn respond(&mut self, registry: &Registry) -> Option<DiscoveryResponse> {
         let mut resources = Vec::new();
         for name in &self.names {

@@ -18,7 +18,7 @@ const GOOD: Style = AnsiColor::Green.on_default();
 /// Everything.
 pub(super) fn text(seen: &Seen, shows_all: bool) -> String {
     let mut out = String::new();
-    // What is wired wrongly begins its line, as in the log and in /readyz.
+    // A finding of the wiring starts its own line, as in the log and in /readyz.
     for problem in &seen.problems {
         line(&mut out, &format!("{BAD}{problem}{BAD:#}"));
     }
@@ -126,7 +126,7 @@ fn instances(service: &Service, shows_all: bool) -> String {
     let cut = worst.len().saturating_sub(INSTANCES_MAX);
     let hides = cut > 0 && !shows_all;
     if hides {
-        // Those that need attention, then the fullest.
+        // Instances that need attention come first, then the fullest.
         worst.sort_by_key(|one| {
             (
                 Reverse(one.is_bad()),

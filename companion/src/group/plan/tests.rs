@@ -1,4 +1,4 @@
-//! Every kind of group that may be found.
+//! Plans for every kind of group.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
-/// As Redis starts without a configuration.
+/// A server without a configuration.
 fn fresh(port: u16) -> Observed {
     Observed {
         address: address(port),
@@ -32,7 +32,7 @@ fn wanted() -> Wanted {
     }
 }
 
-/// What doing it leads to.
+/// The state after the actions.
 fn done(mut servers: Vec<Observed>, actions: &[Action]) -> Vec<Observed> {
     for action in actions {
         let primary = servers[0].clone();
@@ -54,7 +54,7 @@ fn done(mut servers: Vec<Observed>, actions: &[Action]) -> Vec<Observed> {
             }
             Step::Wait(_) => {}
             Step::LoadFixed(version) => {
-                // Replicas get it by themselves.
+                // Replication copies it.
                 for server in &mut servers {
                     server.fixed = Some((*version, "abc".to_owned()));
                 }

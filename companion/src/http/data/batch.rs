@@ -1,5 +1,5 @@
-//! `POST /v1/data/{dataset}`: many writes at once, a JSON object on each line. Each is made, or not, as
-//! if it had come alone; the answer has one result a line, in order.
+//! `POST /v1/data/{dataset}`: many writes in one request, a JSON object on each line. Each write
+//! stands alone; the answer has one result a line, in order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,31 +23,31 @@ use super::{date, expiry, write};
 use crate::now_ms;
 use crate::store::{Change, Condition, Outcome};
 
-/// Writes in one request.
+/// Most writes in a request.
 const WRITES_MAX: usize = 1_000;
-/// Writes under way at a time.
+/// Most concurrent writes.
 const AT_A_TIME: usize = 64;
 
-/// One line.
+/// A line of the request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     key: RecordKey,
-    /// The value, base64.
+    /// The value in base64.
     value: Option<unitring_protocol::record::Value>,
-    /// The value, where it is text.
+    /// The value as text.
     text: Option<String>,
     #[serde(default)]
     delete: bool,
     ttl: Option<String>,
     expires_ms: Option<u64>,
     if_match: Option<Version>,
-    /// Only if there is no such record.
+    /// Write only if there is no such record.
     #[serde(default)]
     create: bool,
 }
 
-/// A write that is about to be made.
+/// A validated write.
 struct Ready {
     id: RecordId,
     value: Option<Vec<u8>>,
@@ -100,7 +100,7 @@ impl Line {
     }
 }
 
-/// Every line, or why one of them is wrong: then none is written.
+/// All writes, or the first error: then none is written.
 fn read(body: &[u8], dataset: &DatasetName) -> Result<Vec<Ready>, Refusal> {
     let (mut ready, mut keys) = (Vec::new(), BTreeSet::new());
     let lines = body.split(|byte| *byte == b'\n').enumerate();
@@ -111,7 +111,7 @@ fn read(body: &[u8], dataset: &DatasetName) -> Result<Vec<Ready>, Refusal> {
         }
         let line: Line = serde_json::from_slice(line).map_err(|error| bad(&error))?;
         let one = line.ready(dataset).map_err(|why| bad(&why))?;
-        // They run side by side: which of two would be the last is not said.
+        // The writes run concurrently, so the last one of a key would be undefined.
         if !keys.insert(one.id.key.clone()) {
             return Err(bad(&"names a key again"));
         }
@@ -149,7 +149,7 @@ async fn made(app: &App, one: Ready) -> (bool, Value) {
     let key = &one.id.key;
     match write(app, &one.id, change, &one.condition).await {
         Ok(Outcome::Done(written)) => (true, json!({"key": key, "version": written.version})),
-        // That it is gone is what was asked for.
+        // The record is gone, as requested.
         Ok(Outcome::Nothing) => (true, json!({"key": key, "version": null})),
         Ok(Outcome::Refused(there)) => (
             false,

@@ -16,7 +16,7 @@ use super::{watch, with_expiry};
 use crate::now_ms;
 use crate::store::Listed;
 
-/// Records in one page, about, and the default.
+/// About the most records in a page, and the default below.
 const LIMIT_MAX: usize = 1_000;
 const LIMIT: usize = 100;
 
@@ -31,7 +31,7 @@ pub(in crate::http) struct Question {
     watch: Option<bool>,
 }
 
-/// What is shown of a record without its value.
+/// A record in a listing, without its value.
 pub(super) fn shown(record: &Listed) -> serde_json::Value {
     let shown = json!({"key": record.id.key, "version": record.mark.version});
     with_expiry(shown, record.mark.expires_ms)
@@ -71,7 +71,7 @@ pub(in crate::http) async fn list(
     Ok(Json(json!({"records": records, "after": next})).into_response())
 }
 
-/// Where a page begins: a bucket, and a place in it that only the store can read.
+/// The position where a page begins: a bucket, and a place in it that only the store can read.
 fn place(after: &str) -> Result<(u8, String), Refusal> {
     let place = after.split_once('.');
     let place = place.and_then(|(bucket, from)| Some((bucket.parse().ok()?, from.to_owned())));

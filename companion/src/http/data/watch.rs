@@ -1,5 +1,5 @@
-//! `GET /v1/data/{dataset}?watch=true`: changes of records as server-sent events, which resume where a
-//! client was.
+//! `GET /v1/data/{dataset}?watch=true`: changes of records as server-sent events, which resume at
+//! the client's position.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::listing::shown;
 use crate::changefeed::{News, Positions, Step};
 use crate::store::StoreError;
 
-/// From one look to the next while the store is away.
+/// The pause before a retry while the store is away.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// A watcher.
@@ -29,9 +29,9 @@ struct Watcher {
     dataset: DatasetName,
     prefix: String,
     told: broadcast::Receiver<Arc<News>>,
-    /// `None` before the first look.
+    /// `None` before the first read.
     positions: Option<Positions>,
-    /// Whether what was told may lack something.
+    /// Whether the watcher may have missed changes of the channel, and must read from the store.
     is_behind: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -62,7 +62,7 @@ pub(super) fn watch(
     Ok(stream.into_response())
 }
 
-/// What the watcher is sent, until the client or the process ends.
+/// The events of a watcher, until the client leaves or the process stops.
 fn events(watcher: Watcher) -> impl Stream<Item = Result<sse::Event, Infallible>> {
     stream::unfold(watcher, |mut watcher| async move {
         let mut stopping = watcher.app.stopping.clone();
@@ -76,7 +76,7 @@ fn events(watcher: Watcher) -> impl Stream<Item = Result<sse::Event, Infallible>
 }
 
 impl Watcher {
-    /// The next events; a store that is away is waited for.
+    /// The next events; waits while the store is away.
     async fn next(&mut self) -> Vec<sse::Event> {
         loop {
             match self.look().await {
@@ -94,7 +94,7 @@ impl Watcher {
     async fn look(&mut self) -> Result<Option<News>, StoreError> {
         let store = Arc::clone(&self.app.store);
         let Some(positions) = &mut self.positions else {
-            // It begins now: the first event tells from where, so that nothing is missed after it.
+            // The first event has the current positions, so that no change is missed after it.
             self.positions = Some(Positions::now(&*store, &self.app.unit).await?);
             return Ok(Some(News::default()));
         };
@@ -112,7 +112,7 @@ impl Watcher {
         }
     }
 
-    /// The id comes last: a client that is cut off before it asks for all of them again.
+    /// Only the last event has the id: a client that is cut off before it gets all of them again.
     fn shown(&self, news: &News) -> Vec<sse::Event> {
         let mut events = Vec::new();
         if news.missed {

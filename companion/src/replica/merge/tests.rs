@@ -1,4 +1,4 @@
-//! Laws of the rule: order and repetition of what comes in do not matter.
+//! Laws of the rule: order and repetition of the changes do not matter.
 
 use proptest::prelude::*;
 use unitring_protocol::record::{Clock, RecordId, Value};
@@ -99,7 +99,7 @@ fn what_is_of_the_future_is_not_taken_and_not_written() {
         decide_write(rules, (bucket, true), None, &Condition::Any, change, now_ms)
     };
     assert_eq!(write(&rules()), WriteDecision::Ahead(ClockAhead(over)));
-    // With nobody who would have to take it, order within the unit is all there is.
+    // Without peers to take it, order within the unit is enough.
     let alone = Rules {
         has_peers: false,
         ..rules()
@@ -117,7 +117,7 @@ fn no_value_is_not_an_empty_value() {
         decide_record(&rules(), None, &lost, false, 99),
         Decision::Keep
     );
-    // Once it has expired for us, too, all that is left of it is its date.
+    // Once it has expired for this unit, too, only its date matters.
     assert_eq!(
         decide_record(&rules(), None, &lost, false, 100),
         Decision::Put
@@ -145,7 +145,7 @@ fn marks() -> impl Strategy<Value = Mark> {
 }
 
 proptest! {
-    /// Whatever the order, whatever comes twice, the latest version is there in the end.
+    /// In any order, with any repetition, the latest version wins in the end.
     #[test]
     fn the_latest_version_stays_in_any_order(
         marks in prop::collection::vec(marks(), 1..12),
@@ -172,7 +172,7 @@ proptest! {
         }
     }
 
-    /// A write here is later than everything that its bucket has seen.
+    /// A write here is later than every version that its bucket has seen.
     #[test]
     fn a_write_is_later_than_what_is_there(there in marks(), now_ms in 0..6_u64) {
         let bucket = Bucket { clock: there.version.clock, ..Bucket::default() };

@@ -1,5 +1,5 @@
-//! A bucket inside a transaction of the file: what holds one for [`crate::replica::transaction`], which has the
-//! rules.
+//! A bucket inside a transaction of the file: the storage for [`crate::replica::transaction`],
+//! which has the rules.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use crate::replica::transaction::{BucketTransaction, Outgoing};
 use crate::replica::{Bucket, Part};
 use crate::store::{CHANGES_MAX, CONFLICTS_MAX, Conflict, Mark, StoreError};
 
-/// What a bucket knows of itself.
+/// The stored state of a bucket.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Meta {
     pub(super) clock: Clock,
-    /// That of what does not expire.
+    /// The digest of records that do not expire.
     pub(super) digest: u64,
-    /// How far the ops of this unit go.
+    /// The position of the last op of this unit.
     pub(super) own: Position,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Without it a digest would not be that of what is there.
+    /// Stores clock, position and digest; without it the digest would not match the records.
     pub(super) fn finish(self) -> Result<(), StoreError> {
         let mut table = self.transaction.open_table(META).map_err(away)?;
         let row = (

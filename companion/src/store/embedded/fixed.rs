@@ -9,7 +9,7 @@ use super::{Embedded, away};
 use crate::fixed::FixedData;
 use crate::store::{Fixed, FixedStore, StoreError};
 
-/// Version and checksum of the fixed data.
+/// Version and checksum of the fixed data, if there are any.
 fn fixed_state(transaction: &ReadTransaction) -> Result<Option<(u64, String)>, StoreError> {
     let state = transaction.open_table(FIXED_STATE).map_err(away)?;
     let text = |name: &str| {

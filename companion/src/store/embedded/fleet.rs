@@ -1,4 +1,4 @@
-//! [`Fleet`] in the file: who asks for which transaction.
+//! [`Fleet`] in the file: the transaction of each method.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,7 @@ fn alive(
     Ok(alive)
 }
 
-/// The services that somebody reports on.
+/// The services with reports.
 fn reported(transaction: &ReadTransaction) -> Result<BTreeSet<ServiceName>, StoreError> {
     let loads = transaction.open_table(LOADS).map_err(away)?;
     let mut services = BTreeSet::new();
@@ -64,7 +64,7 @@ impl Fleet for Embedded {
         now_ms: u64,
     ) -> Result<Taken, StoreError> {
         let (report, service) = (report.clone(), service.clone());
-        // Loads are replaced within a second; events have to stay.
+        // Loads are replaced within a second; events must be durable.
         let durability = if service.events.is_empty() {
             Durability::None
         } else {
@@ -75,7 +75,7 @@ impl Fleet for Embedded {
             let (taken, next) = store.write_now(durability, |transaction, _| {
                 take(transaction, &report, &service, now_ms)
             })?;
-            // Here, where no caller that goes away comes between.
+            // Inside the closure, so that a cancelled caller cannot skip it.
             if let Some(next) = next {
                 store.pictures.put(&service.service, &next);
             }

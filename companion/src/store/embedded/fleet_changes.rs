@@ -1,4 +1,4 @@
-//! The changes of registry, loads and events, each inside the transaction that it is given.
+//! The changes of registry, loads and events, each inside its caller's transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ fn bump_revision(transaction: &WriteTransaction) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Answers what it did, and what is kept now if that is new.
+/// Takes a report; returns the result, and the load to keep if it is new.
 pub(super) fn take(
     transaction: &WriteTransaction,
     report: &Report,
@@ -87,7 +87,7 @@ pub(super) fn take(
     Ok((taken, Some(step.next)))
 }
 
-/// Adds what the counters of a service's instances grew by.
+/// Adds the growth of a service's counters.
 fn add(
     transaction: &WriteTransaction,
     service: &ServiceName,
@@ -211,7 +211,8 @@ pub(super) fn expire(transaction: &WriteTransaction, now_ms: u64) -> Result<u64,
     Ok(expired)
 }
 
-/// Removes the reports that are remembered no longer, and the counters of instances that nobody knows.
+/// Removes reports that are no longer remembered, and the counters of instances that no report or
+/// registration names.
 pub(super) fn prune(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {
     let registered = all(&transaction.open_table(REGISTRY).map_err(away)?)?;
     let mut known: BTreeSet<(String, String)> = registered

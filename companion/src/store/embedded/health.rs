@@ -13,7 +13,7 @@ use crate::store::{Health, StoreError};
 #[async_trait]
 impl Health for Embedded {
     async fn check(&self) -> Result<(), StoreError> {
-        // Only a write tells that writes are taken: a full disk answers reads.
+        // Only a write shows that writes are accepted: a full disk answers reads.
         let now_ms = crate::now_ms();
         self.change(Durability::Immediate, move |transaction, _| {
             let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
@@ -23,7 +23,7 @@ impl Health for Embedded {
         .await
     }
 
-    /// It goes by ours.
+    /// The file expires values by this process' clock.
     async fn clock_ahead_ms(&self) -> Result<i64, StoreError> {
         Ok(0)
     }
@@ -42,7 +42,7 @@ impl Health for Embedded {
         .await
     }
 
-    /// One process has the file: what its configuration says is the unit's.
+    /// One process has the file, so its configuration is the unit's.
     async fn agree(&self) -> Result<(), StoreError> {
         Ok(())
     }

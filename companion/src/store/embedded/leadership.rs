@@ -1,4 +1,4 @@
-//! [`Leadership`] in the file: its one process leads.
+//! [`Leadership`] in the file: its single process always leads.
 
 use std::collections::BTreeSet;
 

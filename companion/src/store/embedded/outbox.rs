@@ -83,7 +83,7 @@ fn outbox(
     Ok(waiting)
 }
 
-/// How far the ops of this unit go.
+/// The position of the last op of this unit.
 fn own_position(transaction: &WriteTransaction, bucket: u8) -> Result<Position, StoreError> {
     let table = transaction.open_table(META).map_err(away)?;
     let meta = table.get(bucket).map_err(away)?;

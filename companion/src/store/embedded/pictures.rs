@@ -1,4 +1,4 @@
-//! The load of each service's fleet in memory: this process alone has the file, so it sees every
+//! The load of each service's fleet in memory: this process alone has the file, so it takes every
 //! report itself.
 
 use std::collections::BTreeMap;
@@ -14,14 +14,14 @@ use crate::store::StoreError;
 pub(super) struct Pictures(Mutex<BTreeMap<ServiceName, Picture>>);
 
 impl Pictures {
-    /// Puts a report that is in the file. A picture that is not there yet will find it in there.
+    /// Adds a stored report. A picture that is not loaded yet will read it from the file.
     pub(super) fn put(&self, service: &ServiceName, load: &StoredLoad) {
         if let Some(picture) = self.all().get_mut(service) {
             picture.put(load);
         }
     }
 
-    /// Looks at the picture of a service; `read` is asked for all reports if there is none yet.
+    /// Passes the picture of a service to `look`; `read` loads all reports if there is none yet.
     pub(super) fn look<T>(
         &self,
         service: &ServiceName,
@@ -32,7 +32,7 @@ impl Pictures {
         if let Some(picture) = pictures.get_mut(service) {
             return Ok(look(picture));
         }
-        // Read while nothing can be put: what comes meanwhile is put after.
+        // Read under the lock: reports that arrive meanwhile are added after.
         let mut picture = Picture::default();
         read()?.iter().for_each(|load| picture.put(load));
         let seen = look(&mut picture);
@@ -40,7 +40,7 @@ impl Pictures {
         Ok(seen)
     }
 
-    /// Drops who is silent, and the pictures of services that nobody reports on.
+    /// Drops silent reporters, and the pictures of services without reports.
     pub(super) fn expire(&self, now_ms: u64) {
         self.all().retain(|_, picture| {
             picture.lapse(now_ms);

@@ -21,7 +21,7 @@ use crate::store::{
     StoreError,
 };
 
-/// What a bucket knows of itself.
+/// The state of a bucket.
 fn held(
     transaction: &ReadTransaction,
     own: &UnitId,
@@ -85,7 +85,8 @@ fn apply(
     Ok(applied)
 }
 
-/// Recomputes the digests of a bucket, and returns whether they were wrong. Foreign data is in no digest.
+/// Recomputes the digests of a bucket; returns whether they were wrong. Corrupt rows are in no
+/// digest.
 fn recount(
     transaction: &WriteTransaction,
     store: &Embedded,

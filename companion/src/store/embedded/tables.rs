@@ -4,36 +4,36 @@ use redb::{TableDefinition, WriteTransaction};
 
 use super::{StoreError, away};
 
-/// A change on its way: `<dataset>/<key>`, version with its mark, value, the version before or "".
+/// An op in the outbox: `<dataset>/<key>`, version with its mark, value, the version before or "".
 type Change<'a> = (&'a str, &'a str, &'a [u8], &'a str);
 
 /// (bucket, `<dataset>/<key>`) → value; absent for a tombstone.
 pub(super) const VALUES: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("values");
 /// (bucket, `<dataset>/<key>`) → version, with its mark.
 pub(super) const VERSIONS: TableDefinition<'_, (u8, &str), &str> = TableDefinition::new("versions");
-/// bucket → clock in ms, its counter, sequence, digest of what does not expire, incarnation.
+/// bucket → clock in ms, its counter, sequence, digest of records that do not expire, incarnation.
 pub(super) const META: TableDefinition<'_, u8, (u64, u32, u64, u64, u64)> =
     TableDefinition::new("meta");
-/// (bucket, epoch) → digest of what expires in it.
+/// (bucket, epoch) → digest of records that expire in it.
 pub(super) const DIGESTS: TableDefinition<'_, (u8, u64), u64> = TableDefinition::new("digests");
-/// (bucket, unit) → incarnation and sequence of the last op applied without a gap; of this unit, what others
-/// have of a store that it lost.
+/// (bucket, unit) → incarnation and sequence of the last op applied without a gap; for this unit,
+/// what others have from a store that it lost.
 pub(super) const APPLIED: TableDefinition<'_, (u8, &str), (u64, u64)> =
     TableDefinition::new("applied");
-/// (bucket, unit) → the position that every member had before tombstones were forgotten.
+/// (bucket, unit) → the position that every member had reached before tombstones were collected.
 pub(super) const FENCE: TableDefinition<'_, (u8, &str), (u64, u64)> = TableDefinition::new("fence");
-/// (bucket, sequence) → change.
+/// (bucket, sequence) → op.
 pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), Change<'_>> =
     TableDefinition::new("outbox");
-/// (unit, bucket) → incarnation and sequence of the last op that the broker has for it.
+/// (unit, bucket) → incarnation and sequence of the last op that the broker confirmed for it.
 pub(super) const CURSORS: TableDefinition<'_, (&str, u8), (u64, u64)> =
     TableDefinition::new("cursors");
-/// (bucket, `<dataset>/<key>`) → when it is gone, in ms: what expires, and what was deleted.
+/// (bucket, `<dataset>/<key>`) → when it is gone, in ms: expiring records and tombstones.
 pub(super) const GONE: TableDefinition<'_, (u8, &str), u64> = TableDefinition::new("gone");
 /// (bucket, number) → conflict, JSON.
 pub(super) const CONFLICTS: TableDefinition<'_, (u8, u64), &str> =
     TableDefinition::new("conflicts");
-/// (when in ms, bucket, `<dataset>/<key>`): what expires.
+/// (when in ms, bucket, `<dataset>/<key>`): expiring records.
 pub(super) const EXPIRING: TableDefinition<'_, (u64, u8, &str), ()> =
     TableDefinition::new("expiring");
 /// bucket → the number of its last change.
@@ -41,7 +41,8 @@ pub(super) const HEADS: TableDefinition<'_, u8, u64> = TableDefinition::new("hea
 /// (bucket, number) → `<dataset>/<key>`, version with its mark: the last changes.
 pub(super) const CHANGES: TableDefinition<'_, (u8, u64), (&str, &str)> =
     TableDefinition::new("changes");
-/// `<service>/<instance>`, the service as [`crate::store::names`] writes it → registered instance, JSON.
+/// `<service>/<instance>`, the service as [`crate::store::names`] encodes it → registered instance,
+/// JSON.
 pub(super) const REGISTRY: TableDefinition<'_, &str, &str> = TableDefinition::new("registry");
 /// (service, reporter) → last report, JSON.
 pub(super) const LOADS: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("loads");
@@ -57,10 +58,10 @@ pub(super) const EVENTS: TableDefinition<'_, u64, &str> = TableDefinition::new("
 pub(super) const FIXED: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("fixed");
 /// `version`, `checksum` of the fixed data.
 pub(super) const FIXED_STATE: TableDefinition<'_, &str, &str> = TableDefinition::new("fixed_state");
-/// `layout`, `revision`, `event` → number.
+/// `layout`, `revision`, `event`, `probe` → number.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
-/// Creates all of them, so that no reader meets a missing table.
+/// Creates all tables, so that no reader meets a missing one.
 pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(VALUES).map_err(away)?;
     transaction.open_table(VERSIONS).map_err(away)?;

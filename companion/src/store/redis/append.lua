@@ -1,6 +1,6 @@
 -- Appends an event of the unit's leader, unless there is a later leader.
 --
--- Atomic, because a leader of before must not speak after its successor.
+-- Atomic, because a former leader must not append after its successor.
 --
 -- KEYS: term, events (one slot)
 -- ARGV: the caller's term, events at most, the event

@@ -1,6 +1,6 @@
--- Applies changes of other units to one bucket, each only if it is later than what is there.
+-- Applies changes of other units to one bucket, each only if it is later than the present record.
 --
--- Atomic, because a position that claims what was not applied would hide a loss, and a record
+-- Atomic, because a position after an op that was not applied would hide a loss, and a record
 -- without its digest would look like a difference.
 --
 -- KEYS: versions, meta, applied, gone, changes, conflicts, fence, then the record of each change (one
@@ -9,10 +9,10 @@
 --       many conflicts, the longest value that is logged with one, how many changes come, the sender's
 --       clock in ms and its counter, 1 if its positions are claimed, how many positions, how
 --       far a clock may be ahead of now; then pairs of unit and position; then for each change: id or '' for
---       a sequence that needs nothing, mark, value, 1 if it has one, sequence, the version it replaced or ''
+--       a passed sequence, mark, value, 1 if it has one, sequence, the version it replaced or ''
 -- Answers: {changed, gaps, conflicts, refused, ahead}
 --
--- With FREES in front of it only what takes no memory for a value is applied, and no position moves: Redis is
+-- With FREES set before it, only changes that store no value are applied, and no position moves: Redis is
 -- full, and the rest is applied once there is room.
 
 local keys = { versions = KEYS[1], gone = KEYS[4] }
@@ -20,10 +20,10 @@ local meta, applied, changes, conflicts = KEYS[2], KEYS[3], KEYS[5], KEYS[6]
 local unit, origin, incarnation, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local count, positions = tonumber(ARGV[8]), tonumber(ARGV[12])
 local changed, gaps, lost, refused, too_far = 0, 0, 0, 0, 0
--- What is beyond it is of the future: it is not taken and moves no clock.
+-- A later clock is too far ahead: its change is not taken and moves no clock.
 local last_ms = now + tonumber(ARGV[13])
 
--- An incarnation and a sequence of it; nothing is before the first.
+-- An incarnation and a sequence of it; 0.0 is before the first.
 local function position_of(text)
   local of, sequence = string.match(text or '0.0', '^(%d+)%.(%d+)$')
   return tonumber(of), tonumber(sequence)
@@ -35,7 +35,7 @@ local function behind(a, b)
   return a_of < b_of or (a_of == b_of and a_sequence < b_sequence)
 end
 
--- Two changes that did not know of each other.
+-- Logs two concurrent changes.
 local function conflict(id, loser, winner, value)
   if FREES then return end
   lost = lost + 1
@@ -44,7 +44,7 @@ local function conflict(id, loser, winner, value)
     'lost', loser, 'kept', string.match(winner, '^[^!~]+'), 'value', value or '', 'has', value and '1' or '0')
 end
 
--- An incarnation is a time: one of the future would cover all that its unit writes until then.
+-- An incarnation is a time: one of the future would cover every op of its unit until then.
 if origin ~= '' and incarnation > last_ms then
   for index = 1, count do
     if ARGV[14 + 2 * positions + (index - 1) * 6] ~= '' then too_far = too_far + 1 end
@@ -55,7 +55,7 @@ end
 local claims = {}
 for at = 14, 12 + 2 * positions, 2 do claims[ARGV[at]] = ARGV[at + 1] end
 
--- Who had not yet what all needed before this was forgotten may not have forgotten it.
+-- A sender that had not reached the fence may not have collected what was collected here.
 local fenced = false
 if origin == '' then
   local fence = redis.call('HGETALL', KEYS[7])
@@ -93,7 +93,7 @@ for index = 1, count do
       later = false
       too_far = too_far + 1
     elseif not has and not deleted and not gone then
-      -- Its value was lost on the way, which is not the same as an empty one.
+      -- Its value was lost on the way, which differs from an empty value.
       later = false
     elseif old then
       later = earlier(old, mark)
@@ -107,13 +107,13 @@ for index = 1, count do
         end
       end
     elseif covered then
-      -- It was here, and was forgotten since.
+      -- It was here, and has been collected since.
       later = false
     elseif fenced then
       later = false
       refused = refused + 1
     end
-    -- Decided, and told, when it is applied with the rest.
+    -- It is decided and counted when it is applied with the rest.
     if FREES and value then later = false end
     if later then
       replace(keys, id, old, mark, value, expires, now)
@@ -140,7 +140,7 @@ if origin ~= '' and position > 0 and not FREES then
 end
 if ARGV[11] == '1' and not FREES then
   hear(tonumber(ARGV[9]), tonumber(ARGV[10]))
-  -- With what is claimed of this unit, if others have more of its ops than this store made.
+  -- Including the claim for this unit, if others have more of its ops than this store made.
   for name, claim in pairs(claims) do
     local claimed = position_of(claim)
     if claimed <= last_ms and behind(redis.call('HGET', applied, name), claim) then redis.call('HSET', applied, name, claim) end

@@ -1,14 +1,14 @@
-//! Every bucket on its own: in a Redis Cluster each is somewhere else.
+//! Requests for every bucket on its own: in a Redis Cluster their keys are on different servers.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use unitring_protocol::digest::BUCKETS;
 
 use crate::store::StoreError;
 
-/// Buckets that are asked at a time.
+/// Most requests at once.
 const ASKED_MAX: usize = 32;
 
-/// Asks about every bucket on its own: in a Redis Cluster each is somewhere else.
+/// Runs a request for every bucket; the answers are in order.
 pub(super) async fn of_each_bucket<T, F: Future<Output = Result<T, StoreError>>>(
     ask: impl Fn(u8) -> F,
 ) -> Result<Vec<T>, StoreError> {
@@ -17,7 +17,7 @@ pub(super) async fn of_each_bucket<T, F: Future<Output = Result<T, StoreError>>>
     answers.try_collect().await
 }
 
-/// Some buckets at a time, in any order but that of one bucket's own; the answers are in order.
+/// Runs requests concurrently; the answers are in order.
 pub(super) async fn of_these<A, T, F: Future<Output = Result<T, StoreError>>>(
     items: impl IntoIterator<Item = A>,
     ask: impl Fn(A) -> F,

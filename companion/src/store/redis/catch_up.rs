@@ -1,5 +1,5 @@
-//! What other companions of the unit took since this one looked: read into what it knows of the fleet's
-//! load, and no more of it than changed.
+//! Reads the reports that other companions of the unit took since this one last read: into its
+//! picture of the fleet's load, and only what changed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,11 +12,11 @@ use super::{Redis, corrupt, decode};
 use crate::loads::StoredLoad;
 use crate::store::StoreError;
 
-/// What `changed.lua` answers.
+/// The answer of `changed.lua`.
 type Changed = (u64, u64, Vec<(String, u64)>, bool, Vec<(String, String)>);
 
 impl Redis {
-    /// Reads what others have taken of a service since it was last read.
+    /// Reads the reports on a service since the last read.
     pub(super) async fn catch_up(
         &self,
         service: &ServiceName,
@@ -54,7 +54,8 @@ impl Redis {
             let names: Vec<&str> = unknown.keys().map(ReporterId::as_str).collect();
             let texts: Vec<Option<String>> = connection.hmget(&key, &names).await?;
             for (number, text) in unknown.values().zip(texts) {
-                // One that is forgotten meanwhile was silent for long.
+                // A report that was forgotten meanwhile is from a reporter that was silent for
+                // long.
                 if let Some(text) = text {
                     read.push((decode::<StoredLoad>(&text)?, *number));
                 }

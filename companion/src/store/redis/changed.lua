@@ -1,8 +1,8 @@
--- Reads which reporters of a service reported since a number, or everything if that can't be told.
+-- Reads which reporters of a service reported since a number, or everything if that is unknown.
 --
--- Atomic, because what is read must be what the number stands for. Everything is read when the
--- numbers began anew or went back (the data were lost, or an older copy took over), and while there
--- are reports without a number: an older companion takes some.
+-- Atomic, because what is read must match the number. Everything is read when the numbers began anew
+-- or went back (the data were lost, or an older copy took over), and while there are reports without a
+-- number: an older companion takes some.
 --
 -- KEYS: numbers of the service's reports, loads of the service
 -- ARGV: the first number and the last that the caller knows
@@ -18,7 +18,7 @@ if first == ARGV[1] and tonumber(last) >= tonumber(ARGV[2]) and not unnumbered t
   return { first, last, since, 0, {} }
 end
 if unnumbered then
-  -- An older companion forgets a report, and not its number.
+  -- An older companion forgets a report, but not its number.
   for _, reporter in ipairs(redis.call('ZRANGE', numbers, 0, -1)) do
     if string.sub(reporter, 1, 1) ~= ',' and redis.call('HEXISTS', loads, reporter) == 0 then
       redis.call('ZREM', numbers, reporter)

@@ -1,4 +1,4 @@
-//! [`ChangeFeed`] in Redis: a stream of each bucket.
+//! [`ChangeFeed`] in Redis: a stream for each bucket.
 
 use async_trait::async_trait;
 use redis::AsyncCommands as _;

@@ -1,6 +1,6 @@
--- Shared by the scripts that change records, in front of which it is put.
+-- Shared by the scripts that change records; it stands in front of each.
 --
--- Milliseconds, counters and sequences are apart, so that each stays under 2^53 and no double
+-- Milliseconds, counters and sequences are separate, so that each stays under 2^53 and no double
 -- rounds it.
 
 local ZERO = '0000000000000000'
@@ -16,21 +16,21 @@ local function unit_before(a, b)
   return #a < #b
 end
 
--- `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or `~<ms>` for what expires then.
--- Nothing for what no unitring wrote.
+-- Parses `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or `~<ms>` for a record that
+-- expires then. Nothing if no unitring wrote it.
 local function parse(mark)
   local ms, counter, unit, rest = string.match(mark, '^(%d+)%.(%d+)@([^!~]+)(.*)$')
   if not ms or not (rest == '' or rest == '!' or string.match(rest, '^~%d+$')) then return end
   return tonumber(ms), tonumber(counter), unit, rest == '!', tonumber(string.match(rest, '^~(%d+)$'))
 end
 
--- What is kept beside a value; false if that is nothing that a unitring wrote.
+-- The mark of a record; false if there is none, or no unitring wrote it.
 local function mark_of(versions, id)
   local mark = redis.call('HGET', versions, id)
   return mark and parse(mark) and mark
 end
 
--- Whether version `a` is earlier than `b`, each with or without what is behind its unit.
+-- Whether version `a` is earlier than `b`, each with or without the suffix of its mark.
 local function earlier(a, b)
   local a_ms, a_counter, a_unit = parse(a)
   local b_ms, b_counter, b_unit = parse(b)
@@ -50,7 +50,7 @@ local function xor(a, b)
   return bit.tohex(high) .. bit.tohex(low)
 end
 
--- Mixes what a record adds to its bucket into `deltas`, by the field of the digest that it is in.
+-- Mixes a record's share into `deltas`, under the field of its digest.
 local function mix(deltas, id, mark)
   if not mark then return end
   local _, _, _, deleted, expires = parse(mark)
@@ -60,7 +60,8 @@ local function mix(deltas, id, mark)
   deltas[field] = xor(deltas[field] or ZERO, string.sub(redis.sha1hex(id .. ' ' .. mark), 1, 16))
 end
 
--- Mixes `deltas` into the digests of a bucket; answers that of what does not expire, which is not stored.
+-- Mixes `deltas` into the digests of a bucket; returns that of lasting records, which is not stored
+-- here.
 local function settle(meta, deltas, digest)
   for field, delta in pairs(deltas) do
     if field == 'digest' then
@@ -73,7 +74,7 @@ local function settle(meta, deltas, digest)
   return digest
 end
 
--- Puts a record in place of what is there; `now` is when. Without a mark nothing of it is kept.
+-- Replaces a record; `now` is when. Without a mark nothing of it is kept.
 local function replace(keys, id, old, mark, value, expires, now)
   if mark then
     redis.call('HSET', keys.versions, id, mark)
@@ -94,12 +95,12 @@ local function replace(keys, id, old, mark, value, expires, now)
   end
 end
 
--- Appends to the log of changes, as this number.
+-- Appends to the log of changes, with this number.
 local function note(changes, number, id, mark, max)
   local entry = integer(number) .. '-0'
   local done = redis.pcall('XADD', changes, 'MAXLEN', '~', max, entry, 'id', id, 'mark', mark)
   if type(done) == 'table' and done.err then
-    -- The log goes farther than what counts it, or is none: it begins anew, and who watches is told so.
+    -- The log is ahead of its counter, or is not a stream: it begins anew, and its watchers notice.
     redis.call('DEL', changes)
     redis.call('XADD', changes, entry, 'id', id, 'mark', mark)
   end

@@ -1,6 +1,6 @@
--- Stores how far the broker has what is for a unit, and removes what it has for all of them.
+-- Stores a unit's cursor, and removes the ops that the broker has for all members.
 --
--- Atomic, because an op must not leave the outbox before every cursor is behind it.
+-- Atomic, because an op must not leave the outbox before every cursor has reached it.
 --
 -- KEYS: cursors, outbox, meta (one bucket, so one slot)
 -- ARGV: the unit, incarnation and sequence of the last op that is confirmed, then the members

@@ -1,8 +1,8 @@
-//! A connection to wherever the unit's primary is now. Whoever holds one sends commands and gets an
-//! answer or an error; where they go, and when a new connection is made, is decided here.
+//! A connection to the unit's current primary. Its holder sends commands and gets an answer or an
+//! error; this file decides where they go, and when to connect anew.
 //!
-//! Invariant: no command is sent twice on a primary's connection. Where a connection breaks the
-//! outcome is unknown, and only the caller knows whether once more is right.
+//! Invariant: no command is sent twice on a primary's connection. If a connection breaks, the
+//! outcome is unknown, and only the caller knows whether to try again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,23 +22,24 @@ use super::tls;
 use crate::config::Secret;
 use crate::config::topology::{Sentinels, Topology};
 
-/// How long an answer may take. The largest one is a page of a bucket, a few megabytes.
+/// How long an answer may take. The largest is a page of a bucket, a few megabytes.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection may take, a question to the Sentinels included.
+/// How long connecting may take, including the request to the Sentinels.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an answer of a Redis Cluster may take with all tries; one that takes longer is given up, and
-/// with it the connection, whose picture of the slots may be old.
+/// How long an answer of a Redis Cluster may take with all retries. After that the connection is
+/// given up, too, as its map of the slots may be old.
 const CLUSTER_RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How often the client of a Redis Cluster tries a command: slots move, and then it is told where to.
+/// How often the client of a Redis Cluster tries a command: slots move, and the answer says where
+/// to.
 const CLUSTER_RETRIES: u32 = 3;
-/// The longest pause between these, in milliseconds.
+/// The longest pause between these tries, in milliseconds.
 const CLUSTER_RETRY_WAIT_MAX_MS: u64 = 100;
 
-/// Error codes of a server that is no primary, or none yet, or wants a password since: another connection may
-/// lead farther.
+/// Error codes of a server that is not a primary, or not yet, or that now requires a password:
+/// another connection may succeed.
 const NOT_PRIMARY: [&str; 5] = ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "NOAUTH"];
 
-/// A connection. Clones are the same one.
+/// A connection. Clones share it.
 #[derive(Clone)]
 pub(crate) enum Connection {
     /// To one server at a time.
@@ -47,12 +48,12 @@ pub(crate) enum Connection {
     Cluster(Cluster),
 }
 
-/// What it takes beside the URL.
+/// Credentials that the URL does not have.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Login {
-    /// What the Sentinels ask for.
+    /// The password of the Sentinels.
     pub(crate) sentinel_password: Option<Secret>,
-    /// What TLS needs beside the system's own roots.
+    /// Certificates for TLS, if the system's own roots are not enough.
     pub(crate) certificates: Option<TlsCertificates>,
 }
 
@@ -114,10 +115,10 @@ fn sentinel_client(sentinels: &Sentinels, login: &Login) -> RedisResult<Sentinel
     builder.build()
 }
 
-/// Who says where the primary is.
+/// How the primary is found.
 enum Find {
     Fixed(Client),
-    /// Asked anew for each connection: they know of a fail-over first.
+    /// Asked for each new connection: they are the first to know of a fail-over.
     Sentinels(tokio::sync::Mutex<SentinelClient>),
 }
 
@@ -140,8 +141,8 @@ impl Find {
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
-        // Without a password that it wants, a server closes the connection at the first long command,
-        // and does not say why.
+        // Without its required password, a server closes the connection at the first long command
+        // and gives no reason.
         let _: String = redis::cmd("PING").query_async(&mut connection).await?;
         Ok(connection)
     }
@@ -149,8 +150,8 @@ impl Find {
 
 type Connecting = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
 
-/// The connection to one primary: made on demand, by one attempt for all that wait for it, and given
-/// up once it shows that it leads to no primary.
+/// The connection to one primary: made on demand, by one attempt for all waiting callers, and
+/// dropped once its server turns out to be no primary.
 #[derive(Clone)]
 pub(crate) struct Primary {
     find: Arc<Find>,
@@ -159,7 +160,7 @@ pub(crate) struct Primary {
 
 #[derive(Default)]
 struct Current {
-    /// Counts connections, so that an old one's error does not end a newer one.
+    /// Counts connections, so that the error of an old one does not drop a newer one.
     number: u64,
     connection: Option<Connecting>,
 }
@@ -198,7 +199,7 @@ impl Primary {
         let answer = send(&mut connection).await;
         let is_useless = match &answer {
             Ok(answer) => refuses(answer),
-            // Broken, or silent: a server that hangs is left, too.
+            // The connection broke, or the server hangs.
             Err(error) => error.is_unrecoverable_error() || error.is_io_error(),
         };
         if is_useless {
@@ -208,13 +209,13 @@ impl Primary {
     }
 }
 
-/// The connection to all primaries of a Redis Cluster. Its client follows slots that move; what it does not
-/// come back from is ended here.
+/// The connection to all primaries of a Redis Cluster. Its client follows slots that move; if it
+/// does not recover, the timeout here replaces the connection.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     client: Arc<ClusterClient>,
     config: ClusterConfig,
-    /// Its number, so that an old one's silence does not end a newer one.
+    /// With a number, so that the timeout of an old connection does not drop a newer one.
     current: Arc<Mutex<(u64, ClusterConnection)>>,
 }
 
@@ -251,11 +252,11 @@ impl Cluster {
     }
 }
 
-/// Whether the answer, or one of them, is that the server is no primary.
+/// Whether the answer, or a part of it, says that the server is no primary.
 fn is_refusal(answer: &Value) -> bool {
     match answer {
         Value::ServerError(error) => NOT_PRIMARY.contains(&error.code()),
-        // What a transaction answers.
+        // The answer to a transaction.
         Value::Array(answers) => answers.iter().any(is_refusal),
         _ => false,
     }

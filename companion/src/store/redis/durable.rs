@@ -1,12 +1,11 @@
 //! Writes that are acknowledged once replicas have them.
 //!
-//! `WAIT` is about the writes of its own connection, and holds that connection up. So such writes
-//! have connections of their own, and are sent in groups, as a log is committed: while one group
-//! waits the next one gathers, and one `WAIT` serves all of it. A replica that hangs then costs a write
-//! two timeouts at the most, however many writes there are.
+//! `WAIT` covers the writes of its own connection, and blocks that connection. So such writes have
+//! connections of their own, and are sent in groups, like a group commit: while one group waits the
+//! next one gathers, and one `WAIT` serves a whole group. A replica that hangs then costs a write
+//! at most two timeouts, however many writes there are.
 //!
-//! Scripts and `WAIT` are one pipeline: a connection that was made anew in between would have nothing
-//! to wait for.
+//! Scripts and `WAIT` are one pipeline: after a reconnect in between, `WAIT` would cover nothing.
 
 use std::sync::Arc;
 
@@ -17,27 +16,27 @@ use super::connection::Connection;
 use crate::config::Wait;
 use crate::store::StoreError;
 
-/// Writes that may gather in one lane; more of them wait to get in.
+/// Most writes that gather in a lane; further writes wait to enter.
 const GATHERED_MAX: usize = 1_024;
-/// Writes of one group.
+/// Most writes of a group.
 const GROUP_MAX: usize = 256;
 /// Lanes to a Redis Cluster, where a group may touch one bucket only.
 const CLUSTER_LANES: usize = 16;
 
-/// Where such writes are sent from.
+/// The lanes for such writes.
 #[derive(Clone)]
 pub(super) struct Durable {
     lanes: Vec<mpsc::Sender<Write>>,
 }
 
-/// A write on its way.
+/// A write that waits for its answer.
 struct Write {
     bucket: u8,
     call: Cmd,
     answer: oneshot::Sender<Result<Value, StoreError>>,
 }
 
-/// One connection, and how it is used.
+/// One connection, and its writes.
 struct Lane {
     connection: Connection,
     /// The scripts that writes call.
@@ -48,7 +47,7 @@ struct Lane {
 }
 
 impl Durable {
-    /// Opens the connections; they are made when they are needed. Needs a tokio runtime.
+    /// Opens the lanes; they connect when they are needed. Needs a tokio runtime.
     pub(super) fn start<E>(
         connect: impl Fn() -> Result<Connection, E>,
         scripts: &[Script],
@@ -79,7 +78,7 @@ impl Durable {
         Ok(Self { lanes })
     }
 
-    /// Makes a write, by a call of the script.
+    /// Makes a write by a script call, and waits for its answer.
     pub(super) async fn write(&self, bucket: u8, call: Cmd) -> Result<Value, StoreError> {
         let gone = || StoreError::Away("its connection has ended".to_owned());
         let lane = usize::from(bucket) % self.lanes.len().max(1);
@@ -96,7 +95,7 @@ impl Durable {
 }
 
 impl Lane {
-    /// Sends group after group, until nobody is left to write.
+    /// Sends group after group, until all senders are dropped.
     async fn run(mut self, mut writes: mpsc::Receiver<Write>) {
         loop {
             let first = match self.left.take() {
@@ -110,13 +109,13 @@ impl Lane {
             let calls: Vec<&Cmd> = group.iter().map(|write| &write.call).collect();
             let answers = self.answers(&calls).await;
             for (write, answer) in group.into_iter().zip(answers) {
-                // Whoever gave up does not want it any more.
+                // The caller may have given up.
                 drop(write.answer.send(answer));
             }
         }
     }
 
-    /// The first write with those behind it that may go along.
+    /// The first write, and those behind it that may join its group.
     fn gathered(&mut self, first: Write, writes: &mut mpsc::Receiver<Write>) -> Vec<Write> {
         let is_cluster = matches!(self.connection, Connection::Cluster(_));
         let bucket = first.bucket;
@@ -137,7 +136,8 @@ impl Lane {
     /// An answer to each call, in order.
     async fn answers(&mut self, calls: &[&Cmd]) -> Vec<Result<Value, StoreError>> {
         let mut answers = self.sent(calls).await;
-        // A server that started again, or another primary: these were not run.
+        // A restarted server or another primary does not have the scripts: these writes were not
+        // made.
         let is_unknown = |answer: &RedisResult<Value>| {
             let error = answer.as_ref().err();
             error.is_some_and(|error| error.code() == Some("NOSCRIPT"))
@@ -157,7 +157,7 @@ impl Lane {
             };
             answers = answers.and_then(|mut answers| {
                 let mut again = again?;
-                // That of the second `WAIT`, which is about all of them.
+                // The answer of the second `WAIT`, which covers all writes.
                 if let (Some(wait), Some(last)) = (again.pop(), answers.last_mut()) {
                     *last = wait;
                 }
@@ -197,7 +197,7 @@ impl Lane {
         Ok(())
     }
 
-    /// What the server says to each call, and to the `WAIT` behind them.
+    /// The server's answer to each call, and to the `WAIT` behind them.
     async fn sent(&mut self, calls: &[&Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
         let timeout_ms = u64::try_from(self.wait.timeout.as_millis()).unwrap_or(u64::MAX);
         let mut all = redis::pipe();

@@ -72,7 +72,8 @@ impl FixedStore for Redis {
     }
 }
 
-/// What puts them in place of these datasets: one transaction, so that no reader sees half of a version.
+/// The pipeline that replaces the fixed data: one transaction, so that no reader sees half of a
+/// version.
 pub(crate) fn load_call<'a>(
     data: &FixedData,
     keys: &Keys,

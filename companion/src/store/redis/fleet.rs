@@ -18,13 +18,13 @@ use crate::registry::{Registered, Registration, Registry};
 use crate::store::names::{split, within};
 use crate::store::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
-/// Times that a report is tried while another companion takes one of the same reporter.
+/// Tries for a report while another companion takes one of the same reporter.
 const TRIES_MAX: usize = 8;
-/// Instances or reporters that one look removes; the next look goes on.
+/// Most instances or reporters that one look removes; the next look continues.
 pub(super) const EXPIRED_MAX: isize = 500;
 
-/// Numbers of reports begin at the time: no unit takes more reports than this, so that those that
-/// begin after a loss are larger than those before it.
+/// Numbers of reports begin at the current time. No unit takes more reports per millisecond, so
+/// numbers that begin after a loss are larger than those before it.
 const NUMBERS_PER_MS: u64 = 1_000;
 
 /// The fields of an instance's counters.
@@ -191,7 +191,7 @@ impl Fleet for Redis {
                 "calls" => sum.calls = count,
                 "failures" => sum.failures = count,
                 "updates" => sum.updates = count,
-                // Of a later companion.
+                // A counter of a later companion.
                 _ => {}
             }
         }

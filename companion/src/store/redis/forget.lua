@@ -1,6 +1,6 @@
 -- Forgets a reporter that has been silent for long.
 --
--- Atomic, because it may have come back since it was found silent.
+-- Atomic, because it may have reported again since it was found silent.
 --
 -- KEYS: loads of the service, reporters, numbers of the loads
 -- ARGV: reporter, `<service>/<reporter>`, now in ms

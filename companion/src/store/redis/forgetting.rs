@@ -1,4 +1,4 @@
-//! Reporters that are silent for long, and counters of instances that nobody knows any more: both go.
+//! Forgets reporters that were silent for long, and counters of unknown instances.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::store::names::split;
 use crate::store::{Fleet as _, StoreError};
 
 impl Redis {
-    /// Every remembered report on a service.
+    /// All remembered reports on a service.
     pub(super) async fn remembered(
         &self,
         service: &ServiceName,
@@ -23,7 +23,8 @@ impl Redis {
         texts.iter().map(|text| decode(text)).collect()
     }
 
-    /// Removes reports that nobody renewed, and the counters of instances that nobody knows.
+    /// Removes reports that were not renewed, and the counters of instances that no report or
+    /// registration names.
     pub(super) async fn forget(&self, now_ms: u64) -> Result<(), StoreError> {
         let mut connection = self.connection().await?;
         let reporters = self.keys.reporters();

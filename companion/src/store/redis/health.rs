@@ -10,14 +10,14 @@ use crate::now_ms;
 use crate::store::health::any_identity;
 use crate::store::{Health, LAYOUT, StoreError};
 
-/// How long the key of a check stays: nobody reads it.
+/// How long the key of a check stays; no other code reads it.
 const PROBE_SECONDS: u64 = 60;
 
 #[async_trait]
 impl Health for Redis {
     async fn check(&self) -> Result<(), StoreError> {
         self.check_layout().await?;
-        // Only a write tells that writes are taken: a replica, a full memory, a failing disk and a
+        // Only a write shows that writes are accepted: a replica, full memory, a failing disk and a
         // primary without its replicas all answer reads.
         let mut connection = self.connection().await?;
         let () = connection
@@ -29,7 +29,8 @@ impl Health for Redis {
     async fn clock_ahead_ms(&self) -> Result<i64, StoreError> {
         let mut connection = self.connection().await?;
         let key = self.keys.probe();
-        // What asks for the time needs a right that nothing else does; a date says as much.
+        // `TIME` needs a right that no other command here does; the expiry of a key shows the clock
+        // as well.
         let mut probe = redis::pipe();
         probe.set_ex(&key, LAYOUT, PROBE_SECONDS).ignore();
         probe.cmd("PEXPIRETIME").arg(&key);

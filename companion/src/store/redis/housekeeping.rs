@@ -1,4 +1,4 @@
-//! [`Housekeeping`] in Redis. Values go by themselves, by Redis' own expiry.
+//! [`Housekeeping`] in Redis, which expires values by itself.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ impl Housekeeping for Redis {
 }
 
 impl Redis {
-    /// The beginning of a call of sweep.lua.
+    /// A call of sweep.lua with its keys.
     fn sweep_call(&self, bucket: u8) -> ScriptInvocation<'_> {
         let mut call = self.scripts.sweep.prepare_invoke();
         call.key(self.keys.versions(bucket))

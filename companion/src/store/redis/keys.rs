@@ -1,5 +1,5 @@
-//! Every key, and what is under it. `{…}` is the part that Redis Cluster hashes: keys that change
-//! together share it. A service is a part of a key as [`crate::store::names`] writes it.
+//! Every key, and its content. Redis Cluster hashes only the part in `{…}`: keys that change
+//! together share it. [`crate::store::names`] encodes a service's name as a part of a key.
 
 use unitring_protocol::ids::{ServiceName, UnitId};
 use unitring_protocol::record::RecordId;
@@ -46,14 +46,15 @@ impl Keys {
         self.of_bucket(bucket, "versions")
     }
 
-    /// hash: `ms` and `counter` of the clock, `incarnation` and `sequence` of the ops made here, `changes`
-    /// (their number), `digest`, and `digest:<epoch>` of what expires then.
+    /// hash: `ms` and `counter` of the clock, `incarnation` and `sequence` of the ops made here,
+    /// `changes` (their number), `digest`, and `digest:<epoch>` of records that expire in the
+    /// epoch.
     pub(crate) fn meta(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "meta")
     }
 
-    /// hash: unit → `<incarnation>.<sequence>` of the last op applied without a gap; of this unit, what others
-    /// have of a store that it lost.
+    /// hash: unit → `<incarnation>.<sequence>` of the last op applied without a gap; for this unit,
+    /// what others have from a store that it lost.
     pub(crate) fn applied(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "applied")
     }
@@ -63,17 +64,17 @@ impl Keys {
         self.of_bucket(bucket, "outbox")
     }
 
-    /// hash: unit → `<incarnation>.<sequence>` of the last op that the broker has for it.
+    /// hash: unit → `<incarnation>.<sequence>` of the last op that the broker confirmed for it.
     pub(crate) fn cursors(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "cursors")
     }
 
-    /// sorted set: `<dataset>/<key>` by when it is gone, in ms: what expires, and what was deleted.
+    /// sorted set: `<dataset>/<key>` by when it is gone, in ms: expiring records and tombstones.
     pub(crate) fn gone(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "gone")
     }
 
-    /// hash: unit → the position that every member had before tombstones were forgotten.
+    /// hash: unit → the position that every member had reached before tombstones were collected.
     pub(crate) fn fence(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "fence")
     }
@@ -83,12 +84,12 @@ impl Keys {
         self.of_bucket(bucket, "conflicts")
     }
 
-    /// stream: `<number>-0` → `id`, `mark` (the version): the last changes, for those who watch.
+    /// stream: `<number>-0` → `id`, `mark` (the version): the last changes, for watchers.
     pub(crate) fn changes(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "changes")
     }
 
-    /// string: the layout of all this, 1.
+    /// string: the layout of the keys, [`crate::store::LAYOUT`].
     pub(crate) fn layout(&self) -> String {
         self.of_unit("layout")
     }
@@ -98,12 +99,12 @@ impl Keys {
         self.of_unit("identity")
     }
 
-    /// string: what all companions of the unit must have alike.
+    /// string: the settings that all companions of the unit must share.
     pub(crate) fn agreement(&self) -> String {
         self.of_unit("agreed")
     }
 
-    /// string: written by every check whether writes are taken; gone after a minute.
+    /// string: written by every health check; expires after a minute.
     pub(crate) fn probe(&self) -> String {
         self.of_unit("probe")
     }
@@ -113,8 +114,8 @@ impl Keys {
         self.of_service("loads", service)
     }
 
-    /// sorted set: reporter by the number of its last report on the service; `,last` by the last number
-    /// and `,first` by the one they began with.
+    /// sorted set: reporter by the number of its last report on the service; `,last` by the last
+    /// number, `,first` by the number before the first.
     pub(crate) fn loads_changes(&self, service: &ServiceName) -> String {
         self.of_service("loads-changes", service)
     }
@@ -149,7 +150,7 @@ impl Keys {
         self.of_unit("events")
     }
 
-    /// string: which companion leads; it expires.
+    /// string: the companion that leads; it expires.
     pub(crate) fn leader(&self) -> String {
         self.of_unit("leader")
     }
@@ -159,12 +160,12 @@ impl Keys {
         self.of_unit("term")
     }
 
-    /// stream: `bucket`: written by a companion that does not lead.
+    /// stream: `bucket`: written by a follower.
     pub(crate) fn hints(&self) -> String {
         self.of_unit("hints")
     }
 
-    /// hash: `version`, `checksum` and `count` of the fixed data, and `datasets`, a name a line.
+    /// hash: `version`, `checksum` and `count` of the fixed data, and `datasets`, one name a line.
     pub(crate) fn fixed_data(&self) -> String {
         self.of_unit("fixed")
     }

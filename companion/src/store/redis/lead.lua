@@ -1,10 +1,10 @@
--- Takes the lead, or renews it.
+-- Takes the lease of the leader, or renews it.
 --
--- Atomic, because between the look and the taking another may take it.
+-- Atomic, because another companion may take it between the check and the write.
 --
--- KEYS: leader, term, what all companions must have alike (one slot)
--- ARGV: who asks, for how long in ms, what it has of that or ''
--- Answers: the term, false if another leads, or -1 if the caller differs
+-- KEYS: leader, term, the settings that all companions must share (one slot)
+-- ARGV: the caller, the lease in ms, the caller's settings or ''
+-- Answers: the term, false if another leads, or -1 if the caller's settings differ
 
 if ARGV[3] ~= '' then
   local agreed = redis.call('GET', KEYS[3])

@@ -1,4 +1,4 @@
-//! [`Leadership`] in Redis: a lease by its clock.
+//! [`Leadership`] in Redis: a lease by the clock of Redis.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use super::{Redis, corrupt, encode};
 use crate::events::Entry;
 use crate::store::{EVENTS_MAX, LEASE, Leadership, StoreError};
 
-/// Hints that are kept: whoever does not see one in time counts the outboxes a little later.
+/// Hints that are kept, about. For a dropped hint the leader counts the outboxes a little later.
 const HINTS_MAX: usize = 1_000;
 
 type Hints = Vec<(String, Vec<(String, u8)>)>;
@@ -33,7 +33,7 @@ impl Leadership for Redis {
         if let Ok(term) = u64::try_from(term) {
             return Ok(Some(term));
         }
-        // Whatever it asks next, it is told so.
+        // Further requests of this companion are refused, too.
         self.is_checked.store(false, Ordering::Relaxed);
         self.check_agreement().await?;
         Ok(None)

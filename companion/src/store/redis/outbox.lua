@@ -1,10 +1,12 @@
 -- Reads the first ops of a bucket's outbox, within a bound on their number and bytes.
 --
--- A script, because only here is the size of an entry known before it is sent.
+-- A script, because only the server knows the size of an entry before it is sent.
 --
 -- KEYS: outbox, meta (one bucket, so one slot)
--- ARGV: incarnation and sequence after which to read, how many at most, bytes of values at most (at least one op is answered)
--- Answers: {incarnation, the last sequence of it, 1 if there are more, {sequence, id, mark, value, over, sequence, id, ...}}
+-- ARGV: incarnation and sequence after which to read, how many at most, bytes of values at most (at least
+--       one op is returned)
+-- Answers: {incarnation, the last sequence of it, 1 if there are more, {sequence, id, mark, value, over,
+--          sequence, id, ...}}
 
 local own = redis.call('HMGET', KEYS[2], 'incarnation', 'sequence')
 local incarnation = own[1] or '0'

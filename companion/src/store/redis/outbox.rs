@@ -1,4 +1,4 @@
-//! [`Outbox`] in Redis: a stream of each bucket, and a cursor of each link.
+//! [`Outbox`] in Redis: a stream for each bucket, and a cursor for each link.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,8 @@ use crate::replica::digest::record_id;
 use crate::replica::{InvalidMark, Mark};
 use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, Outbox, StoreError, Waiting};
 
-/// What outbox.lua answers: incarnation, last sequence, whether there are more, and of each op sequence, id, mark, value, and the version before.
+/// The answer of outbox.lua: incarnation, last sequence, whether there are more, and of each op
+/// sequence, id, mark, value, and the version before.
 type Rows = (u64, u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
 
 /// An op of the outbox; an error if no unitring wrote it.
@@ -154,7 +155,7 @@ impl Outbox for Redis {
                 if ops == 0 {
                     return Ok((bucket, Backlog::default()));
                 }
-                // Redis' own estimate, from some of its nodes.
+                // Redis' own estimate, from a sample of the stream's nodes.
                 let mut usage = redis::cmd("MEMORY");
                 usage.arg("USAGE").arg(&outbox);
                 let bytes: Option<u64> = usage.query_async(&mut connection).await?;

@@ -1,8 +1,8 @@
-//! What this companion knows of the load of each service's fleet. Others take reports too, so what
-//! changed is asked for each time; this is what need not be read again.
+//! This companion's picture of the load of each service's fleet. Other companions take reports,
+//! too, so each request reads what changed; the rest need not be read again.
 //!
-//! Each report that is taken gets a number, which grows. They start from the time, so that after a
-//! loss of the data they are others, and larger. Pure: what was read comes in as values.
+//! Each report that is taken gets a number, which grows. Numbers start from the time, so that after
+//! a loss of the data they are new, and larger. Pure: callers pass what they read as values.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,23 +14,23 @@ use crate::loads::StoredLoad;
 use crate::loads::picture::Picture;
 use crate::loads::wiring::Miswired;
 
-/// That of every service.
+/// The picture of each service.
 #[derive(Default)]
 pub(super) struct Pictures(Mutex<BTreeMap<ServiceName, Arc<Mutex<Known>>>>);
 
-/// What is known of a service.
+/// The picture of a service.
 #[derive(Default)]
 pub(super) struct Known {
-    /// Where the numbers began, 0 before any is known, and up to where all is read.
+    /// The number before the first, 0 before any is known, and the number up to which all is read.
     first: u64,
     last: u64,
-    /// Of the reports in the picture, but for those of an older companion.
+    /// The numbers of the reports in the picture, except for those of an older companion.
     numbers: BTreeMap<ReporterId, u64>,
     picture: Picture,
 }
 
 impl Pictures {
-    /// What is known of a service. A new one takes the place of those that nobody reports on.
+    /// The picture of a service. A new one displaces those of services without reports.
     pub(super) fn of(&self, service: &ServiceName, now_ms: u64) -> Arc<Mutex<Known>> {
         let mut all = lock(&self.0);
         if let Some(known) = all.get(service) {
@@ -45,20 +45,21 @@ impl Pictures {
     }
 }
 
-/// The lock; a panic of another holder left at worst a report that the next one replaces.
+/// Takes the lock. After a panic of its holder, at worst a report is wrong until the next one
+/// replaces it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Known {
-    /// Puts a report that has this number or a later one. Whether it is newer its own sequence tells:
-    /// numbers go back where an older copy of the data took over.
+    /// Adds a report that has this number or a later one. Its own sequence tells whether it is
+    /// newer: numbers go back where an older copy of the data took over.
     pub(super) fn put(&mut self, load: &StoredLoad, number: u64) {
         self.picture.put(load);
         self.numbers.insert(load.reporter.clone(), number);
     }
 
-    /// Which of these must be read: where another one is known, perhaps again.
+    /// Which of these reports to read: those whose number is not the known one.
     pub(super) fn unknown(
         &self,
         mut changed: BTreeMap<ReporterId, u64>,
@@ -67,20 +68,20 @@ impl Known {
         changed
     }
 
-    /// From where to ask: where the numbers began, and up to where all is read.
+    /// The numbers to read from: where they began, and up to where all is read.
     pub(super) fn read_from(&self) -> (u64, u64) {
         (self.first, self.last)
     }
 
-    /// Everything up to here is read, of the numbers that began there. One who asked before others
-    /// began says nothing.
+    /// Notes that all reports up to `last` are read, if the numbers still begin at `first`. A read
+    /// from before they began anew is ignored.
     pub(super) fn read_through(&mut self, first: u64, last: u64) {
         if first == self.first {
             self.last = self.last.max(last);
         }
     }
 
-    /// Puts all that there is in place of what was known, but for what came since.
+    /// Replaces the picture by all stored reports, except for reports that came since.
     pub(super) fn replace(
         &mut self,
         (first, last): (u64, u64),
@@ -88,7 +89,7 @@ impl Known {
         loads: &[StoredLoad],
     ) {
         let (known, picture) = (&mut self.numbers, &mut self.picture);
-        // Without numbers there is nothing that could have come since.
+        // Without numbers no report can have come since.
         known.retain(|_, number| last > 0 && *number > last);
         picture.retain(|reporter| known.contains_key(reporter));
         for load in loads {

@@ -1,7 +1,7 @@
 -- Reads records of one bucket with their versions.
 --
--- A script, so that a value is never that of another version; and not a transaction, since the client of
--- a Redis Cluster follows a moved slot for single commands only.
+-- A script, so that each value belongs to its version; and not a transaction, since the client of a
+-- Redis Cluster follows a moved slot for single commands only.
 --
 -- KEYS: versions, then the record of each id
 -- ARGV: the ids

@@ -11,12 +11,12 @@ use crate::replica::bounds::{AHEAD_MS_MAX, fault_of_change};
 use crate::replica::digest::{bucket_of, record_id};
 use crate::store::{CHANGES_MAX, Change, Condition, Listed, Outcome, Records, StoreError, Written};
 
-/// What write.lua answers where the condition does not hold.
+/// What write.lua answers if the condition does not hold …
 const REFUSED: u8 = 2;
-/// And where the bucket's clock is of the future.
+/// … and if the bucket's clock is too far ahead.
 const AHEAD: u8 = 3;
 
-/// A text that a glob pattern takes as it is.
+/// Escapes a text for a glob pattern.
 fn literally(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -98,7 +98,7 @@ impl Records for Redis {
     }
 }
 
-/// The record that a field names; a name that is no text is nobody's.
+/// The record that a field names; a name that is not text is corrupt.
 pub(super) fn record_of(field: &[u8]) -> Result<RecordId, StoreError> {
     let text = str::from_utf8(field).map_err(|_| corrupt("record's name"))?;
     Ok(record_id(text)?)
@@ -147,7 +147,7 @@ impl Redis {
             Condition::Present => call.arg("*"),
             Condition::Absent => call.arg("-"),
             Condition::Version(version) => call.arg(version.to_string()),
-            // No version is like it: then none is enough.
+            // No version is like it: an empty list matches none.
             Condition::OneOf(versions) if versions.is_empty() => call.arg("?"),
             Condition::OneOf(versions) => {
                 let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
@@ -162,7 +162,7 @@ impl Redis {
         call
     }
 
-    /// These records of one bucket, without those that are not there.
+    /// Reads these records of one bucket; absent ones are left out.
     pub(super) async fn read_all(
         &self,
         bucket: u8,
@@ -177,7 +177,7 @@ impl Redis {
         for id in &ids {
             call.key(self.keys.record(id)).arg(id.to_string());
         }
-        // To read twice does no harm, and the second goes by a new connection.
+        // A second read does no harm, and it uses a new connection.
         let answers: Vec<Option<Vec<u8>>> = match call.invoke_async(&mut connection).await {
             Err(error) if error.is_io_error() => call.invoke_async(&mut connection).await,
             answer => answer,
@@ -192,7 +192,7 @@ impl Redis {
         Ok(records)
     }
 
-    /// What a row says; `None` if no unitring wrote it.
+    /// Parses a row; `None` if no unitring wrote it.
     pub(super) fn listed(&self, id: &[u8], mark: &[u8]) -> Option<Listed> {
         let mark = String::from_utf8_lossy(mark);
         let read = record_of(id).and_then(|id| {

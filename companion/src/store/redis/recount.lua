@@ -1,7 +1,7 @@
--- Counts the digests of a bucket anew. What no unitring wrote is in none. A record whose value is gone goes, too:
--- then the digests of the other units differ, and their repair brings it again.
+-- Recomputes the digests of a bucket. Rows that no unitring wrote are in none. A record whose value is gone is
+-- forgotten: then the digests of the peers differ, and their repair brings it again.
 --
--- Atomic, because what is counted must be what is there. It reads all versions of the bucket: 1/256 of all.
+-- Atomic, because the digests must match the records. It reads all versions of the bucket: 1/256 of all.
 --
 -- KEYS: versions, meta, gone (one bucket, so one slot)
 -- ARGV: what the key of a record of this bucket begins with; the moment up to which what expires may be gone

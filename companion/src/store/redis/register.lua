@@ -1,12 +1,12 @@
 -- Registers an instance, or renews it.
 --
--- Atomic, because the revision must grow with every change, an event belongs to the change that it
--- tells of, and a heartbeat must not undo an order to drain that came a moment before.
+-- Atomic, because the revision must grow with every change, an event must belong to its change, and a
+-- heartbeat must not undo a drain that was ordered a moment before.
 --
 -- KEYS: registry, expiry, revision, events
 -- ARGV: `<service>/<id>`, the instance as JSON if it serves and if it drains, 'serve', 'drain' or
---       'keep' what was, when it expires in ms or '', instances at most, events at most, the event if
---       it is new, if it begins to drain, and if it ends to
+--       'keep' for the present state, when it expires in ms or '', instances at most, events at most,
+--       the events for a new instance, the start of a drain and its end
 -- Answers: {'created', 'changed', 'renewed' or 'full', 1 if it drains}
 
 local registry, expiry, revision, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

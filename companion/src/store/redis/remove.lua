@@ -1,6 +1,7 @@
 -- Removes an instance from the registry.
 --
--- Atomic, because between the look that found it expired and its removal it may have been renewed.
+-- Atomic, because an instance may be renewed between the check that found it expired and its
+-- removal.
 --
 -- KEYS: registry, expiry, revision, events
 -- ARGV: `<service>/<id>`, only if it expired by this time in ms or '', events at most, the event

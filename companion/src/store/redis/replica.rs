@@ -25,7 +25,7 @@ use crate::store::{
 /// The fields of a bucket's meta.
 type Meta = BTreeMap<String, String>;
 
-/// What apply.lua answers.
+/// The answer of apply.lua.
 type Counts = (u64, u64, u64, u64, u64);
 
 fn counted((changed, gaps, conflicts, refused, ahead): Counts) -> Applied {
@@ -38,7 +38,7 @@ fn counted((changed, gaps, conflicts, refused, ahead): Counts) -> Applied {
     }
 }
 
-/// What state.lua answers.
+/// The answer of state.lua.
 type Stated = (Meta, BTreeMap<String, String>, Vec<(String, f64)>);
 
 fn held(
@@ -105,7 +105,7 @@ fn held(
 impl Replica for Redis {
     async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError> {
         let connection = self.connection().await?;
-        // Batches of one bucket one after the other, those of others meanwhile.
+        // Batches of one bucket run one after the other, different buckets concurrently.
         let mut of_bucket: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
         for (place, (bucket, _)) in parts.iter().enumerate() {
             of_bucket.entry(*bucket).or_default().push(place);
@@ -144,7 +144,7 @@ impl Replica for Redis {
                     .key(self.keys.gone(bucket))
                     .invoke_async(&mut connection)
                     .await?;
-                // One that nobody can read says nothing of the others.
+                // A corrupt bucket does not hide the others.
                 let held = held(&self.unit, bucket, &stated, now_ms);
                 Ok(self
                     .spoiled
@@ -231,7 +231,7 @@ impl Replica for Redis {
     }
 }
 
-/// What a row of the log of conflicts says.
+/// Parses a row of the log of conflicts.
 fn conflict(fields: &[Vec<u8>]) -> Result<Conflict, StoreError> {
     let [_, at, _, id, _, lost, _, kept, _, value, _, has] = fields else {
         return Err(corrupt("conflict"));
@@ -248,8 +248,8 @@ fn conflict(fields: &[Vec<u8>]) -> Result<Conflict, StoreError> {
 }
 
 impl Redis {
-    /// Applies a batch. Where Redis is full, what frees memory goes first; then there may be room for the rest,
-    /// which waits if there is none.
+    /// Applies a batch. If Redis is full, changes that free memory go first; then there may be room
+    /// for the rest, which waits if there is none.
     async fn apply_one(
         &self,
         connection: &mut Connection,
@@ -327,7 +327,7 @@ impl Redis {
                             change(&mut call, &op.record, op.sequence, &over);
                         }
                         OpStep::Passed(sequence) => {
-                            // Each change has a key; this one touches none.
+                            // Each change needs a key; this one is not used.
                             call.key(self.keys.meta(bucket));
                             call.arg("").arg("").arg("").arg(0).arg(sequence).arg("");
                         }

@@ -1,4 +1,4 @@
--- Reads what a bucket knows of itself, as it is at one moment; see read.lua for why this is a script.
+-- Reads the state of a bucket at one moment; see read.lua for why this is a script.
 --
 -- KEYS: meta, applied, gone
 -- Answers: {the fields of the first, the fields of the second, the first of the third with its score}

@@ -1,10 +1,10 @@
--- Forgets the records of a bucket that were gone before some moment.
+-- Removes the records of a bucket that were gone before some moment.
 --
--- Atomic, because the digest must always be that of what is there.
+-- Atomic, because the digest must always match the records.
 --
 -- KEYS: versions, meta, gone, fence (one bucket, so one slot)
--- ARGV: the moment in ms, how many at most; then pairs of unit and position: who sends records from before
---       these may send what is forgotten
+-- ARGV: the moment in ms, how many at most; then pairs of unit and position, the fence: a sender behind it
+--       may send a removed record again
 -- Answers: how many
 
 local gone = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])

@@ -1,22 +1,22 @@
 -- Takes one service's part of a report.
 --
--- Atomic, because what the counters grew by is the difference to the report that is replaced: if
--- another companion replaced it meanwhile, nothing is done and the caller looks again.
+-- Atomic, because the growth of the counters is the difference to the report that is replaced: if
+-- another companion replaced it meanwhile, nothing is done and the caller tries again.
 --
--- The report gets a number, so that others can ask what came since: `,last` is the last one given,
--- `,first` where they began. No reporter has a comma in its name.
+-- The report gets a number, so that companions can read what came since: `,last` is the last number
+-- given, `,first` the one before the first. No reporter has a comma in its name.
 --
 -- KEYS: loads of the service, totals of the service, reporters, events, numbers of the loads
--- ARGV: reporter, sha1 of the report it replaces or '', the new one, `<service>/<reporter>`, until
---       when it is remembered in ms, reporters at most, events at most, how long it is remembered
---       in ms, where numbers begin if there are none, how many counters, then a field and its growth
---       for each, then the new events
+-- ARGV: reporter, sha1 of the report it replaces or '', the new one, `<service>/<reporter>`, when the
+--       report is forgotten in ms, reporters at most, events at most, how long it is kept in ms, where
+--       numbers begin if there are none, how many counters, then a field and its growth for each, then
+--       the new events
 -- Answers: its number, 'changed' or 'full'
 
 -- Two numbers of so many digits, and their sum, are exact in a double.
 local DIGITS = 15
--- Counters that are read and written by one command, which costs less than one each: Redis also writes
--- its log by the command. Lua has no room for all of a large service.
+-- Counters that one command reads or writes: fewer commands cost less, as Redis also appends each
+-- to its log. Lua has no room for all counters of a large service at once.
 local CHUNK = 500
 
 local loads, totals, reporters, events, numbers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -47,7 +47,7 @@ for first = 1, count, CHUNK do
       sums[#sums + 1] = field
       sums[#sums + 1] = string.format('%.0f', before + tonumber(growth))
     else
-      -- At the top a counter stays there.
+      -- A counter stops at its maximum.
       local done = redis.pcall('HINCRBY', totals, field, growth)
       if type(done) == 'table' and done.err then
         redis.call('HSET', totals, field, '9223372036854775807')

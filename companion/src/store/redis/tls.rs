@@ -1,11 +1,11 @@
-//! What TLS to Redis needs, from files that are read once, at start.
+//! Certificates for TLS to Redis, from files that are read once, at start.
 
 use redis::{Client, ClientTlsConfig, ConnectionInfo, RedisResult, TlsCertificates};
 
 use crate::config::TlsFiles;
 use crate::tls::{FileError, choose_provider, read};
 
-/// A client that speaks TLS by these, where it is to.
+/// A client with these certificates, if there are any.
 pub(crate) fn client(
     info: ConnectionInfo,
     certificates: Option<&TlsCertificates>,
@@ -16,10 +16,9 @@ pub(crate) fn client(
     }
 }
 
-/// Reads them. `None` where the system's own roots are enough.
+/// Reads the files. `None` if the system's own roots are enough.
 ///
-/// # Errors
-/// [`FileError`].
+/// # Errors [`FileError`] if a file can't be read.
 pub(crate) fn certificates(files: &TlsFiles) -> Result<Option<TlsCertificates>, FileError> {
     choose_provider();
     if *files == TlsFiles::default() {

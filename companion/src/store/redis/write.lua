@@ -1,17 +1,16 @@
--- Puts or deletes a record, if what is there is what the writer expects.
+-- Puts or deletes a record, if the present one meets the writer's condition.
 --
 -- Atomic, because a record without its outbox entry would never reach the other units, an entry
--- without its record would undo itself at the next repair, and a digest must always be that of
--- what is there.
+-- without its record would undo itself at the next repair, and a digest must always match the records.
 --
 -- KEYS: record, versions, meta, outbox, gone, changes, applied (one bucket, so one slot)
--- ARGV: id, this unit, now in ms, 1 to put, 0 to delete or 2 to leave it as it is with a new version, value,
---       1 if there are peers, what must be there: '' for anything, '*' for a live record, '-' for none, or
+-- ARGV: id, this unit, now in ms, 1 to put, 0 to delete or 2 to keep the record with a new version, value,
+--       1 if there are peers, the condition: '' for none, '*' for a live record, '-' for no record, or
 --       versions of a live one with spaces between them; when it expires in ms or '', how many changes are
 --       kept, how far the clock may be ahead of now
--- Answers: {version, 1 if there was no live record}, {the version that is there or '', 2} if that is not
---          the one that must be, {by how much the clock is too far ahead, 3}, or false if there is nothing
---          to delete.
+-- Answers: {version, 1 if there was no live record}, {the present version or '', 2} if the condition does
+--          not hold, {by how many ms the clock is ahead, 3} if that is too far, or false if there is
+--          nothing to delete
 
 local keys = { record = KEYS[1], versions = KEYS[2], gone = KEYS[5] }
 local meta, outbox, changes = KEYS[3], KEYS[4], KEYS[6]
@@ -43,12 +42,12 @@ end
 
 local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 'changes', 'incarnation')
 local ms, counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
--- What is written by a clock so far ahead no other unit would take.
+-- No other unit would take a change with a clock so far ahead.
 if has_peers and ms > now + tonumber(ARGV[10]) then return { integer(ms - now), 3 } end
 local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '0') + 1
 local incarnation = tonumber(stored[6] or '0')
--- What others have of this unit beyond what is here was made by a store that is lost. Its numbers are not
--- used again: they are those of other ops.
+-- Ops of this unit that others have beyond its own position come from a store that is lost. Their
+-- numbers belong to other ops and are not used again.
 local of, lost = string.match(redis.call('HGET', KEYS[7], unit) or '0.0', '^(%d+)%.(%d+)$')
 of, lost = tonumber(of), tonumber(lost)
 local restarts = false
@@ -72,13 +71,13 @@ if not puts then
 elseif expires then
   mark = version .. '~' .. integer(expires)
 end
--- Where nobody else has to learn of a deletion, nothing of it is kept.
+-- Where no other unit must learn of a deletion, no tombstone is kept.
 local kept = mark
 if not puts and not has_peers then kept = nil end
--- The first command that writes: a full Redis refuses a script there or not at all, and it refuses those only
--- that take memory. Nothing that frees some may stand before it.
+-- The first command that writes: a full Redis refuses a script here or not at all, and only for
+-- commands that take memory. No command that frees memory may stand before it.
 replace(keys, id, old, kept, value, expires, now)
--- The stream would not take numbers below its last.
+-- The stream would refuse numbers below its last.
 if restarts then redis.call('DEL', outbox) end
 local deltas = {}
 mix(deltas, id, old)

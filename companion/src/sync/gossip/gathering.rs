@@ -1,4 +1,4 @@
-//! Fixed data of other units, part by part, until all parts are there.
+//! Gathers the fixed data of other units until all parts are there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +8,10 @@ use unitring_protocol::ids::UnitId;
 
 use crate::fixed::{BYTES_MAX, FixedData};
 
-/// The most parts of one version; each is about a mebibyte.
+/// Most parts of one version; each has about a mebibyte.
 const PARTS_MAX: u32 = 4_096;
 
-/// What one unit sends.
+/// The parts from one unit so far.
 #[derive(Debug)]
 struct Incoming {
     state: FixedState,
@@ -20,15 +20,15 @@ struct Incoming {
     bytes: u64,
 }
 
-/// What all units send; clones are the same.
+/// The parts from all units; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Gathering {
     of_unit: Arc<Mutex<BTreeMap<UnitId, Incoming>>>,
 }
 
 impl Gathering {
-    /// Adds a part; answers the data once they are whole. A part of another version begins anew, and so does
-    /// what grows beyond the bound.
+    /// Adds a part; returns the data once all parts are there. A part of another version starts
+    /// over; data that grow beyond the bound are dropped.
     pub(super) fn gathered(
         &self,
         from: &UnitId,

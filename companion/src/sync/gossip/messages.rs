@@ -1,14 +1,15 @@
-//! What a unit carries → messages. A service may be told of in several, since each reporter's part counts
-//! alone; so no message outgrows the broker, however many services there are and however long their names.
+//! A unit's loads → messages. A service may be split over several, since each reporter's part
+//! counts alone; so no message outgrows the broker's limit, whatever the number of services and the
+//! length of their names.
 
 use unitring_protocol::envelope::{Body, ReporterLoads, ServiceLoads};
 
-/// Bytes of a message, unless one reporter alone has more.
+/// Most bytes of a message, unless a single reporter has more.
 const LOADS_BYTES: usize = 1 << 20;
-/// Bytes that go with a name or a number beside itself.
+/// Bytes that a name or a number takes beside its own.
 const FRAME_BYTES: usize = 48;
 
-/// At least one message: that there is nothing is told, too.
+/// Splits loads into messages: at least one, since an empty one says that the unit has no load.
 pub(super) fn messages(services: Vec<ServiceLoads>) -> Vec<Body> {
     let mut messages = Vec::new();
     let (mut message, mut bytes) = (Vec::<ServiceLoads>::new(), 0);
@@ -34,9 +35,9 @@ pub(super) fn messages(services: Vec<ServiceLoads>) -> Vec<Body> {
     messages.into_iter().map(body).collect()
 }
 
-/// What it takes at most, in bytes.
+/// Most bytes that a reporter's loads take.
 fn size(service: &str, told: &ReporterLoads) -> usize {
-    // A quote or a backslash is two bytes in JSON, and no name has what takes more.
+    // JSON needs two bytes for a quote or a backslash; names have no characters that need more.
     let name = |name: &str| name.len() * 2 + FRAME_BYTES;
     let instances: usize = told.in_flight.keys().map(|id| name(id.as_str())).sum();
     name(service) + name(told.reporter.as_str()) + 2 * FRAME_BYTES + instances

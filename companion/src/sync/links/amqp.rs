@@ -1,13 +1,13 @@
-//! Links through RabbitMQ: a connection to each other unit's queue, and one to our own.
+//! Links through RabbitMQ: a connection to the queue of each other unit, and one to our own.
 //!
-//! Topic exchange `unitring.sync`; per unit a quorum queue `unitring.sync.<unit>`, bound to `to.<unit>`. All
-//! queues may be at one broker, or each at its unit's own: whoever sends connects to where the queue
-//! is. A connection of its own for each, so that a broker that slows one of them down, or takes nothing
-//! more, slows no other.
+//! Topic exchange `unitring.sync`; each unit has a quorum queue `unitring.sync.<unit>`, bound to
+//! `to.<unit>`. All queues may be at one broker, or each at its unit's own: the sender connects to
+//! the broker of the queue. Each queue has a connection of its own, so that a broker that blocks or
+//! throttles one does not slow the others.
 //!
 //! Invariant: a message counts as published only if the broker confirmed it and did not return it.
-//! A connection is made anew for ever, with everything declared anew; lapin's own recovery
-//! gives up after some tries and is not used.
+//! A link reconnects for ever and declares everything anew each time; lapin's own recovery gives up
+//! after some tries and is not used.
 
 mod inbox;
 mod publisher;
@@ -25,37 +25,39 @@ use unitring_protocol::ids::UnitId;
 use super::Links;
 use crate::config::{TlsFiles, Url};
 
-/// How long each step from nothing to a session may take.
+/// How long each step of opening a session may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the broker may take to confirm a message. Then the session is over, and what was in
-/// doubt goes out again in the next one.
+/// How long the broker may take to confirm a message. After that the session ends, and the next one
+/// sends the unconfirmed messages again.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the broker may take to end a connection.
+/// How long the broker may take to close a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pause between two tries: doubles from the first to the last, give or take a quarter.
+/// The back-off between two tries: it doubles from the first to the last value, ± a quarter at
+/// random.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
-/// Messages that may wait for a link. The state machine keeps far below it, but for what is told again soon.
+/// Most messages that wait for a link. The state machine keeps far fewer, except for those it
+/// repeats soon.
 pub const MESSAGES_MAX: usize = 256;
-/// Events that may wait for the driver.
+/// Most events that wait for the driver.
 pub const EVENTS_MAX: usize = 256;
 
-/// What the links need to know.
+/// The settings of the links.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// This unit, and where its queue is.
+    /// This unit, and the broker of its queue.
     pub unit: (UnitId, Url),
-    /// The others, and where theirs are.
+    /// The peers, and the brokers of their queues.
     pub peers: BTreeMap<UnitId, Url>,
-    /// Those who left the group: their queues at our broker go.
+    /// Units that left the group: their queues at our broker are deleted.
     pub removed: BTreeSet<UnitId>,
-    /// For `amqps://`.
+    /// The certificates for `amqps://`.
     pub tls: Tls,
-    /// Bytes that a queue holds; more are refused, and wait at their sender.
+    /// Bytes that a queue holds. The broker refuses more, and the sender keeps them.
     pub queue_bytes_max: u64,
 }
 
-/// What TLS to brokers needs, from files that are read once, at start.
+/// The certificates for TLS to brokers, from files that are read once, at start.
 #[derive(Clone, Default)]
 pub struct Tls {
     roots: Option<String>,
@@ -72,8 +74,7 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     /// Reads the files.
     ///
-    /// # Errors
-    /// The first that can't be read, with why.
+    /// # Errors The first file that can't be read, with the reason.
     pub fn read(files: &TlsFiles) -> Result<Self, crate::tls::FileError> {
         crate::tls::choose_provider();
         let roots = files.ca.as_deref().map(crate::tls::read).transpose()?;
@@ -98,21 +99,21 @@ impl Tls {
     }
 }
 
-/// Why there is no session, or no more.
+/// Why a session could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    /// The broker said no, or nothing at all.
+    /// The broker refused, or the connection failed.
     #[error(transparent)]
     Broker(#[from] lapin::Error),
-    /// It went silent.
+    /// The broker did not answer in time.
     #[error("{0}: no answer within {1:?}")]
     Silent(&'static str, Duration),
-    /// It would not keep a message that nobody can read.
+    /// The broker refused a message for the poison queue.
     #[error("the queue for messages that cannot be read does not take one")]
     NotSetAside,
 }
 
-/// One step, in bounded time.
+/// Runs one step with a timeout.
 async fn step<T>(
     name: &'static str,
     work: impl Future<Output = Result<T, lapin::Error>>,
@@ -121,10 +122,11 @@ async fn step<T>(
     Ok(done.map_err(|_| SessionError::Silent(name, STEP_TIMEOUT))??)
 }
 
-/// Starts all of them; they run until what is answered is dropped.
+/// Starts all links; they run until the returned [`Links`] is dropped.
 pub fn start(settings: &Settings) -> Links {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    // The broker sends no more than it may without an acknowledgement, and each has one verdict.
+    // Unbounded is safe: the broker sends a bounded number of deliveries without an
+    // acknowledgement, and each has one verdict.
     let (verdicts, judged) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     let mut publish = BTreeMap::new();
@@ -188,7 +190,7 @@ impl Broker {
     }
 }
 
-/// Deletes the queues of units that left, once: what is in them is for nobody.
+/// Deletes the queues of units that left, once: nobody reads what they hold.
 async fn clean(broker: Broker, removed: BTreeSet<UnitId>) {
     let mut pause = Pause::new();
     loop {
@@ -215,7 +217,7 @@ async fn close(connection: &Connection) {
     }
 }
 
-/// How long to wait before the next try.
+/// The back-off before the next try.
 struct Pause(Duration);
 
 impl Pause {
@@ -223,8 +225,8 @@ impl Pause {
         Self(RETRY_MIN)
     }
 
-    /// Waits, give or take a quarter, so that units do not return in step. The randomness is that of
-    /// the standard library's hash seeds.
+    /// Waits, ± a quarter, so that units do not reconnect in step. The randomness is that of the
+    /// standard library's hash seeds.
     async fn wait(&mut self) {
         use std::hash::{BuildHasher as _, RandomState};
         let random = RandomState::new().hash_one(0);

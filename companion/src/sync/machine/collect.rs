@@ -1,10 +1,12 @@
-//! When a tombstone may be forgotten: once no member can bring back what it deleted.
+//! Tombstone collection: a tombstone may go once no member can bring back the record that it
+//! deleted.
 //!
-//! Two rounds, by positions. The first waits until every member has applied all ops that were known when it
-//! began, the deletion among them. What a member wrote before that has a number up to the one that it
-//! tells then; the second waits until every member has applied those, too. Whatever is written after
-//! knows of the deletion and comes later. What is still under way is a repeat, which positions cover,
-//! or a repair that was read before: the fence refuses what is unknown in it.
+//! It takes two rounds of positions. The first waits until every member has applied all ops that
+//! were known when it began, the deletion among them. A change that a member wrote before that has
+//! a number up to the one that the member reports then; the second round waits until every member
+//! has applied those, too. Members that write later know of the deletion, so their changes rightly
+//! win over it. After that, only repeated ops and earlier reads of repairs may still be on their
+//! way: positions cover the former, and the fence refuses unknown records in the latter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,38 +17,38 @@ use super::compare::{Compare, Told};
 use super::{Effect, Moment};
 use crate::store::Held;
 
-/// Buckets that are collected in one look.
+/// Most buckets that one look collects.
 pub const COLLECTED_AT_ONCE_MAX: usize = 32;
 
 type Positions = BTreeMap<UnitId, Position>;
 
-/// How far a bucket is.
+/// How far the collection of a bucket is.
 #[derive(Debug)]
 struct Stage {
-    /// What was gone before this moment is to be forgotten.
+    /// Records that were gone before this moment are to be collected.
     before_ms: u64,
-    /// What every member must have.
+    /// The positions that every member must reach.
     needed: Positions,
     is_second: bool,
 }
 
-/// What is to be forgotten.
+/// The collections under way.
 #[derive(Debug)]
 pub(super) struct Collect {
     unit: UnitId,
-    /// How long what is gone is kept at least.
+    /// How long tombstones and expired records are kept at least.
     keep_ms: u64,
     interval_ms: u64,
     stages: BTreeMap<u8, Stage>,
 }
 
-/// Whether positions reach as far as these.
+/// Whether `has` is at or after every position in `needed`.
 fn reach(has: &Positions, needed: &Positions) -> bool {
     let reaches = |(unit, at): (&UnitId, &Position)| has.get(unit).is_some_and(|has| has >= at);
     needed.iter().all(reaches)
 }
 
-/// Takes the later of each.
+/// Keeps the later position of each unit.
 fn merge(into: &mut Positions, from: &Positions) {
     for (unit, position) in from {
         let known = into.entry(unit.clone()).or_default();
@@ -64,7 +66,8 @@ impl Collect {
         }
     }
 
-    /// Looks at what this unit's buckets hold, and at what the others told of theirs.
+    /// Advances the collection of each bucket by this unit's state and the digests last heard from
+    /// the peers.
     pub(super) fn look(
         &mut self,
         members: &BTreeSet<UnitId>,
@@ -78,7 +81,7 @@ impl Collect {
         for member in members {
             match compare.told().get(member).filter(|told| is_fresh(told)) {
                 Some(told) => others.push((member, told)),
-                // Without a word from each nothing can be forgotten.
+                // Nothing is collected without recent digests from every member.
                 None => return,
             }
         }
@@ -115,7 +118,7 @@ impl Collect {
                 all.all(|positions| reach(positions, &stage.needed))
             };
             if !stage.is_second && has_all(stage) {
-                // What each has written itself by now.
+                // Adds the ops that each member has written itself by now.
                 for (unit, positions) in theirs.iter().copied().chain([(&self.unit, own)]) {
                     if let Some(position) = positions.get(unit) {
                         merge(&mut stage.needed, &[(unit.clone(), *position)].into());

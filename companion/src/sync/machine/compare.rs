@@ -1,8 +1,8 @@
-//! Their digests and ours → what differs, and what of it to ask for.
+//! The peers' digests and ours → what differs.
 //!
-//! Two digests say something only at equal positions: there they must be equal. Where this unit
-//! is behind, ops are usually on their way; if nothing moves for some rounds they are not (a queue was
-//! deleted, this unit is new, or its store lost something), and a repair brings them.
+//! Two digests can be compared only at equal positions: there they must be equal. Where this unit
+//! is behind, ops are usually on their way. If nothing moves for some rounds they are lost (a queue
+//! was deleted, this unit is new, or its store lost data), and a repair brings them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,45 +14,45 @@ use unitring_protocol::record::Position;
 use super::{Effect, Note, count};
 use crate::store::Held;
 
-/// Buckets asked of a unit at a time.
+/// Most buckets with open repair requests to a unit.
 pub const ASKED_MAX: usize = 64;
-/// Rounds without a move after which ops are taken for lost, while none come in …
+/// Rounds without progress after which ops count as lost, if no others arrive from their unit …
 const QUIET_ROUNDS: u32 = 3;
-/// … and while others do: then these may be queued behind them.
+/// … and if others do: then the missing ones may be queued behind them.
 const BUSY_ROUNDS: u32 = 12;
-/// The same where this unit holds nothing at all.
+/// Rounds without progress where this unit holds nothing at all.
 const NEW_ROUNDS: u32 = 2;
 
-/// Repairs in a row that left a bucket different, after which its digests are counted anew.
+/// Fruitless repairs in a row of a bucket, after which its digests are recomputed.
 const RECOUNT_AFTER: u32 = 2;
-/// The pause between such repairs doubles, up to 2 to the power of this, in rounds.
+/// The pause between fruitless repairs doubles, up to 2 to the power of this, in rounds.
 const FRUITLESS_POWER_MAX: u32 = 5;
 
-/// One comparison with another unit.
+/// The result of a comparison with another unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Comparison {
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was made, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Buckets at equal positions on both sides.
+    /// How many buckets are at equal positions on both sides.
     pub comparable: usize,
-    /// Buckets of these that differ.
+    /// Buckets at equal positions whose digests differ.
     pub diverged: BTreeSet<u8>,
     /// Buckets in which this unit is behind the other.
     pub behind: BTreeSet<u8>,
-    /// Ops of other units that the other has and this unit has not.
+    /// Ops that the other unit has and this unit lacks.
     pub missing: u64,
 }
 
-/// What a unit told last.
+/// The last digests of a unit.
 #[derive(Debug)]
 pub(super) struct Told {
-    /// When it was heard.
+    /// When they were received.
     pub(super) at_ms: u64,
     pub(super) epoch: u64,
     pub(super) buckets: BTreeMap<u8, BucketState>,
 }
 
-/// Where this unit was behind, and for how many rounds.
+/// The positions at which this unit was behind, and for how many rounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Behind {
     positions: BTreeMap<UnitId, Position>,
@@ -60,28 +60,29 @@ struct Behind {
     rounds: u32,
 }
 
-/// What is known of the others.
+/// What is known of the peers.
 #[derive(Debug)]
 pub(super) struct Compare {
     unit: UnitId,
     interval_ms: u64,
     told: BTreeMap<UnitId, Told>,
-    /// Who told something that is not compared yet.
+    /// Peers whose last digests are not compared yet.
     fresh: BTreeSet<UnitId>,
     diverged: BTreeMap<UnitId, BTreeSet<u8>>,
     behind: BTreeMap<(UnitId, u8), Behind>,
-    /// Repairs that were asked for and have not come.
+    /// Open repair requests, and when they were sent.
     asked_ms: BTreeMap<(UnitId, u8), u64>,
-    /// Who would have been asked for more.
+    /// Peers that have more buckets to ask for than [`ASKED_MAX`] allows.
     more: BTreeSet<UnitId>,
     last_ops_ms: BTreeMap<UnitId, u64>,
-    /// Repairs that came to their end, and were not compared since.
+    /// Repairs that ended, and whose bucket has not been compared since.
     ended: BTreeSet<(UnitId, u8)>,
-    /// Repairs in a row that left a bucket different, and until when it is not asked for again.
+    /// Repairs in a row that left a bucket different, and the time before which it is not asked for
+    /// again.
     fruitless: BTreeMap<(UnitId, u8), (u32, u64)>,
 }
 
-/// The positions at which `theirs` has more than `mine`.
+/// The units whose ops `theirs` has more of than `mine`, with the position in `mine`.
 fn ahead(theirs: &BucketState, mine: &BucketState) -> BTreeMap<UnitId, Position> {
     theirs
         .positions
@@ -93,7 +94,7 @@ fn ahead(theirs: &BucketState, mine: &BucketState) -> BTreeMap<UnitId, Position>
         .collect()
 }
 
-/// How many ops are between two positions, as far as can be said.
+/// How many ops lie between the positions; in another incarnation all of its ops count.
 fn between(theirs: &BucketState, ahead: &BTreeMap<UnitId, Position>) -> u64 {
     let missing = ahead.iter().map(|(unit, own)| {
         let theirs = theirs.positions.get(unit).copied().unwrap_or_default();
@@ -128,18 +129,19 @@ impl Compare {
         self.last_ops_ms.insert(unit.clone(), now_ms);
     }
 
-    /// What each unit told last.
+    /// The last digests of each peer.
     pub(super) fn told(&self) -> &BTreeMap<UnitId, Told> {
         &self.told
     }
 
-    /// Whether a bucket was found to differ from somebody's.
+    /// Whether a bucket differs from that of some peer.
     pub(super) fn is_diverged(&self, bucket: u8) -> bool {
         let mut diverged = self.diverged.values();
         diverged.any(|buckets| buckets.contains(&bucket))
     }
 
-    /// Keeps digests until our own are read; whether they have to be.
+    /// Keeps the digests of a peer; returns whether our own must be read to compare, as no read is
+    /// under way.
     pub(super) fn heard(
         &mut self,
         from: UnitId,
@@ -159,7 +161,7 @@ impl Compare {
         is_first
     }
 
-    /// Which of these buckets to ask a unit for: those that were not asked for lately.
+    /// Which of these buckets to request from a unit: those without an open request.
     pub(super) fn asks(&mut self, of: &UnitId, buckets: &BTreeSet<u8>, now_ms: u64) -> Vec<u8> {
         let is_recent = |at: u64| now_ms < at + 2 * self.interval_ms;
         self.asked_ms.retain(|_, at| is_recent(*at));
@@ -181,7 +183,7 @@ impl Compare {
         asks
     }
 
-    /// A repair that was asked for has come to its end; whether to compare again at once.
+    /// Notes that a requested repair ended; returns whether to compare again at once.
     pub(super) fn repaired(&mut self, by: &UnitId, bucket: u8) -> bool {
         self.asked_ms.remove(&(by.clone(), bucket));
         self.ended.insert((by.clone(), bucket));
@@ -194,7 +196,7 @@ impl Compare {
         is_first
     }
 
-    /// Compares with all that were heard; answers what to ask of whom.
+    /// Compares with every peer whose digests are new; returns the repairs to request.
     pub(super) fn compare(
         &mut self,
         states: Option<(u64, &[Held])>,
@@ -273,8 +275,8 @@ impl Compare {
         (comparison, stalled)
     }
 
-    /// A repair that changes nothing is asked for less and less often; and perhaps it is our own digest that is
-    /// wrong.
+    /// Whether a repair may help: the pause after a fruitless one grows, and as our own digest may
+    /// be wrong, it is recomputed once.
     fn is_worth_a_repair(
         &mut self,
         from: &UnitId,
@@ -304,7 +306,7 @@ impl Compare {
         (heard_ms, now_ms): (u64, u64),
         is_new: bool,
     ) -> bool {
-        // Another unit has ops of ours that we do not: our store lost them.
+        // Another unit has ops of ours that we lack: our store lost them.
         if positions.contains_key(&self.unit) {
             return true;
         }

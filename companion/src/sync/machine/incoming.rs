@@ -1,19 +1,19 @@
-//! Deliveries → batches → acknowledgement. All that is there is applied in one go, and while that takes its
-//! time the next go gathers.
+//! Deliveries → batches → acknowledgement. All gathered deliveries are applied in one call; those
+//! that arrive meanwhile gather for the next.
 //!
-//! What the store does not take is tried again and stays unacknowledged. It is not given back to
-//! the broker: that would change the order, and there is nobody else to take it.
+//! A batch that the store does not take stays unacknowledged and is tried again. It is not returned
+//! to the broker: that would change the order, and no other consumer could take it.
 
 use super::{Effect, Note, RETRY_MS, Tag};
 use crate::store::{Applied, Batch};
 
-/// Deliveries that are held at a time; the broker sends no more before one is acknowledged.
+/// Most deliveries that are held; the broker sends no more until one is acknowledged.
 pub const DELIVERIES_MAX: u16 = 32;
 
-/// A delivery, and what is to be applied for it.
+/// A delivery, and the batches to apply for it.
 type Delivery = (Tag, Vec<(u8, Batch)>);
 
-/// What is on its way in.
+/// Deliveries that are not applied yet.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     gathered: Vec<Delivery>,
@@ -22,11 +22,11 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// The broker delivers again whatever was not acknowledged.
+    /// Drops what is not acknowledged: the broker delivers it again.
     pub(super) fn inbox_down(&mut self) {
         self.gathered.clear();
         if let Some(applying) = &mut self.applying {
-            // Their tags mean nothing any more, but what the store is doing is done.
+            // The tags are void, but the store finishes what it is applying.
             applying.clear();
         }
     }
@@ -45,7 +45,7 @@ impl Incoming {
         self.applying = Some(applying);
     }
 
-    /// Answers what the store took.
+    /// Handles the store's answer; returns the batches that were applied.
     pub(super) fn applied(
         &mut self,
         applied: Option<Vec<Applied>>,

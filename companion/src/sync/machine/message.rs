@@ -1,7 +1,7 @@
-//! Bytes ⇄ envelope. What decodes here keeps every rule that the store relies on.
+//! Bytes ⇄ envelope. A decoded message keeps every rule that the store relies on.
 //!
-//! A message that is none is set aside as a whole. A record in it that breaks a rule is set aside alone: what
-//! came with it is applied, and its sequence counts as passed.
+//! A message that can't be decoded is set aside as a whole. A record that breaks a rule is set
+//! aside alone: the rest of its message is applied, and its sequence counts as passed.
 
 use serde_json::Value;
 use unitring_protocol::PROTOCOL_VERSION;
@@ -14,22 +14,22 @@ use crate::replica::digest::bucket_of;
 
 /// The largest message that is read, in bytes: a batch of values in base64, with names.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// Characters of a name and a reason that are kept of what is set aside.
+/// Characters that are kept of the name and of the reason of a record set aside.
 const ASIDE_CHARS_MAX: usize = 256;
 
-/// Why a message is set aside. Trying again would not help.
+/// Why a message is set aside. A retry would not help.
 #[derive(Debug, thiserror::Error)]
 pub enum Poison {
-    /// Too large.
+    /// It is larger than [`MESSAGE_BYTES_MAX`].
     #[error("{0} bytes, more than {MESSAGE_BYTES_MAX}")]
     TooLarge(usize),
-    /// Not an envelope.
+    /// It is not an envelope.
     #[error("not a message: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// From a newer program.
+    /// A newer program wrote it.
     #[error("version {0}, newer than {PROTOCOL_VERSION}: update unitring")]
     Newer(u32),
-    /// It says what it must not.
+    /// It breaks a rule.
     #[error("{0}")]
     Wrong(&'static str),
 }
@@ -37,9 +37,9 @@ pub enum Poison {
 /// A record that is set aside alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
-    /// Which, as far as it says.
+    /// The record's name, as far as the message has it.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
@@ -58,10 +58,9 @@ struct Versioned {
     version: u32,
 }
 
-/// Reads a message for this unit; answers what of it is set aside, too.
+/// Decodes a message for this unit; returns the records that are set aside, too.
 ///
-/// # Errors
-/// [`Poison`].
+/// # Errors [`Poison`] if the whole message is set aside.
 pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Vec<Aside>), Poison> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(Poison::TooLarge(bytes.len()));
@@ -73,7 +72,7 @@ pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Vec<Aside>), Poi
     let mut aside = Vec::new();
     let mut envelope: Envelope = match serde_json::from_slice(bytes) {
         Ok(envelope) => envelope,
-        // Perhaps for one record alone.
+        // Perhaps a single record is malformed.
         Err(_) => {
             let mut message: Value = serde_json::from_slice(bytes)?;
             without_malformed(&mut message, &mut aside);
@@ -125,7 +124,7 @@ pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Vec<Aside>), Poi
     Ok((envelope, aside))
 }
 
-/// Whether a record may go to the store.
+/// Whether a record may go to the store; otherwise it is set aside.
 fn is_right(bucket: u8, record: &Record, aside: &mut Vec<Aside>) -> bool {
     let other = (bucket_of(&record.id) != bucket).then_some(Fault::OtherBucket);
     match fault(record).or(other) {
@@ -137,7 +136,7 @@ fn is_right(bucket: u8, record: &Record, aside: &mut Vec<Aside>) -> bool {
     }
 }
 
-/// Leaves the ops of a part that may go to the store; the others are passed.
+/// Keeps the ops of a part that may go to the store; the sequences of the others count as passed.
 fn keep_right(part: &mut Part, aside: &mut Vec<Aside>) {
     let (bucket, passed) = (part.bucket, &mut part.passed);
     part.ops.retain(|op| {
@@ -150,7 +149,7 @@ fn keep_right(part: &mut Part, aside: &mut Vec<Aside>) {
     passed.retain(|sequence| *sequence < EXACT_MAX);
 }
 
-/// Takes what is no record out of a message.
+/// Removes malformed records from a message.
 fn without_malformed(message: &mut Value, aside: &mut Vec<Aside>) {
     let Some(body) = message.get_mut("body").and_then(Value::as_object_mut) else {
         return;
@@ -198,7 +197,7 @@ fn without_malformed(message: &mut Value, aside: &mut Vec<Aside>) {
     }
 }
 
-/// Writes a message of this unit.
+/// Encodes a message of this unit.
 ///
 /// # Errors
 /// None in practice: every body has a JSON form.

@@ -1,7 +1,7 @@
-//! Outbox → messages → confirms → cursors. Each unit has a link of its own with a cursor of its own, so that
-//! one that is slow or gone delays no other.
+//! Outbox → messages → confirms → cursors. Each peer has a link with its own cursors, so a slow or
+//! unreachable peer delays no other.
 //!
-//! Links that are in step share what is read: a batch is read once and published to each of them.
+//! Links at the same position share a read: a batch is read once and published to each of them.
 
 mod link;
 mod parts;
@@ -21,11 +21,11 @@ pub use parts::MESSAGE_BYTES;
 use parts::{leave_out, messages};
 use shorten::shortened;
 
-/// Outboxes that are read at a time.
+/// Most outboxes that are read at once.
 pub const READ_MAX: usize = 32;
-/// Records that are too large for a broker and are named; more are counted.
+/// Most records that are named as too large for a broker; the metric counts all.
 const UNSENDABLE_MAX: usize = 64;
-/// The longest pause of a link whose messages are not taken.
+/// The longest back-off of a link whose messages are not confirmed.
 const PAUSE_MAX_MS: u64 = 10_000;
 
 /// What is on its way out.
@@ -35,7 +35,7 @@ pub(super) struct Outgoing {
     outbox_max: Backlog,
     knows_cursors: bool,
     reading_cursors: bool,
-    /// What is read, and for whom.
+    /// The reads under way, and the links that they are for.
     reading: Option<BTreeMap<(u8, Position), Vec<UnitId>>>,
     read_at_ms: u64,
     shortening: bool,
@@ -51,7 +51,7 @@ impl Outgoing {
         }
     }
 
-    /// The units that can be sent to.
+    /// The units whose links are up.
     pub(super) fn up(&self) -> impl Iterator<Item = &UnitId> {
         let up = self.links.iter().filter(|(_, link)| link.is_up);
         up.map(|(unit, _)| unit)
@@ -169,7 +169,7 @@ impl Outgoing {
         }
     }
 
-    /// What was read becomes messages; `next` names each.
+    /// Turns ops that were read into messages; `next` names each.
     pub(super) fn read(
         &mut self,
         read: Option<Vec<Waiting>>,
@@ -238,20 +238,20 @@ impl Outgoing {
         }
     }
 
-    /// The largest message that a unit's broker takes.
+    /// Notes the largest message that a unit's broker takes.
     pub(super) fn limit_known(&mut self, unit: &UnitId, bytes: usize) {
         if let Some(link) = self.links.get_mut(unit) {
             link.limit = Some(bytes);
         }
     }
 
-    /// The largest message that all of these take, if one of them has a bound.
+    /// The smallest of the known message limits of these units.
     pub(super) fn limit(&self, units: &[UnitId]) -> Option<usize> {
         let links = units.iter().filter_map(|unit| self.links.get(unit));
         links.filter_map(|link| link.limit).min()
     }
 
-    /// Names what can't be sent, until a later change of the same record is.
+    /// Reports records that are too large, until a later change of the same record can be sent.
     fn note_unsendable(
         &mut self,
         units: &[UnitId],
@@ -350,7 +350,7 @@ impl Outgoing {
         }
         link.pause_ms = 0;
         flight.confirmed = true;
-        // A cursor passes nothing that is in doubt.
+        // Cursors advance in the order of publishing, never past a message without a confirm.
         while let Some(first) = link.flights.first_entry() {
             if !first.get().confirmed {
                 break;
@@ -378,7 +378,7 @@ impl Outgoing {
         }
     }
 
-    /// Ops that are confirmed or in doubt, by unit: how far each is, bucket by bucket.
+    /// Confirmed ops by unit: the sum of its cursors over all buckets.
     pub(super) fn sent(&self) -> BTreeMap<UnitId, u64> {
         let sum = |link: &Link| link.cursors.values().map(|cursor| cursor.sequence).sum();
         let links = self.links.iter();

@@ -1,5 +1,5 @@
-//! What was asked for → records: bucket by bucket, message by message, each confirmed before the
-//! next is read, and no more records per second than the rules allow.
+//! Requested buckets → records: bucket by bucket, message by message. Each message is confirmed
+//! before the next page is read, and the rate limit holds over all of them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,25 +11,25 @@ use super::outgoing::Outgoing;
 use super::{Effect, Lasts, MessageId, Moment, Note, Purpose, RETRY_MS, count};
 use crate::store::{Held, Mark, Page};
 
-/// Repairs that wait, over all units that asked.
+/// Most repairs that wait, over all requesters.
 pub const REPAIRS_MAX: usize = 1_024;
-/// Tries after which one is dropped: its asker is gone, or asks again.
+/// Failures after which a repair is dropped: its requester is gone, or asks again.
 const FAILURES_MAX: u32 = 10;
-/// What a message of a repair takes beside its records, at most.
+/// Most bytes of a repair's message beside its records.
 const REPAIR_HEAD_BYTES: usize = 16 << 10;
-/// Records that may be sent at once after a pause, as the rate allows in this time.
+/// The rate limit allows a burst of the records of so many milliseconds.
 const BURST_MS: u64 = 1_000;
 
-/// One bucket for one unit.
+/// The repair of one bucket for one unit.
 #[derive(Debug)]
 struct Job {
     to: UnitId,
     bucket: u8,
-    /// Read before the first record.
+    /// Our positions, read before the first record.
     positions: BTreeMap<UnitId, Position>,
     clock: Clock,
     page: Page,
-    /// Read, and not sent yet.
+    /// Records that were read and are not sent yet.
     rest: Vec<Record>,
     failures: u32,
     step: Step,
@@ -38,7 +38,7 @@ struct Job {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     ReadingStates,
-    /// To be read, once it is time.
+    /// Reads the states or the next page, once it is time.
     Waiting {
         until_ms: u64,
         states_first: bool,
@@ -51,8 +51,8 @@ enum Step {
 }
 
 impl Job {
-    /// Publishes as much of what was read as its unit's broker takes. What is too large alone is left out: the
-    /// bucket stays different, and says so.
+    /// Publishes as many of the records as the unit's broker takes in a message. Records that are
+    /// too large alone are left out: the bucket stays different, and the comparison shows it.
     fn send(&mut self, id: MessageId, next: Page, links: &Outgoing, effects: &mut Vec<Effect>) {
         let mut records = std::mem::take(&mut self.rest);
         if let Some(limit) = links.limit(std::slice::from_ref(&self.to)) {
@@ -87,14 +87,14 @@ impl Job {
     }
 }
 
-/// What was asked for.
+/// The repairs that peers requested.
 #[derive(Debug)]
 pub(super) struct Repairs {
     queue: VecDeque<(UnitId, u8)>,
     job: Option<Job>,
-    /// Records per second.
+    /// Records per second; 0 is no limit.
     rate: u64,
-    /// Thousandths of records that may be sent now, and when that was so.
+    /// Thousandths of records that may be sent now, and the time of that value.
     allowed: u64,
     allowed_ms: u64,
 }
@@ -110,7 +110,7 @@ impl Repairs {
         }
     }
 
-    /// Queues what is not queued yet; answers how many there was no room for.
+    /// Queues buckets that are not queued yet; returns how many were dropped for lack of room.
     pub(super) fn asked(&mut self, by: &UnitId, buckets: &[u8]) -> u64 {
         let mut dropped = 0;
         for bucket in buckets {
@@ -127,7 +127,7 @@ impl Repairs {
         dropped
     }
 
-    /// The bucket begins anew later: what was not confirmed may be lost.
+    /// The bucket starts over later: messages without a confirm may be lost.
     pub(super) fn link_down(&mut self, unit: &UnitId) {
         if let Some(job) = self.job.take_if(|job| job.to == *unit) {
             self.queue.push_back((job.to, job.bucket));
@@ -147,7 +147,7 @@ impl Repairs {
         let more = self.rate.saturating_mul(passed);
         self.allowed = self.allowed.saturating_add(more).min(burst);
         let Some(job) = &mut self.job else {
-            // One who cannot be reached holds up no other.
+            // A peer that cannot be reached holds up no other.
             let next = self.queue.iter().position(|(unit, _)| links.is_up(unit));
             let Some((to, bucket)) = next.and_then(|next| self.queue.remove(next)) else {
                 return;
@@ -238,7 +238,8 @@ impl Repairs {
         let Some((mut records, next)) = page else {
             return self.failed(false, moment.now_ms, effects);
         };
-        // A value that the store let go before its time, by a clock ahead of ours: none is not an empty one.
+        // A live record whose value the store already dropped, by a clock ahead of ours: a missing
+        // value is not an empty one.
         records
             .retain(|record| record.value.is_some() || !Mark::of(record).is_live(moment.wall_ms));
         let spent = count(records.len()).saturating_mul(1_000);
@@ -254,7 +255,7 @@ impl Repairs {
             _ => return,
         };
         if !confirmed {
-            // Its queue is full or gone: later, and others first.
+            // The peer's queue is full or gone: try later, after the other repairs.
             if let Some(job) = self.job.take() {
                 self.queue.push_back((job.to, job.bucket));
             }

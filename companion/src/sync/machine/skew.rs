@@ -1,5 +1,6 @@
-//! How far the clocks of two units are apart: each tells the other when it sent its digests and when it
-//! heard the other's, as in NTP. The error is at most half of what the way there and the way back differ.
+//! How far the clocks of two units are apart: each unit sends when it sent its digests and when it
+//! received the other's, as in NTP. The error is at most half the difference between the delays of
+//! the two directions.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,9 +13,9 @@ const ROUNDS: usize = 8;
 /// What is known of one unit's clock.
 #[derive(Debug, Default)]
 struct Clock {
-    /// The last message: when it was sent and heard, each by the clock there.
+    /// The last message: sent by the clock there, received by the clock here.
     last: Option<(u64, u64)>,
-    /// How long messages took from there to here, with the difference of the clocks.
+    /// How long messages took from there to here, plus the difference of the clocks.
     here: VecDeque<i64>,
     /// The same from here to there.
     there: VecDeque<i64>,
@@ -32,14 +33,14 @@ fn took(from_ms: u64, to_ms: u64) -> i64 {
     signed(to_ms).saturating_sub(signed(from_ms))
 }
 
-/// The clocks of the others.
+/// The clocks of the peers.
 #[derive(Debug, Default)]
 pub(super) struct Skews {
     clocks: BTreeMap<UnitId, Clock>,
 }
 
 impl Skews {
-    /// What to tell all others.
+    /// The echoes to send to all peers.
     pub(super) fn echoes(&self) -> Vec<Echo> {
         let heard = self.clocks.iter();
         heard
@@ -54,7 +55,7 @@ impl Skews {
             .collect()
     }
 
-    /// A unit told something; answers how far its clock is ahead of ours, once that is known.
+    /// Notes a peer's digests; returns how far its clock is ahead of ours, once that is known.
     pub(super) fn heard(
         &mut self,
         from: &UnitId,
@@ -82,7 +83,8 @@ mod tests {
     fn a_clock_that_is_ahead_is_seen_whatever_the_way_takes() {
         let (mut skews, there): (Skews, UnitId) = (Skews::default(), "west".parse().unwrap());
         assert_eq!(skews.heard(&there, 10_500, None, 10_020), None);
-        // Theirs is 500 ms ahead; the way takes 20 ms; once a message waited for 900 ms.
+        // The peer's clock is 500 ms ahead, a message takes 20 ms, and the first one waited for 900
+        // ms.
         for (sent, wait) in [(20_000_u64, 900), (30_000, 0)] {
             let echo = Echo {
                 unit: "east".parse().unwrap(),

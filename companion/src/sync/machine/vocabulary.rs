@@ -1,4 +1,4 @@
-//! What happens to a unit, and what it is to do: the words between the machine and what carries it.
+//! The inputs and effects of the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,28 +10,28 @@ use super::compare::Comparison;
 use crate::replica::bounds::Fault;
 use crate::store::{Applied, Backlog, Batch, Cursors, Held, Page, Waiting};
 
-/// Names a delivery until it is acknowledged.
+/// Identifies a delivery until it is acknowledged.
 pub type Tag = u64;
-/// Names a message until it is confirmed.
+/// Identifies a message until it is confirmed.
 pub type MessageId = u64;
 
-/// When something happened.
+/// When something happened, by two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Moment {
-    /// For timers: it never goes back.
+    /// The monotonic time for timers: it never goes back.
     pub now_ms: u64,
-    /// What the clock on the wall shows, in ms since the Unix epoch.
+    /// The wall clock, in ms since the Unix epoch.
     pub wall_ms: u64,
 }
 
-/// By what a unit goes.
+/// The settings of a unit's sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// How often digests are told.
+    /// How often digests are sent.
     pub digest_interval_ms: u64,
     /// How long tombstones and expired records are kept at least.
     pub keep_ms: u64,
-    /// What the outboxes keep for those who have it not.
+    /// The bound of the outboxes together.
     pub outbox_max: Backlog,
     /// Records per second that repairs send.
     pub repair_rate: u64,
@@ -40,41 +40,43 @@ pub struct Rules {
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// A unit can be sent to; everything is declared.
+    /// The link to a unit is up, with everything declared.
     LinkUp(UnitId),
-    /// It cannot; whatever was not confirmed may or may not have arrived.
+    /// The link to a unit is down; messages without a confirm may or may not have arrived.
     LinkDown(UnitId),
     /// A unit's broker takes no message of more bytes than this.
     Limit(UnitId, usize),
-    /// Deliveries that are not acknowledged will come again.
+    /// The link in is down; the broker delivers unacknowledged messages again.
     InboxDown,
     /// Records of these buckets were written here.
     Written(BTreeSet<u8>),
-    /// What waits, by bucket; `None` if the store is away.
+    /// What waits in the outboxes, by bucket; `None` if the store did not answer.
     Counted(Option<BTreeMap<u8, Backlog>>),
-    /// Where the links were; `None` if the store is away.
+    /// The stored cursors; `None` if the store did not answer.
     CursorsRead(Option<Cursors>),
-    /// The first ops of the outboxes that were asked for, in that order; `None` if the store is away.
+    /// The first ops of the requested outboxes, in the same order; `None` if the store did not
+    /// answer.
     OutboxesRead(Option<Vec<Waiting>>),
-    /// Cursors of a link were stored, or not.
+    /// Whether the cursors of a link were stored.
     Confirmed(UnitId, bool),
-    /// Outboxes were shortened, or not.
+    /// The attempt to shorten outboxes ended.
     Shortened,
-    /// The broker confirmed a message to a unit, or did not.
+    /// Whether the broker confirmed a message to a unit.
     Published(UnitId, MessageId, bool),
-    /// A message came in.
+    /// A message arrived.
     Delivered(Tag, Envelope),
-    /// What was to be applied was; `None` if it could not be.
+    /// What the batches did; `None` if they could not be applied.
     Applied(Option<Vec<Applied>>),
-    /// What this unit's buckets hold, and in which epoch that was read; `None` if the store is away.
+    /// What this unit's buckets hold, and the epoch in which it was read; `None` if the store did
+    /// not answer.
     States(Purpose, Option<(u64, Vec<Held>)>),
-    /// Records of a bucket; `None` if the store is away.
+    /// Records of a bucket; `None` if the store did not answer.
     PageRead(Option<(Vec<Record>, Page)>),
-    /// What is to be told to all others who listen, and for how many ms it is of use.
+    /// A message for all peers that are connected, and for how many ms it is of use.
     Tell(Body, u64),
-    /// What is to be told to one unit.
+    /// A message for one unit.
     Send(UnitId, Body),
-    /// Which fixed data this unit has.
+    /// The fixed data that this unit has.
     Fixed(Option<FixedState>),
     /// The identity of this unit's store.
     Identity(u64),
@@ -82,28 +84,29 @@ pub enum Input {
     Tick,
 }
 
-/// What is to be done. Each but the last six is answered by an [`Input`].
+/// What is to be done. Each effect up to [`Effect::ReadPage`] is answered by an [`Input`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Count the outboxes.
     Count,
-    /// Read where the links were.
+    /// Read the stored cursors.
     ReadCursors,
     /// Read the first ops of outboxes, each after a position.
     ReadOutboxes(Vec<(u8, Position)>),
-    /// Store how far a unit's link is, and remove what all these members have.
+    /// Store the cursors of a unit's link, and remove the ops that the broker has for all these
+    /// members.
     Confirm(UnitId, Vec<(u8, Position)>, Vec<UnitId>),
-    /// Remove the first ops of outboxes but for so many.
+    /// Remove the first ops of outboxes, except for the last so many.
     Shorten(Vec<(u8, u64)>),
     /// Publish a message to each of these units.
     Publish {
-        /// Its name in each answer.
+        /// Identifies the message in each answer.
         id: MessageId,
-        /// To whom.
+        /// The units that it goes to.
         to: Vec<UnitId>,
-        /// For how long.
+        /// How long it is of use.
         lasts: Lasts,
-        /// The message.
+        /// The message itself.
         body: Body,
     },
     /// Apply batches to buckets, in order.
@@ -112,29 +115,29 @@ pub enum Effect {
     ReadStates(Purpose),
     /// Read records of a bucket.
     ReadPage(u8, Page),
-    /// Count a bucket's digests anew: repairs did not make them equal.
+    /// Recompute a bucket's digests: repairs did not make them equal.
     Recount(u8),
-    /// Forget what was gone in a bucket before this moment, and remember what every member had then.
+    /// Collect what was gone in a bucket before this moment, with these positions as the fence.
     Collect(u8, u64, BTreeMap<UnitId, Position>),
     /// Acknowledge a delivery.
     Ack(Tag),
-    /// Set a delivery aside: it comes from nobody we know.
+    /// Set a delivery aside: its sender is no member.
     SetAside(Tag, UnitId),
-    /// What another unit says to whom it may concern.
+    /// Handle a peer's loads, events or fixed data.
     Heard(UnitId, Body),
-    /// A record of a unit is not taken, and why.
+    /// Report a record of a peer that is set aside, and why.
     Aside(UnitId, RecordId, Fault),
-    /// What is too large for a unit's broker, whose limit this is: all of it.
+    /// Report all records that are too large for a unit's broker, with the limit and the sizes.
     Unsendable(UnitId, usize, BTreeMap<RecordId, usize>),
-    /// Another store than the last one speaks in a unit's name, and spoke before: it is two units.
+    /// Report that two stores speak in a unit's name: one that spoke before the last one is back.
     Namesake(UnitId),
-    /// How far a unit's clock is ahead of ours, in ms.
+    /// Report how far a unit's clock is ahead of ours, in ms.
     Skew(UnitId, i64),
-    /// Count something.
+    /// Add to a counter.
     Note(Note, u64),
-    /// A comparison was made.
+    /// Report a comparison with a unit.
     Compared(UnitId, Comparison),
-    /// These batches were applied.
+    /// Report that these batches were applied.
     Done(Vec<(u8, Batch)>),
 }
 
@@ -143,54 +146,54 @@ pub enum Effect {
 pub enum Lasts {
     /// Until it is read: the broker keeps it on disk.
     UntilRead,
-    /// This many milliseconds.
+    /// So many milliseconds.
     Ms(u64),
 }
 
-/// What the buckets' states are wanted for.
+/// Why the buckets' states are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To tell the others.
+    /// To send them to the peers.
     Tell,
-    /// To compare with what another told.
+    /// To compare them with a peer's.
     Compare,
     /// To send a bucket's records.
     Repair,
 }
 
-/// What is counted.
+/// Counters of sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Note {
-    /// Ops confirmed by the broker.
+    /// Ops that the broker confirmed.
     OpsPublished,
-    /// Buckets of a store that went back to an older copy of itself.
+    /// Times that a bucket's store went back to an older copy of itself.
     WentBack,
-    /// Changes that are too large for a broker.
+    /// Records that are too large for a broker.
     Unsendable,
-    /// Messages not confirmed.
+    /// Messages that were not confirmed.
     PublishesFailed,
     /// Ops received.
     OpsReceived,
     /// Records changed by ops.
     RecordsApplied,
-    /// Ops before which others are missing.
+    /// Ops that arrived before an earlier one.
     Gaps,
-    /// Batches that the store did not take.
+    /// Times that the store did not apply batches.
     ApplyFailures,
-    /// Changes that did not know of each other.
+    /// Concurrent changes.
     Conflicts,
-    /// Records that a repair brought although they may be deleted.
+    /// Records of repairs that were refused because they may have been deleted.
     RecordsRefused,
     /// Changes of the future, which are not taken.
     Ahead,
     /// Buckets that differ at equal positions.
     Diverged,
-    /// Buckets that are behind and stay there.
+    /// Buckets that are behind without progress.
     Stalled,
-    /// Buckets of which a sender no longer had all ops.
+    /// Buckets whose sender no longer had all ops.
     Skipped,
-    /// Records changed by a repair.
+    /// Records that repairs changed.
     Repaired,
-    /// Repairs that were asked for beyond the bound, or could not be sent.
+    /// Requested repairs that were beyond the bound, or could not be sent.
     RepairsDropped,
 }

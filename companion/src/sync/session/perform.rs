@@ -156,7 +156,8 @@ impl Session {
         });
     }
 
-    /// Hands a message to its links. One that takes no more says so, as the broker would.
+    /// Hands a message to its links. A link whose channel is full or closed reports it as not
+    /// confirmed, as the broker would.
     fn publish(&mut self, id: MessageId, to: &[UnitId], lasts: Lasts, body: Body) {
         let bytes: Arc<[u8]> = match message::encode(&self.unit, body) {
             Ok(bytes) => bytes.into(),
@@ -179,7 +180,7 @@ impl Session {
         }
     }
 
-    /// What another unit says that is none of the machine's business.
+    /// Handles a message of a peer that the machine has no part in.
     fn heard(&mut self, from: UnitId, body: Body) {
         let (parts, term) = (self.parts.clone(), self.term);
         self.work.push(Box::pin(async move {
@@ -187,7 +188,7 @@ impl Session {
         }));
     }
 
-    /// Names a record that is not taken: in the log once, in the status for as long as there is room.
+    /// Reports a record that is set aside: once in the log, and in the status while there is room.
     pub(super) fn set_aside(&self, from: &UnitId, record: &str, why: &str) {
         let is_new = self.note_status(|status| status.set_aside(from, record, why));
         if is_new {
@@ -214,7 +215,7 @@ impl Session {
             .send_modify(|status| status.skew(&unit, skew_ms, is_over(skew_ms)));
     }
 
-    /// Measures how long applied changes took.
+    /// Measures the replication lag of applied changes.
     fn done(&self, parts: &[(u8, Batch)]) {
         let wall_ms = now_ms();
         let mut lags = self.handle.shared.lags();
@@ -225,7 +226,7 @@ impl Session {
             let skew_ms = self.skews.get(origin).copied().unwrap_or(0);
             for op in ops {
                 let took_ms = wall_ms.saturating_sub(op.record.version.clock.ms);
-                // By our own clock: theirs is ahead by the skew.
+                // By this unit's clock: the peer's is ahead by the skew.
                 lags.took(origin, took_ms.saturating_add_signed(skew_ms));
             }
         }

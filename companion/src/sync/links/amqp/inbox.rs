@@ -1,8 +1,8 @@
-//! The link in: this unit's own queue, read in order.
+//! The link in: reads this unit's own queue, in order.
 //!
-//! Of several consumers of a queue one is active, and the broker tells none of them which (nor, of a quorum queue,
-//! how many wait). So the reader holds a claim, an exclusive queue of its connection: a companion that cannot
-//! get the claim says that another one reads, and waits.
+//! Of several consumers of a queue one is active. The broker does not tell them which, nor, for a
+//! quorum queue, how many wait. So the reader holds a claim, an exclusive queue of its connection:
+//! a companion that cannot get the claim reports that another one reads, and waits.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::topology::{self, persistent};
 use super::{Broker, Pause, SessionError, close, step};
 use crate::sync::machine::Tag;
 
-/// How often one that waits looks whether the other still reads the queue.
+/// How often a waiting companion tries to get the claim.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until the driver is gone.
@@ -63,7 +63,7 @@ pub(super) async fn run(
     }
 }
 
-/// Waits until nobody else reads the queue. `false` if the driver is gone.
+/// Waits until no other companion reads the queue. `false` if the driver is gone.
 async fn claim(
     unit: &UnitId,
     connection: &Connection,
@@ -73,7 +73,7 @@ async fn claim(
     let mut tries = 0_u64;
     while !topology::claim(connection, unit).await? {
         tries = tries.saturating_add(1);
-        // The first time it may be the one that led this unit until now.
+        // At the first try it may be the former leader of this unit.
         if tries == 2 {
             let why = "another one reads this unit's queue: is there a second unit of this name?";
             if events
@@ -86,7 +86,7 @@ async fn claim(
         }
         tokio::select! {
             () = tokio::time::sleep(CLAIM_EVERY) => {}
-            // Those of a session that is over mean nothing.
+            // Verdicts of an earlier session mean nothing.
             verdict = verdicts.recv() => if verdict.is_none() {
                 return Ok(false);
             },
@@ -122,7 +122,7 @@ impl Session {
         })
     }
 
-    /// `Ok` if the driver is gone, an error if the connection is.
+    /// `Ok` if the driver is gone, an error if the connection failed.
     async fn run(
         &mut self,
         unit: &UnitId,
@@ -133,7 +133,8 @@ impl Session {
             tokio::select! {
                 verdict = verdicts.recv() => match verdict {
                     None => return Ok(()),
-                    // A tag of a session that is over means nothing here: it is delivered again.
+                    // A tag of an earlier session means nothing here: the broker delivers the
+                    // message again.
                     Some(Verdict::Ack(tag)) => self.ack(tag).await?,
                     Some(Verdict::SetAside(tag, bytes)) => self.set_aside(tag, &bytes, unit).await?,
                 },
@@ -157,7 +158,8 @@ impl Session {
         Ok(())
     }
 
-    /// Moves a delivery to the poison queue, and acknowledges it once it is there.
+    /// Moves a delivery to the poison queue, and acknowledges it once the broker has confirmed it
+    /// there.
     async fn set_aside(
         &mut self,
         tag: Tag,

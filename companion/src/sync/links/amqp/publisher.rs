@@ -1,4 +1,4 @@
-//! One link out: messages to one unit's queue, each confirmed.
+//! One link out: publishes messages to one unit's queue, each confirmed.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::topology::{self, persistent};
 use super::{Broker, CONFIRM_TIMEOUT, Pause, SessionError, close};
 use crate::sync::machine::{Lasts, MessageId};
 
-/// Messages that wait for their confirm, beyond which what is told again soon is left out.
+/// Messages that wait for a confirm, above which short-lived messages are left out.
 const UNCONFIRMED_MAX: usize = 64;
 
 /// Runs until the driver is gone.
@@ -34,7 +34,7 @@ pub(super) async fn run(
                 }
                 let ended = session.run(&peer, &broker, &mut messages, &events).await;
                 if session.has_confirmed {
-                    // A session that got nothing through is one more try.
+                    // A session that got nothing through does not reset the back-off.
                     pause = Pause::new();
                 }
                 match ended {
@@ -53,13 +53,14 @@ pub(super) async fn run(
         if events.send(Event::Down(peer.clone(), why)).await.is_err() {
             return;
         }
-        // Messages of a session that is over are read again for the next one.
+        // The machine publishes the messages of an ended session again in the next one.
         while messages.recv().now_or_never().flatten().is_some() {}
         pause.wait().await;
     }
 }
 
-/// The largest message that a broker takes, if that is why it ended the channel. AMQP has no other way to say so.
+/// The largest message that a broker takes, if that is why it ended the channel. AMQP reports the
+/// limit in this text only.
 fn message_limit(why: &str) -> Option<usize> {
     let (_, rest) = why.split_once("message size")?;
     let (_, rest) = rest.split_once("max size ")?;
@@ -71,10 +72,10 @@ fn message_limit(why: &str) -> Option<usize> {
 struct Session {
     connection: Connection,
     channel: Channel,
-    /// Since when messages wait for their confirm.
+    /// Messages that wait for a confirm, and since when.
     unconfirmed: BTreeMap<MessageId, Instant>,
     is_blocked: bool,
-    /// Whether the broker took anything.
+    /// Whether the broker confirmed any message.
     has_confirmed: bool,
 }
 
@@ -84,7 +85,7 @@ async fn confirmed(id: MessageId, confirm: PublisherConfirm) -> Confirmed {
     (id, confirm.await)
 }
 
-/// What the broker said to a message that waits, if it ended the channel for it.
+/// The error of a waiting message, if the broker ended the channel because of it.
 fn cause(confirms: &mut FuturesUnordered<impl Future<Output = Confirmed>>) -> Option<SessionError> {
     while let Some((_, confirmation)) = confirms.next().now_or_never().flatten() {
         if let Err(error) = confirmation
@@ -110,7 +111,7 @@ impl Session {
         })
     }
 
-    /// `Ok` if the driver is gone, an error if the connection is.
+    /// `Ok` if the driver is gone, an error if the connection failed.
     async fn run(
         &mut self,
         peer: &UnitId,
@@ -127,7 +128,7 @@ impl Session {
                 message = messages.recv() => {
                     let Some(message) = message else { return Ok(()) };
                     let published = self.publish(peer, &message).await;
-                    // Why the broker ended the channel, those know that waited.
+                    // The pending confirms carry the broker's reason for ending the channel.
                     match published.map_err(|error| cause(&mut confirms).unwrap_or(error))? {
                         Some(confirm) => {
                             confirms.push(confirmed(message.id, confirm));
@@ -140,7 +141,7 @@ impl Session {
                     self.unconfirmed.remove(&id);
                     let confirmation = confirmation?;
                     if matches!(confirmation, Confirmation::Ack(Some(_))) {
-                        // Nobody is bound to it: somebody deleted the queue.
+                        // The broker returned it as unroutable: somebody deleted the queue.
                         topology::declare(&self.channel, peer, broker.queue_bytes_max).await?;
                     }
                     let is_taken = matches!(confirmation, Confirmation::Ack(None));
@@ -174,7 +175,8 @@ impl Session {
         }
     }
 
-    /// `None` for a message that is left out, since its like comes soon.
+    /// Publishes a message. `None` if a short-lived one is left out because the link is congested:
+    /// the next comes soon.
     async fn publish(
         &mut self,
         peer: &UnitId,

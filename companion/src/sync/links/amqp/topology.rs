@@ -1,5 +1,5 @@
-//! What is declared at a broker, at every connection: whoever comes first makes it, so that ops wait
-//! also for a unit that never ran.
+//! What is declared at a broker, at every connection. The first unit to connect creates it, so that
+//! ops wait even for a unit that never ran.
 
 use std::collections::BTreeSet;
 
@@ -17,19 +17,19 @@ use crate::sync::machine::incoming::DELIVERIES_MAX;
 
 /// The exchange of all units.
 pub(super) const EXCHANGE: &str = "unitring.sync";
-/// Messages that the poison queue keeps; the oldest go.
+/// Most messages in the poison queue; the broker drops the oldest.
 const POISON_MAX: i32 = 10_000;
 
 fn queue(unit: &UnitId) -> String {
     format!("unitring.sync.{unit}")
 }
 
-/// Not below the name of any unit's queue.
+/// The prefix differs from that of the units' queues, so the names cannot collide.
 pub(super) fn poison_queue(unit: &UnitId) -> String {
     format!("unitring.poison.{unit}")
 }
 
-/// Exclusive: it is there while somebody reads the unit's queue.
+/// An exclusive queue: it exists while a companion reads the unit's queue.
 fn claim_queue(unit: &UnitId) -> String {
     format!("unitring.reader.{unit}")
 }
@@ -43,7 +43,7 @@ pub(super) fn ended() -> lapin::Error {
     std::io::Error::other("the broker ended it").into()
 }
 
-/// On disk at the broker before it confirms.
+/// The broker has the message on disk before it confirms it.
 pub(super) fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(2)
 }
@@ -59,13 +59,13 @@ fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
-/// With it the broker says what it has on disk.
+/// Turns on publisher confirms: the broker reports which messages it has on disk.
 pub(super) async fn confirm(channel: &Channel) -> Result<(), SessionError> {
     let confirm = channel.confirm_select(ConfirmSelectOptions::default());
     step("asking for confirms", confirm).await
 }
 
-/// The exchange, and a unit's queue with its binding.
+/// Declares the exchange, and a unit's queue with its binding.
 pub(super) async fn declare(
     channel: &Channel,
     unit: &UnitId,
@@ -83,7 +83,8 @@ pub(super) async fn declare(
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text("quorum"));
         arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-        // A full queue says no, and the sender keeps what it has: nothing is dropped.
+        // The broker rejects messages to a full queue, and the sender keeps them: nothing is
+        // dropped.
         arguments.insert("x-overflow".into(), text("reject-publish"));
         let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         arguments.insert(
@@ -99,8 +100,8 @@ pub(super) async fn declare(
             .queue_bind(name.into(), exchange, key(unit).into(), options, none())
             .await
     };
-    // A quorum queue that lost its leader (a broker killed right after the queue was made) is
-    // silent here for good: only an operator may delete it, since it may hold messages.
+    // A quorum queue that lost its leader (a broker killed right after the queue was made) never
+    // answers here. Only an operator may delete it, since it may hold messages.
     step("declaring a queue (is it without a leader?)", declare).await
 }
 
@@ -116,7 +117,7 @@ pub(super) async fn delete(
     Ok(())
 }
 
-/// The queue for messages that can't be read.
+/// Declares the queue for messages that can't be read.
 pub(super) async fn declare_poison(channel: &Channel, unit: &UnitId) -> Result<(), SessionError> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongInt(POISON_MAX));
@@ -126,7 +127,8 @@ pub(super) async fn declare_poison(channel: &Channel, unit: &UnitId) -> Result<(
     Ok(())
 }
 
-/// Whether this connection may read a unit's queue: no other one does. It may until it ends.
+/// Claims a unit's queue for this connection until it ends; `false` if another connection holds the
+/// claim.
 pub(super) async fn claim(connection: &Connection, unit: &UnitId) -> Result<bool, SessionError> {
     // A refusal ends the channel.
     let channel = step("opening a channel", connection.create_channel()).await?;
@@ -153,7 +155,7 @@ fn is_locked(error: &lapin::Error) -> bool {
     *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED)
 }
 
-/// Reads a unit's queue.
+/// Starts to consume a unit's queue.
 pub(super) async fn consume(channel: &Channel, unit: &UnitId) -> Result<Consumer, SessionError> {
     let consume = async {
         channel

@@ -1,4 +1,4 @@
-//! What is on its way to one unit: a cursor of its own in each bucket, and messages in flight.
+//! The link to one unit: its cursor in each bucket, and messages in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,12 +6,12 @@ use unitring_protocol::record::{Position, RecordId};
 
 use super::super::MessageId;
 
-/// Messages of ops that a link has in flight.
+/// Most messages of ops that a link has in flight.
 pub const FLIGHTS_MAX: usize = 8;
-/// The pause before a cursor is stored once more.
+/// The pause before a cursor is stored again.
 const STORE_AGAIN_MS: u64 = 5_000;
 
-/// A message on its way to the broker.
+/// A message that waits for the broker's confirm.
 #[derive(Debug)]
 pub(super) struct Flight {
     /// The last op of each bucket in it.
@@ -20,30 +20,30 @@ pub(super) struct Flight {
     pub(super) confirmed: bool,
 }
 
-/// What is on its way to one unit.
+/// The state of the link to one unit.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     pub(super) is_up: bool,
     pub(super) paused_until_ms: u64,
     pub(super) pause_ms: u64,
-    /// What the broker has.
+    /// The last ops that the broker confirmed.
     pub(super) cursors: BTreeMap<u8, Position>,
-    /// What was published, at or after the cursors.
+    /// The last ops that were published, at or after the cursors.
     pub(super) sent: BTreeMap<u8, Position>,
-    /// Buckets that may have ops after what was sent.
+    /// Buckets that may have ops after those sent.
     pub(super) dirty: BTreeSet<u8>,
-    /// The bucket that is next, so that busy ones do not starve the others.
+    /// The bucket whose turn is next, so that busy buckets do not starve the others.
     pub(super) turn: u8,
     pub(super) flights: BTreeMap<MessageId, Flight>,
     /// Cursors that are not stored yet.
     pub(super) to_store: BTreeMap<u8, Position>,
     pub(super) storing: Option<BTreeMap<u8, Position>>,
     pub(super) store_at_ms: u64,
-    /// When a cursor may be stored once more, since what is behind it did not leave.
+    /// When a cursor may be stored again because the ops before it did not leave the outbox.
     pub(super) store_again_ms: BTreeMap<u8, u64>,
-    /// The largest message that its broker takes, in bytes, once it said so.
+    /// The largest message that the unit's broker takes, in bytes, once the broker reported it.
     pub(super) limit: Option<usize>,
-    /// Records that are larger, by their size in a message.
+    /// Records that are too large, with their size in a message.
     pub(super) unsendable: BTreeMap<RecordId, usize>,
 }
 
@@ -52,12 +52,12 @@ impl Link {
         self.is_up && self.paused_until_ms <= now_ms && self.flights.len() < FLIGHTS_MAX
     }
 
-    /// Where this link's reading of a bucket goes on.
+    /// The position after which this link reads a bucket.
     pub(super) fn after(&self, bucket: u8) -> Position {
         self.sent.get(&bucket).copied().unwrap_or_default()
     }
 
-    /// What was not confirmed goes out again.
+    /// Sends messages without a confirm again.
     pub(super) fn begin_again(&mut self) {
         let flights = std::mem::take(&mut self.flights);
         let through = flights.values().flat_map(|flight| &flight.through);
@@ -65,7 +65,7 @@ impl Link {
         self.sent.clone_from(&self.cursors);
     }
 
-    /// The store went back to an older copy of itself: what the cursor counts were other ops.
+    /// The store went back to an older copy of itself: the cursor counts ops that no longer exist.
     pub(super) fn forget_cursor(&mut self, bucket: u8) {
         self.begin_again();
         self.cursors.remove(&bucket);
@@ -74,8 +74,9 @@ impl Link {
         self.dirty.insert(bucket);
     }
 
-    /// Nothing is behind the cursor, and the outbox is not empty: an older copy of the store may lack what was
-    /// stored before. Now and then, since it may also be that another link is not so far.
+    /// No op is after the cursor, yet the outbox is not empty: the store may be an older copy
+    /// without the stored cursor, so it is stored again. Only now and then, since another link may
+    /// also be behind.
     pub(super) fn store_again(&mut self, bucket: u8, now_ms: u64) {
         let is_in_flight = |flight: &Flight| flight.through.iter().any(|(of, _)| *of == bucket);
         let Some(cursor) = self.cursors.get(&bucket).copied() else {

@@ -1,29 +1,30 @@
-//! Ops → messages that their broker takes.
+//! Ops → messages within their broker's limit.
 
 use std::collections::BTreeSet;
 
 use unitring_protocol::envelope::Part;
 use unitring_protocol::record::{Op, RecordId};
 
-/// Where a message of ops ends: it is closed by the op that passes this many bytes.
+/// The op that passes this many bytes ends a message.
 pub const MESSAGE_BYTES: usize = 1 << 20;
-/// What a message takes beside its ops, at most: names of units, numbers of its parts.
+/// Most bytes of a message beside its ops: names of units, numbers of its parts.
 const MESSAGE_HEAD_BYTES: usize = 16 << 10;
-/// What an op takes beside its value, about.
+/// Estimated bytes of an op beside its value.
 const OP_BYTES: usize = 192;
 
-/// What an op takes in a message; one of a broker with a bound is measured.
+/// Estimated bytes of an op in a message; for a broker with a limit they are [`measured`].
 fn op_bytes(op: &Op) -> usize {
     let value = op.record.value.as_ref().map_or(0, |value| value.0.len());
     OP_BYTES + value
 }
 
-/// What it takes there exactly.
+/// The exact bytes of an op in a message.
 fn measured(op: &Op) -> usize {
     serde_json::to_vec(op).map_or(usize::MAX, |json| json.len())
 }
 
-/// Leaves out what no message under this limit can hold: its sequence is passed. Answers what it was.
+/// Leaves out ops that no message under this limit can hold, and counts their sequences as passed.
+/// Returns their records with the sizes.
 pub(super) fn leave_out(parts: &mut [Part], limit: usize) -> Vec<(RecordId, usize)> {
     let mut large = Vec::new();
     for part in parts {
@@ -40,7 +41,7 @@ pub(super) fn leave_out(parts: &mut [Part], limit: usize) -> Vec<(RecordId, usiz
     large
 }
 
-/// Parts in messages of bounded size, in order. A part is cut where it is too large.
+/// Splits parts into messages of bounded size, in order; a part that is too large is cut.
 pub(super) fn messages(parts: Vec<Part>, limit: usize) -> Vec<Vec<Part>> {
     let is_bound = limit != MESSAGE_BYTES;
     let limit =
@@ -67,7 +68,7 @@ pub(super) fn messages(parts: Vec<Part>, limit: usize) -> Vec<Vec<Part>> {
     messages
 }
 
-/// A part in pieces of this size, of which only the first may say that something is skipped before it.
+/// Cuts a part into pieces of this size. Only the first may say that ops before it are missing.
 fn cut(part: Part, limit: usize, size: impl Fn(&Op) -> usize, is_bound: bool) -> Vec<Part> {
     if !is_bound || part.ops.iter().map(&size).sum::<usize>() <= limit {
         return vec![part];

@@ -1,11 +1,11 @@
-//! Outboxes that are over their bound → what of each stays.
+//! Outboxes that are over their bound → how much of each stays.
 
 use std::collections::BTreeMap;
 
 use crate::store::Backlog;
 
-/// How many ops each outbox keeps, if they are over a bound: its share of nine tenths of what may be, of ops and
-/// of bytes. One op stays to say that others are missing.
+/// How many ops each outbox keeps if they are over a bound: its share of nine tenths of the bound,
+/// of ops and of bytes. One op stays to show that others are missing.
 pub(super) fn shortened(waiting: &BTreeMap<u8, Backlog>, max: Backlog) -> Option<Vec<(u8, u64)>> {
     let sum = |of: fn(&Backlog) -> u64| waiting.values().map(of).sum::<u64>();
     let (ops, bytes) = (sum(|it| it.ops), sum(|it| it.bytes));
@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(shortened(&waiting(100, 1_000), max), None);
         assert_eq!(shortened(&waiting(200, 1_000), max), Some(vec![(7, 90)]));
         assert_eq!(shortened(&waiting(48, 4_000), max), Some(vec![(7, 10)]));
-        // One stays, however large it is.
+        // One op stays, however large it is.
         assert_eq!(shortened(&waiting(1, 4_000), max), Some(vec![(7, 1)]));
         let nobody = Backlog::default();
         assert_eq!(shortened(&waiting(5, 5), nobody), Some(vec![(7, 0)]));
