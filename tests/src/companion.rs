@@ -80,8 +80,8 @@ impl Settings {
         self
     }
 
-    /// Starts the companion so that a write past its file limit (`prlimit --fsize`) fails, as on a full
-    /// disk, instead of killing it.
+    /// Lets a write past a file limit (`prlimit --fsize`) fail, as on a full disk, instead of killing the
+    /// companion.
     #[must_use]
     pub fn outlasting_file_limits(mut self) -> Self {
         self.outlasts_file_limits = true;
