@@ -230,7 +230,7 @@ pub(super) fn host(draws: &Draws, numbers: &mut Numbers, addresses: &Addresses) 
     host
 }
 
-/// Draws a host's health anew.
+/// Draws new health for a host.
 pub(super) fn sicken(host: &mut Host, draws: &Draws, numbers: &mut Numbers) {
     host.unchecked = numbers.below(16) == 0;
     host.eds_health = numbers.pick(&["UNKNOWN", "HEALTHY"]);
