@@ -1,4 +1,4 @@
-# The one entry point. Everything that is fetched or built stays in this folder: .parts and target.
+# The only entry point. Everything that is fetched or built stays in this folder: .parts and target.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
-# The one of tests/tests/it/older.rs.
+# The version that tests/tests/it/older.rs uses.
 OLDEST_ENVOY := 1.36.4
 BENCHES := request store sync companion routing interval
 
@@ -26,7 +26,7 @@ test: parts ## every test, with the real Envoy, Redis and RabbitMQ; ONLY=links f
 	@scripts/build-plugin
 	@scripts/build-plugin trap
 	@scripts/parts $(OLDEST_ENVOY)
-	@# In one go, so that programs and tests share what they are made of.
+	@# In one build, so that programs and tests share their dependencies.
 	cargo build --workspace --bins --tests
 	cargo test --workspace $(if $(ONLY),--test it -- $(ONLY))
 
@@ -40,7 +40,7 @@ compat: build ## the tests that depend on Envoy, with each version that scripts/
 guard: parts ## fails if a choice, a change or a report takes more instructions than before; RENEW=1 writes the limits
 	@scripts/guard $(if $(RENEW),renew)
 
-# All in one go and with the same features, so that nothing is compiled twice; nobody debugs it.
+# One build with the same features, so that nothing is compiled twice; without debug information.
 bench: export CARGO_PROFILE_RELEASE_DEBUG = false
 bench: export CARGO_PROFILE_BENCH_DEBUG = false
 bench: parts ## measures and writes the tables of docs/; AREA=request, scale, load, routing, protocol, store, sync or companion for one

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What every script shares: where things are, how they speak, how Debian packages get into .parts.
+# Shared by all scripts: paths, messages, and how Debian packages get into .parts.
 # Sourced, never run.
 
-# The checkout; every script works from here.
+# The checkout, the working directory of every script.
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT" || exit
 
-# Everything that is fetched lands here, and nowhere else on the machine.
+# All downloads go here, and nowhere else on the machine.
 PARTS=${UNITRING_PARTS:-$ROOT/.parts}
 DEBIAN=$PARTS/root
 
@@ -15,20 +15,20 @@ export TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 
 say() { printf '== %s\n' "$*" >&2; }
 
-# die WHAT COMMAND: ends with what is wrong and the command that mends it.
+# die WHAT COMMAND: exits with the problem and the command that fixes it.
 die() {
     printf '\nerror: %s\n' "$1" >&2
     [ $# -lt 2 ] || printf '  mend it with:  %s\n' "$2" >&2
     exit 1
 }
 
-# need PROGRAM COMMAND: a program that we don't fetch ourselves.
+# need PROGRAM COMMAND: fails without a program that the scripts do not fetch; COMMAND installs it.
 need() { command -v "$1" >/dev/null || die "$1 is not installed" "$2"; }
 
-# The command as this user must type it.
+# as_root COMMAND: the command as this user must type it, with sudo if needed.
 as_root() { if [ "$(id -u)" = 0 ]; then echo "$*"; else echo "sudo $*"; fi; }
 
-# apt's own downloader drops its rights and then can't write into a checkout under /root.
+# As root, apt's downloader drops its privileges and then cannot write into a checkout under /root.
 apt_options() { [ "$(id -u)" != 0 ] || echo "-oAPT::Sandbox::User=root"; }
 
 refresh_lists() {
@@ -39,17 +39,17 @@ refresh_lists() {
         die "apt-get update failed: $(tail -n 3 "$PARTS/apt.log")" "apt-get update"
 }
 
-# missing_packages NAME...: these and their dependencies, less what the machine has.
+# missing_packages NAME...: these packages and their dependencies, without those that are installed.
 missing_packages() {
     apt-get -s install --no-install-recommends "$@" 2>"$PARTS/apt.log" | awk '/^Inst/ {print $2}'
 }
 
-# unpack_packages NAME...: exactly these Debian packages into .parts/root, without installing.
+# unpack_packages NAME...: unpacks exactly these Debian packages into .parts/root, without installing them.
 unpack_packages() {
     local debs=$PARTS/debs deb
     rm -rf "$debs" && mkdir -p "$debs" "$DEBIAN"
     say "downloading $# Debian packages: $*"
-    # Old lists name versions that the archive no longer has.
+    # Outdated lists name versions that the archive no longer has.
     # shellcheck disable=SC2046 # one word, or none
     (cd "$debs" && apt-get $(apt_options) download -q "$@" >"$PARTS/apt.log" 2>&1) || {
         refresh_lists

@@ -2,16 +2,16 @@
 # Two ways to compile for wasm32-wasip1, behind one command: `cargo_wasm SUBCOMMAND …`.
 # Sourced, after lib.sh.
 
-# How, in words; where cargo puts it; which compiler and flags.
+# A description of the way, cargo's output folder, and the environment and flags for the compiler.
 export WASM_WAY=""
 WASM_OUTPUT=$TARGET
 WASM_ENVIRONMENT=()
 WASM_FLAGS=()
 
-# A whole compiler, its library's source and a C library for WASI; apt knows what they depend on.
+# A compiler, the source of its standard library and a C library for WASI; apt adds their dependencies.
 WASM_PACKAGES=(rustc-web rust-web-src wasi-libc)
 
-# Chooses the way, and gets what it needs.
+# Chooses the way, and fetches what it needs.
 wasm_target() {
     need cargo "curl -sSf https://sh.rustup.rs | sh   # or: $(as_root apt-get install -y rustup)"
     if [ -z "${UNITRING_WASM_FALLBACK:-}" ] && from_rustup; then
@@ -23,7 +23,7 @@ wasm_target() {
 }
 
 from_rustup() {
-    # A compiler that came from elsewhere may have the library too: look, don't ask rustup.
+    # A compiler from another source may have the library, too: look for the library, not for rustup.
     local library
     library=$(rustc --print sysroot)/lib/rustlib/wasm32-wasip1
     [ ! -d "$library" ] || return 0
@@ -48,7 +48,7 @@ from_debian() {
         [ ${#names[@]} -gt 0 ] || die "apt knows no way to get ${WASM_PACKAGES[*]}" \
             "rustup target add wasm32-wasip1"
         unpack_packages "${names[@]}"
-        # The package links to its source by an absolute path.
+        # The package links to its source by an absolute path, which does not exist here.
         local source
         source=$(find "$DEBIAN/usr/src" -maxdepth 1 -name 'rustc-*' | head -n 1)
         mkdir -p "$DEBIAN/usr/lib/rustlib/src" "${rustc%/*}"
@@ -58,11 +58,11 @@ from_debian() {
         chmod +x "$rustc"
     fi
     "$rustc" --version >/dev/null || die "Debian's compiler does not start" "rm -rf $PARTS"
-    # cargo that builds a standard library wants rust-lld or any lld that speaks wasm.
+    # To build a standard library, cargo needs rust-lld or another lld that supports wasm.
     linker=$(find "$(rustc --print sysroot)/lib/rustlib" -name rust-lld -type f | head -n 1)
     [ -n "$linker" ] || linker=$(command -v wasm-ld || command -v wasm-ld-14) ||
         die "no linker for wasm" "$(as_root apt-get install -y lld)"
-    # Its own output folder: the two compilers must not disturb each other's.
+    # A separate output folder: the two compilers must not overwrite each other's output.
     WASM_OUTPUT=$TARGET/debian
     WASM_ENVIRONMENT=(
         RUSTC="$rustc" RUSTC_BOOTSTRAP=1
@@ -73,7 +73,7 @@ from_debian() {
     WASM_FLAGS=("-Zbuild-std=std,panic_abort")
 }
 
-# cargo_wasm SUBCOMMAND ARGUMENTS…: cargo for the wasm target.
+# cargo_wasm SUBCOMMAND ARGUMENTS…: runs cargo for the wasm target.
 cargo_wasm() {
     env "${WASM_ENVIRONMENT[@]}" cargo "$1" --target wasm32-wasip1 "${WASM_FLAGS[@]}" "${@:2}"
 }

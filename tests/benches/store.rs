@@ -25,7 +25,7 @@ const ANSWER_LINES: usize = 4;
 /// As `unitring group create` sets it up.
 const PERSISTENCE: [&str; 3] = ["save \"\"", "appendonly yes", "appendfsync everysec"];
 
-/// What is measured.
+/// One case of the table.
 struct Case {
     title: &'static str,
     has_peers: bool,
@@ -113,7 +113,7 @@ async fn measure(case: &Case) -> Result<()> {
     store.write(&id("d", "first"), Some(b"x"), 1).await?;
     let mut pairs = Vec::new();
     for round in 0..PAIRS {
-        // What comes first may find a colder machine.
+        // The first run may find a colder machine.
         let (ours, bare) = if round % 2 == 0 {
             let ours = by_store(&server, &store, case, round).await?;
             (ours, by_hand(&server, &store, round)?)
@@ -143,7 +143,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// Through the store, as the companion writes: each writer waits for its answer.
+/// Writes through the store, like the companion: each writer waits for its answer.
 async fn by_store(
     server: &Redis,
     store: &Arc<redis::Redis>,

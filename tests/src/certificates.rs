@@ -1,4 +1,4 @@
-//! An authority of its own, with a certificate for a server and one for a client.
+//! A test certificate authority, with a certificate for a server and one for a client.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,17 +7,17 @@ use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-/// Files: `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`.
+/// The folder of `ca.pem`, `server.pem`, `server.key`, `client.pem` and `client.key`.
 #[derive(Debug)]
 pub struct Certificates {
     folder: TempDir,
 }
 
 impl Certificates {
-    /// Makes them, for 127.0.0.1.
+    /// Makes the authority and both certificates, for 127.0.0.1.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The files cannot be written.
     pub fn make() -> Result<Self> {
         let folder = TempDir::with_prefix("unitring-tls-")?;
         let authority = KeyPair::generate()?;
@@ -42,12 +42,12 @@ impl Certificates {
         Ok(Self { folder })
     }
 
-    /// A file of it.
+    /// The path of one of the files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A file of it, as text.
+    /// The path of one of the files, as text.
     pub fn path(&self, name: &str) -> String {
         self.file(name).display().to_string()
     }

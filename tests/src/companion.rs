@@ -1,4 +1,4 @@
-//! The companion as users run it: the shipped file, the environment for what differs.
+//! The companion as users run it: with the shipped file, and environment variables for what differs.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -29,7 +29,7 @@ pub struct Companion {
     folder: TempDir,
 }
 
-/// How it is to be started.
+/// How a companion is started.
 #[derive(Debug, Clone)]
 pub struct Settings {
     file: &'static str,
@@ -54,14 +54,14 @@ impl Settings {
         Self::at_redis(&redis.url())
     }
 
-    /// The same, wherever the URL leads.
+    /// One unit whose data is where the URL leads.
     pub fn at_redis(url: &str) -> Self {
         Self::default()
             .variable("UNITRING_STORE_KIND", "redis")
             .variable("UNITRING_STORE_REDIS_URL", url)
     }
 
-    /// A unit of this name, syncing with the others.
+    /// A unit of this name that syncs with its peers.
     pub fn unit(name: &str, peers: &[&str], redis: &Redis, rabbit: &Rabbit) -> Self {
         Self {
             file: "unit-east.toml",
@@ -73,21 +73,22 @@ impl Settings {
         .variable("UNITRING_SYNC_PEERS", &peers.join(","))
     }
 
-    /// Any field, by its variable.
+    /// Sets any field, by its environment variable.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// A file that may not grow (`prlimit --fsize`) is an error to it, as a full disk is, and not its end.
+    /// Lets a write past a file limit (`prlimit --fsize`) fail, as on a full disk, instead of killing the
+    /// companion.
     #[must_use]
     pub fn outlasting_file_limits(mut self) -> Self {
         self.outlasts_file_limits = true;
         self
     }
 
-    /// Starts it on free ports.
+    /// Starts the companion on free ports.
     ///
     /// # Errors
     /// It does not come up.
@@ -95,7 +96,7 @@ impl Settings {
         ports::with_fresh_ports(async || self.start_on(ports::free()?, ports::free()?).await).await
     }
 
-    /// Starts it on these ports.
+    /// Starts the companion on these ports.
     ///
     /// # Errors
     /// It does not come up.
@@ -116,7 +117,7 @@ impl Settings {
     async fn spawn(&self, port: u16, xds_port: u16, folder: &TempDir) -> Result<Process> {
         let program = programs::built("unitring")?;
         let mut command = if self.outlasts_file_limits {
-            // A signal that is ignored stays so.
+            // A signal that the shell ignores stays ignored in its child.
             let mut shell = Command::new("sh");
             shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
             shell.arg(program);
@@ -149,19 +150,19 @@ impl Settings {
 }
 
 impl Companion {
-    /// Any call of its API.
+    /// Makes any call of the API.
     ///
     /// # Errors
-    /// No HTTP answer.
+    /// There is no HTTP answer.
     pub async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Response> {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         Ok(self.client.request(method, url).body(body).send().await?)
     }
 
-    /// Reads JSON.
+    /// Reads JSON from the API.
     ///
     /// # Errors
-    /// Anything but a 2xx with JSON.
+    /// The answer is anything but a 2xx with JSON.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let response = self.call(Method::GET, path, vec![]).await?;
         let status = response.status();
@@ -170,10 +171,10 @@ impl Companion {
         serde_json::from_str(&text).with_context(|| format!("GET {path}: {text}"))
     }
 
-    /// Takes a report; answers with the fleet's rest.
+    /// Sends a report; returns the load of the rest of the fleet.
     ///
     /// # Errors
-    /// It is refused.
+    /// The companion refuses the report.
     pub async fn report(&self, report: &Value) -> Result<Value> {
         let body = report.to_string().into_bytes();
         let response = self.call(Method::POST, "/v1/reports", body).await?;
@@ -182,7 +183,8 @@ impl Companion {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// Runs the program's own commands against it; answers whether that went well, and what was said.
+    /// Runs a command of the program against this companion; returns whether it succeeded, and its
+    /// output.
     ///
     /// # Errors
     /// The program does not run.
@@ -194,10 +196,10 @@ impl Companion {
         Ok((output.status.success(), String::from_utf8(text)?))
     }
 
-    /// Registers an instance of `orders`, or says that it is still there.
+    /// Registers an instance of `orders`, or renews it.
     ///
     /// # Errors
-    /// It is refused.
+    /// The companion refuses.
     pub async fn register(&self, instance: &Instance) -> Result<()> {
         let path = format!("/v1/services/orders/instances/{}", instance.id);
         let body = json!({"address": instance.address(), "weight": 1});
@@ -208,20 +210,20 @@ impl Companion {
         .await
     }
 
-    /// Removes an instance of `orders`.
+    /// Removes an instance of `orders` from the registry.
     ///
     /// # Errors
-    /// It is refused.
+    /// The companion refuses.
     pub async fn unregister(&self, id: &str) -> Result<()> {
         let path = format!("/v1/services/orders/instances/{id}");
         accepted(self.call(Method::DELETE, &path, vec![]).await?).await
     }
 
-    /// Waits for an event of this kind, about the instance of this name or address, for a reason
-    /// that has these words.
+    /// Waits for an event of this kind about the instance of this name or address, with a reason that
+    /// contains these words.
     ///
     /// # Errors
-    /// It never comes.
+    /// The event never comes.
     pub async fn tells(&self, kind: &str, instance: &str, reason: &str) -> Result<Value> {
         deadline::until(&format!("{kind} {instance}: {reason}"), async || {
             let told = self.get("/v1/events?format=json&limit=1000").await?;
@@ -238,7 +240,7 @@ impl Companion {
     /// Writes a record of the dataset `profiles`.
     ///
     /// # Errors
-    /// It is refused.
+    /// The companion refuses the write.
     pub async fn put_record(&self, key: &str, value: &str) -> Result<()> {
         let path = format!("/v1/data/profiles/{key}");
         accepted(
@@ -251,7 +253,7 @@ impl Companion {
     /// Waits until this unit has the record with this value.
     ///
     /// # Errors
-    /// It never has.
+    /// The unit never has it.
     pub async fn has_record(&self, key: &str, value: &str) -> Result<()> {
         deadline::until(&format!("the record {key} to be {value}"), async || {
             let path = format!("/v1/data/profiles/{key}");
@@ -264,19 +266,19 @@ impl Companion {
         .await
     }
 
-    /// What it says of itself in the Prometheus text.
+    /// The companion's metrics in the Prometheus text format.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The companion does not answer.
     pub async fn metrics(&self) -> Result<String> {
         let answer = self.call(Method::GET, "/metrics", vec![]).await?;
         Ok(answer.text().await?)
     }
 
-    /// One of its metrics, by its name and labels.
+    /// The value of one metric, by its name and labels.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such metric.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let text = self.metrics().await?;
         let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
@@ -285,10 +287,10 @@ impl Companion {
         Ok(value.parse()?)
     }
 
-    /// Waits until its metrics have this line.
+    /// Waits until the metrics have this line.
     ///
     /// # Errors
-    /// They never have.
+    /// The metrics never have it.
     pub async fn counts(&self, line: &str) -> Result<()> {
         deadline::until(line, async || {
             let text = self.metrics().await?;
@@ -298,7 +300,7 @@ impl Companion {
         .await
     }
 
-    /// Waits until it says that all it needs is there.
+    /// Waits until `/readyz` answers 200.
     ///
     /// # Errors
     /// It never does.
@@ -317,23 +319,23 @@ impl Companion {
         self.process.id()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     ///
     /// # Errors
-    /// It cannot be killed.
+    /// The process cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// SIGTERM, and waits until it is gone.
+    /// Sends SIGTERM, and waits until the process is gone.
     ///
     /// # Errors
-    /// It cannot be ended.
+    /// The process cannot be ended.
     pub async fn stop(&mut self) -> Result<()> {
         self.process.stop().await
     }
 
-    /// Starts it again, on the same ports and data; kills it first if it runs.
+    /// Starts the companion again, on the same ports and data; kills it first if it runs.
     ///
     /// # Errors
     /// It does not come up.

@@ -1,6 +1,6 @@
 //! The shipped Envoy configurations, moved to free ports, and variants of them.
 //!
-//! What is tested is what users copy: a test says only how its configuration differs.
+//! The tests use the files that users copy: a test only states how its configuration differs.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub const COMPANION: u16 = 7001;
 /// The companion's gRPC.
 pub const COMPANION_XDS: u16 = 7002;
 
-/// Fields that tests use and an Envoy 1.36 does not know, with the 1.x that brought them.
+/// Fields that tests use and Envoy 1.36 does not know, with the minor version of Envoy 1 that added them.
 const NEWER: [(&str, u32); 2] = [("allow_paths", 37), ("detect_degraded_hosts", 38)];
 
 /// An Envoy configuration.
@@ -31,7 +31,7 @@ pub struct EnvoyConfig {
 }
 
 impl EnvoyConfig {
-    /// A configuration of a test's own, which must listen on [`LISTENER`] and [`ADMIN`].
+    /// A test's own configuration, which must listen on [`LISTENER`] and [`ADMIN`].
     pub fn own(json: Value) -> Self {
         Self { json }
     }
@@ -46,7 +46,7 @@ impl EnvoyConfig {
         let mut json: Value =
             serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
         let filter = programs::filter()?;
-        // As whoever rolls Envoys out by its admin interface has to.
+        // Operators who drain Envoys through the admin interface have to allow these paths, too.
         if let Some(paths) = json
             .pointer_mut("/admin/allow_paths")
             .and_then(Value::as_array_mut)
@@ -82,7 +82,7 @@ impl EnvoyConfig {
         self.edit_filter(|config| set(config, "/configuration", any))
     }
 
-    /// The same, with another instance list: each with its weight.
+    /// The same, with these instances and their weights.
     ///
     /// # Errors
     /// The file has no cluster `orders`.
@@ -99,7 +99,7 @@ impl EnvoyConfig {
     /// The same, reporting to this companion.
     ///
     /// # Errors
-    /// None that are expected.
+    /// Does not fail at present.
     pub fn companion(mut self, companion: &Companion) -> Result<Self> {
         move_port(&mut self.json, COMPANION, companion.port);
         move_port(&mut self.json, COMPANION_XDS, companion.xds_port);
@@ -126,7 +126,8 @@ impl EnvoyConfig {
         })
     }
 
-    /// With connections that are dealt out to the workers in turn: the kernel may give all to one.
+    /// With connections dealt out to the workers in turn; otherwise the kernel may give all of them to
+    /// one worker.
     ///
     /// # Errors
     /// The file has no listener.
@@ -138,7 +139,7 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// With a name of Envoy's own, which it needs for instances that it watches.
+    /// With a node id, which Envoy needs to subscribe to its instances.
     ///
     /// # Errors
     /// The file is no object.
@@ -146,16 +147,16 @@ impl EnvoyConfig {
         self.field("node", json!({"id": id, "cluster": id}))
     }
 
-    /// Any change to the bootstrap.
+    /// Makes any change to the bootstrap.
     ///
     /// # Errors
-    /// What the change says.
+    /// The error of the change.
     pub fn edit(mut self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
         change(&mut self.json)?;
         Ok(self)
     }
 
-    /// The same, with this field of the bootstrap.
+    /// Sets this field of the bootstrap.
     ///
     /// # Errors
     /// The file is no object.
@@ -165,10 +166,10 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// Without the filter: the cluster's own policy is the fallback, Envoy's RING_HASH.
+    /// Without the filter: the cluster's policy becomes its fallback, Envoy's RING_HASH.
     ///
     /// # Errors
-    /// The file has another form than expected.
+    /// The file does not have the expected form.
     pub fn without_filter(self) -> Result<Self> {
         self.edit_cluster("orders", |cluster| {
             let fallback = "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy";
@@ -182,7 +183,7 @@ impl EnvoyConfig {
         })
     }
 
-    /// With another HTTP filter in the place of ours.
+    /// With this HTTP filter in place of ours.
     ///
     /// # Errors
     /// The file has no filter.
@@ -190,7 +191,7 @@ impl EnvoyConfig {
         self.edit_connections(|manager| set(manager, "/http_filters/0", filter))
     }
 
-    /// One more cluster.
+    /// Adds a cluster.
     ///
     /// # Errors
     /// The file has no clusters.
@@ -201,8 +202,8 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// The same without active health checks and outlier detection of `orders`: nobody but the filter finds
-    /// out.
+    /// Without active health checks and outlier detection of `orders`, so that only the filter detects
+    /// failures.
     ///
     /// # Errors
     /// The file has no cluster `orders`.
@@ -215,10 +216,10 @@ impl EnvoyConfig {
         })
     }
 
-    /// Any change to a cluster.
+    /// Makes any change to a cluster.
     ///
     /// # Errors
-    /// The cluster is missing, or what the change says.
+    /// The cluster is missing, or the change fails.
     pub fn edit_cluster(
         mut self,
         name: &str,
@@ -231,7 +232,7 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// One more cluster: that of `from` under another name and with other instances.
+    /// Adds a cluster: a copy of `from` under another name and with other instances.
     ///
     /// # Errors
     /// The file has no such cluster.
@@ -248,10 +249,10 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// Any change to the connection manager of the listener.
+    /// Makes any change to the connection manager of the listener.
     ///
     /// # Errors
-    /// It is missing, or what the change says.
+    /// The connection manager is missing, or the change fails.
     pub fn edit_connections(
         mut self,
         change: impl FnOnce(&mut Value) -> Result<()>,
@@ -272,8 +273,8 @@ impl EnvoyConfig {
         })
     }
 
-    /// The same for an Envoy of this version: less what it does not know yet, as `docs/compatibility.md`
-    /// tells its users to leave out.
+    /// The same for this version of Envoy, without the fields that it does not know:
+    /// `docs/compatibility.md` tells users to leave them out.
     pub fn for_version(&self, version: &str) -> Self {
         Self {
             json: without_newer(self.json.clone(), version),
@@ -285,7 +286,7 @@ impl EnvoyConfig {
         self.for_version(&programs::asked_envoy().unwrap_or_default())
     }
 
-    /// What Envoy is started with.
+    /// The bootstrap that Envoy is started with, on these ports.
     pub fn on_ports(&self, listener: u16, admin: u16) -> Value {
         let mut json = self.json.clone();
         move_port(&mut json, LISTENER, listener);
@@ -294,7 +295,7 @@ impl EnvoyConfig {
     }
 }
 
-/// A part of a configuration without what an Envoy of this version does not know.
+/// A part of a configuration, without the fields that this version of Envoy does not know.
 pub fn without_newer(mut json: Value, version: &str) -> Value {
     let minor = version.split('.').nth(1);
     let minor: Option<u32> = minor.and_then(|minor| minor.parse().ok());
@@ -328,7 +329,7 @@ fn set(value: &mut Value, path: &str, new: Value) -> Result<()> {
     Ok(())
 }
 
-/// Every object loses this field.
+/// Removes this field from every object.
 fn remove_field(value: &mut Value, name: &str) {
     match value {
         Value::Object(fields) => {
@@ -342,7 +343,7 @@ fn remove_field(value: &mut Value, name: &str) {
     }
 }
 
-/// Every address with this port gets the other one.
+/// Changes this port to the other one in every address.
 fn move_port(value: &mut Value, from: u16, to: u16) {
     match value {
         Value::Object(fields) => {

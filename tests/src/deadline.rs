@@ -1,26 +1,26 @@
-//! Waiting for something to become true: never a fixed sleep, never for ever.
+//! Waiting for a condition: never a fixed sleep, never without a limit.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// How long anything may take on a busy machine.
+/// How long any step may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
-/// Tries until it succeeds. After [`PATIENCE`] the last error is the answer.
+/// Repeats the attempt until it succeeds. After [`PATIENCE`] it returns the last error.
 ///
 /// # Errors
-/// What the last try failed with, and what was waited for.
+/// The error of the last attempt, and what was waited for.
 pub async fn until<T>(what: &str, attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     within(PATIENCE, what, attempt).await
 }
 
-/// [`until`], with another limit.
+/// Like [`until`], with another limit.
 ///
 /// # Errors
-/// What the last try failed with, and what was waited for.
+/// The error of the last attempt, and what was waited for.
 pub async fn within<T>(
     limit: Duration,
     what: &str,

@@ -1,4 +1,4 @@
-//! A real Envoy, what it answers, and what it counts.
+//! A real Envoy, its answers, and its stats.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,30 +20,30 @@ use crate::usage;
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
-    /// Where it takes requests, on 127.0.0.1.
+    /// The port where it takes requests, on 127.0.0.1.
     pub port: u16,
-    /// Its admin interface.
+    /// The port of its admin interface.
     pub admin_port: u16,
     process: Process,
     client: Client,
     _folder: TempDir,
 }
 
-/// Keys that differ.
+/// This many distinct keys.
 pub fn keys(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("user-{number}")).collect()
 }
 
-/// What came back for one request.
+/// The answer to one request.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// Which instance answered; empty if none did.
+    /// The instance that answered; empty if none did.
     pub instance: String,
     /// The answer's headers.
     pub headers: HeaderMap,
-    /// What the instance received, as JSON; null if none answered.
+    /// The request that the instance received, as JSON; null if no instance answered.
     pub body: Value,
 }
 
@@ -55,18 +55,18 @@ impl Answer {
 }
 
 impl Envoy {
-    /// Starts one with one worker.
+    /// Starts Envoy with one worker.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Envoy does not come up.
     pub async fn start(config: &EnvoyConfig) -> Result<Self> {
         Self::start_with_workers(config, 1).await
     }
 
-    /// Starts one with several workers.
+    /// Starts Envoy with several workers.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Envoy does not come up.
     pub async fn start_with_workers(config: &EnvoyConfig, workers: u32) -> Result<Self> {
         ports::with_fresh_ports(async || {
             Self::start_on(config, workers, ports::free()?, ports::free()?).await
@@ -74,10 +74,10 @@ impl Envoy {
         .await
     }
 
-    /// Starts one of this version, whichever the tests run with, with one worker.
+    /// Starts this version of Envoy, whatever version the tests run with, with one worker.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Envoy does not come up.
     pub async fn start_version(version: &str, config: &EnvoyConfig) -> Result<Self> {
         ports::with_fresh_ports(async || {
             let envoy = Command::new(programs::envoy(version)?);
@@ -98,10 +98,10 @@ impl Envoy {
         Self::start_as(envoy, &config, workers, port, admin_port).await
     }
 
-    /// Starts one as a child of a tool that watches programs, as `valgrind`.
+    /// Starts Envoy as a child of a tool that watches programs, such as `valgrind`.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Envoy does not come up.
     pub async fn start_under(
         tool: impl Fn() -> Command,
         config: &EnvoyConfig,
@@ -134,10 +134,10 @@ impl Envoy {
         })
     }
 
-    /// Starts one that must not come up, and returns what it said.
+    /// Starts an Envoy that must refuse this configuration, and returns its output.
     ///
     /// # Errors
-    /// It came up.
+    /// Envoy came up.
     pub async fn refuses(config: &EnvoyConfig) -> Result<String> {
         let envoy = Command::new(programs::part("envoy")?);
         let config = config.for_asked_version();
@@ -153,12 +153,12 @@ impl Envoy {
         .await
     }
 
-    /// A request through it.
+    /// A request through this Envoy.
     pub fn request(&self, path: &str) -> RequestBuilder {
         self.client.get(self.url(path))
     }
 
-    /// Its address and this path.
+    /// The URL of this path at this Envoy.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -166,15 +166,15 @@ impl Envoy {
     /// Sends a request with this key.
     ///
     /// # Errors
-    /// No HTTP answer at all.
+    /// There is no HTTP answer.
     pub async fn get(&self, key: &str) -> Result<Answer> {
         send(self.request("/").header("x-user-id", key)).await
     }
 
-    /// Who answers each of these keys; every answer must be 200.
+    /// The instance that answers for each of these keys; every answer must be 200.
     ///
     /// # Errors
-    /// One is not.
+    /// An answer is not 200.
     pub async fn owners(&self, keys: &[String]) -> Result<BTreeMap<String, String>> {
         let mut owners = BTreeMap::new();
         for key in keys {
@@ -190,10 +190,10 @@ impl Envoy {
         Ok(owners)
     }
 
-    /// Waits until each of these keys is answered by the instance that it had.
+    /// Waits until the expected instance answers for each of these keys.
     ///
     /// # Errors
-    /// It never comes to that.
+    /// That never happens.
     pub async fn has_owners(&self, expected: &BTreeMap<String, String>) -> Result<()> {
         let keys: Vec<String> = expected.keys().cloned().collect();
         deadline::until("each key to be where it was", async || {
@@ -204,10 +204,10 @@ impl Envoy {
         .await
     }
 
-    /// Waits until this many take requests by the filter's judgement.
+    /// Waits until the filter considers this many instances eligible.
     ///
     /// # Errors
-    /// It never comes to that.
+    /// That never happens.
     pub async fn has_eligible(&self, expected: u64) -> Result<()> {
         let what = format!("{expected} eligible instances");
         deadline::until(&what, async || {
@@ -219,10 +219,10 @@ impl Envoy {
         .await
     }
 
-    /// Waits until this many instances are healthy, and every VM of the filter steers to these.
+    /// Waits until this many instances are healthy, and every VM of the filter steers to them.
     ///
     /// # Errors
-    /// It never comes to that.
+    /// That never happens.
     pub async fn steers_to(&self, instances: usize) -> Result<()> {
         let expected = u64::try_from(instances)?;
         let what = format!("{instances} instances to be healthy and steered to");
@@ -238,8 +238,8 @@ impl Envoy {
             Ok(())
         })
         .await?;
-        // Envoy's hosts pend until their first check, and the filter looks at them now and then: its
-        // second look from now on began after now.
+        // Envoy's hosts are pending until their first check, and the filter reads them on its own timer:
+        // only its second read from now on certainly began after now.
         let looks = async || self.stat("wasmcustom.unitring.orders.discovery.done").await;
         let seen = looks().await?;
         deadline::until("the filter to have seen that", async || {
@@ -250,10 +250,10 @@ impl Envoy {
         .await
     }
 
-    /// Waits until this many instances are healthy, whoever chooses among them.
+    /// Waits until Envoy considers this many instances healthy, with or without the filter.
     ///
     /// # Errors
-    /// It never comes to that.
+    /// That never happens.
     pub async fn has_healthy(&self, instances: usize) -> Result<()> {
         let expected = u64::try_from(instances)?;
         deadline::until(&format!("{instances} healthy instances"), async || {
@@ -264,7 +264,7 @@ impl Envoy {
         .await
     }
 
-    /// Counters and gauges whose name begins so; Envoy creates them when they first move.
+    /// Counters and gauges whose names start with this prefix; Envoy creates them when they first move.
     ///
     /// # Errors
     /// The admin interface does not answer.
@@ -285,10 +285,10 @@ impl Envoy {
         Ok(self.stats(name).await?.get(name).copied().unwrap_or(0))
     }
 
-    /// Its version, as `1.40.0`.
+    /// The version of this Envoy, such as `1.40.0`.
     ///
     /// # Errors
-    /// It does not tell.
+    /// Envoy does not tell its version.
     pub async fn version(&self) -> Result<String> {
         let info: Value = serde_json::from_str(&self.admin("/server_info").await?)?;
         let version = info.get("version").and_then(Value::as_str);
@@ -297,10 +297,10 @@ impl Envoy {
         version.map(str::to_owned).context("no version")
     }
 
-    /// A page of the admin interface.
+    /// Reads a page of the admin interface.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The admin interface does not answer.
     pub async fn admin(&self, path: &str) -> Result<String> {
         let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
         Ok(self
@@ -313,11 +313,11 @@ impl Envoy {
             .await?)
     }
 
-    /// Fails its health check and drains its listeners, as before a roll-out, and waits until the
-    /// requests in flight have ended. Nobody may send it new ones.
+    /// Fails Envoy's health check and drains its listeners, as before a roll-out, and waits until the
+    /// requests in flight have ended. Callers must send no new requests.
     ///
     /// # Errors
-    /// They do not end.
+    /// The requests do not end.
     pub async fn drain(&self) -> Result<()> {
         self.order("/healthcheck/fail").await?;
         self.order("/drain_listeners?graceful&skip_exit").await?;
@@ -329,18 +329,19 @@ impl Envoy {
         .await
     }
 
-    /// SIGTERM, and waits until it is gone: what is in flight is cut, so [`Self::drain`] it first.
+    /// Sends SIGTERM, and waits until the process is gone. Requests in flight are cut, so call
+    /// [`Self::drain`] first.
     ///
     /// # Errors
-    /// It cannot be ended.
+    /// The process cannot be ended.
     pub async fn stop(&mut self) -> Result<()> {
         self.process.stop().await
     }
 
-    /// SIGKILL: clients and instances see their connections end without a word.
+    /// Sends SIGKILL: clients and instances see their connections close without notice.
     ///
     /// # Errors
-    /// It cannot be killed.
+    /// The process cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
@@ -350,22 +351,22 @@ impl Envoy {
         self.process.id()
     }
 
-    /// The memory that it has now, V8's included.
+    /// The resident memory of the process, including V8's.
     ///
     /// # Errors
-    /// It is gone.
+    /// The process is gone.
     pub fn resident_bytes(&self) -> Result<u64> {
         usage::resident_bytes(self.process.id())
     }
 
-    /// An order to the admin interface.
+    /// Sends a POST to the admin interface.
     async fn order(&self, path: &str) -> Result<()> {
         let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
         self.client.post(url).send().await?.error_for_status()?;
         Ok(())
     }
 
-    /// All that it has logged.
+    /// The whole log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -374,7 +375,7 @@ impl Envoy {
 /// Sends a request and reads the whole answer.
 ///
 /// # Errors
-/// No HTTP answer at all.
+/// There is no HTTP answer.
 pub async fn send(request: RequestBuilder) -> Result<Answer> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -411,7 +412,7 @@ fn spawn(
         .arg(&file)
         .arg("--disable-hot-restart");
     command.args(["--concurrency", &workers.to_string()]);
-    // The filter's own lines are what tests read.
+    // Only the filter's own log lines, which the tests read.
     command.args([
         "--log-level",
         "warning",

@@ -1,6 +1,6 @@
-//! An instance of a service: a child process that answers with what it received.
+//! An instance of a service: a child process that answers with the request that it received.
 //!
-//! Its program is `bin/instance`; what a request can ask of it stands there.
+//! The program is `bin/instance`, which documents what a request can ask of it.
 
 use std::process::Command;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use crate::tally::Load;
 /// A running instance.
 #[derive(Debug)]
 pub struct Instance {
-    /// Its name in answers.
+    /// The name in its answers.
     pub id: String,
-    /// Its port on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
     process: Process,
     client: Client,
@@ -28,18 +28,18 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Starts one on a free port.
+    /// Starts an instance on a free port.
     ///
     /// # Errors
-    /// It does not come up.
+    /// The instance does not come up.
     pub async fn start(id: &str) -> Result<Self> {
         ports::with_fresh_ports(async || Self::start_on(id, ports::free()?).await).await
     }
 
-    /// Starts several, on ports that grow in the same order.
+    /// Starts several instances, on ports in ascending order.
     ///
     /// # Errors
-    /// One of them does not come up.
+    /// An instance does not come up.
     pub async fn start_all(ids: &[&str]) -> Result<Vec<Self>> {
         let mut instances = Vec::new();
         for id in ids {
@@ -48,10 +48,10 @@ impl Instance {
         Ok(instances)
     }
 
-    /// Starts one on this port.
+    /// Starts an instance on this port.
     ///
     /// # Errors
-    /// It does not come up.
+    /// The instance does not come up.
     pub async fn start_on(id: &str, port: u16) -> Result<Self> {
         let folder = TempDir::with_prefix("unitring-instance-")?;
         let process = Self::spawn(id, port, &folder).await?;
@@ -78,35 +78,36 @@ impl Instance {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What it knows of its own load.
+    /// The load as the instance counts it.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The instance does not answer.
     pub async fn load(&self) -> Result<Load> {
         Ok(self.ask(Method::GET, "/__load").await?.json().await?)
     }
 
-    /// Its peak, average and number of requests begin again.
+    /// Resets the instance's peak, average and number of requests.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The instance does not answer.
     pub async fn reset_load(&self) -> Result<()> {
         self.ask(Method::POST, "/__load/reset").await.map(drop)
     }
 
-    /// Every request takes this long from now on, until it is restarted.
+    /// Sets the duration of every request from now on, until the instance restarts.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The instance does not answer.
     pub async fn take(&self, service_time: Duration) -> Result<()> {
         let path = format!("/__slow?ms={}", service_time.as_millis());
         self.ask(Method::POST, &path).await.map(drop)
     }
 
-    /// The same, and it works on so many at a time: the others wait in it, as in a pool of threads.
+    /// The same, with at most this many requests in progress at a time; the others wait, as for a thread
+    /// pool.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The instance does not answer.
     pub async fn take_with_workers(&self, service_time: Duration, workers: u32) -> Result<()> {
         let path = format!("/__slow?ms={}&workers={workers}", service_time.as_millis());
         self.ask(Method::POST, &path).await.map(drop)
@@ -115,7 +116,7 @@ impl Instance {
     /// Every answer has this status from now on; 0 ends that.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The instance does not answer.
     pub async fn fail_with(&self, status: u16) -> Result<()> {
         let path = format!("/__fail?status={status}");
         self.ask(Method::POST, &path).await.map(drop)
@@ -127,7 +128,7 @@ impl Instance {
         Ok(response.error_for_status()?)
     }
 
-    /// SIGSTOP: connections stay open, connecting succeeds, and nothing is answered.
+    /// Sends SIGSTOP: connections stay open, new ones succeed, and the instance answers nothing.
     ///
     /// # Errors
     /// The system refuses.
@@ -135,7 +136,7 @@ impl Instance {
         self.process.pause().await
     }
 
-    /// It goes on after [`Self::pause`], with what came meanwhile.
+    /// Continues after [`Self::pause`], with the requests that arrived meanwhile.
     ///
     /// # Errors
     /// The system refuses.
@@ -143,18 +144,18 @@ impl Instance {
         self.process.signal(Signal::CONT)
     }
 
-    /// SIGKILL: connections end without a word.
+    /// Sends SIGKILL: connections close without notice.
     ///
     /// # Errors
-    /// It cannot be killed.
+    /// The process cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// The same instance again, on its port.
+    /// Starts the same instance again, on its port.
     ///
     /// # Errors
-    /// It does not come up.
+    /// The instance does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process = Self::spawn(&self.id, self.port, &self.folder).await?;

@@ -1,27 +1,27 @@
-//! Starts the real servers, each on free ports in a folder of its own, and ends them for certain.
+//! Starts the real servers, each on free ports in its own folder, and guarantees that they end.
 //!
 //! # Layout, from the bottom up
 //!
 //! | module | what |
 //! |---|---|
-//! | [`programs`] | where the programs are, and what to run if they are not |
-//! | [`ports`] | free ports, and a second try when another process was faster |
+//! | [`programs`] | where the programs are, and the command that fetches a missing one |
+//! | [`ports`] | free ports, and another try when another process took one |
 //! | [`process`] | a child process: its log, its end |
-//! | [`usage`] | the processor time and the memory that it has used |
-//! | [`deadline`] | waiting for something to become true |
-//! | [`tally`] | what an instance counts of itself |
+//! | [`usage`] | the processor time and memory of a process |
+//! | [`deadline`] | waiting for a condition |
+//! | [`tally`] | an instance's count of its own load |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
-//! | [`report`] | what a filter tells a companion, by hand |
-//! | [`certificates`] | an authority, for servers that speak TLS |
-//! | [`unit_group`] | three units and their brokers, and what each Redis holds |
-//! | [`proxy`] | a link between two of them that can be slow, silent or cut |
+//! | [`report`] | hand-made reports of a filter to a companion |
+//! | [`certificates`] | a certificate authority, for servers with TLS |
+//! | [`unit_group`] | three units and their brokers, and the contents of each Redis |
+//! | [`proxy`] | a network link between two servers that can be slow, silent or cut |
 //! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
-//! | [`site`] | all of them together |
-//! | [`traffic`], [`upgraded`], [`writers`], [`rivals`], [`raw`] | clients: a steady load, a stream that stays open, writes that are remembered, changes of the same records everywhere, any bytes |
+//! | [`site`] | Envoy, companion and instances together |
+//! | [`traffic`], [`upgraded`], [`writers`], [`rivals`], [`raw`] | clients: a steady load, a stream that stays open, writers that remember their acknowledged writes, concurrent changes of the same records, raw bytes |
 //! | [`seed`] | the seed of a random test |
 //!
-//! Nothing is skipped: what is missing is an error that names the command that gets it.
+//! No test is skipped: a missing program is an error that names the command that fetches it.
 
 pub mod certificates;
 pub mod companion;

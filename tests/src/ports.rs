@@ -1,7 +1,7 @@
 //! Free ports.
 //!
-//! They are taken below the range from which the kernel gives ports to outgoing connections, so that
-//! only another server can be faster; then the start is tried again on other ports.
+//! They are below the range from which the kernel takes ports for outgoing connections, so that only
+//! another server can take one first; then the start is retried on other ports.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -12,13 +12,13 @@ const FIRST: u16 = 11_000;
 const COUNT: u16 = 20_000;
 const TRIES_MAX: u32 = 4;
 
-/// A port on 127.0.0.1 that nobody listens on, never given twice by this process.
+/// A port on 127.0.0.1 without a listener, never returned twice by this process.
 ///
 /// # Errors
-/// All are taken.
+/// All ports are taken.
 pub fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test programs that run at the same time begin at different places.
+    // Concurrent test programs begin at different ports.
     let start = u16::try_from(std::process::id() % u32::from(COUNT / 100))? * 100;
     for _ in 0..COUNT {
         let offset =
@@ -35,10 +35,10 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// Starts a server, and once more on other ports if another process took them in between.
+/// Starts a server, and retries on other ports if another process took them first.
 ///
 /// # Errors
-/// Whatever else kept it from starting.
+/// Any other failure of the start.
 pub async fn with_fresh_ports<T>(mut start: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     for _ in 1..TRIES_MAX {
         match start().await {

@@ -1,7 +1,7 @@
-//! A child process: started in a group of its own, its output in a file, ended with its children.
+//! A child process: started in its own process group, its output in a file, ended with its children.
 //!
-//! If the program that started it dies without a chance to clean up, a small shell does: it reads
-//! from a pipe that only this program holds open, and kills every group at its end.
+//! If the program that started it dies without cleaning up, a small shell does so: the shell reads from a
+//! pipe that only this program holds open, and kills every group when the pipe closes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 const SHOWN_LINES_MAX: usize = 40;
 
-/// A running program and everything that it started.
+/// A running program and its child processes.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -26,10 +26,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the program; its output goes to `<folder>/<name>.log`, after what is there.
+    /// Starts the program; its output is appended to `<folder>/<name>.log`.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The program cannot be started.
     pub fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
@@ -50,10 +50,10 @@ impl Process {
         Ok(process)
     }
 
-    /// Waits until `is_ready` says so, but not longer than the process lives.
+    /// Waits until `is_ready` succeeds, but not longer than the process lives.
     ///
     /// # Errors
-    /// It ended, or the time is up; the end of its log is in the text.
+    /// The process ended, or the time is up; the text has the end of its log.
     pub async fn ready(&mut self, mut is_ready: impl AsyncFnMut() -> Result<()>) -> Result<()> {
         let end = Instant::now() + crate::deadline::PATIENCE;
         loop {
@@ -78,10 +78,10 @@ impl Process {
         }
     }
 
-    /// [`Self::ready`] once this URL is answered with a 2xx.
+    /// Like [`Self::ready`], until this URL answers with a 2xx.
     ///
     /// # Errors
-    /// As there.
+    /// The same as there.
     pub async fn answers(&mut self, url: &str) -> Result<()> {
         self.ready(async || {
             reqwest::get(url).await?.error_for_status()?;
@@ -90,7 +90,7 @@ impl Process {
         .await
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if the process has ended.
     ///
     /// # Errors
     /// The system does not tell.
@@ -103,14 +103,14 @@ impl Process {
         self.child.id()
     }
 
-    /// All that it has printed.
+    /// The whole output so far.
     pub fn log(&self) -> String {
         fs::read(&self.log)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
-    /// The last lines of it.
+    /// The last lines of the output.
     pub fn log_end(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -118,20 +118,20 @@ impl Process {
         end.join("\n")
     }
 
-    /// SIGKILL to it and everything that it started; returns when it is gone.
+    /// Sends SIGKILL to the process group; returns when the process is gone.
     ///
     /// # Errors
-    /// It cannot be killed.
+    /// The process cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// SIGTERM, then SIGKILL to what is left after ten seconds.
+    /// Sends SIGTERM to the group, and after ten seconds SIGKILL to what is left of it.
     ///
     /// # Errors
-    /// It cannot be ended.
+    /// The process cannot be ended.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let end = Instant::now() + Duration::from_secs(10);
@@ -141,7 +141,7 @@ impl Process {
         self.kill()
     }
 
-    /// SIGSTOP, and waits until it stands still: the signal alone only asks for that.
+    /// Sends SIGSTOP, and waits until the process has stopped: the signal alone only requests that.
     ///
     /// # Errors
     /// The system refuses.
@@ -157,14 +157,14 @@ impl Process {
         .await
     }
 
-    /// Any signal to the whole group; SIGSTOP makes a server that is slow for ever.
+    /// Sends any signal to the whole group; SIGSTOP makes a server that never answers.
     ///
     /// # Errors
     /// The system refuses.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let group = Pid::from_raw(i32::try_from(self.child.id())?);
         match kill_process_group(group.ok_or_else(|| anyhow!("no process id"))?, signal) {
-            // Nobody is left in the group.
+            // No process is left in the group.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => bail!("signal to {}: {error}", self.name),
         }
@@ -173,7 +173,7 @@ impl Process {
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// From now on the end of a process is not shown: for people, who know that they ended it.
+/// From now on the end of a process is not printed, for interactive use.
 pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
@@ -186,7 +186,7 @@ impl Drop for Process {
         if QUIET.load(Ordering::Relaxed) {
             return;
         }
-        // The test runner shows this only if the test failed.
+        // The test runner shows this only for a failed test.
         println!(
             "--- {} {}",
             self.name,
@@ -196,7 +196,7 @@ impl Drop for Process {
     }
 }
 
-/// What the shell does with the lines that it reads: `add <group>`, `drop <group>`.
+/// The shell's commands, one on each line that it reads: `add <group>`, `drop <group>`.
 const KEEPER: &str = r#"
 trap '' INT TERM HUP
 groups=' '

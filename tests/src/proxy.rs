@@ -13,33 +13,33 @@ use tokio::time::Instant;
 
 use crate::ports;
 
-/// Bytes that are read at a time.
+/// Maximum number of bytes in a read.
 const CHUNK_BYTES: usize = 16 << 10;
-/// Chunks under way in one direction; then the sender has to wait, as on a real link.
+/// Chunks in transit in one direction; beyond it the sender waits, as on a real link.
 const CHUNKS_MAX: usize = 64;
 
-/// What the link does now.
+/// The state of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// Bytes arrive after this time.
+    /// Bytes arrive after this delay.
     Up(Duration),
-    /// Connections stay, and nothing arrives.
+    /// Connections stay open, and no bytes arrive.
     Silent,
-    /// Connections end, what is under way is lost, and no new one is taken.
+    /// Connections close, bytes in transit are lost, and new connections are refused.
     Cut,
 }
 
 /// A link to one server.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens, on 127.0.0.1.
+    /// The port where it listens, on 127.0.0.1.
     pub port: u16,
     link: watch::Sender<Link>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// A link to this port on 127.0.0.1, at first without delay.
+    /// Makes a link to this port on 127.0.0.1, at first without delay.
     ///
     /// # Errors
     /// No port is free.
@@ -55,7 +55,7 @@ impl Proxy {
         })
     }
 
-    /// Changes what it does, also to the connections that there are.
+    /// Changes the state of the link, also for open connections.
     pub fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
@@ -98,7 +98,7 @@ async fn join(from: TcpStream, target: SocketAddr, mut state: watch::Receiver<Li
     }
 }
 
-/// Carries bytes one way, each chunk after its delay and in order.
+/// Forwards bytes in one direction, each chunk after its delay and in order.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<Link>) {
     let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS_MAX);
     let delays = state.clone();

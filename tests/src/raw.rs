@@ -1,5 +1,5 @@
-//! A client that sends bytes as they are: a path, a header or a cookie that no HTTP library would
-//! send, from any address of this machine, and many requests at once on one connection.
+//! A client that sends raw bytes: a path, header or cookie that no HTTP library would send, from any
+//! address of this machine, and many pipelined requests on one connection.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::deadline::PATIENCE;
 
-/// Requests that are sent before their answers are read: few enough for the buffers in between.
+/// Requests that are sent before their answers are read: few enough for the buffers on the way.
 const PIPELINED_MAX: usize = 64;
 
 /// An open connection.
@@ -28,7 +28,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The first header of this name, which is in lower case.
+    /// The first header of this name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let (_, value) = headers.find(|(other, _)| other == name)?;
@@ -36,7 +36,7 @@ impl Head {
     }
 }
 
-/// A request without a body, as bytes; one of the headers must be `host`.
+/// A request without a body, as bytes; the headers must include `host`.
 pub fn get(path: &[u8], headers: &[(&str, &[u8])]) -> Vec<u8> {
     let mut request = [b"GET ", path, b" HTTP/1.1\r\n"].concat();
     for (name, value) in headers {
@@ -47,10 +47,10 @@ pub fn get(path: &[u8], headers: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 impl Raw {
-    /// Connects to this port of 127.0.0.1, as the client of this address.
+    /// Connects to this port of 127.0.0.1 from this client address.
     ///
     /// # Errors
-    /// Nobody listens there, or this machine does not have the address.
+    /// The port has no listener, or this machine does not have the address.
     pub async fn connect_from(client: Ipv4Addr, port: u16) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((client, 0).into())?;
@@ -63,7 +63,7 @@ impl Raw {
     /// Sends these requests and reads their answers, in the same order.
     ///
     /// # Errors
-    /// The connection ends, or an answer is no HTTP with a length.
+    /// The connection ends, or an answer is not HTTP with a length.
     pub async fn ask(&mut self, requests: &[Vec<u8>]) -> Result<Vec<Head>> {
         let mut answers = Vec::with_capacity(requests.len());
         for part in requests.chunks(PIPELINED_MAX) {

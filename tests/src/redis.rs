@@ -1,4 +1,5 @@
-//! A real Redis that keeps what it acknowledged; Sentinels, a Redis Cluster and one with TLS below it.
+//! A real Redis that does not lose acknowledged writes; below it Sentinels, a Redis Cluster and Redis
+//! with TLS.
 
 pub mod cluster;
 pub mod sentinel;
@@ -28,19 +29,19 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one on a free port, with every write on disk before its answer.
+    /// Starts Redis on a free port, with every write on disk before its answer.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Redis does not come up.
     pub async fn start() -> Result<Self> {
         let durable = ["save \"\"", "appendonly yes", "appendfsync always"];
         Self::start_with(&durable).await
     }
 
-    /// Starts one as Redis itself comes, with these lines in its configuration file.
+    /// Starts Redis with its own defaults and these lines in its configuration file.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Redis does not come up.
     pub async fn start_with(lines: &[&str]) -> Result<Self> {
         ports::with_fresh_ports(async || {
             let (port, folder) = (ports::free()?, TempDir::with_prefix("unitring-redis-")?);
@@ -73,26 +74,26 @@ impl Redis {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// What `redis-cli` says to this.
+    /// Runs `redis-cli` with these arguments and returns its output.
     ///
     /// # Errors
-    /// It fails, or Redis answers with an error.
+    /// `redis-cli` fails, or Redis answers with an error.
     pub fn cli(&self, arguments: &[&str]) -> Result<String> {
         cli(&["-p", &self.port.to_string()], arguments)
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     ///
     /// # Errors
-    /// It cannot be killed.
+    /// The process cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// Starts it again, on the same port and data.
+    /// Starts Redis again, on the same port and data.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Redis does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process = Self::spawn(self.port, &self.folder, &[]).await?;
@@ -102,7 +103,7 @@ impl Redis {
     /// The same, as a replica of the server on this port.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Redis does not come up.
     pub async fn restart_as_replica_of(&mut self, port: u16) -> Result<()> {
         self.process.kill()?;
         let options = ["--replicaof", "127.0.0.1", &port.to_string()];
@@ -129,7 +130,7 @@ async fn answers(port: u16) -> Result<()> {
     Ok(())
 }
 
-/// What `redis-cli` says, to the server that the options name.
+/// Runs `redis-cli` against the server that the options name.
 fn cli(options: &[&str], arguments: &[&str]) -> Result<String> {
     let output = Command::new(programs::part("redis-cli")?)
         .args(options)

@@ -1,8 +1,8 @@
-//! Reports as a filter makes them, by hand: for what no filter would say, or not in this moment.
+//! Hand-made reports of a filter, for content or moments that no real filter produces.
 
 use serde_json::{Value, json};
 
-/// A report on these services.
+/// A report with these services.
 pub fn report(reporter: &str, sequence: u64, services: Vec<Value>) -> Value {
     json!({
         "version": 1, "reporter": reporter, "sequence": sequence, "interval_ms": 1000,
@@ -10,7 +10,7 @@ pub fn report(reporter: &str, sequence: u64, services: Vec<Value>) -> Value {
     })
 }
 
-/// What is reported on a service whose instances have 160 virtual nodes each.
+/// The report of a service whose instances have 160 virtual nodes each.
 pub fn service(name: &str, instances: Vec<Value>) -> Value {
     json!({
         "service": name,
@@ -23,7 +23,7 @@ pub fn service(name: &str, instances: Vec<Value>) -> Value {
     })
 }
 
-/// An instance that serves and has answered ten requests.
+/// An instance that is serving and has answered ten requests.
 pub fn instance(id: &str, address: &str, in_flight: u64) -> Value {
     json!({
         "id": id, "address": address, "weight": 1, "healthy": true, "calls": 10,
@@ -31,7 +31,7 @@ pub fn instance(id: &str, address: &str, in_flight: u64) -> Value {
     })
 }
 
-/// A name as a part of a path.
+/// A name, percent-encoded as a segment of a path.
 pub fn escaped(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric();
     let part = |byte: u8| match plain(byte) {

@@ -1,4 +1,4 @@
-//! Clients that change the same few records in several units at once, and delete them.
+//! Clients that concurrently change and delete the same few records in several units.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,13 +8,13 @@ use anyhow::Result;
 use reqwest::Client;
 use tokio::task::JoinHandle;
 
-/// From one change of a client to its next.
+/// The pause between two changes of a client.
 const PAUSE: Duration = Duration::from_millis(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Records that all of them change.
+/// The number of records that all clients change.
 const KEYS: u64 = 40;
 
-/// The clients; they end with this.
+/// The running clients; dropping this ends them.
 #[derive(Debug)]
 pub struct Rivals {
     stop: Arc<AtomicBool>,
@@ -37,15 +37,15 @@ impl Rivals {
         }
     }
 
-    /// Changes that were acknowledged.
+    /// The number of acknowledged changes.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// Stops them, and waits for the changes under way.
+    /// Stops the clients, and waits for their changes in flight.
     ///
     /// # Errors
-    /// A client broke.
+    /// A client panicked.
     pub async fn stop(&mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks.drain(..) {

@@ -1,15 +1,15 @@
-//! The seed of a random test: another one each time, or the one of a run that is to be repeated.
+//! The seed of a random test: a new one each time, or that of a run to repeat.
 
 use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-/// The number in this environment variable, or another one each time. It is printed as the setting
-/// that repeats the run; the test runner shows that if the test fails.
+/// The number in this environment variable, or a new one each time. It is printed as the setting that
+/// repeats the run; the test runner shows that if the test fails.
 ///
 /// # Errors
-/// The variable is no number.
+/// The variable is not a number.
 pub fn seed(variable: &str) -> Result<u64> {
     let seed = match env::var(variable) {
         Ok(text) => text.parse().with_context(|| format!("{variable}={text}"))?,

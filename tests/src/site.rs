@@ -1,4 +1,4 @@
-//! All of them together: a front with what stands behind it, and a unit node.
+//! Complete sets of servers: an Envoy with its companion and instances, and a unit node.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::redis::Redis;
 /// One Envoy with the filter, its companion on the embedded store, and instances a, b, c, d.
 #[derive(Debug)]
 pub struct Site {
-    /// The front.
+    /// The Envoy that takes the requests.
     pub envoy: Envoy,
     /// Its companion.
     pub companion: Companion,
@@ -21,10 +21,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts all of it with the shipped `envoy.yaml`, and waits until the filter steers.
+    /// Starts everything with the shipped `envoy.yaml`, and waits until the filter steers.
     ///
     /// # Errors
-    /// Something does not come up.
+    /// A server does not come up.
     pub async fn start() -> Result<Self> {
         Self::start_with(Ok).await
     }
@@ -32,17 +32,17 @@ impl Site {
     /// The same with a changed configuration.
     ///
     /// # Errors
-    /// Something does not come up.
+    /// A server does not come up.
     pub async fn start_with(
         change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
     ) -> Result<Self> {
         Self::start_with_workers(1, change).await
     }
 
-    /// The same with several workers, each of which has a VM of its own.
+    /// The same with several workers, each of which has its own VM.
     ///
     /// # Errors
-    /// Something does not come up.
+    /// A server does not come up.
     pub async fn start_with_workers(
         workers: u32,
         change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
@@ -64,7 +64,7 @@ impl Site {
     /// The instance of this name.
     ///
     /// # Panics
-    /// There is none.
+    /// There is no such instance.
     #[allow(
         clippy::expect_used,
         reason = "a test that asks for another name is wrong"
@@ -90,7 +90,7 @@ impl UnitNode {
     /// Starts a unit that syncs with its peers through this broker.
     ///
     /// # Errors
-    /// Something does not come up.
+    /// A server does not come up.
     pub async fn start(name: &str, peers: &[&str], rabbit: &Rabbit) -> Result<Self> {
         let redis = Redis::start().await?;
         let companion = Settings::unit(name, peers, &redis, rabbit).start().await?;

@@ -1,26 +1,26 @@
-//! What an instance knows of its own load. Pure: moments in, numbers out.
+//! An instance's count of its own load. Pure: moments in, numbers out.
 //!
-//! The average is exact, since the time that requests spend here is added up when their number
-//! changes. Nobody has to look at it at short intervals.
+//! The average is exact, since the time that requests spend here is added up whenever their number
+//! changes. It needs no sampling.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The load of an instance since it was last reset, as `GET /__load` tells it.
+/// The load of an instance since the last reset, as `GET /__load` returns it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// Requests started and not finished.
+    /// Requests that have started and not ended.
     pub in_flight: u64,
-    /// The most that there were at a time.
+    /// The maximum of `in_flight`.
     pub peak: u64,
-    /// Requests that ended, those included whose client went away.
+    /// Requests that ended, including those whose client went away.
     pub served: u64,
-    /// The average of `in_flight` over the time.
+    /// The time average of `in_flight`.
     pub average: f64,
 }
 
-/// Counts the requests of an instance. Moments are times since any fixed start.
+/// Counts the requests of an instance. Moments are durations since any fixed start.
 #[derive(Debug, Default)]
 pub struct Tally {
     in_flight: u64,
@@ -28,26 +28,26 @@ pub struct Tally {
     served: u64,
     reset_at: Duration,
     changed_at: Duration,
-    /// The sum of the times that requests were here, up to `changed_at`.
+    /// The sum of the times that requests spent here, up to `changed_at`.
     spent: Duration,
 }
 
 impl Tally {
-    /// A request came.
+    /// Counts the start of a request.
     pub fn start(&mut self, now: Duration) {
         self.pass(now);
         self.in_flight = self.in_flight.saturating_add(1);
         self.peak = self.peak.max(self.in_flight);
     }
 
-    /// A request ended.
+    /// Counts the end of a request.
     pub fn end(&mut self, now: Duration) {
         self.pass(now);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.served = self.served.saturating_add(1);
     }
 
-    /// Forgets the past; what is in flight stays.
+    /// Forgets the past; requests in flight stay.
     pub fn reset(&mut self, now: Duration) {
         *self = Self {
             in_flight: self.in_flight,
@@ -58,7 +58,7 @@ impl Tally {
         };
     }
 
-    /// What it comes to by now.
+    /// The load up to this moment.
     pub fn load(&mut self, now: Duration) -> Load {
         self.pass(now);
         let watched = now.saturating_sub(self.reset_at);
@@ -93,7 +93,7 @@ mod tests {
         tally.start(at(0));
         tally.start(at(2));
         tally.end(at(4));
-        // 2 s of one, 2 s of two, 4 s of one.
+        // 2 s with one request, 2 s with two, 4 s with one.
         let load = tally.load(at(8));
         assert_eq!((load.in_flight, load.peak, load.served), (1, 2, 1));
         assert!((load.average - 10.0 / 8.0).abs() < 1e-9, "{load:?}");

@@ -1,8 +1,8 @@
-//! A steady load on one or several Envoys, and what became of it.
+//! A steady load on one or several Envoys, and its outcome.
 //!
-//! *Open*: requests are due at a steady rate, however slow the answers are, and their time counts
-//! from when they were due; so a server that stalls is not spared. *Closed*: a number of clients,
-//! each of which waits for its answer before it asks again.
+//! *Open*: requests are due at a steady rate, however slow the answers are, and their latency counts from
+//! the time when they were due, so a server that stalls is not spared. *Closed*: a number of clients,
+//! each of which waits for its answer before it sends the next request.
 
 pub mod keys;
 pub mod outcome;
@@ -22,20 +22,20 @@ use crate::envoy::Envoy;
 use keys::{Keys, Numbers};
 use outcome::Outcome;
 
-/// Requests in flight of one load; those that are due beyond fail at once and are counted.
+/// Requests in flight of one load; a request that is due beyond it fails at once and is counted.
 const IN_FLIGHT_MAX: usize = 4_096;
 
 /// When requests are sent.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// So many a second.
+    /// At this rate.
     Open {
-        /// Above zero.
+        /// Requests a second, above zero.
         per_second: u32,
     },
-    /// As fast as so many clients get answers.
+    /// As fast as this many clients get answers.
     Closed {
-        /// How many.
+        /// The number of clients.
         clients: u32,
     },
 }
@@ -43,15 +43,15 @@ pub enum Pace {
 /// A load to be sent.
 #[derive(Debug, Clone)]
 pub struct Traffic {
-    /// When.
+    /// When requests are sent.
     pub pace: Pace,
-    /// For whom.
+    /// The keys of the requests.
     pub keys: Keys,
-    /// The same seed draws the same keys in the same order.
+    /// The same seed gives the same keys in the same order.
     pub seed: u64,
 }
 
-/// A load that is being sent, until it is stopped or dropped.
+/// A running load; it ends when it is stopped or dropped.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
@@ -70,14 +70,14 @@ struct State {
     ports: Vec<u16>,
     numbers: Numbers,
     keys: Keys,
-    /// Requests sent, ever: the number of the next one.
+    /// Requests sent so far: the number of the next one.
     sent: u64,
     in_flight: BTreeSet<u64>,
     outcome: Outcome,
 }
 
 impl Traffic {
-    /// Begins; the Envoys take turns.
+    /// Starts the load; the Envoys get the requests in turn.
     pub fn start(&self, envoys: &[&Envoy]) -> Running {
         let shared = Arc::new(Shared {
             client: Client::new(),
@@ -100,20 +100,20 @@ impl Traffic {
 }
 
 impl Running {
-    /// New requests go to these from now on.
+    /// Sends new requests to these Envoys from now on.
     pub fn turn_to(&self, envoys: &[&Envoy]) {
         self.shared.state().ports = envoys.iter().map(|envoy| envoy.port).collect();
     }
 
-    /// What has ended since the start or the last call.
+    /// The requests that ended since the start or the last call.
     pub fn take(&self) -> Outcome {
         std::mem::take(&mut self.shared.state().outcome)
     }
 
-    /// Waits until every request sent before now has ended, and a number of later ones, too.
+    /// Waits until every request sent before now has ended, and this many later ones, too.
     ///
     /// # Errors
-    /// They never do.
+    /// The requests never end.
     pub async fn passes(&self, later: u64) -> Result<()> {
         let end = self.shared.state().sent + later;
         deadline::until(&format!("{later} more requests to end"), async || {
@@ -125,7 +125,8 @@ impl Running {
         .await
     }
 
-    /// Sends no more, waits for what is in flight, and says what has ended since [`Self::take`].
+    /// Stops sending, waits for the requests in flight, and returns those that ended since
+    /// [`Self::take`].
     ///
     /// # Errors
     /// A task of the load panicked.
@@ -181,7 +182,7 @@ impl Shared {
         state.in_flight.remove(&number);
         match answer {
             Ok(status) => state.outcome.answered(status, due.elapsed()),
-            // The URL has a port that differs from run to run.
+            // The URL has a port that differs between runs.
             Err(error) => state.outcome.failed(format!("{:?}", error.without_url())),
         }
     }
@@ -189,7 +190,7 @@ impl Shared {
 
 async fn open(shared: Arc<Shared>, per_second: u32) {
     let mut due = interval(Duration::from_secs(1) / per_second.max(1));
-    // A late generator catches up: the rate is kept over any longer time.
+    // A generator that is late catches up: over any longer time the rate holds.
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut requests = JoinSet::new();
     while !shared.is_stopping() {

@@ -1,4 +1,4 @@
-//! Several units with their brokers and the links between them, and what each unit's Redis holds.
+//! Several units with their brokers and the links between them, and the contents of each unit's Redis.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,44 +14,44 @@ use crate::redis::Redis;
 /// Where the queues of the units are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Brokers {
-    /// All at one broker.
+    /// All queues are at one broker.
     One,
-    /// At a cluster of as many nodes as units; each unit talks to its own.
+    /// The queues are at a cluster with as many nodes as units; each unit connects to its own node.
     Cluster,
-    /// Each at its unit's own broker.
+    /// Each queue is at its unit's own broker.
     PerUnit,
 }
 
 /// One unit of the group.
 #[derive(Debug)]
 pub struct Member {
-    /// Its name.
+    /// The name of the unit.
     pub name: String,
-    /// The companion.
+    /// Its companion.
     pub companion: Companion,
     /// Its store.
     pub redis: Redis,
-    /// Its links to brokers, in the order of the brokers it talks to: its own comes first.
+    /// Its links to brokers, in the order of the brokers that it connects to: its own broker comes first.
     pub links: Vec<Proxy>,
 }
 
 /// The group.
 #[derive(Debug)]
 pub struct UnitGroup {
-    /// Its units.
+    /// The units.
     pub members: Vec<Member>,
-    /// Its brokers.
+    /// The brokers.
     pub rabbits: Vec<Rabbit>,
 }
 
-/// What a unit is named by its place.
+/// The names of the units, by index.
 const NAMES: [&str; 3] = ["east", "north", "west"];
 
 impl UnitGroup {
-    /// Starts this many units; `change` may say more of each.
+    /// Starts this many units; `change` may change the settings of each.
     ///
     /// # Errors
-    /// Something does not come up.
+    /// A server does not come up.
     pub async fn start(
         count: usize,
         brokers: Brokers,
@@ -100,10 +100,10 @@ impl UnitGroup {
         Ok(Self { members, rabbits })
     }
 
-    /// Waits until every unit holds the same, read by `redis-cli`; answers what.
+    /// Waits until all units hold the same, read by `redis-cli`; returns what they hold.
     ///
     /// # Errors
-    /// They never do.
+    /// The units never do.
     pub async fn agree(&self) -> Result<BTreeMap<String, String>> {
         within(
             Duration::from_secs(120),
@@ -141,7 +141,7 @@ impl UnitGroup {
     /// The unit of this name.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such unit.
     pub fn member(&self, name: &str) -> Result<&Member> {
         let mut members = self.members.iter();
         members
@@ -154,8 +154,8 @@ fn url(link: &Proxy) -> String {
     format!("amqp://guest:guest@127.0.0.1:{}/%2f", link.port)
 }
 
-/// Everything that a unit's Redis holds and that is not deleted: `<version> <value>` by record, as `redis-cli`
-/// reads it.
+/// All records of a unit's Redis that are not deleted: `<version> <value>` by record, as `redis-cli`
+/// reads them.
 ///
 /// # Errors
 /// The server does not answer.
@@ -183,7 +183,7 @@ pub fn held(redis: &Redis) -> Result<BTreeMap<String, String>> {
     Ok(held)
 }
 
-/// How many tombstones a unit's Redis holds.
+/// The number of tombstones in a unit's Redis.
 ///
 /// # Errors
 /// The server does not answer.

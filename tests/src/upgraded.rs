@@ -15,16 +15,16 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// An open stream.
 #[derive(Debug)]
 pub struct Upgraded {
-    /// The instance at its other end.
+    /// The instance at the other end.
     pub instance: String,
     stream: TcpStream,
 }
 
 impl Upgraded {
-    /// Asks the server on this port for an upgrade, as the user of this key.
+    /// Requests an upgrade from the server on this port, with this key.
     ///
     /// # Errors
-    /// Any answer but 101.
+    /// The answer is anything but 101.
     pub async fn open(port: u16, key: &str) -> Result<Self> {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         let head = format!(
@@ -38,7 +38,7 @@ impl Upgraded {
                 answer.len() < HEAD_BYTES_MAX,
                 "the answer's head is endless"
             );
-            // What follows the head belongs to the stream: no byte more may be read.
+            // The bytes after the head belong to the stream: not a byte more may be read.
             let byte = patiently(PATIENCE, stream.read_u8()).await?;
             answer.push(byte);
         }
@@ -55,7 +55,7 @@ impl Upgraded {
     /// Sends these bytes and waits until they have come back.
     ///
     /// # Errors
-    /// The stream ended, or something else came.
+    /// The stream ended, or other bytes came.
     pub async fn echo(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes).await?;
         let mut back = vec![0; bytes.len()];

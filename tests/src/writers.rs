@@ -1,4 +1,4 @@
-//! Clients that write records all the time and remember what was acknowledged.
+//! Clients that write records continuously and remember the acknowledged ones.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,12 +9,13 @@ use anyhow::{Result, ensure};
 use reqwest::{Client, Response};
 use tokio::task::JoinHandle;
 
-/// From one write of a client to its next.
+/// The pause between two writes of a client.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long a client waits for an answer; then the outcome is unknown, and it writes the next key.
+/// How long a client waits for an answer; after it the outcome is unknown, and the client writes the next
+/// key.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The clients; they end with this.
+/// The running clients; dropping this ends them.
 #[derive(Debug)]
 pub struct Writers {
     shared: Arc<Shared>,
@@ -26,15 +27,15 @@ struct Shared {
     stop: AtomicBool,
     next: AtomicU64,
     refused: AtomicU64,
-    /// Why the last one was.
+    /// The reason of the last refusal.
     refusal: Mutex<String>,
-    /// Key → when it was acknowledged. The value is the key itself.
+    /// Key → time of its acknowledgement. The value of a record is its key.
     acknowledged: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Writers {
-    /// Starts so many clients; each write goes to one of these ports in turn, under a key of its own
-    /// in the dataset `steady`.
+    /// Starts this many clients; the writes go to these ports in turn, each with a new key in the dataset
+    /// `steady`.
     pub fn start(count: usize, ports: &[u16]) -> Self {
         let shared = Arc::<Shared>::default();
         let clients = (0..count).map(|_| tokio::spawn(write(Arc::clone(&shared), ports.to_vec())));
@@ -44,20 +45,20 @@ impl Writers {
         }
     }
 
-    /// What was acknowledged so far, and when.
+    /// The records acknowledged so far, and when.
     pub fn acknowledged(&self) -> BTreeMap<String, Instant> {
         self.shared.lock().clone()
     }
 
-    /// Writes that were refused or not answered.
+    /// The number of writes that were refused or not answered.
     pub fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more writes are acknowledged.
+    /// Waits until this many more writes are acknowledged.
     ///
     /// # Errors
-    /// They are not in time.
+    /// They are not acknowledged in time.
     pub async fn go_on(&self, more: usize) -> Result<()> {
         let before = self.shared.lock().len();
         crate::deadline::until("writes to be acknowledged", async || {
@@ -70,7 +71,7 @@ impl Writers {
         .await
     }
 
-    /// The longest time without any acknowledgement since this moment.
+    /// The longest time without an acknowledgement since this moment.
     pub fn longest_gap_since(&self, start: Instant) -> Duration {
         let mut moments: Vec<Instant> = self.shared.lock().values().copied().collect();
         moments.retain(|moment| *moment >= start);
@@ -81,10 +82,10 @@ impl Writers {
         gaps.max().unwrap_or_default()
     }
 
-    /// Stops them, and waits for the writes under way.
+    /// Stops the clients, and waits for their writes in flight.
     ///
     /// # Errors
-    /// A client broke.
+    /// A client panicked.
     pub async fn stop(&mut self) -> Result<()> {
         self.shared.stop.store(true, Ordering::Relaxed);
         for task in self.tasks.drain(..) {

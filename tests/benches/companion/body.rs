@@ -1,5 +1,5 @@
-//! The body of a report: made once as the filter makes it, then changed in place where a report differs
-//! from the last one, so that the generator of the load costs little.
+//! The body of a report: encoded once as the filter encodes it, then changed in place where a report
+//! differs from the previous one, so that the load generator costs little.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,10 +13,10 @@ use unitring_protocol::report::{
 pub(crate) const INSTANCES: usize = 100;
 /// Points of an instance, the filter's default.
 const VIRTUAL_NODES: u32 = 160;
-/// Of so many digits from the first report to the last: what is written in place cannot grow.
+/// The first counter. All later ones have as many digits: a number that is written in place cannot grow.
 const FIRST_CALLS: u64 = 1_000_000;
 
-/// What one reporter sends.
+/// The body of one reporter's reports.
 #[derive(Debug)]
 pub(crate) struct Body {
     bytes: Vec<u8>,
@@ -30,7 +30,7 @@ struct Load {
     in_flight: Number,
 }
 
-/// A number within the text.
+/// The place of a number in the text.
 #[derive(Debug)]
 struct Number {
     at: usize,
@@ -39,7 +39,7 @@ struct Number {
 }
 
 impl Body {
-    /// The first report of the reporter of this number, which says that it comes so often.
+    /// The first report of the reporter of this number, which announces this interval.
     pub(crate) fn of(reporter: usize, interval_ms: u64) -> Result<Self> {
         let bytes = serde_json::to_vec(&report(reporter, interval_ms)?)?;
         let text = std::str::from_utf8(&bytes)?;
@@ -57,8 +57,8 @@ impl Body {
         })
     }
 
-    /// The next report: a sequence by the clock, as the filter's, counters that grew, other requests in
-    /// flight.
+    /// The next report: a sequence by the clock, like the filter's, counters that grew, and new numbers
+    /// of requests in flight.
     pub(crate) fn next(&mut self) -> Result<&[u8]> {
         let sequence = now_ms()?.max(self.sequence.value + 1);
         self.sequence.set(sequence, &mut self.bytes)?;
@@ -86,7 +86,7 @@ impl Number {
     }
 }
 
-/// Every number of this field.
+/// All numbers of this field.
 fn numbers(text: &str, field: &str) -> Result<Vec<Number>> {
     let field = format!("\"{field}\":");
     let found = text.match_indices(&field).map(|(at, _)| {

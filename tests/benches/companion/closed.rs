@@ -1,5 +1,5 @@
-//! Closed loop: always some reports under way, to see what a companion can take at most, and whether a report costs
-//! more where others report, too.
+//! Closed loop: a constant number of reports in flight. It shows the maximum throughput of a companion,
+//! and whether a report costs more where more Envoys report.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,16 @@ use super::reporter::{Outcome, Reporter};
 use super::server::{Server, Store};
 
 const REPORTERS: [usize; 3] = [10, 100, 1_000];
-/// At a time; a reporter has only one under way.
+/// Reports in flight at a time; each reporter has at most one.
 const UNDER_WAY: usize = 16;
 const MEASURED: Duration = Duration::from_secs(4);
-/// So long every reporter may take for its first report, all together.
+/// Time limit for the first reports of all reporters together.
 const FIRST_MAX: Duration = Duration::from_secs(10);
-/// What they say, so that all of them count however long the companion takes to get round.
+/// The interval that the reports announce: long enough that all reporters count, however slow the
+/// companion is.
 const INTERVAL_MS: u64 = 60_000;
 
-/// Of one store with so many reporters.
+/// The figures of one store with one number of reporters.
 struct Figures {
     known: usize,
     per_second: f64,
@@ -78,7 +79,7 @@ pub(crate) async fn measure(cores: Cores) -> Result<()> {
     Ok(())
 }
 
-/// What to say where the companion did not even get to know all of them.
+/// The message for a companion that did not even get a first report of each reporter.
 fn unknown(all: &[Vec<Figures>]) -> String {
     let mut told = String::new();
     for (store, figures) in Store::ALL.iter().zip(all) {
@@ -98,7 +99,7 @@ fn unknown(all: &[Vec<Figures>]) -> String {
 
 async fn with(server: &Server, reporters: &mut [Reporter]) -> Result<Figures> {
     try_join_all(reporters.iter_mut().map(Reporter::connect)).await?;
-    // Each lane has reporters of its own.
+    // Each lane has its own reporters.
     let mut lanes: Vec<Vec<&mut Reporter>> = Vec::new();
     lanes.resize_with(UNDER_WAY.min(reporters.len()), Vec::new);
     let count = lanes.len();
@@ -126,7 +127,7 @@ async fn with(server: &Server, reporters: &mut [Reporter]) -> Result<Figures> {
     })
 }
 
-/// One report of each; how many were taken.
+/// Sends one report of each reporter; returns how many the companion took.
 async fn once(lane: &mut [&mut Reporter], end: Instant) -> usize {
     let mut known = 0;
     for reporter in lane {
@@ -139,7 +140,7 @@ async fn once(lane: &mut [&mut Reporter], end: Instant) -> usize {
     known
 }
 
-/// One after the other, in turn.
+/// Sends the reports of the lane in turn until the end.
 async fn until(lane: &mut [&mut Reporter], end: Instant) -> Count {
     let mut count = Count::default();
     loop {

@@ -1,16 +1,16 @@
-//! A core for the companion, another for all the rest: neither takes the other's time.
+//! One core for the companion, another for everything else, so that neither takes the other's time.
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The two of them, or `None` where there is only one.
+/// The two cores, or `None` on a machine with a single core.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cores(Option<(usize, usize)>);
 
 impl Cores {
-    /// The first two that this program may use; it runs on the second from now on. It must have no
-    /// other thread yet.
+    /// Takes the first two cores that this program may use, and pins the program to the second. The
+    /// program must not have another thread yet.
     pub(crate) fn take() -> Result<Self> {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
@@ -19,7 +19,7 @@ impl Cores {
         Ok(cores)
     }
 
-    /// What this starts runs on the companion's core: a process keeps the core that its parent had.
+    /// Pins what `start` starts to the companion's core: a process inherits the core of its parent.
     pub(crate) async fn on_companions<T>(
         self,
         start: impl AsyncFnOnce() -> Result<T>,
@@ -36,7 +36,7 @@ impl Cores {
         self.0.map_or(Ok(()), |(_, rest)| go_to(rest))
     }
 
-    /// For people.
+    /// The text for the docs.
     pub(crate) fn told(self) -> &'static str {
         match self.0 {
             Some(_) => "The companion has one core, the generator of the load and Redis another.",
@@ -51,7 +51,7 @@ fn go_to(core: usize) -> Result<()> {
     sched_setaffinity(None, &cores).with_context(|| format!("core {core}"))
 }
 
-/// A thousand connections are more than many shells allow a program.
+/// Raises the file limit: many shells allow a program fewer than a thousand connections.
 pub(crate) fn allow_connections() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let current = maximum;

@@ -1,8 +1,8 @@
-//! What the reports of a fleet cost its companion: how long an Envoy waits for the answer, and what the
-//! companion needs for it. Prints tables; `make bench AREA=companion` puts them into the docs.
+//! The cost of a fleet's reports at its companion: how long an Envoy waits for the answer, and what the
+//! companion uses. Prints tables; `make bench AREA=companion` puts them into the docs.
 //!
-//! The companion is the real program. The Envoys are not: their reports are made here, in the same words
-//! and on as many connections, by a thread that has no part in the companion's core.
+//! The companion is the real program. The Envoys are not: this program makes the same reports on as many
+//! connections, in a thread that does not run on the companion's core.
 #![allow(missing_docs, clippy::print_stdout)]
 
 mod body;
@@ -14,7 +14,7 @@ mod server;
 
 use anyhow::Result;
 
-// One thread, so that it has one core, and what it starts has the core that it is on.
+// A single thread, so that it has one core, and a child process inherits its core.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     unitring_tests::process::be_quiet();

@@ -1,5 +1,5 @@
-//! Open loop: every reporter sends when its report is due, as Envoys do, whether the companion keeps up
-//! or not. A report that has to wait for the one before it on its connection waits on the clock.
+//! Open loop: every reporter sends when its report is due, like an Envoy, whether the companion keeps up
+//! or not. The latency of a report includes its wait for the previous one on its connection.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,25 +15,25 @@ use super::reporter::{Outcome, Reporter};
 use super::server::{Server, Store};
 
 pub(crate) const REPORTERS: u32 = 1_000;
-/// Each of them reports so often.
+/// The interval of each reporter.
 const INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL_MS: u64 = 1_000;
 const WARM_UP: Duration = Duration::from_secs(3);
 const MEASURED: Duration = Duration::from_secs(10);
-/// So long after the end answers are still waited for.
+/// How long after the end answers are still awaited.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A report and what became of it.
+/// A report and its outcome.
 struct Done {
     due: Instant,
     at: Instant,
     outcome: Outcome,
 }
 
-/// Of one store.
+/// The figures of one store.
 struct Figures {
     per_second: f64,
-    /// Of each report that was due, sorted; without end where it was not taken.
+    /// The latency of each report that was due, sorted; infinite for a report that was not taken.
     latencies_ms: Vec<f64>,
     refused: usize,
     unanswered: usize,
@@ -126,7 +126,7 @@ async fn at(store: Store, cores: Cores) -> Result<Figures> {
     let used = server.used()?;
     let resident_now = server.resident_bytes()?;
     let mut reports = Vec::new();
-    // It ends early once all reporters have: when everything is answered.
+    // The channel closes early once all reporters have ended, after the last answer.
     while let Ok(Some(report)) = timeout_at((end + PATIENCE).into(), all_done.recv()).await {
         reports.push(report);
     }
@@ -154,8 +154,8 @@ async fn at(store: Store, cores: Cores) -> Result<Figures> {
     })
 }
 
-/// Tells each reporter when its reports are due, and returns all these moments. It is a thread because the runtime's
-/// timers only know whole milliseconds.
+/// Tells each reporter when its reports are due, and returns all these moments. It is a thread because
+/// the runtime's timers have a resolution of a millisecond.
 fn tick(wake: &[mpsc::UnboundedSender<Instant>], start: Instant, end: Instant) -> Vec<Instant> {
     let apart = INTERVAL / REPORTERS;
     let mut all = Vec::new();
@@ -165,7 +165,7 @@ fn tick(wake: &[mpsc::UnboundedSender<Instant>], start: Instant, end: Instant) -
             break;
         }
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        // Its reporter is gone only where all of them are.
+        // A reporter is gone only when all reporters are.
         if reporter.send(due).is_err() {
             break;
         }
@@ -189,7 +189,7 @@ async fn report_when_due(
     }
 }
 
-/// How many were taken then, and the bytes of the last of their answers.
+/// How many reports were taken in this period, and the size of the last of their answers.
 fn taken_between(reports: &[Done], begin: Instant, end: Instant) -> (u32, usize) {
     let (mut count, mut bytes) = (0, 0);
     for report in reports {

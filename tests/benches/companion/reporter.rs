@@ -1,4 +1,4 @@
-//! One reporter as the companion sees it: one kept connection, one report under way.
+//! One reporter as the companion sees it: one kept connection with one report in flight.
 
 use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -6,14 +6,14 @@ use tokio::net::TcpStream;
 
 use super::body::Body;
 
-/// More than any answer here has.
+/// More than the size of any answer here.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Reporter {
     port: u16,
     body: Body,
-    /// `None` until the first report, and after a failure.
+    /// `None` before the first report, and after a failure.
     connection: Option<Connection>,
 }
 
@@ -23,13 +23,13 @@ struct Connection {
     bytes: Vec<u8>,
 }
 
-/// What came of a report.
+/// The outcome of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Taken {
         answer_bytes: usize,
     },
-    /// Another status, or no answer at all.
+    /// Another status, or no answer.
     Refused,
 }
 
@@ -42,7 +42,7 @@ impl Reporter {
         })
     }
 
-    /// Opens the connection, so that no report waits for that.
+    /// Opens the connection, so that no report's latency includes it.
     pub(crate) async fn connect(&mut self) -> Result<()> {
         if self.connection.is_none() {
             self.connection = Some(Connection::to(self.port).await?);
@@ -50,8 +50,8 @@ impl Reporter {
         Ok(())
     }
 
-    /// Sends the next report and reads the whole answer. Where this is given up in between, the next
-    /// report has a new connection.
+    /// Sends the next report and reads the whole answer. If the caller drops this future, the next report
+    /// opens a new connection.
     pub(crate) async fn report(&mut self) -> Outcome {
         self.exchange().await.unwrap_or(Outcome::Refused)
     }
@@ -69,7 +69,7 @@ impl Reporter {
         })
     }
 
-    /// Of the body alone.
+    /// The size of the body alone.
     pub(crate) fn report_bytes(&mut self) -> Result<usize> {
         Ok(self.body.next()?.len())
     }
@@ -83,7 +83,7 @@ impl Connection {
         Ok(Self { stream, bytes })
     }
 
-    /// The status, and the bytes of the answer's body.
+    /// The status, and the size of the answer's body.
     async fn exchange(&mut self, body: &[u8]) -> Result<(u16, usize)> {
         self.bytes.clear();
         let head = format!(
@@ -118,7 +118,7 @@ struct Head {
     length: usize,
 }
 
-/// `None` as long as it is not whole.
+/// `None` while the head is incomplete.
 fn head_of(bytes: &[u8]) -> Result<Option<Head>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);

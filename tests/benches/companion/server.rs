@@ -1,4 +1,4 @@
-//! What is measured: a companion with its store, fresh.
+//! The system under test: a fresh companion with its store.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use unitring_tests::usage;
 
 use super::cores::Cores;
 
-/// As a new Redis is that `unitring group` sets up.
+/// Like a new Redis that `unitring group` has set up.
 const PERSISTENCE: [&str; 3] = ["save \"\"", "appendonly yes", "appendfsync everysec"];
 
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub(crate) struct Server {
     redis: Option<Redis>,
 }
 
-/// A moment, and what was used until then.
+/// A moment, and the resources used until then.
 #[derive(Clone, Copy)]
 pub(crate) struct Used {
     at: Instant,
@@ -76,25 +76,25 @@ impl Server {
 }
 
 impl Used {
-    /// Seconds that passed.
+    /// Elapsed seconds.
     pub(crate) fn seconds_since(self, before: Self) -> f64 {
         self.at.duration_since(before.at).as_secs_f64()
     }
 
-    /// Seconds of a core that the companion used.
+    /// Processor seconds of the companion.
     pub(crate) fn companion_since(self, before: Self) -> f64 {
         self.companion
             .saturating_sub(before.companion)
             .as_secs_f64()
     }
 
-    /// How busy the generator of the load was: near 100 it is what is measured.
+    /// Load of the generator's core in percent: near 100 the generator is what is measured.
     pub(crate) fn generator_percent_since(self, before: Self) -> f64 {
         let used = self.generator.saturating_sub(before.generator);
         used.as_secs_f64() / self.seconds_since(before) * 100.0
     }
 
-    /// The same as of the companion, of Redis, where there is one.
+    /// Processor seconds of Redis, if there is one.
     pub(crate) fn redis_since(self, before: Self) -> Option<f64> {
         let (now, before) = self.redis.zip(before.redis)?;
         Some(now.saturating_sub(before).as_secs_f64())

@@ -9,14 +9,14 @@ use unitring_tests::config::EnvoyConfig;
 
 use crate::systems::System;
 
-/// For all that have a bound.
+/// For every system with a bound.
 pub(crate) const BALANCE_FACTOR: u32 = 125;
 
-/// The configurations that the systems are made of: of the same instances.
+/// The configurations that the systems derive from, all with the same instances.
 pub(crate) struct Base {
     /// With the filter.
     shipped: EnvoyConfig,
-    /// The same without what only our filter has a use for.
+    /// The same without the parts that only our filter needs.
     plain: EnvoyConfig,
     instances: usize,
     addresses: Vec<SocketAddr>,
@@ -33,7 +33,7 @@ impl Base {
                 Ok(())
             })?
             .setting("load.balance_factor", json!(BALANCE_FACTOR))?
-            // Its own look at Envoy's clusters is not a request's.
+            // The discovery's own reads of Envoy's clusters are no part of a request.
             .setting("discovery.interval", json!("60s"))?;
         let plain = shipped.clone().edit_connections(|manager| {
             let host = manager.pointer_mut("/route_config/virtual_hosts/0");
@@ -49,7 +49,7 @@ impl Base {
         })
     }
 
-    /// As Envoy alone, by this policy.
+    /// Envoy without a filter, with this policy.
     pub(crate) fn policy(&self, kind: &str, settings: Value) -> Result<EnvoyConfig> {
         let policies = policies(kind, settings)?;
         let native = self.plain.clone().without_filter()?;
@@ -58,30 +58,30 @@ impl Base {
         })
     }
 
-    /// With a filter of the example's, and nothing that only ours has a use for.
+    /// For the filter of an example, without the parts that only our filter needs.
     pub(crate) fn plain(&self) -> EnvoyConfig {
         self.plain.clone()
     }
 
-    /// What all are compared with.
+    /// The system that all others are compared with.
     pub(crate) fn ring_hash(&self) -> Result<System> {
         let config = self.policy(RING_HASH, json!({}))?;
         Ok(System::new("Envoy RING_HASH", config))
     }
 
-    /// Ours, with the load of this process alone.
+    /// Our filter, with the load of this process alone.
     pub(crate) fn process(&self) -> Result<System> {
         let config = alone(self.quiet()?)?;
         Ok(self.ours("**unitring**, `scope: process`", config))
     }
 
-    /// The same with a preset number of virtual nodes for each instance, which is a larger ring.
+    /// The same with a preset number of virtual nodes for each instance, which makes a larger ring.
     pub(crate) fn fixed(&self) -> Result<System> {
         let config = alone(self.quiet()?)?.setting("ring.fill", json!("fixed"))?;
         Ok(self.ours("**unitring**, `scope: process`, `fill: fixed`", config))
     }
 
-    /// Ours, with the load of the fleet.
+    /// Our filter, with the load of the fleet.
     pub(crate) fn fleet(&self) -> Result<System> {
         let config = self.quiet()?.setting("load.scope", json!("fleet"))?;
         Ok(System {
@@ -90,13 +90,13 @@ impl Base {
         })
     }
 
-    /// Ours, which tells the caller of its choice.
+    /// Our filter, with its choice in response headers.
     pub(crate) fn explaining(&self) -> Result<System> {
         let config = alone(self.shipped.clone())?;
         Ok(self.ours("**unitring**, `scope: process`, `explain`", config))
     }
 
-    /// Ours, which counts data updates, and so looks at the answer.
+    /// Our filter, which counts data updates and so reads the answer.
     pub(crate) fn counting_updates(&self) -> Result<System> {
         let config = alone(self.quiet()?)?.setting("capture.mode", json!("count"))?;
         Ok(self.ours(
@@ -105,7 +105,7 @@ impl Base {
         ))
     }
 
-    /// Ours where nobody asks Envoy, so that it counts by each answer.
+    /// Our filter without Envoy's counts, so that it counts by each answer.
     pub(crate) fn listed(&self) -> Result<System> {
         let listed = self
             .addresses
@@ -131,7 +131,7 @@ impl Base {
     }
 }
 
-/// Envoy's policy that all are compared with.
+/// Envoy's policy that all systems are compared with.
 pub(crate) const RING_HASH: &str = "ring_hash.v3.RingHash";
 
 fn alone(config: EnvoyConfig) -> Result<EnvoyConfig> {

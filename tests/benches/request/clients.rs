@@ -1,4 +1,4 @@
-//! One client on one connection, which asks for many keys in turn.
+//! One client on one connection, which requests many keys in turn.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,7 +9,7 @@ use unitring_tests::raw::{self, Raw};
 
 use crate::systems::System;
 
-/// Keys that are asked for in turn.
+/// The number of keys.
 pub(crate) const KEYS: usize = 100;
 
 pub(crate) struct Client {
@@ -19,7 +19,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `owners` are the instances of the keys, which the client itself names where a system asks that of it.
+    /// `owners` are the instances of the keys; the client itself names them where a system needs that.
     pub(crate) async fn connect(envoy: &Envoy, system: &System, owners: &Owners) -> Result<Self> {
         let keys = keys();
         let requests = keys.iter().map(|key| {
@@ -41,7 +41,7 @@ impl Client {
         })
     }
 
-    /// Sends so many requests, each after the answer to the one before.
+    /// Sends this many requests, each after the answer to the previous one.
     pub(crate) async fn send(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             let request = self.requests.get(self.next).context("no such request")?;
@@ -53,7 +53,7 @@ impl Client {
         Ok(())
     }
 
-    /// Where each key is served.
+    /// The instance that serves each key.
     pub(crate) async fn owners(&mut self) -> Result<Owners> {
         let answers = self.connection.ask(&self.requests).await?;
         let at = answers

@@ -1,7 +1,7 @@
 //! Instructions a request, by callgrind.
 //!
-//! Each Envoy warms up without being counted, until V8 has compiled what is hot. Then it is counted while
-//! it serves, and for as long again while it is idle; the difference is the requests'.
+//! Each Envoy warms up uncounted, until V8 has compiled the hot code. Then its instructions are counted
+//! while it serves, and for the same time while it is idle; the difference is that of the requests.
 
 use std::env;
 use std::fs;
@@ -26,17 +26,17 @@ const WARM_UP: usize = 4_000;
 const ROUNDS: usize = 3;
 /// Requests of one count.
 const COUNTED: usize = 1_000;
-/// From one report to the next, where there are any.
+/// The interval between two reports, for the systems that report.
 const REPORTS: &str = "60s";
-/// Counts do not depend on what else the machine does.
+/// Systems that are counted at the same time: other load of the machine does not change the counts.
 const AT_A_TIME: usize = 2;
 
-/// Where the profiles go, if they are wanted: for `callgrind_annotate`.
+/// The folder for the profiles for `callgrind_annotate`, if one is set.
 pub(crate) fn profiles() -> Option<PathBuf> {
     env::var_os("UNITRING_BENCH_PROFILES").map(PathBuf::from)
 }
 
-/// The figure of each system.
+/// Instructions a request, for each system.
 pub(crate) async fn measure(systems: &[System], owners: &Owners) -> Result<Vec<f64>> {
     let mut figures = Vec::new();
     for some in systems.chunks(AT_A_TIME) {
@@ -61,8 +61,9 @@ async fn of(system: &System, owners: &Owners) -> Result<Vec<f64>> {
     };
     let config = system.config.clone();
     let config = match system.reports {
-        // A report of a thousand instances has its own figure, and takes as much as fifty requests: whether one
-        // falls into a count or into the idle time beside it would be what is measured.
+        // A report of a thousand instances takes as much as fifty requests and has its own figure:
+        // otherwise chance would decide whether a report falls into a count or into the idle time beside
+        // it.
         true => config.setting("companion.interval", json!(REPORTS))?,
         false => config,
     };
@@ -109,7 +110,7 @@ impl Callgrind<'_> {
         Ok(())
     }
 
-    /// Instructions since the last time.
+    /// Instructions since the previous call.
     fn count(&self) -> Result<f64> {
         self.order(&["dump"])?;
         let mut total = None;

@@ -1,16 +1,17 @@
-//! The ring lookup of the filter, for those who do the same elsewhere: in Lua, in another process.
+//! The ring lookup of the filter, for the systems that do the same outside it: in Lua, and in another
+//! process.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use unitring_routing::hash::xxh64;
 
-/// Points of each instance, as the filter has by default.
+/// Points of each of four instances on the filter's default ring.
 const POINTS: u32 = 256;
 
 /// The instances on a ring.
 pub(crate) struct Ring {
-    /// Hash and number of the instance, in order.
+    /// Hash and index of the instance, in order of the hashes.
     points: Vec<(u64, usize)>,
     addresses: Vec<String>,
 }

@@ -1,12 +1,12 @@
-//! What a request costs in Envoy: unitring against Envoy's own policies and the other ways to choose an
+//! The cost of a request in Envoy: unitring against Envoy's own policies and other ways to choose an
 //! instance outside of Envoy's core. Prints tables; `make bench AREA=request` puts them into the docs.
 //!
-//! With the argument `scale`: how that changes with the number of instances and of workers, and what
+//! With the argument `scale`: how that cost changes with the number of instances and of workers, and what
 //! else the filter costs Envoy.
 //!
-//! All have the same instances, the same clients and the same keys. Instructions are those of the whole
-//! Envoy, which do not depend on what else the machine does; seconds of processor time are those of
-//! Envoy, and of the process that it asks where there is one.
+//! All systems have the same instances, clients and keys. Instructions are those of the whole Envoy,
+//! which do not depend on other load of the machine; processor seconds are those of Envoy, and of the
+//! process that it calls if there is one.
 #![allow(missing_docs, clippy::print_stdout)]
 
 mod base;

@@ -1,5 +1,5 @@
-//! A picker for Envoy's `ext_proc` filter, as small as it can be: it hears a request's headers and says
-//! where to send it. In a process of its own, since its processor time counts, too.
+//! A minimal picker for Envoy's `ext_proc` filter: it receives a request's headers and names the
+//! instance. It runs in a process of its own, since its processor time counts, too.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -27,7 +27,7 @@ use unitring_tests::process::Process;
 
 use crate::lookup::Ring;
 
-/// The first argument of this program where it is the picker; then its port and the instances.
+/// The first argument that makes this program the picker; its port and the instances follow.
 pub(crate) const ARGUMENT: &str = "picker";
 
 /// A running picker.
@@ -63,7 +63,7 @@ impl Picker {
     }
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) async fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let port: u16 = arguments.next().context("no port")?.parse()?;
     let instances: Result<Vec<SocketAddr>, _> =

@@ -1,5 +1,5 @@
-//! How the filter's cost grows with instances and workers, and what it costs beside requests: memory,
-//! time at the start, and a pause of a worker when an instance comes or goes.
+//! How the filter's cost grows with instances and workers, and its cost beside requests: memory, start
+//! time, and the pause of a worker when an instance is added or removed.
 
 mod memory;
 mod sizes;
@@ -10,7 +10,7 @@ mod workers;
 
 use anyhow::Result;
 
-/// Prints all tables, or those of the parts whose name has this in it.
+/// Prints all tables, or those of the parts whose name contains `only`.
 pub(crate) async fn measure(only: Option<&str>) -> Result<()> {
     let wanted = |part: &str| only.is_none_or(|only| part.contains(only));
     if wanted("sizes") {

@@ -1,4 +1,5 @@
-//! Processor time a request: all systems in turn, several rounds, each against another in the same round.
+//! Processor time a request: all systems in turn, several rounds, each against another system in the same
+//! round.
 
 use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
@@ -10,17 +11,17 @@ use crate::median;
 use crate::systems::System;
 
 const ROUNDS: usize = 9;
-/// Requests of a round, on each of the connections.
+/// Requests of a round on each connection.
 const REQUESTS: usize = 1_000;
 const CONNECTIONS: usize = 4;
 
-/// Of one system.
+/// The figures of one system.
 pub(crate) struct Figures {
-    /// Of its time to that of the system it is compared with, the median of the rounds.
+    /// The ratio of its time to that of the system it is compared with, the median of the rounds.
     pub(crate) ratio: f64,
 }
 
-/// `base` says for each system which one it is compared with.
+/// `base` gives for each system the index of the system it is compared with.
 pub(crate) async fn measure(
     systems: &[System],
     owners: &Owners,
@@ -59,7 +60,7 @@ pub(crate) async fn measure(
     figures.collect()
 }
 
-/// Seconds that all threads of these processes have run.
+/// Processor seconds of all threads of these processes.
 fn processor_time(processes: &[u32]) -> Result<f64> {
     let mut sum = 0.0;
     for process in processes {

@@ -1,4 +1,4 @@
-//! What is compared: each chooses an instance for the same requests, in its own way.
+//! The compared systems: each chooses an instance for the same requests, in its own way.
 
 use std::net::SocketAddr;
 
@@ -18,24 +18,24 @@ use crate::upstream::Upstream;
 /// Instances of the service.
 pub(crate) const INSTANCES: u32 = 4;
 
-/// One of them.
+/// One system.
 pub(crate) struct System {
     pub(crate) name: &'static str,
     pub(crate) config: EnvoyConfig,
-    /// Whether the client itself says where its requests go.
+    /// Whether the client itself names the instance.
     pub(crate) client_names_instance: bool,
-    /// Where it is ours, how many instances it must know before it is ready.
+    /// For our filter, how many instances it must know before it is ready.
     pub(crate) ours_of: Option<usize>,
-    /// Whether it must know the load of the fleet, too.
+    /// Whether the filter must know the load of the fleet before it is ready, too.
     pub(crate) reports: bool,
-    /// Of Envoy.
+    /// Envoy's workers.
     pub(crate) workers: u32,
     pub(crate) picker: Option<Picker>,
 }
 
-/// All of them, and what they share.
+/// All systems, and what they share.
 pub(crate) struct Systems {
-    /// The first is what the others are compared with.
+    /// The others are compared with the first.
     pub(crate) all: Vec<System>,
     pub(crate) owners: Owners,
     _companion: Companion,
@@ -54,11 +54,11 @@ impl System {
         }
     }
 
-    /// Waits until it chooses by all instances.
+    /// Waits until the system chooses among all instances.
     pub(crate) async fn is_ready(&self, envoy: &Envoy) -> Result<()> {
         if let Some(instances) = self.ours_of {
             envoy.has_eligible(u64::try_from(instances)?).await?;
-            // Every worker follows within a tick; its first answer says so.
+            // Every worker follows within a tick; its first answer shows that.
             deadline::until("the filter to steer", async || {
                 let answer = envoy.get("user-0").await?;
                 let fallbacks = envoy.stats("wasmcustom.unitring.orders.fallback").await?;
@@ -84,7 +84,7 @@ impl System {
     }
 }
 
-/// All systems, or those whose name has this in it.
+/// All systems, or those whose name contains `only`.
 pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Systems> {
     let instances = upstream.addresses.as_slice();
     let companion = Settings::default().start().await?;
@@ -154,7 +154,7 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
     })
 }
 
-/// Where the filter sends each key; so must Lua and the picker, since they say that they do the same.
+/// The instance that the filter chooses for each key. Lua and the picker must choose the same.
 async fn owners(base: &Base, all: &[System]) -> Result<Owners> {
     let ours = base.process()?;
     let envoy = Envoy::start(&ours.config).await?;

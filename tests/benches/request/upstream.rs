@@ -1,5 +1,5 @@
-//! Many instances in one: a server on all addresses of 127.0.0.0/8, which answers with the one it was
-//! asked at.
+//! Many instances in one: a server on all addresses of 127.0.0.0/8, which answers with the address that
+//! the request was sent to.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// It serves until the program ends.
+/// Serves until the program ends.
 pub(crate) struct Upstream {
     pub(crate) addresses: Vec<SocketAddr>,
 }

@@ -8,15 +8,15 @@ use crate::{deadline, ports};
 /// The servers of a Redis Cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// All of them; the first three began as the primaries.
+    /// All servers; the first three began as the primaries.
     pub servers: Vec<Redis>,
 }
 
 impl Cluster {
-    /// Starts three primaries, each with so many replicas.
+    /// Starts three primaries, each with this many replicas.
     ///
     /// # Errors
-    /// They do not come up.
+    /// The servers do not come up.
     pub async fn start(replicas: usize) -> Result<Self> {
         let mut servers = Vec::new();
         for _ in 0..3 * (1 + replicas) {

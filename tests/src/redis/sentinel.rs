@@ -1,4 +1,4 @@
-//! A primary, its replicas, and the Sentinels that watch over them.
+//! A primary, its replicas, and the Sentinels that monitor them.
 #![allow(clippy::indexing_slicing)] // the places come from the lists themselves
 
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use super::Redis;
 use crate::process::Process;
 use crate::{deadline, ports, programs};
 
-/// The name under which the Sentinels know the primary.
+/// The name by which the Sentinels know the primary.
 pub const NAME: &str = "orders";
-/// How many Sentinels there are; two of them must agree.
+/// The number of Sentinels; two of them must agree.
 const SENTINELS: usize = 3;
 
-/// Servers that replicate, with their Sentinels.
+/// A primary and its replicas, with their Sentinels.
 #[derive(Debug)]
 pub struct Sentinels {
     /// The servers; the first one began as the primary.
@@ -27,11 +27,12 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Starts a primary with so many replicas, and the Sentinels. The servers get these lines of
-    /// configuration beside what they need. A primary is given up after a second and a half of silence.
+    /// Starts a primary with this many replicas, and the Sentinels. `lines` are added to the
+    /// configuration of the servers. The Sentinels consider a primary down after a second and a half of
+    /// silence.
     ///
     /// # Errors
-    /// They do not come up.
+    /// The servers do not come up.
     pub async fn start(replicas: usize, lines: &[&str]) -> Result<Self> {
         let primary = Redis::start_with(lines).await?;
         let of = format!("replicaof 127.0.0.1 {}", primary.port);
@@ -106,14 +107,14 @@ impl Sentinels {
         format!("redis-sentinel://{}/{NAME}", hosts.join(","))
     }
 
-    /// The place in `servers` of whom most Sentinels hold for the primary.
+    /// The index in `servers` of the server that most Sentinels report as the primary.
     ///
     /// # Errors
-    /// They don't answer, or do not agree.
+    /// The Sentinels don't answer, or do not agree.
     pub fn primary(&self) -> Result<usize> {
         let mut said: BTreeMap<u16, usize> = BTreeMap::new();
         for (port, _) in &self.sentinels {
-            // One that was killed has no say.
+            // A killed Sentinel has no vote.
             let Ok(address) = cli(*port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]) else {
                 continue;
             };
@@ -126,18 +127,18 @@ impl Sentinels {
         server.with_context(|| format!("{port} is none of the servers"))
     }
 
-    /// Ends one Sentinel for good.
+    /// Kills one Sentinel for good.
     ///
     /// # Errors
-    /// It can't be killed.
+    /// The Sentinel cannot be killed.
     pub fn kill_sentinel(&mut self, index: usize) -> Result<()> {
         self.sentinels[index].1.kill()
     }
 
-    /// Waits until every server but the primary replicates it, and a fail-over may come again.
+    /// Waits until every other server replicates the primary, and another fail-over is possible.
     ///
     /// # Errors
-    /// It takes too long.
+    /// That takes too long.
     pub async fn settled(&self) -> Result<usize> {
         deadline::until("all servers follow one primary", async || {
             let primary = self.primary()?;

@@ -1,4 +1,4 @@
-//! A Redis that speaks TLS and asks its clients for a certificate.
+//! A Redis with TLS that requires certificates of its clients.
 
 use std::path::PathBuf;
 
@@ -11,18 +11,18 @@ use crate::ports;
 /// The server, and the files of both sides.
 #[derive(Debug)]
 pub struct TlsRedis {
-    /// Its plain side, for looks from outside.
+    /// The same server without TLS, for inspection from outside.
     pub server: Redis,
-    /// Its TLS port.
+    /// The TLS port.
     pub port: u16,
     certificates: Certificates,
 }
 
 impl TlsRedis {
-    /// Starts it with certificates of an own authority.
+    /// Starts Redis with certificates of a test authority.
     ///
     /// # Errors
-    /// It does not come up.
+    /// Redis does not come up.
     pub async fn start(lines: &[&str]) -> Result<Self> {
         let certificates = Certificates::make()?;
         let port = ports::free()?;
@@ -44,7 +44,7 @@ impl TlsRedis {
         })
     }
 
-    /// A file of it: `ca.pem`, `client.pem`, `client.key`.
+    /// The path of one of the files: `ca.pem`, `client.pem`, `client.key`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.certificates.file(name)
     }

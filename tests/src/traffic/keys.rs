@@ -1,13 +1,13 @@
-//! Which key a request has: uniform over many, and one hot key with a share of its own. Pure.
+//! The key of a request: uniform over many keys, plus one hot key with a fixed share. Pure.
 
-/// A seeded source of numbers (SplitMix64, Steele, Lea, Flood 2014): the same seed, the same run.
+/// A seeded source of numbers (SplitMix64, Steele, Lea, Flood 2014): the same seed gives the same run.
 #[derive(Debug, Clone)]
 pub struct Numbers {
     state: u64,
 }
 
 impl Numbers {
-    /// From this seed on.
+    /// Starts with this seed.
     pub fn seeded(seed: u64) -> Self {
         Self { state: seed }
     }
@@ -21,12 +21,12 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    /// The next number below this one; 0 if that is 0.
+    /// The next number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.draw().checked_rem(end).unwrap_or(0)
     }
 
-    /// One of these.
+    /// A random element of the list.
     pub fn pick<T: Copy, const N: usize>(&mut self, list: &[T; N]) -> T {
         const { assert!(N > 0, "there is nothing to pick") };
         let end = u64::try_from(N).unwrap_or(u64::MAX);
@@ -34,7 +34,7 @@ impl Numbers {
         list.get(at).copied().unwrap_or(list[0])
     }
 
-    /// Puts a list into a random order.
+    /// Shuffles a list.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for end in (1..list.len()).rev() {
             let span = u64::try_from(end + 1).unwrap_or(u64::MAX);
@@ -47,17 +47,17 @@ impl Numbers {
 /// The keys of a load.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    /// How many keys share what the hot one leaves.
+    /// The number of keys that share the requests without the hot key.
     pub count: u64,
-    /// Percent of the requests that have the hot key.
+    /// Percentage of the requests that have the hot key.
     pub hot_percent: u64,
 }
 
-/// The key that gets a share of its own.
+/// The hot key.
 pub const HOT_KEY: &str = "user-hot";
 
 impl Keys {
-    /// All keys alike.
+    /// This many keys with equal shares.
     pub fn uniform(count: u64) -> Self {
         Self {
             count,

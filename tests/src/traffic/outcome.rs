@@ -1,9 +1,9 @@
-//! What became of the requests of a load. Pure.
+//! The outcome of the requests of a load. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Answers and failures, with the times that the answers took.
+/// Answers with their latencies, and failures.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// Answers by HTTP status.
@@ -14,18 +14,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An answer came this long after the request was due.
+    /// Counts an answer that came this long after the request was due.
     pub fn answered(&mut self, status: u16, latency: Duration) {
         *self.statuses.entry(status).or_default() += 1;
         self.latencies.push(latency);
     }
 
-    /// No answer came.
+    /// Counts a request without an answer.
     pub fn failed(&mut self, reason: String) {
         *self.failures.entry(reason).or_default() += 1;
     }
 
-    /// Adds another load's.
+    /// Adds another outcome.
     pub fn merge(&mut self, other: Self) {
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;
@@ -36,19 +36,19 @@ impl Outcome {
         self.latencies.extend(other.latencies);
     }
 
-    /// All requests that ended.
+    /// The number of requests that ended.
     pub fn requests(&self) -> u64 {
         self.statuses.values().sum::<u64>() + self.failures.values().sum::<u64>()
     }
 
-    /// Those that a client calls an error: no answer, or a status of 500 and more.
+    /// The number of errors in a client's sense: no answer, or a status of 500 and more.
     pub fn errors(&self) -> u64 {
         let bad = self.statuses.range(500..).map(|(_, count)| count);
         bad.sum::<u64>() + self.failures.values().sum::<u64>()
     }
 
-    /// The time within which this share of the answers came: `0.99` for the 99th percentile.
-    /// Nearest rank, so it is a time that was measured; zero without answers.
+    /// The latency within which this share of the answers came: `0.99` for the 99th percentile. Nearest
+    /// rank, so it is a measured latency; zero without answers.
     pub fn quantile(&self, share: f64) -> Duration {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
@@ -60,7 +60,7 @@ impl Outcome {
     }
 }
 
-/// Exact for any number of requests that a test sends.
+/// Exact for any number of requests in a test.
 fn f64_of(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

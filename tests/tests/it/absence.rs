@@ -69,7 +69,7 @@ async fn while_redis_is_away_the_companion_says_so_and_heals_by_itself() -> Resu
     assert_eq!(response.status().as_u16(), 503);
     let told: Value = response.json().await?;
     assert!(told.to_string().to_lowercase().contains("store"), "{told}");
-    // It is alive all the same: nobody should restart it.
+    // The companion is alive: its supervisor should not restart it.
     assert!(
         companion
             .call(Method::GET, "/healthz", vec![])

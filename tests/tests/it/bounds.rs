@@ -1,5 +1,5 @@
-//! Invariant 8: every queue, buffer, map, body, retry and label set has a bound with a name, and a counter
-//! for when it is reached.
+//! Invariant 8: every queue, buffer, map, body, retry and label set has a named bound, and a counter for
+//! reaching it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,7 +61,7 @@ async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
     .await
 }
 
-/// A report of nothing, or of so many services.
+/// A report without services, or with this many.
 fn report(reporter: &str, services: usize) -> Vec<u8> {
     let service = |number: usize| {
         json!({
@@ -86,7 +86,7 @@ async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
     ensure!(refused == 400, "{refused}");
     companion.counts("unitring_reports_refused_total 1").await?;
 
-    // All that are remembered but one; they need not have said anything.
+    // All reporters that the store remembers but one; they need not have sent a report.
     let script =
         "for number = 2, 4096 do redis.call('ZADD', KEYS[1], ARGV[1], 's0/e~' .. number) end";
     let reporters = "unitring:{local}:reporters";
@@ -111,7 +111,7 @@ async fn no_report_makes_an_instance_look_fuller_than_an_envoy_can_make_it() -> 
         ))
         .await?;
     ensure!(one["services"][0]["rest"][0]["in_flight"] == 0, "{one}");
-    // An invented Envoy: every number as large as there is, and the instance again and again.
+    // A forged report: every number is the maximum, and the instance appears a hundred times.
     let mut huge = instance("a", "10.0.0.1:1", u64::MAX);
     for name in ["calls", "failures", "updates"] {
         huge[name] = u64::MAX.into();
@@ -133,7 +133,7 @@ async fn no_report_makes_an_instance_look_fuller_than_an_envoy_can_make_it() -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outbox_that_is_full_loses_its_oldest_and_says_so() -> Result<()> {
     let (redis, rabbit) = (Redis::start().await?, Rabbit::start().await?);
-    // Nobody listens there, so everything waits.
+    // The address has no listener, so everything waits.
     let away = format!("amqp://guest:guest@127.0.0.1:{}/%2f", ports::free()?);
     let settings = Settings::unit("east", &["west"], &redis, &rabbit)
         .variable("UNITRING_SYNC_AMQP_URL", &away)
@@ -156,7 +156,7 @@ async fn an_outbox_that_is_full_loses_its_oldest_and_says_so() -> Result<()> {
     .await
 }
 
-/// What stands between backquotes.
+/// The texts between backquotes.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }

@@ -1,5 +1,5 @@
-//! Invariant 3: no instance passes its capacity while another candidate has room. And the hard cap,
-//! and the threshold, which are told apart from it.
+//! Invariant 3: no instance passes its capacity while another candidate has room. Also the hard cap and
+//! the threshold, which are reported differently.
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
@@ -12,7 +12,7 @@ use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
 use unitring_tests::site::Site;
 
-/// More than one, so that several VMs take from the same capacity.
+/// More than one, so that several VMs take places of the same capacity.
 const WORKERS: u32 = 2;
 
 /// Starts requests that do not end by themselves: their headers come at once, their bodies do not.
@@ -41,7 +41,7 @@ async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room() 
     .await?;
     let held = hold(&site.envoy, "hot", 40).await?;
     let peaks = peaks(&site.instances).await?;
-    // ceil(1.25 · 40 / 4), the 40th request included: a true cap, and not one more.
+    // ceil(1.25 · 40 / 4), including the 40th request: a true cap, not exceeded by one request.
     assert!(peaks.iter().all(|peak| *peak <= 13), "{peaks:?}");
     assert_eq!(peaks.iter().sum::<u64>(), 40, "{peaks:?}");
     let overflow = async || site.envoy.stat("wasmcustom.unitring.orders.overflow").await;
@@ -90,7 +90,7 @@ async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again
         Ok(())
     })
     .await?;
-    // One that ends makes room for one.
+    // A request that ends makes room for another.
     held.pop();
     until("a request to be served again", async || {
         let answer = site.envoy.get("ada").await?;
@@ -102,7 +102,7 @@ async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again
     Ok(())
 }
 
-/// Two Envoys on the same instances, each with its filter.
+/// Two Envoys over the same instances, each with its filter.
 struct Fleet {
     envoys: [Envoy; 2],
     instances: Vec<Instance>,
@@ -139,7 +139,8 @@ async fn what_another_envoy_fills_leaves_an_envoy_its_fair_part_of_the_cap_and_n
     let fleet = Fleet::start(json!({"balance_factor": 0, "max_in_flight": 4})).await?;
     let held = hold(&fleet.envoys[0], "hot", 16).await?;
     assert_eq!(peaks(&fleet.instances).await?, [4, 4, 4, 4]);
-    // As soon as it knows: two of the four on each instance are its own, whatever the other one has.
+    // Once the other Envoy knows of the first, it may use its own share: two of the four places on each
+    // instance, whatever the first Envoy has there.
     until("the other Envoy to know", async || {
         let more = hold(&fleet.envoys[1], "ada", 12).await?;
         let served = more.iter().filter(|answer| answer.status() == 200).count();
@@ -187,7 +188,7 @@ async fn crossing_the_threshold_is_told_once_and_so_is_the_relief() -> Result<()
     let owner = site.instances.iter().find(|instance| instance.id == owner);
     let address = owner.context("who was it?")?.address();
     site.companion.tells("overloaded", &address, "").await?;
-    // Nine is below the threshold, and not relief yet: that is below 80 % of it.
+    // Nine is below the threshold, but relief begins below 80 % of it.
     held.truncate(9);
     until("the load to be told", async || {
         let service = site.companion.get("/v1/services/orders").await?;

@@ -1,9 +1,8 @@
 //! Whatever happens to instances, Envoys and the companion: no client gets an error that Envoy alone
 //! would not have given, nothing stays in flight, and no event is lost.
 //!
-//! Two Envoys with the filter and one without take the same load on the same instances while a
-//! seeded schedule runs. `UNITRING_CHAOS_SECONDS=600 UNITRING_CHAOS_SEED=7` for a longer run, or the
-//! same one again.
+//! Two Envoys with the filter and one without take the same load on the same instances while a seeded
+//! schedule runs. `UNITRING_CHAOS_SECONDS=600 UNITRING_CHAOS_SEED=7` runs longer, or repeats a run.
 
 mod plan;
 mod world;
@@ -23,11 +22,11 @@ use plan::Action;
 use world::{World, has_nothing_in_flight};
 
 const PER_SECOND: u32 = 50;
-/// Requests that must have ended after an action before the next begins.
+/// Requests that must have ended after an action before the next action begins.
 const QUIET: u64 = 50;
 
-/// Compares both loads since the last call. The tolerance is none: in each step the filter may cause
-/// as many errors as Envoy alone had in it, and Envoy alone mostly has none.
+/// Compares both loads since the last call. There is no tolerance: in each step the filter may cause as
+/// many errors as Envoy alone, which mostly has none.
 fn compare(filtered: &Running, control: &Running, action: Action, seed: u64) -> Result<()> {
     let (filtered, control) = (filtered.take(), control.take());
     println!(
@@ -48,7 +47,7 @@ fn compare(filtered: &Running, control: &Running, action: Action, seed: u64) -> 
     Ok(())
 }
 
-/// Waits until the companion knows of nothing in flight, and has all of these events.
+/// Waits until the companion has no request in flight, and all of these events.
 async fn is_told(world: &World) -> Result<()> {
     until("the companion to see nothing in flight", async || {
         let service = world.companion.get("/v1/services/orders").await?;

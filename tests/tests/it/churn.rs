@@ -1,4 +1,4 @@
-//! Instances come and go for ever: Envoy's number of stats and the process's memory do not.
+//! Instances come and go without end; Envoy's number of stats and the memory of its process stay bounded.
 
 use std::fs;
 use std::path::Path;
@@ -13,13 +13,13 @@ use unitring_tests::envoy::Envoy;
 
 const PER_ROUND: usize = 500;
 const ROUNDS: usize = 20;
-/// From here on nothing may grow: the names of stats are given away, and so are the slots after
-/// them, which an instance that goes frees for one that comes.
+/// From this round on nothing may grow. All stat names of instances are in use, and so are the slots
+/// after them; an instance that goes frees its slot for a new one.
 const SETTLED: usize = 6;
-/// Memory differs a little from look to look.
+/// Memory differs a little between measurements.
 const NOISE_PERCENT: u64 = 15;
 
-/// Writes the endpoints of a round, none of which was there before. Envoy sees the file move.
+/// Writes the endpoints of a round, all of them new. Envoy notices the file when it is moved into place.
 fn write_round(folder: &Path, round: usize) -> Result<()> {
     let endpoints: Vec<_> = (0..PER_ROUND)
         .map(|number| {
@@ -79,7 +79,7 @@ async fn after_ten_thousand_instances_stats_and_memory_are_what_they_were() -> R
             Ok(())
         })?;
     let envoy = Envoy::start_with_workers(&config, 2).await?;
-    // Both workers take part.
+    // Both workers get requests.
     for number in 0..20 {
         drop(envoy.request("/").header("x-user-id", number).send().await);
     }

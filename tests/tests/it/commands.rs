@@ -1,4 +1,4 @@
-//! What the commands of `unitring` say, and how they end: docs/cli.md has the codes.
+//! The output and exit codes of the commands of `unitring`: docs/cli.md lists the codes.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -11,7 +11,7 @@ use unitring_tests::programs;
 use unitring_tests::redis::Redis;
 use unitring_tests::site::Site;
 
-/// How it ended, what it printed, and what it said of errors.
+/// The exit code, the standard output, and the standard error.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(i32, String, String)> {
     let output = programs::unitring()?
         .args(arguments)
@@ -133,7 +133,7 @@ async fn status_ends_with_what_it_says() -> Result<()> {
     ] {
         ensure!(out.contains(words), "{out}");
     }
-    // An Envoy is no companion, whatever its admin interface or its service answers.
+    // An Envoy is not a companion, whatever its admin interface or its service answers.
     for port in [site.envoy.port, site.envoy.admin_port] {
         let (code, _, said) = status(&url(port))?;
         ensure!(
@@ -327,7 +327,7 @@ async fn an_instance_is_added_listed_and_removed() -> Result<()> {
     ]
     .concat())?;
     ensure!(added == "a (127.0.0.1:8081), weight 3\n", "{added}");
-    // Standard input is no terminal here, so nobody is asked.
+    // Standard input is not a terminal here, so the command asks no confirmation.
     let removed = say(&[&["instance", "remove"], &one[..]].concat())?;
     ensure!(removed == "a is removed from orders\n", "{removed}");
     Ok(())

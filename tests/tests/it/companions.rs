@@ -1,5 +1,5 @@
-//! Several companions on one unit: any takes writes, one at a time does what only one shall do, and
-//! another does it when that one is gone.
+//! Several companions on one unit: all of them take writes, only the leader does the leader's work, and
+//! another companion leads when the leader is gone.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ async fn role(companion: &Companion) -> Result<(String, Option<u64>)> {
     Ok((role, units["term"].as_u64()))
 }
 
-/// The place of the one that leads, once all others follow, and its term.
+/// The index of the leader, once all others are followers, and its term.
 async fn leader(companions: &[&Companion]) -> Result<(usize, u64)> {
     until("one to lead and the others to follow", async || {
         let mut found = None;
@@ -47,7 +47,7 @@ async fn another_companion_leads_when_one_is_killed_and_no_write_is_lost() -> Re
     let mut writers = Writers::start(4, &[near[0].port, near[1].port]);
     writers.go_on(100).await?;
 
-    // A write at the one that follows is passed on by the one that leads.
+    // The leader sends on a write that a follower took.
     near[1 - first].put_record("through", "the other").await?;
     west.has_record("through", "the other").await?;
 
@@ -62,7 +62,8 @@ async fn another_companion_leads_when_one_is_killed_and_no_write_is_lost() -> Re
     ensure!(later > term, "term {later} after {term}");
     writers.go_on(50).await?;
 
-    // Who stops in order waits for no term to end.
+    // A leader that stops in order gives the lease back: its successor need not wait for the end of the
+    // term.
     near[first].restart().await?;
     let (place, later) = leader(&[&near[0], &near[1]]).await?;
     assert_eq!(

@@ -1,7 +1,7 @@
-//! What a cluster and a route of Envoy can have: with the filter, Envoy serves as without it. A row of
-//! `docs/compatibility.md` for each.
+//! Features of Envoy's clusters and routes: with the filter, Envoy serves as without it. Each has a row
+//! in `docs/compatibility.md`.
 //!
-//! Most compare the shipped configuration with the same less the filter, both changed in the same way.
+//! Most tests compare the shipped configuration with the same one without the filter, both changed alike.
 
 mod changes;
 mod clusters;
@@ -46,7 +46,7 @@ fn every_test_that_the_page_names_is_there() -> Result<()> {
     let page = fs::read_to_string(programs::root()?.join("docs/compatibility.md"))?;
     let sources = sources(&programs::root()?.join("tests/tests/it"))?;
     let names = page.split('`').skip(1).step_by(2);
-    // Fields of Envoy have fewer words than a sentence.
+    // Names of tests have more words than fields of Envoy.
     let tests: Vec<&str> = names.filter(|name| name.matches('_').count() > 4).collect();
     ensure!(tests.len() > 40, "only {tests:?}");
     for name in tests {
@@ -55,7 +55,7 @@ fn every_test_that_the_page_names_is_there() -> Result<()> {
     Ok(())
 }
 
-/// Every file below this folder.
+/// The text of all files below this folder.
 fn sources(folder: &Path) -> Result<String> {
     let mut text = String::new();
     for entry in fs::read_dir(folder)? {
@@ -77,7 +77,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// With the instances a, b, c, d, and both Envoys changed in the same way.
+    /// Starts the instances a, b, c, d, and both Envoys with the same change.
     async fn start(change: Change<'_>) -> Result<Self> {
         let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
         let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
@@ -102,7 +102,7 @@ impl Pair {
         })
     }
 
-    /// Who answers each key at this path: both Envoys agree, and the filter named it.
+    /// The instance that answers for each key at this path: both Envoys agree, and the filter named it.
     async fn agree(&self, path: &str) -> Result<BTreeMap<String, String>> {
         let mut owners = BTreeMap::new();
         for number in 0..KEYS {
@@ -116,7 +116,7 @@ impl Pair {
         Ok(owners)
     }
 
-    /// Waits until the filter has nothing in flight.
+    /// Waits until the filter has no request in flight.
     async fn is_idle(&self) -> Result<()> {
         is_idle(&self.filtered).await
     }
@@ -129,13 +129,13 @@ async fn ask(envoy: &Envoy, path: &str, key: &str) -> Result<Answer> {
     Ok(answer)
 }
 
-/// The instances that the filter named to Envoy, by the request as it arrived; none if Envoy chose.
+/// The instances that the filter named to Envoy, from the request as it arrived; empty if Envoy chose.
 fn named(answer: &Answer) -> Vec<&str> {
     let header = answer.body["headers"]["x-unitring-host"][0].as_str();
     header.map_or_else(Vec::new, |named| named.split(',').collect())
 }
 
-/// Whether the instance that answered is the one that the filter named first.
+/// Fails unless the instance that answered is the first that the filter named.
 fn is_steered(answer: &Answer, instances: &[Instance]) -> Result<()> {
     let address = address_of(&answer.instance, instances)?;
     let named = named(answer);
@@ -181,7 +181,7 @@ fn edit_route(
     })
 }
 
-/// A copy of the shipped route before it, for requests below this path.
+/// Adds a copy of the shipped route before it, for requests below this path.
 fn add_route(
     config: EnvoyConfig,
     prefix: &str,
@@ -197,7 +197,7 @@ fn add_route(
     })
 }
 
-/// A cluster `carts` beside `orders`, and a filter that has both as services.
+/// Adds a cluster `carts` beside `orders`, and both as services of the filter.
 fn with_carts(config: EnvoyConfig, carts: &[Instance]) -> Result<EnvoyConfig> {
     let common = |name: &str| {
         json!({
@@ -213,7 +213,7 @@ fn with_carts(config: EnvoyConfig, carts: &[Instance]) -> Result<EnvoyConfig> {
     }))
 }
 
-/// Waits until the filter steers to so many of `carts`, too.
+/// Waits until the filter steers to this many of `carts`, too.
 async fn steers_to_carts(envoy: &Envoy, expected: usize) -> Result<()> {
     let expected = u64::try_from(expected)?;
     until("carts to be steered to", async || {
@@ -229,7 +229,7 @@ async fn steers_to_carts(envoy: &Envoy, expected: usize) -> Result<()> {
     .await
 }
 
-/// The filter's own ejection and all that Envoy may find out about an instance switched off.
+/// Switches off the filter's own ejection and Envoy's checks and outlier detection.
 fn nobody_judges(config: EnvoyConfig) -> Result<EnvoyConfig> {
     config
         .setting("ejection.consecutive_failures", json!(0))?

@@ -1,4 +1,4 @@
-//! Records: what a write must find is decided in the same step as the write.
+//! Conditional writes of records: the condition is checked in the same step as the write.
 
 use std::process::Command;
 
@@ -83,7 +83,7 @@ async fn conditions(companion: &Companion) -> Result<()> {
         assert_eq!(status, 400, "{text}");
         assert!(text.contains(bad[0].0), "{text}");
     }
-    // A tag that no version has is one that does not match, as a weak one never does.
+    // A tag that is no version does not match, nor does a weak tag.
     for other in ["\"later\"", "W/\"1.0@east\"", "\"later\", \"1.0@east\""] {
         let answer = api.ask(Method::PUT, &[("if-match", other)], "x").await?;
         assert_eq!(answer.status().as_u16(), 412, "{other}");
@@ -91,7 +91,7 @@ async fn conditions(companion: &Companion) -> Result<()> {
     Ok(())
 }
 
-/// Many clients add one to the same record, each until nobody was in between.
+/// Many clients increment the same record, each retrying until no other write came between.
 async fn counting(companions: &[&Companion]) -> Result<()> {
     const CLIENTS: usize = 8;
     const EACH: usize = 10;
@@ -118,7 +118,7 @@ async fn counting(companions: &[&Companion]) -> Result<()> {
     Ok(())
 }
 
-/// `unitring data …`: its exit code, and what it wrote to each of both.
+/// Runs `unitring data …`: the exit code, and its standard output and standard error.
 fn data(companion: &Companion, arguments: &[&str]) -> Result<(i32, String, String)> {
     let output = Command::new(programs::built("unitring")?)
         .arg("data")

@@ -1,5 +1,5 @@
-//! What `unitring demo` prints can be done as printed, what the README shows is what is printed, and what
-//! it lacks it names with the way to get it.
+//! The commands that `unitring demo` prints work as printed, the README shows one of them, and an error
+//! names what is missing and the way to get it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn demo(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Starts it, and waits until it has printed this line.
+/// Starts the demo, and waits until it has printed this line.
 async fn start(arguments: &[&str], folder: &Path, last: &str) -> Result<(Process, String)> {
     let mut command = demo(arguments)?;
     let mut process = Process::start("demo", &mut command, folder)?;
@@ -43,7 +43,7 @@ async fn start(arguments: &[&str], folder: &Path, last: &str) -> Result<(Process
     Ok((process, printed))
 }
 
-/// Starts a whole one, and says which commands it prints.
+/// Starts a complete demo, and returns the commands that it prints.
 async fn start_all(units: &str, folder: &Path) -> Result<(Process, Vec<String>)> {
     let data = folder.join("data");
     let data = data.to_str().context("a folder that is no text")?;
@@ -56,7 +56,7 @@ async fn start_all(units: &str, folder: &Path) -> Result<(Process, Vec<String>)>
     Ok((process, commands))
 }
 
-/// Runs a command as a person would; an HTTP error is an error.
+/// Runs a command as a user would; an HTTP error is an error.
 fn run(command: &str) -> Result<String> {
     let command = command.replacen("curl ", "curl --silent --show-error --fail ", 1);
     let output = Command::new("sh").args(["-c", &command]).output()?;
@@ -70,7 +70,7 @@ fn run(command: &str) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
-/// Ctrl-C ends it with success, and so does everything that it started.
+/// Ctrl-C ends the demo with success, and everything that it started.
 async fn interrupt(process: &mut Process) -> Result<()> {
     process.signal(Signal::INT)?;
     let status = until("the demo to end", async || {
@@ -101,7 +101,7 @@ async fn every_command_that_the_demo_prints_works_as_printed_and_nothing_outlive
     let left = run(&format!(
         "grep -slaF '{folder}' /proc/[0-9]*/cmdline || true"
     ))?;
-    // The shell and grep name the folder, too, and are gone by now.
+    // The shell and grep name the folder, too, and have ended by now.
     let is_there = |file: &str| fs::read(file).is_ok_and(|bytes| !bytes.is_empty());
     let left: Vec<&str> = left.lines().filter(|file| is_there(file)).collect();
     ensure!(left.is_empty(), "{left:?} still run");
@@ -113,7 +113,7 @@ async fn two_units_read_what_the_other_wrote_by_the_commands_that_are_printed() 
     let folder = TempDir::new()?;
     let (mut process, commands) = start_all("2", folder.path()).await?;
     for command in &commands {
-        // The record is there a moment after it was written in the other unit.
+        // The record arrives a moment after it was written in the other unit.
         let answer = until(command, async || run(command)).await?;
         ensure!(!answer.is_empty(), "{command} answered nothing");
     }
@@ -135,7 +135,7 @@ async fn instances_alone_are_started_for_a_configuration_by_hand() -> Result<()>
     interrupt(&mut process).await
 }
 
-/// What it says when it cannot start; never with success.
+/// The output of a demo that cannot start, which must fail.
 fn refused(mut command: Command) -> Result<String> {
     let output = command.output()?;
     let text = String::from_utf8(output.stderr)?;

@@ -1,8 +1,8 @@
-//! Invariant 1 for any hosts, weights and settings: the real Envoy and `unitring-routing` give the
-//! same owner to every key, with `RING_HASH` and with `MAGLEV`.
+//! Invariant 1 for any hosts, weights and settings: the real Envoy and `unitring-routing` give the same
+//! owner to every key, with `RING_HASH` and with `MAGLEV`.
 //!
-//! One Envoy without the filter has a cluster for each case, and says in a header whom it chose.
-//! `UNITRING_SEED=7` for the same cases again. What a request's key is, is compared in [`key_sources`].
+//! One Envoy without the filter has a cluster for each case, and reports its chosen host in a header.
+//! `UNITRING_SEED=7` repeats the cases of a run. [`key_sources`] compares the keys of requests.
 
 mod case;
 pub(crate) mod front;
@@ -53,7 +53,7 @@ async fn any_hosts_weights_and_settings_give_the_owners_that_envoy_gives() -> Re
     Ok(())
 }
 
-/// Of any length that the hash functions treat in their own way.
+/// A key of any length that the hash functions treat in a special way.
 fn random_key(numbers: &mut Numbers) -> String {
     let mut key = format!("{:x}", numbers.draw());
     for _ in 0..numbers.below(4) {
@@ -77,7 +77,7 @@ async fn start(cases: &[Case]) -> Result<Envoy> {
     front.start().await
 }
 
-/// Whom Envoy chooses for each key, in each of so many cases.
+/// The host that Envoy chooses for each key, in each of the cases.
 async fn owners(envoy: &Envoy, cases: usize, keys: &[String]) -> Result<Vec<Vec<String>>> {
     let cases: Vec<usize> = (0..cases).collect();
     let ask = async |cases: &[usize]| -> Result<Vec<Vec<String>>> {

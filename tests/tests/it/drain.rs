@@ -1,4 +1,4 @@
-//! An instance that drains gets no new keys and finishes what it has; one that comes back under its
+//! A draining instance gets no new keys and finishes its requests; an instance that comes back under its
 //! id keeps its keys.
 
 use anyhow::{Context, Result, ensure};
@@ -17,7 +17,7 @@ struct Site {
 }
 
 impl Site {
-    /// Instances from the registry, and two workers.
+    /// Starts with instances from the registry, and two workers.
     async fn start(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<Self> {
         let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
         let companion = Settings::default().start().await?;
@@ -44,7 +44,7 @@ impl Site {
         Ok((answer.status().as_u16(), answer.json().await?))
     }
 
-    /// The program's own command.
+    /// Runs `unitring instance` with this action.
     fn order(&self, action: &str, id: &str) -> Result<(bool, String)> {
         let service = ["--service", "orders", "--id", id];
         self.companion
@@ -74,7 +74,7 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
         let was = &before[&key];
         assert!(was == "b" || *was == owner, "{key}: {was}, then {owner}");
     }
-    // It can be asked for by its id in the registry, though filters report addresses.
+    // `locate` finds the instance by its id in the registry, though filters report addresses.
     let path = "/v1/services/orders/locate?key=ada&without=c";
     let located = site.companion.get(path).await?;
     let moved = located["change"]["moved"].as_f64().context("no share")?;
@@ -82,7 +82,7 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
         (0.2..0.5).contains(&moved),
         "a third, more or less: {located}"
     );
-    // A heartbeat is not the end of it.
+    // A heartbeat does not end draining.
     site.companion.register(&site.instances[1]).await?;
     let address = site.instances[1].address();
     until("the filter's report to say so", async || {
@@ -109,7 +109,7 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
         (0.1..0.4).contains(&moved),
         "a quarter, more or less: {event}"
     );
-    // What it had goes on to its end.
+    // Its request in flight goes on to its end.
     let body: Value = long.json().await?;
     assert_eq!(body["instance"], "b");
 

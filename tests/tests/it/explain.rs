@@ -1,4 +1,4 @@
-//! The allocation is returned to the caller, if the settings say so.
+//! The filter returns the allocation to the caller, if the settings say so.
 
 use std::collections::BTreeSet;
 
@@ -82,7 +82,7 @@ async fn locate_agrees_with_the_filter() -> Result<()> {
     Ok(())
 }
 
-/// a and b in the first priority, of which a is unhealthy, c and d in the second.
+/// Instances a and b in the first priority, of which a is unhealthy, c and d in the second.
 fn in_two_priorities(config: EnvoyConfig) -> Result<EnvoyConfig> {
     config.edit_cluster("orders", |cluster| {
         let endpoints = cluster.pointer_mut("/load_assignment/endpoints");

@@ -14,7 +14,7 @@ async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() ->
     let keys = keys(300);
     let before = site.envoy.owners(&keys).await?;
 
-    // Four clients send all the time while it happens.
+    // Four clients send requests all the time meanwhile.
     let Site {
         envoy,
         companion,
@@ -65,7 +65,7 @@ async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() ->
 #[tokio::test]
 async fn a_request_for_a_killed_instance_is_retried_on_the_next_candidate() -> Result<()> {
     let mut site = Site::start_with(|config| {
-        // Nobody notices: only the retry can help.
+        // Neither Envoy nor the filter detects the failure: only the retry can help.
         config
             .unchecked()?
             .setting("ejection.consecutive_failures", json!(0))

@@ -1,4 +1,4 @@
-//! Stores that fail: what the caller is told, and that nothing acknowledged is lost.
+//! Stores that fail: what the caller gets, and that no acknowledged write is lost.
 
 use std::fs;
 use std::process::Command;
@@ -20,7 +20,7 @@ async fn put(companion: &Companion, key: &str, value: Vec<u8>) -> Result<(Status
     Ok((answer.status(), answer.text().await?))
 }
 
-/// A write is refused with this in its text, and so is readiness; reads go on.
+/// A write and `/readyz` are refused with this text; reads go on.
 async fn refuses(companion: &Companion, why: &str) -> Result<()> {
     let (status, text) = put(companion, "more", vec![b'x'; 1000]).await?;
     ensure!(status == 503 && text.contains(why), "{status}: {text}");
@@ -51,7 +51,7 @@ async fn a_full_memory_and_a_failing_disk_refuse_writes_and_lose_nothing() -> Re
     redis.cli(&["CONFIG", "SET", "maxmemory", "0"])?;
     takes_writes_again(&companion).await?;
 
-    // What a full disk is to Redis: a snapshot that cannot be written stops writes.
+    // The effect of a full disk on Redis: a snapshot that cannot be written stops writes.
     let folder = redis.cli(&["CONFIG", "GET", "dir"])?;
     let folder = folder.lines().nth(1).context("no dir")?.to_owned();
     let blocked = format!("{folder}/dump.rdb");
@@ -75,7 +75,7 @@ async fn a_wrong_password_and_a_newer_layout_are_said_and_mended_while_it_runs()
     let companion = Settings::on_redis(&redis).start().await?;
     companion.put_record("first", "kept").await?;
     redis.cli(&["CONFIG", "SET", "requirepass", "s3cret"])?;
-    // Connections that are there stay; a new one is refused.
+    // Open connections stay; a new one is refused.
     redis.cli(&["-a", "s3cret", "CLIENT", "KILL", "TYPE", "normal"])?;
     until("the password to be missed", async || {
         let (status, text) = put(&companion, "k", b"v".to_vec()).await?;
@@ -168,7 +168,7 @@ async fn the_embedded_store_survives_kills_and_refuses_a_second_process() -> Res
     first.has_record("first", "kept").await
 }
 
-/// How large a file of this process may be.
+/// Limits the size of the files that this process writes.
 fn limit_files(companion: &Companion, bytes: &str) -> Result<()> {
     let id = companion.id().to_string();
     let limit = format!("--fsize={bytes}:unlimited");
@@ -227,7 +227,7 @@ async fn a_clock_that_was_ahead_orders_writes_and_watchers_as_before() -> Result
         .as_str()
         .context("no version")?;
     let now_ms: u64 = version.split('.').next().context("no clock")?.parse()?;
-    // An hour ahead, as this bucket's clock would be if the machine's had been.
+    // An hour ahead: this bucket's clock after the machine's clock was an hour ahead.
     let units = companion.get("/v1/units").await?;
     let bucket = units["buckets"][0]["bucket"].to_string();
     let meta = format!("unitring:{{local:{bucket}}}:meta");

@@ -1,4 +1,4 @@
-//! What filters find wrong in their wiring is shown wherever people look, until it is mended.
+//! The wiring mistakes that filters find are shown wherever users look, until they are fixed.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -32,7 +32,7 @@ async fn reports(
     Ok(())
 }
 
-/// The lines of `/readyz`, which is green.
+/// The lines of `/readyz`, which stays 200.
 async fn told(companion: &Companion) -> Result<Vec<String>> {
     let answer = companion.call(Method::GET, "/readyz", vec![]).await?;
     ensure!(answer.status() == 200, "{}", answer.status());
@@ -57,7 +57,7 @@ async fn are_told(companion: &Companion, expected: &[&str]) -> Result<()> {
 async fn what_is_wired_wrongly_is_shown_by_every_companion_until_it_is_mended() -> Result<()> {
     let redis = Redis::start().await?;
     let settings = Settings::on_redis(&redis);
-    // One takes the reports, the other is asked.
+    // One companion takes the reports, the other is queried.
     let (taker, companion) = (settings.start().await?, settings.start().await?);
     reports(&taker, "e~0", 1, vec![]).await?;
     are_told(&companion, &[]).await?;

@@ -1,4 +1,4 @@
-//! What the fleet carries is the sum of its living Envoys.
+//! The fleet's load is the sum of the loads of its living Envoys.
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
@@ -54,7 +54,7 @@ async fn an_envoy_that_is_killed_leaves_the_fleets_load() -> Result<()> {
     let held = [hold(&envoys[0], 12).await?, hold(&envoys[1], 8).await?];
     carries(&companion, 2, 20).await?;
 
-    // A killed process gives nothing back: its reports end, and with them its share.
+    // A killed process gives no requests back: its reports end, and with them its share.
     envoys[0].kill()?;
     carries(&companion, 1, 8).await?;
     drop(held);

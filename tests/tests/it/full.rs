@@ -1,5 +1,5 @@
-//! A unit whose Redis is full, and one whose companions are not configured alike: what must go on goes on,
-//! what must not does not, and both say so.
+//! A unit whose Redis is full, and a unit whose companions are configured differently: what must go on
+//! goes on, everything else is refused, and both say so.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -10,7 +10,7 @@ use unitring_tests::programs;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
 
-/// A value that is no use to keep.
+/// A value of 1 KiB, to use up memory.
 fn value() -> String {
     "v".repeat(1_024)
 }
@@ -24,7 +24,7 @@ async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Compani
     Ok((redis, companion))
 }
 
-/// From here on memory is at its limit.
+/// From here on Redis is at its memory limit.
 fn fill(redis: &Redis) -> Result<()> {
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"])?;
     let refused = redis.cli(&["SET", "room", "x"]);
@@ -79,7 +79,7 @@ async fn a_full_redis_still_leads_sends_trims_deletes_and_takes_deletions() -> R
     assert_eq!(call(&east, Method::PUT, "more").await?, 503);
     assert_eq!(call(&east, Method::DELETE, "k0").await?, 200);
     ensure!(!has(&east_redis, "k0")?, "it is not free");
-    // One that starts now leads, sends what waits, and removes it.
+    // A companion that starts now leads, sends the waiting ops, and trims the outbox.
     east.restart().await?;
     leads(&east).await?;
     rabbit.restart().await?;
@@ -92,7 +92,7 @@ async fn a_full_redis_still_leads_sends_trims_deletes_and_takes_deletions() -> R
     west.has_record("k19", &value()).await?;
     ensure!(!has(&west_redis, "k0")?, "a deletion did not arrive");
 
-    // The receiving side: what frees memory goes first, the rest waits for room.
+    // The receiving side: changes that free memory are applied first, the others wait for room.
     east_redis.cli(&["CONFIG", "SET", "maxmemory", "0"])?;
     fill(&west_redis)?;
     east.put_record("late", &value()).await?;
@@ -174,7 +174,8 @@ async fn a_companion_with_other_members_than_its_unit_leads_nothing_and_writes_n
     })
     .await?;
     refused(&alone).await?;
-    // Unless that is what is wanted; then the other is told so, while it runs, too.
+    // `unit agree` makes the deviating configuration the unit's; then the other companion is refused,
+    // even while it runs.
     east.restart().await?;
     leads(&east).await?;
     let output = std::process::Command::new(programs::built("unitring")?)

@@ -1,9 +1,9 @@
-//! A million inputs that nobody should send, without a panic: in the filter a panic kills a VM of
-//! Envoy, in the companion a task.
+//! A million malformed inputs without a panic: in the filter a panic kills a VM of Envoy, in the
+//! companion a task.
 //!
-//! Most are valid documents with something broken in them, so that they come past the first check;
-//! what is accepted is then used, so that a panic far behind the decoder is found, too. No server is
-//! needed. A panic is told with its input and its number; the seed is fixed.
+//! Most inputs are valid documents with something broken in them, so that they pass the first check. The
+//! tests use accepted inputs, so that a panic far behind the decoder is found, too. No server is needed.
+//! A panic is reported with its input and its number; the seed is fixed.
 
 mod admin;
 mod broken;
@@ -19,10 +19,11 @@ use anyhow::{Result, ensure};
 
 use broken::Broken;
 
-/// Inputs of each kind, of which there are five.
+/// Inputs of each of the five kinds.
 const INPUTS: u32 = 200_000;
 
-/// Gives so many inputs to `accepts`, which says whether one was accepted; some must be, and some not.
+/// Gives all inputs to `accepts`, which returns whether it accepted the input; it must accept some and
+/// refuse some.
 fn feed(valid: &[Vec<u8>], seed: u64, mut accepts: impl FnMut(&[u8]) -> bool) -> Result<()> {
     for document in valid {
         ensure!(accepts(document), "{}", String::from_utf8_lossy(document));
@@ -39,7 +40,7 @@ fn feed(valid: &[Vec<u8>], seed: u64, mut accepts: impl FnMut(&[u8]) -> bool) ->
         accepted += u32::from(was_accepted);
     }
     println!("seed {seed}: {accepted} of {INPUTS} accepted");
-    // Else the inputs would be too broken to reach anything, or not broken at all.
+    // Otherwise the inputs would be too broken to reach any code, or not broken at all.
     ensure!(
         (INPUTS / 100..INPUTS).contains(&accepted),
         "{accepted} accepted"

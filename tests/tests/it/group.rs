@@ -1,4 +1,4 @@
-//! The group of Redis servers is created, mended, looked at, and never touched where it is not ours.
+//! The group of Redis servers is created, repaired and inspected, and foreign servers are never touched.
 
 mod tls;
 
@@ -16,7 +16,7 @@ use unitring_tests::programs;
 use unitring_tests::redis::Redis;
 use unitring_tests::redis::cluster::Cluster;
 
-/// Servers as Redis comes, and a configuration that names them.
+/// Redis servers with default settings, and a configuration that names them.
 struct Group {
     servers: Vec<Redis>,
     folder: TempDir,
@@ -39,7 +39,7 @@ impl Group {
         })
     }
 
-    /// `unitring group …`: its exit code and all that it said.
+    /// Runs `unitring group …`: its exit code and its whole output.
     fn run(&self, arguments: &[&str]) -> Result<(i32, String)> {
         let urls: Vec<String> = self.servers.iter().map(Redis::url).collect();
         let output = Command::new(programs::built("unitring")?)
@@ -58,7 +58,7 @@ impl Group {
         Ok((output.status.code().context("killed")?, text))
     }
 
-    /// The same, which must go well.
+    /// Runs `unitring group create`, which must succeed.
     fn create(&self) -> Result<String> {
         let (code, text) = self.run(&["create"])?;
         ensure!(code == 0, "{code}: {text}");
@@ -142,7 +142,7 @@ async fn a_drift_is_mended_and_a_new_version_of_the_fixed_data_spreads() -> Resu
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("problem: several primaries"), "{text}");
 
-    // It holds data now, and nobody but its operator knows whether they matter.
+    // The server holds data now, and only its operator knows whether they matter.
     let (code, text) = group.run(&["create"])?;
     assert_eq!(code, 3, "{text}");
     let force = format!("127.0.0.1:{}", group.servers[1].port);
@@ -166,7 +166,7 @@ async fn a_drift_is_mended_and_a_new_version_of_the_fixed_data_spreads() -> Resu
     })
     .await?;
 
-    // The companion reads them, and writes none.
+    // The companion reads the fixed data, and writes none.
     let companion = Settings::on_redis(&group.servers[0]).variable("UNITRING_UNIT", "east");
     let companion = companion.start().await?;
     let fixed = companion.get("/v1/fixed").await?;
@@ -250,7 +250,7 @@ async fn serve_says_once_that_the_group_is_degraded_and_once_that_it_is_well_aga
     let status = is_healthy(false).await?;
     let port = group.servers[1].port.to_string();
     assert!(status["problems"].to_string().contains(&port), "{status}");
-    // With fewer replicas than `min_replicas` Redis takes no write, once it has noticed.
+    // With fewer replicas than `min_replicas` Redis accepts no write, once it has noticed.
     until(
         "the companion to say that it is not ready, and why",
         async || {
@@ -300,7 +300,7 @@ async fn a_write_is_acknowledged_once_the_replicas_have_it() -> Result<()> {
     let [primary, replica] = &group.servers[..] else {
         anyhow::bail!("not two");
     };
-    // Only the wait counts here, and not whether the primary takes writes at all.
+    // This tests only the wait: the primary itself accepts writes without replicas.
     primary.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"])?;
     let companion = Settings::on_redis(primary)
         .variable("UNITRING_UNIT", "east")
@@ -311,11 +311,11 @@ async fn a_write_is_acknowledged_once_the_replicas_have_it() -> Result<()> {
     for number in 0..20 {
         companion.put_record(&format!("k{number}"), "safe").await?;
     }
-    // Not in a moment: it was there when the write was acknowledged.
+    // Checked at once: the replica had each write when it was acknowledged.
     let kept = replica.cli(&["--scan", "--pattern", "unitring:{east:*}:r:profiles/k*"])?;
     assert_eq!(kept.lines().count(), 20, "{kept}");
 
-    // Scripts are forgotten by a server that starts again.
+    // A restarted server has forgotten its scripts.
     primary.cli(&["SCRIPT", "FLUSH"])?;
     companion.put_record("after", "safe").await?;
 
@@ -328,7 +328,7 @@ async fn a_write_is_acknowledged_once_the_replicas_have_it() -> Result<()> {
     let (status, text) = put().await?;
     assert_eq!(status, 503, "{text}");
     assert!(text.contains("0 of 1 replicas"), "{text}");
-    // Reads are not held up by it.
+    // Reads do not wait.
     companion.has_record("k1", "safe").await?;
     replica.process().signal(Signal::CONT)?;
     until("a write to be acknowledged again", async || {

@@ -1,4 +1,4 @@
-//! The life of a unit in its group: it comes empty, is away for too long, leaves; and what units tell
+//! The life of a unit in its group: it starts empty, is away for too long, leaves; and what units send
 //! each other beside records.
 
 use anyhow::{Context, Result, ensure};
@@ -30,7 +30,7 @@ async fn a_unit_that_was_emptied_gets_everything_back_while_it_serves() -> Resul
     put_many(&east.companion, "from-east", 200).await?;
     put_many(&north.companion, "from-north", 50).await?;
     let before = group.agree().await?;
-    // Records, positions and outbox of a running unit are gone, and clients go on writing there.
+    // A running unit loses records, positions and outbox while clients go on writing there.
     let mut writers = Writers::start(2, &[north.companion.port]);
     writers.go_on(20).await?;
     let known = group.agree().await;
@@ -62,7 +62,7 @@ async fn a_unit_that_was_away_for_longer_than_the_outbox_keeps_is_told_and_repai
     };
     put_many(&east.companion, "before", 10).await?;
     group.agree().await?;
-    // East cannot reach north's broker. Writes go on, the outbox stays small.
+    // East cannot reach north's broker. Writes go on, and the outbox stays small.
     east.links[1].set(Link::Cut);
     let mut writers = Writers::start(4, &[east.companion.port]);
     until("the outbox to be shortened", async || {
@@ -110,7 +110,7 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         Ok(())
     })
     .await?;
-    // West is gone for good; without its word no tombstone may go.
+    // West is gone for good; without its reports no tombstone may be forgotten.
     let mut west = group.members.pop().context("no west")?;
     west.companion.kill()?;
     let east = group.member("east")?;
@@ -150,7 +150,7 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         })
         .await?;
     }
-    // It comes back, and nobody listens.
+    // West comes back, and the others ignore it.
     west.companion.restart().await?;
     west.companion
         .put_record("late", "from one who left")
@@ -167,7 +167,7 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
     ensure!(!held.contains_key("profiles/late"), "{held:?}");
     ensure!(!held.contains_key("profiles/k-0"), "{held:?}");
 
-    // With an empty store it may join again, and with no other.
+    // West may join again with an empty store, and only with that.
     let add = || group.members[0].companion.ask(&["unit", "add", "west"]);
     let (is_done, text) = add()?;
     ensure!(!is_done && text.contains("still runs"), "{text}");
@@ -184,7 +184,7 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
     let held = group.agree().await?;
     ensure!(held.contains_key("profiles/k-1"), "{held:?}");
 
-    // One that runs while it is removed takes no writes from then on: nobody would get them.
+    // A unit that runs while it is removed refuses writes from then on: no other unit would get them.
     let (is_done, text) = group.members[0]
         .companion
         .ask(&["unit", "remove", "west"])?;
@@ -251,7 +251,7 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
         let (is_done, text) = member.companion.ask(&["conflicts"])?;
         ensure!(is_done && text.starts_with("profiles/both: "), "{text}");
     }
-    // The status shows the group: lag, clocks, what differs.
+    // `unitring status` shows the group: lag, clocks, differences.
     until("the status to show all of it", async || {
         let (is_done, text) = east.companion.ask(&["status"])?;
         ensure!(is_done, "{text}");
@@ -267,10 +267,10 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
     .await
 }
 
-/// What two units tell each other of: a cluster's name as nobody would choose it.
+/// A service that two units tell each other of, with an unusual name of an Envoy cluster.
 const SERVICE: &str = "outbound|8080||orders/a b {é}:%.\"local\"";
 
-/// A report of a filter's, with an event.
+/// Sends a filter's report, with an event.
 async fn report(
     companion: &Companion,
     reporter: &str,
@@ -309,7 +309,7 @@ async fn loads_and_events_of_one_unit_reach_the_filters_of_the_other_and_expire(
         rest(7, 7).await
     })
     .await?;
-    // What instances did is told, too, and by whom.
+    // Events of instances are sent, too, with their unit.
     until("north to show east's event", async || {
         let events = north
             .companion
@@ -323,7 +323,7 @@ async fn loads_and_events_of_one_unit_reach_the_filters_of_the_other_and_expire(
         Ok(())
     })
     .await?;
-    // East's own log has nothing of its own twice.
+    // East's own log has none of its events twice.
     let events = east
         .companion
         .get("/v1/events?format=json&limit=1000")
@@ -332,7 +332,7 @@ async fn loads_and_events_of_one_unit_reach_the_filters_of_the_other_and_expire(
     let from_east = own.filter(|event| event["unit"] == "east").count();
     ensure!(from_east == 0, "{events}");
 
-    // A filter that goes away takes its load with it, as at home.
+    // The load of a filter that goes away ends, as in its own unit.
     let mut later = 1_000_000;
     until(
         "the load of a reporter that is gone to expire",

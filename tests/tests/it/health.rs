@@ -1,4 +1,5 @@
-//! Instances that fail get no keys, come back by a trial, and warm up; their keys know where to go.
+//! Failing instances get no keys, come back on trial, and warm up; meanwhile other instances serve their
+//! keys.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ async fn an_instance_that_answers_503_is_ejected_and_back_after_a_trial() -> Res
     let before = site.envoy.owners(&keys).await?;
     let address = site.instance("b").address();
 
-    // Its callers get the next candidate's answer all the while.
+    // Callers get the next candidate's answer all the time.
     site.instance("b").fail_with(503).await?;
     until("the failing instance to be ejected", async || {
         site.envoy.owners(&keys).await?;
@@ -33,7 +34,7 @@ async fn an_instance_that_answers_503_is_ejected_and_back_after_a_trial() -> Res
         .tells("ejected", &address, "gateway failures")
         .await?;
 
-    // On trial, its first failure is enough: it is out again, and for longer each time.
+    // On trial, the first failure ejects it again, for longer each time.
     let ejections = "wasmcustom.unitring.orders.ejections";
     until("a trial to fail", async || {
         site.envoy.owners(&keys).await?;
@@ -164,7 +165,7 @@ async fn an_instance_that_comes_back_warms_up() -> Result<()> {
         .tells("warmed", &address, "slow start")
         .await?;
     let moved = event["moved"].as_f64().context("no share")?;
-    // A quarter of the keys are its own; with Envoy's fill some others move on the way.
+    // A quarter of the keys are its own; with Envoy's fill some others move, too.
     assert!((0.15..=1.0).contains(&moved), "{event}");
     Ok(())
 }

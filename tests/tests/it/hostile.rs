@@ -1,5 +1,5 @@
-//! What must not be believed: dates and clocks that no store can keep, digests that contradict, rows that no
-//! unitring wrote. One of them condemns nothing but itself, and there is a way back.
+//! Untrustworthy input: dates and clocks that no store can keep, digests that contradict, rows that
+//! unitring did not write. Each affects nothing but itself, and there is a way back.
 
 use anyhow::{Context, Result, ensure};
 use lapin::options::BasicPublishOptions;
@@ -14,7 +14,7 @@ use unitring_tests::redis::Redis;
 /// The year 2500, in ms since the Unix epoch.
 const YEAR_2500: u64 = 16_725_225_600_000;
 
-/// A unit that compares twice a second, with its store.
+/// A unit that compares digests twice a second, with its store.
 async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Companion)> {
     let redis = Redis::start().await?;
     let settings = Settings::unit(name, &[peer], &redis, rabbit)
@@ -24,7 +24,7 @@ async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Compani
     Ok((redis, companion))
 }
 
-/// The beginning of the keys of the bucket that a record of `profiles` is in.
+/// The prefix of the keys of the bucket that has a record of `profiles`.
 fn bucket(redis: &Redis, key: &str) -> Result<String> {
     let pattern = format!("unitring:{{*}}:r:profiles/{key}");
     let found = redis.cli(&["--scan", "--pattern", &pattern])?;
@@ -58,7 +58,7 @@ async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_not
     }
     let bucket = bucket(&east_redis, "ada")?;
     let versions = format!("{bucket}versions");
-    // What a program before this one left behind, and a name that is no text.
+    // The leftover of an older program, and a name that is not UTF-8.
     let mark = "5.0@east~18446744073709551616";
     east_redis.cli(&["HSET", &versions, "profiles/left", mark])?;
     let script = "return redis.call('HSET', KEYS[1], 'profiles/\\255', '5.0@east')";
@@ -71,13 +71,13 @@ async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_not
     );
     let (is_done, text) = east.ask(&["data", "export", "--dataset", "profiles"])?;
     ensure!(is_done && text.contains("ada"), "{text}");
-    // Its bucket is still repaired.
+    // The bucket is still repaired.
     west_redis.cli(&["FLUSHALL"])?;
     west.has_record("ada", "good").await?;
     east.counts("unitring_records_spoiled 2").await?;
     let units = east.get("/v1/units").await?;
     ensure!(units["spoiled"]["profiles/left"].is_string(), "{units}");
-    // Written again it is as good as any.
+    // Writing the record again repairs it.
     east.put_record("left", "again").await?;
     west.has_record("left", "again").await
 }
@@ -97,7 +97,7 @@ async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_o
     let ahead_ms = units["store_clock_ahead_ms"].as_i64().context("no clock")?;
     ensure!(ahead_ms.abs() < 10_000, "{ahead_ms}");
     ensure!(east.metric("unitring_store_clock_ahead_ms").await?.abs() < 10_000.0);
-    // What a Redis does whose clock is ahead of ours.
+    // The effect of a Redis whose clock is ahead of ours.
     let own = bucket(&east_redis, "ada")?;
     east_redis.cli(&["DEL", &format!("{own}r:profiles/ada")])?;
     west_redis.cli(&["FLUSHALL"])?;
@@ -113,7 +113,7 @@ async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_o
     ensure!(west_redis.cli(&["EXISTS", &key])? == "0", "it is there");
     let read = west.call(Method::GET, "/v1/data/profiles/ada", vec![]);
     assert_eq!(read.await?.status().as_u16(), 404);
-    // Written again it is as good as any.
+    // Writing the record again repairs it.
     east.put_record("ada", "again").await?;
     west.has_record("ada", "again").await?;
     ensure!(west_redis.cli(&["GET", &key])? == "again", "not there");
@@ -137,11 +137,11 @@ async fn a_digest_that_contradicts_its_records_is_counted_anew() -> Result<()> {
         })
         .await
     };
-    // By itself, once repairs do not help.
+    // Automatically, once repairs do not help.
     west_redis.cli(&["HSET", &meta, "digest", "0123456789abcdef"])?;
     is_right().await?;
     west.counts("unitring_digests_recounted_total 1").await?;
-    // And when somebody asks.
+    // And on request.
     west_redis.cli(&["HSET", &meta, "digest", "0123456789abcdef"])?;
     let (is_done, text) = west.ask(&["unit", "repair", "--recount"])?;
     ensure!(is_done && text.contains("1 digests were wrong"), "{text}");
@@ -185,13 +185,13 @@ async fn a_clock_of_the_future_is_set_aside_alone_and_there_is_a_way_back() -> R
         "{units}"
     );
     ensure!(clock()? < YEAR_2500, "{}", clock()?);
-    // What is written next is neither refused nor hidden, on either side.
+    // The next writes are neither refused nor hidden, in either unit.
     east.put_record("ada", "2").await?;
     west.has_record("ada", "2").await?;
     west.put_record("ada", "3").await?;
     east.has_record("ada", "3").await?;
 
-    // A store that took such a clock before there was a bound, and made a record by it.
+    // A store that applied such a clock before the bound existed, and made a record with it.
     let own = bucket.replace("{west", "{east");
     let (meta, versions) = (format!("{own}meta"), format!("{own}versions"));
     east_redis.cli(&["HSET", &meta, "ms", &YEAR_2500.to_string()])?;
@@ -236,7 +236,7 @@ async fn datasets_of_unitring_itself_are_no_clients_business() -> Result<()> {
         .call(Method::PUT, "/v1/data/unitrings/west", b"x".to_vec())
         .await?;
     assert_eq!(answer.status().as_u16(), 201);
-    // A cursor behind all that can be, for which Redis has no place.
+    // A cursor beyond the maximum of Redis.
     let path = format!("/v1/events?format=json&after={}-{}", u64::MAX, u64::MAX);
     let answer = companion.call(Method::GET, &path, vec![]).await?;
     assert_eq!(answer.status().as_u16(), 400);

@@ -1,4 +1,4 @@
-//! The harness's instances know the truth about their own load.
+//! The harness's instances count their own load correctly.
 
 use std::time::{Duration, Instant};
 

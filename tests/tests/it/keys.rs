@@ -1,4 +1,5 @@
-//! Any key, and none, is served; where Envoy's RING_HASH has an opinion, it is shared.
+//! Requests with any key, and without one, are served; where Envoy's RING_HASH chooses by a key, the
+//! filter agrees.
 
 use anyhow::{Result, ensure};
 use reqwest::header::HeaderValue;
@@ -125,7 +126,7 @@ async fn a_client_cannot_choose_its_instance() -> Result<()> {
             owner.map(Instance::address).as_deref()
         );
     }
-    // Without a key, too, the header must not get through to the cluster's policy.
+    // Without a key, too, the client's header must not reach the cluster's policy.
     let aim = pair
         .instances
         .first()

@@ -1,4 +1,4 @@
-//! What docs/layout.md says, read by `redis-cli` alone.
+//! The content of docs/layout.md, read by `redis-cli` alone.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use reqwest::Method;
 use unitring_tests::companion::Settings;
 use unitring_tests::redis::Redis;
 
-/// `name value name value …`, as `redis-cli HGETALL` prints it.
+/// The fields of `name value name value …`, as `redis-cli HGETALL` prints them.
 fn fields(text: &str) -> BTreeMap<String, String> {
     let lines: Vec<&str> = text.lines().collect();
     let pairs = lines.chunks_exact(2);
@@ -48,7 +48,7 @@ async fn a_plain_client_reads_records_versions_digests_and_changes() -> Result<(
     assert_eq!(changes, ["1-0", "id", "profiles/ada", "mark", &version]);
     assert_eq!(redis.cli(&["GET", "unitring:{east}:layout"])?, "2");
 
-    // One that expires.
+    // A record that expires.
     let brief = format!("{path}?ttl=1h");
     let put = companion
         .call(Method::PUT, &brief, b"brief".to_vec())
@@ -63,7 +63,7 @@ async fn a_plain_client_reads_records_versions_digests_and_changes() -> Result<(
     let score = redis.cli(&["ZSCORE", "unitring:{east:49}:gone", "profiles/ada"])?;
     assert_eq!(score, expires);
 
-    // Every key is one that the page names.
+    // The page names every key.
     let page = std::fs::read_to_string(unitring_tests::programs::root()?.join("docs/layout.md"))?;
     for key in redis.cli(&["--scan"])?.lines() {
         let name = key.split("}:").nth(1).context("no name")?;

@@ -1,5 +1,5 @@
-//! What does not fit a broker, a queue that another one reads, a store that went back: each is named, and
-//! nothing else is held up by it.
+//! A message too large for a broker, a queue that another companion reads, a store that went back: each
+//! is named, and holds up nothing else.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -8,7 +8,7 @@ use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
 
-/// A unit that compares twice a second, with its store.
+/// A unit that compares digests twice a second, with its store.
 async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Companion)> {
     let redis = Redis::start().await?;
     let settings = Settings::unit(name, &[peer], &redis, rabbit)
@@ -42,7 +42,7 @@ async fn a_record_over_the_brokers_limit_is_named_and_holds_up_nothing() -> Resu
     east.is_ready().await?;
     west.is_ready().await?;
     east.put_record("large", &"x".repeat(1 << 20)).await?;
-    // Each fits alone, and not together.
+    // Each value fits alone, but not both together.
     let half = "y".repeat(500 << 10);
     for key in ["one", "two", "three"] {
         east.put_record(key, &half).await?;
@@ -67,7 +67,7 @@ async fn a_record_over_the_brokers_limit_is_named_and_holds_up_nothing() -> Resu
     let failures = east.metric("unitring_link_failures_total").await?;
     ensure!(failures <= 5.0, "{failures} connections ended");
     east.is_ready().await?;
-    // A later change of it that fits makes it good.
+    // A later change that fits is sent.
     east.put_record("large", "no more").await?;
     west.has_record("large", "no more").await?;
     named(false).await
@@ -118,7 +118,8 @@ async fn a_store_that_went_back_keeps_no_op_for_ever_and_all_agree() -> Result<(
     }
     write(4, 6).await?;
     nothing_waits(&redis).await?;
-    // As after a fail-over to a replica that was behind: fewer changes, then other ones under their numbers.
+    // As after a fail-over to a replica that was behind: fewer changes, then other changes with the same
+    // numbers.
     for (from, to) in [(7, 7), (8, 12)] {
         for key in keys.lines() {
             redis.cli(&["COPY", &format!("copy of {key}"), key, "REPLACE"])?;

@@ -1,4 +1,4 @@
-//! The links between units: who may use them, what does not fit through them, and a broker that takes
+//! The links between units: who may use them, what does not fit through them, and a broker that accepts
 //! nothing for a while.
 
 use anyhow::{Context, Result, ensure};
@@ -42,7 +42,7 @@ async fn what_nobody_can_read_or_nobody_sent_is_set_aside_and_blocks_nothing() -
     west.companion
         .counts("unitring_poison_messages_total 2")
         .await?;
-    // A record of another bucket than it says is set aside alone.
+    // A record that does not belong to its bucket is set aside alone.
     west.companion
         .counts("unitring_records_set_aside_total 1")
         .await?;
@@ -137,7 +137,7 @@ async fn a_broker_that_takes_nothing_is_said_and_nothing_is_lost() -> Result<()>
     rabbit
         .keeps(&["unitring.sync.east", "unitring.sync.west"])
         .await?;
-    // Under its memory alarm a broker takes nothing from those who publish.
+    // Under its memory alarm a broker accepts nothing from publishers.
     rabbit.configure(&["vm_memory_high_watermark.absolute = 1MB"])?;
     rabbit.restart().await?;
     east.companion.put_record("during", "2").await?;
@@ -188,7 +188,7 @@ async fn a_queue_that_is_full_costs_its_own_link_alone() -> Result<()> {
         Ok(())
     })
     .await?;
-    // North has all of it, and goes on.
+    // North has all of them, and goes on.
     north.has_record(&format!("large-{count}"), &value).await?;
     east.put_record("small", "to north").await?;
     north.has_record("small", "to north").await?;

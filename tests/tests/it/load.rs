@@ -22,7 +22,7 @@ async fn gauges(envoy: &Envoy) -> Result<BTreeMap<String, u64>> {
     Ok(stats)
 }
 
-/// Waits until the filter counts so many requests. A gauge that went below zero would be huge.
+/// Waits until the filter counts this many requests. A gauge that went below zero would be huge.
 async fn has_in_flight(envoy: &Envoy, expected: usize) -> Result<()> {
     let expected = u64::try_from(expected)?;
     until(&format!("{expected} in flight"), async || {
@@ -44,8 +44,8 @@ async fn has_in_flight(envoy: &Envoy, expected: usize) -> Result<()> {
     .await
 }
 
-/// The shipped configuration with upgrades, an answer by Envoy's router, a route that times out, and
-/// a filter before ours that answers where a header says so.
+/// The shipped configuration with upgrades, an answer by Envoy's router, a route that times out, and a
+/// filter before ours that answers where a header says so.
 fn with_every_end(config: EnvoyConfig) -> Result<EnvoyConfig> {
     config.edit_connections(|manager| {
         let fields = manager.as_object_mut().context("not an object")?;
@@ -91,7 +91,7 @@ async fn in_flight_returns_to_zero_after_resets_errors_and_clients_that_left() -
             .envoy
             .request(path)
             .header("x-user-id", format!("user-{number}"));
-        // Those that would take a minute are given up by their clients.
+        // The clients give up the requests that would take a minute.
         async { drop(request.timeout(Duration::from_secs(3)).send().await) }
     });
     let watch = until("requests to be in flight", async || {
@@ -122,7 +122,7 @@ async fn an_upgraded_connection_is_in_flight_until_it_ends() -> Result<()> {
 
     streams.truncate(12);
     has_in_flight(&site.envoy, 12).await?;
-    // Those of an instance that dies end with it.
+    // The requests on an instance that dies end with it.
     let lost = site.instance("a").load().await?.in_flight;
     site.instance("a").kill()?;
     has_in_flight(&site.envoy, 12 - usize::try_from(lost)?).await?;
@@ -140,14 +140,14 @@ async fn a_stream_is_in_flight_after_its_headers_until_its_last_byte() -> Result
     };
     let long = try_join_all((0..10).map(|number| stream(number, "/?stream_ms=60000"))).await?;
     let short = try_join_all((0..10).map(|number| stream(number, "/?stream_ms=1500"))).await?;
-    // All headers are here.
+    // The headers of all answers have arrived.
     has_in_flight(&site.envoy, 20).await?;
     for answer in short {
         let body: Value = answer.json().await?;
         assert_eq!(body["path"], "/");
     }
     has_in_flight(&site.envoy, 10).await?;
-    // Their clients leave in the middle of the body.
+    // The clients leave in the middle of the body.
     drop(long);
     has_in_flight(&site.envoy, 0).await
 }
@@ -169,7 +169,7 @@ async fn requests_that_envoy_answers_itself_leave_nothing_in_flight() -> Result<
         let key = format!("user-{number}");
         Ok::<_, anyhow::Error>(send(request.header("x-user-id", key)).await?.status)
     };
-    // While these are in flight, a gauge that is lowered too often shows up as one too few.
+    // While these are in flight, a gauge that is lowered once too often shows one too few.
     let held = try_join_all((0..10).map(|number| {
         let request = site.envoy.request("/?stream_ms=60000");
         request.header("x-user-id", format!("user-{number}")).send()

@@ -1,56 +1,56 @@
-//! The promises, each kept or broken by the real Envoy, Redis and RabbitMQ.
+//! The promises of the project, tested on the real Envoy, Redis and RabbitMQ.
 //!
 //! | module | promise |
 //! |---|---|
-//! | [`servers`] | the harness itself: servers keep what they acknowledged, nothing outlives a test |
-//! | [`instances`] | the harness's instances know their own load |
-//! | [`traffic`] | the harness's load is as steady as it says |
+//! | [`servers`] | the harness itself: servers keep acknowledged writes, and no process outlives a test |
+//! | [`instances`] | the harness's instances count their own load |
+//! | [`traffic`] | the harness's load is as steady as configured |
 //! | [`placement`] | a key has the instance that Envoy's RING_HASH gives it |
-//! | [`differential`] | so it has with any hosts, settings and request, and with MAGLEV |
-//! | [`older`] | so it has with the oldest Envoy that we support, whose retries follow the ring, too |
-//! | [`compatibility`] | whatever else a cluster and a route have, Envoy serves as without the filter |
-//! | [`topology`] | and in any cluster that Envoy can be given, in whatever state, while it changes |
+//! | [`differential`] | the same for any hosts, settings and requests, and for MAGLEV |
+//! | [`older`] | the same with the oldest supported Envoy, whose retries follow the ring, too |
+//! | [`compatibility`] | with any feature of a cluster or route, Envoy serves as without the filter |
+//! | [`topology`] | the same for any cluster in any state, while it changes |
 //! | [`failover`] | clients do not notice that an instance is gone |
-//! | [`keys`] | any key, and none, is served |
-//! | [`verdicts`] | who is ejected for what: a failure counts where it ran |
-//! | [`wiring`] | a mistake that Envoy takes without a word is found and told |
-//! | [`sharing`] | filters with different settings share what is counted, and nothing else |
+//! | [`keys`] | a request with any key, or none, is served |
+//! | [`verdicts`] | ejections: a failure counts where it ran |
+//! | [`wiring`] | a mistake that Envoy accepts silently is found and reported |
+//! | [`sharing`] | filters with different settings share counts, and nothing else |
 //! | [`settings`] | bad settings are refused with path, value and rule |
-//! | [`garbage`] | no input makes the filter or the companion panic, a million broken ones do not |
-//! | [`explain`] | the allocation is returned to the caller |
-//! | [`load`] | what is counted as in flight has ended when it ends |
+//! | [`garbage`] | no input makes the filter or the companion panic; a million malformed ones do not |
+//! | [`explain`] | the filter returns the allocation to the caller |
+//! | [`load`] | the count of requests in flight returns to zero |
 //! | [`fleet`] | the fleet's load is that of its living Envoys |
 //! | [`capacity`] | no instance passes its capacity while another candidate has room |
-//! | [`health`] | an instance that fails gets no keys, comes back by a trial, and warms up |
+//! | [`health`] | a failing instance gets no keys, comes back on trial, and warms up |
 //! | [`retries`] | each attempt is counted where it ran |
-//! | [`names`] | a service has the name that its Envoy cluster has, whatever that is |
+//! | [`names`] | a service has the name of its Envoy cluster, whatever its characters |
 //! | [`services`] | several services in one filter do not disturb each other |
 //! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
-//! | [`findings`] | what filters find wrong in their wiring is shown until it is mended |
+//! | [`findings`] | the wiring mistakes that filters find are shown until they are fixed |
 //! | [`absence`] | no request fails because the companion or Redis is away |
-//! | [`registry`] | a registered instance takes its keys |
+//! | [`registry`] | a registered instance gets its keys |
 //! | [`chaos`] | whatever happens, clients get no error that Envoy alone would not have given |
-//! | [`churn`] | however many instances come and go, stats and memory have a bound |
-//! | [`drain`] | an instance that drains gets no new keys and finishes what it has |
-//! | [`group`] | the servers of a unit become its group, and what is not ours is not touched |
-//! | [`data`] | a write is made only where its condition holds |
+//! | [`churn`] | however many instances come and go, stats and memory stay bounded |
+//! | [`drain`] | a draining instance gets no new keys and finishes its requests |
+//! | [`group`] | the servers of a unit become its group, and foreign servers are not touched |
+//! | [`data`] | a write is made only if its condition holds |
 //! | [`records`] | datasets are listed, expire, and are watched without a gap |
-//! | [`primaries`] | no acknowledged write is lost with a primary; what is lost without WAIT is measured |
-//! | [`companions`] | of several companions of a unit one does what only one shall do |
-//! | [`failures`] | a store that is full, broken, foreign or too new is said, and nothing is lost |
-//! | [`layout`] | what the companion keeps in Redis is as the docs say, for any client |
-//! | [`store`] | Redis passes the suite that every store passes |
+//! | [`primaries`] | no acknowledged write is lost with a primary; the loss without WAIT is measured |
+//! | [`companions`] | of several companions of a unit only the leader does the leader's work |
+//! | [`failures`] | a store that is full, broken, foreign or too new is reported, and nothing is lost |
+//! | [`layout`] | the companion's data in Redis are as the docs say, for any client |
+//! | [`store`] | Redis passes the contract suite of all stores |
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
-//! | [`group_life`] | a unit comes empty, is away for too long, leaves, comes back; loads, events, fixed data, conflicts |
-//! | [`hostile`] | what no store can keep and no unit may believe condemns nothing but itself |
-//! | [`full`] | a Redis that is full, and companions that differ, do no harm and say so |
-//! | [`limits`] | what a broker does not take, a queue that another reads, a store that went back |
-//! | [`links`] | TLS, strangers, poison, a full queue, a broker that takes nothing |
-//! | [`bounds`] | whatever can grow has a bound with a name, and what happens there is counted |
-//! | [`units`] | three units hold the same after everything between them broke, by `redis-cli` |
-//! | [`demo`] | what `unitring demo` prints works as printed |
-//! | [`commands`] | what a command says of an error, once and with the way out, and how it ends |
+//! | [`group_life`] | a unit starts empty, is away, leaves, returns; loads, events, fixed data, conflicts |
+//! | [`hostile`] | input that no store can keep and no unit may trust affects nothing but itself |
+//! | [`full`] | a full Redis and companions that differ do no harm and are reported |
+//! | [`limits`] | too large messages, a queue that another companion reads, a store that went back |
+//! | [`links`] | TLS, strangers, poison messages, a full queue, a broker that accepts nothing |
+//! | [`bounds`] | everything that can grow has a named bound, and reaching it is counted |
+//! | [`units`] | three units hold the same after all servers and links between them failed, by `redis-cli` |
+//! | [`demo`] | the commands that `unitring demo` prints work as printed |
+//! | [`commands`] | a command reports an error once, with the way out, and its exit code |
 
 #[cfg(test)]
 mod absence;

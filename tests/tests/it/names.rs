@@ -1,5 +1,5 @@
-//! A service has the name that its Envoy cluster has: registry, reports, `locate`, events, metrics and the
-//! command line take it, and what is derived from it holds its characters.
+//! A service has the name of its Envoy cluster: registry, reports, `locate`, events, metrics and the
+//! command line accept it, and the keys and labels derived from it encode its characters.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -13,7 +13,7 @@ fn address(number: usize) -> String {
     format!("10.0.0.1:{number}")
 }
 
-/// Registers an instance of each, and reports one request in flight on it.
+/// Registers an instance of each service, and reports one request in flight on it.
 async fn fill(companion: &Companion) -> Result<()> {
     for (number, name) in (1..).zip(NAMES) {
         let path = format!("/v1/services/{}/instances/i%2F{number}", escaped(name));

@@ -1,6 +1,6 @@
-//! The oldest Envoy that the filter is for runs the shipped configuration as the newest does.
+//! The oldest supported Envoy runs the shipped configuration like the newest.
 //!
-//! A part of what `make compat` tries with each version, in every run of the tests.
+//! A part of `make compat` that every run of the tests includes.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -8,7 +8,7 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::envoy::{Envoy, keys};
 use unitring_tests::instance::Instance;
 
-/// As in the Makefile, which gets it ready.
+/// The version in the Makefile, which fetches it.
 const OLDEST: &str = "1.36.4";
 
 async fn start(config: &EnvoyConfig) -> Result<Envoy> {

@@ -34,7 +34,7 @@ async fn ten_thousand_keys_have_the_instances_that_ring_hash_gives_them() -> Res
         differing.first()
     );
 
-    // It was the filter that placed them, not the fallback; its VMs count on their timers.
+    // The filter placed them, not the fallback; its VMs count on their timers.
     until("the filter to have counted them", async || {
         let stats = filtered
             .stats("wasmcustom.unitring.orders.instance.")
@@ -45,7 +45,7 @@ async fn ten_thousand_keys_have_the_instances_that_ring_hash_gives_them() -> Res
         Ok(())
     })
     .await?;
-    // And all instances have a part in it.
+    // And every instance has some of them.
     for instance in &instances {
         assert!(placed.iter().filter(|owner| **owner == instance.id).count() > KEYS / 20);
     }

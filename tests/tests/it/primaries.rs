@@ -1,4 +1,4 @@
-//! The primary of a unit's Redis dies, again and again: what was acknowledged is there.
+//! The primary of a unit's Redis dies, again and again: no acknowledged write is lost.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use unitring_tests::writers::Writers;
 const ROUNDS: usize = 20;
 const CLIENTS: usize = 4;
 
-/// Keys of `steady` whose values are there, as Redis itself says.
+/// The keys of `steady` that have their values, by Redis itself.
 fn kept(server: &Redis) -> Result<BTreeSet<String>> {
     let found = server.cli(&["--scan", "--pattern", "unitring:{*:*}:r:steady/*"])?;
     let names = found.lines().filter_map(|key| key.rsplit_once('/'));
     Ok(names.map(|(_, name)| name.to_owned()).collect())
 }
 
-/// A companion that acknowledges what one replica has.
+/// A companion that acknowledges a write once one replica has it.
 fn waiting(url: &str) -> Settings {
     let settings = Settings::at_redis(url).variable("UNITRING_UNIT", "east");
     settings.variable("UNITRING_STORE_WAIT_REPLICAS", "1")
@@ -69,7 +69,7 @@ async fn no_acknowledged_write_is_lost_while_primaries_are_killed_one_after_the_
         let old = group.settled().await?;
         writers.go_on(50).await?;
         if round == ROUNDS / 2 {
-            // The one that is asked first; two of three still agree.
+            // The Sentinel that is asked first; two of three still agree.
             group.kill_sentinel(0)?;
         }
         if round % 5 == 4 {
@@ -89,7 +89,7 @@ async fn no_acknowledged_write_is_lost_while_primaries_are_killed_one_after_the_
         writers.go_on(50).await?;
         gaps.push(writers.longest_gap_since(killed));
         let new = group.primary()?;
-        // Those of this very moment may not be in the answer yet: they are looked for again later.
+        // The most recent writes may not be in the answer yet: the test checks them again at the end.
         let lost = missing(&writers, &kept(&group.servers[new])?);
         let lost: Vec<&String> = lost
             .iter()
@@ -99,8 +99,8 @@ async fn no_acknowledged_write_is_lost_while_primaries_are_killed_one_after_the_
             })
             .collect();
         ensure!(lost.is_empty(), "round {round}: {lost:?} are gone");
-        // As what keeps servers running starts it. As a primary it would stay for some seconds, until
-        // the Sentinels tell it whom to follow.
+        // As its supervisor starts it. As a primary it would stay for some seconds, until the Sentinels
+        // tell it which server to replicate.
         let port = group.servers[new].port;
         group.servers[old].restart_as_replica_of(port).await?;
     }
@@ -133,7 +133,7 @@ async fn a_primary_of_a_redis_cluster_is_replaced_and_the_rest_serves_meanwhile(
             Ok(())
         })
         .await?;
-        // It comes back as a replica: until then nobody can have what its successor takes.
+        // It comes back as a replica: until then no replica could have its successor's writes.
         cluster.servers[victim].restart().await?;
         writers.go_on(500).await?;
         gaps.push(writers.longest_gap_since(killed));
@@ -160,8 +160,9 @@ async fn a_primary_of_a_redis_cluster_is_replaced_and_the_rest_serves_meanwhile(
     Ok(())
 }
 
-/// Kills the primary while its only replica is some milliseconds behind; answers how many writes were
-/// acknowledged, which of them the replica lacks, and for how long before the end they had been.
+/// Kills the primary while its only replica is some milliseconds behind. Returns the number of
+/// acknowledged writes, and for each write that the replica lacks how long before the kill it was
+/// acknowledged.
 async fn lost_at(lag: Duration, waits: bool) -> Result<(usize, Vec<Duration>)> {
     let mut primary = Redis::start().await?;
     let link = Proxy::to(primary.port).await?;
@@ -206,7 +207,7 @@ async fn without_wait_what_was_under_way_to_the_replicas_is_lost_and_with_it_not
         oldest.as_millis()
     );
     ensure!(!lost.is_empty(), "the link was not slow");
-    // Nothing older than what can have been on the link.
+    // No lost write is older than the delay of the link allows.
     ensure!(oldest < lag + Duration::from_secs(1), "{oldest:?}");
     let (acknowledged, lost) = lost_at(lag, true).await?;
     ensure!(lost.is_empty(), "{} of {acknowledged} are gone", lost.len());

@@ -1,4 +1,4 @@
-//! Datasets as a whole: listed, expired, written in batches, exported, and watched without a gap.
+//! Whole datasets: listed, expired, written in batches, exported, and watched without a gap.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,7 +14,7 @@ use unitring_tests::programs;
 use unitring_tests::redis::Redis;
 use unitring_tests::redis::cluster::Cluster;
 
-/// A batch of writes of the dataset `d`: its status and results.
+/// Writes a batch of the dataset `d`: its status and results.
 async fn batch(companion: &Companion, lines: &[Value]) -> Result<(u16, Value)> {
     let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
     let body = lines.join("\n").into_bytes();
@@ -22,7 +22,7 @@ async fn batch(companion: &Companion, lines: &[Value]) -> Result<(u16, Value)> {
     Ok((answer.status().as_u16(), answer.json().await?))
 }
 
-/// Keys of `d`, from all pages.
+/// The keys of `d`, from all pages.
 async fn listed(companion: &Companion, query: &str) -> Result<Vec<String>> {
     let (mut keys, mut after) = (Vec::new(), String::new());
     loop {
@@ -153,7 +153,7 @@ async fn datasets_are_written_in_batches_listed_in_pages_and_expire() -> Result<
 struct Watch {
     response: Response,
     text: String,
-    /// Changes that were read and not yet asked for.
+    /// Changes that were received and not yet returned.
     read: VecDeque<Value>,
     last: Option<String>,
 }
@@ -176,7 +176,7 @@ impl Watch {
             read: VecDeque::new(),
             last: None,
         };
-        // It says at once from where on it watches.
+        // The stream sends its start position at once.
         while watch.last.is_none() {
             watch.line().await?;
         }
@@ -210,7 +210,7 @@ impl Watch {
         }
     }
 
-    /// So many changes as `change key`, sorted, and the id behind them.
+    /// This many changes as `change key`, sorted.
     async fn many(&mut self, count: usize) -> Result<Vec<String>> {
         let mut changes = Vec::new();
         while changes.len() < count {
@@ -243,7 +243,7 @@ async fn changes_are_watched_without_a_gap_across_restarts_and_companions() -> R
     write(&other, Method::DELETE, "a1").await?;
     assert_eq!(watch.many(3).await?, ["delete a1", "put a1", "put a2"]);
 
-    // Every change of a while without a stream comes, once; and nothing of before.
+    // The changes during a time without a stream arrive once each, and none from before.
     write(&east, Method::PUT, "a3").await?;
     assert_eq!(watch.many(1).await?, ["put a3"]);
     while !watch.text.is_empty() {
@@ -262,7 +262,7 @@ async fn changes_are_watched_without_a_gap_across_restarts_and_companions() -> R
     write(&other, Method::PUT, "end").await?;
     assert_eq!(watch.many(1).await?, ["put end"]);
 
-    // More than what is kept: it is said.
+    // More changes than the log keeps: the stream says that some are missed.
     let old = watch.last.clone();
     for _ in 0..900 {
         write(&east, Method::PUT, "often").await?;
@@ -306,14 +306,14 @@ async fn who_watches_a_store_that_went_back_is_told_that_something_is_missed() -
     }
     let last = watch.last.take().context("no id")?;
     drop(watch);
-    // As after a fail-over to a replica that was behind: another change has the number of the one that is gone.
+    // As after a fail-over to a replica that was behind: another change has the number of the lost one.
     for key in keys.lines() {
         redis.cli(&["COPY", &format!("copy of {key}"), key, "REPLACE"])?;
     }
     write(&east, Method::PUT, "k").await?;
     let mut again = Watch::open(&east, "", Some(&last)).await?;
     assert_eq!(again.next().await?["change"], "missed");
-    // And so is one that watched another unit.
+    // The same for a position of another unit.
     let other = format!("elsewhere/{}", last.split_once('/').context("no unit")?.1);
     let mut again = Watch::open(&east, "", Some(&other)).await?;
     assert_eq!(again.next().await?["change"], "missed");
@@ -338,7 +338,7 @@ async fn a_dataset_is_exported_and_imported_by_the_program_as_it_was() -> Result
         .stdout(Stdio::piped())
         .spawn()?;
     let mut changes = BufReader::new(watch.stdout.take().context("no output")?).lines();
-    // It watches from when it is connected; until then nothing is seen.
+    // It watches from when it is connected; it sees no earlier change.
     let first = async {
         loop {
             write(&from, Method::PUT, "ping").await?;
@@ -399,7 +399,7 @@ async fn a_dataset_is_exported_and_imported_by_the_program_as_it_was() -> Result
     keys.sort_unstable();
     assert_eq!(keys, ["brief", "bytes"]);
 
-    // A companion that comes back is followed again, from where it was.
+    // The watcher resumes at a companion that comes back, from its position.
     from.restart().await?;
     write(&from, Method::PUT, "after").await?;
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! A registered instance takes its keys, and only those move: registry → EDS → Envoy → filter.
+//! A registered instance gets its keys, and only those move: registry → EDS → Envoy → filter.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! A VM of the filter that dies: its requests are served, its counts leave nothing behind, and the
-//! next VM goes on.
+//! A VM of the filter that dies: its requests are served, its counts leave nothing behind, and the next
+//! VM goes on.
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
@@ -54,7 +54,7 @@ async fn survives(moment: &str) -> Result<()> {
     assert!(held.iter().all(Result::is_ok));
     has_in_flight(envoy, HELD).await?;
 
-    // A VM dies with what it counted; Envoy starts another for a later request.
+    // A VM dies with its counts; Envoy starts another for a later request.
     for number in 0..DEATHS {
         let request = envoy
             .request("/")

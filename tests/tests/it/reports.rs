@@ -34,7 +34,8 @@ async fn an_envoy_with_two_workers_reports_once_per_interval() -> Result<()> {
         Ok(count)
     })
     .await?;
-    // The shipped interval is a second; a timer may fire a little early, and three VMs would be thrice.
+    // The shipped interval is a second; a timer may fire a little early, but reports of three VMs would
+    // be three times as many.
     let most = u64::try_from(start.elapsed().as_millis())? / 700 + 2;
     assert!(
         last - first <= most,

@@ -10,14 +10,14 @@ use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
 use unitring_tests::site::Site;
 
-/// Who counts the attempts.
+/// The source of the counts of attempts.
 #[derive(Clone, Copy, PartialEq)]
 enum Counts {
     /// Envoy, for each host.
     Envoy,
-    /// The filter, by what it sees of each answer, since nobody tells it where Envoy's counts are.
+    /// The filter, by each answer, without Envoy's counts.
     Filter {
-        /// How often Envoy tried stands in the answer.
+        /// Whether the answer has Envoy's number of attempts.
         in_answer: bool,
     },
 }
@@ -65,9 +65,10 @@ async fn counts_what_they_saw(counts: Counts) -> Result<()> {
     };
     let envoy = Envoy::start_with_workers(&config, 2).await?;
     match counts {
-        // A worker that does not know the instances yet leaves a request to Envoy, whose retries do not move on.
+        // A worker that does not know the instances yet leaves a request to Envoy, whose retries stay on
+        // the same host.
         Counts::Envoy => envoy.steers_to(4).await?,
-        // All know them from the start, and nobody looks.
+        // All workers know the instances from the start, and the filter does not read Envoy's clusters.
         Counts::Filter { .. } => envoy.has_eligible(4).await?,
     }
     let failing = instances.get(1).context("no b")?;

@@ -1,4 +1,4 @@
-//! Several services in one filter, told apart by the route's cluster.
+//! Several services in one filter, distinguished by the route's cluster.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, send};
 use unitring_tests::instance::Instance;
 
-/// `orders` with a copy of its cluster and route for each of these, and instances of their own.
+/// `orders` with a copy of its cluster and route for each of these services, with their own instances.
 fn with_services(config: EnvoyConfig, others: &[(&str, &[Instance])]) -> Result<EnvoyConfig> {
     let mut config = config;
     for (name, instances) in others {
@@ -76,7 +76,7 @@ async fn each_service_has_its_own_ring_bound_stats_and_events() -> Result<()> {
             let reason = answer.header("x-unitring-reason");
             assert_eq!(reason, Some("primary"), "{path}");
         }
-        // A cluster that is no service is left alone, but a client still cannot steer.
+        // The filter ignores a cluster that is no service, but a client still cannot steer.
         let request = envoy.request("/others").header("x-user-id", "ada");
         let answer = send(request.header("x-unitring-host", "127.0.0.1:1")).await?;
         assert_eq!((answer.status, answer.instance.as_str()), (200, "o"));
@@ -98,7 +98,7 @@ async fn each_service_has_its_own_ring_bound_stats_and_events() -> Result<()> {
     })
     .await?;
 
-    // The hard cap of one is not that of the other.
+    // The hard cap of one service does not apply to the other.
     let path = "/carts?stream_ms=120000";
     let mut held = Vec::new();
     for number in 0..2 {

@@ -1,4 +1,4 @@
-//! Bad settings are refused before the first request: one line with path, value and rule.
+//! Bad settings are refused before the first request, in one line with path, value and rule.
 
 use anyhow::Result;
 use serde_json::{Value, json};

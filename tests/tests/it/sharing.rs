@@ -1,4 +1,4 @@
-//! What the VMs of a process share, where filters have different settings; and settings that are replaced.
+//! What the VMs of a process share if filters have different settings; and settings that are replaced.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +35,7 @@ async fn a_filter_with_a_list_of_two_takes_nothing_from_one_on_another_listener(
         .iter()
         .map(|i| json!({"address": i.address()}))
         .collect();
-    // Whichever listener comes first.
+    // In either order of the listeners.
     for listed_first in [false, true] {
         let config = plain.clone().edit(|bootstrap| {
             let listeners = bootstrap.pointer_mut("/static_resources/listeners");
@@ -69,7 +69,7 @@ async fn a_filter_with_a_list_of_two_takes_nothing_from_one_on_another_listener(
 
 fn put(folder: &Path, version: u32, listener: &Value) -> Result<()> {
     let text = json!({"version_info": version.to_string(), "resources": [listener]}).to_string();
-    // Envoy looks when a file is moved to the place.
+    // Envoy notices a file that is moved into place.
     fs::write(folder.join("new"), text)?;
     fs::rename(folder.join("new"), folder.join("listeners.json"))?;
     Ok(())

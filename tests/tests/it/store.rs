@@ -1,4 +1,4 @@
-//! The suite that every store passes, on a real Redis of every kind.
+//! The contract suite of all stores, on a real Redis of every kind.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use unitring_tests::redis::cluster::Cluster;
 use unitring_tests::redis::sentinel::Sentinels;
 use unitring_tests::redis::tls::TlsRedis;
 
-/// The suite on stores with these settings: several units in one Redis.
+/// Runs the suite on stores with these settings: several units in one Redis.
 async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
     let store = |unit: &str| -> Result<redis::Redis> {
         Ok(redis::Redis::open(settings, unit.parse()?, true)?)
@@ -32,7 +32,7 @@ async fn one_redis_keeps_what_every_store_promises() -> Result<()> {
     keeps_the_contract(&RedisSettings::at(Url::new(server.url()))).await
 }
 
-/// Histories that both are told.
+/// Histories that both stores get.
 const HISTORIES: u64 = 150;
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn companions_of_one_redis_know_what_the_others_took_even_after_a_loss() -
     let numbers = "unitring:{shared}:loads-changes:carts";
     server.cli(&["ZINCRBY", numbers, "-2", ",last"])?;
     contract::shared_fleet(&other, &one).await;
-    // An older companion takes reports without a number, and forgets some with theirs left behind.
+    // An older companion takes reports without a number, and forgets some whose numbers stay.
     let loads = "unitring:{shared}:loads:carts";
     let text = server.cli(&["HGET", loads, "e0"])?;
     server.cli(&["HSET", loads, "old", &text.replace("\"e0\"", "\"old\"")])?;

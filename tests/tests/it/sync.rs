@@ -21,7 +21,7 @@ impl Group {
         Ok(Self { rabbit, east, west })
     }
 
-    /// Both ways, with a key of this name.
+    /// Checks both directions, with a key of this name.
     async fn agrees_on(&self, name: &str) -> Result<()> {
         let (from_east, from_west) = (format!("{name}-east"), format!("{name}-west"));
         self.east
@@ -48,7 +48,7 @@ impl Group {
 async fn a_record_written_in_one_unit_is_read_in_the_other() -> Result<()> {
     let group = Group::start().await?;
     group.agrees_on("first").await?;
-    // The later of two writes wins in both.
+    // The later of two writes wins in both units.
     group
         .east
         .companion

@@ -1,8 +1,9 @@
-//! Invariant 1 for any cluster: whom the filter would choose for a key, told from Envoy's admin pages,
-//! is whom Envoy's own policy chooses, in clusters of any shape and state, while they change.
+//! Invariant 1 for any cluster: the host that the filter would choose for a key, by Envoy's admin pages,
+//! is the host that Envoy's own policy chooses, in clusters of any shape and state, while they change.
 //!
-//! One Envoy without the filter has many random clusters, and says in a header whom it chose. What a
-//! failure prints repeats that Envoy: `UNITRING_SEED=7`. `UNITRING_ROUNDS=100` for more of them.
+//! One Envoy without the filter has many random clusters, and reports its chosen host in a header. A
+//! failure prints the seed that repeats that Envoy: `UNITRING_SEED=7`. `UNITRING_ROUNDS=100` runs more of
+//! them.
 
 mod address;
 mod change;
@@ -30,7 +31,7 @@ use world::World;
 const ROUNDS: u64 = 4;
 const CHANGES: usize = 2;
 const KEYS: usize = 200;
-/// How many Envoys at a time: they wait more than they compute.
+/// Envoys at a time: they wait more than they compute.
 const PARALLEL: usize = 2;
 
 #[tokio::test]
@@ -56,7 +57,7 @@ async fn whatever_the_cluster_and_its_state_each_key_has_the_owner_that_envoy_gi
     tally.is_enough()
 }
 
-/// One Envoy in its states.
+/// One Envoy through its states.
 async fn round(seed: u64) -> Result<Tally> {
     states(seed)
         .await

@@ -1,4 +1,5 @@
-//! The harness's load: open, it is kept up whatever the answers take; closed, it waits for them.
+//! The harness's load: an open load keeps its rate however long the answers take; a closed one waits for
+//! them.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,8 @@
 //! Three units that are written to all the time, while brokers, stores, companions and the links between
-//! them break: afterwards they hold the same, nothing acknowledged is lost, and what was deleted is gone.
+//! them fail: afterwards they hold the same, no acknowledged write is lost, and deleted records stay
+//! deleted.
 //!
-//! What they hold is read by `redis-cli`, not by the companions.
+//! The test reads their content by `redis-cli`, not through the companions.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,10 @@ use unitring_tests::rivals::Rivals;
 use unitring_tests::unit_group::{Brokers, UnitGroup, tombstones};
 use unitring_tests::writers::Writers;
 
-/// Each needs most of a small machine: three stores, three companions and up to three brokers.
+/// Each test needs most of a small machine: three stores, three companions and up to three brokers.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// Breaks one thing after the other, each while clients write to every unit.
+/// Breaks one part after the other while clients write to every unit.
 async fn survives(brokers: Brokers) -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let settings = |settings: unitring_tests::companion::Settings| {
@@ -40,7 +41,7 @@ async fn survives(brokers: Brokers) -> Result<()> {
                 rabbit.keeps(&[queue]).await?;
             }
         }
-        // The others have them.
+        // The other nodes have the queues.
         Brokers::Cluster => {}
     }
 
@@ -104,7 +105,8 @@ async fn survives(brokers: Brokers) -> Result<()> {
     let shared = held.keys().filter(|key| key.starts_with("shared/")).count();
     ensure!((1..40).contains(&shared), "{shared} of 40 shared records");
 
-    // Nothing waits, nothing differs, and tombstones go once everybody knows.
+    // The outboxes are empty, all units hold the same, and tombstones are forgotten once every unit knows
+    // of them.
     until("outboxes to be empty and tombstones to go", async || {
         for member in &group.members {
             let units = member.companion.get("/v1/units").await?;

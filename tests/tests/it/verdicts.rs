@@ -1,4 +1,5 @@
-//! Who is ejected for what: a failure counts where it ran, and what is none counts for nobody.
+//! Ejections: a failure counts on the instance where it ran, and an answer that is no failure counts on
+//! none.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
@@ -8,7 +9,7 @@ use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::site::Site;
 
-/// Retries answers with this status, too.
+/// Makes Envoy retry answers with this status, too.
 fn retrying(config: EnvoyConfig, status: u16) -> Result<EnvoyConfig> {
     config.edit_connections(|manager| {
         let policy = "/route_config/virtual_hosts/0/routes/0/route/retry_policy";
@@ -76,7 +77,7 @@ async fn a_connection_that_is_refused_ejects_also_where_answers_are_retried() ->
 
 #[tokio::test]
 async fn what_a_later_filter_sends_elsewhere_is_charged_to_nobody_here() -> Result<()> {
-    // The route's cluster is another one from the filter's point of view: all of its instances fail.
+    // The route leads to another cluster than the filter's service: all of its instances fail.
     let mut site = Site::start_with(|config| {
         let config = config.unchecked()?;
         config.edit(|bootstrap| {

@@ -1,4 +1,4 @@
-//! Memory of an Envoy with the filter and without, and what of it is a VM's.
+//! Memory of an Envoy with and without the filter, and a VM's part of it.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
@@ -12,7 +12,7 @@ use crate::systems::System;
 use crate::upstream::Upstream;
 
 const INSTANCES: u32 = 100;
-/// Few workers and many: what an Envoy has once is in both.
+/// Few workers and many: the memory that an Envoy needs once cancels out.
 const WORKERS: [u32; 2] = [1, 5];
 const ROUNDS: usize = 3;
 /// Enough for every worker to have some.

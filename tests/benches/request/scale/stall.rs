@@ -1,8 +1,8 @@
-//! How long a worker pauses when one instance of a thousand comes or goes: its longest turn, and the slowest
-//! request of a client that never stops asking, around each change, and as long without one.
+//! How long a worker pauses when one instance of a thousand is added or removed: its longest turn, and
+//! the slowest request of a client that sends without a break, around each change, and for the same time
+//! without a change.
 //!
-//! The instances come from a file that Envoy watches, so that all that happens is Envoy's own work and
-//! the filter's.
+//! The instances come from a file that Envoy watches, so that only Envoy and the filter work.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ use crate::systems::System;
 use crate::upstream::Upstream;
 
 const INSTANCES: u32 = 1_000;
-/// Changes of each system: the last instance goes, comes, goes …
+/// Changes of each system: the last instance is removed, added, removed …
 const CHANGES: usize = 12;
-/// Envoy's notice of the file, the filter's look, and the workers' ticks are within it.
+/// Contains Envoy's notice of the file, the filter's read, and the workers' ticks.
 const WINDOW: Duration = Duration::from_millis(1_200);
 
 pub(super) async fn measure() -> Result<()> {
@@ -52,7 +52,7 @@ pub(super) async fn measure() -> Result<()> {
             )?,
             ..system
         };
-        // With one worker, so that each turn is that of the one that serves the client.
+        // With one worker every turn is that of the worker that serves the client.
         let envoy = Envoy::start(&system.config).await?;
         system.is_ready(&envoy).await?;
         let mut client = Client::connect(&envoy, &system, &Owners::new()).await?;
@@ -112,7 +112,7 @@ fn row(name: &str, what: &str, without: Vec<f64>, with: Vec<f64>) -> Result<Stri
     ))
 }
 
-/// The longest within a window.
+/// The longest turn and request within a window.
 struct Pause {
     turn_ms: f64,
     request_ms: f64,
@@ -145,7 +145,7 @@ struct Endpoints<'a> {
 }
 
 impl Endpoints<'_> {
-    /// Envoy sees a file move.
+    /// Envoy only notices a file that is moved into place.
     fn write(&self, instances: &[SocketAddr]) -> Result<()> {
         let assignment = json!({
             "resources": [{
@@ -172,7 +172,7 @@ impl Endpoints<'_> {
     }
 }
 
-/// The filter looks at Envoy's clusters often enough for a change to be within the window.
+/// With reads of Envoy's clusters frequent enough for a change to fall into the window.
 fn looking(config: EnvoyConfig, is_ours: bool) -> Result<EnvoyConfig> {
     if is_ours {
         return config.setting("discovery.interval", json!("500ms"));

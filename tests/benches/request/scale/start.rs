@@ -1,4 +1,4 @@
-//! How long Envoy takes until it is ready, with the filter and without, in turn.
+//! How long Envoy takes until it is ready, with and without the filter, in turn.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! How long the workers' event loops take for a turn, by Envoy's own clock: so long no connection of a worker
-//! is served.
+//! How long a turn of the workers' event loops takes, by Envoy's own clock. During a turn the worker
+//! serves no other connection.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::envoy::Envoy;
 
 const STAT: &str = "dispatcher.loop_duration_us";
-/// How exact a turn is known, and up to where.
+/// The resolution of a turn's length; `STEPS` of it are the maximum.
 pub(super) const STEP_US: u64 = 200;
 const STEPS: u64 = 250;
-/// Envoy brings the workers' figures together when it is asked, and answers before it has them.
+/// Envoy merges the workers' histograms after a request for them, and answers before it has finished.
 const GATHERED: Duration = Duration::from_millis(100);
 
-/// Turns so far, of all workers, by the steps that they took.
+/// The turns so far, of all workers, by their length in steps.
 pub(super) struct Turns(BTreeMap<u64, u64>);
 
 #[derive(Deserialize)]
@@ -40,10 +40,10 @@ struct Bucket {
     cumulative: u64,
 }
 
-/// With an Envoy that measures them.
+/// The configuration with the measurement of turns.
 pub(super) fn measured(config: EnvoyConfig) -> Result<EnvoyConfig> {
     let mut buckets: Vec<u64> = (1..=STEPS).map(|step| step * STEP_US).collect();
-    // For all that is longer.
+    // The bucket for longer turns.
     buckets.push(u64::from(u32::MAX));
     let settings = json!([{"match": {"suffix": STAT}, "buckets": buckets}]);
     config
@@ -74,7 +74,7 @@ impl Turns {
         Ok(Self(turns))
     }
 
-    /// In milliseconds, rounded up to a step.
+    /// The longest turn in milliseconds, rounded up to a step.
     pub(super) fn longest_since(&self, before: &Self) -> Result<f64> {
         let mut steps = self.0.iter().rev();
         let longest = steps.find(|(step, count)| before.0.get(step) != Some(count));

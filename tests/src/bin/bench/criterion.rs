@@ -1,4 +1,4 @@
-//! A criterion target of another crate: runs it, and makes tables of the medians that it leaves in files.
+//! A criterion target of another crate: runs it, and makes tables of the medians in its result files.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{table, target};
 
-/// Numbers of instances, as the targets have them: the folder of criterion, and the head of the column.
+/// Numbers of instances that the targets use: criterion's folder, and the column's head.
 pub(crate) const INSTANCES: [(&str, &str); 3] = [
     ("4", "4 instances"),
     ("100", "100 instances"),
@@ -18,17 +18,17 @@ pub(crate) const INSTANCES: [(&str, &str); 3] = [
 
 /// One table.
 pub(crate) struct Group {
-    /// What stands above it.
+    /// The text above it.
     pub(crate) title: &'static str,
-    /// The unit of its figures, and how many ns that is.
+    /// The unit of its figures, and that unit in ns.
     pub(crate) unit: (&'static str, f64),
-    /// The last part of criterion's names, and the head of the column.
+    /// The last part of criterion's names, and the column's head.
     pub(crate) columns: [(&'static str, &'static str); 3],
-    /// `<group>/<function>` of criterion, and the text before the figures.
+    /// Criterion's `<group>/<function>`, and the text in the first column.
     pub(crate) rows: &'static [(&'static str, &'static str)],
 }
 
-/// Runs all of the target and returns the tables.
+/// Runs the whole target and returns the tables.
 pub(crate) async fn tables(bench: &str, groups: &[Group]) -> Result<String> {
     let home = TempDir::new()?;
     let status = target::command(bench)?

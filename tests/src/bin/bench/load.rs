@@ -1,9 +1,9 @@
 //! How high the load of one instance gets: unitring against Envoy's own policies, on the same
 //! instances, with the same requests, in one run.
 //!
-//! One key has a third of the traffic, and some instances are slow: both break a plain ring. First
-//! one Envoy has all of the load, then each of three has a third, which is where a bound that knows
-//! only its own process no longer bounds.
+//! One key has a third of the traffic, and some instances are slow: a plain ring copes with neither.
+//! First one Envoy has the whole load, then each of three has a third, where a bound that only knows its
+//! own process no longer holds.
 
 mod round;
 mod systems;
@@ -28,7 +28,7 @@ const SLOW_TIME: Duration = Duration::from_millis(600);
 /// Requests that an instance works on at a time: about twice the average.
 const WORKERS: u32 = 16;
 const PER_SECOND: u32 = 400;
-/// Requests before the watch begins: more than the slowest takes.
+/// Requests before the measurement begins: a second of them, longer than the slowest request takes.
 const WARM_UP: u64 = 400;
 const HOT_PERCENT: u64 = 30;
 const KEYS: u64 = 2_000;
@@ -48,7 +48,7 @@ pub(crate) async fn measure() -> Result<String> {
     for envoys in [1, ENVOYS] {
         let mut figures = vec![Vec::new(); systems.len()];
         for round in 1..=ROUNDS {
-            // Interleaved, so that a noisy moment of the machine meets all of them.
+            // Interleaved, so that noise of the machine affects all systems.
             for (system, figures) in systems.iter().zip(&mut figures) {
                 let envoys: Vec<&Envoy> = system.envoys.iter().take(envoys).collect();
                 let traffic = traffic(u64::try_from(round)?);
@@ -89,8 +89,8 @@ fn traffic(seed: u64) -> Traffic {
     }
 }
 
-/// Slow are the first that no system gives the hot key to: whether the hot key meets a slow instance
-/// would otherwise be a matter of luck, and decide everything.
+/// Slows down the first instances that no system gives the hot key to. Otherwise chance would decide
+/// whether the hot key meets a slow instance, and that would decide everything.
 async fn slow_down(instances: &[Instance], systems: &[System]) -> Result<()> {
     let mut owners = Vec::new();
     for envoy in systems.iter().flat_map(|system| &system.envoys) {

@@ -1,4 +1,4 @@
-//! Where figures come from: the machine, the versions, the command.
+//! The origin of figures: the machine, the versions, the command.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result};
 use unitring_tests::programs;
 
-/// One line for below a table.
+/// The line below a table.
 pub(crate) fn origin(area: &str) -> Result<String> {
     let cores = available_parallelism()?;
     Ok(format!(
@@ -26,13 +26,13 @@ fn processor() -> Option<String> {
     Some(model.trim().to_owned())
 }
 
-/// It prints `envoy  version: <commit>/<version>/<state>/<build>/<TLS library>`.
+/// Envoy prints `envoy  version: <commit>/<version>/<state>/<build>/<TLS library>`.
 fn envoy_version() -> Result<String> {
     let output = Command::new(programs::part("envoy")?)
         .arg("--version")
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // The path of the program stands before it, and has slashes, too.
+    // The program's path comes first, and has slashes, too.
     let built = text.split_once("version: ").map(|(_, built)| built);
     let version = built.and_then(|built| built.split('/').nth(1));
     Ok(version

@@ -1,8 +1,8 @@
-//! `make bench`: measures, mostly on real servers, and writes the tables into `docs/`. With `AREA=load` only
-//! the area of that name.
+//! `make bench`: measures, mostly on real servers, and writes the tables into `docs/`. `AREA=load`
+//! measures only the area of that name.
 //!
 //! A table stands between `<!-- bench:<area> -->` and `<!-- /bench:<area> -->`, with the machine, the
-//! versions and the command, so that no figure in the docs is without its origin.
+//! versions and the command, so that every figure in the docs has its origin.
 
 mod criterion;
 mod load;
@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
-/// What can be measured, and the page that shows it.
+/// The areas that can be measured, and the page that shows each.
 const AREAS: [(&str, &str); 8] = [
     ("request", "docs/benchmarks.md"),
     ("scale", "docs/benchmarks.md"),

@@ -1,4 +1,4 @@
-//! What a report and its answer cost the filter, without Envoy: criterion's figures of `plugin/benches/`.
+//! The filter's cost of a report and its answer, without Envoy: criterion's figures of `plugin/benches/`.
 
 use anyhow::Result;
 

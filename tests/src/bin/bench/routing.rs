@@ -1,4 +1,4 @@
-//! What a choice and a change of membership cost without Envoy: criterion's figures of
+//! The cost of a choice and of a change of membership, without Envoy: criterion's figures of
 //! `routing/benches/`.
 
 use anyhow::Result;

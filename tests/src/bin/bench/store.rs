@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::target;
 
-/// Runs it and returns the table.
+/// Runs the benchmark and returns its table.
 pub(crate) async fn measure() -> Result<String> {
     let table = target::output("store", &[]).await?;
     Ok(format!(

@@ -1,6 +1,6 @@
 //! Medians and Markdown. Pure.
 
-/// The middle of the values; of an even number, the mean of the two in the middle.
+/// The middle value; for an even number of values, the mean of the two in the middle.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -12,7 +12,7 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// A table whose first column is text and whose others are numbers.
+/// A table whose first column is text and whose other columns are numbers.
 pub(crate) fn markdown(heads: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
@@ -24,7 +24,7 @@ pub(crate) fn markdown(heads: &[&str], rows: &[Vec<String>]) -> String {
     table
 }
 
-/// The page with another text between the markers of this area; `None` if it has no such place.
+/// The page with this text between the markers of the area; `None` without such markers.
 pub(crate) fn replaced(page: &str, area: &str, text: &str) -> Option<String> {
     let (begin, end) = (
         format!("<!-- bench:{area} -->"),

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use tokio::process::Command;
 use unitring_tests::programs;
 
-/// What runs the target of this name, of whichever package. All are built as one workspace, so that they share
-/// what they depend on; `make bench` has done so already.
+/// The command that runs the target of this name, from any package. All targets are built as one
+/// workspace, so that they share their dependencies; `make bench` has already built them.
 pub(crate) fn command(name: &str) -> Result<Command> {
     let mut command = Command::new("cargo");
     command
@@ -16,9 +16,9 @@ pub(crate) fn command(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs it with these arguments and returns what it printed.
+/// Runs the target with these arguments and returns its standard output.
 pub(crate) async fn output(name: &str, arguments: &[&str]) -> Result<String> {
-    // Not `output`, which would take what it says of its progress, and of its failure, too.
+    // Not `output`, which would also capture its progress and error messages.
     let child = command(name)?
         .arg("--")
         .args(arguments)

@@ -1,4 +1,5 @@
-//! The body of an answer: one piece, at once or later. Its request is in flight as long as it lives.
+//! The body of an answer: one piece, at once or after a delay. Its request is in flight while the body
+//! lives.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -27,7 +28,7 @@ impl Tail {
         }
     }
 
-    /// The same, after a while.
+    /// Sends the body after this delay.
     pub(crate) fn after(mut self, delay: Duration) -> Self {
         self.wait = Some(Box::pin(tokio::time::sleep(delay)));
         self

@@ -1,4 +1,4 @@
-//! The tally of this process, and the guard that ends a request however it ends.
+//! The tally of this process, and the guard that counts the end of a request, whatever ends it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use unitring_tests::tally::{Load, Tally};
 
-/// Shared by all connections.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(crate) struct Counter {
     started: Instant,
     tally: Mutex<Tally>,
-    /// Added to the time of every request.
+    /// Added to the duration of every request.
     slow_ms: AtomicU64,
-    /// The status of every answer; 0 if it does well.
+    /// The status of every answer; 0 for success.
     fails_with: AtomicU64,
-    /// So many requests are worked on at a time; the others wait, and are in flight meanwhile.
+    /// Permits of the requests in progress; the other requests wait, and count as in flight.
     workers: Mutex<Arc<Semaphore>>,
 }
 
@@ -49,7 +49,7 @@ impl Counter {
         Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))
     }
 
-    /// The status that it fails with, if it was told to fail.
+    /// The status of every answer, if the instance was told to fail.
     pub(crate) fn failure(&self) -> Option<u64> {
         Some(self.fails_with.load(Ordering::Relaxed)).filter(|status| *status != 0)
     }
@@ -58,7 +58,7 @@ impl Counter {
         self.fails_with.store(status, Ordering::Relaxed);
     }
 
-    /// A worker for a request, once one is free.
+    /// Waits for a free worker for a request.
     pub(crate) async fn worker(&self) -> Option<OwnedSemaphorePermit> {
         let workers = Arc::clone(&self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         workers.acquire_owned().await.ok()
@@ -71,7 +71,7 @@ impl Counter {
             Arc::new(Semaphore::new(workers.min(Semaphore::MAX_PERMITS)));
     }
 
-    /// A thread that died left whole numbers behind.
+    /// The lock is usable after a panic, since the numbers are consistent at any time.
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,14 +1,15 @@
-//! An instance: `instance <id> <port>`. Answers every request with JSON: who it is and what came.
+//! An instance: `instance <id> <port>`. Answers every request with JSON: its id and the request it
+//! received.
 //!
-//! The query of a request may ask for more: `status=503` is the status of the answer, `delay_ms=200`
-//! its delay, `stream_ms=200` the delay of its body after its headers, `reset=1` closes the
-//! connection without an answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an
-//! upgrade to a stream that is echoed.
+//! The query of a request controls its answer: `status=503` sets the status, `delay_ms=200` delays the
+//! answer, `stream_ms=200` delays the body after the headers, `reset=1` closes the connection without an
+//! answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an upgrade to a stream
+//! that is echoed.
 //!
-//! It knows its own load: `GET /__load`, `POST /__load/reset`, and `POST /__slow?ms=80`, the time
-//! that every request takes from now on; with `&workers=16` so many of them at once, while the others
-//! wait. `POST /__fail?status=503` makes every answer a failure, and `status=0` ends that. These and
-//! `/healthz` are not counted, not slow and do not fail.
+//! The instance counts its own load: `GET /__load` and `POST /__load/reset`. `POST /__slow?ms=80` sets
+//! the duration of every request from now on; with `&workers=16` it works on so many at once, while the
+//! others wait. `POST /__fail?status=503` makes every answer a failure, and `status=0` ends that. These
+//! and `/healthz` are not counted, not slowed down and do not fail.
 
 mod body;
 mod counter;
@@ -48,13 +49,13 @@ async fn main() -> Result<()> {
             let mut http = http1::Builder::new();
             http.max_buf_size(1 << 20);
             let connection = http.serve_connection(TokioIo::new(stream), service);
-            // A client that goes away, or `reset`, is no failure of the instance.
+            // A client that goes away, or `reset`, is not an error of the instance.
             drop(connection.with_upgrades().await);
         });
     }
 }
 
-/// Only a request to reset the connection has no answer.
+/// The answer, except to a request that asks for a reset of the connection.
 async fn answer(
     id: &str,
     counter: &Arc<Counter>,
@@ -134,7 +135,7 @@ fn about_itself(
     Ok(Response::new(Tail::at_once(format!("{body}\n"), None)))
 }
 
-/// A number of the query.
+/// A number in the query.
 fn asked(request: &Request<Incoming>, name: &str) -> Option<u64> {
     let query = request.uri().query().unwrap_or_default();
     let mut fields = query.split('&').filter_map(|field| field.split_once('='));

@@ -1,5 +1,5 @@
-//! `connection: upgrade`, `upgrade: websocket`: 101, then every byte comes back until the client
-//! closes. What stays open is what matters to a balancer, so the bytes have no frames.
+//! `connection: upgrade`, `upgrade: websocket`: 101, then an echo of every byte until the client closes.
+//! A balancer only sees that the connection stays open, so the bytes have no WebSocket frames.
 
 use anyhow::Result;
 use hyper::body::Incoming;
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use crate::body::Tail;
 use crate::counter::Counted;
 
-/// Whether this is asked for.
+/// Whether the request asks for this upgrade.
 pub(crate) fn is_asked(request: &Request<Incoming>) -> bool {
     let upgrade = request.headers().get(UPGRADE);
     upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
@@ -27,7 +27,7 @@ pub(crate) fn accept(
         let _counted = counted;
         if let Ok(stream) = upgrade.await {
             let (mut from, mut to) = tokio::io::split(TokioIo::new(stream));
-            // A client that resets is as gone as one that closes.
+            // A client that resets counts like one that closes.
             drop(tokio::io::copy(&mut from, &mut to).await);
         }
     });

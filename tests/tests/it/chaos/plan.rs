@@ -1,4 +1,4 @@
-//! What happens, in which order: a seed decides, and the log tells it.
+//! The actions and their order: a seed determines them, and the log shows it.
 
 use std::env;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use unitring_tests::traffic::keys::Numbers;
 
-/// Something that happens to the servers, and is undone or complete when the next begins.
+/// An action on the servers; it is undone or complete when the next one begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// SIGKILL to an instance; it is started again once it is ejected.
+    /// SIGKILL to an instance, which is started again once it is ejected.
     KillInstance,
-    /// SIGSTOP to an instance; it is resumed once it is ejected.
+    /// SIGSTOP to an instance, which is resumed once it is ejected.
     PauseInstance,
     /// A new instance is registered.
     AddInstance,
-    /// An instance is removed from the registry, and ends when its requests have.
+    /// An instance is removed from the registry, and stops when its requests have ended.
     RemoveInstance,
-    /// The companion stops; an instance is ejected meanwhile, which must be told afterwards.
+    /// The companion stops. An instance is ejected meanwhile, and the event must arrive afterwards.
     StopCompanion,
-    /// SIGKILL to the companion, and a start.
+    /// SIGKILL to the companion, and a restart.
     KillCompanion,
-    /// One Envoy is drained and stopped, and another one takes its place.
+    /// One Envoy is drained and stopped, and another Envoy takes its place.
     ReplaceEnvoy,
 }
 
@@ -42,7 +42,8 @@ pub(super) fn round(numbers: &mut Numbers) -> Vec<Action> {
     actions
 }
 
-/// No action begins later, except that each is done once: `UNITRING_CHAOS_SECONDS`, up to 600.
+/// No action begins after this time, except that each is done once: `UNITRING_CHAOS_SECONDS`, at most
+/// 600.
 pub(super) fn duration() -> Result<Duration> {
     let text = env::var("UNITRING_CHAOS_SECONDS").unwrap_or_else(|_| "60".to_owned());
     let seconds: u64 = text

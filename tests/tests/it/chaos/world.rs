@@ -1,5 +1,5 @@
-//! The servers that things happen to: two Envoys with the filter, one without as the control, on the
-//! same instances, which the companion's registry gives to all three.
+//! The servers that the actions hit: two Envoys with the filter, and one without as the control, over the
+//! same instances, which all three get from the companion's registry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use super::plan::Action;
 
 const FIRST_INSTANCES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const WORKERS: u32 = 2;
-/// Long enough that some requests are in flight on whatever dies.
+/// Long enough that some requests are in flight on an instance that dies.
 const SERVICE_TIME: Duration = Duration::from_millis(80);
 
-/// All of them.
+/// All servers of the test.
 pub(super) struct World {
     pub(super) companion: Companion,
     pub(super) filtered: Vec<Envoy>,
@@ -40,8 +40,8 @@ impl World {
             .companion(&companion)?
             .setting("discovery.interval", json!("250ms"))?
             .edit_connections(|manager| {
-                // A paused instance holds its requests until it is resumed: whether that takes
-                // longer than a timeout would be a matter of the machine, not of the filter.
+                // A paused instance holds its requests until it is resumed. Whether that exceeds a
+                // timeout would depend on the machine, not on the filter.
                 let route = "/route_config/virtual_hosts/0/routes/0/route";
                 let route = manager.pointer_mut(route).context("no route")?;
                 route["timeout"] = json!("120s");
@@ -58,8 +58,8 @@ impl World {
             Envoy::start_with_workers(&config, WORKERS).await?,
             Envoy::start_with_workers(&config, WORKERS).await?,
         ];
-        // Envoy at its best: its retries leave out the instances that have failed. With the shipped
-        // policy alone, a key's retries go to the same dead instance again.
+        // Envoy at its best: its retries avoid the instances that have failed. With the shipped policy
+        // alone, a key's retries go to the same dead instance again.
         let native = config.clone().without_filter()?.edit_connections(|manager| {
             let policy = "/route_config/virtual_hosts/0/routes/0/route/retry_policy";
             let policy = manager.pointer_mut(policy).context("no retry policy")?;
@@ -82,7 +82,7 @@ impl World {
         Ok(world)
     }
 
-    /// Does it, and waits until all is well again.
+    /// Does the action, and waits until everything is healthy again.
     pub(super) async fn act(
         &mut self,
         action: Action,
@@ -166,7 +166,7 @@ impl World {
         .await
     }
 
-    /// What a roll-out does: no new requests, drain, SIGTERM, start.
+    /// Like a roll-out: no new requests, drain, SIGTERM, start.
     async fn replace_envoy(&mut self, which: usize, load: &Running) -> Result<()> {
         let mut leaving = self.filtered.remove(which);
         load.turn_to(&self.filtered.iter().collect::<Vec<_>>());
@@ -192,7 +192,7 @@ impl World {
     }
 }
 
-/// Waits until every gauge of what is in flight is zero.
+/// Waits until every gauge of requests in flight is zero.
 pub(super) async fn has_nothing_in_flight(envoy: &Envoy) -> Result<()> {
     until("in-flight to be zero everywhere", async || {
         let mut gauges = envoy.stats("wasmcustom.unitring.orders.").await?;

@@ -1,4 +1,4 @@
-//! What changes while Envoy runs, by files that it watches; and a service that several listeners share.
+//! Changes while Envoy runs, by files that it watches; and a service that several listeners share.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -33,7 +33,7 @@ impl Watched {
         self.folder.path().join("resource.json")
     }
 
-    /// What Envoy's configuration says of it.
+    /// The reference to the file in Envoy's configuration.
     pub(super) fn source(&self) -> Value {
         json!({"path_config_source": {"path": self.path()}, "resource_api_version": "V3"})
     }
@@ -42,7 +42,7 @@ impl Watched {
         self.version.set(self.version.get() + 1);
         let version = self.version.get().to_string();
         let text = json!({"version_info": version, "resources": [resource]}).to_string();
-        // Envoy looks when a file is moved to the place.
+        // Envoy notices a file that is moved into place.
         let new = self.folder.path().join("new");
         fs::write(&new, text)?;
         fs::rename(new, self.path())?;
@@ -91,7 +91,7 @@ async fn settings_that_ecds_changes_hold_at_once() -> Result<()> {
             let mut moved = 0;
             for (key, owner) in &before {
                 let answer = ask(&pair.filtered, "/", key).await?;
-                // In between the new filter may not know the instances yet.
+                // Meanwhile the new filter may not know the instances yet.
                 is_steered(&answer, &pair.instances)?;
                 moved += usize::from(answer.instance != *owner);
             }

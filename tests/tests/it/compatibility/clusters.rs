@@ -1,4 +1,4 @@
-//! Kinds of clusters and what they have.
+//! Kinds of clusters and their features.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ async fn the_one_host_of_logical_dns_gets_every_key() -> Result<()> {
     Ok(())
 }
 
-/// Two subsets of two; requests below `/v1` ask for the first.
+/// Two subsets of two instances each; requests below `/v1` ask for the first.
 fn with_subsets(config: EnvoyConfig) -> Result<EnvoyConfig> {
     let config = config.edit_cluster("orders", |cluster| {
         let endpoints = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
@@ -72,7 +72,7 @@ async fn in_a_cluster_with_subsets_every_key_is_where_envoy_alone_has_it() -> Re
     let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
     let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
     let native = with_subsets(config.clone().without_filter()?);
-    // Another placement than Envoy's: what agrees is Envoy's own choice.
+    // The filter's placement differs from Envoy's, so an agreement shows that Envoy chose.
     let config = config.setting("ring.fill", json!("fixed"))?;
     let native = Envoy::start(&native?).await?;
     let filtered = Envoy::start(&with_subsets(config)?).await?;
@@ -86,7 +86,7 @@ async fn in_a_cluster_with_subsets_every_key_is_where_envoy_alone_has_it() -> Re
         Ok(())
     })
     .await?;
-    // A worker hears of a host's health a moment after the main thread, which tells of it.
+    // A worker learns of a host's health a moment after the main thread, whose stats this reads.
     until("both to choose the same", async || {
         for path in ["/", "/v1"] {
             for key in keys(100) {
@@ -132,7 +132,7 @@ async fn an_aggregate_cluster_fails_over_as_without_the_filter() -> Result<()> {
     pair.native.has_healthy(0).await?;
     pair.filtered.has_healthy(0).await?;
     for envoy in [&pair.native, &pair.filtered] {
-        // A worker hears of it a little later.
+        // A worker learns of it a little later.
         until("the backup to answer", async || {
             ask(envoy, "/", "user-0").await
         })

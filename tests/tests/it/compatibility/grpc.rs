@@ -27,7 +27,7 @@ use super::{is_idle, nobody_judges};
 
 const KEYS: usize = 40;
 
-/// A service that says its name once for each message; any service with a stream both ways serves.
+/// A service that answers each message with its name; any service with a bidirectional stream would do.
 struct Named(String);
 
 #[tonic::async_trait]
@@ -56,7 +56,7 @@ impl ExternalProcessor for Named {
     }
 }
 
-/// A gRPC server in this process; it ends with this.
+/// A gRPC server in this process; dropping this ends it.
 struct Running {
     port: u16,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -103,7 +103,7 @@ fn config(servers: &[Running]) -> Result<EnvoyConfig> {
     })
 }
 
-/// Who answers both messages of a stream with this key.
+/// The server that answers both messages of a stream with this key.
 async fn owner(client: &mut ExternalProcessorClient<Channel>, key: &str) -> Result<String> {
     let messages = stream::iter([ProcessingRequest::default(), ProcessingRequest::default()]);
     let mut request = Request::new(messages);

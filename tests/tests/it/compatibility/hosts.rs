@@ -1,7 +1,7 @@
-//! Which hosts of a cluster may be chosen: those among which Envoy's own policy would choose.
+//! The hosts of a cluster that may be chosen: those among which Envoy's own policy would choose.
 //!
-//! Nobody answers at the hosts; both Envoys say in a header whom they chose, and are told of the hosts by the
-//! same file (EDS).
+//! The hosts have no servers. Both Envoys report their chosen host in a header, and get the hosts from
+//! the same file (EDS).
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -23,11 +23,11 @@ struct Fronts {
     hosts: Watched,
 }
 
-/// Whom Envoy chose, and whom the filter named first.
+/// The host that Envoy chose, and the first host that the filter named.
 type Chosen = (String, Option<String>);
 
 impl Fronts {
-    /// The hosts are those of these localities, as EDS has them.
+    /// Starts both Envoys with the hosts of these localities, in the form of EDS.
     async fn start(localities: Value, change: impl Fn(&mut Value) -> Result<()>) -> Result<Self> {
         Self::start_with(json!({"endpoints": localities}), |config| {
             config.edit_cluster("orders", change)
@@ -73,7 +73,7 @@ impl Fronts {
         })
     }
 
-    /// Waits until both choose the same host for every key, and these choices are as expected.
+    /// Waits until both Envoys choose the same host for every key, and the choices are as expected.
     async fn agree(&self, expected: impl Fn(&[Chosen]) -> bool) -> Result<()> {
         until("both to choose alike, and as expected", async || {
             let mut all = Vec::new();
@@ -134,7 +134,7 @@ fn unchanged(_: &mut Value) -> Result<()> {
     Ok(())
 }
 
-/// Whether the filter named every host, and all and only these were chosen.
+/// Whether the filter named a host for every key, and exactly these hosts were chosen.
 fn all_named(chosen: &[Chosen], hosts: &[u8]) -> bool {
     let names: Vec<String> = hosts.iter().map(|number| name(*number)).collect();
     chosen
@@ -322,7 +322,7 @@ async fn an_address_that_is_listed_twice_has_both_shares() -> Result<()> {
     fronts.agree(|chosen| all_named(chosen, &[1, 2, 3])).await
 }
 
-/// Whether exactly the keys of the one host were left to Envoy that has no address as the others.
+/// Whether the filter left exactly the keys of the one host with an odd address to Envoy.
 fn odd_is_left(chosen: &[Chosen]) -> bool {
     let is_odd = |host: &str| !host.starts_with("127.");
     let is_right = |(host, named): &Chosen| named.is_none() == is_odd(host);

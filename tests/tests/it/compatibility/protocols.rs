@@ -1,4 +1,4 @@
-//! What a request may become: a stream of another kind.
+//! Requests that become streams of another protocol.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ async fn a_connect_tunnel_is_placed_by_its_key() -> Result<()> {
     pair.is_idle().await
 }
 
-/// Who answers a request through a tunnel.
+/// The instance that answers a request through a tunnel.
 async fn tunnel(envoy: &Envoy, key: &str) -> Result<String> {
     let stream = TcpStream::connect(("127.0.0.1", envoy.port)).await?;
     let mut stream = BufReader::new(stream);
@@ -78,7 +78,7 @@ async fn tunnel(envoy: &Envoy, key: &str) -> Result<String> {
     Ok(instance.context("nobody says who it is")?.to_owned())
 }
 
-/// The lines up to the empty one, in lower case.
+/// The lines up to the empty line, in lower case.
 async fn head(stream: &mut BufReader<TcpStream>) -> Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! A hot restart: two processes of Envoy serve at once, and the new one takes over the counts.
+//! A hot restart: two Envoy processes serve at once, and the new one takes over the counts.
 
 use std::fs;
 use std::process::Command;
@@ -15,7 +15,7 @@ use unitring_tests::{ports, programs};
 
 use super::KEYS;
 
-/// Both processes of it.
+/// The two Envoy processes of a hot restart.
 struct Restarting {
     folder: TempDir,
     port: u16,
@@ -48,7 +48,7 @@ impl Restarting {
         Ok(value.1.parse()?)
     }
 
-    /// Who answers each key; all must be served.
+    /// The instance that answers for each key; every request must succeed.
     async fn owners(&self) -> Result<Vec<String>> {
         let mut owners = Vec::new();
         for key in keys(KEYS) {
@@ -60,7 +60,7 @@ impl Restarting {
         Ok(owners)
     }
 
-    /// The filter steers to four, and nothing is in flight.
+    /// Waits until the filter steers to four instances and has no request in flight.
     async fn is_at_rest(&self) -> Result<()> {
         until("four instances and nothing in flight", async || {
             let prefix = "wasmcustom.unitring.orders.";

@@ -1,4 +1,4 @@
-//! What a route does beside choosing a cluster, and other ways to choose it.
+//! What a route does besides choosing a cluster, and other ways to choose the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ async fn each_cluster_of_a_weighted_route_has_its_own_placement() -> Result<()> 
     })
     .await?;
     steers_to_carts(&pair.filtered, carts.len()).await?;
-    // Which of the clusters is Envoy's throw of dice, each time.
+    // Envoy chooses the cluster at random, each time.
     let owners = async |envoy: &Envoy, is_ours: bool| -> Result<BTreeMap<_, BTreeSet<String>>> {
         let mut owners: BTreeMap<(String, bool), BTreeSet<String>> = BTreeMap::new();
         for key in keys(KEYS / 2) {
@@ -101,7 +101,7 @@ async fn a_shadow_request_goes_to_the_shadow_cluster_and_leaves_nothing_in_fligh
     })
     .await?;
     pair.agree("/").await?;
-    // Which of them is chance, with the filter and without: Envoy gives a shadow no hash key.
+    // The choice is random with and without the filter: Envoy gives a shadow request no hash key.
     until("the shadows of both Envoys' requests", async || {
         let loads = try_join_all(shadows.iter().map(Instance::load)).await?;
         let served: u64 = loads.iter().map(|load| load.served).sum();
@@ -152,14 +152,14 @@ async fn an_internal_redirect_is_placed_by_its_key_again() -> Result<()> {
     })
     .await?;
     let owners = pair.agree("/").await?;
-    // Redirected to `/` by the instance that owns the key.
+    // The instance that owns the key redirects to `/`.
     assert_eq!(pair.agree("/?redirect=1").await?, owners);
     let redirected = pair.filtered.stat("http.ingress.rq_total").await?;
     ensure!(redirected > 0, "none was redirected");
     pair.is_idle().await
 }
 
-/// The two first instances fail every request, and the keys of both are asked for.
+/// The first two instances fail every request; the test requests the keys of both.
 async fn the_next_that_works_answers(pair: &Pair) -> Result<()> {
     let (failing, working) = pair.instances.split_at(2);
     for instance in failing {
@@ -236,7 +236,7 @@ async fn a_retry_stays_in_the_priority_of_its_key_as_with_ring_hash() -> Result<
         instance.fail_with(503).await?;
     }
     for key in keys(KEYS) {
-        // A hash policy draws the priority from the key, whatever the retry asks for.
+        // A hash policy selects the priority by the key, whatever the retry asks for.
         assert_eq!(native.get(&key).await?.status, 503, "{key}");
         assert_eq!(filtered.get(&key).await?.status, 503, "{key}");
     }
@@ -252,7 +252,7 @@ async fn where_a_route_switches_the_filter_off_envoy_chooses_and_no_client_can()
                 "disabled": true,
                 "config": {},
             }});
-            // Nobody else removes a client's own.
+            // Only the route removes a client's own header here.
             route["request_headers_to_remove"] = json!(["x-unitring-host"]);
             Ok(())
         })

@@ -1,6 +1,6 @@
-//! A placement: how hosts are placed, and which hosts; as Envoy is told it and as the filter is.
+//! A placement: the rule and the hosts, in Envoy's form and in the filter's.
 //!
-//! Nobody answers at the addresses: all that is asked is whom Envoy chose.
+//! The addresses have no servers: the test only asks for Envoy's choice.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -52,11 +52,12 @@ pub(super) struct Host {
     pub(super) weight: NonZeroU32,
 }
 
-/// Far more than a ring has whose shares are not shrunk, and few enough for eighty rings at once.
+/// Far more points than a ring needs without shrinking its shares, and few enough for eighty rings at
+/// once.
 const MAX_SIZE: u64 = 50_000;
 
 impl Case {
-    /// One of those that users could have, and of those at the edges.
+    /// A random placement: realistic ones and edge cases.
     pub(super) fn random(numbers: &mut Numbers) -> Result<Self> {
         let ring = if numbers.below(5) < 3 {
             random_ring(numbers)
@@ -69,7 +70,7 @@ impl Case {
         })
     }
 
-    /// The cluster of this name; its hosts lie in so many localities, which no policy here heeds.
+    /// The cluster of this name; its hosts are in this many localities, which no policy here uses.
     pub(super) fn cluster(&self, name: &str, localities: usize) -> Result<Value> {
         let hosts = self.hosts.chunks(self.hosts.len().div_ceil(localities));
         let endpoints = hosts.enumerate().map(|(zone, hosts)| {
@@ -86,7 +87,7 @@ impl Case {
         }))
     }
 
-    /// What the filter decides with.
+    /// The table by which the filter chooses.
     pub(super) fn table(&self) -> Result<Table> {
         let member = |host: &Host| Member {
             weight: host.weight,
@@ -98,7 +99,7 @@ impl Case {
     }
 }
 
-/// Whom the table gives this value of the key header.
+/// The owner in the table for this value of the key header.
 pub(super) fn owner<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
     let hash = header_hash(&mut [key.as_bytes()])?;
     let host = table.host(table.owner(hash)?)?;
@@ -175,7 +176,7 @@ fn random_ring(numbers: &mut Numbers) -> Ring {
         2 => 1 + numbers.below(3_000),
         _ => 1_024,
     };
-    // Often less than the shares need, so that they shrink.
+    // Often fewer points than the shares need, so that the shares shrink.
     let max_size = match numbers.below(3) {
         0 => MAX_SIZE,
         1 => min_size,
@@ -190,7 +191,7 @@ fn random_ring(numbers: &mut Numbers) -> Ring {
 
 fn random_maglev(numbers: &mut Numbers) -> Result<Ring> {
     let least = match numbers.below(4) {
-        // Some have more hosts than slots.
+        // Some tables have more hosts than slots.
         0 => 2 + numbers.below(30),
         1 => u64::from(TABLE_SIZE),
         _ => 2 + numbers.below(20_000),
@@ -204,7 +205,7 @@ fn random_hosts(numbers: &mut Numbers) -> Result<Vec<Host>> {
     let count = usize::try_from(1 + numbers.below(12))?;
     let mut addresses = BTreeSet::new();
     while addresses.len() < count {
-        // Below the ports that the harness gives to servers, and often on a shared IP address.
+        // Below the ports of the harness's servers, and often on a shared IP address.
         let (port, host) = (1 + numbers.below(9_000), 1 + numbers.below(12));
         let range = numbers.below(4) * 80;
         addresses.insert(match numbers.below(5) {
@@ -214,7 +215,7 @@ fn random_hosts(numbers: &mut Numbers) -> Result<Vec<Host>> {
     }
     let mut addresses: Vec<String> = addresses.into_iter().collect();
     numbers.shuffle(&mut addresses);
-    // All alike, some alike, or far apart.
+    // All weights equal, some equal, or far apart.
     let greatest = numbers.pick(&[1, 3, 10, 1_000, 300_000_000]);
     let hosts = addresses.into_iter().map(|address| {
         let weight = u32::try_from(1 + numbers.below(greatest))?;

@@ -1,16 +1,16 @@
-//! An Envoy that says in the header `x-chosen` whom it chose for a request.
+//! An Envoy that reports the host it chose for a request in the header `x-chosen`.
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use unitring_tests::config::{ADMIN, EnvoyConfig, LISTENER};
 use unitring_tests::envoy::Envoy;
 
-/// What differs from one to the other.
+/// The parts that differ between these Envoys.
 #[derive(Debug, Default)]
 pub(crate) struct Front {
     pub(crate) clusters: Vec<Value>,
     pub(crate) routes: Vec<Value>,
-    /// Those before the router.
+    /// The filters before the router.
     pub(crate) filters: Vec<Value>,
     /// Other fields of the bootstrap.
     pub(crate) others: Map<String, Value>,
@@ -24,7 +24,7 @@ impl Front {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
             },
         }));
-        // Not the remote address: nobody answers there, so there is none.
+        // Not the remote address: the hosts have no servers, so there is none.
         let chosen = json!({"header": {"key": "x-chosen", "value": "%UPSTREAM_HOST%"}});
         let manager = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

@@ -1,6 +1,6 @@
-//! The golden tables of `routing/tests/golden/` are what the real Envoy says.
+//! The golden tables of `routing/tests/golden/` are the real Envoy's choices.
 //!
-//! `UNITRING_WRITE_GOLDEN=1` writes them; without it they must be as they are.
+//! `UNITRING_WRITE_GOLDEN=1` writes them; otherwise they must match.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,7 +15,7 @@ use super::{owners, start};
 
 const KEYS: usize = 60;
 
-/// One file.
+/// The content of a golden file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Golden {
     #[serde(flatten)]

@@ -1,8 +1,8 @@
-//! The filter's `key` means what the same hash policies of a route mean to Envoy, for any request.
+//! The filter's `key` and the same hash policies of a route give the same key, for any request.
 //!
 //! One Envoy has the same hosts behind the filter, once for each list of sources, and behind its own
-//! `RING_HASH` with that list as hash policies; both get the same random requests. Where the filter
-//! fell back, Envoy must have found no key either, and so have chosen at random.
+//! `RING_HASH` with that list as hash policies; both get the same random requests. Where the filter fell
+//! back, Envoy must have found no key either, and so have chosen at random.
 
 mod requests;
 mod source;
@@ -27,7 +27,8 @@ use source::Source;
 
 const LISTS: usize = 24;
 const REQUESTS: usize = 80;
-/// Without a key, Envoy sends so many requests to one host of so many by chance once in 12⁷ times.
+/// Requests for each key: without a key, Envoy sends them all to the same of 12 hosts by chance once in
+/// 12⁷ times.
 const ASKED: usize = 8;
 const HOSTS: u8 = 12;
 
@@ -62,7 +63,7 @@ async fn any_request_has_the_key_that_envoys_hash_policies_give_it() -> Result<(
             placed += usize::from(has_key);
         }
     }
-    // Most requests have some source.
+    // Most requests have some source of a key.
     ensure!(
         placed > LISTS * REQUESTS / 2,
         "the filter placed only {placed}"
@@ -70,7 +71,7 @@ async fn any_request_has_the_key_that_envoys_hash_policies_give_it() -> Result<(
     Ok(())
 }
 
-/// Whether the filter found a key, if Envoy's own policy agrees with what it did.
+/// Whether the filter found a key; fails if Envoy's own policy disagrees with the filter.
 async fn agree(client: &mut Raw, list: usize, request: &Request) -> Result<bool> {
     let placed = ask(client, list, "filter", request, 1).await?;
     let (chosen, reason) = placed.first().context("no answer")?;
@@ -96,7 +97,7 @@ async fn agree(client: &mut Raw, list: usize, request: &Request) -> Result<bool>
     }
 }
 
-/// Whom Envoy chose each time, and why if it was by the filter.
+/// The host that Envoy chose each time, and the reason if it chose by the filter.
 async fn ask(
     client: &mut Raw,
     list: usize,
@@ -115,7 +116,7 @@ async fn ask(
     answers.iter().map(told).collect()
 }
 
-/// The headers `x-list` and `x-way` select the sources and who reads them.
+/// The headers `x-list` and `x-way` select the sources, and whether the filter or Envoy reads them.
 async fn start(lists: &[Vec<Source>]) -> Result<Envoy> {
     let hosts = (1..=HOSTS).map(|number| Host {
         address: format!("127.0.0.{number}:1"),
@@ -150,7 +151,7 @@ async fn start(lists: &[Vec<Source>]) -> Result<Envoy> {
     let settings = json!({
         "services": services,
         "ring": case.ring,
-        // Nobody answers at the hosts.
+        // The hosts have no servers, so every request fails.
         "ejection": {"consecutive_failures": 0},
         "discovery": {"source": "static", "instances": case.hosts},
         "companion": {"cluster": ""},
@@ -160,7 +161,7 @@ async fn start(lists: &[Vec<Source>]) -> Result<Envoy> {
     front.start().await
 }
 
-/// The policy behind the filter; its fallback heeds no key, so that it is not taken for the filter.
+/// The policy behind the filter; its fallback is random, so that it cannot pass for the filter.
 fn override_host() -> Value {
     let policy = |name: &str, message: &str, fields: Value| {
         let mut config = fields;

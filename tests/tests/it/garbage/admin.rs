@@ -55,7 +55,7 @@ fn answers_of_any_bytes_are_refused_or_make_a_ring() -> Result<()> {
         turn = 1 - turn;
         now_ms += 1_000;
         let settings = &settings[turn];
-        // Whichever question it may be the answer to.
+        // Each page is read as the answer to any of the questions.
         let taken = [
             look.on_page("orders", input, now_ms).is_ok(),
             look.on_endpoints(Some(input)).is_ok(),
@@ -78,7 +78,7 @@ fn answers_of_any_bytes_are_refused_or_make_a_ring() -> Result<()> {
         if !loads::is_small(placing.rule.shape, &found.members) {
             return true;
         }
-        // From what was there before, as a filter does.
+        // From the previous state, as in a filter.
         let balancer = &mut balancer[turn];
         let before = balancer.directory().clone();
         let after = before.with(&found.members, placing, &mut names, |_| Shown::default());

@@ -1,6 +1,6 @@
 //! Valid documents → broken ones.
 
-/// Numbers at which something ends.
+/// Boundary numbers.
 const NUMBERS: [&str; 22] = [
     "0",
     "-1",
@@ -26,10 +26,10 @@ const NUMBERS: [&str; 22] = [
     "340282366920938463463374607431768211456",
 ];
 
-/// The greatest of the types that documents are read into.
+/// The maxima of the types that documents are read into.
 const GREATEST: [&str; 2] = ["4294967295", "18446744073709551615"];
 
-/// Strings that mean something somewhere.
+/// Strings with a meaning in some field.
 const STRINGS: [&str; 18] = [
     "",
     "\\u0000",
@@ -51,7 +51,7 @@ const STRINGS: [&str; 18] = [
     "0123456789abcdef",
 ];
 
-/// Makes one input after the other.
+/// Makes broken inputs, one after the other.
 pub(super) struct Broken<'a> {
     valid: &'a [Vec<u8>],
     state: u64,
@@ -82,7 +82,7 @@ impl<'a> Broken<'a> {
             self.extreme_numbers(numbers);
             return &self.input;
         }
-        // Most often one thing alone, so that the rest is read.
+        // Most often a single change, so that the rest is read.
         for _ in 0..[1, 1, 1, 2, 3][self.below(5)] {
             self.break_once();
         }
@@ -105,7 +105,7 @@ impl<'a> Broken<'a> {
                 self.insert_bytes(at, length);
             }
             3 => self.repeat(at, end, 2),
-            // A field or an element, as far as the next comma, so that much stays valid.
+            // A field or an element, up to the next comma, so that much stays valid.
             4 => {
                 let end = self.next_of(at, b",").min(self.input.len());
                 self.repeat(at, end, 2);
@@ -126,7 +126,7 @@ impl<'a> Broken<'a> {
                 let end = self.next_of(start, b"\"");
                 self.input.splice(start..end, string.bytes());
             }
-            // Long or deep.
+            // Long or deeply nested.
             10 => {
                 let what = [b"[".as_slice(), b"{\"a\":", b"x", b"\xff"][self.below(4)];
                 let times = self.below(300);
@@ -141,8 +141,8 @@ impl<'a> Broken<'a> {
         }
     }
 
-    /// Puts another number in place of about every second one that is a value, since some sums overflow
-    /// only where several are large.
+    /// Replaces about every second number that is a value, since some sums overflow only where several
+    /// numbers are large.
     fn extreme_numbers(&mut self, numbers: &[&str]) {
         let mut at = 0;
         while at < self.input.len() {
@@ -172,7 +172,7 @@ impl<'a> Broken<'a> {
         self.input.splice(at..at, bytes);
     }
 
-    /// Where one of these bytes is next; the end if nowhere.
+    /// The position of the next of these bytes; the end if there is none.
     fn next_of(&self, at: usize, bytes: &[u8]) -> usize {
         let found = self.input[at..]
             .iter()

@@ -1,4 +1,4 @@
-//! Headers of a request, and the answer's.
+//! Headers of a request and of an answer.
 
 use anyhow::Result;
 use unitring_plugin::balancer::Balancer;
@@ -8,7 +8,7 @@ use unitring_plugin::request::{read, without_port};
 
 use super::{feed, loads};
 
-/// `name: value` lines, which are cut up here as Envoy would hand them over.
+/// `name: value` lines, from which this test makes the blocks that Envoy would hand over.
 const VALID: [&str; 3] = [
     ":method: POST\n:path: /cart?user=ada&x=1&\ncookie: a=1; sid=\"ada\"; b\ncookie: sid=2\nx: y",
     ":path: /?&&user=%00&=\ncookie: ;;sid=;  sid=\"\nx-user-id: 1\nx-user-id: \nx-unitring-host: a,b",
@@ -30,7 +30,7 @@ fn headers_of_any_bytes_have_a_key_or_none() -> Result<()> {
     feed(&valid, 5, |input| {
         let lines = input.split(|byte| *byte == b'\n').map(header);
         let headers: Headers = lines.collect();
-        // A block that is none, too.
+        // Also a block that is malformed as a whole.
         let broken = Headers::new(input.to_vec());
         assert!(broken.iter().count() <= input.len());
         let address = headers.iter().find_map(|(_, value)| {

@@ -1,4 +1,4 @@
-//! What accepted inputs are used with: instances, their gauges, and a choice among them.
+//! The use of accepted inputs: instances, their gauges, and a choice among them.
 
 use std::cell::RefCell;
 
@@ -11,7 +11,7 @@ use unitring_routing::bounded::{Loads, Reason};
 use unitring_routing::membership::Member;
 use unitring_routing::ring::Shape;
 
-/// Gauges of a process.
+/// The gauges of a process.
 #[derive(Default)]
 pub(super) struct Gauges(RefCell<Vec<u64>>);
 
@@ -73,7 +73,7 @@ pub(super) fn directory(members: &[Member]) -> Directory {
     Directory::empty(placing).with(members, placing, names, shown)
 }
 
-/// Places requests, and gives back what they took.
+/// Places requests, and gives back the places they took.
 pub(super) fn choose(balancer: &Balancer, hashes: [Option<u64>; 3]) {
     let gauges = Gauges::default();
     let mut header = String::new();
@@ -87,19 +87,20 @@ pub(super) fn choose(balancer: &Balancer, hashes: [Option<u64>; 3]) {
     }
 }
 
-/// Whether a ring of these is made in no time, so that many can be. Larger ones have the same code.
+/// Whether a ring of these members is fast to build, so that the test can build many. Larger rings run
+/// the same code.
 pub(super) fn is_small(shape: Shape, members: &[Member]) -> bool {
     const POINTS: u64 = 2_048;
     let weights = members.iter().map(|member| u64::from(member.weight.get()));
     match shape {
-        // Shares of very unequal weights may need very many points.
+        // Very unequal weights may need very many points.
         Shape::Envoy {
             min_size, max_size, ..
         } => {
             let (least, sum) = (weights.clone().min().unwrap_or(1), weights.sum::<u64>());
             max_size <= POINTS || min_size.saturating_add(sum / least.max(1)) <= POINTS
         }
-        // Over `max_size` it is refused at once.
+        // Above `max_size` the ring is refused at once.
         Shape::Fixed {
             virtual_nodes,
             max_size,

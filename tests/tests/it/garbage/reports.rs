@@ -1,4 +1,4 @@
-//! A filter's report, and what the companion answers and explains by it.
+//! A filter's report, the companion's answer to it, and its explanations.
 
 use anyhow::Result;
 use unitring::explain::{Newcomer, Question, explain};
@@ -35,10 +35,10 @@ fn a_report_of_any_bytes_is_refused_or_taken_and_explained() -> Result<()> {
         if check(&report).is_err() {
             return false;
         }
-        // The companion's clock is its own.
+        // The companion uses its own clock.
         let now_ms = 1_700_000_000_000;
         for service in &report.services {
-            // Often the reporter that was there last, often a new one.
+            // Often the previous reporter, often a new one.
             let last = loads.iter().find(|load| load.reporter == report.reporter);
             let Some(advance) = advance(last, &report, service, now_ms) else {
                 continue;
@@ -78,7 +78,7 @@ fn explain_all(by: &StoredLoad, loads: &[StoredLoad]) {
     }
 }
 
-/// As in `loads::is_small`, for what a report says.
+/// Like `loads::is_small`, for the content of a report.
 fn is_small(load: &StoredLoad) -> bool {
     let weights = || {
         load.instances

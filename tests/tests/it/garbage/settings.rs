@@ -43,7 +43,7 @@ fn settings_of_any_bytes_are_refused_or_work() -> Result<()> {
             true
         }
         Err(error) => {
-            // What is logged of it.
+            // The log line has some text.
             assert!(!error.to_string().is_empty());
             false
         }
@@ -85,7 +85,7 @@ fn work(settings: &Settings) {
     assert!(serde_json::to_vec(&report).is_ok());
 }
 
-/// JSON as Envoy hands over a `google.protobuf.Struct`.
+/// JSON in the encoding in which Envoy hands over a `google.protobuf.Struct`.
 fn encoded(value: &serde_json::Value) -> Value {
     let kind = match value {
         serde_json::Value::Null => Kind::NullValue(0),

@@ -1,4 +1,4 @@
-//! The same by TLS.
+//! The same over TLS.
 
 use std::process::Command;
 
@@ -30,7 +30,7 @@ async fn a_group_is_created_over_tls_with_certificates() -> Result<()> {
     assert_eq!(code, 0, "{text}");
     let (code, text) = run("status", key)?;
     assert_eq!(code, 0, "{text}");
-    // No server can be asked.
+    // No server can be queried.
     let (code, text) = run("status", "/nowhere.key")?;
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("/nowhere.key"), "{text}");

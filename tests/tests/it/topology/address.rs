@@ -1,4 +1,4 @@
-//! Where a host may be: addresses that answer, that refuse, and that are odd.
+//! Addresses of hosts: with a server, without one, and odd ones.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,7 +11,7 @@ use unitring_tests::traffic::keys::Numbers;
 
 use crate::differential::front;
 
-/// The address of a host. Its text is Envoy's.
+/// The address of a host; its text is Envoy's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Address {
     Tcp(SocketAddr),
@@ -22,7 +22,7 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// As Envoy is told it.
+    /// The address in Envoy's configuration.
     pub(super) fn config(&self) -> Value {
         match self {
             Self::Tcp(address) => front::address(&address.ip().to_string(), address.port()),
@@ -48,12 +48,12 @@ impl Serialize for Address {
     }
 }
 
-/// The addresses that the hosts of one Envoy have.
+/// The addresses of the hosts of one Envoy.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// Somebody answers there.
+    /// Addresses with a server.
     pub(super) answering: Vec<Address>,
-    /// Nobody does.
+    /// Addresses without a server.
     pub(super) refusing: Vec<Address>,
 }
 
@@ -62,8 +62,9 @@ const SOCKETS: u8 = 3;
 const REFUSING: u8 = 6;
 
 impl Addresses {
-    /// Drawn, ports included, because where a host is on a ring depends on them: the same seed has
-    /// the same addresses. They are on a loopback network of their own, for `port` is also drawn.
+    /// Random addresses, including the ports, because a host's place on a ring depends on them: the same
+    /// seed gives the same addresses. They are in a loopback network of their own, for `port` is also
+    /// random.
     pub(super) fn random(numbers: &mut Numbers, folder: &std::path::Path, port: u16) -> Self {
         let [_, a, b, c, ..] = numbers.draw().to_le_bytes();
         let ip = |last| Ipv4Addr::new(127, 1 + a % 250, b, c.wrapping_add(last));
@@ -85,7 +86,7 @@ impl Addresses {
         }
     }
 
-    /// One of those that answer, or sometimes one of the others where `any` may be taken.
+    /// An address with a server, or sometimes another one if `any` allows it.
     pub(super) fn draw(&self, numbers: &mut Numbers, any: bool) -> Address {
         let among = if any && numbers.below(8) == 0 {
             &self.refusing
@@ -97,7 +98,7 @@ impl Addresses {
 }
 
 impl Addresses {
-    /// One that answers and is an IP address without a zone.
+    /// An IP address with a server and without a zone.
     pub(super) fn draw_ip(&self, numbers: &mut Numbers) -> Address {
         loop {
             if let address @ Address::Tcp(_) = pick(numbers, &self.answering) {
@@ -107,7 +108,7 @@ impl Addresses {
     }
 }
 
-/// One of a list that is not empty.
+/// An element of a list that is not empty.
 pub(super) fn pick<'a, T>(numbers: &mut Numbers, list: &'a [T]) -> &'a T {
     let end = u64::try_from(list.len()).expect("a short list");
     &list[usize::try_from(numbers.below(end)).expect("an index")]

@@ -1,4 +1,4 @@
-//! Random changes of a cluster while Envoy runs: by EDS, by CDS, and by how hosts answer.
+//! Random changes of a cluster while Envoy runs: by EDS, by CDS, and by the answers of hosts.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::policy::Policy;
 use super::random::{self, Draws};
 use super::responder::Check;
 
-/// Changes what may change of this cluster.
+/// Changes the parts of this cluster that may change.
 pub(super) fn change(
     cluster: &mut Cluster,
     draws: &mut Draws,
@@ -45,7 +45,7 @@ pub(super) fn change(
         }
     }
     only_the_well_leave(cluster, &before);
-    // Envoy waits for a cluster that comes by CDS until each of its hosts was checked.
+    // Envoy does not use a cluster from CDS until each of its hosts was checked.
     let path = Path::new("");
     if cluster.config(path) != before.config(path) {
         for host in hosts(cluster).filter(|host| host.check == Check::Silent) {
@@ -54,8 +54,9 @@ pub(super) fn change(
     }
 }
 
-/// A host that fails its checks already, and then says that it leaves, has the flag at once, but still
-/// counts until Envoy rebuilds its lists for another reason.
+/// Keeps out a case that the pages do not show: a host that already fails its checks, and then announces
+/// that it leaves, has the flag at once, but Envoy counts it until it rebuilds its lists for another
+/// reason.
 fn only_the_well_leave(cluster: &mut Cluster, before: &Cluster) {
     let is_same = cluster.assignment() == before.assignment();
     let hosts = cluster
@@ -88,7 +89,7 @@ fn change_endpoints(
             }
         }
         5 | 6 => {
-            // To another locality, and so often to another priority.
+            // To another locality, and often to another priority.
             if let Some(host) = take_host(cluster, numbers)
                 && let Some(at) = index(cluster.localities.len(), numbers)
             {
@@ -142,7 +143,7 @@ fn change_settings(cluster: &mut Cluster, numbers: &mut Numbers) {
     match numbers.below(3) {
         0 => cluster.panic_percent = random::panic_percent(numbers),
         1 => cluster.policy.by_locality = !cluster.policy.by_locality,
-        // Sizes that suit the weights: a ring without a bound was drawn with small ones.
+        // The sizes stay: the weights were drawn to suit them, small ones for a ring without a bound.
         _ => {
             let other = Policy::random(numbers);
             cluster.policy.by_hostname = other.by_hostname;

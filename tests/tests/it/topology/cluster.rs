@@ -1,4 +1,4 @@
-//! A cluster of any shape, as Envoy is told it.
+//! A cluster of any shape, in Envoy's configuration.
 
 use std::path::Path;
 
@@ -14,31 +14,31 @@ use super::responder::{Check, Request};
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Cluster {
     pub(super) number: usize,
-    /// Of any characters that names of clusters have.
+    /// Any characters that names of clusters have.
     pub(super) name: String,
     /// Whether it comes by CDS, and so may be replaced.
     pub(super) by_api: bool,
     pub(super) source: Source,
     pub(super) policy: Policy,
     pub(super) panic_percent: Option<f64>,
-    /// Seconds; none is Envoy's default of one.
+    /// Seconds; `None` is Envoy's default of one.
     pub(super) merge_window: Option<f64>,
     pub(super) checks: Option<Checks>,
     pub(super) outliers: Option<Outliers>,
     pub(super) ignore_health_on_removal: bool,
     pub(super) overprovisioning: Option<u32>,
     pub(super) weighted_priority_health: bool,
-    /// The same as the filter's setting: Envoy does not show it of an EDS cluster.
+    /// The filter's setting of the same: Envoy does not show it for an EDS cluster.
     pub(super) told_weighted: Option<bool>,
     pub(super) localities: Vec<Locality>,
-    /// Those that were removed: Envoy goes on to check them, and to use them while they pass.
+    /// Removed hosts: Envoy continues to check them, and to use them while they pass.
     pub(super) removed: Vec<Host>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) enum Source {
     Static,
-    /// `STRICT_DNS`, of names that are addresses.
+    /// `STRICT_DNS`, with names that are addresses.
     Dns,
     Eds {
         service_name: Option<String>,
@@ -50,7 +50,7 @@ pub(super) enum Source {
 pub(super) struct Checks {
     pub(super) unhealthy_threshold: u32,
     pub(super) healthy_threshold: u32,
-    /// A host that was not checked yet is left out of every count.
+    /// Whether a host that was not checked yet is left out of every count.
     pub(super) ignore_new: bool,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Locality {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Host {
     pub(super) address: Address,
-    /// Another address of the same host, which no policy heeds.
+    /// Another address of the same host, which no policy uses.
     pub(super) additional: Option<Address>,
     pub(super) hostname: String,
     pub(super) hash_key: Option<Value>,
@@ -92,7 +92,7 @@ impl Cluster {
         self.localities.iter().flat_map(|locality| &locality.hosts)
     }
 
-    /// The hosts with the cluster's number, those that were removed first.
+    /// The hosts with the cluster's number, removed hosts first.
     pub(super) fn places(&self) -> impl Iterator<Item = (usize, &Host)> {
         let all = self.removed.iter().chain(self.hosts());
         all.map(|host| (self.number, host))
@@ -120,7 +120,7 @@ impl Cluster {
         if let Some(checks) = &self.checks {
             common["ignore_new_hosts_until_first_hc"] = json!(checks.ignore_new);
             config["health_checks"] = json!([{
-                // Who is silent is so for ever.
+                // A host without an answer stays without one.
                 "timeout": "600s",
                 "interval": "0.25s",
                 "no_traffic_interval": "0.25s",
@@ -183,7 +183,7 @@ impl Outliers {
     fn config(&self) -> Value {
         let mut config = json!({
             "consecutive_5xx": self.consecutive_5xx,
-            // What is ejected stays so.
+            // An ejected host stays ejected.
             "base_ejection_time": "36000s",
             "max_ejection_time": "36000s",
             "interval": "3600s",
@@ -194,7 +194,7 @@ impl Outliers {
         if let Some(percent) = self.max_percent {
             config["max_ejection_percent"] = json!(percent);
         }
-        // An Envoy refuses what it does not know.
+        // An Envoy refuses fields that it does not know.
         without_newer(config, &programs::asked_envoy().unwrap_or_default())
     }
 }

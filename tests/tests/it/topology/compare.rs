@@ -1,4 +1,4 @@
-//! What the filter would choose beside what Envoy chooses, and why they may differ.
+//! The filter's choice beside Envoy's choice, and the reasons why they may differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use super::model::{Model, Owner};
 use super::pages::Pages;
 use super::world::World;
 
-/// Envoy ejects hosts while it is asked, each once.
+/// Attempts for an unchanged state: the requests make Envoy eject hosts, each host once.
 const TRIES: usize = 20;
 
-/// What was compared.
+/// The comparisons so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     keys: usize,
     /// Keys that the filter placed.
     placed: usize,
-    /// Whatever else was seen, and how often.
+    /// Other outcomes, and how often they occurred.
     sights: BTreeMap<&'static str, usize>,
 }
 
@@ -41,7 +41,7 @@ impl Tally {
         self
     }
 
-    /// That something was compared at all: a filter that leaves everything to Envoy never differs.
+    /// Fails if too little was compared: a filter that leaves everything to Envoy never differs.
     pub(super) fn is_enough(&self) -> Result<()> {
         ensure!(
             self.placed * 10 >= self.keys * 6,
@@ -70,7 +70,7 @@ pub(super) async fn compare(
         let all: Vec<usize> = (0..world.clusters.len()).collect();
         let owners = world.owners(&all, keys).await?;
         let excluded = world.excluded().await?;
-        // Asking may itself eject hosts that refuse; then it was asked of two states.
+        // The requests themselves may eject hosts that refuse; then they met two states.
         if world.state().await? != before {
             continue;
         }
@@ -84,8 +84,8 @@ pub(super) async fn compare(
                 model: Model::read(&pages, cluster.weighted_priority_health)?,
                 pages,
             };
-            // A host that fails already and then answers that it leaves at once has the flag on the pages
-            // before Envoy makes its sets anew, which it does with the next change in the priority.
+            // A host that already fails, and then announces that it leaves at once, has the flag on the
+            // pages before Envoy rebuilds its sets, which it does with the next change in the priority.
             if state.model.excluded != excluded {
                 tally.see("left out on the pages only");
                 continue;
@@ -138,7 +138,7 @@ impl State<'_> {
         Ok(())
     }
 
-    /// What became of a key whose owner Envoy says; an error if it may not be so.
+    /// The outcome for a key with this owner by Envoy; an error if it is not allowed.
     fn verdict(&self, hash: u64, owner: Option<&str>) -> Result<&'static str, String> {
         let told = self.model.owner(hash);
         match (&told, owner) {
@@ -162,7 +162,7 @@ impl State<'_> {
             (Ok(candidates), None) if candidates.iter().all(|one| self.filter.is_degraded(one)) => {
                 Ok("a degraded one, where Envoy has nobody")
             }
-            // Nobody, or degraded ones that it cannot tell.
+            // No host, or degraded hosts that the filter cannot name or distinguish.
             (Err(Fallback::NoRing | Fallback::Unnameable | Fallback::Ambiguous), None) => {
                 Ok("nobody")
             }

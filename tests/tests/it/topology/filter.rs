@@ -1,4 +1,4 @@
-//! The filter's own code, fed with the pages that it asks for: what it would write into its header.
+//! The filter's own code, fed with the pages that it requests: the content of its header.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -36,7 +36,7 @@ impl Filter {
         })
     }
 
-    /// Looks at Envoy, and chooses by that from now on. Rings are made from those before.
+    /// Reads Envoy's pages, and chooses by them from now on. Rings are made from the previous ones.
     pub(super) async fn look(&mut self, envoy: &Envoy) -> Result<()> {
         let service = self.settings.service.to_string();
         let mut look = Look::default();
@@ -64,14 +64,14 @@ impl Filter {
         Ok(header.split(',').map(str::to_owned).collect())
     }
 
-    /// Whether an instance is used only because none is healthy.
+    /// Whether an instance is used only because no instance is healthy.
     pub(super) fn is_degraded(&self, address: &str) -> bool {
         let mut members = self.members.iter();
         members.any(|member| member.address == address && member.state == State::Degraded)
     }
 }
 
-/// Nothing is in flight.
+/// No request is in flight.
 struct Idle;
 
 impl Loads for Idle {

@@ -1,5 +1,6 @@
-//! Whom Envoy chooses, told from its admin pages alone: a second opinion on `unitring-routing`, written
-//! from Envoy's source (`load_balancer_impl.cc`, `thread_aware_lb_impl.cc`) to be read and not to be fast.
+//! Envoy's choice, derived from its admin pages alone: a second implementation beside `unitring-routing`,
+//! written from Envoy's source (`load_balancer_impl.cc`, `thread_aware_lb_impl.cc`) for reading and not
+//! for speed.
 
 mod host;
 mod table;
@@ -13,34 +14,34 @@ use super::pages::Pages;
 use host::{Host, Locality};
 use table::{Shape, Table};
 
-/// What is known of a key's owner.
+/// The known owner of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The host of this address.
     Host(String),
-    /// Envoy answers for itself.
+    /// No host: Envoy answers the request itself.
     Nobody,
-    /// The pages do not tell.
+    /// The pages do not show it.
     Unknown(&'static str),
 }
 
 /// A cluster in one state.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// Percents of the keys, in the order in which priorities are drawn.
+    /// Percentages of the keys, in the order in which priorities are selected.
     loads: Vec<(usize, u64)>,
     tables: Vec<Table>,
     panics: Vec<bool>,
     /// The addresses on each table.
     placed: Vec<BTreeSet<String>>,
-    /// Whether a table has hosts of one name.
+    /// Whether a table has hosts with the same name.
     same_names: Vec<bool>,
-    /// How many hosts have a flag that leaves them out of their priority's health.
+    /// The number of hosts whose flag excludes them from their priority's health.
     pub(super) excluded: u64,
 }
 
 impl Model {
-    /// Whether weights are counted for health, the pages do not tell of an EDS cluster.
+    /// The pages do not show for an EDS cluster whether health counts weights.
     pub(super) fn read(pages: &Pages, weighted_priority_health: bool) -> Result<Self> {
         let settings = Settings {
             weighted_priority_health,
@@ -87,7 +88,7 @@ impl Model {
         })
     }
 
-    /// What there is to be seen.
+    /// Properties of this state that a test run should have seen.
     pub(super) fn sights(&self) -> impl Iterator<Item = &'static str> {
         let (healthy, degraded) = self.loads.split_at(self.panics.len());
         let loaded = |loads: &[(usize, u64)]| loads.iter().filter(|(_, load)| *load > 0).count();
@@ -119,7 +120,7 @@ impl Model {
         self.tables[priority].owner(hash)
     }
 
-    /// Whether Envoy could choose this address for a key, with another load or in a retry.
+    /// Whether Envoy could choose this address for a key under other loads or in a retry.
     pub(super) fn may_choose(&self, hash: u64, address: &str) -> bool {
         self.priority(hash)
             .is_some_and(|priority| self.placed[priority].contains(address))
@@ -176,7 +177,7 @@ impl Settings {
                 "/consistent_hashing_lb_config/use_hostname_for_hashing",
             ),
             by_locality: policy.get("locality_weighted_lb_config").is_some(),
-            // Cut to whole percents, in doubles: 29 counts as 28.
+            // Cut to whole percentages, in doubles: 29 counts as 28.
             threshold: percent.map_or(50.0, |percent| (100.0 * (percent / 100.0)).floor()),
             overprovisioning: factor.and_then(Value::as_u64).unwrap_or(140),
             weighted_priority_health: false,
@@ -189,7 +190,7 @@ fn policy(cluster: &Value) -> Result<Value> {
     Ok(cluster.pointer(path).context("no policy")?.clone())
 }
 
-/// The share of each priority, and which are in panic mode.
+/// The share of each priority, and which priorities are in panic mode.
 fn loads(priorities: &[Vec<&Host>], settings: &Settings) -> (Vec<(usize, u64)>, Vec<bool>) {
     let Settings {
         threshold,
@@ -279,7 +280,7 @@ fn loads_in_panic(priorities: &[Vec<&Host>]) -> Vec<u64> {
     loads
 }
 
-/// The hosts that take keys, each with its part of all.
+/// The hosts that take keys, each with its fraction of the total.
 fn normalized<'a>(
     hosts: &[&'a Host],
     panics: bool,

@@ -1,4 +1,4 @@
-//! What Envoy's admin interface says of a cluster, as the filter asks for it.
+//! A cluster in Envoy's admin interface, as the filter requests it.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use unitring_tests::envoy::Envoy;
 
 use super::cluster::{Cluster, Source};
 
-/// The three pages that the owners of keys are told from.
+/// The three pages from which the owners of keys are derived.
 #[derive(Debug)]
 pub(super) struct Pages {
     /// `/clusters`, as JSON.
     pub(super) hosts: Value,
     /// The endpoints in `/config_dump`.
     pub(super) endpoints: Value,
-    /// The cluster there.
+    /// The cluster in `/config_dump`.
     pub(super) settings: Value,
 }
 
@@ -53,7 +53,7 @@ impl Pages {
         })
     }
 
-    /// What there is to be seen.
+    /// Properties of these pages that a test run should have seen.
     pub(super) fn sights(&self) -> impl Iterator<Item = &'static str> {
         const FLAGS: [&str; 14] = [
             "failed_active_health_check",
@@ -78,7 +78,7 @@ impl Pages {
     }
 }
 
-/// Matches this name only, as part of a URL.
+/// A regular expression for this name only, as part of a URL.
 fn regex(name: &str) -> String {
     let mut regex = "%5E".to_owned();
     for byte in name.bytes() {
@@ -94,7 +94,7 @@ fn regex(name: &str) -> String {
 /// The lines of each cluster in the text of `/clusters`.
 pub(super) type State = BTreeMap<String, Vec<String>>;
 
-/// The hosts, without what requests change. The order of clusters is another one each time.
+/// The hosts, without counts that requests change. The order of clusters differs each time.
 pub(super) fn state(names: &[&str], text: &str) -> State {
     const COUNTS: [&str; 4] = [
         "::cx_",

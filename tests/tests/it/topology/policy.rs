@@ -1,5 +1,5 @@
-//! The load-balancing policy of a cluster: a ring or a table, plain or as the fallback of the policy
-//! that the filter's clusters have.
+//! The load-balancing policy of a cluster: a ring or a table, alone or as the fallback of the policy that
+//! the filter's clusters have.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ pub(super) enum Kind {
     },
 }
 
-/// Far more than a ring has whose shares are not shrunk, and few enough for many rings at once.
+/// Far more points than a ring needs without shrinking its shares, and few enough for many rings at once.
 const MAX_SIZE: u64 = 20_000;
 
 impl Policy {
@@ -107,7 +107,7 @@ fn ring(numbers: &mut Numbers) -> Kind {
         _ => None,
     };
     let least = min_size.unwrap_or(1_024);
-    // Often less than the shares need, so that they shrink.
+    // Often fewer points than the shares need, so that the shares shrink.
     let max_size = match numbers.below(4) {
         0 => None,
         1 => Some(least),
@@ -129,7 +129,7 @@ fn ring(numbers: &mut Numbers) -> Kind {
 
 fn maglev(numbers: &mut Numbers) -> Kind {
     let least = match numbers.below(8) {
-        // Some have more hosts than slots.
+        // Some tables have more hosts than slots.
         0 => 2 + numbers.below(12),
         1 => return Kind::Maglev { table_size: None },
         _ => 2 + numbers.below(3_000),

@@ -1,4 +1,4 @@
-//! Random clusters: those that users could have, and those at the edges.
+//! Random clusters: realistic ones and edge cases.
 
 use serde_json::{Value, json};
 use unitring_tests::traffic::keys::Numbers;
@@ -8,20 +8,20 @@ use super::cluster::{Checks, Cluster, Host, Locality, Outliers, Source};
 use super::policy::{Kind, Policy};
 use super::responder::{Check, Request};
 
-/// What the hosts of one cluster are drawn from.
+/// The distributions from which the hosts of one cluster are drawn.
 #[derive(Debug, Clone)]
 pub(super) struct Draws {
-    /// Percent of the hosts that have nothing wrong with them.
+    /// Percentage of the hosts without any problem.
     well_percent: u64,
-    /// Hosts that a locality has at least.
+    /// Minimum number of hosts in a locality.
     hosts_min: u64,
     greatest_weight: u64,
     greatest_locality_weight: u64,
-    /// Whether a host may be where nobody answers: where outliers are ejected such a host is one.
+    /// Whether a host may be at an address without a server, which outlier detection would eject.
     any_address: bool,
-    /// Whether all have IP addresses, as names of DNS do here.
+    /// Whether all hosts have IP addresses, like the names of DNS here.
     only_ip: bool,
-    /// How many in ten repeat the address of another.
+    /// How many in ten repeat the address of another host.
     repeated: u64,
     /// How many in ten have a `hash_key`, and a hostname.
     named: u64,
@@ -29,7 +29,7 @@ pub(super) struct Draws {
 
 impl Draws {
     pub(super) fn random(numbers: &mut Numbers, cluster: &Cluster) -> Self {
-        // A ring whose size has no bound has millions of points if weights are far apart.
+        // A ring of unbounded size has millions of points if weights are far apart.
         let is_bounded = !matches!(cluster.policy.kind, Kind::Ring { max_size: None, .. });
         let far = if is_bounded { 1_000_000 } else { 12 };
         Self {
@@ -40,7 +40,7 @@ impl Draws {
             any_address: cluster.outliers.is_none() || numbers.below(3) == 0,
             only_ip: matches!(cluster.source, Source::Dns),
             repeated: numbers.pick(&[0, 0, 1, 3]),
-            // Hosts without hostnames that are placed by them are all the same to Envoy.
+            // Hosts without hostnames are all the same to Envoy where it places by hostname.
             named: match cluster.policy.by_hostname {
                 Some(true) if numbers.below(8) > 0 => 10,
                 _ => numbers.pick(&[0, 0, 3, 10]),
@@ -96,7 +96,7 @@ pub(super) fn cluster(
     let mut draws = Draws::random(numbers, &cluster);
     let mut priorities = vec![0, 1, 2];
     if numbers.below(5) == 0 {
-        // So ill that keys go to several priorities, of which some panic.
+        // So few healthy hosts that keys go to several priorities, some of which panic.
         draws.well_percent = numbers.pick(&[0, 10, 25]);
         draws.hosts_min = 3;
         cluster.panic_percent = Some(f64::from(10 + below(numbers, 60)));
@@ -105,7 +105,7 @@ pub(super) fn cluster(
         priorities.truncate(numbers.pick(&[1, 1, 2, 2, 3]));
     }
     if numbers.below(12) == 0 && cluster.is_eds() {
-        // A priority without hosts between others, or before them.
+        // A missing first priority: Envoy has it without hosts.
         priorities.remove(0);
     }
     for priority in priorities {
@@ -114,7 +114,7 @@ pub(super) fn cluster(
             cluster.localities.push(locality);
         }
     }
-    // Which of a list comes first matters to Envoy in places.
+    // The order of a list matters to Envoy in some places.
     if numbers.below(3) == 0 {
         numbers.shuffle(&mut cluster.localities);
     }
@@ -123,7 +123,7 @@ pub(super) fn cluster(
         .iter_mut()
         .flat_map(|locality| &mut locality.hosts)
     {
-        // Envoy would not start before it has the first check's answer.
+        // Envoy would not start before the first check of each host has its answer.
         if host.check == Check::Silent {
             host.check = Check::Fails;
         }
@@ -131,7 +131,7 @@ pub(super) fn cluster(
     (cluster, draws)
 }
 
-/// As Istio, Envoy Gateway, Contour and people name them.
+/// Names in the style of Istio, Envoy Gateway, Contour and users.
 fn name(number: usize, numbers: &mut Numbers) -> String {
     match numbers.below(6) {
         0 => format!("outbound|80{number:02}||orders.default.svc.cluster.local"),
@@ -148,7 +148,7 @@ pub(super) fn panic_percent(numbers: &mut Numbers) -> Option<f64> {
         2 => Some(0.0),
         3 => Some(100.0),
         4 => Some(f64::from(below(numbers, 101))),
-        // Envoy cuts them to whole percents, and its doubles make one less of these.
+        // Envoy cuts them to whole percentages, and its doubles make one less of some of these.
         5 => Some(numbers.pick(&[29.0, 57.0, 58.0, 33.4, 66.7, 49.9, 0.9])),
         _ => Some(f64::from(below(numbers, 1_001)) / 10.0),
     }
@@ -191,7 +191,7 @@ pub(super) fn locality(
         let host = host(draws, numbers, addresses);
         locality.hosts.push(host.clone());
         if numbers.below(10) < draws.repeated {
-            // The same address once more: as it is, or with another weight or name.
+            // The same address once more: unchanged, or with another weight or name.
             let mut other = self::host(draws, numbers, addresses);
             other.address = host.address.clone();
             locality
@@ -209,7 +209,7 @@ pub(super) fn locality_weight(draws: &Draws, numbers: &mut Numbers) -> Option<u3
 
 pub(super) fn host(draws: &Draws, numbers: &mut Numbers, addresses: &Addresses) -> Host {
     let additional = (!draws.only_ip && numbers.below(20) == 0).then(|| {
-        // Envoy wants a list of IP addresses.
+        // Envoy requires a list of IP addresses.
         addresses.draw_ip(numbers)
     });
     let mut host = Host {
@@ -230,7 +230,7 @@ pub(super) fn host(draws: &Draws, numbers: &mut Numbers, addresses: &Addresses) 
     host
 }
 
-/// Draws a host's health anew.
+/// Draws new health for a host.
 pub(super) fn sicken(host: &mut Host, draws: &Draws, numbers: &mut Numbers) {
     host.unchecked = numbers.below(16) == 0;
     host.eds_health = numbers.pick(&["UNKNOWN", "HEALTHY"]);

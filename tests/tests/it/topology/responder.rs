@@ -1,7 +1,7 @@
-//! What stands behind all hosts of one Envoy: a server that answers each address's health checks and
-//! requests as it was told for that cluster, and counts the checks.
+//! The server behind all hosts of one Envoy: it answers each address's health checks and requests as
+//! configured for that cluster, and counts the checks.
 //!
-//! A check asks for `/check/<number of the cluster>`; a request has that number in `x-case`.
+//! A check requests `/check/<number of the cluster>`; a request has that number in `x-case`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,38 +16,38 @@ use tokio::task::JoinSet;
 
 use super::address::Address;
 
-/// How health checks are answered.
+/// The answer to health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(super) enum Check {
     #[default]
     Passes,
     Fails,
-    /// It passes, with `x-envoy-degraded`.
+    /// The check passes, with `x-envoy-degraded`.
     Degraded,
-    /// It fails, with `x-envoy-immediate-health-check-fail`.
+    /// The check fails, with `x-envoy-immediate-health-check-fail`.
     Leaves,
-    /// Not at all.
+    /// The check gets no answer.
     Silent,
 }
 
-/// How requests are answered.
+/// The answer to requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(super) enum Request {
     #[default]
     Served,
     Fails,
-    /// It is served, with `x-envoy-degraded`.
+    /// The request succeeds, with `x-envoy-degraded`.
     Degraded,
 }
 
-/// An address as the host of a cluster, by the cluster's number.
+/// The number of a cluster, and an address of a host in it.
 pub(super) type Place = (usize, String);
 
 #[derive(Debug, Default)]
 struct Conduct {
     check: Check,
     request: Request,
-    /// Checks answered since `check` was told.
+    /// Checks answered since `check` was set.
     answered: u64,
 }
 
@@ -57,7 +57,7 @@ type Conducts = Arc<Mutex<BTreeMap<Place, Conduct>>>;
 #[derive(Debug)]
 pub(super) struct Responder {
     conducts: Conducts,
-    /// Wakes those that are silent.
+    /// Wakes the checks that wait without an answer.
     told: watch::Sender<()>,
     tasks: JoinSet<()>,
 }
@@ -71,10 +71,10 @@ impl Responder {
         }
     }
 
-    /// Answers at all of these, or at none.
+    /// Listens at all of these addresses, or at none.
     ///
     /// # Errors
-    /// One of them is taken. A machine without IPv6 has no such address, and nobody answers there.
+    /// An address is taken. A machine without IPv6 has no such address, and no server listens there.
     pub(super) fn listen(&mut self, addresses: &[Address]) -> Result<()> {
         let mut tcp = Vec::new();
         let mut unix = Vec::new();
@@ -119,7 +119,7 @@ impl Responder {
         Ok(())
     }
 
-    /// How checks at a place are answered from now on.
+    /// Sets the answer to checks at a place from now on.
     pub(super) fn tell_check(&self, place: Place, check: Check) {
         let mut conducts = lock(&self.conducts);
         let conduct = conducts.entry(place).or_default();
@@ -131,19 +131,19 @@ impl Responder {
         self.told.send_replace(());
     }
 
-    /// How requests at a place are answered from now on.
+    /// Sets the answer to requests at a place from now on.
     pub(super) fn tell_request(&self, place: Place, request: Request) {
         lock(&self.conducts).entry(place).or_default().request = request;
     }
 
-    /// Counts the answered checks anew.
+    /// Resets the counts of answered checks.
     pub(super) fn count_anew(&self) {
         for conduct in lock(&self.conducts).values_mut() {
             conduct.answered = 0;
         }
     }
 
-    /// Whether checks at a place have an answer at all.
+    /// Whether checks at a place get an answer.
     pub(super) fn answers_checks(&self, place: &Place) -> bool {
         lock(&self.conducts)
             .get(place)
@@ -162,7 +162,7 @@ fn lock(conducts: &Conducts) -> MutexGuard<'_, BTreeMap<Place, Conduct>> {
     conducts.lock().expect("nobody panics with it")
 }
 
-/// A socket that may be bound again at once.
+/// A socket whose address can be bound again at once.
 fn bind(address: SocketAddr) -> Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
@@ -181,7 +181,7 @@ async fn serve(
     mut told: watch::Receiver<()>,
 ) {
     let mut stream = BufReader::new(stream);
-    // The other end closing is the end.
+    // The stream ends when the other side closes it.
     while let Some(asked) = read(&mut stream).await {
         let answer = match asked {
             Asked::Check(cluster) => check(&(cluster, address.clone()), &conducts, &mut told).await,
@@ -221,7 +221,7 @@ enum Asked {
     Request(usize),
 }
 
-/// The head of the next request; none has a body.
+/// The head of the next request; no request has a body.
 async fn read(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<Asked> {
     let (mut line, mut asked) = (String::new(), None);
     loop {

@@ -1,4 +1,4 @@
-//! An Envoy without the filter, with many random clusters, and what stands behind them.
+//! An Envoy without the filter, with many random clusters, and the server behind them.
 
 mod files;
 mod start;
@@ -31,7 +31,7 @@ use updates::Updates;
 
 const CLUSTERS: usize = 40;
 const CONNECTIONS: usize = 20;
-/// Envoy's workers have a change after the main thread, whose page this looks at.
+/// Envoy's workers get a change after the main thread, whose page this reads.
 const CALM: Duration = Duration::from_millis(300);
 
 pub(super) struct World {
@@ -39,9 +39,9 @@ pub(super) struct World {
     draws: Vec<Draws>,
     addresses: Addresses,
     responder: Responder,
-    /// What each file was written with.
+    /// The content that each file was last written with.
     written: Files,
-    /// The longest time that Envoy may hold a change back from its workers.
+    /// The longest time for which Envoy may hold a change back from its workers.
     window: Duration,
     envoy: Envoy,
     folder: TempDir,
@@ -51,7 +51,7 @@ impl World {
     pub(super) async fn start(seed: u64, numbers: &mut Numbers) -> Result<Self> {
         let folder = folder(seed)?;
         let (addresses, responder) = answering(numbers, folder.path())?;
-        // Most worlds need not wait for the merge window, and one in four has Envoy's default.
+        // Most worlds need not wait for the merge window; one in four has Envoy's default.
         let windows: &[f64] = numbers.pick(&[&[0.0], &[0.0, 0.0, 0.2], &[0.0, 0.5], &[]]);
         let longest = windows.iter().copied().fold(0.0, f64::max);
         let longest = if windows.is_empty() { 1.0 } else { longest };
@@ -105,8 +105,8 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the state of Envoy's hosts changes no more: each was checked since, and nothing
-    /// happens for as long as it takes the workers to hear of the last change.
+    /// Waits until the state of Envoy's hosts no longer changes: each was checked since, and no change
+    /// occurs for as long as the workers need to get the last one.
     pub(super) async fn settle(&self) -> Result<()> {
         self.responder.count_anew();
         let mut last = (State::new(), Instant::now());
@@ -138,7 +138,7 @@ impl World {
                     .answers_checks(&(cluster.number, address.clone()));
             let is_checked = is_answered && !host.unchecked;
             let times = times.entry(address);
-            // Envoy keeps the first only of those that EDS repeats.
+            // EDS may repeat a host; Envoy keeps only the first.
             if !cluster.is_eds() || matches!(times, Entry::Vacant(_)) {
                 *times.or_default() += u64::from(is_checked);
             }
@@ -155,7 +155,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets outlier detection eject those hosts that are to fail, as far as these keys reach them.
+    /// Lets outlier detection eject the hosts that are to fail, as far as these keys reach them.
     pub(super) async fn eject(&self, keys: &[String]) -> Result<()> {
         let all = self.clusters.iter();
         let ejecting = all.filter(|cluster| cluster.outliers.is_some());
@@ -172,7 +172,8 @@ impl World {
         Ok(())
     }
 
-    /// Whom Envoy chooses for each key in each of these clusters; nobody, if it answers for itself.
+    /// The host that Envoy chooses for each key in each of these clusters; `None` if Envoy answers
+    /// itself.
     pub(super) async fn owners(
         &self,
         clusters: &[usize],
@@ -198,12 +199,12 @@ impl World {
         Ok(try_join_all(parts).await?.concat())
     }
 
-    /// What Envoy's admin interface says of a cluster.
+    /// A cluster in Envoy's admin interface.
     pub(super) async fn pages(&self, cluster: &Cluster) -> Result<Pages> {
         Pages::of(&self.envoy, cluster).await
     }
 
-    /// What the filter would know of each cluster.
+    /// Lets each filter read its cluster.
     pub(super) async fn look(&self, filters: &mut [Filter]) -> Result<()> {
         for filter in filters {
             filter.look(&self.envoy).await?;
@@ -211,7 +212,7 @@ impl World {
         Ok(())
     }
 
-    /// How many hosts each cluster's sets leave out of its health, as Envoy counts them.
+    /// How many hosts each cluster excludes from its health, by Envoy's count.
     pub(super) async fn excluded(&self) -> Result<Vec<u64>> {
         let stats = self.envoy.stats("cluster.").await?;
         let stat = |cluster: &Cluster| {
@@ -223,7 +224,7 @@ impl World {
         self.clusters.iter().map(stat).collect()
     }
 
-    /// All hosts, without what requests change.
+    /// All hosts, without counts that requests change.
     pub(super) async fn state(&self) -> Result<State> {
         let names = self.clusters.iter().map(|cluster| cluster.name.as_str());
         let names: Vec<&str> = names.collect();
@@ -231,7 +232,7 @@ impl World {
     }
 }
 
-/// Whom Envoy chooses for each key in a cluster.
+/// The host that Envoy chooses for each key in a cluster.
 async fn ask(
     connection: &mut Raw,
     cluster: &Cluster,
@@ -246,7 +247,7 @@ async fn ask(
             ("x-case", case.as_bytes()),
             ("x-user-id", key.as_bytes()),
         ];
-        // One at a time: Envoy closes a connection on which it has several answers of its own.
+        // One request at a time: Envoy closes a connection on which it gives several answers of its own.
         let answers = connection.ask(&[get(b"/", &headers)]).await?;
         let answer = answers.first().context("no answer")?;
         owners.push(match (answer.status, answer.header("x-chosen")) {

@@ -1,4 +1,4 @@
-//! One system under the load for some seconds, as the instances themselves saw it.
+//! One system under the load for some seconds, with the load that the instances themselves count.
 
 use std::time::Duration;
 
@@ -11,29 +11,29 @@ use unitring_tests::traffic::Traffic;
 
 use super::table::median;
 
-/// How long a system is watched.
+/// How long each system is measured.
 pub(crate) const WATCHED: Duration = Duration::from_millis(3_500);
 
-/// What a column shows.
+/// The figures of a system; each is a column.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Figures {
     /// The highest number of requests in flight that any instance had.
     pub(crate) peak: f64,
-    /// The average over instances and time.
+    /// The average over all instances and the whole time.
     pub(crate) average: f64,
-    /// The average over time of the busiest instance.
+    /// The time average of the busiest instance.
     pub(crate) busiest: f64,
     /// Answers a second.
     pub(crate) per_second: f64,
     /// Requests that failed.
     pub(crate) errors: f64,
-    /// Half of the answers came within.
+    /// The median latency.
     pub(crate) p50_ms: f64,
-    /// 99 of 100 did.
+    /// The 99th percentile of the latency.
     pub(crate) p99_ms: f64,
 }
 
-/// Measures once; what is in flight has ended when it returns.
+/// Measures once; all requests in flight have ended when it returns.
 pub(crate) async fn measure(
     traffic: &Traffic,
     warm_up: u64,
@@ -74,7 +74,7 @@ impl Figures {
         }
     }
 
-    /// Each figure's median over the rounds. Ratios are made of figures of one round.
+    /// Each figure's median over the rounds. A ratio is made of figures of the same round.
     pub(crate) fn row(name: &str, rounds: &[Self]) -> Vec<String> {
         let middle = |figure: fn(&Self) -> f64| {
             median(&rounds.iter().map(figure).collect::<Vec<_>>()).unwrap_or_default()
@@ -107,7 +107,7 @@ impl Figures {
     ];
 }
 
-/// Exact for any number of requests that a round sends.
+/// Exact for any number of requests in a round.
 fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -1,4 +1,4 @@
-//! The systems that are compared: the same Envoy, the same cluster, another policy.
+//! The compared systems: the same Envoy and the same cluster, with different policies.
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
@@ -8,26 +8,26 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
 
-/// Envoys of each system.
+/// The number of Envoys of each system.
 pub(crate) const ENVOYS: usize = 3;
-/// Percent of its fair share that an instance may carry, for all that have a bound.
+/// Percentage of its fair share that an instance may carry, for every system with a bound.
 pub(crate) const BALANCE_FACTOR: u32 = 125;
-/// From one report to the next.
+/// The interval between two reports.
 pub(crate) const INTERVAL: &str = "100ms";
 
-/// One of them, running.
+/// A running system.
 pub(crate) struct System {
     pub(crate) name: &'static str,
     pub(crate) envoys: Vec<Envoy>,
 }
 
-/// Starts all of them. They stay idle until they are measured.
+/// Starts all systems. They stay idle until they are measured.
 pub(crate) async fn start(instances: &[Instance], companion: &Companion) -> Result<Vec<System>> {
     let shipped = EnvoyConfig::shipped("envoy.yaml")?
         .instances(instances, &[])?
         .companion(companion)?
         .edit_cluster("orders", |cluster| {
-            // So many idle Envoys would otherwise be a load of their own.
+            // Otherwise the health checks of so many idle Envoys would be a load of their own.
             let checks = cluster.pointer_mut("/health_checks/0");
             put(checks.context("no health check")?, "interval", json!("5s"))
         })?;

@@ -1,4 +1,4 @@
-//! Random requests, as clients send them, and as no client should.
+//! Random requests: as clients send them, and malformed ones.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use unitring_tests::traffic::keys::Numbers;
 
 type Bytes = &'static [u8];
 
-/// What any value may be.
+/// Values for any source.
 const VALUES: [Bytes; 16] = [
     b"",
     b"ada",
@@ -27,15 +27,15 @@ const VALUES: [Bytes; 16] = [
     b"a-value-that-is-longer-than-thirty-two-bytes-so-that-it-is-hashed-in-stripes",
 ];
 
-/// What the value of a header may be, besides.
+/// Further values for headers.
 const HEADER_VALUES: [Bytes; 4] = [b"a b", b"caf\xc3\xa9", b"\xff\xfe", b"a\tb"];
 
-/// What precedes the value of a parameter.
+/// Texts before the value of a query parameter.
 const PARAMETERS: [Bytes; 10] = [
     b"user=", b"user=", b"user=", b"user", b"users=", b"User=", b"us%65r=", b"x=", b"=", b"",
 ];
 
-/// What precedes the value of a cookie.
+/// Texts before the value of a cookie.
 const COOKIES: [Bytes; 10] = [
     b"sid=", b"sid=", b"sid=", b"sid", b"  sid=", b"\tsid=", b"sid =", b"SID=", b"x=", b"",
 ];
@@ -46,7 +46,7 @@ const PATHS: [Bytes; 6] = [b"/", b"/cart", b"/cart/", b"/a%2fb", b"//", b"/user=
 
 const HOSTS: [Bytes; 4] = [b"unitring", b"unitring:80", b"UNITRING", b"a.example"];
 
-/// Envoy takes the last of these for the client, if it is an address.
+/// Envoy takes the last element as the client's address, if it is one.
 const FORWARDED: [Bytes; 12] = [
     b"10.1.2.3",
     b"10.1.2.4, 10.1.2.3",
@@ -68,7 +68,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// It has every source.
+    /// A request with every source.
     pub(super) fn complete() -> Self {
         let headers = ["x-a", "x-b", "host", "x-forwarded-for", "cookie"]
             .map(|name| (name, b"sid=ada".to_vec()));
@@ -102,7 +102,7 @@ impl Request {
         Self { path, headers }
     }
 
-    /// As it goes to Envoy, with these headers besides.
+    /// The request for Envoy, with additional headers.
     pub(super) fn bytes(&self, headers: &[(&str, &[u8])]) -> Vec<u8> {
         let own = self.headers.iter().map(|(name, value)| (*name, &**value));
         let all: Vec<(&str, &[u8])> = own.chain(headers.iter().copied()).collect();
@@ -116,7 +116,7 @@ impl fmt::Display for Request {
     }
 }
 
-/// Mostly not at all or once.
+/// How often a source appears: mostly not at all or once.
 fn times(numbers: &mut Numbers) -> u64 {
     numbers.pick(&[0, 0, 1, 1, 1, 2, 3])
 }
@@ -129,7 +129,7 @@ fn header_value(numbers: &mut Numbers) -> Bytes {
     }
 }
 
-/// A list, some of whose parts are as they should be.
+/// A list in which some parts are well-formed.
 fn parts(
     numbers: &mut Numbers,
     names: &[Bytes; 10],

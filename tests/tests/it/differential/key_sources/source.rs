@@ -1,4 +1,4 @@
-//! A source of the hash key, as the filter is told of it and as Envoy is.
+//! A source of the hash key, in the filter's form and in Envoy's.
 
 use serde_json::{Value, json};
 use unitring_tests::traffic::keys::Numbers;
@@ -29,7 +29,7 @@ const KINDS: [Kind; 8] = [
     Kind::Path,
 ];
 
-/// Each kind alone, and so many random lists that there are `count` lists.
+/// Each kind alone, and random lists up to `count` lists in total.
 pub(super) fn lists(count: usize, numbers: &mut Numbers) -> Vec<Vec<Source>> {
     let alone = |kind: &Kind| {
         vec![Source {
@@ -49,7 +49,7 @@ pub(super) fn lists(count: usize, numbers: &mut Numbers) -> Vec<Vec<Source>> {
 }
 
 impl Source {
-    /// As an entry of the filter's `key`.
+    /// The entry of the filter's `key`.
     pub(super) fn setting(&self) -> Value {
         let mut setting = match self.kind {
             Kind::Header(name) => json!({"header": name}),
@@ -62,7 +62,7 @@ impl Source {
         setting
     }
 
-    /// As an entry of a route's `hash_policy`.
+    /// The entry of a route's `hash_policy`.
     pub(super) fn hash_policy(&self) -> Value {
         let mut policy = match self.kind {
             Kind::Header(name) => json!({"header": {"header_name": name}}),

@@ -17,7 +17,7 @@ pub(super) struct Host {
     pub(super) place: [String; 3],
     is_unhealthy: bool,
     has_degraded: bool,
-    /// Left out of every count of hosts.
+    /// Whether it is left out of every count of hosts.
     pub(super) is_excluded: bool,
 }
 
@@ -38,7 +38,7 @@ impl Host {
         !self.is_unhealthy && self.has_degraded
     }
 
-    /// What it is placed by.
+    /// The name that places the host.
     pub(super) fn name(&self, by_hostname: bool) -> &str {
         match (self.hash_key.as_str(), by_hostname) {
             ("", true) => &self.hostname,
@@ -78,7 +78,7 @@ pub(super) fn read(hosts: &Value, endpoints: &Value) -> Result<(Vec<Host>, Vec<L
     let groups = endpoints.pointer("/configs/0/endpoint_config/endpoints");
     let groups = groups.and_then(Value::as_array).unwrap_or(&empty);
     let mut localities = Vec::new();
-    // An address may be repeated: then in the same order on both pages.
+    // An address may be repeated: then it comes in the same order on both pages.
     let mut keys: BTreeMap<(usize, [String; 3], String), VecDeque<String>> = BTreeMap::new();
     for group in groups {
         let (priority, place) = (priority(group)?, place(&group["locality"]));
@@ -119,7 +119,7 @@ fn place(locality: &Value) -> [String; 3] {
     ["region", "zone", "sub_zone"].map(|part| text(&locality[part]))
 }
 
-/// Empty for whatever is no text.
+/// Empty for anything but a string.
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }

@@ -22,21 +22,21 @@ pub(super) enum Shape {
     },
 }
 
-/// Owners by place; an address for each.
+/// Owners by their place on the ring or in the table.
 #[derive(Debug)]
 pub(super) enum Table {
     Ring(Vec<(u64, Owner)>),
     Maglev(Vec<Owner>),
 }
 
-/// A host, the name that it is placed by, and its part of all.
+/// A host, the name that places it, and its fraction of the total.
 type Placed<'a> = (&'a Host, &'a str, f64);
 
 const SAME_NAMES: &str = "hosts of different addresses have the same name";
 
 impl Shape {
     pub(super) fn read(policy: &Value) -> Result<Self> {
-        // 64-bit numbers are text in protobuf's JSON.
+        // 64-bit numbers are strings in protobuf's JSON.
         let number = |name: &str, default| {
             let value = &policy[name];
             let text = value.as_str().and_then(|text| text.parse().ok());
@@ -67,7 +67,7 @@ impl Shape {
 }
 
 impl Table {
-    /// Of hosts with the names that they are placed by and their parts of all.
+    /// Builds the table from hosts with their names and fractions.
     pub(super) fn build(hosts: &[Placed<'_>], shape: &Shape) -> Self {
         match *shape {
             Shape::Ring {
@@ -110,7 +110,7 @@ fn ring(hosts: &[Placed<'_>], hash: HashFunction, min_size: u64, max_size: u64) 
             let owner = points
                 .entry(point)
                 .or_insert_with(|| Owner::Host(host.address.clone()));
-            // Which of equal points comes first is chance to Envoy.
+            // Envoy orders equal points by chance.
             if *owner != Owner::Host(host.address.clone()) {
                 *owner = Owner::Unknown(SAME_NAMES);
             }
@@ -125,7 +125,7 @@ fn maglev(hosts: &[Placed<'_>], size: u64) -> Table {
     if hosts.is_empty() {
         return Table::Maglev(Vec::new());
     }
-    // Of equal names, the order is that of pointers; with unequal parts all slots depend on it.
+    // Envoy orders equal names by pointers; with unequal fractions that affects all slots.
     let mut hosts = hosts.to_vec();
     hosts.sort_by_key(|(_, name, _)| *name);
     let are_even = alike(&hosts, |a, b| a.2 == b.2).all(|even| even);
@@ -171,7 +171,7 @@ fn maglev(hosts: &[Placed<'_>], size: u64) -> Table {
     Table::Maglev(slots.into_iter().flatten().collect())
 }
 
-/// Of each host, whether it is so alike to each of its name.
+/// For each host, whether it is alike to every host of the same name.
 fn alike<'a>(
     hosts: &'a [Placed<'_>],
     is_alike: fn(&Placed<'_>, &Placed<'_>) -> bool,

@@ -9,20 +9,20 @@ use serde_json::{Value, json};
 
 use super::super::cluster::Cluster;
 
-/// What is, or shall be, in each of them.
+/// The content of each file.
 pub(super) type Files = BTreeMap<PathBuf, Value>;
 
-/// Where the endpoints of a cluster are.
+/// The file with the endpoints of a cluster.
 pub(super) fn endpoints_file(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("eds-{number}.json"))
 }
 
-/// Where the clusters are that come by CDS.
+/// The file with the clusters that come by CDS.
 pub(super) fn clusters_file(folder: &Path) -> PathBuf {
     folder.join("cds.json")
 }
 
-/// The files that Envoy reads clusters and endpoints from.
+/// The files for these clusters, with their endpoints.
 pub(super) fn files(clusters: &[Cluster], folder: &Path) -> Files {
     let resource = |kind: &str, mut resource: Value| {
         resource["@type"] = json!(format!("type.googleapis.com/envoy.config.{kind}"));
@@ -44,7 +44,7 @@ pub(super) fn files(clusters: &[Cluster], folder: &Path) -> Files {
     files
 }
 
-/// Writes those that differ, in one step each.
+/// Writes the files that differ, each in one step.
 pub(super) fn write(written: &mut Files, files: Files) -> Result<()> {
     for (path, resources) in files {
         if written.get(&path) != Some(&resources) {

@@ -1,4 +1,4 @@
-//! What a world begins with: its folder, its addresses, its Envoy's configuration.
+//! The start of a world: its folder, its addresses, its Envoy's configuration.
 
 use std::env;
 use std::fs;
@@ -18,10 +18,10 @@ use crate::differential::front::Front;
 
 const PORT_TRIES: u16 = 20;
 
-/// Its name is of the seed alone, because the paths of sockets are hashed.
+/// The name depends on the seed alone, because the paths of sockets are hashed.
 pub(super) fn folder(seed: u64) -> Result<TempDir> {
     let name = format!("unitring-topology-{seed}");
-    // What a run that was killed has left.
+    // Removes what a killed run has left.
     match fs::remove_dir_all(env::temp_dir().join(&name)) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -51,7 +51,7 @@ pub(super) fn answering(numbers: &mut Numbers, folder: &Path) -> Result<(Address
     Err(error.context("no port was tried")?)
 }
 
-/// Requests say in `x-cluster` where they go.
+/// The Envoy's configuration; the header `x-cluster` of a request selects the cluster.
 pub(super) fn front(clusters: &[Cluster], folder: &Path, numbers: &mut Numbers) -> Front {
     let mut front = Front::default();
     for cluster in clusters.iter().filter(|cluster| !cluster.by_api) {

@@ -1,4 +1,4 @@
-//! Envoy's counts of what it was told: whether it has read a change.
+//! Envoy's counts of updates, which show whether it has read a change.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl Updates {
         Ok(updates)
     }
 
-    /// How often the endpoints of a cluster were read. In names of statistics, Envoy has an underscore for
+    /// How often Envoy read the endpoints of a cluster. Envoy's names of stats have an underscore for
     /// each colon.
     pub(super) fn endpoints(&self, cluster: &str) -> Option<u64> {
         self.clusters.get(&cluster.replace(':', "_")).copied()
