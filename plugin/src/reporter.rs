@@ -64,7 +64,7 @@ impl Happening {
             Change::Draining => (EventKind::Ejected, "draining: takes no new keys"),
             Change::Degraded => (
                 EventKind::Ejected,
-                "degraded: used while others do not suffice",
+                "degraded: used only while healthy instances do not suffice",
             ),
             Change::Recovered if !member.is_warm() => {
                 (EventKind::Recovered, "takes keys again, warms up")

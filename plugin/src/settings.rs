@@ -118,8 +118,7 @@ impl Settings {
         let is_steer = |source: &KeySource| source.from == KeyFrom::Header(steer.clone());
         if settings.key.iter().any(is_steer) {
             let value = Json::Text(steer.clone());
-            let rule =
-                "must not be a header of the key: the filter removes what a client sends in it";
+            let rule = "must not be a source of the key: the filter removes this header from client requests";
             return Err(root.error("steer.header", &value, rule));
         }
         Ok(settings)

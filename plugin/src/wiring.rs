@@ -182,7 +182,7 @@ pub fn check_policy(settings: &Settings, cluster: &Cluster) -> [(Kind, Option<Mi
     let is_ring = cluster.policy.fallback != Fallback::Other || steer.is_some();
     let fallback = (!is_ring).then(|| {
         Mistake::new(
-            "the fallback_policy of override_host is no ring",
+            "the fallback_policy of override_host is neither ring_hash nor maglev",
             format!("in the cluster {service}: fallback_policy: ring_hash or maglev"),
         )
     });
@@ -212,7 +212,7 @@ pub fn check_outlier_detection(
     let can = cluster.always_ejects_one || hosts == 0 || 100 <= hosts * percent;
     (!can).then(|| {
         Mistake::new(
-            format!("max_ejection_percent {percent} ejects nobody among {hosts} hosts"),
+            format!("max_ejection_percent {percent} of {hosts} hosts ejects no host"),
             format!(
                 "in the cluster {}: outlier_detection: {{ always_eject_one_host: true }}, or a greater \
                  max_ejection_percent",
@@ -313,7 +313,7 @@ impl Samples {
         let unused = elsewhere.saturating_sub(elsewhere_before);
         let mistake = (unused * 2 > new).then(|| {
             Mistake::new(
-                format!("{unused} of {new} sampled requests ran on an instance that the filter had not named"),
+                format!("{unused} of {new} sampled requests ran on an instance that the filter did not choose"),
                 "let nothing after the filter change the route's cluster or remove its header, and let the \
                  cluster's override_host read it",
             )

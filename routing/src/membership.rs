@@ -76,7 +76,7 @@ impl Cause {
         match self {
             Cause::ActiveCheck => "failed Envoy's active health check",
             Cause::OutlierDetection => "ejected by Envoy's outlier detection",
-            Cause::Told => "unhealthy as Envoy was told",
+            Cause::Told => "reported unhealthy by Envoy's endpoint source",
             Cause::GatewayFailures => "gateway failures in a row",
         }
     }

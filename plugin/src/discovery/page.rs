@@ -181,7 +181,7 @@ impl<'a> Block<'a> {
         };
         let number = || {
             let number = value.parse::<u64>();
-            number.map_err(|_| DiscoveryError::NoPage("a count is no number"))
+            number.map_err(|_| DiscoveryError::NoPage("a count is not a number"))
         };
         let counts = &mut self.host.counts;
         match name {
@@ -198,7 +198,7 @@ impl<'a> Block<'a> {
             "health_flags" => (self.host.state, self.host.excluded) = state(value),
             "weight" => {
                 let weight = number()?.try_into().ok().and_then(NonZeroU32::new);
-                self.host.weight = weight.ok_or(DiscoveryError::NoPage("a weight is none"))?;
+                self.host.weight = weight.ok_or(DiscoveryError::NoPage("a weight is invalid"))?;
             }
             "region" | "zone" | "sub_zone" => {
                 self.host.locality.push_str(value);
@@ -207,7 +207,7 @@ impl<'a> Block<'a> {
             "priority" => {
                 let priority = number()?.try_into().ok().filter(|p| *p <= PRIORITY_MAX);
                 self.host.priority =
-                    priority.ok_or(DiscoveryError::NoPage("a priority is none"))?;
+                    priority.ok_or(DiscoveryError::NoPage("a priority is invalid"))?;
             }
             _ => {}
         }

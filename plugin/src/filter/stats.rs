@@ -363,7 +363,7 @@ service_counters! {
     fallback_left = "fallback.left",
     /// Sampled requests: Envoy was asked where they ran.
     choice_sampled = "choice.sampled",
-    /// Sampled requests that ran on an instance that the filter had not named.
+    /// Sampled requests that ran on an instance that the filter did not choose.
     choice_elsewhere = "choice.elsewhere",
     /// Headers that a client must not set and that the filter removed.
     forged_headers = "forged_headers",

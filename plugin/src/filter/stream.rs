@@ -103,7 +103,15 @@ impl Stream {
             return;
         };
         service.stats.choice_sampled.add(1);
-        if placement.place_of(&address).is_none() {
+        let is_used = match placement.place_of(&address) {
+            Some(0) => true,
+            // A retry goes to the next candidates, a first attempt by Envoy's own choice to any of them.
+            Some(_) => {
+                number(&["upstream", "request_attempt_count"]).is_some_and(|count| count > 1)
+            }
+            None => false,
+        };
+        if !is_used {
             service.stats.choice_elsewhere.add(1);
         }
     }
@@ -112,7 +120,9 @@ impl Stream {
     /// an answer.
     fn charge(&mut self, service: &Rc<Service>, answer: Option<&Answer>) {
         // An Envoy that does not tell made at least one attempt.
+        let is_told = service.settings.steer.attempts_in_response;
         let attempts = answer
+            .filter(|_| is_told)
             .and_then(|answer| answer.attempts)
             .or_else(|| number(&["upstream", "request_attempt_count"]))
             .unwrap_or(1);

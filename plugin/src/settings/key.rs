@@ -78,8 +78,7 @@ fn source(mut section: Section) -> Result<KeySource, SettingsError> {
             let name = name(&mut section, "header", is_header_name, HEADER_NAME_RULE)?;
             let kept = as_envoy_keeps_it(&name);
             if kept.starts_with(OWN_PREFIX) {
-                let rule =
-                    "must not begin with x-unitring-: the filter removes such headers of a client";
+                let rule = "must not begin with x-unitring-: the filter removes such headers from client requests";
                 return Err(section.error("header", &Json::Text(name), rule));
             }
             KeyFrom::Header(kept)
@@ -123,6 +122,6 @@ fn yes(
     if section.boolean(field, false) {
         return Ok(from);
     }
-    let rule = "must be true, or left out";
+    let rule = "must be true or absent";
     Err(section.error(field, &Json::Flag(false), rule))
 }

@@ -61,11 +61,11 @@ pub(super) fn read(mut section: Section) -> Result<Ring, SettingsError> {
     let identity = section.word("identity", None, &identities, &[]);
     let mut ring = match algorithm {
         Some(Algorithm::Maglev) => {
-            section.refuse(&OF_RINGS, "has no meaning with algorithm maglev")?;
+            section.refuse(&OF_RINGS, "has no effect with algorithm maglev")?;
             table(&mut section)?
         }
         _ => {
-            section.refuse(&["table_size"], "has a meaning with algorithm maglev only")?;
+            section.refuse(&["table_size"], "applies to algorithm maglev only")?;
             ring_hash(&mut section)
         }
     };

@@ -36,7 +36,7 @@ impl Services {
                 by_route: false,
             });
         };
-        root.refuse(&["service"], "must be left out where there are services")?;
+        root.refuse(&["service"], "must be absent if services is set")?;
         if entries.is_empty() || entries.len() > SERVICES_MAX {
             let value = Json::from(entries.len());
             let rule = format!("must have 1 to {SERVICES_MAX} entries");
@@ -46,7 +46,7 @@ impl Services {
         for mut entry in entries {
             entry.refuse(
                 &["companion", "capture", "services"],
-                "must be beside services, since it is the same for all",
+                "must be set beside services, since all services share it",
             )?;
             let mut section = entry.over(&root);
             let settings = Settings::read(&mut section)?;

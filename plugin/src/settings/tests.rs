@@ -143,7 +143,7 @@ fn a_refusal_names_path_value_and_rule() {
         ),
         (
             r#"{"service": "a", "key": [{"source_ip": false}]}"#,
-            "key[0].source_ip = false: must be true, or left out",
+            "key[0].source_ip = false: must be true or absent",
         ),
         (
             r#"{"service": "a", "key": [{"query": "a&b"}]}"#,
@@ -151,11 +151,11 @@ fn a_refusal_names_path_value_and_rule() {
         ),
         (
             r#"{"service": "a", "ring": {"algorithm": "maglev", "min_size": 8}}"#,
-            "ring.min_size = 8: has no meaning with algorithm maglev",
+            "ring.min_size = 8: has no effect with algorithm maglev",
         ),
         (
             r#"{"service": "a", "ring": {"table_size": 17}}"#,
-            "ring.table_size = 17: has a meaning with algorithm maglev only",
+            "ring.table_size = 17: applies to algorithm maglev only",
         ),
         (
             r#"{"service": "a", "ring": {"algorithm": "maglev", "table_size": 65536}}"#,
@@ -267,7 +267,7 @@ fn a_refusal_among_services_names_the_place_where_the_value_stands() {
         ),
         (
             r#"{"services": [{"service": "a"}], "service": "b"}"#,
-            "service = \"b\": must be left out",
+            "service = \"b\": must be absent",
         ),
         (
             r#"{"services": [{"service": "a"}, {"load": {}}]}"#,

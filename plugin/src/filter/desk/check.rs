@@ -31,7 +31,7 @@ impl Desk {
         let mistake = (stats.probe.show() == 0).then(|| {
             Mistake::new(
                 "a gauge that was set reads 0, so the bound is off and nothing is counted",
-                "stats_config.stats_matcher: let the prefix wasmcustom. be included",
+                "stats_config.stats_matcher: include the prefix wasmcustom.",
             )
         });
         let samples = self
@@ -49,7 +49,7 @@ impl Desk {
         let found = &self.discovery.found;
         let Some(cluster) = &found.cluster else {
             let mistake = Mistake::new(
-                "Envoy does not show its configuration: its defaults are assumed",
+                "Envoy does not show its configuration, so the filter assumes Envoy's defaults",
                 "allow the path prefix /config_dump where the admin interface has allow_paths",
             );
             self.wiring.set(Kind::ConfigDump, Some(mistake));
