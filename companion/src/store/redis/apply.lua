@@ -118,7 +118,7 @@ for index = 1, count do
     if later then
       replace(keys, id, old, mark, value, expires, now)
       mix(deltas, id, old)
-      mix(deltas, id, mark)
+      if not deleted then mix_live(deltas, id, mark, expires) end
       changed = changed + 1
       number = number + 1
       note(changes, number, id, mark, ARGV[5])

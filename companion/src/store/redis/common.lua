@@ -20,8 +20,10 @@ end
 -- expires then. Nothing if no unitring wrote it.
 local function parse(mark)
   local ms, counter, unit, rest = string.match(mark, '^(%d+)%.(%d+)@([^!~]+)(.*)$')
-  if not ms or not (rest == '' or rest == '!' or string.match(rest, '^~%d+$')) then return end
-  return tonumber(ms), tonumber(counter), unit, rest == '!', tonumber(string.match(rest, '^~(%d+)$'))
+  if not ms then return end
+  if rest == '' or rest == '!' then return tonumber(ms), tonumber(counter), unit, rest == '!' end
+  local expires = string.match(rest, '^~(%d+)$')
+  if expires then return tonumber(ms), tonumber(counter), unit, false, tonumber(expires) end
 end
 
 -- The mark of a record; false if there is none, or no unitring wrote it.
@@ -40,7 +42,7 @@ local function earlier(a, b)
 end
 
 local function integer(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- XORs two digests of 16 hex digits.
@@ -50,14 +52,19 @@ local function xor(a, b)
   return bit.tohex(high) .. bit.tohex(low)
 end
 
--- Mixes a record's share into `deltas`, under the field of its digest.
+-- Mixes the share of a live record into `deltas`, under the field of its digest.
+local function mix_live(deltas, id, mark, expires)
+  local field = 'digest'
+  if expires then field = 'digest:' .. integer(math.floor(expires / EPOCH)) end
+  local share, before = string.sub(redis.sha1hex(id .. ' ' .. mark), 1, 16), deltas[field]
+  deltas[field] = before and xor(before, share) or share
+end
+
+-- Mixes a record's share into `deltas`; a tombstone has none.
 local function mix(deltas, id, mark)
   if not mark then return end
   local _, _, _, deleted, expires = parse(mark)
-  if deleted then return end
-  local field = 'digest'
-  if expires then field = 'digest:' .. integer(math.floor(expires / EPOCH)) end
-  deltas[field] = xor(deltas[field] or ZERO, string.sub(redis.sha1hex(id .. ' ' .. mark), 1, 16))
+  if not deleted then mix_live(deltas, id, mark, expires) end
 end
 
 -- Mixes `deltas` into the digests of a bucket; returns that of lasting records, which is not stored

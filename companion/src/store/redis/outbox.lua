@@ -14,8 +14,8 @@ local from, left, bytes = '-', tonumber(ARGV[3]), tonumber(ARGV[4])
 if incarnation == ARGV[1] then from = '(' .. ARGV[2] .. '-0' end
 local answer, more = {}, 0
 while more == 0 do
-  local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', math.min(left + 1, 8))
-  if #page == 0 then break end
+  local count = math.min(left + 1, 8)
+  local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', count)
   for _, entry in ipairs(page) do
     local fields = entry[2]
     bytes = bytes - #fields[6]
@@ -30,5 +30,6 @@ while more == 0 do
     from = '(' .. entry[1]
     left = left - 1
   end
+  if #page < count then break end
 end
 return { incarnation, own[2] or '0', more, answer }

@@ -48,8 +48,12 @@ local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '
 local incarnation = tonumber(stored[6] or '0')
 -- Ops of this unit that others have beyond its own position come from a store that is lost. Their
 -- numbers belong to other ops and are not used again.
-local of, lost = string.match(redis.call('HGET', KEYS[7], unit) or '0.0', '^(%d+)%.(%d+)$')
-of, lost = tonumber(of), tonumber(lost)
+local of, lost = 0, 0
+local known = redis.call('HGET', KEYS[7], unit)
+if known then
+  of, lost = string.match(known, '^(%d+)%.(%d+)$')
+  of, lost = tonumber(of), tonumber(lost)
+end
 local restarts = false
 if incarnation == 0 or of > incarnation or (of == incarnation and lost >= sequence) then
   incarnation = math.max(now, of + 1)
@@ -81,7 +85,7 @@ replace(keys, id, old, kept, value, expires, now)
 if restarts then redis.call('DEL', outbox) end
 local deltas = {}
 mix(deltas, id, old)
-mix(deltas, id, kept)
+if puts then mix_live(deltas, id, mark, expires) end
 redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'sequence', integer(sequence),
   'changes', integer(number), 'digest', settle(meta, deltas, stored[3] or ZERO),
   'incarnation', integer(incarnation))

@@ -25,6 +25,9 @@ use shorten::shortened;
 pub const READ_MAX: usize = 32;
 /// Most records that are named as too large for a broker; the metric counts all.
 const UNSENDABLE_MAX: usize = 64;
+/// The shortest pause between two stores of a link's cursors. Each store costs a script per bucket, so
+/// under load one store covers many messages. After a crash the ops of one pause are sent again.
+const STORE_EVERY_MS: u64 = 200;
 /// The longest back-off of a link whose messages are not confirmed.
 const PAUSE_MAX_MS: u64 = 10_000;
 
@@ -370,6 +373,7 @@ impl Outgoing {
             return;
         };
         if done {
+            link.store_at_ms = now_ms + STORE_EVERY_MS;
             return;
         }
         link.store_at_ms = now_ms + RETRY_MS;
