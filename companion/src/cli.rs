@@ -8,6 +8,7 @@ pub mod demo;
 pub mod exit;
 pub mod group;
 pub mod instance;
+pub mod service;
 pub mod status;
 pub mod store;
 pub mod sure;
@@ -62,6 +63,9 @@ pub enum Command {
     /// Show and change the registry: add an instance, let it drain, remove it.
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Show services, or forget one that nobody uses any more.
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     /// Show the other units, remove one from the group, or add it again.
     #[command(subcommand)]
     Unit(unit::UnitCommand),

@@ -105,7 +105,10 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BATCH_BYTES_MAX));
     Router::new()
         .route("/v1/services", get(services::list))
-        .route("/v1/services/{service}", get(services::one))
+        .route(
+            "/v1/services/{service}",
+            get(services::one).delete(services::forget),
+        )
         .route("/v1/services/{service}/snapshot", get(services::snapshot))
         .route("/v1/services/{service}/locate", get(locate::locate))
         .route("/v1/services/{service}/instances", get(services::instances))

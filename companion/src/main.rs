@@ -9,7 +9,7 @@ use unitring::cli::ask::AskError;
 use unitring::cli::demo::DemoFlags;
 use unitring::cli::exit::Exit;
 use unitring::cli::group::GroupCommand;
-use unitring::cli::{self, Cli, Command, ask, data, instance, status, store, unit};
+use unitring::cli::{self, Cli, Command, ask, data, instance, service, status, store, unit};
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
 use unitring::{demo, serve};
@@ -42,6 +42,9 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Instance(command) => instance::run(&command)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| print(&text)),
+        Command::Service(command) => service::run(&command)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Unit(command) => unit::run(&command)

@@ -65,7 +65,7 @@ impl AskError {
 fn words(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            "nobody listens there: does `unitring serve` run, and is this its address (listen)?"
+            "connection refused: does `unitring serve` run, and is this its address (listen)?"
                 .to_owned()
         }
         ureq::Error::HostNotFound => "no such host".to_owned(),
@@ -307,4 +307,11 @@ fn only_service(target: &Target) -> Result<String, AskError> {
         )),
         several => Err(AskError::Which(several.join(", "))),
     }
+}
+
+/// `1 instance`, `2 instances`.
+pub(super) fn count(number: impl TryInto<u64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use unitring_protocol::PROTOCOL_VERSION;
@@ -149,7 +150,7 @@ fn reporter(load: StoredLoad) -> ReporterView {
     }
 }
 
-/// All services that are registered or reported on.
+/// All services that have registered instances or living reporters.
 async fn views(fleet: &dyn Fleet, asked: Asked) -> Result<Vec<View>, StoreError> {
     let mut registry = fleet.registry().await?.services;
     let mut names: BTreeSet<ServiceName> = fleet.reported().await?;
@@ -157,7 +158,11 @@ async fn views(fleet: &dyn Fleet, asked: Asked) -> Result<Vec<View>, StoreError>
     let mut views = Vec::with_capacity(names.len());
     for name in names {
         let registered = registry.remove(&name).unwrap_or_default();
-        views.push(view(fleet, name, registered.into_values().collect(), asked).await?);
+        let view = view(fleet, name, registered.into_values().collect(), asked).await?;
+        // Its reporters are silent: a service that a filter named once, by mistake perhaps.
+        if !view.registry.is_empty() || !view.reporters.is_empty() {
+            views.push(view);
+        }
     }
     Ok(views)
 }
@@ -200,6 +205,29 @@ pub(super) async fn one(
         return Err(Refusal::absent(format!("service {}", view.service)));
     }
     Ok(Json(view))
+}
+
+/// Forgets a service that nobody uses any more, at once.
+pub(super) async fn forget(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    let service: ServiceName = service.parse()?;
+    let registered = app.store.registry().await?;
+    let registered = registered.instances(service.as_str()).count();
+    let reporters = app.store.loads(&service, now_ms()).await?.len();
+    if registered > 0 || reporters > 0 {
+        let error = format!(
+            "service {service} is in use: {registered} registered instances, {reporters} Envoys that report on it"
+        );
+        return Err(Refusal::new(StatusCode::CONFLICT, error));
+    }
+    if !app.store.forget_service(&service).await? {
+        return Err(Refusal::absent(format!("service {service}")));
+    }
+    Ok(Json(
+        serde_json::json!({ "service": service, "forgotten": true }),
+    ))
 }
 
 /// The registered instances of a service, for a filter that discovers them through the companion.

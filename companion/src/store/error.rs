@@ -24,7 +24,7 @@ pub enum StoreError {
         wanted: u64,
     },
     /// Too many ops wait for the other units.
-    #[error("the outbox is full: {waiting} ops wait for other units, outbox_max is {max}")]
+    #[error("the outbox is full: {waiting} ops wait for other units, twice outbox_max is {max}")]
     OutboxFull {
         /// How many ops wait.
         waiting: u64,
@@ -54,7 +54,7 @@ pub enum StoreError {
     },
     /// This unit is no longer a member of its group.
     #[error(
-        "this unit was removed from its group: nobody would get what is written here. Empty its store, and \
+        "this unit was removed from its group: no unit would receive its writes. Empty its store, and \
          have another unit add it"
     )]
     Removed,
@@ -76,7 +76,7 @@ pub enum StoreError {
     )]
     ClockAhead(u64),
     /// Other processes kept changing the same data.
-    #[error("others kept changing {0} meanwhile")]
+    #[error("other processes kept changing {0}: try again")]
     Contended(&'static str),
     /// A newer program wrote the store.
     #[error("the store has layout {found}, newer than {known}: update unitring")]
@@ -112,7 +112,7 @@ pub enum StoreError {
         message: String,
     },
     /// The stored data are not in this program's format.
-    #[error("the store holds what no unitring wrote: {0}")]
+    #[error("corrupt data in the store: {0}")]
     Corrupt(String),
 }
 

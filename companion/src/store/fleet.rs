@@ -75,6 +75,10 @@ pub trait Fleet: Send + Sync {
     /// Services with reports.
     async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError>;
 
+    /// Forgets the reports on a service and its counters. Returns whether there were any. A reporter that is alive
+    /// comes back with its next report.
+    async fn forget_service(&self, service: &ServiceName) -> Result<bool, StoreError>;
+
     /// Registers or renews an instance, or starts or stops its drain; an event reports what is new.
     /// With `keeps_draining` the drain stays, whatever `instance` says. Returns the instance as it
     /// is now.

@@ -20,7 +20,7 @@ impl Spoiled {
         if names.contains_key(&name) || names.len() >= SPOILED_MAX {
             return;
         }
-        tracing::error!(%name, %why, "left out: the store holds what no unitring wrote; write it again");
+        tracing::error!(%name, %why, "corrupt row left out: write the record again");
         names.insert(name, why.to_string());
     }
 

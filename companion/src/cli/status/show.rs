@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::super::ask::count;
 use super::super::unit;
 use super::{Instance, Seen, Service, Sync};
 
@@ -198,11 +199,4 @@ fn table(headings: &[&str], texts: usize) -> Table {
 
 fn shown(table: &Table) -> String {
     table.trim_fmt()
-}
-
-/// `1 record`, `2 records`.
-fn count(number: impl TryInto<u64>, what: &str) -> String {
-    let number = number.try_into().unwrap_or(u64::MAX);
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }

@@ -16,6 +16,7 @@ pub async fn fleet(store: &dyn Store) {
     a_report_is_taken_once_and_adds_its_growth(store).await;
     the_rest_is_what_the_loads_add_up_to(store).await;
     a_reporter_that_is_silent_is_no_longer_counted(store).await;
+    a_service_is_forgotten_with_its_counters(store).await;
     who_is_wired_wrongly_is_told_while_it_is(store).await;
     events_are_read_on_from_a_cursor(store).await;
     failures_add_up_as_calls_do(store).await;
@@ -232,6 +233,29 @@ async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Store) {
     assert!(store.reported().await.unwrap().is_empty());
     assert!(store.totals(&service).await.unwrap().is_empty());
     rest_is_the_sum(store, "e1", 10_000_000).await;
+}
+
+async fn a_service_is_forgotten_with_its_counters(store: &dyn Store) {
+    let (carts, kept) = ("carts".parse().unwrap(), "kept".parse().unwrap());
+    let other = samples::report(
+        ("e1", 1),
+        "kept",
+        vec![samples::instance("10.0.0.1:80")],
+        vec![],
+    );
+    take(store, &report("e1", 1, 5, &[]), 12_000_000).await;
+    take(store, &other, 12_000_000).await;
+    // Its reporter is silent, and remembered still.
+    rest_is_the_sum(store, "e2", 12_060_000).await;
+    assert!(store.forget_service(&carts).await.unwrap());
+    assert!(!store.forget_service(&carts).await.unwrap());
+    assert!(store.totals(&carts).await.unwrap().is_empty());
+    rest_is_the_sum(store, "e2", 12_060_001).await;
+    assert_eq!(store.reported().await.unwrap(), [kept].into());
+    // It counts from where the reporter is now.
+    take(store, &report("e1", 2, 9, &[]), 12_060_002).await;
+    rest_is_the_sum(store, "e2", 12_060_002).await;
+    store.expire(14_000_000).await.unwrap();
 }
 
 async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {

@@ -8,7 +8,7 @@ use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
-use super::fleet_changes::{all, register, remove, take};
+use super::fleet_changes::{all, forget_service, register, remove, take};
 use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
@@ -172,6 +172,15 @@ impl Fleet for Embedded {
 
     async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError> {
         self.look(reported).await
+    }
+
+    async fn forget_service(&self, service: &ServiceName) -> Result<bool, StoreError> {
+        self.pictures.forget(service);
+        let service = service.clone();
+        self.change(Durability::Immediate, move |transaction, _| {
+            forget_service(transaction, &service)
+        })
+        .await
     }
 
     async fn register(

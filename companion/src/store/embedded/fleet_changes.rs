@@ -211,6 +211,26 @@ pub(super) fn expire(transaction: &WriteTransaction, now_ms: u64) -> Result<u64,
     Ok(expired)
 }
 
+/// Removes the reports on a service and its counters; whether there were any.
+pub(super) fn forget_service(
+    transaction: &WriteTransaction,
+    service: &ServiceName,
+) -> Result<bool, StoreError> {
+    let mut was_there = false;
+    let mut is_other = |of: &str| {
+        let is_other = of != service.as_str();
+        was_there |= !is_other;
+        is_other
+    };
+    let mut loads = transaction.open_table(LOADS).map_err(away)?;
+    loads.retain(|(of, _), _| is_other(of)).map_err(away)?;
+    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
+    totals.retain(|(of, _), _| is_other(of)).map_err(away)?;
+    let mut failures = transaction.open_table(FAILURES).map_err(away)?;
+    failures.retain(|(of, _), _| is_other(of)).map_err(away)?;
+    Ok(was_there)
+}
+
 /// Removes reports that are no longer remembered, and the counters of instances that no report or
 /// registration names.
 pub(super) fn prune(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {

@@ -40,6 +40,11 @@ impl Pictures {
         Ok(seen)
     }
 
+    /// Drops the picture of a service.
+    pub(super) fn forget(&self, service: &ServiceName) {
+        self.all().remove(service);
+    }
+
     /// Drops silent reporters, and the pictures of services without reports.
     pub(super) fn expire(&self, now_ms: u64) {
         self.all().retain(|_, picture| {

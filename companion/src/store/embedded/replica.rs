@@ -117,9 +117,11 @@ fn recount(
         }
     }
     drop((versions, values));
-    let mut rows = Rows::of(transaction, store, bucket)?;
-    transaction::forget(&mut rows, &lost)?;
-    rows.finish()?;
+    if !lost.is_empty() {
+        let mut rows = Rows::of(transaction, store, bucket)?;
+        transaction::forget(&mut rows, &lost)?;
+        rows.finish()?;
+    }
     let lost = u64::try_from(lost.len()).unwrap_or(u64::MAX);
     let mut kept: BTreeMap<Part, u64> = BTreeMap::new();
     let mut digests = transaction.open_table(DIGESTS).map_err(away)?;

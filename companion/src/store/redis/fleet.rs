@@ -204,6 +204,10 @@ impl Fleet for Redis {
         keys.iter().map(|key| Ok(split(key)?.0)).collect()
     }
 
+    async fn forget_service(&self, service: &ServiceName) -> Result<bool, StoreError> {
+        self.forget_all_of(service).await
+    }
+
     async fn register(
         &self,
         service: &ServiceName,

@@ -12,6 +12,9 @@ use crate::store::housekeeping::is_due;
 use crate::store::names::split;
 use crate::store::{Fleet as _, StoreError};
 
+/// Later than any report is remembered, and exact in a double.
+const FAR_MS: u64 = 1 << 52;
+
 impl Redis {
     /// All remembered reports on a service.
     pub(super) async fn remembered(
@@ -23,30 +26,50 @@ impl Redis {
         texts.iter().map(|text| decode(text)).collect()
     }
 
+    /// Forgets a reporter, `<service>/<reporter>`, if it is silent at this time; returns its service.
+    async fn forget_reporter(&self, key: &str, now_ms: u64) -> Result<ServiceName, StoreError> {
+        let mut connection = self.connection().await?;
+        let (service, reporter) = split(key)?;
+        let forgotten: u8 = self
+            .scripts
+            .forget
+            .key(self.keys.loads(&service))
+            .key(self.keys.reporters())
+            .key(self.keys.loads_changes(&service))
+            .arg(reporter)
+            .arg(key)
+            .arg(now_ms)
+            .invoke_async(&mut connection)
+            .await?;
+        tracing::debug!(key, forgotten, "silent reporter");
+        Ok(service)
+    }
+
+    /// Forgets all reports on a service, of living reporters too, and its counters.
+    pub(super) async fn forget_all_of(&self, service: &ServiceName) -> Result<bool, StoreError> {
+        let mut connection = self.connection().await?;
+        let keys: Vec<String> = connection.zrange(self.keys.reporters(), 0, -1).await?;
+        let mut was_there = false;
+        for key in &keys {
+            if split(key)?.0 == *service {
+                self.forget_reporter(key, FAR_MS).await?;
+                was_there = true;
+            }
+        }
+        let counters: u64 = connection.del(self.keys.totals(service)).await?;
+        Ok(was_there || counters > 0)
+    }
+
     /// Removes reports that were not renewed, and the counters of instances that no report or
     /// registration names.
     pub(super) async fn forget(&self, now_ms: u64) -> Result<(), StoreError> {
         let mut connection = self.connection().await?;
-        let reporters = self.keys.reporters();
         let silent: Vec<String> = connection
-            .zrangebyscore_limit(&reporters, "-inf", now_ms, 0, EXPIRED_MAX)
+            .zrangebyscore_limit(self.keys.reporters(), "-inf", now_ms, 0, EXPIRED_MAX)
             .await?;
         let mut services = BTreeSet::new();
         for key in &silent {
-            let (service, reporter) = split(key)?;
-            let forgotten: u8 = self
-                .scripts
-                .forget
-                .key(self.keys.loads(&service))
-                .key(&reporters)
-                .key(self.keys.loads_changes(&service))
-                .arg(reporter)
-                .arg(key)
-                .arg(now_ms)
-                .invoke_async(&mut connection)
-                .await?;
-            tracing::debug!(key, forgotten, "silent reporter");
-            services.insert(service);
+            services.insert(self.forget_reporter(key, now_ms).await?);
         }
         if is_due(&self.pruned_ms, PRUNE_MS, now_ms) {
             services.extend(self.reported().await?);

@@ -1,0 +1,81 @@
+//! `service`: what the companion knows of services.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::Target;
+use super::ask::{AskError, ask, call, count, escape, list, text};
+use super::sure::Sure;
+
+/// What is done to services.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Show the services that have registered instances or Envoys that report on them.
+    List(ListServices),
+    /// Forget a service that has neither, with its counters, at once. By itself it is forgotten ten minutes after
+    /// its last Envoy fell silent.
+    Forget(ForgetService),
+}
+
+/// How to show services.
+#[derive(Debug, Args)]
+pub struct ListServices {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Which service.
+#[derive(Debug, Args)]
+pub struct ForgetService {
+    /// The service.
+    pub service: String,
+    /// Whether to ask first.
+    #[command(flatten)]
+    pub sure: Sure,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Does it, and says what was done.
+///
+/// # Errors
+/// [`AskError`].
+pub fn run(command: &ServiceCommand) -> Result<String, AskError> {
+    match command {
+        ServiceCommand::List(ListServices { json, target }) => {
+            let answer = ask(target, "/v1/services")?;
+            let services = list(&answer, "/services");
+            Ok(if *json {
+                format!("{:#}\n", Value::from(services))
+            } else if services.is_empty() {
+                "no service is known\n".to_owned()
+            } else {
+                services.iter().map(line).collect()
+            })
+        }
+        ServiceCommand::Forget(ForgetService {
+            service,
+            sure,
+            target,
+        }) => {
+            sure.ask(&format!("forget service {service} and its counters"))?;
+            let path = format!("/v1/services/{}", escape(service));
+            call(target, "DELETE", &path, None)?;
+            Ok(format!("service {service} is forgotten\n"))
+        }
+    }
+}
+
+fn line(service: &Value) -> String {
+    format!(
+        "{}: {}, {}\n",
+        text(service, "/service"),
+        count(list(service, "/registry").len(), "registered instance"),
+        count(list(service, "/reporters").len(), "reporting Envoy"),
+    )
+}
