@@ -47,7 +47,7 @@ pub enum DemoError {
     #[error("{0}")]
     Envoy(String),
     /// A requested port is taken.
-    #[error("port {0} is taken: say another --port-base")]
+    #[error("port {0} is in use: choose another --port-base")]
     Taken(u16),
     /// No port is free in the range that was tried.
     #[error("no port from {0} on is free")]

@@ -105,7 +105,7 @@ pub enum ExplainError {
     #[error("instance {0} is there already")]
     Known(InstanceId),
     /// The report has no shape of a ring.
-    #[error("the reported ring has no size")]
+    #[error("the report has no valid ring size")]
     NoShape,
     /// The ring would be too large.
     #[error(transparent)]

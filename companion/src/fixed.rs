@@ -73,7 +73,7 @@ impl FixedData {
             let key = line.key.to_string();
             if dataset.insert(key, line.value).is_some() {
                 let (dataset, key) = (line.dataset, line.key);
-                return Err(format!("line {number}: {dataset}/{key} is there twice"));
+                return Err(format!("line {number}: {dataset}/{key} occurs twice"));
             }
         }
         Ok(data)
@@ -119,7 +119,7 @@ mod tests {
     fn a_bad_line_is_named() {
         let one = r#"{"dataset": "currencies", "key": "EUR", "value": "2"}"#;
         let twice = FixedData::parse(&format!("{one}\n{one}")).unwrap_err();
-        assert_eq!(twice, "line 2: currencies/EUR is there twice");
+        assert_eq!(twice, "line 2: currencies/EUR occurs twice");
         for bad in [
             "{",
             r#"{"dataset": "a b", "key": "k", "value": ""}"#,

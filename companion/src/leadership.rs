@@ -93,7 +93,7 @@ pub async fn run(
     if role.borrow().term().is_some() {
         // Otherwise the next leader would wait for the lease to end.
         if let Err(error) = store.resign(&me).await {
-            tracing::debug!(%error, "the lead ends by itself");
+            tracing::debug!(%error, "the lease was not released; it expires by itself");
         }
         change(&role, &metrics, Role::Unknown);
     }
@@ -110,10 +110,6 @@ fn change(sender: &watch::Sender<Role>, metrics: &Metrics, role: Role) {
     });
     if changed {
         metrics.leader.set(u64::from(role.term().is_some()));
-        tracing::info!(
-            role = role.as_str(),
-            term = role.term(),
-            "companions of this unit"
-        );
+        tracing::info!(role = role.as_str(), term = role.term(), "role changed");
     }
 }

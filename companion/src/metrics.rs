@@ -58,65 +58,65 @@ metrics! {
     records_swept: Count, "Records freed because they had expired";
     writes_refused: Count, "Writes refused because the outbox is full";
     requests_unauthorized: Count, "Requests without the token they need";
-    requests_shed: Count, "Requests refused because too many were under way";
+    requests_shed: Count, "Requests refused because too many were in flight";
     requests_too_large: Count, "Requests refused because their body was too large";
     requests_timed_out: Count, "Requests that were not answered in time";
-    writes_too_many: Count, "Requests refused because the store holds as much as it may of that";
-    loads_lowered: Count, "Loads of instances in reports that were more than an Envoy can have, and lowered";
-    instances_hidden: Level, "Instances that are not shown here, since too many are";
-    findings_hidden: Level, "Pairs of a service and a kind of finding that are not shown here, since too many are";
-    findings_cut: Count, "Findings of a filter's wiring that were left out or shortened, since there were too many";
-    watchers_behind: Count, "Times that who watches a dataset was too slow and had to be told anew";
+    writes_too_many: Count, "Requests refused because a limit on stored items was reached";
+    loads_lowered: Count, "Loads in reports that were implausibly high and were clamped";
+    instances_hidden: Level, "Instances left out of this page because there are too many";
+    findings_hidden: Level, "Pairs of service and finding left out of this page because there are too many";
+    findings_cut: Count, "Findings of a filter left out or shortened because there were too many";
+    watchers_behind: Count, "Times that a watcher of a dataset fell behind and had to read from the store";
     event_streams_refused: Count, "Event streams refused because too many were open";
     store_errors: Count, "Requests to the store that failed";
     xds_streams: Level, "Open endpoint discovery streams";
-    xds_streams_refused: Count, "Endpoint discovery streams refused: too many of them, or of their names";
+    xds_streams_refused: Count, "Endpoint discovery streams refused: too many streams, or too many names in one";
     xds_pushes: Count, "Endpoint assignments sent";
     xds_nacks: Count, "Endpoint assignments refused by an Envoy";
-    leader: Level, "1 while this companion leads those of its unit";
-    group_healthy: Level, "1 while the unit's group of Redis servers is as it shall be";
+    leader: Level, "1 while this companion leads its unit";
+    group_healthy: Level, "1 while the unit's group of Redis servers is healthy";
     group_servers_away: Level, "Servers of the group that do not answer";
     group_replicas_linked: Level, "Replicas of the group whose link to the primary is up";
-    group_lag_bytes: Level, "How far the last replica of the group is behind";
-    group_memory_percent: Level, "Memory of the fullest server of the group, of its limit";
-    group_degradations: Count, "Times that the group was no longer as it shall be";
-    group_events_dropped: Count, "Events of the group that waited too long for a store that takes them";
+    group_lag_bytes: Level, "Replication lag of the slowest replica, in bytes";
+    group_memory_percent: Level, "Memory of the fullest server of the group, in percent of its limit";
+    group_degradations: Count, "Times that the group became degraded";
+    group_events_dropped: Count, "Events of the group dropped because the store took no writes for too long";
     outbox_ops: Level, "Ops that wait for the other units";
-    outbox_bytes: Level, "Bytes of these, about";
+    outbox_bytes: Level, "Estimated bytes of the ops in the outbox";
     outbox_dropped: Count, "Ops that left a full outbox before every unit had them";
     link_up: Level, "1 while this unit reads its queue and can send to another unit";
-    links_blocked: Count, "Times that a broker took nothing for a while";
+    links_blocked: Count, "Times that a broker blocked a connection";
     bytes_published: Count, "Bytes of messages handed to brokers";
     link_failures: Count, "Connections to the broker that ended or failed";
     ops_published: Count, "Ops confirmed by the broker";
     publishes_failed: Count, "Messages that the broker did not confirm";
     ops_received: Count, "Ops received from other units";
     records_applied: Count, "Records changed by other units";
-    sequence_gaps: Count, "Ops that came before one they follow";
-    apply_failures: Count, "Batches that could not be applied and are tried again";
+    sequence_gaps: Count, "Ops that arrived before an earlier one";
+    apply_failures: Count, "Batches that could not be applied and are retried";
     poison_messages: Count, "Messages set aside because they cannot be read";
     namesakes: Count, "Digests of a unit in whose name two stores speak";
-    strangers: Count, "Messages set aside because their unit is no member";
-    conflicts: Count, "Changes of a record that did not know of each other, seen here";
-    records_refused: Count, "Records of a repair that may be deleted and were not taken";
+    strangers: Count, "Messages set aside because their unit is not a member";
+    conflicts: Count, "Concurrent changes of a record seen here";
+    records_refused: Count, "Records of a repair not applied because they may be deleted";
     store_went_back: Count, "Buckets whose store went back to an older copy of itself";
-    changes_unsendable: Count, "Changes that are too large for a broker and were left out of a message";
-    records_set_aside: Count, "Records of other units that were not taken, each alone: beyond a bound, or of the future";
-    digests_recounted: Count, "Buckets whose digest was not that of their records, and was counted anew";
-    store_clock_ahead_ms: Signed, "How far the clock of the store is ahead of ours, in milliseconds";
-    records_spoiled: Level, "Records that the store holds and no unitring wrote, left out where they are met";
-    tombstones_collected: Count, "Tombstones and expired records forgotten because every member knows";
-    skipped_buckets: Count, "Buckets of which a unit no longer had all ops for this one";
-    clock_skew_alarms: Count, "Times that another unit's clock was found too far from ours";
-    unit_loads: Count, "Times that another unit told what it carries";
-    unit_loads_merged: Count, "Times that loads were told to other units as of one reporter, since there were too many";
-    unit_events: Count, "Instance events that other units told of";
-    fixed_loaded: Count, "Versions of fixed data taken from another unit";
-    fixed_refused: Count, "Fixed data of another unit that were not what their checksum says";
+    changes_unsendable: Count, "Changes left out of a message because they are too large for the broker";
+    records_set_aside: Count, "Records of other units set aside: over a bound, or too far in the future";
+    digests_recounted: Count, "Buckets whose wrong digest was recomputed";
+    store_clock_ahead_ms: Signed, "How far the clock of the store is ahead of the companion's, in milliseconds";
+    records_spoiled: Level, "Corrupt records in the store that are left out";
+    tombstones_collected: Count, "Tombstones and expired records collected";
+    skipped_buckets: Count, "Buckets of which a sender no longer had all ops";
+    clock_skew_alarms: Count, "Times that another unit's clock went over the skew limit";
+    unit_loads: Count, "Load messages received from other units";
+    unit_loads_merged: Count, "Times that loads were merged per service because there were too many";
+    unit_events: Count, "Instance events received from other units";
+    fixed_loaded: Count, "Versions of fixed data loaded from another unit";
+    fixed_refused: Count, "Fixed data of another unit refused for a wrong checksum";
     diverged_buckets: Count, "Buckets found to differ from another unit's at equal positions";
     stalled_buckets: Count, "Buckets that missed ops of another unit and asked for them";
     repaired_records: Count, "Records changed by a repair";
-    repairs_dropped: Count, "Repairs asked of this unit beyond the bound";
+    repairs_dropped: Count, "Requested repairs that were dropped: over the bound, or not sent";
 }
 
 /// The values of an instance.
@@ -296,5 +296,83 @@ mod tests {
         let line = r#"unitring_wiring_findings{service="a \"b\"",kind="steer_header"} 1"#;
         assert!(text.lines().any(|found| found == line), "{text}");
         assert_eq!(text.matches("# EOF").count(), 1);
+    }
+
+    const HEAD: &str = "# Metrics
+
+What `GET /metrics` of a companion shows, in Prometheus' format. A test holds this page to the program. The stats of the
+filter are Envoy's: [settings.md](settings.md#stats).
+
+## With labels
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+| `unitring_instance_calls_total` | counter | `service`, `instance` | attempts sent to the instance, over all Envoys |
+| `unitring_instance_failures_total` | counter | `service`, `instance` | failed attempts among them |
+| `unitring_instance_updates_total` | counter | `service`, `instance` | data updates that it made |
+| `unitring_instance_in_flight` | gauge | `service`, `instance` | requests in flight on it, over all Envoys |
+| `unitring_wiring_findings` | gauge | `service`, `kind` | Envoys whose filter reports this mistake in its wiring |
+| `unitring_unit_link_up` | gauge | `unit` | 1 while the link to that unit is up |
+| `unitring_unit_confirmed_ops` | gauge | `unit` | ops that the broker confirmed for it |
+| `unitring_unit_missing_ops` | gauge | `unit` | ops that it has and this unit lacks, at the last comparison |
+| `unitring_unit_diverged_buckets` | gauge | `unit` | buckets that differed then |
+| `unitring_unit_clock_skew_seconds` | gauge | `unit` | how far its clock is ahead of this one |
+| `unitring_unit_lag_seconds` | gauge | `unit`, `quantile` | how long its last changes took to be here: median and 99th percentile |
+
+At most INSTANCES instances and FINDINGS pairs of service and kind are shown; the metrics `unitring_instances_hidden` and
+`unitring_findings_hidden` count the rest. Only the leader of a unit has links.
+
+## Without labels
+
+| metric | type | meaning |
+|---|---|---|
+";
+
+    #[test]
+    fn the_page_of_the_metrics_is_what_the_program_shows() {
+        let numbers = [
+            ("INSTANCES", INSTANCES_SHOWN_MAX),
+            ("FINDINGS", FINDINGS_SHOWN_MAX),
+        ];
+        let mut page = HEAD.to_owned();
+        for (name, number) in numbers {
+            page = page.replace(name, &number.to_string());
+        }
+        let text = Metrics::default().text(&[], &[], &BTreeMap::new()).unwrap();
+        let helps: BTreeMap<&str, &str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
+            .collect();
+        let mut rows = Vec::new();
+        for line in text.lines() {
+            let Some((name, kind)) = line
+                .strip_prefix("# TYPE ")
+                .and_then(|line| line.split_once(' '))
+            else {
+                continue;
+            };
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            match helps.get(name) {
+                Some(help) => {
+                    let help = help.trim_end_matches('.');
+                    rows.push(format!("| `{name}{suffix}` | {kind} | {help} |\n"));
+                }
+                None => assert!(
+                    page.contains(&format!("| `{name}{suffix}` | {kind} |")),
+                    "{name}"
+                ),
+            }
+        }
+        rows.sort();
+        page.push_str(&rows.concat());
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+        if std::env::var_os("RENEW").is_some() {
+            std::fs::write(&file, &page).unwrap();
+        }
+        let there = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            there == page,
+            "docs/metrics.md is stale: RENEW=1 cargo test -p unitring the_page_of"
+        );
     }
 }

@@ -167,7 +167,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
             outcome
         }
         () = ended => {
-            let error = "a background task ended; a restart is the way out";
+            let error = "a background task ended: restart the companion";
             Err(ServeError::Ended(std::io::Error::other(error)))
         }
     }

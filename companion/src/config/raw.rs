@@ -102,7 +102,7 @@ impl Raw {
         });
         let rule = match nearest(&path, self.known.iter().copied()) {
             Some(known) => format!("unknown field; did you mean {known}?"),
-            None => "unknown field; `unitring check` prints those that there are".to_owned(),
+            None => "unknown field; `unitring check` prints the known fields".to_owned(),
         };
         Err(ConfigError::Field {
             path: place.unwrap_or_default() + &path,

@@ -214,7 +214,10 @@ pub fn plan(servers: &[Observed], wanted: &Wanted) -> Result<Vec<Action>, Vec<Re
                 // The primary's layout and fixed data are complete once every replica has them.
                 let theirs = (primary.layout, &primary.fixed);
                 if (server.layout, &server.fixed) != theirs {
-                    add(server, Step::Wait("the replica gets what the primary has"));
+                    add(
+                        server,
+                        Step::Wait("the replica receives the primary's data"),
+                    );
                 }
             }
             Some((of, Link::Down)) if of == primary.address => {

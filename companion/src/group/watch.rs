@@ -53,8 +53,8 @@ pub async fn run(
                 untold.push_back(event(GroupChange::GroupDegraded, &reason));
             }
             (false, true) => {
-                tracing::info!("the unit's group is well again");
-                untold.push_back(event(GroupChange::GroupRestored, "nothing is wrong"));
+                tracing::info!("the unit's group has recovered");
+                untold.push_back(event(GroupChange::GroupRestored, "no problems"));
             }
             _ => {}
         }

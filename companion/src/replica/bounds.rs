@@ -41,7 +41,7 @@ impl fmt::Display for Fault {
                 "its clock is {ms} ms ahead of the one here, more than {AHEAD_MS_MAX}"
             ),
             Self::TooLarge(bytes) => write!(f, "{bytes} bytes, more than {VALUE_BYTES_MAX}"),
-            Self::OtherBucket => f.write_str("it is of another bucket than it says"),
+            Self::OtherBucket => f.write_str("it belongs to another bucket"),
         }
     }
 }

@@ -282,7 +282,7 @@ async fn load_fixed(parts: &Parts, from: &UnitId, part: FixedPart) -> Result<(),
     };
     if data.checksum() != state.checksum {
         parts.metrics.fixed_refused.inc();
-        tracing::warn!(%from, version = state.version, "fixed data are not what their checksum says");
+        tracing::warn!(%from, version = state.version, "fixed data refused: wrong checksum");
         return Ok(());
     }
     if parts.store.load_fixed(state.version, &data).await? {

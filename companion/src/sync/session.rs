@@ -207,7 +207,7 @@ impl Session {
             }
             Event::Blocked(unit, Some(why)) => {
                 self.parts.metrics.links_blocked.inc();
-                tracing::warn!(unit = %self.unit, to = %unit, %why, "the broker takes nothing for now");
+                tracing::warn!(unit = %self.unit, to = %unit, %why, "the broker blocks the connection");
                 self.link(&unit, &format!("blocked: {why}"));
             }
             Event::Blocked(unit, None) => {
@@ -231,7 +231,7 @@ impl Session {
                 }
             }
             Event::Limit(unit, bytes) => {
-                tracing::warn!(unit = %self.unit, to = %unit, bytes, "its broker takes no larger message");
+                tracing::warn!(unit = %self.unit, to = %unit, bytes, "the peer's broker limits the message size");
                 self.handle(Input::Limit(unit, bytes));
             }
             Event::Published(unit, id, confirmed) => {
@@ -334,7 +334,7 @@ impl Session {
     /// Sends the verdict on a delivery. The reader of the queue lives as long as its deliveries.
     fn judge(&self, verdict: Verdict) {
         if self.links.verdicts.send(verdict).is_err() {
-            tracing::debug!("a verdict for nobody");
+            tracing::debug!("verdict dropped: the reader has ended");
         }
     }
 }

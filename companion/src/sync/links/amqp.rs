@@ -202,7 +202,7 @@ async fn clean(broker: Broker, removed: BTreeSet<UnitId>) {
         };
         match done.await {
             Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "queues of units that left stay for now"),
+            Err(error) => tracing::debug!(%error, "queues of removed units not deleted yet"),
         }
         pause.wait().await;
     }
@@ -213,7 +213,7 @@ async fn close(connection: &Connection) {
     match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "closing a connection to the broker"),
-        Err(_) => tracing::debug!("a connection to the broker is left: it does not answer"),
+        Err(_) => tracing::debug!("broker connection abandoned: no answer"),
     }
 }
 

@@ -80,7 +80,7 @@ pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Vec<Aside>), Poi
         }
     };
     if envelope.from == *unit {
-        return Err(Poison::Wrong("it says that it comes from this unit itself"));
+        return Err(Poison::Wrong("its sender is this unit itself"));
     }
     let is_exact =
         |position: &Position| position.sequence < EXACT_MAX && position.incarnation < EXACT_MAX;

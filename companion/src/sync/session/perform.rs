@@ -44,7 +44,7 @@ impl Session {
                         metrics.outbox_dropped.inc_by(removed);
                         tracing::warn!(
                             ops = removed,
-                            "the outbox is full: who misses these changes repairs by digests"
+                            "the outbox is full: changes dropped; peers that lack them get a repair"
                         );
                     }
                     Input::Shortened
@@ -78,7 +78,7 @@ impl Session {
             Effect::Ack(tag) => self.judge(Verdict::Ack(tag)),
             Effect::SetAside(tag, from) => {
                 if self.note_status(|status| status.stranger(&from, now_ms())) {
-                    tracing::warn!(unit = %self.unit, %from, "messages of a unit that is no member are set aside");
+                    tracing::warn!(unit = %self.unit, %from, "messages set aside: their unit is not a member");
                 }
                 self.parts.metrics.strangers.inc();
                 self.judge(Verdict::SetAside(tag, delivered.to_vec()));
@@ -192,7 +192,7 @@ impl Session {
     pub(super) fn set_aside(&self, from: &UnitId, record: &str, why: &str) {
         let is_new = self.note_status(|status| status.set_aside(from, record, why));
         if is_new {
-            tracing::warn!(%from, record, why, "a record is set aside alone");
+            tracing::warn!(%from, record, why, "record set aside");
         }
     }
 
@@ -205,10 +205,10 @@ impl Session {
                 self.parts.metrics.clock_skew_alarms.inc();
                 tracing::warn!(
                     %unit, skew_ms, max_ms,
-                    "its clock and ours are apart: of two changes the one of the earlier clock loses"
+                    "clock skew over the limit: concurrent changes by the slower clock lose"
                 );
             }
-            (true, false) => tracing::info!(%unit, skew_ms, "its clock and ours agree again"),
+            (true, false) => tracing::info!(%unit, skew_ms, "clock skew within the limit again"),
             _ => {}
         }
         self.status

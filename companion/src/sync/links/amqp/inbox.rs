@@ -75,7 +75,7 @@ async fn claim(
         tries = tries.saturating_add(1);
         // At the first try it may be the former leader of this unit.
         if tries == 2 {
-            let why = "another one reads this unit's queue: is there a second unit of this name?";
+            let why = "another consumer reads this unit's queue: does a second unit use this name?";
             if events
                 .send(Event::InboxWaits(why.to_owned()))
                 .await

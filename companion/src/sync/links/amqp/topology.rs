@@ -102,7 +102,11 @@ pub(super) async fn declare(
     };
     // A quorum queue that lost its leader (a broker killed right after the queue was made) never
     // answers here. Only an operator may delete it, since it may hold messages.
-    step("declaring a queue (is it without a leader?)", declare).await
+    step(
+        "declaring a queue (has the quorum queue lost its leader?)",
+        declare,
+    )
+    .await
 }
 
 /// Deletes the queues of these units.

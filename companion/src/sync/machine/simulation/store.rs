@@ -39,7 +39,7 @@ pub(super) enum Broken {
     Full,
     /// A companion without peers is let write, although its unit has some.
     Agreement,
-    /// A record without its value goes into a repair as an empty one.
+    /// A record without its value goes into a repair as an empty one, and a recount keeps it.
     Value,
     /// The broker's limit stays unknown.
     Limit,
@@ -357,8 +357,10 @@ impl Store {
     /// differ, and bring it.
     pub(super) fn recount(&mut self, number: u8, now_ms: u64) {
         let bucket = self.buckets.entry(number).or_default();
-        let records = &mut bucket.records;
-        records.retain(|_, (mark, value)| !mark.has_lost(value.is_some(), now_ms));
+        if self.broken != Broken::Value {
+            let records = &mut bucket.records;
+            records.retain(|_, (mark, value)| !mark.has_lost(value.is_some(), now_ms));
+        }
         bucket.digests.clear();
         for (id, (mark, _)) in &bucket.records {
             if let Some(part) = mark.part() {
