@@ -13,6 +13,7 @@ use unitring::store::contract::id;
 use unitring::store::{Records as _, redis};
 use unitring_tests::deadline::until;
 use unitring_tests::redis::Redis;
+use unitring_tests::statistics::median;
 
 /// Writes of one measurement.
 const WRITES: usize = 20_000;
@@ -123,24 +124,19 @@ async fn measure(case: &Case) -> Result<()> {
         };
         pairs.push((ours, bare));
     }
-    let of = |figure: fn(&(Run, Run)) -> f64| median(pairs.iter().map(figure).collect());
+    let of = |figure: fn(&(Run, Run)) -> f64| median(pairs.iter().map(figure));
     println!(
         "| {} | {:.0} | {:.0} | {:.2} | {:.1} / {:.1} | {:.1} / {:.1} |",
         case.title,
-        of(|(ours, _)| ours.writes_per_second),
-        of(|(_, bare)| bare.writes_per_second),
-        of(|(ours, bare)| ours.writes_per_second / bare.writes_per_second),
-        of(|(ours, _)| ours.server_us),
-        of(|(_, bare)| bare.server_us),
-        of(|(ours, _)| ours.client_us),
-        of(|(_, bare)| bare.client_us),
+        of(|(ours, _)| ours.writes_per_second)?,
+        of(|(_, bare)| bare.writes_per_second)?,
+        of(|(ours, bare)| ours.writes_per_second / bare.writes_per_second)?,
+        of(|(ours, _)| ours.server_us)?,
+        of(|(_, bare)| bare.server_us)?,
+        of(|(ours, _)| ours.client_us)?,
+        of(|(_, bare)| bare.client_us)?,
     );
     Ok(())
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 /// Writes through the store, like the companion: each writer waits for its answer.

@@ -40,6 +40,7 @@ pub mod report;
 pub mod rivals;
 pub mod seed;
 pub mod site;
+pub mod statistics;
 pub mod tally;
 pub mod traffic;
 pub mod unit_group;

@@ -78,6 +78,21 @@ impl Rabbit {
         .await
     }
 
+    /// Starts one with this Erlang term as its `advanced.config`, which has what `rabbitmq.conf` cannot say.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_with_term(term: &str) -> Result<Self> {
+        ports::with_fresh_ports(async || {
+            let place = Place::new(&Home::start().await?)?;
+            place.configure(&[])?;
+            fs::write(place.folder.path().join("advanced.config"), term)?;
+            let node = place.spawn().await?;
+            Ok(Self { place, node })
+        })
+        .await
+    }
+
     /// Starts so many that are one cluster.
     ///
     /// # Errors
@@ -186,6 +201,10 @@ impl Place {
     }
 
     fn configure(&self, lines: &[&str]) -> Result<()> {
+        let advanced = self.folder.path().join("advanced.config");
+        if !advanced.exists() {
+            fs::write(advanced, "[].\n")?;
+        }
         let text = lines.join("\n") + "\n";
         fs::write(self.folder.path().join("rabbitmq.conf"), text)?;
         Ok(())
@@ -217,6 +236,10 @@ impl Place {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
             // Whatever this machine has in /etc/rabbitmq is not ours.
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
+            .env(
+                "RABBITMQ_ADVANCED_CONFIG_FILE",
+                folder.join("advanced.config"),
+            )
             .env("RABBITMQ_CONF_ENV_FILE", folder.join("environment"));
         let mut process = Process::start("rabbitmq", &mut command, folder)?;
         process.ready(async || speaks_amqp(self.port).await).await?;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
+use unitring_tests::statistics::quantile;
 
 use super::body::INSTANCES;
 use super::cores::Cores;
@@ -74,11 +75,8 @@ pub(crate) async fn measure(cores: Cores) -> Result<()> {
 }
 
 fn row(store: Store, figures: &Figures) -> Result<String> {
-    let ms = |per_mille: usize| {
-        let latencies = &figures.latencies_ms;
-        let last = latencies.len().saturating_sub(1);
-        let rank = (latencies.len() * per_mille / 1_000).min(last);
-        let ms = *latencies.get(rank).context("no report was due")?;
+    let ms = |share: f64| {
+        let ms = quantile(&figures.latencies_ms, share).context("no report was due")?;
         anyhow::Ok(if ms.is_finite() {
             format!("{ms:.1}")
         } else {
@@ -90,9 +88,9 @@ fn row(store: Store, figures: &Figures) -> Result<String> {
         "| {} | {:.0} | {} | {} | {} | {} | {} | {:.0} | {} | {:.0} |",
         store.name(),
         figures.per_second,
-        ms(500)?,
-        ms(990)?,
-        ms(1_000)?,
+        ms(0.5)?,
+        ms(0.99)?,
+        ms(1.0)?,
         figures.refused,
         figures.unanswered,
         figures.companion_percent,

@@ -17,8 +17,8 @@ use unitring_tests::envoy::Envoy;
 use unitring_tests::programs;
 
 use crate::clients::{Client, Owners};
-use crate::median;
 use crate::systems::System;
+use unitring_tests::statistics::median;
 
 /// Requests before the count begins.
 const WARM_UP: usize = 4_000;

@@ -21,7 +21,7 @@ mod upstream;
 
 use std::env;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -61,11 +61,4 @@ fn print_table(systems: &systems::Systems, counted: &[f64], seconds: &[seconds::
             seconds.ratio,
         );
     }
-}
-
-fn median(figures: impl IntoIterator<Item = f64>) -> Result<f64> {
-    let mut figures: Vec<f64> = figures.into_iter().collect();
-    figures.sort_by(f64::total_cmp);
-    let middle = figures.get(figures.len() / 2);
-    middle.copied().context("nothing was measured")
 }

@@ -7,8 +7,8 @@ use unitring_tests::envoy::Envoy;
 use unitring_tests::usage;
 
 use crate::clients::{Client, Owners};
-use crate::median;
 use crate::systems::System;
+use unitring_tests::statistics::median;
 
 const ROUNDS: usize = 9;
 /// Requests of a round on each connection.

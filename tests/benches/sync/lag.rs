@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tokio::sync::watch;
 use unitring_tests::raw::Raw;
+use unitring_tests::statistics::{median, quantile};
 use unitring_tests::unit_group::UnitGroup;
 
+use super::VALUE_BYTES;
 use super::units::{self, WRITERS, Watch};
-use super::{VALUE_BYTES, median};
 
 const RATES: [u32; 3] = [100, 1_000, 5_000];
 const ROUNDS: usize = 3;
@@ -122,11 +123,10 @@ async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
         - ops;
     ensure!(ops > 0.0, "nothing was published");
     lags.sort_by(f64::total_cmp);
-    let rank = |percent: usize| lags.get(lags.len() * percent / 100).copied();
     Ok(Seen {
         per_second,
-        p50_ms: rank(50).context("no lag")?,
-        p99_ms: rank(99).context("no lag")?,
+        p50_ms: quantile(&lags, 0.5).context("no lag")?,
+        p99_ms: quantile(&lags, 0.99).context("no lag")?,
         told_p99_ms,
         bytes: bytes / ops,
     })

@@ -10,7 +10,7 @@ mod rate;
 mod through;
 mod units;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 /// Bytes of a value.
 const VALUE_BYTES: usize = 100;
@@ -33,11 +33,4 @@ async fn main() -> Result<()> {
         cut::measure().await?;
     }
     Ok(())
-}
-
-fn median(figures: impl IntoIterator<Item = f64>) -> Result<f64> {
-    let mut figures: Vec<f64> = figures.into_iter().collect();
-    figures.sort_by(f64::total_cmp);
-    let middle = figures.get(figures.len() / 2);
-    middle.copied().context("nothing was measured")
 }

@@ -9,11 +9,12 @@ use anyhow::{Result, anyhow, ensure};
 use unitring_tests::deadline::until;
 use unitring_tests::proxy::Link;
 use unitring_tests::redis::Redis;
+use unitring_tests::statistics::median;
 use unitring_tests::unit_group::UnitGroup;
 
+use super::VALUE_BYTES;
 use super::pipe::Pipe;
 use super::units::{self, Watch};
-use super::{VALUE_BYTES, median};
 
 const UPDATES: u64 = 50_000;
 const PAIRS: u64 = 5;

@@ -8,11 +8,12 @@ use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::within;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
+use unitring_tests::statistics::median;
 use unitring_tests::usage;
 
+use super::VALUE_BYTES;
 use super::flood;
 use super::units::{COMING_AND_GOING, Watch};
-use super::{VALUE_BYTES, median};
 
 const UPDATES: u64 = 100_000;
 const ROUNDS: u64 = 3;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::statistics::quantile;
+
 /// Answers with their latencies, and failures.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
@@ -52,17 +54,8 @@ impl Outcome {
     pub fn quantile(&self, share: f64) -> Duration {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
-        let covers =
-            |rank: usize| f64_of(rank + 1) >= share.clamp(0.0, 1.0) * f64_of(sorted.len()) - 1e-9;
-        let rank = (0..sorted.len()).find(|rank| covers(*rank));
-        rank.and_then(|rank| sorted.get(rank).copied())
-            .unwrap_or_default()
+        quantile(&sorted, share).unwrap_or_default()
     }
-}
-
-/// Exact for any number of requests in a test.
-fn f64_of(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use unitring_tests::deadline::until;
 use unitring_tests::ports;
 use unitring_tests::programs;
 use unitring_tests::redis::Redis;
+use unitring_tests::report;
 use unitring_tests::site::Site;
 
 /// The exit code, the standard output, and the standard error.
@@ -41,7 +42,7 @@ async fn errors_are_said_once_with_the_way_out_and_the_codes_of_the_page() -> Re
     let nobody = url(ports::free()?);
     let refused = |path: &str| {
         format!(
-            "unitring: {nobody}{path}: nobody listens there: does `unitring serve` run, and is this its \
+            "unitring: {nobody}{path}: connection refused: does `unitring serve` run, and is this its \
              address (listen)?"
         )
     };
@@ -141,6 +142,85 @@ async fn status_ends_with_what_it_says() -> Result<()> {
             "{said}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_nobody_reports_on_is_not_listed_and_can_be_forgotten() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let at = url(companion.port);
+    let mut sequence = 0;
+    let mut reports = async |name: &str| -> Result<()> {
+        sequence += 1;
+        let instances = vec![report::instance("a", "10.0.0.1:80", 0)];
+        let services = vec![report::service(name, instances)];
+        companion
+            .report(&report::report("edge-1", sequence, services))
+            .await?;
+        Ok(())
+    };
+    // A misspelt setting, once.
+    reports("ordres").await?;
+    let forget = |name: &str| run(&["service", "forget", name, "--yes", "--url", &at], &[]);
+    let (code, _, said) = forget("ordres")?;
+    ensure!(
+        code == 1 && said.contains("is in use: 0 registered instances, 1 Envoys"),
+        "{code}: {said}"
+    );
+    until("only the right service to be listed", async || {
+        reports("orders").await?;
+        let (code, out, said) = run(&["service", "list", "--url", &at], &[])?;
+        ensure!(
+            code == 0 && out == "orders: 0 registered instances, 1 reporting Envoy\n",
+            "{out}{said}"
+        );
+        Ok(())
+    })
+    .await?;
+    let (code, out, said) = run(&["locate", "--key", "ada", "--url", &at], &[])?;
+    ensure!(code == 0 && out.contains("a (10.0.0.1:80)"), "{out}{said}");
+    let (code, out, said) = forget("ordres")?;
+    ensure!(
+        code == 0 && out == "service ordres is forgotten\n",
+        "{out}{said}"
+    );
+    let (code, _, said) = forget("ordres")?;
+    ensure!(
+        code == 1 && said.contains("service ordres: not found"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_embedded_store_is_compacted_and_redis_says_that_it_needs_none() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let at = url(companion.port);
+    for number in 0..40 {
+        let path = format!("/v1/data/d/{number}");
+        companion
+            .call(Method::PUT, &path, vec![b'x'; 1 << 18])
+            .await?;
+        if number > 0 {
+            companion.call(Method::DELETE, &path, vec![]).await?;
+        }
+    }
+    let (code, out, said) = run(&["store", "compact", "--url", &at], &[])?;
+    let words: Vec<&str> = out.split_whitespace().collect();
+    let numbers = words.iter().filter_map(|word| word.parse::<u64>().ok());
+    let numbers: Vec<u64> = numbers.collect();
+    ensure!(
+        code == 0 && numbers.len() == 2 && numbers[0] < numbers[1],
+        "{out}{said}"
+    );
+    let kept = companion.call(Method::GET, "/v1/data/d/0", vec![]).await?;
+    ensure!(kept.bytes().await?.len() == 1 << 18);
+
+    let redis = Redis::start().await?;
+    let companion = Settings::on_redis(&redis).start().await?;
+    let at = url(companion.port);
+    let (code, _, said) = run(&["store", "compact", "--url", &at], &[])?;
+    ensure!(code == 1 && said.contains("the store is Redis"), "{said}");
     Ok(())
 }
 

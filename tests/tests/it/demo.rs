@@ -183,7 +183,7 @@ fn a_port_that_was_asked_for_and_is_taken_is_named() -> Result<()> {
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port().to_string();
     let text = refused(demo(&["--only-instances", "--port-base", &port])?)?;
-    ensure!(text.contains(&format!("port {port} is taken")), "{text}");
+    ensure!(text.contains(&format!("port {port} is in use")), "{text}");
     Ok(())
 }
 

@@ -203,6 +203,15 @@ async fn the_embedded_store_takes_writes_again_once_a_full_disk_has_room() -> Re
         );
         taken.push(key);
     }
+    let ready = async || -> Result<u16> {
+        let answer = companion.call(Method::GET, "/readyz", vec![]).await?;
+        Ok(answer.status().as_u16())
+    };
+    assert_eq!(
+        ready().await?,
+        503,
+        "a store that takes no writes is not ready"
+    );
     companion.has_record("first", "kept").await?;
     limit_files(&companion, "unlimited")?;
     takes_writes_again(&companion).await?;

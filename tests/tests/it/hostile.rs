@@ -121,6 +121,49 @@ async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn values_that_are_gone_come_again_once_somebody_has_them_recounted() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    east.put_record("ada", "lasts").await?;
+    let path = "/v1/data/profiles/bob?ttl=1h";
+    let put = east.call(Method::PUT, path, b"expires".to_vec()).await?;
+    ensure!(put.status().is_success(), "{}", put.status());
+    west.has_record("ada", "lasts").await?;
+    west.has_record("bob", "expires").await?;
+    // A server that evicts leaves the marks, and so does a clock that was ahead for a while.
+    for key in ["ada", "bob"] {
+        let bucket = bucket(&west_redis, key)?;
+        west_redis.cli(&["DEL", &format!("{bucket}r:profiles/{key}")])?;
+        let path = format!("/v1/data/profiles/{key}");
+        let read = west.call(Method::GET, &path, vec![]).await?;
+        assert_eq!(read.status().as_u16(), 404);
+    }
+    let (is_done, text) = west.ask(&["unit", "repair", "--recount"])?;
+    ensure!(is_done && text.contains("2 records had lost"), "{text}");
+    west.has_record("ada", "lasts").await?;
+    west.has_record("bob", "expires").await?;
+    for key in ["ada", "bob"] {
+        let bucket = bucket(&west_redis, key)?;
+        let key = format!("{bucket}r:profiles/{key}");
+        let source = key.replace("{west", "{east");
+        assert_eq!(
+            west_redis.cli(&["GET", &key])?,
+            east_redis.cli(&["GET", &source])?
+        );
+    }
+    // It keeps its date.
+    let left_ms: i64 = {
+        let bucket = bucket(&west_redis, "bob")?;
+        west_redis
+            .cli(&["PTTL", &format!("{bucket}r:profiles/bob")])?
+            .parse()?
+    };
+    ensure!((1..=3_600_000).contains(&left_ms), "{left_ms}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_digest_that_contradicts_its_records_is_counted_anew() -> Result<()> {
     let rabbit = Rabbit::start().await?;
     let (_east_redis, east) = unit("east", "west", &rabbit).await?;

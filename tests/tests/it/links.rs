@@ -6,6 +6,7 @@ use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use reqwest::Method;
+use rustix::process::Signal;
 use unitring_tests::certificates::Certificates;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
@@ -158,6 +159,89 @@ async fn a_broker_that_takes_nothing_is_said_and_nothing_is_lost() -> Result<()>
     rabbit.restart().await?;
     west.companion.has_record("during", "2").await?;
     east.companion.is_ready().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_is_held_longer_than_the_broker_allows_comes_again() -> Result<()> {
+    // By default half an hour, and looked after once a minute.
+    let term = "[{rabbit, [{consumer_timeout, 1000}, {channel_tick_interval, 200}]}].";
+    let rabbit = Rabbit::start_with_term(term).await?;
+    let east = UnitNode::start("east", &["west"], &rabbit).await?;
+    let west = UnitNode::start("west", &["east"], &rabbit).await?;
+    west.redis.process().pause().await?;
+    for number in 0..20 {
+        east.companion
+            .put_record(&format!("held-{number}"), "v")
+            .await?;
+    }
+    until("the broker to end the channel", async || {
+        let failures = west
+            .companion
+            .metric("unitring_link_failures_total")
+            .await?;
+        ensure!(failures > 0.0, "the link holds");
+        Ok(())
+    })
+    .await?;
+    west.redis.process().signal(Signal::CONT)?;
+    for number in 0..20 {
+        west.companion
+            .has_record(&format!("held-{number}"), "v")
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_in_one_units_name_are_named_and_the_second_says_so() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let unit = async |name: &str, peer: &str| -> Result<(Redis, Companion)> {
+        let redis = Redis::start().await?;
+        let companion = Settings::unit(name, &[peer], &redis, &rabbit)
+            .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms")
+            .start()
+            .await?;
+        Ok((redis, companion))
+    };
+    let (_redis, east) = unit("east", "west").await?;
+    let (_redis, west) = unit("west", "east").await?;
+    east.is_ready().await?;
+    west.is_ready().await?;
+    // A whole second group, by mistake at the same virtual host.
+    let (_redis, other_east) = unit("east", "west").await?;
+    let (_redis, other_west) = unit("west", "east").await?;
+    for (companion, name) in [(&west, "east"), (&east, "west")] {
+        until("the namesake to be named", async || {
+            let units = companion.get("/v1/units").await?;
+            let named = &units["sync"]["namesakes"][name];
+            ensure!(named.is_u64(), "{units}");
+            Ok(())
+        })
+        .await?;
+        let (is_well, text) = companion.ask(&["status"])?;
+        let says = format!("two stores speak in the name of {name}");
+        ensure!(!is_well && text.contains(&says), "{text}");
+    }
+    for other in [&other_east, &other_west] {
+        until(
+            "the second group to say that it receives nothing",
+            async || {
+                let units = other.get("/v1/units").await?;
+                let inbox = units["sync"]["inbox"].as_str().unwrap_or_default();
+                ensure!(
+                    inbox.contains("does a second unit use this name"),
+                    "{units}"
+                );
+                Ok(())
+            },
+        )
+        .await?;
+        let ready = other.call(Method::GET, "/readyz", vec![]).await?;
+        assert_eq!(ready.status().as_u16(), 503);
+    }
+    // The first group goes on.
+    east.put_record("ada", "1").await?;
+    west.has_record("ada", "1").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

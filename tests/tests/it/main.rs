@@ -115,6 +115,8 @@ mod names;
 #[cfg(test)]
 mod older;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod placement;
 #[cfg(test)]
 mod primaries;

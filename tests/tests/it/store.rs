@@ -33,7 +33,7 @@ async fn one_redis_keeps_what_every_store_promises() -> Result<()> {
 }
 
 /// Histories that both stores get.
-const HISTORIES: u64 = 150;
+const HISTORIES: u64 = 60;
 
 #[tokio::test]
 async fn scripts_in_redis_decide_as_the_rule_in_rust_does() -> Result<()> {

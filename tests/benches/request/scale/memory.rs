@@ -7,9 +7,9 @@ use unitring_tests::envoy::Envoy;
 
 use crate::base::Base;
 use crate::clients::{Client, Owners};
-use crate::median;
 use crate::systems::System;
 use crate::upstream::Upstream;
+use unitring_tests::statistics::median;
 
 const INSTANCES: u32 = 100;
 /// Few workers and many: the memory that an Envoy needs once cancels out.

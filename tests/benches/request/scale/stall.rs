@@ -17,10 +17,10 @@ use unitring_tests::envoy::Envoy;
 
 use crate::base::{Base, endpoints, put};
 use crate::clients::{Client, Owners};
-use crate::median;
 use crate::scale::turns::{self, Turns};
 use crate::systems::System;
 use crate::upstream::Upstream;
+use unitring_tests::statistics::median;
 
 const INSTANCES: u32 = 1_000;
 /// Changes of each system: the last instance is removed, added, removed …

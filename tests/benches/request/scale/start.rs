@@ -7,8 +7,8 @@ use unitring_tests::companion::Settings;
 use unitring_tests::envoy::Envoy;
 
 use crate::base::Base;
-use crate::median;
 use crate::upstream::Upstream;
+use unitring_tests::statistics::median;
 
 const INSTANCES: u32 = 100;
 const WORKERS: u32 = 2;

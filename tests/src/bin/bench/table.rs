@@ -1,16 +1,4 @@
-//! Medians and Markdown. Pure.
-
-/// The middle value; for an even number of values, the mean of the two in the middle.
-pub(crate) fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    if sorted.len() % 2 == 1 {
-        return Some(upper);
-    }
-    let lower = *sorted.get((sorted.len() / 2).checked_sub(1)?)?;
-    Some(f64::midpoint(lower, upper))
-}
+//! Markdown. Pure.
 
 /// A table whose first column is text and whose other columns are numbers.
 pub(crate) fn markdown(heads: &[&str], rows: &[Vec<String>]) -> String {
@@ -38,13 +26,6 @@ pub(crate) fn replaced(page: &str, area: &str, text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_or_the_mean_of_two() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0]), Some(2.5));
-        assert_eq!(median(&[]), None);
-    }
 
     #[test]
     fn a_table_has_a_rule_of_its_width() {

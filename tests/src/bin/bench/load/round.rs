@@ -6,10 +6,9 @@ use anyhow::Result;
 use futures_util::future::try_join_all;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
+use unitring_tests::statistics::median;
 use unitring_tests::tally::Load;
 use unitring_tests::traffic::Traffic;
-
-use super::table::median;
 
 /// How long each system is measured.
 pub(crate) const WATCHED: Duration = Duration::from_millis(3_500);
@@ -76,9 +75,8 @@ impl Figures {
 
     /// Each figure's median over the rounds. A ratio is made of figures of the same round.
     pub(crate) fn row(name: &str, rounds: &[Self]) -> Vec<String> {
-        let middle = |figure: fn(&Self) -> f64| {
-            median(&rounds.iter().map(figure).collect::<Vec<_>>()).unwrap_or_default()
-        };
+        let middle =
+            |figure: fn(&Self) -> f64| median(rounds.iter().map(figure)).unwrap_or_default();
         vec![
             name.to_owned(),
             format!("{:.0}", middle(|round| round.peak)),

@@ -1,0 +1,298 @@
+//! Every `console` block of the pages runs here, against real servers, and prints what the page shows.
+//!
+//! The line before a block names the servers that it needs: `<!-- run with: site -->`. A line `…` stands for any
+//! lines, `…` within a line for any text. What varies from run to run (addresses, rings, shares) is compared by
+//! its form; after `; numbers vary`, so are all numbers.
+
+mod servers;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use snapbox::assert::DEFAULT_ACTION_ENV;
+use snapbox::{Assert, IntoData as _, RedactedValue, Redactions};
+use unitring_tests::programs;
+use unitring_tests::site::Site;
+
+use servers::Servers;
+
+/// A command of a page, and its output.
+struct Block {
+    page: String,
+    line: usize,
+    /// The servers that it runs with.
+    with: String,
+    numbers_vary: bool,
+    command: String,
+    output: String,
+}
+
+/// Held by a test of the program itself.
+const GENERATED: &str = "cli.md";
+
+fn pages() -> Result<Vec<PathBuf>> {
+    let root = programs::root()?;
+    let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    for folder in ["docs", "envoy"] {
+        for entry in fs::read_dir(root.join(folder))? {
+            let path = entry?.path();
+            let is_page = path.extension().is_some_and(|end| end == "md");
+            if is_page && !path.ends_with(GENERATED) {
+                pages.push(path);
+            }
+        }
+    }
+    pages.sort();
+    Ok(pages)
+}
+
+/// All blocks of all pages, in order.
+fn blocks() -> Result<Vec<Block>> {
+    let mut blocks = Vec::new();
+    for path in pages()? {
+        let text = fs::read_to_string(&path)?;
+        let page = path
+            .file_name()
+            .context("no name")?
+            .to_string_lossy()
+            .into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            if *line != "```console" {
+                continue;
+            }
+            let at = || format!("{page}, line {}", number + 1);
+            let before = number.checked_sub(1).and_then(|before| lines.get(before));
+            let said = before.and_then(|line| line.strip_prefix("<!-- run with: "));
+            let said = said.and_then(|line| line.strip_suffix(" -->"));
+            let said = said.with_context(|| format!("{}: nothing says what runs it", at()))?;
+            let (with, numbers_vary) = match said.strip_suffix("; numbers vary") {
+                Some(with) => (with, true),
+                None => (said, false),
+            };
+            let mut rest = lines
+                .iter()
+                .skip(number + 1)
+                .take_while(|line| **line != "```");
+            let command = rest.next().and_then(|line| line.strip_prefix("$ "));
+            blocks.push(Block {
+                command: command
+                    .with_context(|| format!("{}: no command", at()))?
+                    .to_owned(),
+                output: rest.copied().collect::<Vec<_>>().join("\n"),
+                page: page.clone(),
+                line: number + 1,
+                with: with.to_owned(),
+                numbers_vary,
+            });
+        }
+    }
+    Ok(blocks)
+}
+
+/// What varies, by its form.
+fn redactions(numbers_vary: bool) -> Result<Redactions> {
+    let mut redactions = Redactions::new();
+    let forms = [
+        ("[ADDRESS]", r"\b(127\.0\.0\.1|10\.0\.0\.\d+):\d+\b"),
+        ("[HEX]", r"\b[0-9a-f]{16}\b"),
+        ("[SHARE]", r"\b\d+\.\d %"),
+        ("[MS]", r"(?m)upstream-service-time: (?<redacted>\d+)"),
+        ("[INSTANCE]", r#""instance":"(?<redacted>[a-d])""#),
+    ];
+    for (name, form) in forms {
+        redactions.insert(name, regex(form)?)?;
+    }
+    if numbers_vary {
+        redactions.insert("[NUMBER]", regex(r"\b\d+\b")?)?;
+    }
+    Ok(redactions)
+}
+
+fn regex(form: &str) -> Result<RedactedValue> {
+    Ok(regex::Regex::new(form)?.into())
+}
+
+/// Columns are as wide as what is in them, and counts of a table depend on when they were asked for.
+fn calm(text: &str) -> String {
+    let is_row = |line: &str| line.starts_with("127.0.0.1:") && line.contains('%');
+    let line = |line: &str| {
+        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        // Calls, failures, updates of an instance; requests that an Envoy left to its own policy, as before the
+        // filter knew of instances.
+        let counts = match line {
+            _ if is_row(line) => 3,
+            _ if line.starts_with("envoy~") => 1,
+            _ => 0,
+        };
+        for word in words.iter_mut().rev().take(counts) {
+            "N".clone_into(word);
+        }
+        words.join(" ")
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+impl Block {
+    async fn is_true(&self, servers: &Servers) -> Result<()> {
+        let printed = servers.run(&self.command).await?;
+        let redactions = redactions(self.numbers_vary)?;
+        let line = |line: &str| match line {
+            "…" => "...".to_owned(),
+            line => line.replace('…', "[..]"),
+        };
+        let shown: Vec<String> = calm(&self.output).lines().map(line).collect();
+        let shown = shown.join("\n");
+        let (shown, printed) = (
+            redactions.redact(&shown),
+            redactions.redact(&calm(&printed)),
+        );
+        let assert = Assert::new().action_env(DEFAULT_ACTION_ENV);
+        if let Err(error) = assert.try_eq(
+            Some(&format!(
+                "{}, line {}: $ {}",
+                self.page, self.line, self.command
+            )),
+            printed.into_data(),
+            shown.into_data(),
+        ) {
+            bail!("{error}");
+        }
+        Ok(())
+    }
+}
+
+async fn run_with(name: &str) -> Result<()> {
+    let blocks: Vec<Block> = blocks()?
+        .into_iter()
+        .filter(|block| block.with == name)
+        .collect();
+    ensure!(!blocks.is_empty(), "no page needs {name}");
+    let servers = Servers::start(name).await?;
+    for block in &blocks {
+        block.is_true(&servers).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_block_says_what_runs_it() -> Result<()> {
+    let known = ["site", "group", "units"];
+    for block in blocks()? {
+        let at = format!("{}, line {}", block.page, block.line);
+        ensure!(known.contains(&block.with.as_str()), "{at}: {}", block.with);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_pages_are_true_of_one_envoy_and_its_companion() -> Result<()> {
+    run_with("site").await
+}
+
+#[tokio::test]
+async fn the_pages_are_true_of_a_group_of_redis_servers() -> Result<()> {
+    run_with("group").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_are_true_of_two_units() -> Result<()> {
+    run_with("units").await
+}
+
+fn page(name: &str) -> Result<String> {
+    Ok(fs::read_to_string(
+        programs::root()?.join("docs").join(name),
+    )?)
+}
+
+/// The names that a page shows as code: `a.b` counts as `a.b` and as `b`.
+fn named(page: &str) -> BTreeSet<String> {
+    let code = page.split('`').skip(1).step_by(2);
+    let words = code.flat_map(|code| code.split(|letter: char| !is_of_name(letter)));
+    let names = words.flat_map(|word| {
+        let last = word.rsplit('.').next().unwrap_or(word);
+        [word.to_owned(), last.to_owned()]
+    });
+    names.collect()
+}
+
+fn is_of_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_' || letter == '.'
+}
+
+#[test]
+fn every_setting_of_the_filter_is_on_its_page() -> Result<()> {
+    let named = named(&page("settings.md")?);
+    let folder = programs::root()?.join("plugin/src/settings");
+    let mut files: Vec<PathBuf> = vec![folder.with_extension("rs")];
+    for entry in fs::read_dir(&folder)? {
+        files.push(entry?.path());
+    }
+    // The reader of a section is a plain list of its fields.
+    let field = regex::Regex::new(r#"section\s*\.\w+\(\s*"([a-z_]+)""#)?;
+    let mut count = 0;
+    for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
+        let source = fs::read_to_string(file)?;
+        for found in field.captures_iter(&source) {
+            let name = found.get(1).context("no name")?.as_str();
+            ensure!(named.contains(name), "{name} of {}", file.display());
+            count += 1;
+        }
+    }
+    ensure!(count > 30, "only {count} fields were found");
+    Ok(())
+}
+
+#[test]
+fn every_field_of_the_companion_is_on_its_page() -> Result<()> {
+    let named = named(&page("companion.md")?);
+    let output = programs::unitring()?
+        .args(["check", "--sync-peers", "west"])
+        .args(["--sync-amqp-url", "amqp://127.0.0.1"])
+        .args(["--group-servers", "redis://127.0.0.1:1"])
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{text}");
+    let (mut section, mut count) = (String::new(), 0);
+    for line in text.lines() {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            section = format!("{name}.");
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            let name = name.trim_start_matches(['#', ' ']);
+            ensure!(
+                named.contains(&format!("{section}{name}")),
+                "{section}{name}"
+            );
+            count += 1;
+        }
+    }
+    ensure!(count > 20, "only {count} fields in: {text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_stat_of_the_filter_is_on_its_page() -> Result<()> {
+    let named = named(&page("settings.md")?);
+    let site = Site::start().await?;
+    site.envoy.get("ada").await?;
+    let prefix = "wasmcustom.unitring.orders.";
+    let stats = site.envoy.stats(prefix).await?;
+    ensure!(stats.len() > 30, "{stats:?}");
+    for name in stats.keys() {
+        let name = name.strip_prefix(prefix).unwrap_or(name);
+        // `instance.127_0_0_1_8081.calls`, `wiring.service`
+        let is_of_one = name.starts_with("instance.") || name.starts_with("wiring.");
+        let name = match name.rsplit_once('.') {
+            Some((_, last)) if is_of_one => last,
+            _ => name,
+        };
+        ensure!(named.contains(name), "{name}");
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! What the commands of the pages run with.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::Method;
+use tempfile::TempDir;
+use unitring_tests::deadline::until;
+use unitring_tests::process::Process;
+use unitring_tests::programs;
+use unitring_tests::redis::Redis;
+use unitring_tests::unit_group::{Brokers, UnitGroup};
+
+/// The running servers, and a folder to run commands in.
+pub(super) struct Servers {
+    folder: TempDir,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The demo, and the URLs of its Envoy and its companion.
+    Site {
+        _demo: Process,
+        envoy: String,
+        companion: String,
+    },
+    /// Three Redis servers, and a configuration that names them.
+    Group { _servers: Vec<Redis> },
+    /// Two units, and the record that the pages read.
+    Units(UnitGroup),
+}
+
+impl Servers {
+    /// Starts those of this name.
+    pub(super) async fn start(name: &str) -> Result<Self> {
+        let folder = TempDir::with_prefix("unitring-pages-")?;
+        let kind = match name {
+            "site" => site(folder.path()).await?,
+            "group" => group(folder.path()).await?,
+            "units" => units().await?,
+            other => bail!("{other}: no such servers"),
+        };
+        Ok(Self { folder, kind })
+    }
+
+    /// Runs a command as the reader does, and returns what it prints.
+    pub(super) async fn run(&self, command: &str) -> Result<String> {
+        let mut command = command.replace("target/debug/unitring", "unitring");
+        let mut shell = Command::new("sh");
+        match &self.kind {
+            Kind::Site {
+                envoy, companion, ..
+            } => {
+                command = command.replace("127.0.0.1:10000", envoy);
+                command = command.replacen("curl ", "curl --silent --show-error ", 1);
+                shell.env("UNITRING_URL", companion);
+            }
+            Kind::Group { .. } => {}
+            Kind::Units(group) => {
+                let east = group.member("east")?;
+                let redis = format!("redis-cli --no-raw -p {} ", east.redis.port);
+                command = command.replacen("redis-cli ", &redis, 1);
+                let url = format!("http://127.0.0.1:{}", east.companion.port);
+                shell.env("UNITRING_URL", url);
+            }
+        }
+        let program = programs::built("unitring")?;
+        let programs = [
+            program.parent().context("no folder")?.to_path_buf(),
+            programs::root()?.join(".parts/bin"),
+        ];
+        let programs = programs.map(|path| path.display().to_string()).join(":");
+        let path = format!("{programs}:{}", std::env::var("PATH")?);
+        let output = shell
+            .args(["-c", &command])
+            .env("PATH", path)
+            .current_dir(self.folder.path())
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let error = String::from_utf8(output.stderr)?;
+        ensure!(output.status.success(), "$ {command}\n{text}{error}");
+        Ok(text)
+    }
+}
+
+/// What `make run` starts, as it says.
+async fn site(folder: &Path) -> Result<Kind> {
+    let mut command = Command::new(programs::built("unitring")?);
+    command
+        .arg("demo")
+        .arg("--folder")
+        .arg(folder.join("data"))
+        .env("UNITRING_ENVOY", programs::part("envoy")?);
+    let mut demo = Process::start("demo", &mut command, folder)?;
+    let mut printed = String::new();
+    demo.ready(async || {
+        printed = fs::read_to_string(folder.join("demo.log"))?;
+        ensure!(
+            printed.contains("Ctrl-C stops"),
+            "it has printed: {printed}"
+        );
+        Ok(())
+    })
+    .await?;
+    let url = |name: &str| -> Result<String> {
+        let lines = printed.lines().map(str::trim);
+        let mut words = lines.filter_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+        Ok(words
+            .next()
+            .with_context(|| format!("no {name} in {printed}"))?
+            .to_owned())
+    };
+    let (envoy, companion) = (url("Envoy ")?, url("companion ")?);
+    let is_reported = || -> Result<()> {
+        let output = programs::unitring()?
+            .args(["status", "--url", &companion])
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let instances = text.lines().filter(|line| line.contains(" % "));
+        ensure!(output.status.success() && instances.count() == 4, "{text}");
+        Ok(())
+    };
+    until("the Envoy to report four instances", async || is_reported()).await?;
+    Ok(Kind::Site {
+        _demo: demo,
+        envoy,
+        companion,
+    })
+}
+
+/// The configuration is that of docs/group.md, with these servers.
+async fn group(folder: &Path) -> Result<Kind> {
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        servers.push(Redis::start_with(&[]).await?);
+    }
+    let page = fs::read_to_string(programs::root()?.join("docs/group.md"))?;
+    let config = page.split("```toml\n").nth(1).context("no configuration")?;
+    let (config, _) = config.split_once("```").context("no end of it")?;
+    let mut config = config.to_owned();
+    for (number, server) in (1..).zip(&servers) {
+        let shown = format!("redis://10.0.0.{number}:6379");
+        ensure!(config.contains(&shown), "no {shown} in {config}");
+        config = config.replace(&shown, &server.url());
+    }
+    fs::write(folder.join("unitring.toml"), config)?;
+    let line = r#"{"dataset": "currencies", "key": "EUR", "value": "2"}"#;
+    fs::write(folder.join("fixed.jsonl"), line)?;
+    Ok(Kind::Group { _servers: servers })
+}
+
+async fn units() -> Result<Kind> {
+    let group = UnitGroup::start(2, Brokers::One, |settings| settings).await?;
+    let (path, value) = ("/v1/data/profiles/ada", b"written in east".to_vec());
+    let east = &group.member("east")?.companion;
+    let put = east.call(Method::PUT, path, value).await?;
+    ensure!(put.status().is_success(), "{}", put.status());
+    Ok(Kind::Units(group))
+}
