@@ -46,7 +46,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Try it out: start Envoy with the filter, the companion and four instances, and say what to try.
+    /// Start a demo: Envoy with the filter, the companion and four instances, and print requests to try.
     Demo(demo::DemoFlags),
     /// Serve a unit: registry, fleet load, records, sync.
     Serve(Fields),
@@ -74,10 +74,10 @@ pub enum Command {
     Store(store::StoreCommand),
     /// Show conflicts: changes that were overwritten by a concurrent change of another unit.
     Conflicts(unit::Conflicts),
-    /// Show how a running companion, its unit and its services are. Ends with 0 if all is well, with 1 if
-    /// something is degraded, and with 2 if no companion answers.
+    /// Show the state of a running companion, its unit and its services. Exit code 0 if all is well, 1 if
+    /// something is degraded, 2 if no companion answers.
     Status(status::StatusFlags),
-    /// Write a script that completes commands and flags, for a shell.
+    /// Print a completion script for a shell.
     Completions {
         /// Which.
         shell: clap_complete::Shell,
@@ -165,7 +165,7 @@ pub struct Locate {
     /// The service; needed only if the companion knows more than one.
     #[arg(long)]
     pub service: Option<String>,
-    /// Also show what would move if this instance were gone.
+    /// Also show which keys would move without this instance.
     #[arg(long, value_name = "INSTANCE")]
     pub without: Option<String>,
     /// Also show what would move if this instance were added: its ip:port, or its id with --address.
@@ -214,7 +214,7 @@ pub struct Fields {
     /// Bearer token that writes need.
     #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Log filter, as info or unitring=debug.
+    /// Log filter, such as info or unitring=debug.
     #[arg(long, env = "UNITRING_LOG")]
     log: Option<String>,
     /// Store: embedded or redis.
@@ -226,7 +226,7 @@ pub struct Fields {
     /// Replicas that must have a write before it is acknowledged.
     #[arg(long, env = "UNITRING_STORE_WAIT_REPLICAS")]
     store_wait_replicas: Option<String>,
-    /// How long they may take, as 500ms.
+    /// How long to wait for them, such as 500ms.
     #[arg(long, env = "UNITRING_STORE_WAIT_TIMEOUT")]
     store_wait_timeout: Option<String>,
     /// URL of the unit's Redis: redis://, redis-sentinel:// or redis-cluster://, rediss… for TLS.
@@ -247,10 +247,10 @@ pub struct Fields {
     /// URLs of the group's Redis servers, comma separated.
     #[arg(long, env = "UNITRING_GROUP_SERVERS", hide_env_values = true)]
     group_servers: Option<String>,
-    /// How they persist: rdb, aof, both or none.
+    /// Persistence of these servers: rdb, aof, both or none.
     #[arg(long, env = "UNITRING_GROUP_PERSISTENCE")]
     group_persistence: Option<String>,
-    /// Replicas that must be there for a write to be taken.
+    /// Replicas that must be connected for Redis to accept a write.
     #[arg(long, env = "UNITRING_GROUP_MIN_REPLICAS")]
     group_min_replicas: Option<String>,
     /// File of the fixed data, JSON Lines.
@@ -274,29 +274,29 @@ pub struct Fields {
     /// The other units, comma separated.
     #[arg(long, env = "UNITRING_SYNC_PEERS")]
     sync_peers: Option<String>,
-    /// How often units compare, as 10s.
+    /// How often units compare digests, such as 10s.
     #[arg(long, env = "UNITRING_SYNC_DIGEST_INTERVAL")]
     sync_digest_interval: Option<String>,
-    /// How many changes are kept for units that have not received them. A unit that misses more is repaired
+    /// Maximum number of changes kept for units that have not received them. A unit that misses more is repaired
     /// by digests.
     #[arg(long, env = "UNITRING_SYNC_OUTBOX_MAX")]
     sync_outbox_max: Option<String>,
-    /// How many bytes these changes may take.
+    /// Maximum size of these changes in bytes.
     #[arg(long, env = "UNITRING_SYNC_OUTBOX_BYTES_MAX")]
     sync_outbox_bytes_max: Option<String>,
-    /// How long deletions are remembered at least, as 1h.
+    /// Minimum time that tombstones are kept, such as 1h.
     #[arg(long, env = "UNITRING_SYNC_TOMBSTONES_KEPT")]
     sync_tombstones_kept: Option<String>,
-    /// Batching delay: how long a change waits for others to travel with, as 2ms.
+    /// Batching delay: how long a change waits for others to share a message with, such as 2ms.
     #[arg(long, env = "UNITRING_SYNC_LINGER")]
     sync_linger: Option<String>,
     /// Quota of a unit's queue at its broker, in bytes; the same in all units.
     #[arg(long, env = "UNITRING_SYNC_QUEUE_BYTES_MAX")]
     sync_queue_bytes_max: Option<String>,
-    /// Records per second that repairs send at most; 0 for no limit.
+    /// Maximum number of records per second that repairs send; 0 for no limit.
     #[arg(long, env = "UNITRING_SYNC_REPAIR_RATE")]
     sync_repair_rate: Option<String>,
-    /// Clock skew between units from which on an alarm is raised, as 500ms.
+    /// Clock skew between units above which an alarm is raised, such as 500ms.
     #[arg(long, env = "UNITRING_SYNC_SKEW_MAX")]
     sync_skew_max: Option<String>,
 }

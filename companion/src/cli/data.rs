@@ -15,9 +15,9 @@ use super::exit::Exit;
 /// What is done with a record.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Write its value to standard output, as it is. Ends with 4 if there is none.
+    /// Print a record's value as raw bytes. Exit code 4 if there is no such record.
     Get(One),
-    /// Write it, and print its version. Ends with 5 if something else is there than must be.
+    /// Write a record and print its version. Exit code 5 if the condition does not hold.
     Put {
         /// Which.
         #[command(flatten)]
@@ -31,14 +31,14 @@ pub enum DataCommand {
         /// Only if there is no such record.
         #[arg(long, conflicts_with = "if_match")]
         create: bool,
-        /// It expires after this time, as 60s.
+        /// Time to live, such as 60s.
         #[arg(long)]
         ttl: Option<String>,
         /// Only if the record is there in this version.
         #[arg(long, value_name = "VERSION")]
         if_match: Option<String>,
     },
-    /// Delete it. Ends with 4 if there is none.
+    /// Delete a record. Exit code 4 if there is no such record.
     Delete {
         /// Which.
         #[command(flatten)]

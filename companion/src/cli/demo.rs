@@ -10,7 +10,7 @@ pub struct DemoFlags {
     /// How many units: 1, or 2 that sync (needs redis-server and rabbitmq-server on PATH).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
     pub units: u16,
-    /// First of the ports to use; fails if one of them is taken. Without it: the default ports, or the
+    /// First of the ports to use; fails if one of them is in use. Without it: the default ports, or the
     /// next free ones.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=65000))]
     pub port_base: Option<u16>,

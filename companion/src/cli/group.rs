@@ -18,9 +18,9 @@ use crate::group::status::{Status, status};
 /// What is done with the group.
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
-    /// Create the group of `[group]`, or mend it: data structure, persistence, replication, fixed data.
+    /// Create the group of `[group]`, or repair it: data structure, persistence, replication, fixed data.
     Create(Create),
-    /// Show how each server is. Ends with 1 if something is wrong, and with 2 if no server answers.
+    /// Show the state of each server. Exit code 1 if something is wrong, 2 if no server answers.
     Status {
         /// As JSON.
         #[arg(long)]
@@ -34,7 +34,7 @@ pub enum GroupCommand {
 /// How the group is created.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// Say what would be done, and touch nothing.
+    /// Print the steps without taking them.
     #[arg(long)]
     dry_run: bool,
     /// A server, as ip:port, whose own data may be replaced by the primary's.

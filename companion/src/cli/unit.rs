@@ -21,11 +21,11 @@ pub enum UnitCommand {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Take it in again; its store must be empty.
+    /// Add it to the group again; its store must be empty.
     Add(OneUnit),
     /// Make the members and limits of this companion's configuration those of its unit.
     Agree(Target),
-    /// Mend what this unit's store holds.
+    /// Repair what this unit's store holds.
     Repair(Repair),
 }
 
@@ -57,8 +57,8 @@ pub struct Mend {
     /// Recompute every digest, and forget records whose value is gone: the other units' repairs bring them again.
     #[arg(long)]
     pub recount: bool,
-    /// Lead back from a clock of the future: buckets go by now again, and what was written by such a clock
-    /// gets a version of now. Set the machine's clock first; run it in every unit that took such changes.
+    /// Reset clocks that are ahead of now: what was written by such a clock gets a version of now.
+    /// Set the machine's clock first; run this in every unit that took such changes.
     #[arg(long)]
     pub clocks: bool,
 }

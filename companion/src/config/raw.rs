@@ -168,6 +168,13 @@ impl Said {
         }
     }
 
+    /// The error for a value that is none of these words; it names the one that was probably meant.
+    pub fn is_none_of(&self, words: &[&str]) -> ConfigError {
+        let meant = nearest(&self.text, words.iter().copied());
+        let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+        self.breaks(&format!("must be one of {}{meant}", words.join(", ")))
+    }
+
     /// The error for a value that breaks this rule.
     pub fn breaks(&self, rule: &str) -> ConfigError {
         let value = if self.secret {

@@ -45,7 +45,7 @@ pub(super) fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, Conf
         }
         (Some(_), _) => {
             let kind = kind.unwrap_or_else(|| path.clone());
-            Err(kind.breaks("must be \"embedded\" or \"redis\""))
+            Err(kind.is_none_of(&["embedded", "redis"]))
         }
     }
 }
@@ -113,7 +113,7 @@ pub(super) fn group(raw: &mut Raw, tls: TlsFiles) -> Result<Option<GroupSettings
     let kind = kinds.clone().find(|(name, _)| *name == persistence.text);
     let Some((_, kind)) = kind else {
         let names: Vec<&str> = kinds.map(|(name, _)| *name).collect();
-        return Err(persistence.breaks(&format!("must be one of {}", names.join(", "))));
+        return Err(persistence.is_none_of(&names));
     };
     let min: u64 = match min_replicas.text.parse::<usize>() {
         Ok(min) if min < urls.len() => u64::try_from(min).unwrap_or(u64::MAX),

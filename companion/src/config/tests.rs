@@ -40,7 +40,7 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
         ),
         (
             "[store]\nkind = \"sqlite\"",
-            "store.kind: \"sqlite\": must be \"embedded\"",
+            "store.kind: \"sqlite\": must be one of embedded, redis",
         ),
         (
             "[store]\nkind = \"redis\"",

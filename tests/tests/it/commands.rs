@@ -74,6 +74,10 @@ async fn errors_are_said_once_with_the_way_out_and_the_codes_of_the_page() -> Re
                  debug, trace, off) or target=level, comma separated";
     ends(&["check", "--log", "verbose"], 64, level)?;
 
+    let kind = "unitring: bad configuration: store.kind: \"reddis\": must be one of embedded, redis; did you mean \
+                redis?";
+    ends(&["check", "--store-kind", "reddis"], 64, kind)?;
+
     let (code, _, said) = run(&["stauts"], &[])?;
     ensure!(
         code == 64 && said.contains("a similar subcommand exists: 'status'"),

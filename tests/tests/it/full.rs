@@ -139,6 +139,28 @@ async fn an_outbox_is_bounded_in_bytes_too() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_companion_with_another_quota_of_the_queue_than_its_unit_is_refused_and_says_which()
+-> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (redis, east) = unit("east", "west", &rabbit).await?;
+    leads(&east).await?;
+    let other = Settings::unit("east", &["west"], &redis, &rabbit)
+        .variable("UNITRING_SYNC_QUEUE_BYTES_MAX", "67108864")
+        .start()
+        .await?;
+    assert_eq!(call(&other, Method::PUT, "k").await?, 503);
+    let ready = other.call(Method::GET, "/readyz", vec![]).await?;
+    let text = ready.text().await?;
+    ensure!(
+        text.contains("queue_bytes_max 67108864") && text.contains("queue_bytes_max 1073741824"),
+        "{text}"
+    );
+    // The unit goes on with what it agreed on.
+    assert_eq!(call(&east, Method::PUT, "k").await?, 201);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_companion_with_other_members_than_its_unit_leads_nothing_and_writes_nothing()
 -> Result<()> {
     let rabbit = Rabbit::start().await?;
