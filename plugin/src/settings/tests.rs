@@ -175,7 +175,7 @@ fn a_refusal_names_path_value_and_rule() {
         ),
         (
             r#"{"service": "a", "key": [{"header": "x-a"}], "steer": {"header": "X-A"}}"#,
-            "steer.header = \"x-a\": must not be a header of the key",
+            "steer.header = \"x-a\": must not be a source of the key",
         ),
         (
             r#"{"service": "a", "health": {"panic_threshold": 101}}"#,
@@ -295,7 +295,7 @@ fn a_refusal_among_services_names_the_place_where_the_value_stands() {
         ),
         (
             r#"{"services": [{"service": "a", "companion": {}}]}"#,
-            "services[0].companion = {}: must be beside services",
+            "services[0].companion = {}: must be set beside services",
         ),
     ] {
         let error = error(json);
