@@ -255,14 +255,18 @@ mod tests {
         open_as(folder, unit, true)
     }
 
-    #[tokio::test]
-    async fn the_embedded_store_keeps_the_contract() {
+    async fn fresh() -> contract::Stores<Embedded> {
         let folder = tempfile::tempdir().unwrap();
-        contract::records(&open(&folder, "east"), &open(&folder, "west")).await;
-        contract::passing(&open(&folder, "mine")).await;
-        contract::fleet(&open(&folder, "north")).await;
-        contract::names(&open(&folder, "named")).await;
-        contract::browse(&open(&folder, "south"), &open_as(&folder, "alone", false)).await;
+        let path = folder.path().to_path_buf();
+        let open = |unit: &str, has_peers| {
+            let file = path.join(format!("{unit}.redb"));
+            Embedded::open(&file, unit.parse().unwrap(), has_peers)
+        };
+        contract::Stores::open(Box::new(folder), open).unwrap()
+    }
+
+    mod keeps {
+        crate::with_all_promises!(test_promises crate::store::embedded::tests::fresh);
     }
 
     #[tokio::test]

@@ -11,25 +11,37 @@ use unitring_tests::redis::cluster::Cluster;
 use unitring_tests::redis::sentinel::Sentinels;
 use unitring_tests::redis::tls::TlsRedis;
 
-/// Runs the suite on stores with these settings: several units in one Redis.
+/// Keeps all promises on stores with these settings: several units in one Redis.
 async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
-    let store = |unit: &str| -> Result<redis::Redis> {
-        Ok(redis::Redis::open(settings, unit.parse()?, true)?)
+    let open = |unit: &str, has_peers: bool| -> Result<redis::Redis> {
+        Ok(redis::Redis::open(settings, unit.parse()?, has_peers)?)
     };
-    contract::records(&store("east")?, &store("west")?).await;
-    contract::passing(&store("mine")?).await;
-    contract::fleet(&store("north")?).await;
-    contract::names(&store("named")?).await;
-    contract::leadership(&store("led")?, &store("led")?).await;
-    let alone = redis::Redis::open(settings, "alone".parse()?, false)?;
-    contract::browse(&store("south")?, &alone).await;
+    contract::all(&contract::Stores::open(Box::new(()), open)?).await;
+    contract::leadership(&open("led", true)?, &open("led", true)?).await;
     Ok(())
 }
 
+async fn fresh() -> contract::Stores<redis::Redis> {
+    let server = Redis::start().await.expect("a Redis");
+    let settings = RedisSettings::at(Url::new(server.url()));
+    let open = |unit: &str, has_peers: bool| {
+        redis::Redis::open(&settings, unit.parse().expect("a unit"), has_peers)
+    };
+    contract::Stores::open(Box::new(server), open).expect("its stores")
+}
+
+/// Each promise on one Redis, as a test of its own.
+mod keeps {
+    unitring::with_all_promises!(test_promises crate::store::fresh);
+}
+
 #[tokio::test]
-async fn one_redis_keeps_what_every_store_promises() -> Result<()> {
+async fn one_redis_keeps_that_one_companion_leads() -> Result<()> {
     let server = Redis::start().await?;
-    keeps_the_contract(&RedisSettings::at(Url::new(server.url()))).await
+    let settings = RedisSettings::at(Url::new(server.url()));
+    let open = || redis::Redis::open(&settings, "led".parse()?, true).map_err(anyhow::Error::from);
+    contract::leadership(&open()?, &open()?).await;
+    Ok(())
 }
 
 /// Histories that both stores get.

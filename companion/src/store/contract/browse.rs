@@ -8,17 +8,6 @@ use super::records::id;
 use crate::replica::digest::bucket_of;
 use crate::store::{Batch, CHANGES_MAX, Change, Condition, Outcome, Page, Store};
 
-/// The promises about all records together. `member` has peers, `alone` has none; both are empty.
-pub async fn browse<S: Store>(member: &S, alone: &S) {
-    for store in [member, alone] {
-        a_listing_names_what_is_live_once_and_nothing_else(store).await;
-        changes_are_numbered_and_the_oldest_are_forgotten(store).await;
-        what_expires_is_gone_for_reads_conditions_and_listings(store).await;
-    }
-    an_expired_record_is_the_same_in_every_unit(member, alone).await;
-    a_unit_alone_keeps_nothing_of_what_is_gone(member, alone).await;
-}
-
 async fn put(store: &dyn Store, id: &RecordId, expires_ms: Option<u64>, now_ms: u64) -> Version {
     let change = Change::Put {
         value: b"v",
@@ -47,7 +36,7 @@ async fn listed(store: &dyn Store, dataset: &str, prefix: &str, now_ms: u64) -> 
     names
 }
 
-async fn a_listing_names_what_is_live_once_and_nothing_else<S: Store>(store: &S) {
+pub async fn a_listing_names_what_is_live_once_and_nothing_else<S: Store>(store: &S) {
     let mut expected = Vec::new();
     for number in 0..50 {
         put(store, &id("list", &format!("a*/{number:02}")), None, 1_000).await;
@@ -71,7 +60,7 @@ async fn a_listing_names_what_is_live_once_and_nothing_else<S: Store>(store: &S)
     assert_eq!(listed(store, "lis", "", 3_000).await, Vec::<String>::new());
 }
 
-async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Store>(store: &S) {
+pub async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Store>(store: &S) {
     let record = id("log", "one");
     let bucket = bucket_of(&record);
     let before = store.heads().await.unwrap()[usize::from(bucket)];
@@ -107,7 +96,7 @@ async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Store>(store: &S) 
     assert_eq!(found.changes.last().unwrap().0, head);
 }
 
-async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Store>(store: &S) {
+pub async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Store>(store: &S) {
     let record = id("expiry", "soon");
     // Redis itself watches the clock, so this is about its time.
     let now_ms = crate::now_ms();
@@ -165,7 +154,7 @@ async fn page(store: &dyn Store, bucket: u8) -> Batch {
     }
 }
 
-async fn an_expired_record_is_the_same_in_every_unit<S: Store>(member: &S, other: &S) {
+pub async fn an_expired_record_is_the_same_in_every_unit<S: Store>(member: &S, other: &S) {
     let record = id("expiry", "shared");
     let bucket = bucket_of(&record);
     let now_ms = crate::now_ms();
@@ -184,7 +173,7 @@ async fn an_expired_record_is_the_same_in_every_unit<S: Store>(member: &S, other
     assert!(read.live(now_ms).is_none() && !read.is_deleted());
 }
 
-async fn a_unit_alone_keeps_nothing_of_what_is_gone<S: Store>(member: &S, alone: &S) {
+pub async fn a_unit_alone_keeps_nothing_of_what_is_gone<S: Store>(member: &S, alone: &S) {
     let (short, deleted) = (id("gone", "short"), id("gone", "deleted"));
     let now_ms = crate::now_ms();
     for store in [member, alone] {

@@ -8,23 +8,6 @@ use crate::loads::samples;
 use crate::registry::{Registered, Registration};
 use crate::store::Store;
 
-/// The promises about registry, loads and events, on an empty store.
-pub async fn fleet(store: &dyn Store) {
-    store.check().await.unwrap();
-    a_registration_is_created_changed_renewed_and_expires(store).await;
-    an_order_to_drain_outlasts_heartbeats(store).await;
-    a_report_is_taken_once_and_adds_its_growth(store).await;
-    the_rest_is_what_the_loads_add_up_to(store).await;
-    a_reporter_that_is_silent_is_no_longer_counted(store).await;
-    a_service_is_forgotten_with_its_counters(store).await;
-    who_is_wired_wrongly_is_told_while_it_is(store).await;
-    events_are_read_on_from_a_cursor(store).await;
-    failures_add_up_as_calls_do(store).await;
-    a_report_of_huge_numbers_is_kept_as_what_can_be_true(store).await;
-    counters_stay_at_the_top(store).await;
-    counters_are_exact(store).await;
-}
-
 /// What the handles of several companions on one store promise: each knows what the others took.
 pub async fn shared_fleet(one: &dyn Store, other: &dyn Store) {
     for (number, store) in [(1, one), (2, other), (3, other), (4, one)] {
@@ -71,7 +54,7 @@ pub async fn rest_is_the_sum(store: &dyn Store, reporter: &str, now_ms: u64) {
     assert_eq!(rest, sum, "{reporter} at {now_ms}");
 }
 
-async fn the_rest_is_what_the_loads_add_up_to(store: &dyn Store) {
+pub async fn the_rest_is_what_the_loads_add_up_to(store: &dyn Store) {
     let service = "carts".parse().unwrap();
     for reporter in ["e0", "e1", "e2", "e3"] {
         rest_is_the_sum(store, reporter, 10_002).await;
@@ -103,7 +86,7 @@ fn registered(port: u16, weight: u32, expires_ms: Option<u64>) -> Registered {
     }
 }
 
-async fn an_order_to_drain_outlasts_heartbeats(store: &dyn Store) {
+pub async fn an_order_to_drain_outlasts_heartbeats(store: &dyn Store) {
     let service = "drained".parse().unwrap();
     let last = store.events(None, 1).await.unwrap();
     let instance = registered(9, 1, None);
@@ -137,7 +120,7 @@ async fn an_order_to_drain_outlasts_heartbeats(store: &dyn Store) {
     assert!(store.unregister(&service, &instance.id, 200).await.unwrap());
 }
 
-async fn a_registration_is_created_changed_renewed_and_expires(store: &dyn Store) {
+pub async fn a_registration_is_created_changed_renewed_and_expires(store: &dyn Store) {
     let service = "orders".parse().unwrap();
     let revision = store.revision().await.unwrap();
     for (instance, done, step) in [
@@ -188,7 +171,7 @@ fn report(reporter: &str, sequence: u64, calls: u64, events: &[u64]) -> Report {
     samples::report((reporter, sequence), "carts", vec![instance], events)
 }
 
-async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Store) {
+pub async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Store) {
     let service = "carts".parse().unwrap();
     for (report, old, events_through, calls) in [
         (report("e1", 10, 5, &[1, 2]), false, 2, 5),
@@ -212,7 +195,7 @@ async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Store) {
     assert!(store.reported().await.unwrap().contains(&service));
 }
 
-async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Store) {
+pub async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Store) {
     let service = "carts".parse().unwrap();
     assert_eq!(store.loads(&service, 14_999).await.unwrap().len(), 3);
     rest_is_the_sum(store, "e1", 14_999).await;
@@ -235,7 +218,7 @@ async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Store) {
     rest_is_the_sum(store, "e1", 10_000_000).await;
 }
 
-async fn a_service_is_forgotten_with_its_counters(store: &dyn Store) {
+pub async fn a_service_is_forgotten_with_its_counters(store: &dyn Store) {
     let (carts, kept) = ("carts".parse().unwrap(), "kept".parse().unwrap());
     let other = samples::report(
         ("e1", 1),
@@ -258,7 +241,7 @@ async fn a_service_is_forgotten_with_its_counters(store: &dyn Store) {
     store.expire(14_000_000).await.unwrap();
 }
 
-async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
+pub async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
     let report = |reporter: &str, sequence, kinds: &[&str]| {
         let mut report = samples::report((reporter, sequence), "wired", vec![], vec![]);
         let findings = kinds.iter().map(|kind| samples::finding(kind));
@@ -294,7 +277,7 @@ async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
     );
 }
 
-async fn events_are_read_on_from_a_cursor(store: &dyn Store) {
+pub async fn events_are_read_on_from_a_cursor(store: &dyn Store) {
     let all = store.events(None, 1_000).await.unwrap();
     assert!(all.is_sorted_by_key(|(cursor, _)| *cursor));
     let (third, _) = all[2];
@@ -305,7 +288,7 @@ async fn events_are_read_on_from_a_cursor(store: &dyn Store) {
     assert_eq!(store.events(Some(last), 10).await.unwrap(), []);
 }
 
-async fn counters_stay_at_the_top(store: &dyn Store) {
+pub async fn counters_stay_at_the_top(store: &dyn Store) {
     let service = "carts".parse().unwrap();
     for name in ["big1", "big2", "big3"] {
         take(store, &report(name, 1, u64::MAX, &[]), 20_000_000).await;
@@ -316,7 +299,7 @@ async fn counters_stay_at_the_top(store: &dyn Store) {
     assert_eq!(totals["10.0.0.9:80"].updates, 3);
 }
 
-async fn failures_add_up_as_calls_do(store: &dyn Store) {
+pub async fn failures_add_up_as_calls_do(store: &dyn Store) {
     let service = "failing".parse().unwrap();
     // Counted on, sent again, begun anew.
     for (sequence, calls, failures, sum) in [
@@ -356,7 +339,7 @@ async fn failures_add_up_as_calls_do(store: &dyn Store) {
 }
 
 /// As one of an invented Envoy, in which an instance is there more than once, too.
-async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn Store) {
+pub async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn Store) {
     let instance = InstanceLoad {
         in_flight: u64::MAX,
         ..samples::instance("10.0.0.9:80")
@@ -375,7 +358,7 @@ async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn Store)
 }
 
 /// As many as a store may count in several steps, and as large as no double has them.
-async fn counters_are_exact(store: &dyn Store) {
+pub async fn counters_are_exact(store: &dyn Store) {
     const FIRST: [u64; 3] = [7, 999_999_999_999_998, (1 << 53) - 1];
     let all = |growth| {
         let instances = (1..=1_201_u16).zip(FIRST.into_iter().cycle());

@@ -24,8 +24,7 @@ pub const NAMES: [&str; 9] = [
     "a%2Fb",
 ];
 
-/// The promises about names, on an empty store.
-pub async fn names(store: &dyn Store) {
+pub async fn each_name_is_a_service_of_its_own(store: &dyn Store) {
     let names: Vec<ServiceName> = NAMES.iter().map(|name| name.parse().unwrap()).collect();
     for (number, name) in (1..).zip(&names) {
         is_registered(store, name, number).await;

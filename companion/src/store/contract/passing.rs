@@ -10,21 +10,11 @@ use super::records::{NOW_MS, all, apply, at, id, ops, outbox, put, record, repai
 use crate::replica::digest::bucket_of;
 use crate::store::{Batch, Change, Condition, Outcome, Store};
 
-/// The promises about what passes between units. `mine` is the empty store of the unit `mine`, with
-/// peers.
-pub async fn passing(mine: &dyn Store) {
-    ops_leave_once_every_member_has_them(mine).await;
-    an_outbox_is_shortened_from_its_beginning(mine).await;
-    changes_that_did_not_know_of_each_other_are_told(mine).await;
-    what_is_forgotten_does_not_come_back(mine).await;
-    what_expires_leaves_the_digest_with_its_epoch(mine).await;
-}
-
 fn unit(name: &str) -> UnitId {
     name.parse().unwrap()
 }
 
-async fn ops_leave_once_every_member_has_them(mine: &dyn Store) {
+pub async fn ops_leave_once_every_member_has_them(mine: &dyn Store) {
     let bucket = bucket_of(&id("d", "passed"));
     for value in [b"1", b"2", b"3"] {
         put(mine, "passed", value, NOW_MS).await;
@@ -68,7 +58,7 @@ async fn ops_leave_once_every_member_has_them(mine: &dyn Store) {
     assert_eq!(mine.waiting().await.unwrap().get(&bucket), None);
 }
 
-async fn an_outbox_is_shortened_from_its_beginning(mine: &dyn Store) {
+pub async fn an_outbox_is_shortened_from_its_beginning(mine: &dyn Store) {
     let bucket = bucket_of(&id("d", "shortened"));
     for value in [b"1", b"2", b"3"] {
         put(mine, "shortened", value, NOW_MS).await;
@@ -93,7 +83,7 @@ fn op(sequence: u64, record: Record, over: Option<&str>) -> Batch {
     }
 }
 
-async fn changes_that_did_not_know_of_each_other_are_told(mine: &dyn Store) {
+pub async fn changes_that_did_not_know_of_each_other_are_told(mine: &dyn Store) {
     let bucket = bucket_of(&id("d", "both"));
     let theirs = |version: &str, value: &[u8]| record("both", version, Some(value));
     assert_eq!(mine.conflicts(10).await.unwrap(), []);
@@ -132,7 +122,7 @@ async fn changes_that_did_not_know_of_each_other_are_told(mine: &dyn Store) {
     assert_eq!(mine.conflicts(1).await.unwrap().len(), 1);
 }
 
-async fn what_is_forgotten_does_not_come_back(mine: &dyn Store) {
+pub async fn what_is_forgotten_does_not_come_back(mine: &dyn Store) {
     let bucket = bucket_of(&id("d", "deleted"));
     let old = |version: &str| record("deleted", version, Some(b"old"));
     apply(mine, bucket, ops("a", 50, 1, vec![old("1000.0@a")])).await;
@@ -175,7 +165,7 @@ async fn what_is_forgotten_does_not_come_back(mine: &dyn Store) {
     assert_eq!(all(mine, bucket).await.len(), 1);
 }
 
-async fn what_expires_leaves_the_digest_with_its_epoch(mine: &dyn Store) {
+pub async fn what_expires_leaves_the_digest_with_its_epoch(mine: &dyn Store) {
     let short = id("d", "deleted");
     let bucket = bucket_of(&short);
     let now_ms = crate::now_ms();

@@ -20,25 +20,7 @@ pub fn id(dataset: &str, key: &str) -> RecordId {
     }
 }
 
-/// The promises about records. `east` and `west` are empty stores of these two units, both with
-/// peers.
-pub async fn records(east: &dyn Store, west: &dyn Store) {
-    a_write_is_read_back_with_its_version(east).await;
-    versions_grow_even_if_the_clock_does_not(east).await;
-    a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east).await;
-    a_write_is_made_only_if_what_is_there_is_what_must_be(east).await;
-    the_digest_is_the_xor_of_all_shares(east).await;
-    ops_wait_in_order(east).await;
-    what_is_applied_is_the_same_there(east, west).await;
-    a_repeated_batch_changes_nothing(east, west).await;
-    an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west).await;
-    a_gap_is_applied_but_not_claimed(west).await;
-    a_claim_moves_positions_and_numbers_are_not_used_again(west).await;
-    a_later_incarnation_begins_at_one(west).await;
-    a_large_value_and_strange_keys_survive(east, west).await;
-}
-
-async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Store) {
+pub async fn a_write_is_made_only_if_what_is_there_is_what_must_be(store: &dyn Store) {
     let record = id("d", "conditions");
     let write = async |value: Option<&str>, condition: Condition| {
         let change = value.map(str::as_bytes).into();
@@ -133,7 +115,7 @@ pub(super) async fn all(store: &dyn Store, bucket: u8) -> Vec<Record> {
     all
 }
 
-async fn a_write_is_read_back_with_its_version(east: &dyn Store) {
+pub async fn a_write_is_read_back_with_its_version(east: &dyn Store) {
     let record = id("d", "first");
     assert_eq!(east.read(&record).await.unwrap(), None);
     let written = east
@@ -158,7 +140,7 @@ async fn a_write_is_read_back_with_its_version(east: &dyn Store) {
     );
 }
 
-async fn versions_grow_even_if_the_clock_does_not(east: &dyn Store) {
+pub async fn versions_grow_even_if_the_clock_does_not(east: &dyn Store) {
     let first = put(east, "same", b"1", 5_000).await;
     let second = put(east, "same", b"2", 5_000).await;
     let third = put(east, "same", b"3", 4_000).await;
@@ -167,7 +149,7 @@ async fn versions_grow_even_if_the_clock_does_not(east: &dyn Store) {
     assert_eq!(third.to_string(), "5000.2@east");
 }
 
-async fn a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east: &dyn Store) {
+pub async fn a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east: &dyn Store) {
     let gone = id("d", "gone");
     assert_eq!(east.write(&gone, None, 6_000).await.unwrap(), None);
     put(east, "gone", b"x", 6_000).await;
@@ -187,7 +169,7 @@ async fn a_deleted_record_is_a_tombstone_and_cannot_be_deleted_again(east: &dyn 
     );
 }
 
-async fn the_digest_is_the_xor_of_all_shares(east: &dyn Store) {
+pub async fn the_digest_is_the_xor_of_all_shares(east: &dyn Store) {
     for held in east.states(NOW_MS).await.unwrap() {
         let records = all(east, held.state.bucket).await;
         let counts = |record: &&Record| Mark::of(record).part() == Some(Part::Lasting);
@@ -198,7 +180,7 @@ async fn the_digest_is_the_xor_of_all_shares(east: &dyn Store) {
     }
 }
 
-async fn ops_wait_in_order(east: &dyn Store) {
+pub async fn ops_wait_in_order(east: &dyn Store) {
     let bucket = bucket_of(&id("d", "same"));
     let waiting = east.waiting().await.unwrap()[&bucket].ops;
     let read = outbox(east, bucket, 0).await;
@@ -230,7 +212,7 @@ pub(super) fn ops(origin: &str, incarnation: u64, first: u64, records: Vec<Recor
     }
 }
 
-async fn what_is_applied_is_the_same_there(east: &dyn Store, west: &dyn Store) {
+pub async fn what_is_applied_is_the_same_there(east: &dyn Store, west: &dyn Store) {
     for held in east.states(NOW_MS).await.unwrap() {
         let bucket = held.state.bucket;
         let batch = Batch::Records {
@@ -250,7 +232,7 @@ async fn what_is_applied_is_the_same_there(east: &dyn Store, west: &dyn Store) {
     );
 }
 
-async fn a_repeated_batch_changes_nothing(east: &dyn Store, west: &dyn Store) {
+pub async fn a_repeated_batch_changes_nothing(east: &dyn Store, west: &dyn Store) {
     let bucket = bucket_of(&id("d", "same"));
     let before = state(west, bucket).await;
     let read = outbox(east, bucket, 0).await;
@@ -275,7 +257,7 @@ pub(super) fn record(key: &str, version: &str, value: Option<&[u8]>) -> Record {
     }
 }
 
-async fn an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west: &dyn Store) {
+pub async fn an_older_version_changes_nothing_and_a_tie_goes_to_the_later_unit(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "tie"));
     let steps = [
         ("9000.3@m", Some(&b"m"[..]), 1),
@@ -307,7 +289,7 @@ pub(super) fn at(sequence: u64) -> Position {
     }
 }
 
-async fn a_gap_is_applied_but_not_claimed(west: &dyn Store) {
+pub async fn a_gap_is_applied_but_not_claimed(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "gap"));
     let of = |sequence: u64, value: &[u8]| {
         let version = format!("100.{sequence}@north");
@@ -335,7 +317,7 @@ async fn a_gap_is_applied_but_not_claimed(west: &dyn Store) {
     assert_eq!(read.value.unwrap().0, b"3");
 }
 
-async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Store) {
+pub async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "gap"));
     // Ours is of an incarnation that this store never saw: it was emptied since.
     let own = Position {
@@ -377,7 +359,7 @@ async fn a_claim_moves_positions_and_numbers_are_not_used_again(west: &dyn Store
     );
 }
 
-async fn a_later_incarnation_begins_at_one(west: &dyn Store) {
+pub async fn a_later_incarnation_begins_at_one(west: &dyn Store) {
     let bucket = bucket_of(&id("d", "again"));
     let of = |incarnation: u64, sequence: u64, key: &str| {
         let version = format!("{incarnation}.{sequence}@south");
@@ -402,7 +384,7 @@ async fn a_later_incarnation_begins_at_one(west: &dyn Store) {
     }
 }
 
-async fn a_large_value_and_strange_keys_survive(east: &dyn Store, west: &dyn Store) {
+pub async fn a_large_value_and_strange_keys_survive(east: &dyn Store, west: &dyn Store) {
     let large: Vec<u8> = (0..=255).cycle().take(VALUE_BYTES_MAX).collect();
     for (key, value) in [
         ("a/b c/é}{", &large[..]),
