@@ -85,7 +85,7 @@ async fn a_second_unit_of_a_name_says_that_another_one_reads_its_queue() -> Resu
         let ready = other.call(Method::GET, "/readyz", vec![]).await?;
         let (status, text) = (ready.status().as_u16(), ready.text().await?);
         ensure!(
-            status == 503 && text.contains("another one reads"),
+            status == 503 && text.contains("another consumer reads"),
             "{status} {text}"
         );
         Ok(())
