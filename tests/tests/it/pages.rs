@@ -172,10 +172,15 @@ async fn run_with(name: &str) -> Result<()> {
         .collect();
     ensure!(!blocks.is_empty(), "no page needs {name}");
     let servers = Servers::start(name).await?;
+    let mut done = Ok(());
     for block in &blocks {
-        block.is_true(&servers).await?;
+        done = block.is_true(&servers).await;
+        if done.is_err() {
+            break;
+        }
     }
-    Ok(())
+    servers.stop().await?;
+    done
 }
 
 #[test]

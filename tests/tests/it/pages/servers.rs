@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::Method;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use unitring_tests::deadline::until;
 use unitring_tests::process::Process;
@@ -22,7 +23,7 @@ pub(super) struct Servers {
 enum Kind {
     /// The demo, and the URLs of its Envoy and its companion.
     Site {
-        _demo: Process,
+        demo: Process,
         envoy: String,
         companion: String,
     },
@@ -43,6 +44,18 @@ impl Servers {
             other => bail!("{other}: no such servers"),
         };
         Ok(Self { folder, kind })
+    }
+
+    /// Ends the demo by a signal, as a reader does, so that it ends what it started; the others end when they are dropped.
+    pub(super) async fn stop(self) -> Result<()> {
+        if let Kind::Site { mut demo, .. } = self.kind {
+            demo.signal(Signal::INT)?;
+            until("the demo to end", async || {
+                demo.exited()?.context("it runs")
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Runs a command as the reader does, and returns what it prints.
@@ -124,7 +137,7 @@ async fn site(folder: &Path) -> Result<Kind> {
     };
     until("the Envoy to report four instances", async || is_reported()).await?;
     Ok(Kind::Site {
-        _demo: demo,
+        demo,
         envoy,
         companion,
     })
