@@ -34,6 +34,13 @@ pub(super) struct View {
     instances: Vec<InstanceView>,
 }
 
+impl View {
+    /// Whether the service has registered instances or living reporters.
+    fn is_used(&self) -> bool {
+        !self.registry.is_empty() || !self.reporters.is_empty()
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct ReporterView {
     reporter: ReporterId,
@@ -160,7 +167,7 @@ async fn views(fleet: &dyn Fleet, asked: Asked) -> Result<Vec<View>, StoreError>
         let registered = registry.remove(&name).unwrap_or_default();
         let view = view(fleet, name, registered.into_values().collect(), asked).await?;
         // Its reporters are silent: a service that a filter named once, by mistake perhaps.
-        if !view.registry.is_empty() || !view.reporters.is_empty() {
+        if view.is_used() {
             views.push(view);
         }
     }
@@ -201,7 +208,7 @@ pub(super) async fn one(
     let registry = app.store.registry().await?;
     let registered = registry.instances(service.as_str()).cloned().collect();
     let view = view(&*app.store, service, registered, asked).await?;
-    if view.registry.is_empty() && view.reporters.is_empty() {
+    if !view.is_used() {
         return Err(Refusal::absent(format!("service {}", view.service)));
     }
     Ok(Json(view))

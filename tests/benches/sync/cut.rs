@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use unitring_tests::proxy::Link;
 use unitring_tests::unit_group::{UnitGroup, held};
 
+use super::flood;
 use super::units::{self, COMING_AND_GOING, Watch};
 
 const CUT: Duration = Duration::from_secs(600);
@@ -32,7 +33,7 @@ pub(crate) async fn measure() -> Result<()> {
         let count = u64::from(CHANGES / PARTS);
         for group in groups {
             let port = group.member("east")?.companion.port;
-            units::write_all(port, &format!("cut-{part}"), count).await?;
+            flood::write(port, &format!("cut-{part}"), count).await?;
         }
         tokio::time::sleep_until(start + CUT * part / PARTS).await;
     }

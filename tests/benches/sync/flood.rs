@@ -8,11 +8,23 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::units::{AT_ONCE, WRITERS, put};
+use super::VALUE_BYTES;
+
+/// Connections that write.
+pub(crate) const WRITERS: u64 = 64;
+/// Requests that each of them has in flight.
+const AT_ONCE: u64 = 4;
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 const LENGTH: &[u8] = b"content-length: ";
 const DONE: &[u8] = b"HTTP/1.1 20";
+
+/// One request that puts a record of the dataset `bench`.
+pub(crate) fn put(key: &str) -> Vec<u8> {
+    let value = "v".repeat(VALUE_BYTES);
+    let head = format!("PUT /v1/data/bench/{key} HTTP/1.1\r\nhost: east\r\n");
+    format!("{head}content-length: {VALUE_BYTES}\r\n\r\n{value}").into_bytes()
+}
 
 /// How long the writes took, and the writer's own processor time.
 pub(crate) struct Written {

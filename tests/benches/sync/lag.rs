@@ -10,7 +10,8 @@ use unitring_tests::statistics::{median, quantile};
 use unitring_tests::unit_group::UnitGroup;
 
 use super::VALUE_BYTES;
-use super::units::{self, WRITERS, Watch};
+use super::flood::{WRITERS, put};
+use super::units::{self, Watch};
 
 const RATES: [u32; 3] = [100, 1_000, 5_000];
 const ROUNDS: usize = 3;
@@ -93,7 +94,7 @@ async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
         tokio::time::sleep(BETWEEN_SAMPLES).await;
         let key = format!("sample-{rate}-{round}-{sample}");
         let sent = Instant::now();
-        units::send(&mut connection, &[units::put(&key)]).await?;
+        units::send(&mut connection, &[put(&key)]).await?;
         tokio::task::block_in_place(|| {
             while !watch.has(&key)? {
                 std::thread::sleep(BETWEEN_LOOKS);
@@ -147,7 +148,7 @@ async fn write(
         tick.tick().await;
         let mut due = Vec::new();
         while written < start.elapsed().as_secs_f64() * per_second {
-            due.push(units::put(&format!("{name}-{count}")));
+            due.push(put(&format!("{name}-{count}")));
             written += 1.0;
             count += 1;
         }

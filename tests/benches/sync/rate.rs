@@ -3,7 +3,7 @@
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 use unitring_tests::deadline::until;
@@ -13,6 +13,7 @@ use unitring_tests::statistics::median;
 use unitring_tests::unit_group::UnitGroup;
 
 use super::VALUE_BYTES;
+use super::flood;
 use super::pipe::Pipe;
 use super::units::{self, Watch};
 
@@ -96,9 +97,8 @@ async fn waiting(group: &UnitGroup, round: u64) -> Result<(f64, f64)> {
     let mut watch = Watch::of(&north.redis)?;
     let before = watch.keys()?;
     east.links.iter().for_each(|link| link.set(Link::Cut));
-    let start = Instant::now();
-    units::write_all(east.companion.port, &format!("waiting-{round}"), UPDATES).await?;
-    let written = f64::from(u32::try_from(UPDATES)?) / start.elapsed().as_secs_f64();
+    let written = flood::write(east.companion.port, &format!("waiting-{round}"), UPDATES).await?;
+    let written = f64::from(u32::try_from(UPDATES)?) / written.took.as_secs_f64();
     let watching = tokio::task::spawn_blocking(move || watch.rate(before, UPDATES));
     for link in &east.links {
         link.set(Link::Up(Duration::ZERO));
@@ -113,7 +113,7 @@ async fn live(group: &UnitGroup, round: u64) -> Result<f64> {
     let mut watch = Watch::of(&north.redis)?;
     let before = watch.keys()?;
     let watching = tokio::task::spawn_blocking(move || watch.rate(before, UPDATES));
-    units::write_all(east.companion.port, &format!("live-{round}"), UPDATES).await?;
+    flood::write(east.companion.port, &format!("live-{round}"), UPDATES).await?;
     let rate = watching.await??;
     units::settled(group).await?;
     Ok(rate)

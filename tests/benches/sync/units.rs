@@ -13,13 +13,9 @@ use unitring_tests::raw::Raw;
 use unitring_tests::redis::Redis;
 use unitring_tests::unit_group::{Brokers, UnitGroup};
 
-use super::VALUE_BYTES;
+use super::flood;
 
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Connections that write.
-pub(crate) const WRITERS: u64 = 64;
-/// Requests that each of them sends at once.
-pub(crate) const AT_ONCE: u64 = 4;
 /// Records that are there before a measurement: some in every bucket, so that each key more is a record.
 const WARM: u64 = 5_000;
 
@@ -39,7 +35,7 @@ pub(crate) async fn start(change: impl Fn(Settings) -> Settings) -> Result<UnitG
         ensure!(saves == "OK", "{saves}");
     }
     let mut watch = Watch::of(&group.member("north")?.redis)?;
-    write_all(group.member("east")?.companion.port, "warm", WARM).await?;
+    flood::write(group.member("east")?.companion.port, "warm", WARM).await?;
     within(PATIENCE, "the units to be warm", async || {
         let keys = watch.keys()?;
         ensure!(keys >= WARM, "{keys} keys");
@@ -61,40 +57,10 @@ pub(crate) async fn settled(group: &UnitGroup) -> Result<()> {
     .await
 }
 
-/// One request that puts a record of the dataset `bench`.
-pub(crate) fn put(key: &str) -> Vec<u8> {
-    let value = "v".repeat(VALUE_BYTES);
-    let head = format!("PUT /v1/data/bench/{key} HTTP/1.1\r\nhost: east\r\n");
-    format!("{head}content-length: {VALUE_BYTES}\r\n\r\n{value}").into_bytes()
-}
-
 /// Sends requests and wants each of them to be done.
 pub(crate) async fn send(connection: &mut Raw, requests: &[Vec<u8>]) -> Result<()> {
     for answer in connection.ask(requests).await? {
         ensure!((200..300).contains(&answer.status), "{}", answer.status);
-    }
-    Ok(())
-}
-
-/// Writes so many records as fast as they are taken.
-pub(crate) async fn write_all(port: u16, name: &str, count: u64) -> Result<()> {
-    let writers = (0..WRITERS).map(|writer| {
-        let name = name.to_owned();
-        tokio::spawn(async move {
-            let mut connection = Raw::connect_from(Ipv4Addr::LOCALHOST, port).await?;
-            let mut next = writer;
-            while next < count {
-                let numbers = (next..count).step_by(usize::try_from(WRITERS)?);
-                let numbers = numbers.take(usize::try_from(AT_ONCE)?);
-                let requests: Vec<_> = numbers.map(|it| put(&format!("{name}-{it}"))).collect();
-                send(&mut connection, &requests).await?;
-                next += AT_ONCE * WRITERS;
-            }
-            anyhow::Ok(())
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await??;
     }
     Ok(())
 }

@@ -175,12 +175,14 @@ impl Fleet for Embedded {
     }
 
     async fn forget_service(&self, service: &ServiceName) -> Result<bool, StoreError> {
+        let name = service.clone();
+        let was_there = self.change(Durability::Immediate, move |transaction, _| {
+            forget_service(transaction, &name)
+        });
+        let was_there = was_there.await?;
+        // Afterwards: before, a look at the picture would read the reports again.
         self.pictures.forget(service);
-        let service = service.clone();
-        self.change(Durability::Immediate, move |transaction, _| {
-            forget_service(transaction, &service)
-        })
-        .await
+        Ok(was_there)
     }
 
     async fn register(

@@ -1,6 +1,6 @@
 -- Reads which reporters of a service reported since a number, or everything if that is unknown.
 --
--- Atomic, because what is read must match the number. Everything is read when the numbers began anew
+-- Atomic, because what is read must match the number. Everything is read when the numbers started over
 -- or went back (the data were lost, or an older copy took over), and while there are reports without a
 -- number: an older companion takes some.
 --

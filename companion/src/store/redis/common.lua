@@ -107,7 +107,7 @@ local function note(changes, number, id, mark, max)
   local entry = integer(number) .. '-0'
   local done = redis.pcall('XADD', changes, 'MAXLEN', '~', max, entry, 'id', id, 'mark', mark)
   if type(done) == 'table' and done.err then
-    -- The log is ahead of its counter, or is not a stream: it begins anew, and its watchers notice.
+    -- The log is ahead of its counter, or is not a stream: it starts over, and its watchers notice.
     redis.call('DEL', changes)
     redis.call('XADD', changes, entry, 'id', id, 'mark', mark)
   end

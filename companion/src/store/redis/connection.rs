@@ -1,5 +1,5 @@
 //! A connection to the unit's current primary. Its holder sends commands and gets an answer or an
-//! error; this file decides where they go, and when to connect anew.
+//! error; this file decides where they go, and when to reconnect.
 //!
 //! Invariant: no command is sent twice on a primary's connection. If a connection breaks, the
 //! outcome is unknown, and only the caller knows whether to try again.

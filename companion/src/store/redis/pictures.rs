@@ -74,7 +74,7 @@ impl Known {
     }
 
     /// Notes that all reports up to `last` are read, if the numbers still begin at `first`. A read
-    /// from before they began anew is ignored.
+    /// from before they started over is ignored.
     pub(super) fn read_through(&mut self, first: u64, last: u64) {
         if first == self.first {
             self.last = self.last.max(last);

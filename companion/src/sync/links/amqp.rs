@@ -6,7 +6,7 @@
 //! throttles one does not slow the others.
 //!
 //! Invariant: a message counts as published only if the broker confirmed it and did not return it.
-//! A link reconnects for ever and declares everything anew each time; lapin's own recovery gives up
+//! A link reconnects for ever and declares everything again each time; lapin's own recovery gives up
 //! after some tries and is not used.
 
 mod inbox;

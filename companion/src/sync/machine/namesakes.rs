@@ -45,7 +45,7 @@ mod tests {
         let (mut namesakes, east) = (Namesakes::default(), "east".parse().unwrap());
         assert!(!namesakes.heard(&east, 1, 1_000));
         assert!(!namesakes.heard(&east, 1, 2_000));
-        // Lost, and begun anew.
+        // The unit lost its store and has a new one.
         assert!(!namesakes.heard(&east, 2, 3_000));
         assert!(!namesakes.heard(&east, 2, 4_000));
         // The first one speaks again.

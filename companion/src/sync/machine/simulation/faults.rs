@@ -185,12 +185,12 @@ impl World {
         let node = &mut self.nodes[at];
         node.skew_ms += behind_ms.cast_signed();
         let (identity, room) = (node.store.identity + 100, node.store.room);
-        let anew = || Store {
+        let fresh = || Store {
             identity,
             room,
             ..Store::new(id, self.broken)
         };
-        node.store = copy.unwrap_or_else(anew);
+        node.store = copy.unwrap_or_else(fresh);
         let identity = node.store.identity;
         node.inbox.push_back(Input::Identity(identity));
         node.positions.clear();

@@ -353,7 +353,7 @@ impl Store {
         })
     }
 
-    /// Counts the digests of a bucket anew. A record whose value is gone is one that is not there: then others
+    /// Recomputes the digests of a bucket. A record whose value is gone is one that is not there: then others
     /// differ, and bring it.
     pub(super) fn recount(&mut self, number: u8, now_ms: u64) {
         let bucket = self.buckets.entry(number).or_default();
@@ -370,7 +370,7 @@ impl Store {
         }
     }
 
-    /// Counts the digests of all buckets anew, as an operator has it done.
+    /// Recomputes the digests of all buckets, as `unit repair --recount` does.
     pub(super) fn recount_all(&mut self, now_ms: u64) {
         let numbers: Vec<u8> = self.buckets.keys().copied().collect();
         let numbers = numbers.into_iter();
