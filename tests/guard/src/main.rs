@@ -34,7 +34,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use dlmalloc::GlobalDlmalloc;
 use limits::Limits;
+
+/// The one that the filter has in its VM. The C library's would not do: what it takes depends on all that was
+/// allocated before, the path of this program included.
+#[global_allocator]
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
     match run() {
