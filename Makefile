@@ -30,7 +30,7 @@ test: parts ## every test, with the real Envoy, Redis and RabbitMQ; ONLY=links f
 	cargo build --workspace --bins --tests
 	cargo test --workspace $(if $(ONLY),--test it -- $(ONLY))
 
-check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts, and guard
+check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts, the dependencies, and guard
 	@scripts/check
 
 compat: build ## the tests that depend on Envoy, with each version that scripts/envoy*.txt pins; VERSION=1.36.4, SUITE=retries for a part
@@ -54,7 +54,7 @@ build: parts ## the filter (target/unitring.wasm) and the companion (target/debu
 	@scripts/build-plugin
 	cargo build --package unitring
 
-parts: ## Envoy, Redis, RabbitMQ and valgrind into .parts, if they are not there
+parts: ## Envoy, Redis, RabbitMQ and the tools of `make check` into .parts, if they are not there
 	@scripts/parts
 
 clean: ## removes what was built; `rm -rf .parts` removes what was fetched
