@@ -194,6 +194,25 @@ pub struct Target {
     /// The companion's bearer token.
     #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// File of the roots that are trusted for https://, PEM; without it, the public ones.
+    #[arg(long, env = "UNITRING_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// File of our certificate for https://, PEM, if the companion wants one.
+    #[arg(
+        long,
+        env = "UNITRING_CERT",
+        value_name = "FILE",
+        requires = "key_file"
+    )]
+    pub cert: Option<PathBuf>,
+    /// File of its key.
+    #[arg(
+        long = "key-file",
+        env = "UNITRING_KEY_FILE",
+        value_name = "FILE",
+        requires = "cert"
+    )]
+    pub key_file: Option<PathBuf>,
 }
 
 /// The configuration: a file, and each field by environment or flag over it.
@@ -211,9 +230,33 @@ pub struct Fields {
     /// gRPC (EDS) address, ip:port; port 0 takes a free one.
     #[arg(long, env = "UNITRING_XDS_LISTEN")]
     xds_listen: Option<String>,
-    /// Bearer token that writes need.
+    /// Bearer token that may do everything.
     #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// File of further tokens with their roles (TOML).
+    #[arg(long, env = "UNITRING_TOKENS_FILE")]
+    tokens_file: Option<String>,
+    /// The text of such a file.
+    #[arg(long, env = "UNITRING_TOKENS", hide_env_values = true)]
+    tokens: Option<String>,
+    /// Whether reads need no token although tokens exist: true or false.
+    #[arg(long, env = "UNITRING_OPEN_READS")]
+    open_reads: Option<String>,
+    /// Names that clients may call this companion by besides its addresses, comma separated.
+    #[arg(long, env = "UNITRING_HOST_NAMES")]
+    host_names: Option<String>,
+    /// Whether to listen beyond loopback without a token or TLS: true or false.
+    #[arg(long, env = "UNITRING_ALLOW_INSECURE")]
+    allow_insecure: Option<String>,
+    /// File of our certificate for TLS on both addresses, PEM.
+    #[arg(long, env = "UNITRING_TLS_CERT")]
+    tls_cert: Option<String>,
+    /// File of its key.
+    #[arg(long, env = "UNITRING_TLS_KEY")]
+    tls_key: Option<String>,
+    /// File of the roots of clients' certificates, PEM; with it, only clients with a certificate connect.
+    #[arg(long, env = "UNITRING_TLS_CLIENT_CA")]
+    tls_client_ca: Option<String>,
     /// Log filter, such as info or unitring=debug.
     #[arg(long, env = "UNITRING_LOG")]
     log: Option<String>,
@@ -316,6 +359,14 @@ impl Fields {
             ("listen", &self.listen),
             ("xds_listen", &self.xds_listen),
             ("token", &self.token),
+            ("tokens_file", &self.tokens_file),
+            ("tokens", &self.tokens),
+            ("open_reads", &self.open_reads),
+            ("host_names", &self.host_names),
+            ("allow_insecure", &self.allow_insecure),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+            ("tls_client_ca", &self.tls_client_ca),
             ("log", &self.log),
             ("store.kind", &self.store_kind),
             ("store.path", &self.store_path),

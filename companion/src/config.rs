@@ -3,14 +3,15 @@
 //! Invariant: a [`Settings`] is valid; its holder checks nothing again. This file reads no files or
 //! environment: [`raw`] and the command line do.
 
+mod door;
 mod group;
 pub mod raw;
+mod secret;
 mod sections;
 mod shown;
 pub(crate) mod topology;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,8 +19,11 @@ use std::time::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use unitring_protocol::ids::UnitId;
 
+pub use door::{DoorSettings, TlsServer};
+pub(crate) use door::{TOKEN, is_token};
 pub use group::{GroupSettings, Persistence};
 use raw::{Raw, Said};
+pub use secret::{Secret, Url};
 
 /// The default file of the embedded store.
 const STORE_PATH: &str = "unitring.redb";
@@ -58,8 +62,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The address for gRPC endpoint discovery; port 0 takes a free one.
     pub xds_listen: SocketAddr,
-    /// The bearer token that a write needs, if any.
-    pub token: Option<Secret>,
+    /// Who may do what, and how connections are encrypted.
+    pub door: DoorSettings,
     /// Filter of the log, as `tracing` reads it.
     pub log: String,
     /// The store of the unit's state.
@@ -161,63 +165,6 @@ impl SyncSettings {
     }
 }
 
-/// A value that appears in no log and no output.
-#[derive(Clone, PartialEq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// A secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The value itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<redacted>")
-    }
-}
-
-/// A URL that is displayed without its password.
-#[derive(Clone, PartialEq)]
-pub struct Url(String);
-
-impl Url {
-    /// Wraps a URL without a check; a connection to it shows whether it is valid.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The URL with its password.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        let Some((user_info, _)) = authority.rsplit_once('@') else {
-            return f.write_str(&self.0);
-        };
-        let user = user_info.split(':').next().unwrap_or_default();
-        let after = rest.get(user_info.len()..).unwrap_or_default();
-        write!(f, "{scheme}://{user}:***{after}")
-    }
-}
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
 /// Why the settings are invalid. The process ends with exit code 64.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -247,6 +194,14 @@ pub enum ConfigError {
         /// The rule it breaks.
         rule: String,
     },
+    /// A field that breaks its rule, and whose value may be a secret.
+    #[error("{path}: {rule}")]
+    Unshown {
+        /// The field, or its file and line.
+        path: String,
+        /// The rule it breaks.
+        rule: String,
+    },
 }
 
 impl TryFrom<Raw> for Settings {
@@ -256,11 +211,7 @@ impl TryFrom<Raw> for Settings {
         let unit: UnitId = parsed(raw.take("unit").or("local"))?;
         let listen = address(raw.take("listen").or("127.0.0.1:7001"))?;
         let xds_listen = address(raw.take("xds_listen").or("127.0.0.1:7002"))?;
-        let token = raw
-            .take("token")
-            .secret()
-            .given()
-            .map(|said| Secret(said.text));
+        let door = door::door(&mut raw, &[("listen", listen), ("xds_listen", xds_listen)])?;
         let log = log(raw.take("log").or("info"))?;
         let tls = sections::tls_files(&mut raw, sections::STORE_TLS)?;
         let store = sections::store(&mut raw, &tls)?;
@@ -271,7 +222,7 @@ impl TryFrom<Raw> for Settings {
             unit,
             listen,
             xds_listen,
-            token,
+            door,
             log,
             store,
             group,
@@ -309,11 +260,18 @@ fn log(said: Said) -> Result<String, ConfigError> {
 }
 
 fn url_of(said: Said, schemes: &[&str]) -> Result<Url, ConfigError> {
-    if schemes.iter().any(|scheme| said.text.starts_with(scheme)) {
-        return Ok(Url(said.text));
+    if !schemes.iter().any(|scheme| said.text.starts_with(scheme)) {
+        return Err(said.breaks(&format!("must start with one of {}", schemes.join(", "))));
     }
-    Err(said.breaks(&format!("must start with one of {}", schemes.join(", "))))
+    let url = Url::new(said.text.clone());
+    if url.has_late_at() {
+        return Err(said.breaks(ENCODED));
+    }
+    Ok(url)
 }
+
+/// The rule of a URL whose password ends where it should not.
+const ENCODED: &str = "must have a password in which / ? # and @ are percent-encoded, as %2F";
 
 fn duration(said: Said) -> Result<Duration, ConfigError> {
     match parse_duration(&said.text) {

@@ -2,18 +2,21 @@
 //! bounds that hold for all of them.
 
 mod answer;
-mod bounds;
 mod compact;
 mod conflicts;
 mod data;
+mod entry;
 mod events;
 mod extract;
 mod fixed;
 mod group;
+mod guarded;
 mod health;
+mod heavy;
 mod instances;
 mod locate;
 mod reports;
+pub mod server;
 mod services;
 mod units;
 mod wiring;
@@ -24,19 +27,24 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::VALUE_BYTES_MAX;
 
 use crate::changefeed::Follower;
-use crate::config::{GroupSettings, Secret};
+use crate::config::GroupSettings;
+use crate::door::InForce;
+use crate::door::budget::{Budget, Places};
+use crate::door::kept::Kept;
+use crate::door::strain::Strain;
 use crate::group::status::Status;
 use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::sync::Handle;
 
-pub use bounds::{EVENT_STREAMS_MAX, REQUEST_TIMEOUT, REQUESTS_MAX};
+pub use entry::{BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
+pub use heavy::{Heavy, WAITING_MAX};
+pub use reports::{REPORTS_BYTES_MAX, Sizes};
 pub use wiring::Wiring;
 
 /// The largest report, in bytes.
@@ -44,7 +52,7 @@ pub const REPORT_BYTES_MAX: usize = 4 << 20;
 /// The largest batch of writes, in bytes.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The largest other body, in bytes.
-const BODY_BYTES_MAX: usize = 64 << 10;
+pub const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The unit's Redis servers.
 pub struct Group {
@@ -58,8 +66,8 @@ pub struct Group {
 pub struct App {
     /// This unit.
     pub unit: UnitId,
-    /// The bearer token that a write needs, if any.
-    pub token: Option<Secret>,
+    /// Who may do what, and our names.
+    pub rules: InForce,
     /// The store of this unit.
     pub store: Arc<dyn Store>,
     /// The source of changes for the watchers of records.
@@ -80,30 +88,24 @@ pub struct App {
     pub role: watch::Receiver<Role>,
     /// True once the process is to stop; open streams end then.
     pub stopping: watch::Receiver<bool>,
-    /// The quota of concurrent requests.
-    pub requests: Semaphore,
-    /// The quota of open event streams.
-    pub event_streams: Arc<Semaphore>,
+    /// The places among the requests that are worked on.
+    pub budget: Budget,
+    /// The bytes of bodies that are being read.
+    pub bodies: Arc<Kept>,
+    /// The places among the open event streams.
+    pub event_streams: Arc<Places>,
+    /// The bytes of the reports that are kept.
+    pub reports: Sizes,
+    /// Work that takes a core for a while.
+    pub heavy: Heavy,
+    /// Whether requests were turned away lately.
+    pub strain: Arc<Strain>,
 }
 
 /// All paths.
 pub fn router(app: Arc<App>) -> Router {
-    let reports = Router::new()
-        .route("/v1/reports", post(reports::take))
-        .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX));
-    let data = Router::new()
-        .route(
-            "/v1/data/{dataset}/{*key}",
-            put(data::put).get(data::get).delete(data::delete),
-        )
-        .layer(DefaultBodyLimit::max(VALUE_BYTES_MAX));
-    let datasets = Router::new()
-        .route(
-            "/v1/data/{dataset}",
-            get(data::listing::list).post(data::batch::post),
-        )
-        .layer(DefaultBodyLimit::max(BATCH_BYTES_MAX));
     Router::new()
+        .route("/v1/reports", post(reports::take))
         .route("/v1/services", get(services::list))
         .route(
             "/v1/services/{service}",
@@ -116,6 +118,14 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/services/{service}/instances/{id}",
             put(instances::put).delete(instances::delete),
         )
+        .route(
+            "/v1/data/{dataset}",
+            get(data::listing::list).post(data::batch::post),
+        )
+        .route(
+            "/v1/data/{dataset}/{*key}",
+            put(data::put).get(data::get).delete(data::delete),
+        )
         .route("/v1/events", get(events::events))
         .route("/v1/units", get(units::units))
         .route("/v1/units/{unit}", put(units::add).delete(units::remove))
@@ -126,17 +136,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/group", get(group::group))
         .route("/v1/fixed", get(fixed::all))
         .route("/v1/fixed/{dataset}/{*key}", get(fixed::value))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .merge(reports)
-        .merge(data)
-        .merge(datasets)
-        .layer(from_fn_with_state(Arc::clone(&app), bounds::authorize))
-        .layer(from_fn_with_state(Arc::clone(&app), bounds::bound))
-        // Health checks and metrics are outside the quota of requests.
-        .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
-        .fallback(bounds::not_found)
-        .method_not_allowed_fallback(bounds::not_allowed)
+        .fallback(entry::not_found)
+        .method_not_allowed_fallback(entry::not_allowed)
+        // Each body is read, and bounded, before.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(Arc::clone(&app), entry::enter))
+        // Only this is for everybody.
+        .route("/healthz", get(health::healthz))
         .with_state(app)
 }

@@ -21,6 +21,7 @@ use unitring_protocol::report::{
 };
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
+use crate::door::credentials::Principal;
 use crate::events::Event;
 
 /// A reporter that misses this many reports is no longer counted.
@@ -31,6 +32,9 @@ const ALIVE_MS_MIN: u64 = 5_000;
 const ALIVE_MS_MAX: u64 = 600_000;
 /// Its counters and event number are remembered longer, for the case that it comes back.
 const REMEMBERED_MS: u64 = 600_000;
+/// How far a sequence may be ahead of our clock, since filters begin them with theirs. One that is further ahead
+/// is invented, and makes no later report old.
+const AHEAD_MS: u64 = 24 * 3_600_000;
 /// Services in a report.
 pub const SERVICES_MAX: usize = 256;
 /// Instances of a service in a report.
@@ -93,6 +97,9 @@ pub struct StoredLoad {
     /// The other unit that told of it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
+    /// Whose report it is; `None` if an older companion took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 impl StoredLoad {
@@ -105,6 +112,44 @@ impl StoredLoad {
     pub fn is_alive(&self, now_ms: u64) -> bool {
         now_ms < self.alive_until_ms
     }
+}
+
+/// Whose report it is: a credential, an address, or another unit. While it is alive, nobody else replaces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner(String);
+
+impl Owner {
+    /// A client.
+    pub fn client(principal: &Principal) -> Self {
+        Self(principal.to_string())
+    }
+
+    /// Another unit, which tells of its reporters.
+    pub fn unit(unit: &UnitId) -> Self {
+        Self(format!("unit {unit}"))
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.0.starts_with("address ")
+    }
+}
+
+/// A reporter that was not heard of for so long makes room for a new one.
+const QUIET_MS: u64 = 10_000;
+/// So much sooner does one without a credential.
+const STRANGER_MS: u64 = 600_000;
+
+/// Who makes room first: the reporter with the lowest standing.
+pub fn standing(owner: &Owner, taken_ms: u64) -> u64 {
+    match owner.is_stranger() {
+        true => taken_ms.saturating_sub(STRANGER_MS),
+        false => taken_ms,
+    }
+}
+
+/// Those with a lower standing make room for a new reporter.
+pub fn makes_room_below(owner: &Owner, now_ms: u64) -> u64 {
+    standing(owner, now_ms.saturating_sub(QUIET_MS))
 }
 
 /// Why a report is refused as a whole.
@@ -172,14 +217,27 @@ pub struct Cut {
     pub findings: u64,
 }
 
+/// Whether a report may replace the last one of its reporter: it is the owner's, or the owner is silent.
+pub fn may_replace(last: Option<&StoredLoad>, owner: &Owner, now_ms: u64) -> bool {
+    last.is_none_or(|last| {
+        !last.is_alive(now_ms) || last.owner.as_ref().is_none_or(|last| last == owner)
+    })
+}
+
 /// The step from a reporter's last report to this one; `None` if this one is not newer.
 pub fn advance(
     last: Option<&StoredLoad>,
     report: &Report,
     service: &ServiceReport,
+    owner: &Owner,
     now_ms: u64,
 ) -> Option<Advance> {
-    if last.is_some_and(|last| report.sequence <= last.sequence) {
+    let is_ahead = |last: &StoredLoad, ms| last.sequence > now_ms.saturating_add(ms);
+    // So nobody is silenced: by an invented number, or by its own clock that was ahead and is no longer.
+    let may_go_back = |last: &StoredLoad| {
+        is_ahead(last, AHEAD_MS) || (is_ahead(last, QUIET_MS) && !last.is_alive(now_ms))
+    };
+    if last.is_some_and(|last| report.sequence <= last.sequence && !may_go_back(last)) {
         return None;
     }
     let mut through = last.map_or(0, |last| last.events_through);
@@ -211,6 +269,7 @@ pub fn advance(
         instances,
         wiring,
         unit: report.unit.clone(),
+        owner: Some(owner.clone()),
     };
     Some(Advance {
         next,

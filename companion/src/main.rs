@@ -5,14 +5,21 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use unitring::cli::ask::AskError;
 use unitring::cli::demo::DemoFlags;
 use unitring::cli::exit::Exit;
 use unitring::cli::group::GroupCommand;
-use unitring::cli::{self, Cli, Command, ask, data, instance, service, status, store, unit};
+use unitring::cli::{
+    self, Cli, Command, Fields, ask, data, instance, service, status, store, unit,
+};
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
-use unitring::{demo, serve};
+use unitring::door::Keyring;
+use unitring::{demo, log, serve};
 
 fn main() -> ExitCode {
     let command = match command_line() {
@@ -22,12 +29,18 @@ fn main() -> ExitCode {
     warn_of_unknown_variables();
     let result = match command {
         Command::Serve(fields) => match fields.settings() {
-            Ok(settings) => serve(settings),
+            Ok(settings) => match Keyring::read(&settings.door) {
+                Ok(_) => serve(&fields, settings),
+                Err(error) => return bad_config(&error),
+            },
             Err(error) => return bad_config(&error),
         },
         Command::Demo(flags) => demo(flags),
         Command::Check(fields) => match fields.settings() {
-            Ok(settings) => print(&settings.to_string()),
+            Ok(settings) => match Keyring::read(&settings.door) {
+                Ok(_) => print(&settings.to_string()),
+                Err(error) => return bad_config(&error),
+            },
             Err(error) => return bad_config(&error),
         },
         Command::Locate(asked) => ask::locate(&asked)
@@ -116,7 +129,7 @@ fn group(command: GroupCommand, settings: Settings) -> ExitCode {
     }
 }
 
-fn bad_config(error: &unitring::config::ConfigError) -> ExitCode {
+fn bad_config(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("unitring: bad configuration: {error}");
     Exit::Usage.into()
 }
@@ -128,25 +141,65 @@ fn print(text: &str) -> anyhow::Result<()> {
         .context("write to standard output")
 }
 
-/// The broker client logs each lost connection several times; the driver says it once.
-fn log_filter(asked: &str) -> String {
-    if asked.contains("lapin") {
-        return asked.to_owned();
-    }
-    format!("{asked},lapin=off,io_loop=off")
-}
-
-fn serve(settings: Settings) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(log_filter(&settings.log))
-        .with_writer(std::io::stderr)
+fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
+    let (filter, change_filter) = reload::Layer::new(log::filter(&settings.log));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(
+            tracing_subscriber::fmt::layer()
+                .fmt_fields(log::fields())
+                .with_writer(std::io::stderr),
+        )
         .init();
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async {
-        serve::run(settings, stop_signal()?)
-            .await
-            .map_err(anyhow::Error::from)
+        let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+        let (sender, reloads) = mpsc::channel(1);
+        let reloading = async {
+            let mut in_force = settings.clone();
+            loop {
+                hangup.recv().await;
+                let Some(read) = read_again(fields, &in_force) else {
+                    continue;
+                };
+                let filter = log::filter(&read.log);
+                if let Err(error) = change_filter.reload(filter) {
+                    tracing::warn!(%error, "the log filter stays as it was");
+                }
+                in_force.door = read.door.clone();
+                in_force.log = read.log;
+                // It ends with the process.
+                drop(sender.send(read.door).await);
+            }
+        };
+        let stop = stop_signal()?;
+        tokio::select! {
+            ended = serve::run(settings.clone(), reloads, stop) => ended.map_err(anyhow::Error::from),
+            ended = reloading => ended,
+        }
     })
+}
+
+/// The settings as they are now, on SIGHUP; `None` if they are invalid, and those in force stay.
+fn read_again(fields: &Fields, in_force: &Settings) -> Option<Settings> {
+    let read = match fields.settings() {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::error!(%error, "the settings stay as they were");
+            return None;
+        }
+    };
+    let same = Settings {
+        door: in_force.door.clone(),
+        log: in_force.log.clone(),
+        ..read.clone()
+    };
+    if same != *in_force {
+        tracing::warn!(
+            "settings have changed that need a restart: only tokens, names, certificates and log are read again"
+        );
+    }
+    Some(read)
 }
 
 fn demo(flags: DemoFlags) -> anyhow::Result<()> {

@@ -57,8 +57,14 @@ metrics! {
     records_written: Count, "Records put or deleted here";
     records_swept: Count, "Records freed because they had expired";
     writes_refused: Count, "Writes refused because the outbox is full";
-    requests_unauthorized: Count, "Requests without the token they need";
-    requests_shed: Count, "Requests refused because too many were in flight";
+    requests_unauthorized: Count, "Requests without the token they need, or with one that may not do this";
+    requests_foreign: Count, "Requests refused because a page of another site may have sent them";
+    connections_displaced: Count, "Quiet connections closed to make room for new ones";
+    connections_refused: Count, "Connections refused because all others were at work";
+    accepts_failed: Count, "Connections that the system did not hand over, as without a free descriptor";
+    handshakes_failed: Count, "Connections without an agreement on TLS";
+    reloads_failed: Count, "Reloads of the settings that failed, so that the last ones stayed in force";
+    requests_shed: Count, "Requests refused because too many, or too many bytes of them, were in flight";
     requests_too_large: Count, "Requests refused because their body was too large";
     requests_timed_out: Count, "Requests that were not answered in time";
     writes_too_many: Count, "Requests refused because a limit on stored items was reached";

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::door::strain::Strain;
 use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::now_ms;
@@ -19,8 +20,11 @@ use crate::store::{Store, StoreError};
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// After a start or an outage nothing expires for this long, and as long again as the outage: while
-/// the store was away nobody could renew.
+/// the store was away nobody could renew. The same after a request was turned away: it may have been a heartbeat.
 pub const RENEWAL_GRACE: Duration = Duration::from_secs(30);
+
+/// How long before, at most, the other companions of the unit were told that this one turned requests away.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs for ever; the last registry that was read is in `sender`, `None` before the first.
 pub async fn run(
@@ -29,10 +33,25 @@ pub async fn run(
     sender: watch::Sender<Option<Arc<Registry>>>,
     metrics: Arc<Metrics>,
     role: watch::Receiver<Role>,
+    strain: Arc<Strain>,
 ) {
-    let mut away_since = None;
+    let (mut away_since, mut told) = (None, None);
     let mut grace_until = Instant::now() + RENEWAL_GRACE;
     loop {
+        if let Some(ago_ms) = strain
+            .ago_ms()
+            .filter(|ago_ms| u128::from(*ago_ms) < RENEWAL_GRACE.as_millis())
+        {
+            let left = RENEWAL_GRACE.saturating_sub(Duration::from_millis(ago_ms));
+            grace_until = grace_until.max(Instant::now() + left);
+            // Whoever leads the unit must not expire what renews here.
+            if told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY) {
+                told = Some(Instant::now());
+                if let Err(error) = store.hold_expiry(left).await {
+                    tracing::debug!(%error, "the other companions do not hear that requests are turned away");
+                }
+            }
+        }
         let is_ours = *role.borrow() != Role::Follower;
         let may_expire = is_ours && away_since.is_none() && Instant::now() >= grace_until;
         match look(&*store, &sender, &metrics, may_expire).await {

@@ -3,19 +3,27 @@
 //! Order at the end: new requests are refused, those under way finish (bounded), then the rest
 //! stops. Memory holds nothing that a kill could lose: every acknowledged write is in the store.
 
-use std::future::{Future, IntoFuture as _};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
 use crate::changefeed::Follower;
-use crate::config::{Settings, StoreSettings};
-use crate::http::{self, App, EVENT_STREAMS_MAX, Group, REQUESTS_MAX, Wiring};
+use crate::config::{DoorSettings, Settings, StoreSettings};
+use crate::door::budget::{Budget, EVENT_STREAMS_MAX, Places};
+use crate::door::certificates::{self, CertificateError};
+use crate::door::credentials::KeyringError;
+use crate::door::kept::Kept;
+use crate::door::listener::Listener;
+use crate::door::strain::Strain;
+use crate::door::{Keyring, Rules, descriptors};
+use crate::http::{self, App, BODIES_BYTES_MAX, Group, Heavy, Sizes, Wiring};
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
@@ -49,22 +57,40 @@ pub enum ServeError {
     /// A file of certificates or keys can't be read.
     #[error(transparent)]
     Tls(#[from] FileError),
+    /// The certificates of our addresses can't be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    /// The tokens can't be used.
+    #[error(transparent)]
+    Tokens(#[from] KeyringError),
     /// The server ended unexpectedly.
     #[error("serving ended: {0}")]
     Ended(std::io::Error),
 }
 
-/// Serves until `stop` completes.
+/// Serves until `stop` completes. What `reloads` brings replaces the tokens, names and certificates in force.
 ///
 /// # Errors [`ServeError`]. A store or broker out of reach is not an error: the companion waits for
 /// it, and `/readyz` reports it.
-pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn run(
+    settings: Settings,
+    reloads: mpsc::Receiver<DoorSettings>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let has_peers = settings.sync.is_some();
+    let door = Door::read(&settings.door)?;
+    let connections = descriptors::raise();
     let store = open(&settings, has_peers)?;
     let metrics = Arc::new(Metrics::default());
     let listener = listen(settings.listen).await?;
     let xds_listener = listen(settings.xds_listen).await?;
     let mut tasks = JoinSet::new();
+    let strain = Arc::new(Strain::default());
+    let (rules_sender, rules) = watch::channel(door.rules);
+    let (http_sender, http_certificates) = watch::channel(door.http);
+    let (xds_sender, xds_certificates) = watch::channel(door.xds);
+    let senders = (rules_sender, http_sender, xds_sender);
+    tasks.spawn(reload(reloads, senders, Arc::clone(&metrics)));
 
     let (stopping_sender, stopping) = watch::channel(false);
     let (resigned_sender, resigned) = oneshot::channel();
@@ -85,6 +111,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         registry_sender,
         Arc::clone(&metrics),
         role.clone(),
+        Arc::clone(&strain),
     );
     tasks.spawn(follow);
     let follower = Follower::default();
@@ -125,9 +152,16 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         }
     });
     let xds = bound(&xds_listener, settings.xds_listen);
+    // An Envoy has one connection for endpoints, and several for reports.
+    let (for_http, for_xds) = (connections - connections / 4, connections / 4);
+    let door = |listener, max, certificates| {
+        let (metrics, strain) = (Arc::clone(&metrics), Arc::clone(&strain));
+        Listener::new(listener, max, certificates, metrics, strain)
+    };
     let discovery = xds::serve(
-        xds_listener,
+        door(xds_listener, for_xds, xds_certificates),
         registry,
+        rules.clone(),
         stopping.clone(),
         Arc::clone(&metrics),
     );
@@ -136,16 +170,18 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
             tracing::error!(%error, "endpoint discovery ended");
         }
     });
+    let http_address = bound(&listener, settings.listen);
+    let listener = door(listener, for_http, http_certificates);
 
     tracing::info!(
         unit = %settings.unit,
-        http = %bound(&listener, settings.listen),
+        http = %http_address,
         %xds,
         "serving"
     );
     let app = Arc::new(App {
         unit: settings.unit,
-        token: settings.token,
+        rules,
         store,
         follower,
         wiring: Wiring::default(),
@@ -156,8 +192,12 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
         group,
         role,
         stopping: stopping.clone(),
-        requests: Semaphore::new(REQUESTS_MAX),
-        event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+        budget: Budget::default(),
+        bodies: Kept::new(BODIES_BYTES_MAX),
+        event_streams: Places::new(EVENT_STREAMS_MAX),
+        reports: Sizes::default(),
+        heavy: Heavy::default(),
+        strain,
     });
     let ended = background_ended(&mut tasks, stopping.clone());
     tokio::select! {
@@ -209,21 +249,68 @@ async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<boo
     std::future::pending().await
 }
 
+/// What the settings say about the way in, with all files read.
+struct Door {
+    rules: Arc<Rules>,
+    http: Option<Arc<ServerConfig>>,
+    xds: Option<Arc<ServerConfig>>,
+}
+
+impl Door {
+    fn read(door: &DoorSettings) -> Result<Self, ServeError> {
+        let read = |protocol: &[u8]| {
+            let files = door.tls.as_ref();
+            files
+                .map(|files| certificates::server(files, protocol))
+                .transpose()
+        };
+        Ok(Self {
+            rules: Arc::new(Rules {
+                keyring: Keyring::read(door)?,
+                host_names: door.host_names.clone(),
+            }),
+            http: read(b"http/1.1")?,
+            xds: read(b"h2")?,
+        })
+    }
+}
+
+/// Puts into force what the settings say now, for ever. What cannot be read changes nothing.
+async fn reload(
+    mut reloads: mpsc::Receiver<DoorSettings>,
+    (rules, http, xds): (
+        watch::Sender<Arc<Rules>>,
+        watch::Sender<Option<Arc<ServerConfig>>>,
+        watch::Sender<Option<Arc<ServerConfig>>>,
+    ),
+    metrics: Arc<Metrics>,
+) {
+    while let Some(door) = reloads.recv().await {
+        match Door::read(&door) {
+            Ok(door) => {
+                rules.send_replace(door.rules);
+                http.send_replace(door.http);
+                xds.send_replace(door.xds);
+                tracing::info!("tokens and certificates are read again");
+            }
+            Err(error) => {
+                metrics.reloads_failed.inc();
+                tracing::error!(%error, "tokens and certificates stay as they were");
+            }
+        }
+    }
+    // Nobody will ask again: these stay in force.
+    std::future::pending().await
+}
+
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     app: Arc<App>,
     stop: impl Future<Output = ()>,
     sender: &watch::Sender<bool>,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
-    let mut until_stopping = stopping.clone();
-    let server = axum::serve(listener, http::router(app))
-        .with_graceful_shutdown(async move {
-            if until_stopping.wait_for(|stopping| *stopping).await.is_err() {
-                tracing::debug!("nobody left to say stop");
-            }
-        })
-        .into_future();
+    let server = http::server::serve(listener, http::router(app), stopping.clone());
     let drain = async {
         stop.await;
         tracing::info!("stopping");
@@ -231,7 +318,7 @@ async fn serve(
         tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
-        ended = server => ended.map_err(ServeError::Ended)?,
+        () = server => {}
         () = drain => tracing::warn!("requests still under way after {DRAIN_TIMEOUT:?} are cut off"),
     }
     stopping.mark_unchanged();

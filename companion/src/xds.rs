@@ -8,12 +8,15 @@
 //! |---|---|
 //! | [`assignment`] | registered instances → Envoy's endpoints (pure) |
 //! | [`stream`] | requests and changes → responses (pure) |
+//! | [`connection`] | a connection of the listening address → one that the gRPC server takes |
 
 pub mod assignment;
+mod connection;
 pub mod stream;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -22,18 +25,29 @@ use envoy_types::pb::envoy::service::endpoint::v3::endpoint_discovery_service_se
     EndpointDiscoveryService, EndpointDiscoveryServiceServer,
 };
 use futures::Stream;
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::door::budget::{Places, Taking};
+use crate::door::credentials::{Denied, Principal, Role};
+use crate::door::kept::{Kept, Share};
+use crate::door::listener::{Listener, Peer};
+use crate::door::need::{Kind, Need, Scope};
+use crate::door::{Caller, InForce};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use stream::{Heard, Subscription};
 
-/// Most open streams; a further Envoy is refused, and tries again.
+/// Most open streams, half of them for one client; a further Envoy is refused, and tries again.
 pub const STREAMS_MAX: usize = 4_096;
+/// Most bytes of the names that all streams subscribe to, half of them for one client.
+pub const NAMES_BYTES_MAX: usize = 64 << 20;
+/// How often an idle connection is asked whether its Envoy is still there, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most bytes of the headers of a stream.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
 /// The last registry that was read; `None` before the first read.
 pub type Followed = watch::Receiver<Option<Arc<Registry>>>;
@@ -42,20 +56,26 @@ pub type Followed = watch::Receiver<Option<Arc<Registry>>>;
 ///
 /// # Errors Those of the server.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     registry: Followed,
+    rules: InForce,
     mut stopping: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 ) -> Result<(), tonic::transport::Error> {
     let discovery = Discovery {
         registry,
+        rules,
         stopping: stopping.clone(),
         metrics,
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        streams: Places::new(STREAMS_MAX),
+        names: Kept::new(NAMES_BYTES_MAX),
     };
     Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .add_service(EndpointDiscoveryServiceServer::new(discovery))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), async move {
+        .serve_with_incoming_shutdown(connection::incoming(listener), async move {
             if stopping.wait_for(|stopping| *stopping).await.is_err() {
                 tracing::debug!("nobody left to say stop");
             }
@@ -65,9 +85,42 @@ pub async fn serve(
 
 struct Discovery {
     registry: Followed,
+    rules: InForce,
     stopping: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
-    streams: Arc<Semaphore>,
+    streams: Arc<Places>,
+    names: Arc<Kept>,
+}
+
+/// What a stream needs: the same as reading the instances of a service.
+const NEED: Need<'static> = Need {
+    roles: &[Role::Report, Role::Read],
+    scope: Scope::All,
+    kind: Kind::Read,
+    body_max: 0,
+    is_open: false,
+};
+
+impl Discovery {
+    /// Whose stream it is, if it may be.
+    fn admit<T>(&self, request: &Request<T>) -> Result<(Arc<Peer>, Principal), Status> {
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("a connection without an address"))?;
+        let given = request.metadata().get("authorization");
+        let given = given.map(|value| value.as_encoded_bytes());
+        let rules = self.rules.borrow();
+        let who = rules.keyring.admit(given, &peer.certificate_names, &NEED);
+        let who = who.map_err(|denied| {
+            self.metrics.requests_unauthorized.inc();
+            match denied {
+                Denied::Forbidden(_) => Status::permission_denied(denied.to_string()),
+                Denied::Unknown | Denied::Wrong => Status::unauthenticated(denied.to_string()),
+            }
+        })?;
+        let address = peer.address.ip().into();
+        let caller = Caller { who, address };
+        Ok((peer, caller.principal()))
+    }
 }
 
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -81,11 +134,13 @@ impl EndpointDiscoveryService for Discovery {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamEndpointsStream>, Status> {
-        let permit = Arc::clone(&self.streams).try_acquire_owned();
-        let permit = permit.map_err(|_| {
+        let (peer, principal) = self.admit(&request)?;
+        let taking = self.streams.take(principal.clone()).ok_or_else(|| {
             self.metrics.xds_streams_refused.inc();
             Status::resource_exhausted("too many streams")
         })?;
+        peer.place.begins();
+        peer.place.proves();
         let mut registry = self.registry.clone();
         // The present registry counts as a change for a new stream.
         registry.mark_changed();
@@ -96,7 +151,9 @@ impl EndpointDiscoveryService for Discovery {
             stopping: self.stopping.clone(),
             metrics: Arc::clone(&self.metrics),
             subscription: Subscription::default(),
-            _permit: permit,
+            names: self.names.share(principal),
+            peer,
+            _taking: taking,
         };
         let responses = futures::stream::unfold(follower, |mut follower| async move {
             let response = follower.next().await?;
@@ -131,12 +188,15 @@ struct Follower {
     stopping: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     subscription: Subscription,
-    _permit: OwnedSemaphorePermit,
+    names: Share,
+    peer: Arc<Peer>,
+    _taking: Taking,
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
         self.metrics.xds_streams.dec();
+        self.peer.place.ends();
     }
 }
 
@@ -147,6 +207,11 @@ impl Follower {
             tokio::select! {
                 request = self.requests.message() => match request {
                     Ok(Some(request)) => match self.subscription.hear(&request) {
+                        Ok(_) if !self.names.set(self.subscription.bytes()) => {
+                            self.metrics.xds_streams_refused.inc();
+                            let error = "too many bytes of resource_names over all streams";
+                            return Some(Err(Status::resource_exhausted(error)));
+                        }
                         Ok(Heard::Fine) => {}
                         Ok(Heard::Refused(why)) => {
                             self.metrics.xds_nacks.inc();

@@ -159,6 +159,22 @@ impl Companion {
         Ok(self.client.request(method, url).body(body).send().await?)
     }
 
+    /// Makes any call of the API with a token.
+    ///
+    /// # Errors
+    /// There is no HTTP answer.
+    pub async fn call_as(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let request = self.client.request(method, url).bearer_auth(token);
+        Ok(request.body(body).send().await?)
+    }
+
     /// Reads JSON from the API.
     ///
     /// # Errors

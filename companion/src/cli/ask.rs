@@ -2,12 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::Body;
 use ureq::http::{Request, Response};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::exit::Exit;
 use super::{Locate, Target};
@@ -85,6 +87,19 @@ pub(super) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     call(target, "GET", path, None)
 }
 
+/// All services, page by page. `query` is what else is asked, as `shares=true`.
+pub(super) fn services(target: &Target, query: &str) -> Result<Vec<Value>, AskError> {
+    let (mut all, mut from) = (Vec::new(), String::new());
+    loop {
+        let page = ask(target, &format!("/v1/services?{query}{from}"))?;
+        all.extend_from_slice(list(&page, "/services"));
+        match page.get("after").and_then(Value::as_str) {
+            Some(after) => from = format!("&after={}", escape(after)),
+            None => return Ok(all),
+        }
+    }
+}
+
 /// Any call with JSON in and out; an answer without a body is null.
 pub(super) fn call(
     target: &Target,
@@ -147,11 +162,13 @@ fn request(
         .iter()
         .any(|scheme| target.url.starts_with(scheme))
     {
-        let error = format!("--url {}: must begin with http://", target.url);
+        let error = format!("--url {}: must begin with http:// or https://", target.url);
         return Err(AskError::Usage(error));
     }
     let url = format!("{}{path}", target.url.trim_end_matches('/'));
+    let tls = tls(target)?;
     let agent = ureq::Agent::config_builder()
+        .tls_config(tls)
         .timeout_global(timeout)
         .timeout_connect(Some(TIMEOUT))
         .http_status_as_error(false)
@@ -169,11 +186,55 @@ fn request(
     sent.map_err(|error| AskError::unanswered(&url, &error))
 }
 
+/// The roots and the certificate that the command line names.
+fn tls(target: &Target) -> Result<TlsConfig, AskError> {
+    let wrong = |flag: &str, path: &Path, why: &dyn std::fmt::Display| {
+        AskError::Usage(format!("{flag} {}: {why}", path.display()))
+    };
+    let read = |flag: &str, path: &Path| {
+        let items: Result<Vec<PemItem<'static>>, AskError> = std::fs::read(path)
+            .map_err(|error| wrong(flag, path, &error))
+            .and_then(|text| {
+                let items: Result<Vec<_>, _> = parse_pem(&text).collect();
+                items.map_err(|error| wrong(flag, path, &error))
+            });
+        items
+    };
+    let certificates = |flag: &str, path: &Path| {
+        let items = read(flag, path)?.into_iter();
+        let found = items.filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        });
+        let found: Vec<Certificate<'static>> = found.collect();
+        match found.is_empty() {
+            true => Err(wrong(flag, path, &"must have a certificate, PEM")),
+            false => Ok(found),
+        }
+    };
+    let roots = match &target.ca {
+        Some(path) => RootCerts::new_with_certs(&certificates("--ca", path)?),
+        None => RootCerts::WebPki,
+    };
+    let own = match (&target.cert, &target.key_file) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates("--cert", cert)?;
+            let text = std::fs::read(key).map_err(|error| wrong("--key-file", key, &error))?;
+            let key =
+                PrivateKey::from_pem(&text).map_err(|error| wrong("--key-file", key, &error))?;
+            Some(ClientCert::new_with_certs(&chain, key))
+        }
+        _ => None,
+    };
+    let tls = TlsConfig::builder().root_certs(roots).client_cert(own);
+    Ok(tls.build())
+}
+
 /// Why the companion refused, in its own words if it said some.
 pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let way_out = match status {
-        401 | 403 => ": --token or UNITRING_TOKEN gives it",
+        401 => ": --token or UNITRING_TOKEN gives it",
         _ => "",
     };
     match body.get("error").and_then(Value::as_str) {
@@ -295,8 +356,8 @@ fn located(answer: &Value) -> String {
 }
 
 fn only_service(target: &Target) -> Result<String, AskError> {
-    let services = ask(target, "/v1/services")?;
-    let names: Vec<&str> = list(&services, "/services")
+    let services = services(target, "")?;
+    let names: Vec<&str> = services
         .iter()
         .map(|service| text(service, "/service"))
         .collect();

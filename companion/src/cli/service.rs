@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::Target;
-use super::ask::{AskError, ask, call, count, escape, list, text};
+use super::ask::{AskError, call, count, escape, list, services, text};
 use super::sure::Sure;
 
 /// What is done to services.
@@ -48,8 +48,7 @@ pub struct ForgetService {
 pub fn run(command: &ServiceCommand) -> Result<String, AskError> {
     match command {
         ServiceCommand::List(ListServices { json, target }) => {
-            let answer = ask(target, "/v1/services")?;
-            let services = list(&answer, "/services");
+            let services = services(target, "")?;
             Ok(if *json {
                 format!("{:#}\n", Value::from(services))
             } else if services.is_empty() {

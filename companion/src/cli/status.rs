@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use unitring_protocol::report::Finding;
 
 use super::Target;
-use super::ask::{AskError, ask};
+use super::ask::{AskError, ask, services};
 use super::exit::Exit;
 use crate::loads::wiring;
 
@@ -170,13 +170,15 @@ fn look(target: &Target) -> Result<Seen, AskError> {
         Err(AskError::Refused(_)) => return Err(not_a_companion()),
         answer => answer?,
     };
+    if let (Some(error), None) = (
+        answer.get("error").and_then(Value::as_str),
+        answer.get("ready"),
+    ) {
+        return Err(AskError::Refused(error.to_owned()));
+    }
     let ready: Ready = Ready::deserialize(&answer).map_err(|_| not_a_companion())?;
-    let units = part(target, "/v1/units")?;
-    let services = part(target, "/v1/services?shares=true")?;
-    let list = services.clone().map(|services| {
-        let list = services.get("services").cloned();
-        list.unwrap_or(services)
-    });
+    let units = part(ask(target, "/v1/units"))?;
+    let list = part(services(target, "shares=true").map(Value::from))?;
     let or_error = |part: &Result<Value, String>| match part {
         Ok(value) => value.clone(),
         Err(error) => json!({ "error": error }),
@@ -201,8 +203,8 @@ fn look(target: &Target) -> Result<Seen, AskError> {
 }
 
 /// An answer, or what the companion says in its place: that is a part of its status.
-fn part(target: &Target, path: &str) -> Result<Result<Value, String>, AskError> {
-    match ask(target, path) {
+fn part(answer: Result<Value, AskError>) -> Result<Result<Value, String>, AskError> {
+    match answer {
         Ok(answer) => Ok(Ok(answer)),
         Err(AskError::Refused(error)) => Ok(Err(error)),
         Err(error) => Err(error),

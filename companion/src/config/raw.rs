@@ -46,7 +46,7 @@ impl Raw {
             text.parse()
                 .map_err(|error: toml::de::Error| ConfigError::Syntax {
                     path: path.to_owned(),
-                    message: error.to_string().trim_end().to_owned(),
+                    message: syntax(text, &error),
                 })?;
         let mut raw = Self::default();
         raw.flatten("", &table)?;
@@ -66,6 +66,7 @@ impl Raw {
                 }
                 toml::Value::String(text) => self.set(&path, text),
                 toml::Value::Integer(number) => self.set(&path, &number.to_string()),
+                toml::Value::Boolean(is) => self.set(&path, &is.to_string()),
                 _ => return Err(not_text(&path, value)),
             }
         }
@@ -93,7 +94,7 @@ impl Raw {
     ///
     /// # Errors [`ConfigError::Field`] for the first of them.
     pub fn finish(self) -> Result<(), ConfigError> {
-        let Some((path, value)) = self.said.into_iter().next() else {
+        let Some((path, _)) = self.said.into_iter().next() else {
             return Ok(());
         };
         let place = self.file.as_ref().and_then(|(file, text)| {
@@ -104,9 +105,9 @@ impl Raw {
             Some(known) => format!("unknown field; did you mean {known}?"),
             None => "unknown field; `unitring check` prints the known fields".to_owned(),
         };
-        Err(ConfigError::Field {
+        // Its value may be a secret of a field whose name was misspelt.
+        Err(ConfigError::Unshown {
             path: place.unwrap_or_default() + &path,
-            value: format!("{value:?}"),
             rule,
         })
     }
@@ -191,9 +192,23 @@ impl Said {
 }
 
 fn not_text(path: &str, value: &toml::Value) -> ConfigError {
-    ConfigError::Field {
+    ConfigError::Unshown {
         path: path.to_owned(),
-        value: value.to_string(),
-        rule: "must be a text, a number or a list of texts".to_owned(),
+        rule: format!(
+            "must be a text, a number, true, false or a list of texts, not {}",
+            match value {
+                toml::Value::Array(_) => "a list with something else",
+                toml::Value::Float(_) => "a number with a fraction",
+                toml::Value::Datetime(_) => "a date",
+                _ => "this",
+            }
+        ),
     }
+}
+
+/// What is wrong and where, without the line itself: a token may be in it.
+pub(crate) fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", error.message())
 }

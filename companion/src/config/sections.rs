@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lapin::uri::AMQPUri;
 use unitring_protocol::ids::UnitId;
 
 use super::raw::{Raw, Said};
 use super::topology::Topology;
 use super::{
-    ConfigError, DIGEST_INTERVAL, GroupSettings, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX, OUTBOX_MAX,
-    Persistence, QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH, Secret,
-    StoreSettings, SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url,
-    Wait, duration, parse_duration, parsed, show_duration, url_of,
+    ConfigError, DIGEST_INTERVAL, ENCODED, GroupSettings, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX,
+    OUTBOX_MAX, Persistence, QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH,
+    Secret, StoreSettings, SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX,
+    Url, Wait, duration, parse_duration, parsed, show_duration, url_of,
 };
 
 pub(super) fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, ConfigError> {
@@ -21,10 +22,13 @@ pub(super) fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, Conf
     let kind = raw.take("store.kind").given();
     let wait = wait(raw)?;
     let sentinel_password = raw.take("store.sentinel_password").secret().given();
-    let sentinel_password = sentinel_password.map(|said| Secret(said.text));
+    let sentinel_password = sentinel_password.map(|said| Secret::new(said.text));
     match (kind.as_ref().map(|kind| kind.text.as_str()), url) {
         (None | Some("redis"), Some(url)) => {
-            let read = Url(url.text.clone());
+            let read = Url::new(url.text.clone());
+            if read.has_late_at() {
+                return Err(url.breaks(ENCODED));
+            }
             Topology::of(&read).map_err(|rule| url.breaks(&rule))?;
             Ok(StoreSettings::Redis(RedisSettings {
                 url: read,
@@ -103,7 +107,11 @@ pub(super) fn group(raw: &mut Raw, tls: TlsFiles) -> Result<Option<GroupSettings
     let names = servers.text.split(',').map(str::trim);
     let urls: Result<Vec<Url>, ConfigError> = names
         .filter(|name| !name.is_empty())
-        .map(|name| url_of(servers.with(name), &["redis://", "rediss://"]))
+        .map(|name| {
+            let url = url_of(servers.with(name), &["redis://", "rediss://"])?;
+            Topology::of(&url).map_err(|rule| servers.breaks(&rule))?;
+            Ok(url)
+        })
         .collect();
     let urls = urls?;
     if urls.is_empty() || urls.len() > SERVERS_MAX {
@@ -159,7 +167,7 @@ pub(super) fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>,
         (None, false) => Err(peers_said.breaks("needs sync.amqp_url")),
         (Some(url), true) => Err(url.breaks("needs sync.peers, the names of the other units")),
         (Some(url), false) => Ok(Some(SyncSettings {
-            amqp_url: url_of(url, &AMQP)?,
+            amqp_url: amqp(url)?,
             brokers,
             tls,
             peers,
@@ -172,6 +180,16 @@ pub(super) fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>,
             repair_rate,
             skew_max,
         })),
+    }
+}
+
+fn amqp(said: Said) -> Result<Url, ConfigError> {
+    let url = url_of(said.clone(), &AMQP)?;
+    // The parser's own error may repeat parts of the URL.
+    let is_valid = url.reveal().parse::<AMQPUri>().is_ok();
+    match is_valid {
+        true => Ok(url),
+        false => Err(said.breaks("must be a URL as amqp://user:password@host:5672/vhost")),
     }
 }
 
@@ -223,7 +241,7 @@ fn brokers(said: &Said, peers: &[UnitId]) -> Result<BTreeMap<UnitId, Url>, Confi
         if !peers.contains(&unit) {
             return Err(said.breaks(&format!("{unit} is not in sync.peers")));
         }
-        let url = url_of(said.with(url.trim()), &AMQP)?;
+        let url = amqp(said.with(url.trim()))?;
         if brokers.insert(unit, url).is_some() {
             return Err(said.breaks("must name each unit once"));
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use unitring_protocol::ids::UnitId;
 
-use super::{Settings, StoreSettings, TlsFiles, Url, show_duration};
+use super::{DoorSettings, Secret, Settings, StoreSettings, TlsFiles, Url, show_duration};
 
 /// Writes the files for TLS of a section.
 fn files(f: &mut fmt::Formatter<'_>, files: &TlsFiles) -> fmt::Result {
@@ -18,18 +18,37 @@ fn files(f: &mut fmt::Formatter<'_>, files: &TlsFiles) -> fmt::Result {
     Ok(())
 }
 
+/// Writes who may do what, as far as that is no secret.
+fn door(f: &mut fmt::Formatter<'_>, door: &DoorSettings) -> fmt::Result {
+    let hidden = |secret: &Option<Secret>| secret.as_ref().map_or("", |_| "<redacted>");
+    writeln!(f, "token = {:?}", hidden(&door.token))?;
+    if door.tokens.is_some() {
+        writeln!(f, "tokens = {:?}", hidden(&door.tokens))?;
+    }
+    if let Some(path) = &door.tokens_file {
+        writeln!(f, "tokens_file = {:?}", path.display().to_string())?;
+    }
+    writeln!(f, "open_reads = {}", door.open_reads)?;
+    writeln!(f, "host_names = {:?}", door.host_names)?;
+    writeln!(f, "allow_insecure = {}", door.allow_insecure)?;
+    let Some(tls) = &door.tls else {
+        return Ok(());
+    };
+    writeln!(f, "tls_cert = {:?}", tls.certificate.display().to_string())?;
+    writeln!(f, "tls_key = {:?}", tls.key.display().to_string())?;
+    if let Some(path) = &tls.client_ca {
+        writeln!(f, "tls_client_ca = {:?}", path.display().to_string())?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Settings {
     /// The effective settings as TOML, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = if self.token.is_some() {
-            "<redacted>"
-        } else {
-            ""
-        };
         writeln!(f, "unit = {:?}", self.unit.as_str())?;
         writeln!(f, "listen = \"{}\"", self.listen)?;
         writeln!(f, "xds_listen = \"{}\"", self.xds_listen)?;
-        writeln!(f, "token = {token:?}")?;
+        door(f, &self.door)?;
         writeln!(f, "log = {:?}", self.log)?;
         writeln!(f, "\n[store]")?;
         match &self.store {

@@ -23,15 +23,15 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
         ("listen = \"here\"", "listen: \"here\": must be an ip:port"),
         (
             "\n\nunti = \"a\"",
-            "u.toml, line 3: unti: \"a\": unknown field; did you mean unit?",
+            "u.toml, line 3: unti: unknown field; did you mean unit?",
         ),
         (
             "[store]\npath = \"x\"\n[sync]\npear = 1",
-            "u.toml, line 4: sync.pear: \"1\": unknown field; did you mean sync.peers?",
+            "u.toml, line 4: sync.pear: unknown field; did you mean sync.peers?",
         ),
         (
             "colour = \"red\"",
-            "u.toml, line 1: colour: \"red\": unknown field; `unitring check`",
+            "u.toml, line 1: colour: unknown field; `unitring check`",
         ),
         ("log = \"verbose\"", "log: \"verbose\": must be a level"),
         (
@@ -70,7 +70,16 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
             "[sync]\noutbox_max = 0",
             "sync.outbox_max: \"0\": must be a number",
         ),
-        ("log = 1.5", "log: 1.5: must be a text"),
+        (
+            "log = 1.5",
+            "log: must be a text, a number, true, false or a list of texts",
+        ),
+        ("open_reads = 1", "open_reads: \"1\": must be true or false"),
+        ("tls_cert = \"c.pem\"", "tls_cert: \"c.pem\": needs tls_key"),
+        (
+            "tls_client_ca = \"c.pem\"",
+            "tls_client_ca: \"c.pem\": needs tls_cert and tls_key",
+        ),
         (
             "[store]\nredis_url = \"redis-sentinel://:s3cret@a:1,b:2\"",
             "store.redis_url: <redacted>: must name the primary",
@@ -86,12 +95,72 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
 }
 
 #[test]
+fn beyond_loopback_a_token_and_tls_are_needed_or_the_word_that_they_are_not() {
+    for address in ["0.0.0.0:7001", "[::]:7001", "10.0.0.1:7001"] {
+        for field in ["listen", "xds_listen"] {
+            let text = format!("{field} = \"{address}\"");
+            let refused = settings(&text).unwrap_err();
+            let rule = "is beyond loopback, which needs a token (token or tokens_file) and TLS (tls_cert and tls_key); allow_insecure = true serves without";
+            assert_eq!(refused, format!("{field}: {address:?}: {rule}"));
+            let with = |more: &str| settings(&format!("{text}\n{more}"));
+            assert!(with("token = \"t\"").unwrap_err().contains("needs TLS"));
+            let tls = "tls_cert = \"c\"\ntls_key = \"k\"";
+            assert!(with(tls).unwrap_err().contains("needs a token"));
+            assert!(with("allow_insecure = true").is_ok());
+            assert!(with(&format!("token = \"t\"\n{tls}")).is_ok());
+            // Whoever has a certificate of this root is no stranger.
+            assert!(with(&format!("tls_client_ca = \"r\"\n{tls}")).is_ok());
+        }
+    }
+    for address in ["127.0.0.9:7001", "[::1]:7001", "[::ffff:127.0.0.1]:7001"] {
+        assert!(
+            settings(&format!("listen = \"{address}\"")).is_ok(),
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn no_error_shows_what_may_be_a_secret() {
+    for text in [
+        "token = \"s3cret token\"",
+        "token = \" \"",
+        "token = s3cret",
+        "token = [\"s3cret\", 1]",
+        "token = \"s3cret\" x",
+        "token = \"\"\"s3cret",
+        "tokne = \"s3cret\"",
+        "[sync]\namqp_ulr = \"amqp://u:s3cret@h\"",
+        "[store]\nredis_url = \"redis://:s3c/ret@h\"",
+        "[store]\nredis_url = \"redis://u:1?s3cret@h\"",
+        "[store]\nredis_url = \"redis://u:s3cret@h:port\"",
+        "[group]\nservers = [\"redis://:s3/cret@a\", \"redis://b\"]",
+        "[group]\nservers = [\"redis://:s3cret@a:b\"]",
+        "[sync]\npeers = [\"west\"]\namqp_url = \"amqp://u:12/s3cret@h\"",
+        "[sync]\npeers = [\"west\"]\namqp_url = \"amqp://u:s3cret@h:port/v\"",
+        "[sync]\npeers = [\"west\"]\namqp_url = \"amqp://h\"\nbrokers = [\"west=amqp://u:s3?cret@h\"]",
+    ] {
+        let said = settings(text).unwrap_err();
+        let parts = ["s3", "cret", "ret@"];
+        assert!(
+            !parts.iter().any(|part| said.contains(part)),
+            "{text}: {said}"
+        );
+    }
+}
+
+#[test]
 fn redis_is_implied_by_its_url_and_no_output_shows_a_password() {
     let text = "token = \"s3cret\"\n[store]\nredis_url = \"redis://me:s3cret@h:1/2\"";
     let settings = settings(text).unwrap();
     assert!(matches!(settings.store, StoreSettings::Redis(_)));
     let shown = settings.to_string();
     assert!(shown.contains("redis://me:***@h:1/2"), "{shown}");
+    assert!(!shown.contains("s3cret") && !format!("{settings:?}").contains("s3cret"));
+    let socket = "tokens = \"[a]\\ntoken = 's3cret'\"\n[store]\nredis_url = \"unix:///r.sock?db=1&pass=s3cret\"";
+    let settings = self::settings(socket).unwrap();
+    let shown = settings.to_string();
+    assert!(shown.contains("unix:///r.sock?db=1&pass=***"), "{shown}");
     assert!(!shown.contains("s3cret") && !format!("{settings:?}").contains("s3cret"));
 }
 

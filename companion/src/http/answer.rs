@@ -79,6 +79,9 @@ impl From<StoreError> for Refusal {
         if let StoreError::OutOfBounds(why) = &error {
             return Self::bad(why);
         }
+        if let StoreError::NotYours(_) = &error {
+            return Self::new(StatusCode::FORBIDDEN, error.to_string());
+        }
         tracing::error!(%error, "store");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }

@@ -5,19 +5,20 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures::stream::{self, Stream, StreamExt as _};
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::answer::Refusal;
-use super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
+use super::entry::{STREAM_KEEP_ALIVE, stream_place};
 use super::extract::Query;
+use crate::door::Caller;
+use crate::door::budget::Taking;
 use crate::events::{Cursor, Entry};
 
 /// Most events in an answer, and the default below.
@@ -35,6 +36,7 @@ pub(super) struct Question {
 
 pub(super) async fn events(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Query(question): Query<Question>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -54,8 +56,8 @@ pub(super) async fn events(
         }
     };
     if !is_json {
-        let permit = stream_permit(&app)?;
-        let stream = follow(app, after, permit);
+        let place = stream_place(&app, &caller)?;
+        let stream = follow(app, after, place);
         let keep_alive = KeepAlive::new().interval(STREAM_KEEP_ALIVE);
         return Ok(Sse::new(stream).keep_alive(keep_alive).into_response());
     }
@@ -81,19 +83,19 @@ fn shown(cursor: Cursor, event: &Entry) -> serde_json::Value {
 struct Place {
     app: Arc<App>,
     after: Option<Cursor>,
-    _permit: OwnedSemaphorePermit,
+    _taking: Taking,
 }
 
 /// Events after a cursor, or from the latest ones on, until the client leaves or the process stops.
 fn follow(
     app: Arc<App>,
     after: Option<Cursor>,
-    permit: OwnedSemaphorePermit,
+    taking: Taking,
 ) -> impl Stream<Item = Result<sse::Event, Infallible>> {
     let place = Place {
         app,
         after,
-        _permit: permit,
+        _taking: taking,
     };
     stream::unfold(place, |mut place| async move {
         let mut stopping = place.app.stopping.clone();

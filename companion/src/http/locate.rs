@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{BoundReport, LoadScope};
@@ -14,9 +14,11 @@ use unitring_protocol::report::{BoundReport, LoadScope};
 use super::App;
 use super::answer::Refusal;
 use super::extract::{Path, Query};
+use crate::door::Caller;
 use crate::explain::{self, ExplainError, Newcomer, Question};
 use crate::loads::{self, StoredLoad};
 use crate::now_ms;
+use crate::registry::WEIGHT_MAX;
 
 /// The query.
 #[derive(Debug, Deserialize)]
@@ -44,6 +46,7 @@ pub(super) struct Answer {
 
 pub(super) async fn locate(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Path(service): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Answer>, Refusal> {
@@ -54,10 +57,12 @@ pub(super) async fn locate(
     if let Some(gone) = &question.without {
         question.without = Some(reported(&app, &service, by, gone).await?);
     }
-    let answer = explain::explain(&question, by, &all)?;
+    let (by, reporter) = (by.clone(), by.reporter.clone());
+    let answer = move || explain::explain(&question, &by, &all);
+    let answer = app.heavy.run(&caller, answer).await??;
     Ok(Json(Answer {
         service,
-        reporter: by.reporter.clone(),
+        reporter,
         answer,
     }))
 }
@@ -117,6 +122,11 @@ fn question(asked: Asked, by: &StoredLoad) -> Result<Question, Refusal> {
             ))
         })?;
         let weight = asked.with_weight.unwrap_or(NonZeroU32::MIN);
+        if weight.get() > WEIGHT_MAX {
+            return Err(Refusal::bad(format!(
+                "with_weight: {weight}: must be from 1 to {WEIGHT_MAX}"
+            )));
+        }
         Ok::<_, Refusal>(Newcomer {
             id,
             address,

@@ -2,24 +2,32 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::report::Report;
 use unitring_protocol::snapshot::Snapshot;
 
+mod sizes;
+
+pub use sizes::{REPORTS_BYTES_MAX, Sizes};
+
 use super::App;
 use super::answer::{Refusal, json};
+use crate::door::Caller;
+use crate::loads::Owner;
 use crate::store::StoreError;
 use crate::{loads, now_ms};
 
 pub(super) async fn take(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Snapshot>, Refusal> {
-    let answer = answer(&app, body).await;
+    let answer = answer(&app, &caller, body).await;
     if answer.is_err() {
         app.metrics.reports_refused.inc();
     }
@@ -43,20 +51,36 @@ fn read(body: &[u8]) -> Result<Report, Refusal> {
     })
 }
 
-async fn answer(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Json<Snapshot>, Refusal> {
+async fn answer(
+    app: &App,
+    caller: &Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Snapshot>, Refusal> {
     let body = body?;
     let mut report = read(&body)?;
     // Only sync may store loads in the name of another unit.
     report.unit = None;
-    loads::check(&report)?;
     let now_ms = now_ms();
+    loads::check(&report)?;
+    let principal = caller.principal();
+    if !app
+        .reports
+        .fits(&report.reporter, &principal, body.len(), now_ms)
+    {
+        app.metrics.writes_too_many.inc();
+        let error = format!(
+            "reports: all that are kept must have at most {REPORTS_BYTES_MAX} bytes, those of one client half of it"
+        );
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    }
+    let owner = Owner::client(&principal);
     let mut snapshot = Snapshot {
         version: PROTOCOL_VERSION,
         events_through: 0,
         services: Vec::with_capacity(report.services.len()),
     };
     for service in &report.services {
-        let taken = app.store.take(&report, service, now_ms).await;
+        let taken = app.store.take(&report, service, &owner, now_ms).await;
         let taken = taken.inspect_err(|error| count(app, error))?;
         if taken.old {
             app.metrics.reports_old.inc();

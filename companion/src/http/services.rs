@@ -1,13 +1,13 @@
 //! `GET /v1/services…`: registry, loads and rings at this moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{BoundReport, Finding, RingReport};
@@ -16,11 +16,13 @@ use unitring_protocol::snapshot::Snapshot;
 use super::App;
 use super::answer::Refusal;
 use super::extract::{Path, Query};
+use super::heavy::Heavy;
+use crate::door::Caller;
 use crate::explain::{self, Part};
 use crate::loads::{self, StoredLoad};
 use crate::metrics::Shown;
 use crate::now_ms;
-use crate::registry::Registered;
+use crate::registry::{Registered, Registry};
 use crate::store::{Fleet, StoreError};
 
 /// A service in an answer.
@@ -74,43 +76,44 @@ struct InstanceView {
     capacity: Option<u64>,
 }
 
+/// Most services in a page.
+const LIMIT_MAX: usize = 1_000;
+/// A page ends with the service whose instances make it so many.
+const PAGE_INSTANCES_MAX: usize = 20_000;
+
 /// The query of services.
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 pub(super) struct Asked {
     /// Whether to include each instance's share of keys and its capacity.
     #[serde(default)]
     shares: bool,
+    /// The last service of the page before.
+    after: Option<ServiceName>,
+    /// Most services in the answer.
+    limit: Option<usize>,
 }
 
-/// Services whose shares are measured at once: each takes a core for some ms.
-static MEASURING: Semaphore = Semaphore::const_new(1);
-
 /// The share and capacity of each instance, measured away from the threads that answer requests.
-async fn parts(loads: &[StoredLoad]) -> BTreeMap<InstanceId, Part> {
+async fn parts(
+    heavy: &Heavy,
+    caller: &Caller,
+    loads: &[StoredLoad],
+) -> Result<BTreeMap<InstanceId, Part>, Refusal> {
     let Some(by) = loads::latest(loads).cloned() else {
-        return BTreeMap::new();
+        return Ok(BTreeMap::new());
     };
     let all = loads.to_vec();
-    let Ok(_permit) = MEASURING.acquire().await else {
-        return BTreeMap::new();
-    };
     let measure = move || explain::parts(&by, &all).unwrap_or_default();
-    tokio::task::spawn_blocking(measure)
-        .await
-        .unwrap_or_default()
+    heavy.run(caller, measure).await
 }
 
 async fn view(
     fleet: &dyn Fleet,
     service: ServiceName,
     registry: Vec<Registered>,
-    asked: Asked,
+    loads: Vec<StoredLoad>,
+    parts: &BTreeMap<InstanceId, Part>,
 ) -> Result<View, StoreError> {
-    let loads = fleet.loads(&service, now_ms()).await?;
-    let parts = match asked.shares {
-        true => parts(&loads).await,
-        false => BTreeMap::new(),
-    };
     let totals = fleet.totals(&service).await?;
     let mut instances: BTreeMap<InstanceId, InstanceView> = BTreeMap::new();
     for reported in loads.iter().flat_map(|load| &load.instances) {
@@ -157,57 +160,85 @@ fn reporter(load: StoredLoad) -> ReporterView {
     }
 }
 
-/// All services that have registered instances or living reporters.
-async fn views(fleet: &dyn Fleet, asked: Asked) -> Result<Vec<View>, StoreError> {
-    let mut registry = fleet.registry().await?.services;
+/// The names of all services that have registered instances or reporters.
+async fn names(
+    fleet: &dyn Fleet,
+    registry: &Registry,
+) -> Result<BTreeSet<ServiceName>, StoreError> {
     let mut names: BTreeSet<ServiceName> = fleet.reported().await?;
-    names.extend(registry.keys().cloned());
-    let mut views = Vec::with_capacity(names.len());
-    for name in names {
-        let registered = registry.remove(&name).unwrap_or_default();
-        let view = view(fleet, name, registered.into_values().collect(), asked).await?;
-        // Its reporters are silent: a service that a filter named once, by mistake perhaps.
-        if view.is_used() {
-            views.push(view);
-        }
-    }
-    Ok(views)
+    names.extend(registry.services.keys().cloned());
+    Ok(names)
 }
 
 /// Every instance with its load, for `/metrics`.
 pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
-    let views = views(fleet, Asked::default()).await?;
-    let shown = views.into_iter().flat_map(|view| {
+    let mut shown = Vec::new();
+    for service in fleet.reported().await? {
+        let loads = fleet.loads(&service, now_ms()).await?;
+        let view = view(fleet, service, Vec::new(), loads, &BTreeMap::new()).await?;
         let service = view.service;
-        view.instances.into_iter().map(move |instance| Shown {
+        shown.extend(view.instances.into_iter().map(|instance| Shown {
             service: service.clone(),
             instance: instance.id,
             calls: instance.calls,
             failures: instance.failures,
             updates: instance.updates,
             in_flight: instance.in_flight,
-        })
-    });
-    Ok(shown.collect())
+        }));
+    }
+    Ok(shown)
 }
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
-    let views = views(&*app.store, asked).await?;
-    Ok(Json(serde_json::json!({ "services": views })))
+    let fleet: &dyn Fleet = &*app.store;
+    let mut registry = fleet.registry().await?;
+    let names = names(fleet, &registry).await?;
+    let from = asked.after.map_or(Unbounded, Excluded);
+    let limit = asked.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
+    let (mut views, mut instances, mut after) = (Vec::new(), 0, None);
+    for name in names.range((from, Unbounded)) {
+        if views.len() >= limit || instances >= PAGE_INSTANCES_MAX {
+            after = views.last().map(|view: &View| view.service.clone());
+            break;
+        }
+        let registered = registry.services.remove(name).unwrap_or_default();
+        let loads = fleet.loads(name, now_ms()).await?;
+        let parts = match asked.shares {
+            true => parts(&app.heavy, &caller, &loads).await?,
+            false => BTreeMap::new(),
+        };
+        let registered = registered.into_values().collect();
+        let view = view(fleet, name.clone(), registered, loads, &parts).await?;
+        // Its reporters are silent: a service that a filter named once, by mistake perhaps.
+        if view.is_used() {
+            instances += view.instances.len() + view.registry.len();
+            views.push(view);
+        }
+    }
+    Ok(Json(
+        serde_json::json!({ "services": views, "after": after }),
+    ))
 }
 
 pub(super) async fn one(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Path(service): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<View>, Refusal> {
     let service: ServiceName = service.parse()?;
     let registry = app.store.registry().await?;
     let registered = registry.instances(service.as_str()).cloned().collect();
-    let view = view(&*app.store, service, registered, asked).await?;
+    let loads = app.store.loads(&service, now_ms()).await?;
+    let parts = match asked.shares {
+        true => parts(&app.heavy, &caller, &loads).await?,
+        false => BTreeMap::new(),
+    };
+    let view = view(&*app.store, service, registered, loads, &parts).await?;
     if !view.is_used() {
         return Err(Refusal::absent(format!("service {}", view.service)));
     }

@@ -9,6 +9,8 @@ use std::collections::btree_map::Entry;
 use unitring_protocol::ids::InstanceId;
 use unitring_protocol::report::InstanceLoad;
 
+use crate::registry::WEIGHT_MAX;
+
 /// Requests in flight of an instance that one report may say. Envoy's own limits end far below: a request
 /// takes some ten kilobytes there.
 pub const IN_FLIGHT_MAX: u64 = 1_000_000;
@@ -22,10 +24,11 @@ pub fn kept(reported: &[InstanceLoad]) -> (Vec<InstanceLoad>, u64) {
     let mut first: BTreeMap<&InstanceId, usize> = BTreeMap::new();
     for load in reported {
         let mut load = load.clone();
-        if load.in_flight > IN_FLIGHT_MAX {
-            load.in_flight = IN_FLIGHT_MAX;
-            lowered += 1;
-        }
+        let is_lowered = load.in_flight > IN_FLIGHT_MAX || load.weight > WEIGHT_MAX;
+        load.in_flight = load.in_flight.min(IN_FLIGHT_MAX);
+        // As in the registry: a ring of such weights has more points than one is needed for.
+        load.weight = load.weight.min(WEIGHT_MAX);
+        lowered += u64::from(is_lowered);
         kept.push(load);
     }
     for (at, load) in reported.iter().enumerate() {

@@ -6,8 +6,10 @@ use unitring_protocol::report::{
     RingShape, ServiceReport,
 };
 
+use super::Owner;
 #[cfg(test)]
 use super::StoredLoad;
+use crate::door::credentials::Principal;
 
 /// An instance that serves, with nothing counted.
 pub(crate) fn instance(address: &str) -> InstanceLoad {
@@ -61,6 +63,11 @@ pub(crate) fn report(
     }
 }
 
+/// Whoever reports.
+pub(crate) fn owner() -> Owner {
+    Owner::client(&Principal::Credential("edge".to_owned()))
+}
+
 /// A report as it is kept, which counts for ever.
 #[cfg(test)]
 pub(crate) fn stored(reporter: &str, instances: Vec<InstanceLoad>) -> StoredLoad {
@@ -77,6 +84,7 @@ pub(crate) fn stored(reporter: &str, instances: Vec<InstanceLoad>) -> StoredLoad
         instances,
         wiring: Vec::new(),
         unit: None,
+        owner: None,
     }
 }
 

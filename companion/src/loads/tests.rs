@@ -18,7 +18,7 @@ fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
 }
 
 fn step(last: Option<&StoredLoad>, report: &Report) -> Option<Advance> {
-    advance(last, report, &report.services[0], 10_000)
+    advance(last, report, &report.services[0], &samples::owner(), 10_000)
 }
 
 #[test]
@@ -31,6 +31,65 @@ fn an_older_report_is_dropped_and_known_events_are_not_stored_again() {
     let second = step(Some(&first.next), &report("e1", 8, 10, 1)).unwrap();
     assert_eq!(second.events, []);
     assert!(second.growth.is_empty());
+}
+
+#[test]
+fn nobody_is_silenced_by_a_sequence_of_the_future() {
+    let at = |last: &StoredLoad, sequence, now_ms| {
+        let report = report("e1", sequence, 10, 1);
+        advance(
+            Some(last),
+            &report,
+            &report.services[0],
+            &samples::owner(),
+            now_ms,
+        )
+    };
+    let invented = step(None, &report("e1", u64::MAX, 10, 1)).unwrap().next;
+    assert!(at(&invented, 10_001, 10_001).is_some());
+    // A clock that is an hour ahead orders its own reports, as long as they come.
+    let hour = 3_600_000;
+    let ahead = step(None, &report("e1", 10_000 + hour, 10, 1))
+        .unwrap()
+        .next;
+    assert!(at(&ahead, 9_999 + hour, 10_001).is_none());
+    assert!(at(&ahead, 20_000, ahead.alive_until_ms).is_some());
+}
+
+#[test]
+fn a_living_report_is_replaced_by_its_owner_only() {
+    let last = step(None, &report("e1", 1, 10, 1)).unwrap().next;
+    let other = Owner::unit(&"west".parse().unwrap());
+    assert!(may_replace(None, &other, 10_000));
+    assert!(may_replace(Some(&last), &samples::owner(), 10_001));
+    assert!(!may_replace(Some(&last), &other, 10_001));
+    assert!(may_replace(Some(&last), &other, last.alive_until_ms));
+    let of_older = StoredLoad {
+        owner: None,
+        ..last
+    };
+    assert!(may_replace(Some(&of_older), &other, 10_001));
+}
+
+#[test]
+fn the_quietest_makes_room_and_strangers_first() {
+    let known = samples::owner();
+    let stranger = Owner::client(&Principal::Address(
+        std::net::IpAddr::from([10, 0, 0, 1]).into(),
+    ));
+    let now = 1_000_000;
+    for (newcomer, of, ago_ms, makes_room) in [
+        (&known, &known, 9_000, false),
+        (&known, &known, 11_000, true),
+        (&known, &stranger, 0, true),
+        (&stranger, &stranger, 9_000, false),
+        (&stranger, &stranger, 11_000, true),
+        (&stranger, &known, 600_000, false),
+        (&stranger, &known, 611_000, true),
+    ] {
+        let is_below = standing(of, now - ago_ms) < makes_room_below(newcomer, now);
+        assert_eq!(is_below, makes_room, "{newcomer:?} {of:?} {ago_ms}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod outbox;
 mod pictures;
 mod records;
 mod replica;
+mod standings;
 mod tables;
 
 use std::fs::{OpenOptions, Permissions};
@@ -31,6 +32,7 @@ use unitring_protocol::ids::UnitId;
 use super::{Compacted, LAYOUT, Spoiled, StoreError};
 use crate::replica::Rules;
 use pictures::Pictures;
+use standings::Standings;
 use tables::NUMBERS;
 
 /// Records may be secrets: only their owner reads the file.
@@ -50,6 +52,7 @@ pub struct Embedded {
     flushed_ms: Arc<AtomicU64>,
     pruned_ms: Arc<AtomicU64>,
     pictures: Arc<Pictures>,
+    standings: Arc<Standings>,
 }
 
 impl Embedded {
@@ -67,6 +70,7 @@ impl Embedded {
             flushed_ms: Arc::default(),
             pruned_ms: Arc::default(),
             pictures: Arc::default(),
+            standings: Arc::default(),
         };
         store.write_now(Durability::Immediate, |transaction, _| {
             let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
@@ -296,7 +300,10 @@ mod tests {
         };
         let store = open(&folder, "east");
         let first = report(1);
-        store.take(&first, &first.services[0], 1_000).await.unwrap();
+        store
+            .take(&first, &first.services[0], &samples::owner(), 1_000)
+            .await
+            .unwrap();
         // Such a file has no table for failures, and no such fields.
         store
             .write_now(Durability::Immediate, |transaction, _| {
@@ -320,7 +327,7 @@ mod tests {
         assert_eq!(counted().await, (11, 0));
         let second = report(2);
         store
-            .take(&second, &second.services[0], 1_500)
+            .take(&second, &second.services[0], &samples::owner(), 1_500)
             .await
             .unwrap();
         assert_eq!(counted().await, (12, 4));

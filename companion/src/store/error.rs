@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use unitring_protocol::ids::ReporterId;
+
 use crate::replica::bounds::Fault;
 use crate::replica::{ClockAhead, InvalidMark};
 use crate::tls::FileError;
@@ -66,6 +68,9 @@ pub enum StoreError {
         /// The bound.
         max: u64,
     },
+    /// A living reporter of this name is another client's.
+    #[error("reporter {0}: another client reports by this name")]
+    NotYours(ReporterId),
     /// A record breaks a bound that holds in all units.
     #[error("refused: {0}")]
     OutOfBounds(String),

@@ -10,7 +10,7 @@ use unitring_protocol::snapshot::ServiceSnapshot;
 use super::StoreError;
 use crate::events::{Cursor, Entry};
 use crate::loads::wiring::Miswired;
-use crate::loads::{Cut, StoredLoad, Totals};
+use crate::loads::{Cut, Owner, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
 /// Most events kept; older ones are dropped.
@@ -38,11 +38,13 @@ pub struct Taken {
 /// Registry, loads and events of a unit.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Stores one service's part of a report.
+    /// Stores one service's part of a report. Where the store is full of reporters, the one of the lowest
+    /// [`crate::loads::standing`] may make room.
     async fn take(
         &self,
         report: &Report,
         service: &ServiceReport,
+        owner: &Owner,
         now_ms: u64,
     ) -> Result<Taken, StoreError>;
 

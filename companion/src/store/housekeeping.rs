@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use unitring_protocol::ids::UnitId;
@@ -33,6 +34,9 @@ pub trait Housekeeping: Send + Sync {
     /// Removes expired instances, with an event each, expired reports, and counters of instances
     /// that no report or registration names. Returns how many instances.
     async fn expire(&self, now_ms: u64) -> Result<u64, StoreError>;
+
+    /// Lets no instance expire for this long, whichever companion of the unit looks.
+    async fn hold_expiry(&self, time: Duration) -> Result<(), StoreError>;
 
     /// Gives the space of what was deleted back to the file system; nothing else is done meanwhile. `None` where the
     /// server does so by itself.

@@ -24,6 +24,7 @@ use unitring_protocol::report::{
 use super::machine::Input;
 use super::{Parts, seen};
 use crate::events::{Cursor, Entry, Event};
+use crate::loads::Owner;
 use crate::now_ms;
 use crate::store::StoreError;
 
@@ -220,7 +221,14 @@ async fn loads(
                 services: Vec::new(),
                 unit: Some(from.clone()),
             };
-            parts.store.take(&report, &part, now_ms()).await?;
+            let owner = Owner::unit(from);
+            match parts.store.take(&report, &part, &owner, now_ms()).await {
+                // Who reports here by that name is nearer.
+                Err(StoreError::NotYours(reporter)) => {
+                    tracing::debug!(%from, %reporter, "a reporter of another unit has a name that is taken here");
+                }
+                taken => drop(taken?),
+            }
         }
     }
     parts.metrics.unit_loads.inc();

@@ -1,12 +1,13 @@
 //! The requests of a stream and the registry → responses, by Envoy's xDS protocol
 //! (`xds_protocol.rst`, state of the world).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
+use unitring_protocol::ids::ServiceName;
+use unitring_routing::hash::xxh64;
 
 use super::assignment;
 use crate::registry::Registry;
@@ -16,11 +17,14 @@ pub const TYPE_URL: &str = "type.googleapis.com/envoy.config.endpoint.v3.Cluster
 /// Most clusters that an Envoy may subscribe to.
 pub const NAMES_MAX: usize = 4_096;
 
+/// What a name takes besides its own bytes.
+const BYTES_BESIDES: usize = 96;
+
 /// The clusters that an Envoy subscribes to, and what it was sent.
 #[derive(Debug, Default)]
 pub struct Subscription {
-    names: BTreeSet<String>,
-    sent: BTreeMap<String, ClusterLoadAssignment>,
+    /// Each with a hash of what was last sent of it, so that a stream keeps no endpoints.
+    names: BTreeMap<String, Option<u64>>,
     nonce: u64,
 }
 
@@ -42,6 +46,9 @@ pub enum StreamError {
     /// The request names too many clusters.
     #[error("resource_names: at most {NAMES_MAX}")]
     TooMany,
+    /// A name is longer than that of any service.
+    #[error("resource_names: each at most {} bytes", ServiceName::BYTES_MAX)]
+    TooLong,
 }
 
 impl Subscription {
@@ -55,31 +62,47 @@ impl Subscription {
         if request.resource_names.len() > NAMES_MAX {
             return Err(StreamError::TooMany);
         }
+        let is_long = |name: &String| name.len() > ServiceName::BYTES_MAX;
+        if request.resource_names.iter().any(is_long) {
+            return Err(StreamError::TooLong);
+        }
         if !request.response_nonce.is_empty() && request.response_nonce != self.nonce.to_string() {
             // It answers an older response; the answer to the last one is on its way.
             return Ok(Heard::Fine);
         }
-        self.names = request.resource_names.iter().cloned().collect();
-        self.sent.retain(|name, _| self.names.contains(name));
+        let names = request.resource_names.iter().cloned();
+        self.names = names
+            .map(|name| {
+                let sent = self.names.get(&name).copied().flatten();
+                (name, sent)
+            })
+            .collect();
         match &request.error_detail {
             Some(error) => Ok(Heard::Refused(error.message.clone())),
             None => Ok(Heard::Fine),
         }
     }
 
+    /// About how many bytes of memory the names take.
+    pub fn bytes(&self) -> usize {
+        let of = |name: &String| name.len() + BYTES_BESIDES;
+        self.names.keys().map(of).sum()
+    }
+
     /// The resources that changed since they were last sent, if any.
     pub fn respond(&mut self, registry: &Registry) -> Option<DiscoveryResponse> {
         let mut resources = Vec::new();
-        for name in &self.names {
-            let assignment = assignment::of(registry, name);
-            if self.sent.get(name) == Some(&assignment) {
+        for (name, sent) in &mut self.names {
+            let value = assignment::of(registry, name).encode_to_vec();
+            let hash = Some(xxh64(&value));
+            if *sent == hash {
                 continue;
             }
+            *sent = hash;
             resources.push(Any {
                 type_url: TYPE_URL.to_owned(),
-                value: assignment.encode_to_vec(),
+                value,
             });
-            self.sent.insert(name.clone(), assignment);
         }
         if resources.is_empty() {
             return None;
@@ -99,6 +122,7 @@ impl Subscription {
 mod tests {
     use super::*;
     use crate::registry::Registered;
+    use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
     use envoy_types::pb::google::rpc::Status;
 
     fn request(names: &[&str], nonce: &str) -> DiscoveryRequest {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -13,6 +13,7 @@ use super::super::App;
 use super::super::answer::Refusal;
 use super::super::extract::{Path, Query};
 use super::{watch, with_expiry};
+use crate::door::Caller;
 use crate::now_ms;
 use crate::store::Listed;
 
@@ -39,13 +40,14 @@ pub(super) fn shown(record: &Listed) -> serde_json::Value {
 
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Path(dataset): Path<String>,
     Query(question): Query<Question>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let dataset = super::dataset(&dataset)?;
     if question.watch == Some(true) {
-        return watch::watch(app, dataset, question.prefix, &headers);
+        return watch::watch(app, dataset, question.prefix, &headers, &caller);
     }
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let after = question.after.as_deref();

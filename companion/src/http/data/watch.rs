@@ -10,14 +10,16 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt as _};
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::broadcast;
 use unitring_protocol::ids::DatasetName;
 
 use super::super::App;
 use super::super::answer::Refusal;
-use super::super::bounds::{STREAM_KEEP_ALIVE, stream_permit};
+use super::super::entry::{STREAM_KEEP_ALIVE, stream_place};
 use super::listing::shown;
 use crate::changefeed::{News, Positions, Step};
+use crate::door::Caller;
+use crate::door::budget::Taking;
 use crate::store::StoreError;
 
 /// The pause before a retry while the store is away.
@@ -33,7 +35,7 @@ struct Watcher {
     positions: Option<Positions>,
     /// Whether the watcher may have missed changes of the channel, and must read from the store.
     is_behind: bool,
-    _permit: OwnedSemaphorePermit,
+    _taking: Taking,
 }
 
 pub(super) fn watch(
@@ -41,13 +43,14 @@ pub(super) fn watch(
     dataset: DatasetName,
     prefix: String,
     headers: &HeaderMap,
+    caller: &Caller,
 ) -> Result<Response, Refusal> {
     let last = headers
         .get("last-event-id")
         .map(|id| id.to_str().unwrap_or(""));
     let bad = |rule: String| Refusal::bad(format!("last-event-id: {rule}"));
     let positions: Option<Positions> = last.map(str::parse).transpose().map_err(bad)?;
-    let permit = stream_permit(&app)?;
+    let taking = stream_place(&app, caller)?;
     let watcher = Watcher {
         told: app.follower.watch(),
         app,
@@ -55,7 +58,7 @@ pub(super) fn watch(
         prefix,
         is_behind: positions.is_some(),
         positions,
-        _permit: permit,
+        _taking: taking,
     };
     let keep_alive = KeepAlive::new().interval(STREAM_KEEP_ALIVE);
     let stream = Sse::new(events(watcher)).keep_alive(keep_alive);

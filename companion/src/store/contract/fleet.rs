@@ -42,7 +42,10 @@ pub async fn shared_fleet_after_loss(one: &dyn Store, other: &dyn Store) {
 
 async fn take(store: &dyn Store, report: &Report, now_ms: u64) {
     let service = &report.services[0];
-    store.take(report, service, now_ms).await.unwrap();
+    store
+        .take(report, service, &samples::owner(), now_ms)
+        .await
+        .unwrap();
 }
 
 /// What the rest carries for one is what the loads add up to.
@@ -181,7 +184,7 @@ pub async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Store) {
         (report("e1", 11, 8, &[2, 3]), false, 3, 108),
     ] {
         let taken = store
-            .take(&report, &report.services[0], 10_000)
+            .take(&report, &report.services[0], &samples::owner(), 10_000)
             .await
             .unwrap();
         assert_eq!((taken.old, taken.events_through), (old, events_through));
@@ -205,7 +208,7 @@ pub async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Store) {
     // Back in time, its counters still count from where they were.
     let report = report("e1", 12, 9, &[]);
     let taken = store
-        .take(&report, &report.services[0], 60_000)
+        .take(&report, &report.services[0], &samples::owner(), 60_000)
         .await
         .unwrap();
     assert_eq!(taken.growth.values().next().unwrap().calls, 1);
@@ -268,7 +271,9 @@ pub async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
     // Mended, and more than is kept.
     take(store, &report("e1", 2, &[]), 15_000_002).await;
     let many = report("e2", 2, &["d"; 20]);
-    let taken = store.take(&many, &many.services[0], 15_000_002).await;
+    let taken = store
+        .take(&many, &many.services[0], &samples::owner(), 15_000_002)
+        .await;
     assert_eq!(taken.unwrap().cut.findings, 4);
     assert_eq!(found(15_000_003).await.len(), 1);
     assert!(
@@ -347,7 +352,10 @@ pub async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn St
     let instances = vec![instance; 3];
     let report = samples::report(("huge", 1), "huge", instances, vec![]);
     let part = &report.services[0];
-    let taken = store.take(&report, part, 19_000_000).await.unwrap();
+    let taken = store
+        .take(&report, part, &samples::owner(), 19_000_000)
+        .await
+        .unwrap();
     assert_eq!(taken.cut.loads, 3);
     let rest = store
         .rest(&part.service, &"e1".parse().unwrap(), 19_000_000)

@@ -77,7 +77,9 @@ async fn is_reported(store: &dyn Store, name: &ServiceName, number: u16) {
         ..samples::instance(instance(number).id.as_str())
     };
     let report = samples::report(("unit/e1", 1), name.as_str(), vec![load], Vec::new());
-    let taken = store.take(&report, &report.services[0], 1_000).await;
+    let taken = store
+        .take(&report, &report.services[0], &samples::owner(), 1_000)
+        .await;
     assert!(!taken.unwrap().old, "{name}");
 }
 

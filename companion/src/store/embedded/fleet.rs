@@ -14,7 +14,7 @@ use super::{Embedded, away, decode, off_thread};
 use crate::events::{Cursor, Entry};
 use crate::loads::picture::Picture;
 use crate::loads::wiring::Miswired;
-use crate::loads::{StoredLoad, Totals};
+use crate::loads::{Owner, StoredLoad, Totals, standing};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::{Fleet, StoreError, Taken};
 
@@ -61,9 +61,10 @@ impl Fleet for Embedded {
         &self,
         report: &Report,
         service: &ServiceReport,
+        owner: &Owner,
         now_ms: u64,
     ) -> Result<Taken, StoreError> {
-        let (report, service) = (report.clone(), service.clone());
+        let (report, service, owner) = (report.clone(), service.clone(), owner.clone());
         // Loads are replaced within a second; events must be durable.
         let durability = if service.events.is_empty() {
             Durability::None
@@ -72,11 +73,19 @@ impl Fleet for Embedded {
         };
         let store = self.clone();
         off_thread(move || {
-            let (taken, next) = store.write_now(durability, |transaction, _| {
-                take(transaction, &report, &service, now_ms)
+            let (taken, next) = store.write_now(durability, |transaction, store| {
+                take(
+                    transaction,
+                    &store.standings,
+                    (&report, &service, &owner),
+                    now_ms,
+                )
             })?;
             // Inside the closure, so that a cancelled caller cannot skip it.
             if let Some(next) = next {
+                store
+                    .standings
+                    .put(&service.service, &next.reporter, standing(&owner, now_ms));
                 store.pictures.put(&service.service, &next);
             }
             Ok(taken)

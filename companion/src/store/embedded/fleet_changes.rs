@@ -6,10 +6,11 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use unitring_protocol::ids::{InstanceId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 
+use super::standings::{Standing, Standings};
 use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
 use super::{away, decode, encode};
 use crate::events::{Entry, Event};
-use crate::loads::{StoredLoad, Totals, advance};
+use crate::loads::{Owner, StoredLoad, Totals, advance, makes_room_below, may_replace, standing};
 use crate::registry::{Registered, Registration};
 use crate::store::names::{split, within};
 use crate::store::{EVENTS_MAX, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
@@ -42,11 +43,27 @@ fn bump_revision(transaction: &WriteTransaction) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The standing of each reporter in the file.
+fn read_standings(
+    loads: &impl ReadableTable<(&'static str, &'static str), &'static str>,
+) -> Result<Vec<(Standing, u64)>, StoreError> {
+    let mut standings = Vec::new();
+    for row in loads.iter().map_err(away)? {
+        let (key, text) = row.map_err(away)?;
+        let (service, reporter) = key.value();
+        let load: StoredLoad = decode(text.value())?;
+        let own = load.owner.as_ref();
+        let standing = own.map_or(load.taken_ms, |owner| standing(owner, load.taken_ms));
+        standings.push(((service.to_owned(), reporter.to_owned()), standing));
+    }
+    Ok(standings)
+}
+
 /// Takes a report; returns the result, and the load to keep if it is new.
 pub(super) fn take(
     transaction: &WriteTransaction,
-    report: &Report,
-    service: &ServiceReport,
+    standings: &Standings,
+    (report, service, owner): (&Report, &ServiceReport, &Owner),
     now_ms: u64,
 ) -> Result<(Taken, Option<StoredLoad>), StoreError> {
     let key = (service.service.as_str(), report.reporter.as_str());
@@ -55,13 +72,23 @@ pub(super) fn take(
         Some(text) => Some(decode(text.value())?),
         None => None,
     };
-    if last.is_none() && loads.len().map_err(away)? >= REPORTERS_MAX {
-        return Err(StoreError::TooMany {
-            what: "reporters",
-            max: REPORTERS_MAX,
-        });
+    while last.is_none() && loads.len().map_err(away)? >= REPORTERS_MAX {
+        let below = makes_room_below(owner, now_ms);
+        let lowest = standings.take_lowest(below, || read_standings(&loads))?;
+        let Some((service, reporter)) = lowest else {
+            return Err(StoreError::TooMany {
+                what: "reporters",
+                max: REPORTERS_MAX,
+            });
+        };
+        loads
+            .remove((service.as_str(), reporter.as_str()))
+            .map_err(away)?;
     }
-    let Some(step) = advance(last.as_ref(), report, service, now_ms) else {
+    if !may_replace(last.as_ref(), owner, now_ms) {
+        return Err(StoreError::NotYours(report.reporter.clone()));
+    }
+    let Some(step) = advance(last.as_ref(), report, service, owner, now_ms) else {
         let taken = Taken {
             events_through: last.map_or(0, |last| last.events_through),
             old: true,

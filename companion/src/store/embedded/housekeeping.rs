@@ -1,6 +1,7 @@
 //! [`Housekeeping`] in the file.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redb::{Durability, ReadableTable as _, WriteTransaction};
@@ -136,6 +137,11 @@ impl Housekeeping for Embedded {
             Ok(expired)
         })
         .await
+    }
+
+    async fn hold_expiry(&self, _: Duration) -> Result<(), StoreError> {
+        // The file has one companion, which does not ask for it then.
+        Ok(())
     }
 
     async fn compact(&self) -> Result<Option<Compacted>, StoreError> {

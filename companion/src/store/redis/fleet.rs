@@ -13,7 +13,7 @@ use super::pictures::lock;
 use super::{Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::wiring::Miswired;
-use crate::loads::{StoredLoad, Totals, advance};
+use crate::loads::{Owner, StoredLoad, Totals, advance, may_replace, standing};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::names::{split, within};
 use crate::store::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
@@ -76,6 +76,7 @@ impl Fleet for Redis {
         &self,
         report: &Report,
         service: &ServiceReport,
+        owner: &Owner,
         now_ms: u64,
     ) -> Result<Taken, StoreError> {
         let mut connection = self.connection().await?;
@@ -84,7 +85,10 @@ impl Fleet for Redis {
         for _ in 0..TRIES_MAX {
             let text: Option<String> = connection.hget(&loads, reporter).await?;
             let last: Option<StoredLoad> = text.as_deref().map(decode).transpose()?;
-            let Some(step) = advance(last.as_ref(), report, service, now_ms) else {
+            if !may_replace(last.as_ref(), owner, now_ms) {
+                return Err(StoreError::NotYours(report.reporter.clone()));
+            }
+            let Some(step) = advance(last.as_ref(), report, service, owner, now_ms) else {
                 return Ok(Taken {
                     events_through: last.map_or(0, |last| last.events_through),
                     old: true,
@@ -105,6 +109,7 @@ impl Fleet for Redis {
                 .key(self.keys.reporters())
                 .key(self.keys.events())
                 .key(self.keys.loads_changes(&service.service))
+                .key(self.keys.standing())
                 .arg(reporter)
                 .arg(text.as_ref().map_or_else(String::new, hex))
                 .arg(encode(&step.next)?)
@@ -114,6 +119,7 @@ impl Fleet for Redis {
                 .arg(EVENTS_MAX)
                 .arg(step.next.remembered_until_ms.saturating_sub(now_ms))
                 .arg(now_ms.saturating_mul(NUMBERS_PER_MS))
+                .arg(standing(owner, now_ms))
                 .arg(grown.len());
             for (field, growth) in &grown {
                 call.arg(field).arg(growth);
@@ -124,6 +130,7 @@ impl Fleet for Redis {
             let done: String = call.invoke_async(&mut connection).await?;
             let number: u64 = match done.as_str() {
                 "changed" => continue,
+                "full" if self.make_room(owner, now_ms).await? => continue,
                 "full" => {
                     return Err(StoreError::TooMany {
                         what: "reporters",

@@ -7,7 +7,7 @@ use unitring_protocol::ids::ServiceName;
 
 use super::fleet::{COUNTERS, EXPIRED_MAX};
 use super::{PRUNE_MS, Redis, decode};
-use crate::loads::{StoredLoad, instances};
+use crate::loads::{Owner, StoredLoad, instances, makes_room_below};
 use crate::store::housekeeping::is_due;
 use crate::store::names::split;
 use crate::store::{Fleet as _, StoreError};
@@ -36,6 +36,7 @@ impl Redis {
             .key(self.keys.loads(&service))
             .key(self.keys.reporters())
             .key(self.keys.loads_changes(&service))
+            .key(self.keys.standing())
             .arg(reporter)
             .arg(key)
             .arg(now_ms)
@@ -43,6 +44,20 @@ impl Redis {
             .await?;
         tracing::debug!(key, forgotten, "silent reporter");
         Ok(service)
+    }
+
+    /// Forgets the reporter of the lowest standing, if that is low enough for a new one of this owner.
+    pub(super) async fn make_room(&self, owner: &Owner, now_ms: u64) -> Result<bool, StoreError> {
+        let mut connection = self.connection().await?;
+        let below = format!("({}", makes_room_below(owner, now_ms));
+        let lowest: Vec<String> = connection
+            .zrangebyscore_limit(self.keys.standing(), "-inf", below, 0, 1)
+            .await?;
+        let Some(key) = lowest.first() else {
+            return Ok(false);
+        };
+        self.forget_reporter(key, FAR_MS).await?;
+        Ok(true)
     }
 
     /// Forgets all reports on a service, of living reporters too, and its counters.

@@ -1,6 +1,7 @@
 //! [`Housekeeping`] in Redis, which expires values by itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{AsyncCommands as _, ScriptInvocation};
@@ -49,9 +50,15 @@ impl Housekeeping for Redis {
 
     async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
         let mut connection = self.connection().await?;
-        let expired: Vec<String> = connection
-            .zrangebyscore_limit(self.keys.expiry(), "-inf", now_ms, 0, EXPIRED_MAX)
-            .await?;
+        let is_held: bool = connection.exists(self.keys.expiry_held()).await?;
+        let expired: Vec<String> = match is_held {
+            true => Vec::new(),
+            false => {
+                connection
+                    .zrangebyscore_limit(self.keys.expiry(), "-inf", now_ms, 0, EXPIRED_MAX)
+                    .await?
+            }
+        };
         let mut removed = 0;
         for key in &expired {
             let (service, id) = split(key)?;
@@ -66,6 +73,13 @@ impl Housekeeping for Redis {
         }
         self.forget(now_ms).await?;
         Ok(removed)
+    }
+
+    async fn hold_expiry(&self, time: Duration) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        let _: () = connection.pset_ex(self.keys.expiry_held(), "1", ms).await?;
+        Ok(())
     }
 
     async fn compact(&self) -> Result<Option<Compacted>, StoreError> {

@@ -130,6 +130,17 @@ impl Keys {
         self.of_unit("reporters")
     }
 
+    /// sorted set: `<service>/<reporter>` by its standing: when it last reported, in ms, less ten minutes without
+    /// a credential.
+    pub(crate) fn standing(&self) -> String {
+        self.of_unit("standing")
+    }
+
+    /// string: exists while no registered instance may expire.
+    pub(crate) fn expiry_held(&self) -> String {
+        self.of_unit("expiry-held")
+    }
+
     /// hash: `<service>/<instance>` → registered instance, JSON.
     pub(crate) fn registry(&self) -> String {
         self.of_unit("registry")

@@ -6,10 +6,11 @@
 -- The report gets a number, so that companions can read what came since: `,last` is the last number
 -- given, `,first` the one before the first. No reporter has a comma in its name.
 --
--- KEYS: loads of the service, totals of the service, reporters, events, numbers of the loads
+-- KEYS: loads of the service, totals of the service, reporters, events, numbers of the loads, standing of
+--       reporters
 -- ARGV: reporter, sha1 of the report it replaces or '', the new one, `<service>/<reporter>`, when the
 --       report is forgotten in ms, reporters at most, events at most, how long it is kept in ms, where
---       numbers begin if there are none, how many counters, then a field and its growth for each, then
+--       numbers begin if there are none, the standing of the reporter, how many counters, then a field and its growth for each, then
 --       the new events
 -- Answers: its number, 'changed' or 'full'
 
@@ -26,6 +27,7 @@ if not old and redis.call('ZCARD', reporters) >= tonumber(ARGV[6]) then return '
 
 redis.call('HSET', loads, ARGV[1], ARGV[3])
 redis.call('ZADD', reporters, ARGV[5], ARGV[4])
+redis.call('ZADD', KEYS[6], ARGV[10], ARGV[4])
 redis.call('PEXPIRE', loads, ARGV[8])
 if not redis.call('ZSCORE', numbers, ',last') then
   redis.call('ZADD', numbers, ARGV[9], ',first', ARGV[9], ',last')
@@ -33,15 +35,15 @@ end
 local number = redis.call('ZINCRBY', numbers, 1, ',last')
 redis.call('ZADD', numbers, number, ARGV[1])
 redis.call('PEXPIRE', numbers, ARGV[8])
-local count = tonumber(ARGV[10])
+local count = tonumber(ARGV[11])
 for first = 1, count, CHUNK do
   local fields = {}
   for index = first, math.min(first + CHUNK - 1, count) do
-    fields[#fields + 1] = ARGV[9 + index * 2]
+    fields[#fields + 1] = ARGV[10 + index * 2]
   end
   local sums = {}
   for at, sum in ipairs(redis.call('HMGET', totals, unpack(fields))) do
-    local field, growth = fields[at], ARGV[8 + (first + at) * 2]
+    local field, growth = fields[at], ARGV[9 + (first + at) * 2]
     local before = #(sum or '0') <= DIGITS and tonumber(sum or '0')
     if before and #growth <= DIGITS then
       sums[#sums + 1] = field
@@ -56,7 +58,7 @@ for first = 1, count, CHUNK do
   end
   if #sums > 0 then redis.call('HSET', totals, unpack(sums)) end
 end
-for at = 11 + count * 2, #ARGV do
+for at = 12 + count * 2, #ARGV do
   redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'event', ARGV[at])
 end
 return number

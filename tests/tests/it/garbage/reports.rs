@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use unitring::explain::{Newcomer, Question, explain};
-use unitring::loads::{StoredLoad, advance, check, in_flight, instances, latest, rest};
+use unitring::loads::{Owner, StoredLoad, advance, check, in_flight, instances, latest, rest};
 use unitring_protocol::report::{Report, RingShape};
 
 use super::feed;
@@ -28,6 +28,7 @@ const VALID: [&str; 3] = [
 fn a_report_of_any_bytes_is_refused_or_taken_and_explained() -> Result<()> {
     let valid = VALID.map(|text| text.as_bytes().to_vec());
     let mut loads: Vec<StoredLoad> = Vec::new();
+    let owner = Owner::unit(&"east".parse()?);
     feed(&valid, 3, |input| {
         let Ok(report) = serde_json::from_slice::<Report>(input) else {
             return false;
@@ -40,7 +41,7 @@ fn a_report_of_any_bytes_is_refused_or_taken_and_explained() -> Result<()> {
         for service in &report.services {
             // Often the previous reporter, often a new one.
             let last = loads.iter().find(|load| load.reporter == report.reporter);
-            let Some(advance) = advance(last, &report, service, now_ms) else {
+            let Some(advance) = advance(last, &report, service, &owner, now_ms) else {
                 continue;
             };
             loads.retain(|load| load.reporter != report.reporter);

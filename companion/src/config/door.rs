@@ -1,0 +1,140 @@
+//! Who may do what, how connections are encrypted, and what may be left out knowingly.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::ConfigError;
+use super::raw::{Raw, Said};
+use super::secret::Secret;
+
+/// Who may do what, and how connections are encrypted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DoorSettings {
+    /// The token that may do everything, if any.
+    pub token: Option<Secret>,
+    /// A file of further tokens, each with its roles.
+    pub tokens_file: Option<PathBuf>,
+    /// The text of such a file.
+    pub tokens: Option<Secret>,
+    /// Whether reads need no token although tokens exist.
+    pub open_reads: bool,
+    /// Names of this companion that a client may use besides its addresses.
+    pub host_names: Vec<String>,
+    /// Whether strangers may connect without encryption and without a token.
+    pub allow_insecure: bool,
+    /// The files for TLS; `None` for plain connections.
+    pub tls: Option<TlsServer>,
+}
+
+/// The files for TLS on the addresses that the companion listens on, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsServer {
+    /// Our certificate, and those that lead to a root.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The roots of clients' certificates: who has none of theirs gets no connection.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl DoorSettings {
+    /// Whether some requests need a token or a certificate.
+    pub fn has_credentials(&self) -> bool {
+        self.token.is_some() || self.tokens.is_some() || self.tokens_file.is_some()
+    }
+}
+
+pub(super) fn door(
+    raw: &mut Raw,
+    addresses: &[(&'static str, SocketAddr)],
+) -> Result<DoorSettings, ConfigError> {
+    let token = raw.take("token").secret().given();
+    let token = token.map(visible).transpose()?;
+    let tokens_file = raw.take("tokens_file").given();
+    let tokens = raw.take("tokens").secret().given();
+    let host_names = raw.take("host_names").or("");
+    let names = host_names.text.split(',').map(str::trim);
+    let names = names.filter(|name| !name.is_empty());
+    let door = DoorSettings {
+        token,
+        tokens_file: tokens_file.map(|said| PathBuf::from(said.text)),
+        tokens: tokens.map(|said| Secret::new(said.text)),
+        open_reads: switch(raw.take("open_reads"))?,
+        host_names: names.map(str::to_ascii_lowercase).collect(),
+        allow_insecure: switch(raw.take("allow_insecure"))?,
+        tls: tls(raw)?,
+    };
+    for (field, address) in addresses {
+        is_safe(field, *address, &door)?;
+    }
+    Ok(door)
+}
+
+/// A token that a header can carry.
+fn visible(said: Said) -> Result<Secret, ConfigError> {
+    match is_token(&said.text) {
+        true => Ok(Secret::new(said.text)),
+        false => Err(said.breaks(TOKEN)),
+    }
+}
+
+/// The rule of a token.
+pub(crate) const TOKEN: &str = "must be 1 to 4096 visible ASCII characters without blanks";
+
+/// Whether a header can carry it, and it is more than blanks.
+pub(crate) fn is_token(text: &str) -> bool {
+    (1..=4096).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn switch(said: Said) -> Result<bool, ConfigError> {
+    let said = said.or("false");
+    let text = said.text.parse();
+    text.map_err(|_| said.breaks("must be true or false"))
+}
+
+fn tls(raw: &mut Raw) -> Result<Option<TlsServer>, ConfigError> {
+    let certificate = raw.take("tls_cert").given();
+    let key = raw.take("tls_key").given();
+    let client_ca = raw.take("tls_client_ca").given();
+    match (certificate, key, client_ca) {
+        (Some(certificate), Some(key), client_ca) => Ok(Some(TlsServer {
+            certificate: certificate.text.into(),
+            key: key.text.into(),
+            client_ca: client_ca.map(|said| said.text.into()),
+        })),
+        (Some(certificate), None, _) => Err(certificate.breaks("needs tls_key")),
+        (None, Some(key), _) => Err(key.breaks("needs tls_cert")),
+        (None, None, Some(client_ca)) => Err(client_ca.breaks("needs tls_cert and tls_key")),
+        (None, None, None) => Ok(None),
+    }
+}
+
+/// Refuses an address that others reach, where a stranger could write or read what is sent.
+fn is_safe(
+    field: &'static str,
+    address: SocketAddr,
+    door: &DoorSettings,
+) -> Result<(), ConfigError> {
+    let has_clients = door.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let missing: Vec<&str> = [
+        (
+            !door.has_credentials() && !has_clients,
+            "a token (token or tokens_file)",
+        ),
+        (door.tls.is_none(), "TLS (tls_cert and tls_key)"),
+    ]
+    .into_iter()
+    .filter_map(|(is_missing, what)| is_missing.then_some(what))
+    .collect();
+    if address.ip().to_canonical().is_loopback() || door.allow_insecure || missing.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError::Field {
+        path: field.to_owned(),
+        value: format!("{:?}", address.to_string()),
+        rule: format!(
+            "is beyond loopback, which needs {}; allow_insecure = true serves without",
+            missing.join(" and ")
+        ),
+    })
+}

@@ -1,0 +1,71 @@
+//! The way in: from an accepted connection to a request that a handler may answer, or to a refusal.
+//!
+//! Invariant: who is refused holds nothing that others need. A connection that has never had an answer makes
+//! room for a new one; a request is known, allowed and read to its end before it takes a place among those that
+//! are worked on.
+//!
+//! | module | arrow |
+//! |---|---|
+//! | [`credentials`] | settings and files → who may do what (pure but for [`Keyring::read`]) |
+//! | [`need`] | method and path → the role that is needed, and the bound of the body (pure) |
+//! | [`site`] | headers → whether a browser was led here by another site (pure) |
+//! | [`connections`] | new connection → which one has to go (pure) |
+//! | [`patience`] | bytes of a connection → the same bytes, or the end of a client that is too slow |
+//! | [`listener`] | listening address → connections, encrypted if the settings say so |
+//! | [`budget`] | request → a place among those of its kind and its client |
+//! | [`kept`] | bytes that a client makes us keep → whether they fit |
+//! | [`certificates`] | files of certificates → what TLS needs |
+//! | [`strain`] | requests turned away → whether anything may expire |
+//! | [`descriptors`] | the process' limit of open files → how many connections fit |
+
+pub mod budget;
+pub mod certificates;
+pub mod connections;
+pub mod credentials;
+pub mod descriptors;
+pub mod kept;
+pub mod listener;
+pub mod need;
+pub mod patience;
+pub mod site;
+pub mod strain;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+pub use credentials::{Caller, Keyring, Who};
+use tokio::sync::watch;
+
+/// What the settings say about the way in, as it may change while the process runs.
+#[derive(Debug)]
+pub struct Rules {
+    /// Who may do what.
+    pub keyring: Keyring,
+    /// The names that a client may call this companion by, besides addresses.
+    pub host_names: Vec<String>,
+}
+
+/// The rules in force.
+pub type InForce = watch::Receiver<Arc<Rules>>;
+
+/// A client as far as its address tells: all of a network of IPv6 that one machine may use counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(IpAddr);
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            address => address,
+        })
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}

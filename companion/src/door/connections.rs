@@ -1,0 +1,205 @@
+//! The open connections, and which of them has to go when a new one needs its place.
+//!
+//! Silent ones are the cheapest way to shut out everybody: they cost their sender nothing. So there is a bound
+//! below the process' limit of open files, and a new connection takes the place of one that has done nothing yet.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::Address;
+
+/// The open connections of one listening address.
+#[derive(Debug)]
+pub struct Connections {
+    max: usize,
+    all: Mutex<All>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    last: u64,
+    /// By number, which grows, so that the oldest is first.
+    open: BTreeMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    address: Address,
+    /// Whether a request of it has succeeded.
+    is_proven: bool,
+    /// Requests or streams that are under way and were let in.
+    under_way: usize,
+    end: Arc<Notify>,
+}
+
+/// A place among the connections; dropping it gives it back.
+#[derive(Debug)]
+pub struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+    end: Arc<Notify>,
+}
+
+/// What a new connection cost another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Nothing.
+    Free,
+    /// One that was quiet has to go.
+    Made,
+}
+
+impl Connections {
+    /// At most so many.
+    pub fn new(max: usize) -> Arc<Self> {
+        let all = Mutex::default();
+        Arc::new(Self { max, all })
+    }
+
+    /// The bound.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// A place for a new connection, or `None` if all others are at work.
+    pub fn enter(self: &Arc<Self>, address: Address) -> Option<(Place, Room)> {
+        let mut all = self.lock();
+        // Half of them, so that one address cannot have all.
+        let own = all.open.values().filter(|open| open.address == address);
+        let is_over = own.count() >= (self.max / 2).max(1);
+        let mut room = Room::Free;
+        if is_over || all.open.len() >= self.max {
+            let may_go = |open: &&Open| !is_over || open.address == address;
+            let idle = |open: &&Open| open.under_way == 0;
+            let open = || all.open.values().filter(may_go);
+            let end = open()
+                .filter(idle)
+                .find(|open| !open.is_proven)
+                .or_else(|| open().find(idle))?
+                .end
+                .clone();
+            let number = all
+                .open
+                .iter()
+                .find(|(_, open)| Arc::ptr_eq(&open.end, &end));
+            let number = number.map(|(number, _)| *number)?;
+            all.open.remove(&number);
+            end.notify_one();
+            room = Room::Made;
+        }
+        all.last += 1;
+        let (number, end) = (all.last, Arc::new(Notify::new()));
+        let open = Open {
+            address,
+            is_proven: false,
+            under_way: 0,
+            end: Arc::clone(&end),
+        };
+        all.open.insert(number, open);
+        let place = Place {
+            connections: Arc::clone(self),
+            number,
+            end,
+        };
+        Some((place, room))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        // Each change of it is one step, so a panic leaves nothing halfway.
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Returns once the connection has to go.
+    pub async fn lost(&self) {
+        self.end.notified().await;
+    }
+
+    /// A request or stream was let in.
+    pub fn begins(&self) {
+        self.change(|open| open.under_way += 1);
+    }
+
+    /// It has ended.
+    pub fn ends(&self) {
+        self.change(|open| open.under_way = open.under_way.saturating_sub(1));
+    }
+
+    /// A request of it succeeded.
+    pub fn proves(&self) {
+        self.change(|open| open.is_proven = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Open)) {
+        if let Some(open) = self.connections.lock().open.get_mut(&self.number) {
+            change(open);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.lock().open.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn at(number: u8) -> Address {
+        IpAddr::from([10, 0, 0, number]).into()
+    }
+
+    fn is_lost(place: &Place) -> bool {
+        use futures::FutureExt as _;
+        place.lost().now_or_never().is_some()
+    }
+
+    #[test]
+    fn the_oldest_that_has_done_nothing_makes_room() {
+        let all = Connections::new(4);
+        let (proven, _) = all.enter(at(1)).unwrap();
+        proven.proves();
+        let (busy, _) = all.enter(at(2)).unwrap();
+        busy.begins();
+        let (silent, _) = all.enter(at(3)).unwrap();
+        let (later, _) = all.enter(at(4)).unwrap();
+        let (new, room) = all.enter(at(5)).unwrap();
+        assert_eq!((room, all.count()), (Room::Made, 4));
+        assert!(is_lost(&silent) && !is_lost(&later) && !is_lost(&new));
+        new.begins();
+        later.begins();
+        // Now the one that was of use, and is idle, is the next.
+        let (last, _) = all.enter(at(6)).unwrap();
+        assert!(is_lost(&proven));
+        last.begins();
+        assert!(all.enter(at(7)).is_none());
+        busy.ends();
+        assert!(all.enter(at(7)).is_some() && is_lost(&busy));
+    }
+
+    #[test]
+    fn an_address_that_has_half_of_all_makes_room_of_its_own() {
+        let all = Connections::new(6);
+        let other = all.enter(at(9)).unwrap().0;
+        let own: Vec<Place> = (0..3).map(|_| all.enter(at(1)).unwrap().0).collect();
+        let (_again, room) = all.enter(at(1)).unwrap();
+        assert_eq!(
+            (room, is_lost(&own[0]), is_lost(&other)),
+            (Room::Made, true, false)
+        );
+        drop(own);
+        assert_eq!(all.count(), 2);
+    }
+}

@@ -1,0 +1,418 @@
+//! Who may do what: tokens and certificates with their roles.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq as _;
+
+use super::Address;
+use super::need::{Need, Scope};
+use crate::config::raw::{nearest, syntax};
+use crate::config::{DoorSettings, Secret, TOKEN, is_token};
+
+/// Most credentials.
+const CREDENTIALS_MAX: usize = 1_024;
+
+/// What a credential may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Report loads, as filters do, and read what they need: instances and their loads.
+    Report,
+    /// Register instances of services, drain and remove them.
+    Register,
+    /// Read everything.
+    Read,
+    /// Write records.
+    Write,
+    /// Everything, the unit and its group included.
+    Admin,
+}
+
+impl Role {
+    const NAMES: [(&'static str, Self); 5] = [
+        ("report", Self::Report),
+        ("register", Self::Register),
+        ("read", Self::Read),
+        ("write", Self::Write),
+        ("admin", Self::Admin),
+    ];
+
+    /// Its name in a file of tokens.
+    pub fn as_str(self) -> &'static str {
+        let mut names = Self::NAMES.iter();
+        let name = names.find(|(_, role)| *role == self);
+        name.map_or("admin", |(name, _)| name)
+    }
+}
+
+/// A token or a certificate, and what its holder may do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Credential {
+    name: String,
+    proof: Proof,
+    roles: BTreeSet<Role>,
+    /// The services whose instances it may change; empty for all.
+    services: Vec<String>,
+    /// The datasets whose records it may read and write; empty for all.
+    datasets: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Proof {
+    Token(Secret),
+    /// A name in a client's certificate.
+    Certificate(String),
+}
+
+/// All credentials.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    all: Vec<Arc<Credential>>,
+    open_reads: bool,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone)]
+pub enum Who {
+    /// Somebody with a credential.
+    Known(Arc<Credential>),
+    /// Somebody without, where none is needed for this.
+    Stranger,
+}
+
+/// Who sent a request, and from where.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who.
+    pub who: Who,
+    /// From where.
+    pub address: Address,
+}
+
+/// A client as far as quotas go: the credential, or else the address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Principal {
+    /// The credential of this name.
+    Credential(String),
+    /// Whoever is at this address.
+    Address(Address),
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => write!(f, "token {name}"),
+            Self::Address(address) => write!(f, "address {address}"),
+        }
+    }
+}
+
+impl Caller {
+    /// Somebody without a credential.
+    pub fn stranger(address: IpAddr) -> Self {
+        Self {
+            who: Who::Stranger,
+            address: address.into(),
+        }
+    }
+
+    /// Whose quotas count.
+    pub fn principal(&self) -> Principal {
+        match &self.who {
+            Who::Known(credential) => Principal::Credential(credential.name.clone()),
+            Who::Stranger => Principal::Address(self.address),
+        }
+    }
+
+    /// Whether it has shown a credential.
+    pub fn is_known(&self) -> bool {
+        matches!(self.who, Who::Known(_))
+    }
+}
+
+/// Why a request is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No credential.
+    #[error("authorization: a bearer token is needed for this")]
+    Unknown,
+    /// A token that nobody has.
+    #[error("authorization: this is not this companion's token")]
+    Wrong,
+    /// The credential may not do this.
+    #[error("authorization: {0}")]
+    Forbidden(String),
+}
+
+/// Why a file of tokens is invalid.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// It could not be read.
+    #[error("tokens_file: {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// It breaks a rule.
+    #[error("{place}: {rule}")]
+    Invalid {
+        /// Where: the file, or the field, and the credential.
+        place: String,
+        /// The rule.
+        rule: String,
+    },
+}
+
+impl Keyring {
+    /// The credentials of the settings and of the file that they name.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn read(door: &DoorSettings) -> Result<Self, KeyringError> {
+        let mut keyring = Self {
+            all: Vec::new(),
+            open_reads: door.open_reads,
+        };
+        if let Some(token) = &door.token {
+            keyring.all.push(Arc::new(Credential {
+                name: "admin".to_owned(),
+                proof: Proof::Token(token.clone()),
+                roles: [Role::Admin].into(),
+                services: Vec::new(),
+                datasets: Vec::new(),
+            }));
+        }
+        if let Some(path) = &door.tokens_file {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|source| KeyringError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
+            keyring.add(&path.display().to_string(), &text)?;
+        }
+        if let Some(tokens) = &door.tokens {
+            keyring.add("tokens", tokens.reveal())?;
+        }
+        Ok(keyring)
+    }
+
+    /// Whether nobody needs a credential.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn add(&mut self, place: &str, text: &str) -> Result<(), KeyringError> {
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error| invalid(place, syntax(text, &error)))?;
+        for (name, value) in &table {
+            let place = format!("{place}: {name}");
+            let credential = credential(&place, name, value)?;
+            if self.all.len() >= CREDENTIALS_MAX {
+                let rule = format!("must be at most {CREDENTIALS_MAX} tokens");
+                return Err(invalid(&place, rule));
+            }
+            if self.all.iter().any(|other| other.name == credential.name) {
+                return Err(invalid(&place, "must have another name: it is taken"));
+            }
+            if self.all.iter().any(|other| other.proof == credential.proof) {
+                return Err(invalid(&place, "must differ from the others"));
+            }
+            self.all.push(Arc::new(credential));
+        }
+        Ok(())
+    }
+
+    /// Who this is, and whether the need is met.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn admit(
+        &self,
+        authorization: Option<&[u8]>,
+        certificate_names: &[String],
+        need: &Need<'_>,
+    ) -> Result<Who, Denied> {
+        if self.all.is_empty() {
+            return Ok(Who::Stranger);
+        }
+        match self.who(authorization, certificate_names) {
+            Ok(credential) => {
+                credential.may(need)?;
+                Ok(Who::Known(credential))
+            }
+            // A token that is wrong is told even where none is needed: its sender believes that it counts.
+            Err(Denied::Unknown) if need.is_open || (self.open_reads && need.is_read()) => {
+                Ok(Who::Stranger)
+            }
+            Err(denied) => Err(denied),
+        }
+    }
+
+    fn who(
+        &self,
+        authorization: Option<&[u8]>,
+        certificate_names: &[String],
+    ) -> Result<Arc<Credential>, Denied> {
+        if let Some(given) = authorization {
+            let token = bearer(given).ok_or(Denied::Unknown)?;
+            // All are compared, each in constant time, so that the time tells nothing about any.
+            let found = self.all.iter().fold(None, |found, credential| {
+                let Proof::Token(token_of) = &credential.proof else {
+                    return found;
+                };
+                let is_same: bool = token_of.reveal().as_bytes().ct_eq(token).into();
+                if is_same { Some(credential) } else { found }
+            });
+            return found.cloned().ok_or(Denied::Wrong);
+        }
+        let found = self.all.iter().find(|credential| match &credential.proof {
+            Proof::Certificate(name) => certificate_names.contains(name),
+            Proof::Token(_) => false,
+        });
+        found.cloned().ok_or(Denied::Unknown)
+    }
+}
+
+/// The token of a header, whose scheme may be in any case.
+fn bearer(given: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = given.split_at_checked(b"bearer".len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first() == Some(&b' ');
+    let token = rest.trim_ascii();
+    (is_bearer && !token.is_empty()).then_some(token)
+}
+
+impl Credential {
+    /// Its name, as the file of tokens has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn may(&self, need: &Need<'_>) -> Result<(), Denied> {
+        if self.roles.contains(&Role::Admin) {
+            return Ok(());
+        }
+        if !need.roles.iter().any(|role| self.roles.contains(role)) {
+            let any: Vec<&str> = need.roles.iter().map(|role| role.as_str()).collect();
+            let why = format!("{} lacks the role {}", self.name, any.join(" or "));
+            return Err(Denied::Forbidden(why));
+        }
+        let (allowed, kind, name) = match &need.scope {
+            // Its holder reads what any reader does.
+            Scope::Service(_) if self.roles.contains(&Role::Read) && need.is_read() => {
+                return Ok(());
+            }
+            Scope::Service(name) => (&self.services, "service", name.as_ref()),
+            Scope::Dataset(name) => (&self.datasets, "dataset", name.as_ref()),
+            Scope::AllDatasets if self.datasets.is_empty() => return Ok(()),
+            Scope::AllDatasets => {
+                let why = format!("{} may not read all datasets", self.name);
+                return Err(Denied::Forbidden(why));
+            }
+            Scope::All => return Ok(()),
+        };
+        match allowed.is_empty() || allowed.iter().any(|pattern| fits(pattern, name)) {
+            true => Ok(()),
+            false => Err(Denied::Forbidden(format!(
+                "{} has other {kind}s than {name:?}",
+                self.name
+            ))),
+        }
+    }
+}
+
+/// Whether a name is the pattern, or begins as a pattern that ends in `*` does.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => pattern == name,
+    }
+}
+
+/// The fields of a credential.
+const FIELDS: [&str; 5] = ["token", "certificate", "roles", "services", "datasets"];
+
+fn credential(place: &str, name: &str, value: &toml::Value) -> Result<Credential, KeyringError> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
+        return Err(invalid(
+            place,
+            "must have a name of letters, digits and ._-, at most 64",
+        ));
+    }
+    let rule = "must be a table with token or certificate, and roles";
+    let table = value.as_table().ok_or_else(|| invalid(place, rule))?;
+    if let Some(unknown) = table.keys().find(|key| !FIELDS.contains(&key.as_str())) {
+        let meant = nearest(unknown, FIELDS.into_iter());
+        let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+        return Err(invalid(place, format!("{unknown}: unknown field{meant}")));
+    }
+    let text = |field: &str| match table.get(field) {
+        None => Ok(None),
+        Some(value) => match value.as_str() {
+            Some(text) => Ok(Some(text.to_owned())),
+            None => Err(invalid(place, format!("{field}: must be a text"))),
+        },
+    };
+    let texts = |field: &str| -> Result<Vec<String>, KeyringError> {
+        let Some(value) = table.get(field) else {
+            return Ok(Vec::new());
+        };
+        let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let texts: Option<Vec<String>> = items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect();
+        // An empty list would mean "all", which nobody writes so.
+        texts
+            .filter(|texts| !texts.is_empty() && !texts.iter().any(String::is_empty))
+            .ok_or_else(|| invalid(place, format!("{field}: must be a list of texts")))
+    };
+    let proof = match (text("token")?, text("certificate")?) {
+        (Some(token), None) if is_token(&token) => Proof::Token(Secret::new(token)),
+        (Some(_), None) => return Err(invalid(place, format!("token: {TOKEN}"))),
+        (None, Some(name)) if !name.is_empty() => Proof::Certificate(name),
+        _ => {
+            let rule = "must have either token or certificate";
+            return Err(invalid(place, rule));
+        }
+    };
+    let roles: Result<BTreeSet<Role>, KeyringError> = texts("roles")?
+        .iter()
+        .map(|said| {
+            let mut names = Role::NAMES.iter();
+            let found = names.find(|(name, _)| name == said);
+            let all: Vec<&str> = Role::NAMES.iter().map(|(name, _)| *name).collect();
+            let rule = || format!("roles: {said:?}: must be some of {}", all.join(", "));
+            found
+                .map(|(_, role)| *role)
+                .ok_or_else(|| invalid(place, rule()))
+        })
+        .collect();
+    let roles = roles?;
+    if roles.is_empty() {
+        return Err(invalid(place, "must have roles"));
+    }
+    Ok(Credential {
+        name: name.to_owned(),
+        proof,
+        roles,
+        services: texts("services")?,
+        datasets: texts("datasets")?,
+    })
+}
+
+fn invalid(place: &str, rule: impl Into<String>) -> KeyringError {
+    KeyringError::Invalid {
+        place: place.to_owned(),
+        rule: rule.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The process' limit of open files, which bounds its connections.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files that are not connections of clients: the store, the brokers, the log, and some to spare.
+const RESERVED: u64 = 256;
+/// Most connections of clients, whatever the limit is.
+pub const CONNECTIONS_MAX: usize = 8_192;
+/// Fewest, however low it is.
+const CONNECTIONS_MIN: usize = 64;
+
+/// Raises the soft limit to the hard one, and tells how many connections fit.
+pub fn raise() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let in_force = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays");
+            limit.current
+        }
+    };
+    let fit = in_force.map_or(u64::MAX, |files| files.saturating_sub(RESERVED));
+    let fit = usize::try_from(fit).unwrap_or(usize::MAX);
+    if fit < CONNECTIONS_MAX {
+        tracing::warn!(
+            files = in_force,
+            connections = fit.max(CONNECTIONS_MIN),
+            "few open files are allowed (ulimit -n), so few connections are"
+        );
+    }
+    fit.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}

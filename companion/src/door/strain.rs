@@ -1,0 +1,22 @@
+//! Whether requests were turned away lately. Then a heartbeat may be among them, and nothing expires.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::now_ms;
+
+/// When a request was last turned away.
+#[derive(Debug, Default)]
+pub struct Strain(AtomicU64);
+
+impl Strain {
+    /// A request or a connection was turned away.
+    pub fn felt(&self) {
+        self.0.fetch_max(now_ms(), Ordering::Relaxed);
+    }
+
+    /// How long ago that was, in ms; `None` if it never was.
+    pub fn ago_ms(&self) -> Option<u64> {
+        let at = self.0.load(Ordering::Relaxed);
+        (at > 0).then(|| now_ms().saturating_sub(at))
+    }
+}

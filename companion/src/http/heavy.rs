@@ -1,0 +1,66 @@
+//! Work that takes a core for a while: rings that are built to explain a choice. It is done away from the threads
+//! that answer requests, one at a time, and not at all for a client that no longer waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::http::StatusCode;
+use tokio::sync::Semaphore;
+
+use super::answer::Refusal;
+use crate::door::Caller;
+use crate::door::budget::Places;
+
+/// Most requests that wait for such work.
+pub const WAITING_MAX: usize = 16;
+
+/// The work, and who waits for it.
+#[derive(Debug)]
+pub struct Heavy {
+    at_once: Arc<Semaphore>,
+    waiting: Arc<Places>,
+}
+
+impl Default for Heavy {
+    fn default() -> Self {
+        Self {
+            at_once: Arc::new(Semaphore::new(1)),
+            waiting: Places::new(WAITING_MAX),
+        }
+    }
+}
+
+/// Says, once it is dropped, that nobody waits any more.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Heavy {
+    /// Does it, or refuses if too many wait.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let busy = || {
+            let error =
+                format!("busy: at most {WAITING_MAX} such questions, half of them of one client");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        };
+        let _place = self.waiting.take(caller.principal()).ok_or_else(busy)?;
+        let turn = Arc::clone(&self.at_once).acquire_owned().await;
+        let turn = turn.map_err(|_| busy())?;
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let _waiting = Waiting(Arc::clone(&is_gone));
+        let done = tokio::task::spawn_blocking(move || {
+            // It stays taken until the work is done, whether or not somebody waits.
+            let _turn = turn;
+            (!is_gone.load(Ordering::Relaxed)).then(work)
+        });
+        done.await.ok().flatten().ok_or_else(busy)
+    }
+}

@@ -1,0 +1,71 @@
+//! What a log line shows of a field.
+//!
+//! Invariant: whatever a client, a peer or a server says, it is one part of one line, and not a long one. So
+//! nobody forges a line, and none is lost among the bytes of another.
+
+use std::fmt;
+
+use tracing::field::Field;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+/// Most characters of a field.
+const CHARS_MAX: usize = 1_000;
+
+/// Shows the fields of an event.
+pub fn fields() -> impl for<'a> FormatFields<'a> + 'static {
+    use tracing_subscriber::field::MakeExt as _;
+    debug_fn(
+        |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+            let text = shown(&format!("{value:?}"));
+            match field.name() {
+                "message" => write!(writer, "{text}"),
+                name => write!(writer, "{name}={text}"),
+            }
+        },
+    )
+    .delimited(" ")
+}
+
+/// A text in one line, and cut.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(CHARS_MAX));
+    for (index, character) in text.chars().enumerate() {
+        if index == CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        // Also those that change the direction of what follows, or that nobody sees.
+        let is_hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        match character.is_control() || is_hidden {
+            true => shown.extend(character.escape_unicode()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// The filter of the settings; the broker client logs each lost connection several times, and the driver says
+/// it once.
+pub fn filter(asked: &str) -> EnvFilter {
+    match asked.contains("lapin") {
+        true => EnvFilter::new(asked),
+        false => EnvFilter::new(format!("{asked},lapin=off,io_loop=off")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_stays_in_its_line_and_in_its_length() {
+        let forged = "no\n2026-01-01T00:00:00Z ERROR all is lost\r\x1b[31m\u{202e}";
+        let text = shown(forged);
+        assert!(!text.contains(['\n', '\r', '\x1b', '\u{202e}']), "{text}");
+        assert!(text.starts_with("no\\u{a}2026"), "{text}");
+        assert_eq!(shown(&"x".repeat(2_000)).chars().count(), CHARS_MAX + 1);
+        assert_eq!(shown("plain é text"), "plain é text");
+    }
+}
