@@ -9,6 +9,7 @@
 //! | [`mod@demo`] | Envoy, the companion and four instances, to try it out |
 //! | [`config`] | file, environment, flags → settings |
 //! | [`serve`] | settings → everything below, started and stopped |
+//! | [`door`] | connections → requests that may be answered |
 //! | [`http`] | requests → answers |
 //! | [`loads`] | reports → fleet load (pure) |
 //! | [`explain`] | a report and the loads → where a key goes, and why (pure) |
@@ -23,6 +24,7 @@
 //! | [`changefeed`] | the log of changes → the watchers of records |
 //! | [`sync`] | outbox → broker → the other units, and back |
 //! | [`group`] | the servers of a unit → created, verified, watched |
+//! | [`log`] | events → lines, whatever is in them |
 //! | [`metrics`] | counters and gauges of all of it |
 
 pub mod changefeed;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -18,7 +18,7 @@ use unitring::cli::{
 };
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
-use unitring::door::Keyring;
+use unitring::serve::Reload;
 use unitring::{demo, log, serve};
 
 fn main() -> ExitCode {
@@ -29,16 +29,16 @@ fn main() -> ExitCode {
     warn_of_unknown_variables();
     let result = match command {
         Command::Serve(fields) => match fields.settings() {
-            Ok(settings) => match Keyring::read(&settings.door) {
-                Ok(_) => serve(&fields, settings),
+            Ok(settings) => match serve::check(&settings.door) {
+                Ok(()) => serve(&fields, settings),
                 Err(error) => return bad_config(&error),
             },
             Err(error) => return bad_config(&error),
         },
         Command::Demo(flags) => demo(flags),
         Command::Check(fields) => match fields.settings() {
-            Ok(settings) => match Keyring::read(&settings.door) {
-                Ok(_) => print(&settings.to_string()),
+            Ok(settings) => match serve::check(&settings.door) {
+                Ok(()) => print(&settings.to_string()),
                 Err(error) => return bad_config(&error),
             },
             Err(error) => return bad_config(&error),
@@ -159,17 +159,24 @@ fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
             let mut in_force = settings.clone();
             loop {
                 hangup.recv().await;
-                let Some(read) = read_again(fields, &in_force) else {
+                let (done, is_in_force) = oneshot::channel();
+                let (door, log) = match fields.settings() {
+                    Ok(read) => {
+                        warn_of_restart(&in_force, &read);
+                        (Ok(read.door), Some(read.log))
+                    }
+                    Err(error) => (Err(error), None),
+                };
+                let new = door.as_ref().ok().cloned();
+                // It ends with the process.
+                drop(sender.send(Reload { door, done }).await);
+                let (Ok(true), Some(door), Some(log)) = (is_in_force.await, new, log) else {
                     continue;
                 };
-                let filter = log::filter(&read.log);
-                if let Err(error) = change_filter.reload(filter) {
+                if let Err(error) = change_filter.reload(log::filter(&log)) {
                     tracing::warn!(%error, "the log filter stays as it was");
                 }
-                in_force.door = read.door.clone();
-                in_force.log = read.log;
-                // It ends with the process.
-                drop(sender.send(read.door).await);
+                (in_force.door, in_force.log) = (door, log);
             }
         };
         let stop = stop_signal()?;
@@ -180,15 +187,8 @@ fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
     })
 }
 
-/// The settings as they are now, on SIGHUP; `None` if they are invalid, and those in force stay.
-fn read_again(fields: &Fields, in_force: &Settings) -> Option<Settings> {
-    let read = match fields.settings() {
-        Ok(read) => read,
-        Err(error) => {
-            tracing::error!(%error, "the settings stay as they were");
-            return None;
-        }
-    };
+/// Says so if settings have changed that are not read again while the process runs.
+fn warn_of_restart(in_force: &Settings, read: &Settings) {
     let same = Settings {
         door: in_force.door.clone(),
         log: in_force.log.clone(),
@@ -199,7 +199,6 @@ fn read_again(fields: &Fields, in_force: &Settings) -> Option<Settings> {
             "settings have changed that need a restart: only tokens, names, certificates and log are read again"
         );
     }
-    Some(read)
 }
 
 fn demo(flags: DemoFlags) -> anyhow::Result<()> {

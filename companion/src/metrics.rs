@@ -63,6 +63,9 @@ metrics! {
     connections_refused: Count, "Connections refused because all others were at work";
     accepts_failed: Count, "Connections that the system did not hand over, as without a free descriptor";
     handshakes_failed: Count, "Connections without an agreement on TLS";
+    connections_too_slow: Count, "Connections closed because their client was too slow to send a head or to read an answer";
+    questions_refused: Count, "Questions that need a ring refused because too many waited";
+    reporters_displaced: Count, "Quiet reporters forgotten to make room for new ones";
     reloads_failed: Count, "Reloads of the settings that failed, so that the last ones stayed in force";
     requests_shed: Count, "Requests refused because too many, or too many bytes of them, were in flight";
     requests_too_large: Count, "Requests refused because their body was too large";

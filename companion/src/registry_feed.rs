@@ -23,7 +23,7 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// the store was away nobody could renew. The same after a request was turned away: it may have been a heartbeat.
 pub const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 
-/// How long before, at most, the other companions of the unit were told that this one turned requests away.
+/// Within this time the other companions of the unit hear that this one turns requests away.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs for ever; the last registry that was read is in `sender`, `None` before the first.
@@ -44,10 +44,12 @@ pub async fn run(
         {
             let left = RENEWAL_GRACE.saturating_sub(Duration::from_millis(ago_ms));
             grace_until = grace_until.max(Instant::now() + left);
-            // Whoever leads the unit must not expire what renews here.
-            if told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY) {
+            // Whoever leads the unit must not expire what renews here. Always for the whole time, so that no other
+            // companion's word is shortened.
+            let is_new = u128::from(ago_ms) < TELL_EVERY.as_millis();
+            if is_new && told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY / 2) {
                 told = Some(Instant::now());
-                if let Err(error) = store.hold_expiry(left).await {
+                if let Err(error) = store.hold_expiry(RENEWAL_GRACE).await {
                     tracing::debug!(%error, "the other companions do not hear that requests are turned away");
                 }
             }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
 use crate::changefeed::Follower;
-use crate::config::{DoorSettings, Settings, StoreSettings};
+use crate::config::{ConfigError, DoorSettings, Settings, StoreSettings};
 use crate::door::budget::{Budget, EVENT_STREAMS_MAX, Places};
 use crate::door::certificates::{self, CertificateError};
 use crate::door::credentials::KeyringError;
@@ -74,7 +74,7 @@ pub enum ServeError {
 /// it, and `/readyz` reports it.
 pub async fn run(
     settings: Settings,
-    reloads: mpsc::Receiver<DoorSettings>,
+    reloads: mpsc::Receiver<Reload>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let has_peers = settings.sync.is_some();
@@ -249,6 +249,21 @@ async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<boo
     std::future::pending().await
 }
 
+/// The settings were read again.
+pub struct Reload {
+    /// What they say about the way in now, or why they are invalid.
+    pub door: Result<DoorSettings, ConfigError>,
+    /// Hears whether that is in force.
+    pub done: oneshot::Sender<bool>,
+}
+
+/// Checks what the settings say about the way in, and the files that they name.
+///
+/// # Errors [`ServeError`].
+pub fn check(door: &DoorSettings) -> Result<(), ServeError> {
+    Door::read(door).map(|_| ())
+}
+
 /// What the settings say about the way in, with all files read.
 struct Door {
     rules: Arc<Rules>,
@@ -277,7 +292,7 @@ impl Door {
 
 /// Puts into force what the settings say now, for ever. What cannot be read changes nothing.
 async fn reload(
-    mut reloads: mpsc::Receiver<DoorSettings>,
+    mut reloads: mpsc::Receiver<Reload>,
     (rules, http, xds): (
         watch::Sender<Arc<Rules>>,
         watch::Sender<Option<Arc<ServerConfig>>>,
@@ -285,8 +300,15 @@ async fn reload(
     ),
     metrics: Arc<Metrics>,
 ) {
-    while let Some(door) = reloads.recv().await {
-        match Door::read(&door) {
+    while let Some(Reload { door, done }) = reloads.recv().await {
+        let read = match door {
+            Ok(door) => Door::read(&door).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if done.send(read.is_ok()).is_err() {
+            tracing::debug!("who asked has left");
+        }
+        match read {
             Ok(door) => {
                 rules.send_replace(door.rules);
                 http.send_replace(door.http);
@@ -295,7 +317,7 @@ async fn reload(
             }
             Err(error) => {
                 metrics.reloads_failed.inc();
-                tracing::error!(%error, "tokens and certificates stay as they were");
+                tracing::error!(%error, "the settings stay as they were");
             }
         }
     }

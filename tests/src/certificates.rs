@@ -31,8 +31,9 @@ impl Certificates {
         let issuer = Issuer::new(params, authority);
         for name in ["server", "client"] {
             let key = KeyPair::generate()?;
-            let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-            let mut params = CertificateParams::new(names)?;
+            // By the last one a companion knows the client.
+            let names = ["127.0.0.1", "localhost", &format!("{name}.example")];
+            let mut params = CertificateParams::new(names.map(str::to_owned))?;
             params.distinguished_name.push(DnType::CommonName, name);
             let certificate = params.signed_by(&key, &issuer)?;
             fs::write(folder.path().join(format!("{name}.pem")), certificate.pem())?;
@@ -45,6 +46,18 @@ impl Certificates {
     /// The path of one of the files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Puts the files of another authority in place of these, as a renewal does.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn replace_by(&self, other: &Self) -> Result<()> {
+        for entry in fs::read_dir(other.folder.path())? {
+            let entry = entry?;
+            fs::copy(entry.path(), self.folder.path().join(entry.file_name()))?;
+        }
+        Ok(())
     }
 
     /// The path of one of the files, as text.

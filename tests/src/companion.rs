@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Method, Response};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -15,6 +16,7 @@ use crate::process::Process;
 use crate::programs;
 use crate::rabbit::Rabbit;
 use crate::redis::Redis;
+use crate::usage;
 
 /// A running companion.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct Settings {
     file: &'static str,
     environment: BTreeMap<String, String>,
     outlasts_file_limits: bool,
+    open_files: Option<u32>,
 }
 
 impl Default for Settings {
@@ -44,6 +47,7 @@ impl Default for Settings {
             file: "unitring.toml",
             environment: BTreeMap::new(),
             outlasts_file_limits: false,
+            open_files: None,
         }
     }
 }
@@ -88,6 +92,13 @@ impl Settings {
         self
     }
 
+    /// Lets the companion have so many files open, connections included (`ulimit -n`).
+    #[must_use]
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
+        self
+    }
+
     /// Starts the companion on free ports.
     ///
     /// # Errors
@@ -122,6 +133,11 @@ impl Settings {
             shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
             shell.arg(program);
             shell
+        } else if let Some(most) = self.open_files {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]);
+            shell.arg(program);
+            shell
         } else {
             Command::new(program)
         };
@@ -143,6 +159,12 @@ impl Settings {
             .map_or("unit", String::as_str);
         let mut process =
             Process::start(&format!("companion-{unit}"), &mut command, folder.path())?;
+        if self.environment.contains_key("UNITRING_TLS_CERT") {
+            // No client here trusts its certificate.
+            let has_said = async || Ok(ensure!(log_of(folder, unit)?.contains(" serving ")));
+            process.ready(has_said).await?;
+            return Ok(process);
+        }
         let url = format!("http://127.0.0.1:{port}/healthz");
         process.answers(&url).await?;
         Ok(process)
@@ -335,6 +357,27 @@ impl Companion {
         self.process.id()
     }
 
+    /// The whole log so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// How many bytes of memory it has.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        usage::resident_bytes(self.process.id())
+    }
+
+    /// Makes it read its settings again.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn reload(&self) -> Result<()> {
+        self.process.signal(Signal::HUP)
+    }
+
     /// Sends SIGKILL.
     ///
     /// # Errors
@@ -363,6 +406,11 @@ impl Companion {
             .await?;
         Ok(())
     }
+}
+
+fn log_of(folder: &TempDir, unit: &str) -> Result<String> {
+    let file = folder.path().join(format!("companion-{unit}.log"));
+    Ok(std::fs::read_to_string(file)?)
 }
 
 async fn accepted(response: Response) -> Result<()> {

@@ -71,6 +71,8 @@ enum Proof {
 #[derive(Debug, Default)]
 pub struct Keyring {
     all: Vec<Arc<Credential>>,
+    /// Whether the settings name credentials: then nobody passes without one, even if a file has lost them.
+    is_needed: bool,
     open_reads: bool,
 }
 
@@ -176,6 +178,7 @@ impl Keyring {
     pub fn read(door: &DoorSettings) -> Result<Self, KeyringError> {
         let mut keyring = Self {
             all: Vec::new(),
+            is_needed: door.has_credentials(),
             open_reads: door.open_reads,
         };
         if let Some(token) = &door.token {
@@ -201,15 +204,18 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// Whether nobody needs a credential.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+    /// Whether some requests need a credential.
+    pub fn is_needed(&self) -> bool {
+        self.is_needed
     }
 
     fn add(&mut self, place: &str, text: &str) -> Result<(), KeyringError> {
         let table: toml::Table = text
             .parse()
             .map_err(|error| invalid(place, syntax(text, &error)))?;
+        if table.is_empty() {
+            return Err(invalid(place, "must have at least one token"));
+        }
         for (name, value) in &table {
             let place = format!("{place}: {name}");
             let credential = credential(&place, name, value)?;
@@ -238,7 +244,7 @@ impl Keyring {
         certificate_names: &[String],
         need: &Need<'_>,
     ) -> Result<Who, Denied> {
-        if self.all.is_empty() {
+        if !self.is_needed {
             return Ok(Who::Stranger);
         }
         match self.who(authorization, certificate_names) {
@@ -294,7 +300,7 @@ impl Credential {
     }
 
     fn may(&self, need: &Need<'_>) -> Result<(), Denied> {
-        if self.roles.contains(&Role::Admin) {
+        if need.is_open || self.roles.contains(&Role::Admin) {
             return Ok(());
         }
         if !need.roles.iter().any(|role| self.roles.contains(role)) {

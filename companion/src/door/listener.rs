@@ -45,6 +45,8 @@ pub struct Peer {
     pub certificate_names: Vec<String>,
     /// Its place among the connections.
     pub place: Place,
+    /// Counts those who are too slow.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// A connection whose encryption is not agreed on yet.
@@ -158,10 +160,10 @@ impl Arrival {
             Some(config) => {
                 let agreeing = timeout(HEAD_TIMEOUT, TlsAcceptor::from(config).accept(stream));
                 let agreed = tokio::select! {
-                    agreed = agreeing => agreed.ok()?,
+                    agreed = agreeing => agreed,
                     () = place.lost() => return None,
                 };
-                match agreed {
+                match agreed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                     Ok(stream) => {
                         certificate_names = names(stream.get_ref().1.peer_certificates());
                         Stream::Encrypted(Box::new(stream))
@@ -178,6 +180,7 @@ impl Arrival {
             address,
             certificate_names,
             place,
+            metrics,
         };
         Some((stream, peer))
     }

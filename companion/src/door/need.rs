@@ -87,6 +87,10 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
             let roles = &[Role::Read, Role::Report, Role::Register];
             needs(roles, Scope::Service(decoded(service)), kind)
         }
+        (["v1", "services", service], true) => {
+            let scope = Scope::Service(decoded(service));
+            needs(&[Role::Read, Role::Register], scope, kind)
+        }
         (["v1", "data", dataset, ..], _) => {
             let roles: &[Role] = match is_read {
                 true => &[Role::Read],

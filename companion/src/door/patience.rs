@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -62,6 +63,8 @@ pub struct Patient<S> {
     free_after: Option<usize>,
     read: Timer,
     write: Timer,
+    /// How many clients were too slow.
+    slow: Counter<u64>,
 }
 
 struct Timer {
@@ -88,13 +91,14 @@ impl Timer {
 
 impl<S> Patient<S> {
     /// A connection that carries requests one after the other.
-    pub fn new(inner: S, line: Arc<Line>) -> Self {
+    pub fn new(inner: S, line: Arc<Line>, slow: Counter<u64>) -> Self {
         Self {
             inner,
             line,
             free_after: None,
             read: Timer::new(),
             write: Timer::new(),
+            slow,
         }
     }
 
@@ -147,6 +151,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
             Phase::Idle => IDLE_TIMEOUT,
         };
         ready!(self.read.poll(context, change, limit));
+        if phase == Phase::Head {
+            self.slow.inc();
+        }
         Poll::Ready(Err(too_slow("no request came in time")))
     }
 }
@@ -163,6 +170,7 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
             return done;
         }
         ready!(self.write.poll(context, 0, WRITE_TIMEOUT));
+        self.slow.inc();
         Poll::Ready(Err(too_slow("the answer was not read in time")))
     }
 }
@@ -215,7 +223,8 @@ mod tests {
     ) {
         let (theirs, ours) = duplex(64);
         let line = Arc::new(Line::default());
-        (theirs, Patient::new(ours, Arc::clone(&line)), line)
+        let ours = Patient::new(ours, Arc::clone(&line), Counter::default());
+        (theirs, ours, line)
     }
 
     async fn is_over(ours: &mut (impl AsyncRead + Unpin), after: Duration) -> bool {

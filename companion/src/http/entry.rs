@@ -69,13 +69,22 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
             if !is_held {
                 throw_away(body, STRANGERS_BYTES_MAX, STRANGERS_TIME).await;
             }
-            return refusal.into_response();
+            let is_unknown = refusal.status() == StatusCode::UNAUTHORIZED;
+            let mut response = refusal.into_response();
+            if is_unknown {
+                let scheme = HeaderValue::from_static("Bearer");
+                let headers = response.headers_mut();
+                headers.insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            return response;
         }
     };
     let caller = Caller {
         who,
         address: peer.address.ip().into(),
     };
+    // Who has shown a credential keeps the connection while it sends; of others, only who has sent all.
+    let mut let_in = caller.is_known().then(|| LetIn::new(&peer));
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let share = app.bodies.share(caller.principal());
@@ -85,15 +94,17 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     };
     let taken = app
         .budget
-        .take(need.kind, &caller, !rules.keyring.is_empty());
+        .take(need.kind, &caller, rules.keyring.is_needed());
     let Some(_taken) = taken else {
         return shed(&app, "too many requests are under way");
     };
-    let let_in = LetIn::new(&peer);
+    let let_in = let_in.take().unwrap_or_else(|| LetIn::new(&peer));
+    // Readiness is for everybody, and so says nothing about who asked.
+    let may_prove = !need.is_open && (caller.is_known() || !rules.keyring.is_needed());
     parts.extensions.insert(caller);
     let request = Request::from_parts(parts, Body::from(bytes));
     let response = answered(&app, request, next).await;
-    if response.status().is_success() {
+    if may_prove && response.status().is_success() {
         peer.place.proves();
     }
     response.map(|body| Body::new(Guarded::new(body, let_in)))

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::answer::Refusal;
 use crate::door::Caller;
 use crate::door::budget::Places;
+use crate::metrics::Metrics;
 
 /// Most requests that wait for such work.
 pub const WAITING_MAX: usize = 16;
@@ -43,10 +44,12 @@ impl Heavy {
     /// Does it, or refuses if too many wait.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        metrics: &Metrics,
         caller: &Caller,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let busy = || {
+            metrics.questions_refused.inc();
             let error =
                 format!("busy: at most {WAITING_MAX} such questions, half of them of one client");
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)

@@ -59,7 +59,7 @@ pub(super) async fn locate(
     }
     let (by, reporter) = (by.clone(), by.reporter.clone());
     let answer = move || explain::explain(&question, &by, &all);
-    let answer = app.heavy.run(&caller, answer).await??;
+    let answer = app.heavy.run(&app.metrics, &caller, answer).await??;
     Ok(Json(Answer {
         service,
         reporter,

@@ -85,6 +85,7 @@ async fn answer(
         if taken.old {
             app.metrics.reports_old.inc();
         }
+        app.metrics.reporters_displaced.inc_by(taken.displaced);
         app.metrics.loads_lowered.inc_by(taken.cut.loads);
         app.metrics.findings_cut.inc_by(taken.cut.findings);
         if taken.events > 0 {

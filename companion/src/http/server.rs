@@ -47,7 +47,11 @@ async fn requests(arrival: Arrival, router: Router, mut stopping: watch::Receive
         return;
     };
     let (peer, line) = (Arc::new(peer), Arc::new(Line::default()));
-    let stream = TokioIo::new(Patient::new(stream, Arc::clone(&line)));
+    let stream = TokioIo::new(Patient::new(
+        stream,
+        Arc::clone(&line),
+        peer.metrics.connections_too_slow.clone(),
+    ));
     let service = TowerToHyperService::new(router);
     let ours = Arc::clone(&peer);
     let service = service_fn(move |request: Request<Incoming>| {

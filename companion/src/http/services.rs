@@ -16,7 +16,6 @@ use unitring_protocol::snapshot::Snapshot;
 use super::App;
 use super::answer::Refusal;
 use super::extract::{Path, Query};
-use super::heavy::Heavy;
 use crate::door::Caller;
 use crate::explain::{self, Part};
 use crate::loads::{self, StoredLoad};
@@ -95,7 +94,7 @@ pub(super) struct Asked {
 
 /// The share and capacity of each instance, measured away from the threads that answer requests.
 async fn parts(
-    heavy: &Heavy,
+    app: &App,
     caller: &Caller,
     loads: &[StoredLoad],
 ) -> Result<BTreeMap<InstanceId, Part>, Refusal> {
@@ -104,7 +103,7 @@ async fn parts(
     };
     let all = loads.to_vec();
     let measure = move || explain::parts(&by, &all).unwrap_or_default();
-    heavy.run(caller, measure).await
+    app.heavy.run(&app.metrics, caller, measure).await
 }
 
 async fn view(
@@ -208,7 +207,7 @@ pub(super) async fn list(
         let registered = registry.services.remove(name).unwrap_or_default();
         let loads = fleet.loads(name, now_ms()).await?;
         let parts = match asked.shares {
-            true => parts(&app.heavy, &caller, &loads).await?,
+            true => parts(&app, &caller, &loads).await?,
             false => BTreeMap::new(),
         };
         let registered = registered.into_values().collect();
@@ -235,7 +234,7 @@ pub(super) async fn one(
     let registered = registry.instances(service.as_str()).cloned().collect();
     let loads = app.store.loads(&service, now_ms()).await?;
     let parts = match asked.shares {
-        true => parts(&app.heavy, &caller, &loads).await?,
+        true => parts(&app, &caller, &loads).await?,
         false => BTreeMap::new(),
     };
     let view = view(&*app.store, service, registered, loads, &parts).await?;

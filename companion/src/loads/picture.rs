@@ -30,6 +30,7 @@ pub struct Picture {
 /// What is needed of a report.
 #[derive(Debug)]
 struct Row {
+    taken_ms: u64,
     sequence: u64,
     alive_until_ms: u64,
     /// Column and requests in flight; a column may come twice, as an instance may in a report.
@@ -52,7 +53,9 @@ impl Picture {
     /// Puts a report in place of the reporter's last one, unless it is older.
     pub fn put(&mut self, load: &StoredLoad) {
         let last = self.rows.get(&load.reporter);
-        if last.is_some_and(|last| load.sequence < last.sequence) {
+        // By when it was taken, since the store decides whether a lower sequence counts.
+        let order = (load.taken_ms, load.sequence);
+        if last.is_some_and(|last| order < (last.taken_ms, last.sequence)) {
             return;
         }
         // Before the old ones go, so that columns of both stay.
@@ -66,6 +69,7 @@ impl Picture {
             cells.push((place, instance.in_flight));
         }
         let row = Row {
+            taken_ms: load.taken_ms,
             sequence: load.sequence,
             alive_until_ms: load.alive_until_ms,
             cells,

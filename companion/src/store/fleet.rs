@@ -33,6 +33,8 @@ pub struct Taken {
     pub events: u64,
     /// The parts of the report that were not stored as sent.
     pub cut: Cut,
+    /// Quiet reporters that made room.
+    pub displaced: u64,
 }
 
 /// Registry, loads and events of a unit.

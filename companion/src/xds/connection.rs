@@ -44,8 +44,9 @@ pub(super) fn incoming(listener: Listener) -> impl Stream<Item = io::Result<Conn
                 };
                 let peer = Arc::new(peer);
                 let ours = Arc::clone(&peer);
+                let slow = peer.metrics.connections_too_slow.clone();
                 let connection = Connection {
-                    inner: Patient::new(stream, Arc::new(Line::default()))
+                    inner: Patient::new(stream, Arc::new(Line::default()), slow)
                         .free_after(PREFACE_BYTES),
                     lost: Box::pin(async move { ours.place.lost().await }),
                     peer,

@@ -49,6 +49,7 @@
 //! | [`links`] | TLS, strangers, poison messages, a full queue, a broker that accepts nothing |
 //! | [`bounds`] | everything that can grow has a named bound, and reaching it is counted |
 //! | [`units`] | three units hold the same after all servers and links between them failed, by `redis-cli` |
+//! | [`door`] | strangers, pages of other sites and floods keep nobody from the companion, and each does what its role says |
 //! | [`demo`] | the commands that `unitring demo` prints work as printed |
 //! | [`commands`] | a command reports an error once, with the way out, and its exit code |
 
@@ -74,6 +75,8 @@ mod data;
 mod demo;
 #[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod door;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use snapbox::assert::DEFAULT_ACTION_ENV;
 use snapbox::{Assert, IntoData as _, RedactedValue, Redactions};
 use tempfile::TempDir;
+use unitring_tests::certificates::Certificates;
 use unitring_tests::programs;
 use unitring_tests::site::Site;
 
@@ -185,7 +186,7 @@ async fn run_with(name: &str) -> Result<()> {
 
 #[test]
 fn every_block_says_what_runs_it() -> Result<()> {
-    let known = ["site", "group", "units"];
+    let known = ["site", "group", "units", "tls"];
     for block in blocks()? {
         let at = format!("{}, line {}", block.page, block.line);
         ensure!(known.contains(&block.with.as_str()), "{at}: {}", block.with);
@@ -206,6 +207,11 @@ async fn the_pages_are_true_of_a_group_of_redis_servers() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_are_true_of_two_units() -> Result<()> {
     run_with("units").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_are_true_of_certificates_of_ones_own() -> Result<()> {
+    run_with("tls").await
 }
 
 fn page(name: &str) -> Result<String> {
@@ -255,6 +261,11 @@ fn every_setting_of_the_filter_is_on_its_page() -> Result<()> {
 /// Every field but `store.path`, which has no effect beside a Redis.
 const ALL_FIELDS: &str = r#"
 token = "t"
+tokens = "[a]\ntoken = 'a'\nroles = ['read']"
+tokens_file = "FOLDER/tokens.toml"
+tls_cert = "FOLDER/server.pem"
+tls_key = "FOLDER/server.key"
+tls_client_ca = "FOLDER/ca.pem"
 [store]
 redis_url = "rediss://127.0.0.1:1"
 sentinel_password = "s"
@@ -280,7 +291,11 @@ fn every_field_of_the_companion_is_on_its_page_and_in_what_check_prints() -> Res
     let page = page("companion.md")?;
     let folder = TempDir::new()?;
     let file = folder.path().join("all.toml");
-    fs::write(&file, ALL_FIELDS)?;
+    let certificates = Certificates::make()?;
+    let tokens = "[b]\ntoken = 'b'\nroles = ['read']";
+    fs::write(certificates.file("tokens.toml"), tokens)?;
+    let named = certificates.path("");
+    fs::write(&file, ALL_FIELDS.replace("FOLDER/", &named))?;
     let output = programs::unitring()?
         .arg("check")
         .arg("--config")

@@ -114,6 +114,8 @@ fn each_does_what_its_roles_say() {
         ("POST", "/v1/reports", None, "Unknown"),
         ("GET", "/v1/services", None, "Unknown"),
         ("GET", "/readyz", None, "stranger"),
+        ("GET", "/readyz", Some("e"), "edge"),
+        ("GET", "/v1/services/orders", Some("d"), "deploy"),
     ] {
         assert_eq!(
             admitted(&keyring, method, path, token),
@@ -125,13 +127,18 @@ fn each_does_what_its_roles_say() {
 
 #[test]
 fn reads_stay_open_only_if_the_settings_say_so_and_not_with_a_wrong_token() {
-    let keyring = keyring("", true).unwrap();
+    let keyring = keyring(TOKENS, true).unwrap();
     assert_eq!(admitted(&keyring, "GET", "/v1/services", None), "stranger");
     assert_eq!(
         admitted(&keyring, "GET", "/v1/services", Some("x")),
         "Wrong"
     );
     assert_eq!(admitted(&keyring, "POST", "/v1/reports", None), "Unknown");
+    let lost = Keyring {
+        is_needed: true,
+        ..Keyring::default()
+    };
+    assert_eq!(admitted(&lost, "POST", "/v1/compact", None), "Unknown");
     let nobody = Keyring::default();
     assert_eq!(admitted(&nobody, "POST", "/v1/compact", None), "stranger");
 }
@@ -186,6 +193,7 @@ fn a_file_that_breaks_a_rule_is_refused_without_its_tokens() {
             "tokens: admin: must have another name",
         ),
         ("a = \"s3cret\"", "tokens: a: must be a table"),
+        ("# none\n", "tokens: must have at least one token"),
         ("\n[a]\ntoken = s3cret", "tokens: line 3: "),
     ] {
         let said = keyring(text, false).unwrap_err();

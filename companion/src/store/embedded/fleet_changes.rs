@@ -72,6 +72,7 @@ pub(super) fn take(
         Some(text) => Some(decode(text.value())?),
         None => None,
     };
+    let mut displaced = 0;
     while last.is_none() && loads.len().map_err(away)? >= REPORTERS_MAX {
         let below = makes_room_below(owner, now_ms);
         let lowest = standings.take_lowest(below, || read_standings(&loads))?;
@@ -81,9 +82,10 @@ pub(super) fn take(
                 max: REPORTERS_MAX,
             });
         };
-        loads
+        let removed = loads
             .remove((service.as_str(), reporter.as_str()))
             .map_err(away)?;
+        displaced += u64::from(removed.is_some());
     }
     if !may_replace(last.as_ref(), owner, now_ms) {
         return Err(StoreError::NotYours(report.reporter.clone()));
@@ -110,6 +112,7 @@ pub(super) fn take(
         old: false,
         events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
         cut: step.cut,
+        displaced,
     };
     Ok((taken, Some(step.next)))
 }

@@ -82,6 +82,7 @@ impl Fleet for Redis {
         let mut connection = self.connection().await?;
         let loads = self.keys.loads(&service.service);
         let reporter = report.reporter.as_str();
+        let mut displaced = 0;
         for _ in 0..TRIES_MAX {
             let text: Option<String> = connection.hget(&loads, reporter).await?;
             let last: Option<StoredLoad> = text.as_deref().map(decode).transpose()?;
@@ -130,7 +131,10 @@ impl Fleet for Redis {
             let done: String = call.invoke_async(&mut connection).await?;
             let number: u64 = match done.as_str() {
                 "changed" => continue,
-                "full" if self.make_room(owner, now_ms).await? => continue,
+                "full" if self.make_room(owner, now_ms).await? => {
+                    displaced += 1;
+                    continue;
+                }
                 "full" => {
                     return Err(StoreError::TooMany {
                         what: "reporters",
@@ -146,6 +150,7 @@ impl Fleet for Redis {
                 old: false,
                 events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
                 cut: step.cut,
+                displaced,
             });
         }
         Err(StoreError::Contended("a reporter's load"))

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 use reqwest::Method;
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use unitring_tests::deadline::until;
 use unitring_tests::process::Process;
-use unitring_tests::programs;
 use unitring_tests::redis::Redis;
 use unitring_tests::unit_group::{Brokers, UnitGroup};
+use unitring_tests::{ports, programs};
 
 /// The running servers, and a folder to run commands in.
 pub(super) struct Servers {
@@ -31,6 +32,11 @@ enum Kind {
     Group { _servers: Vec<Redis> },
     /// Two units, and the record that the pages read.
     Units(UnitGroup),
+    /// A folder with the shipped files, and the companion that a page starts once its certificates are there.
+    Tls {
+        companion: Mutex<Option<Process>>,
+        port: u16,
+    },
 }
 
 impl Servers {
@@ -41,6 +47,7 @@ impl Servers {
             "site" => site(folder.path()).await?,
             "group" => group(folder.path()).await?,
             "units" => units().await?,
+            "tls" => tls(folder.path())?,
             other => bail!("{other}: no such servers"),
         };
         Ok(Self { folder, kind })
@@ -58,6 +65,34 @@ impl Servers {
         Ok(())
     }
 
+    /// Starts the companion with the certificates that the page has made, as the page says.
+    async fn serve_with_tls(&self, companion: &Mutex<Option<Process>>, port: u16) -> Result<()> {
+        let mut companion = companion.lock().await;
+        if companion.is_some() {
+            return Ok(());
+        }
+        let mut command = Command::new(programs::built("unitring")?);
+        command
+            .args(["serve", "--config", "envoy/tls.toml"])
+            .env("UNITRING_LISTEN", format!("127.0.0.1:{port}"))
+            .env(
+                "UNITRING_XDS_LISTEN",
+                format!("127.0.0.1:{}", ports::free()?),
+            )
+            .current_dir(self.folder.path());
+        let mut process = Process::start("tls", &mut command, self.folder.path())?;
+        let log = self.folder.path().join("tls.log");
+        process
+            .ready(async || {
+                let said = fs::read_to_string(&log)?;
+                ensure!(said.contains("role changed"), "{said}");
+                Ok(())
+            })
+            .await?;
+        *companion = Some(process);
+        Ok(())
+    }
+
     /// Runs a command as the reader does, and returns what it prints.
     pub(super) async fn run(&self, command: &str) -> Result<String> {
         let mut command = command.replace("target/debug/unitring", "unitring");
@@ -71,6 +106,12 @@ impl Servers {
                 shell.env("UNITRING_URL", companion);
             }
             Kind::Group { .. } => {}
+            Kind::Tls { companion, port } => {
+                if command.contains("https://") {
+                    self.serve_with_tls(companion, *port).await?;
+                }
+                command = command.replace("localhost:7001", &format!("localhost:{port}"));
+            }
             Kind::Units(group) => {
                 let east = group.member("east")?;
                 let redis = format!("redis-cli --no-raw -p {} ", east.redis.port);
@@ -96,6 +137,19 @@ impl Servers {
         ensure!(output.status.success(), "$ {command}\n{text}{error}");
         Ok(text)
     }
+}
+
+/// The files that the page names, and no certificates.
+fn tls(folder: &Path) -> Result<Kind> {
+    let shipped = programs::root()?.join("envoy");
+    fs::create_dir(folder.join("envoy"))?;
+    for name in ["tls.toml", "tokens.toml"] {
+        fs::copy(shipped.join(name), folder.join("envoy").join(name))?;
+    }
+    Ok(Kind::Tls {
+        companion: Mutex::new(None),
+        port: ports::free()?,
+    })
 }
 
 /// What `make run` starts, as it says.

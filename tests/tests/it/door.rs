@@ -1,0 +1,106 @@
+//! The companion's way in, tried as an attacker would: with real connections, bounded in time.
+//!
+//! In each test somebody with every right goes on: registers, reports and reads.
+
+mod browser;
+mod flood;
+mod fuzz;
+mod keeps;
+mod roles;
+mod start;
+mod tls;
+
+use std::net::Ipv4Addr;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, ensure};
+use reqwest::{Client, Method, Response};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+use unitring_tests::companion::Companion;
+use unitring_tests::report::{instance, report, service};
+
+/// The address that attacks come from, where it matters.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// A client with every right, as a filter and a service are.
+struct Honest {
+    client: Client,
+    url: String,
+    token: Option<&'static str>,
+    sequence: u64,
+}
+
+impl Honest {
+    fn new(companion: &Companion, token: Option<&'static str>) -> Result<Self> {
+        // As a filter begins, so that a later one of the same name is not old.
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        Ok(Self {
+            client: Client::builder().build()?,
+            url: format!("http://127.0.0.1:{}", companion.port),
+            token,
+            sequence: u64::try_from(since.as_millis())?,
+        })
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Response> {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = match self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        Ok(request.body(body).send().await?)
+    }
+
+    async fn succeeds(&self, method: Method, path: &str, body: Vec<u8>) -> Result<String> {
+        let response = self.call(method, path, body).await?;
+        let (status, text) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "{path}: {status}: {text}");
+        Ok(text)
+    }
+
+    /// Sends a heartbeat and a report, and reads what is known.
+    async fn goes_on(&mut self) -> Result<()> {
+        self.sequence += 1;
+        let beat = json!({"ttl": "20s"}).to_string().into_bytes();
+        let path = "/v1/services/orders/instances/10.0.0.1:80";
+        self.succeeds(Method::PUT, path, beat).await?;
+        let loads = vec![instance("10.0.0.1:80", "10.0.0.1:80", 1)];
+        let report = report("honest~1", self.sequence, vec![service("orders", loads)]);
+        let report = report.to_string().into_bytes();
+        self.succeeds(Method::POST, "/v1/reports", report).await?;
+        let text = self
+            .succeeds(Method::GET, "/v1/services/orders", Vec::new())
+            .await?;
+        ensure!(
+            text.contains("10.0.0.1:80") && text.contains("honest~1"),
+            "{text}"
+        );
+        Ok(())
+    }
+
+    async fn counts(&self, line: &str) -> Result<()> {
+        let text = self.succeeds(Method::GET, "/metrics", Vec::new()).await?;
+        let name = line.split(' ').next().unwrap_or_default();
+        let found = text.lines().find(|found| found.starts_with(name));
+        ensure!(found == Some(line), "{line}: {found:?}");
+        Ok(())
+    }
+
+    async fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.succeeds(Method::GET, "/metrics", Vec::new()).await?;
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
+        let value = values.find_map(|rest| rest.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {name}"))?.parse()?)
+    }
+}
+
+/// Opens a connection from an address, and sends these bytes.
+async fn connect(from: Ipv4Addr, port: u16, bytes: &[u8]) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    let mut stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
+    stream.write_all(bytes).await?;
+    Ok(stream)
+}
