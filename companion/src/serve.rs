@@ -89,8 +89,12 @@ pub async fn run(
     let (rules_sender, rules) = watch::channel(door.rules);
     let (http_sender, http_certificates) = watch::channel(door.http);
     let (xds_sender, xds_certificates) = watch::channel(door.xds);
-    let senders = (rules_sender, http_sender, xds_sender);
-    tasks.spawn(reload(reloads, senders, Arc::clone(&metrics)));
+    let in_force = InForce {
+        rules: rules_sender,
+        http: http_sender,
+        xds: xds_sender,
+    };
+    tasks.spawn(reload(reloads, in_force, Arc::clone(&metrics)));
 
     let (stopping_sender, stopping) = watch::channel(false);
     let (resigned_sender, resigned) = oneshot::channel();
@@ -290,16 +294,15 @@ impl Door {
     }
 }
 
+/// What the listening addresses and requests go by.
+struct InForce {
+    rules: watch::Sender<Arc<Rules>>,
+    http: watch::Sender<Option<Arc<ServerConfig>>>,
+    xds: watch::Sender<Option<Arc<ServerConfig>>>,
+}
+
 /// Puts into force what the settings say now, for ever. What cannot be read changes nothing.
-async fn reload(
-    mut reloads: mpsc::Receiver<Reload>,
-    (rules, http, xds): (
-        watch::Sender<Arc<Rules>>,
-        watch::Sender<Option<Arc<ServerConfig>>>,
-        watch::Sender<Option<Arc<ServerConfig>>>,
-    ),
-    metrics: Arc<Metrics>,
-) {
+async fn reload(mut reloads: mpsc::Receiver<Reload>, in_force: InForce, metrics: Arc<Metrics>) {
     while let Some(Reload { door, done }) = reloads.recv().await {
         let read = match door {
             Ok(door) => Door::read(&door).map_err(|error| error.to_string()),
@@ -310,9 +313,9 @@ async fn reload(
         }
         match read {
             Ok(door) => {
-                rules.send_replace(door.rules);
-                http.send_replace(door.http);
-                xds.send_replace(door.xds);
+                in_force.rules.send_replace(door.rules);
+                in_force.http.send_replace(door.http);
+                in_force.xds.send_replace(door.xds);
                 tracing::info!("tokens and certificates are read again");
             }
             Err(error) => {

@@ -161,7 +161,10 @@ impl Settings {
             Process::start(&format!("companion-{unit}"), &mut command, folder.path())?;
         if self.environment.contains_key("UNITRING_TLS_CERT") {
             // No client here trusts its certificate.
-            let has_said = async || Ok(ensure!(log_of(folder, unit)?.contains(" serving ")));
+            let has_said = async || {
+                ensure!(log_of(folder, unit)?.contains(" serving "));
+                Ok(())
+            };
             process.ready(has_said).await?;
             return Ok(process);
         }

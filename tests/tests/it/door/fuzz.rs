@@ -75,6 +75,15 @@ const HEADERS: [&str; 14] = [
     "connection: close, upgrade",
 ];
 
+fn byte(random: &mut Numbers, end: u64) -> u8 {
+    u8::try_from(random.below(end)).unwrap_or(u8::MAX)
+}
+
+fn size(random: &mut Numbers, end: usize) -> usize {
+    let end = u64::try_from(end).unwrap_or(u64::MAX);
+    usize::try_from(random.below(end)).unwrap_or(0)
+}
+
 /// A request that is often valid, and often broken somewhere.
 fn request(random: &mut Numbers) -> Vec<u8> {
     let body = random.pick(&BODIES).as_bytes().to_vec();
@@ -97,14 +106,14 @@ fn request(random: &mut Numbers) -> Vec<u8> {
     let mut bytes = [text.into_bytes(), body].concat();
     // Nearly half of them stay as they are.
     for _ in 0..random.below(3) * random.below(4) {
-        let at = random.below(bytes.len().max(1) as u64) as usize;
+        let at = size(random, bytes.len().max(1));
         match random.below(4) {
-            0 => drop(bytes.splice(at..at, [random.below(256) as u8])),
+            0 => drop(bytes.splice(at..at, [byte(random, 256)])),
             1 if at < bytes.len() => drop(bytes.remove(at)),
             2 => bytes.truncate(at.max(1)),
             _ => {
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte = random.below(256) as u8;
+                if let Some(one) = bytes.get_mut(at) {
+                    *one = byte(random, 256);
                 }
             }
         }
@@ -198,21 +207,21 @@ async fn broken_frames_over_grpc_do_no_harm() -> Result<()> {
             while Instant::now() < end {
                 let mut bytes = PREFACE.to_vec();
                 for _ in 0..random.below(6) {
-                    let payload = random.below(64) as usize;
+                    let payload = size(&mut random, 64);
                     let length = match random.below(8) {
-                        0 => random.below(1 << 24) as usize,
+                        0 => size(&mut random, 1 << 24),
                         _ => payload,
                     };
-                    bytes.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
+                    bytes.extend_from_slice(&length.to_be_bytes()[5..]);
                     // Type, flags, and a stream.
-                    bytes.push(random.below(11) as u8);
-                    bytes.push(random.below(256) as u8);
-                    bytes.extend_from_slice(&(random.below(8) as u32).to_be_bytes());
-                    bytes.extend((0..payload).map(|_| random.below(256) as u8));
+                    bytes.push(byte(&mut random, 11));
+                    bytes.push(byte(&mut random, 256));
+                    bytes.extend_from_slice(&random.below(8).to_be_bytes()[4..]);
+                    bytes.extend((0..payload).map(|_| byte(&mut random, 256)));
                 }
                 if random.below(8) == 0 {
                     bytes = (0..random.below(200))
-                        .map(|_| random.below(256) as u8)
+                        .map(|_| byte(&mut random, 256))
                         .collect();
                 }
                 let Ok(mut stream) = connect(Ipv4Addr::LOCALHOST, port, &bytes).await else {
