@@ -44,6 +44,20 @@ missing_packages() {
     apt-get -s install --no-install-recommends "$@" 2>"$PARTS/apt.log" | awk '/^Inst/ {print $2}'
 }
 
+# unpack_with_dependencies MEND NAME...: unpacks these Debian packages and all that they depend on and the machine
+# lacks. The error, should apt not know them, shows MEND.
+unpack_with_dependencies() {
+    local mend=$1 names
+    shift
+    mapfile -t names < <(missing_packages "$@")
+    if [ ${#names[@]} -eq 0 ]; then
+        refresh_lists
+        mapfile -t names < <(missing_packages "$@")
+    fi
+    [ ${#names[@]} -gt 0 ] || die "apt knows no way to get $*" "$mend"
+    unpack_packages "${names[@]}"
+}
+
 # unpack_packages NAME...: unpacks exactly these Debian packages into .parts/root, without installing them.
 unpack_packages() {
     local debs=$PARTS/debs deb

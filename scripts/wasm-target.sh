@@ -39,15 +39,7 @@ from_debian() {
     local rustc=$PARTS/bin/rustc-wasm linker
     need apt-get "rustup target add wasm32-wasip1"
     if [ ! -x "$rustc" ]; then
-        local names
-        mapfile -t names < <(missing_packages "${WASM_PACKAGES[@]}")
-        if [ ${#names[@]} -eq 0 ]; then
-            refresh_lists
-            mapfile -t names < <(missing_packages "${WASM_PACKAGES[@]}")
-        fi
-        [ ${#names[@]} -gt 0 ] || die "apt knows no way to get ${WASM_PACKAGES[*]}" \
-            "rustup target add wasm32-wasip1"
-        unpack_packages "${names[@]}"
+        unpack_with_dependencies "rustup target add wasm32-wasip1" "${WASM_PACKAGES[@]}"
         # The package links to its source by an absolute path, which does not exist here.
         local source
         source=$(find "$DEBIAN/usr/src" -maxdepth 1 -name 'rustc-*' | head -n 1)
