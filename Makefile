@@ -54,7 +54,7 @@ build: parts ## the filter (target/unitring.wasm) and the companion (target/debu
 	@scripts/build-plugin
 	cargo build --package unitring
 
-parts: ## Envoy, Redis, RabbitMQ and the tools of `make check` into .parts, if they are not there
+parts: ## Envoy, Redis, RabbitMQ, Chromium and the tools of `make check` into .parts, if they are not there
 	@scripts/parts
 
 clean: ## removes what was built; `rm -rf .parts` removes what was fetched

@@ -58,11 +58,17 @@ unpack_with_dependencies() {
     unpack_packages "${names[@]}"
 }
 
+# download_size NAME...: what these Debian packages are to download, in MB.
+download_size() {
+    { apt-get download --print-uris "$@" 2>/dev/null || true; } |
+        awk '{ bytes += $3 } END { printf "%.0f MB\n", bytes / 1e6 }'
+}
+
 # unpack_packages NAME...: unpacks exactly these Debian packages into .parts/root, without installing them.
 unpack_packages() {
     local debs=$PARTS/debs deb
     rm -rf "$debs" && mkdir -p "$debs" "$DEBIAN"
-    say "downloading $# Debian packages: $*"
+    say "downloading $# Debian packages ($(download_size "$@")): $*"
     # Outdated lists name versions that the archive no longer has.
     # shellcheck disable=SC2046 # one word, or none
     (cd "$debs" && apt-get $(apt_options) download -q "$@" >"$PARTS/apt.log" 2>&1) || {
@@ -74,10 +80,10 @@ unpack_packages() {
     rm -rf "$debs"
 }
 
-# Shared libraries of the unpacked packages, for LD_LIBRARY_PATH.
+# Shared libraries of the unpacked packages, for LD_LIBRARY_PATH. PulseAudio's have a folder of their own.
 debian_libraries() {
     local found=()
-    for dir in "$DEBIAN"/usr/lib/*-linux-gnu "$DEBIAN"/lib/*-linux-gnu; do
+    for dir in "$DEBIAN"/usr/lib/*-linux-gnu{,/pulseaudio} "$DEBIAN"/lib/*-linux-gnu; do
         [ ! -d "$dir" ] || found+=("$dir")
     done
     (IFS=: && echo "${found[*]}")
