@@ -22,10 +22,10 @@ quick: ## format and the unit tests of all crates, in under a minute once they a
 	cargo fmt --all --check
 	SEEDS=0..100 cargo test --workspace --lib
 
-test: parts ## every test, with the real Envoy, Redis and RabbitMQ; ONLY=links for the integration tests of one module
+test: parts ## every test, with the real Envoy, Redis, RabbitMQ and Chromium; ONLY=links for the integration tests of one module
 	@scripts/build-plugin
 	@scripts/build-plugin trap
-	@scripts/parts $(OLDEST_ENVOY)
+	@scripts/parts $(OLDEST_ENVOY) browser
 	@# In one build, so that programs and tests share their dependencies.
 	cargo build --workspace --bins --tests
 	cargo test --workspace $(if $(ONLY),--test it -- $(ONLY))
@@ -54,7 +54,7 @@ build: parts ## the filter (target/unitring.wasm) and the companion (target/debu
 	@scripts/build-plugin
 	cargo build --package unitring
 
-parts: ## Envoy, Redis, RabbitMQ, Chromium and the tools of `make check` into .parts, if they are not there
+parts: ## Envoy, Redis, RabbitMQ and the tools of `make check` into .parts, if they are not there
 	@scripts/parts
 
 clean: ## removes what was built; `rm -rf .parts` removes what was fetched

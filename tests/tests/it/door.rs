@@ -11,7 +11,7 @@ mod start;
 mod tls;
 
 use std::net::Ipv4Addr;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::{Client, Method, Response};
@@ -30,6 +30,8 @@ struct Honest {
     url: String,
     token: Option<&'static str>,
     sequence: u64,
+    /// How long each round took.
+    rounds: Vec<Duration>,
 }
 
 impl Honest {
@@ -41,6 +43,7 @@ impl Honest {
             url: format!("http://127.0.0.1:{}", companion.port),
             token,
             sequence: u64::try_from(since.as_millis())?,
+            rounds: Vec::new(),
         })
     }
 
@@ -62,6 +65,7 @@ impl Honest {
 
     /// Sends a heartbeat and a report, and reads what is known.
     async fn goes_on(&mut self) -> Result<()> {
+        let begun = Instant::now();
         self.sequence += 1;
         let beat = json!({"ttl": "20s"}).to_string().into_bytes();
         let path = "/v1/services/orders/instances/10.0.0.1:80";
@@ -77,6 +81,7 @@ impl Honest {
             text.contains("10.0.0.1:80") && text.contains("honest~1"),
             "{text}"
         );
+        self.rounds.push(begun.elapsed());
         Ok(())
     }
 
@@ -93,6 +98,20 @@ impl Honest {
         let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
         let value = values.find_map(|rest| rest.strip_prefix(' '));
         Ok(value.with_context(|| format!("no {name}"))?.parse()?)
+    }
+}
+
+impl Drop for Honest {
+    /// Says how it fared, for the page of security.
+    fn drop(&mut self) {
+        self.rounds.sort();
+        let (half, last) = (self.rounds.len() / 2, self.rounds.last());
+        if let (Some(median), Some(last)) = (self.rounds.get(half), last) {
+            let rounds = self.rounds.len();
+            println!(
+                "{rounds} rounds of heartbeat, report and read: median {median:.1?}, slowest {last:.1?}"
+            );
+        }
     }
 }
 

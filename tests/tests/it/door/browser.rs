@@ -1,13 +1,13 @@
 //! A real browser, led by a page of another site to the companion of whoever looks at that page.
 
-use std::process::Command;
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::time::timeout;
 use unitring_tests::companion::Settings;
+use unitring_tests::deadline::PATIENCE;
 use unitring_tests::programs;
 
 /// What the page tries, one after the other; then it says so.
@@ -73,37 +73,30 @@ async fn site(page: String) -> Result<u16> {
 
 /// The page as the browser has it once its scripts have run.
 async fn opened(url: String) -> Result<String> {
-    let program = programs::part("chromium")?;
-    let look = tokio::task::spawn_blocking(move || {
-        let folder = TempDir::with_prefix("unitring-browser-")?;
-        let output = Command::new(program)
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-            ])
-            .args([
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ])
-            .args([
-                "--disable-sync",
-                "--disable-quic",
-                "--timeout=20000",
-                "--virtual-time-budget=10000",
-            ])
-            .arg("--host-resolver-rules=MAP attacker.example 127.0.0.1")
-            .arg(format!("--user-data-dir={}", folder.path().display()))
-            .args(["--dump-dom", &url])
-            .output()
-            .context("chromium")?;
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "{}: {errors}", output.status);
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    });
-    tokio::time::timeout(Duration::from_secs(100), look).await??
+    let folder = TempDir::with_prefix("unitring-browser-")?;
+    let dumping = Command::new(programs::part("chromium")?)
+        .args(["--headless", "--no-sandbox", "--disable-gpu"])
+        .args([
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-sync",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+        ])
+        .arg("--virtual-time-budget=10000")
+        .arg("--host-resolver-rules=MAP attacker.example 127.0.0.1")
+        .arg(format!("--user-data-dir={}", folder.path().display()))
+        .args(["--dump-dom", &url])
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, dumping)
+        .await
+        .context("it never ends")??;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{}: {errors}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
