@@ -42,7 +42,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::sync::Handle;
 
-pub use entry::{BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
+pub use entry::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
 pub use heavy::{Heavy, WAITING_MAX};
 pub use reports::{REPORTS_BYTES_MAX, Sizes};
 pub use wiring::Wiring;
@@ -92,6 +92,8 @@ pub struct App {
     pub budget: Budget,
     /// The bytes of bodies that are being read.
     pub bodies: Arc<Kept>,
+    /// The bytes of answers that are not read yet.
+    pub answers: Arc<Kept>,
     /// The places among the open event streams.
     pub event_streams: Arc<Places>,
     /// The bytes of the reports that are kept.

@@ -23,7 +23,7 @@ use crate::door::kept::Kept;
 use crate::door::listener::Listener;
 use crate::door::strain::Strain;
 use crate::door::{Keyring, Rules, descriptors};
-use crate::http::{self, App, BODIES_BYTES_MAX, Group, Heavy, Sizes, Wiring};
+use crate::http::{self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Sizes, Wiring};
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
@@ -198,6 +198,7 @@ pub async fn run(
         stopping: stopping.clone(),
         budget: Budget::default(),
         bodies: Kept::new(BODIES_BYTES_MAX),
+        answers: Kept::new(ANSWERS_BYTES_MAX),
         event_streams: Places::new(EVENT_STREAMS_MAX),
         reports: Sizes::default(),
         heavy: Heavy::default(),

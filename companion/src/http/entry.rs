@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -33,6 +33,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of bodies that are being read, over all requests. The first of each body do not count, so that
 /// reports and heartbeats pass whatever others send.
 pub const BODIES_BYTES_MAX: usize = 256 << 20;
+/// Most bytes of answers that are not read yet, over all requests; the first of each do not count either.
+pub const ANSWERS_BYTES_MAX: usize = 256 << 20;
 /// These first bytes.
 const UNCOUNTED_BYTES: usize = 64 << 10;
 /// Most bytes of an unused body that are still read, so that its sender sees the answer.
@@ -101,13 +103,20 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     let let_in = let_in.take().unwrap_or_else(|| LetIn::new(&peer));
     // Readiness is for everybody, and so says nothing about who asked.
     let may_prove = !need.is_open && (caller.is_known() || !rules.keyring.is_needed());
+    let principal = caller.principal();
     parts.extensions.insert(caller);
     let request = Request::from_parts(parts, Body::from(bytes));
     let response = answered(&app, request, next).await;
+    let mut answer_share = app.answers.share(principal);
+    let counted = response.body().size_hint().exact().unwrap_or(0);
+    let counted = usize::try_from(counted).unwrap_or(usize::MAX);
+    if !answer_share.set(counted.saturating_sub(UNCOUNTED_BYTES)) {
+        return shed(&app, "too many bytes of answers wait to be read");
+    }
     if may_prove && response.status().is_success() {
         peer.place.proves();
     }
-    response.map(|body| Body::new(Guarded::new(body, let_in)))
+    response.map(|body| Body::new(Guarded::new(body, (let_in, answer_share))))
 }
 
 /// The handler's answer, in time.

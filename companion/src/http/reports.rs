@@ -1,5 +1,6 @@
 //! `POST /v1/reports`: takes a report, and answers with the load of the rest of the fleet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -8,8 +9,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::report::Report;
-use unitring_protocol::snapshot::Snapshot;
+use unitring_protocol::ids::InstanceId;
+use unitring_protocol::report::{Report, ServiceReport};
+use unitring_protocol::snapshot::{ServiceSnapshot, Snapshot};
 
 mod sizes;
 
@@ -94,12 +96,22 @@ async fn answer(
         }
         snapshot.events_through = snapshot.events_through.max(taken.events_through);
         let (of, reporter) = (&service.service, &report.reporter);
-        snapshot
-            .services
-            .push(app.store.rest(of, reporter, now_ms).await?);
+        let mut rest = app.store.rest(of, reporter, now_ms).await?;
+        shorten(&mut rest, service);
+        snapshot.services.push(rest);
     }
     app.metrics.reports.inc();
     Ok(Json(snapshot))
+}
+
+/// Leaves out instances that the reporter does not know, if there are more than a filter can have: others may have
+/// invented them.
+fn shorten(rest: &mut ServiceSnapshot, report: &ServiceReport) {
+    if rest.rest.len() <= loads::INSTANCES_MAX {
+        return;
+    }
+    let known: BTreeSet<&InstanceId> = report.instances.iter().map(|load| &load.id).collect();
+    rest.rest.retain(|rest| known.contains(&rest.id));
 }
 
 fn count(app: &App, error: &StoreError) {

@@ -91,17 +91,18 @@ async fn names_that_envoys_subscribe_to_have_a_bound_in_bytes() -> Result<()> {
 
 /// A report of some megabytes.
 fn huge(reporter: &str) -> Vec<u8> {
-    let loads = (0..16_000).map(|number| {
-        let id = format!("{reporter}-{number:0>80}");
+    // Long names, since it is the number of instances that takes its time here.
+    let loads = (0..6_000).map(|number| {
+        let id = format!("{reporter}-{number:0>240}");
         let mut load = instance(
             &id,
             &format!("10.0.{}.{}:80", number / 250, number % 250),
             1,
         );
-        load["hash_key"] = json!("k");
+        load["hash_key"] = json!("k".repeat(150));
         load
     });
-    let report = report(reporter, 1, vec![service("huge", loads.collect())]);
+    let report = report(reporter, 1, vec![service(reporter, loads.collect())]);
     report.to_string().into_bytes()
 }
 
@@ -119,7 +120,10 @@ async fn reports_have_a_bound_in_bytes_for_each_client() -> Result<()> {
     honest.goes_on().await?;
     let before = companion.resident_bytes()?;
     let (mut taken, mut refused) = (0, 0);
-    for number in 0..40 {
+    for number in 0..60 {
+        if refused == 3 {
+            break;
+        }
         let body = huge(&format!("evil~{number}"));
         let response = companion.call_as("evil", Method::POST, "/v1/reports", body);
         match response.await?.status().as_u16() {
@@ -128,10 +132,10 @@ async fn reports_have_a_bound_in_bytes_for_each_client() -> Result<()> {
             other => anyhow::bail!("{other}"),
         }
     }
-    ensure!(taken > 5 && refused > 5, "{taken} taken, {refused} refused");
+    ensure!(taken > 5 && refused == 3, "{taken} taken, {refused} refused");
     let grown = companion.resident_bytes()?.saturating_sub(before) >> 20;
     println!(
-        "{taken} of 40 reports of {} KiB: {grown} MiB",
+        "{taken} reports of {} KiB: {grown} MiB",
         huge("evil~0").len() >> 10
     );
     ensure!(grown < 600, "{grown} MiB");
@@ -261,10 +265,10 @@ async fn rings_that_are_asked_for_do_not_stop_the_process() -> Result<()> {
         // They are under way by now.
         sleep(Duration::from_millis(100)).await;
         let mut answered = 0;
+        let mut other = Honest::new(&companion, None)?;
         for _ in 0..20 {
             let health = companion.call(Method::GET, "/healthz", vec![]).await?;
             ensure!(health.status() == 200);
-            let mut other = Honest::new(&companion, None)?;
             other.goes_on().await?;
             answered += 1;
         }
