@@ -217,6 +217,12 @@ pub struct Cut {
     pub findings: u64,
 }
 
+/// How long a report counts, in ms.
+pub fn alive_ms(report: &Report) -> u64 {
+    let ms = report.interval_ms.saturating_mul(INTERVALS_MISSED_MAX);
+    ms.clamp(ALIVE_MS_MIN, ALIVE_MS_MAX)
+}
+
 /// Whether a report may replace the last one of its reporter: it is the owner's, or the owner is silent.
 pub fn may_replace(last: Option<&StoredLoad>, owner: &Owner, now_ms: u64) -> bool {
     last.is_none_or(|last| {
@@ -248,11 +254,7 @@ pub fn advance(
             events.push(Event::reported(&service.service, &report.reporter, event));
         }
     }
-    let alive_ms = report
-        .interval_ms
-        .saturating_mul(INTERVALS_MISSED_MAX)
-        .clamp(ALIVE_MS_MIN, ALIVE_MS_MAX);
-    let alive_until_ms = now_ms.saturating_add(alive_ms);
+    let alive_until_ms = now_ms.saturating_add(alive_ms(report));
     let (wiring, findings) = wiring::kept(&service.wiring);
     let (instances, loads) = plausible::kept(&service.instances);
     let growth = growth(last, &instances);

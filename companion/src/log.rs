@@ -46,18 +46,42 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// The filter of the settings; the broker client logs each lost connection several times, and the driver says
+/// Libraries whose debug lines show what is sent, headers with tokens and commands with passwords included. Whoever
+/// names one in the filter sees them.
+const TALKATIVE: [&str; 6] = ["h2", "hyper", "hyper_util", "redis", "rustls", "tonic"];
+
+/// The filter of the settings. The broker client logs each lost connection several times, and the driver says
 /// it once.
 pub fn filter(asked: &str) -> EnvFilter {
-    match asked.contains("lapin") {
-        true => EnvFilter::new(asked),
-        false => EnvFilter::new(format!("{asked},lapin=off,io_loop=off")),
+    let mut filter = asked.to_owned();
+    if !asked.contains("lapin") {
+        filter.push_str(",lapin=off,io_loop=off");
     }
+    for name in TALKATIVE {
+        let is_named = asked
+            .split(',')
+            .any(|part| part.split('=').next().map(str::trim) == Some(name));
+        if !is_named {
+            filter.push_str(&format!(",{name}=warn"));
+        }
+    }
+    EnvFilter::new(filter)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_that_show_what_is_sent_are_quiet_unless_they_are_named() {
+        let of = |asked| filter(asked).to_string();
+        assert!(of("trace").contains("h2=warn") && of("trace").contains("redis=warn"));
+        let named = of("info,h2=trace");
+        assert!(
+            named.contains("h2=trace") && !named.contains("h2=warn"),
+            "{named}"
+        );
+    }
 
     #[test]
     fn a_text_stays_in_its_line_and_in_its_length() {

@@ -1,4 +1,4 @@
-//! Bytes that clients make us keep: one bound for all of them, and half of it for each.
+//! Bytes that clients make us keep: one bound for all of them, and a smaller one for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use super::credentials::Principal;
 #[derive(Debug)]
 pub struct Kept {
     max: usize,
+    of_one: usize,
     held: Mutex<Held>,
 }
 
@@ -29,8 +30,13 @@ pub struct Share {
 impl Kept {
     /// At most so many bytes, half of them for one client.
     pub fn new(max: usize) -> Arc<Self> {
+        Self::with(max, max / 2)
+    }
+
+    /// At most so many, and so many for one client; of bytes, or of what else is counted.
+    pub fn with(max: usize, of_one: usize) -> Arc<Self> {
         let held = Mutex::default();
-        Arc::new(Self { max, held })
+        Arc::new(Self { max, of_one, held })
     }
 
     /// Nothing yet, for a client.
@@ -56,7 +62,7 @@ impl Share {
             held.all - self.bytes.min(held.all) + bytes,
             own - self.bytes.min(own) + bytes,
         );
-        let fits = all_then <= self.kept.max && own_then <= self.kept.max / 2;
+        let fits = all_then <= self.kept.max && own_then <= self.kept.of_one;
         if bytes > self.bytes && !fits {
             return false;
         }

@@ -15,6 +15,7 @@ use unitring_protocol::snapshot::{ServiceSnapshot, Snapshot};
 
 mod sizes;
 
+use sizes::OF_ONE_MAX;
 pub use sizes::{REPORTS_BYTES_MAX, Sizes};
 
 use super::App;
@@ -65,13 +66,10 @@ async fn answer(
     let now_ms = now_ms();
     loads::check(&report)?;
     let principal = caller.principal();
-    if !app
-        .reports
-        .fits(&report.reporter, &principal, body.len(), now_ms)
-    {
+    if !app.reports.fits(&report, &principal, body.len(), now_ms) {
         app.metrics.writes_too_many.inc();
         let error = format!(
-            "reports: all that are kept must have at most {REPORTS_BYTES_MAX} bytes, those of one client half of it"
+            "reports: those of all must have at most {REPORTS_BYTES_MAX} bytes, those of one client half of it; one credential reports for at most {OF_ONE_MAX} reporters, counted once for each service"
         );
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
     }

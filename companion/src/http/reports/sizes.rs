@@ -4,24 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use unitring_protocol::ids::ReporterId;
+use unitring_protocol::report::Report;
 
 use crate::door::credentials::Principal;
 use crate::door::kept::{Kept, Share};
+use crate::loads::alive_ms;
 
 /// Most bytes of the last reports of all reporters; half of it for one client.
 pub const REPORTS_BYTES_MAX: usize = 128 << 20;
-/// A report that was not renewed for so long counts no more. The longest interval of a filter is shorter.
-const COUNTED_MS: u64 = 1_200_000;
+/// Most reports of one credential, one per reporter and service: those of others must find a place, too.
+pub(super) const OF_ONE_MAX: usize = 3_072;
 
-/// The sizes of the last reports.
+/// The sizes of the last reports of those who are alive.
 pub struct Sizes {
     kept: Arc<Kept>,
+    /// Reporters, counted once for each of their services.
+    counted: Arc<Kept>,
     of: Mutex<BTreeMap<ReporterId, Size>>,
 }
 
 struct Size {
     by: Principal,
     share: Share,
+    count: Share,
     until_ms: u64,
 }
 
@@ -29,40 +34,51 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             kept: Kept::new(REPORTS_BYTES_MAX),
+            counted: Kept::with(usize::MAX, OF_ONE_MAX),
             of: Mutex::default(),
         }
     }
 }
 
 impl Sizes {
-    /// Whether a report fits beside the others, in place of the reporter's last one. If so, it counts.
+    /// Whether a report of so many bytes fits beside the others, in place of the reporter's last one. If so, it
+    /// counts as long as the reporter is alive.
     pub(in crate::http) fn fits(
         &self,
-        reporter: &ReporterId,
+        report: &Report,
         by: &Principal,
         bytes: usize,
         now_ms: u64,
     ) -> bool {
+        let services = match by {
+            Principal::Credential(_) => report.services.len(),
+            // Where nobody has a credential, all may be at one address: there only the quiet ones make room.
+            Principal::Address(_) => 0,
+        };
+        let until_ms = now_ms.saturating_add(alive_ms(report));
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let until_ms = now_ms.saturating_add(COUNTED_MS);
-        if let Some(size) = of.get_mut(reporter).filter(|size| size.by == *by)
+        if let Some(size) = of.get_mut(&report.reporter).filter(|size| size.by == *by)
             && size.share.set(bytes)
+            && size.count.set(services)
         {
             size.until_ms = until_ms;
             return true;
         }
-        of.retain(|_, size| size.until_ms > now_ms);
+        of.retain(|reporter, size| {
+            size.until_ms > now_ms && (*reporter != report.reporter || size.by != *by)
+        });
         let mut share = self.kept.share(by.clone());
+        let mut count = self.counted.share(by.clone());
+        let fits = share.set(bytes) && count.set(services);
         // A name that another client has is refused later; what it has stays counted.
-        let fits = share.set(bytes);
-        if fits && !of.contains_key(reporter) {
-            let by = by.clone();
+        if fits && !of.contains_key(&report.reporter) {
             let size = Size {
-                by,
+                by: by.clone(),
                 share,
+                count,
                 until_ms,
             };
-            of.insert(reporter.clone(), size);
+            of.insert(report.reporter.clone(), size);
         }
         fits
     }
@@ -71,13 +87,24 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loads::samples;
+
+    fn of(reporter: &str, services: usize) -> Report {
+        let mut report = samples::report((reporter, 1), "orders", vec![], vec![]);
+        let one = report.services.pop().unwrap();
+        report.services = vec![one; services];
+        report
+    }
+
+    fn by(name: &str) -> Principal {
+        Principal::Credential(name.to_owned())
+    }
 
     #[test]
-    fn the_reports_of_a_client_have_half_of_the_bytes_until_they_are_silent() {
+    fn the_reports_of_a_client_have_half_of_the_bytes_while_they_are_alive() {
         let (sizes, half) = (Sizes::default(), REPORTS_BYTES_MAX / 2);
-        let by = |name: &str| Principal::Credential(name.to_owned());
-        let fits = |reporter: &str, of: &str, bytes, now_ms| {
-            sizes.fits(&reporter.parse().unwrap(), &by(of), bytes, now_ms)
+        let fits = |reporter: &str, name: &str, bytes, now_ms| {
+            sizes.fits(&of(reporter, 1), &by(name), bytes, now_ms)
         };
         assert!(fits("e1", "a", half - 10, 1_000));
         assert!(!fits("e2", "a", 11, 2_000) && fits("e2", "a", 10, 2_000));
@@ -85,6 +112,19 @@ mod tests {
         // A new report of the same takes the place of the last.
         assert!(fits("e1", "a", 100, 3_000) && fits("e2", "a", half - 100, 3_000));
         assert!(!fits("e4", "c", 1, 3_000));
-        assert!(fits("e4", "c", 1, 3_000 + COUNTED_MS));
+        assert!(fits("e4", "c", 1, 3_000 + alive_ms(&of("e1", 1))));
+    }
+
+    #[test]
+    fn a_credential_leaves_places_for_the_reporters_of_others() {
+        let sizes = Sizes::default();
+        let fits = |number: usize, by: &Principal| {
+            sizes.fits(&of(&format!("e{number}"), 256), by, 1, 1_000)
+        };
+        let taken = (0..16).filter(|number| fits(*number, &by("one"))).count();
+        assert_eq!(taken, OF_ONE_MAX / 256);
+        assert!(fits(0, &by("one")) && fits(16, &by("two")));
+        let anywhere = Principal::Address(std::net::IpAddr::from([10, 0, 0, 1]).into());
+        assert!((20..40).all(|number| fits(number, &anywhere)));
     }
 }

@@ -132,7 +132,10 @@ async fn reports_have_a_bound_in_bytes_for_each_client() -> Result<()> {
             other => anyhow::bail!("{other}"),
         }
     }
-    ensure!(taken > 5 && refused == 3, "{taken} taken, {refused} refused");
+    ensure!(
+        taken > 5 && refused == 3,
+        "{taken} taken, {refused} refused"
+    );
     let grown = companion.resident_bytes()?.saturating_sub(before) >> 20;
     println!(
         "{taken} reports of {} KiB: {grown} MiB",
