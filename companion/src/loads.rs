@@ -31,7 +31,7 @@ const ALIVE_MS_MIN: u64 = 5_000;
 /// And at most this long.
 const ALIVE_MS_MAX: u64 = 600_000;
 /// Its counters and event number are remembered longer, for the case that it comes back.
-const REMEMBERED_MS: u64 = 600_000;
+pub(crate) const REMEMBERED_MS: u64 = 600_000;
 /// How far a sequence may be ahead of our clock, since filters begin them with theirs. One that is further ahead
 /// is invented, and makes no later report old.
 const AHEAD_MS: u64 = 24 * 3_600_000;

@@ -8,14 +8,14 @@ use unitring_protocol::report::Report;
 
 use crate::door::credentials::Principal;
 use crate::door::kept::{Kept, Share};
-use crate::loads::alive_ms;
+use crate::loads::{REMEMBERED_MS, alive_ms};
 
-/// Most bytes of the last reports of all reporters; half of it for one client.
-pub const REPORTS_BYTES_MAX: usize = 128 << 20;
+/// Most bytes of the last reports of all reporters, as long as they are remembered; half of it for one client.
+pub const REPORTS_BYTES_MAX: usize = 256 << 20;
 /// Most reports of one credential, one per reporter and service: those of others must find a place, too.
 pub(super) const OF_ONE_MAX: usize = 3_072;
 
-/// The sizes of the last reports of those who are alive.
+/// The sizes of the last reports.
 pub struct Sizes {
     kept: Arc<Kept>,
     /// Reporters, counted once for each of their services.
@@ -26,8 +26,11 @@ pub struct Sizes {
 struct Size {
     by: Principal,
     share: Share,
-    count: Share,
+    /// Until when it is remembered.
     until_ms: u64,
+    count: Share,
+    /// Until when it is alive.
+    alive_until_ms: u64,
 }
 
 impl Default for Sizes {
@@ -42,7 +45,7 @@ impl Default for Sizes {
 
 impl Sizes {
     /// Whether a report of so many bytes fits beside the others, in place of the reporter's last one. If so, it
-    /// counts as long as the reporter is alive.
+    /// counts: its bytes as long as it is remembered, its reporter as long as that one is alive.
     pub(in crate::http) fn fits(
         &self,
         report: &Report,
@@ -55,16 +58,19 @@ impl Sizes {
             // Where nobody has a credential, all may be at one address: there only the quiet ones make room.
             Principal::Address(_) => 0,
         };
-        let until_ms = now_ms.saturating_add(alive_ms(report));
+        let alive_until_ms = now_ms.saturating_add(alive_ms(report));
+        let until_ms = alive_until_ms.saturating_add(REMEMBERED_MS);
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(size) = of.get_mut(&report.reporter).filter(|size| size.by == *by)
             && size.share.set(bytes)
             && size.count.set(services)
         {
-            size.until_ms = until_ms;
+            (size.until_ms, size.alive_until_ms) = (until_ms, alive_until_ms);
             return true;
         }
         of.retain(|reporter, size| {
+            // Fewer always fit.
+            let _fits = size.alive_until_ms > now_ms || size.count.set(0);
             size.until_ms > now_ms && (*reporter != report.reporter || size.by != *by)
         });
         let mut share = self.kept.share(by.clone());
@@ -75,8 +81,9 @@ impl Sizes {
             let size = Size {
                 by: by.clone(),
                 share,
-                count,
                 until_ms,
+                count,
+                alive_until_ms,
             };
             of.insert(report.reporter.clone(), size);
         }
@@ -101,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reports_of_a_client_have_half_of_the_bytes_while_they_are_alive() {
+    fn the_reports_of_a_client_have_half_of_the_bytes_while_they_are_remembered() {
         let (sizes, half) = (Sizes::default(), REPORTS_BYTES_MAX / 2);
         let fits = |reporter: &str, name: &str, bytes, now_ms| {
             sizes.fits(&of(reporter, 1), &by(name), bytes, now_ms)
@@ -112,7 +119,9 @@ mod tests {
         // A new report of the same takes the place of the last.
         assert!(fits("e1", "a", 100, 3_000) && fits("e2", "a", half - 100, 3_000));
         assert!(!fits("e4", "c", 1, 3_000));
-        assert!(fits("e4", "c", 1, 3_000 + alive_ms(&of("e1", 1))));
+        let remembered_ms = alive_ms(&of("e1", 1)) + REMEMBERED_MS;
+        assert!(!fits("e4", "c", 1, 2_999 + remembered_ms - 1_000));
+        assert!(fits("e4", "c", 1, 3_000 + remembered_ms));
     }
 
     #[test]
@@ -124,6 +133,9 @@ mod tests {
         let taken = (0..16).filter(|number| fits(*number, &by("one"))).count();
         assert_eq!(taken, OF_ONE_MAX / 256);
         assert!(fits(0, &by("one")) && fits(16, &by("two")));
+        // Those that are silent leave theirs.
+        let later = 1_000 + alive_ms(&of("e1", 1));
+        assert!(sizes.fits(&of("later", 256), &by("one"), 1, later));
         let anywhere = Principal::Address(std::net::IpAddr::from([10, 0, 0, 1]).into());
         assert!((20..40).all(|number| fits(number, &anywhere)));
     }
