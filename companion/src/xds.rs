@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`assignment`] | registered instances → Envoy's endpoints (pure) |
 //! | [`stream`] | requests and changes → responses (pure) |
-//! | [`connection`] | a connection of the listening address → one that the gRPC server takes |
+//! | `connection` | a connection of the listening address → one that the gRPC server takes |
 
 pub mod assignment;
 mod connection;
