@@ -20,7 +20,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use unitring_protocol::ids::UnitId;
 
 pub use door::{DoorSettings, TlsServer};
-pub(crate) use door::{TOKEN, is_token};
+pub(crate) use door::{TOKEN, is_safe, is_token};
 pub use group::{GroupSettings, Persistence};
 use raw::{Raw, Said};
 pub use secret::{Secret, Url};

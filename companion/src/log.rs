@@ -37,7 +37,12 @@ fn shown(text: &str) -> String {
             break;
         }
         // Also those that change the direction of what follows, or that nobody sees.
-        let is_hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        let is_hidden = matches!(
+            character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180e}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+                | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        );
         match character.is_control() || is_hidden {
             true => shown.extend(character.escape_unicode()),
             false => shown.push(character),
@@ -62,7 +67,8 @@ pub fn filter(asked: &str) -> EnvFilter {
             .split(',')
             .any(|part| part.split('=').next().map(str::trim) == Some(name));
         if !is_named {
-            filter.push_str(&format!(",{name}=warn"));
+            // Their warnings are of what any client can do.
+            filter.push_str(&format!(",{name}=error"));
         }
     }
     EnvFilter::new(filter)
@@ -75,10 +81,10 @@ mod tests {
     #[test]
     fn libraries_that_show_what_is_sent_are_quiet_unless_they_are_named() {
         let of = |asked| filter(asked).to_string();
-        assert!(of("trace").contains("h2=warn") && of("trace").contains("redis=warn"));
+        assert!(of("trace").contains("h2=error") && of("trace").contains("redis=error"));
         let named = of("info,h2=trace");
         assert!(
-            named.contains("h2=trace") && !named.contains("h2=warn"),
+            named.contains("h2=trace") && !named.contains("h2=error"),
             "{named}"
         );
     }

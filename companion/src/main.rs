@@ -1,6 +1,7 @@
 //! Parses, runs, exits.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
@@ -141,6 +142,9 @@ fn print(text: &str) -> anyhow::Result<()> {
         .context("write to standard output")
 }
 
+/// How long what runs beside the requests may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
     let (filter, change_filter) = reload::Layer::new(log::filter(&settings.log));
     tracing_subscriber::registry()
@@ -152,7 +156,7 @@ fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
         )
         .init();
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let (sender, reloads) = mpsc::channel(1);
         let reloading = async {
@@ -184,7 +188,10 @@ fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
             ended = serve::run(settings.clone(), reloads, stop) => ended.map_err(anyhow::Error::from),
             ended = reloading => ended,
         }
-    })
+    });
+    // A ring that is being built for an answer need not be finished.
+    runtime.shutdown_timeout(END_TIMEOUT);
+    ended
 }
 
 /// Says so if settings have changed that are not read again while the process runs.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
 use crate::changefeed::Follower;
-use crate::config::{ConfigError, DoorSettings, Settings, StoreSettings};
+use crate::config::{ConfigError, DoorSettings, Settings, StoreSettings, is_safe};
 use crate::door::budget::{Budget, EVENT_STREAMS_MAX, Places};
 use crate::door::certificates::{self, CertificateError};
 use crate::door::credentials::KeyringError;
@@ -90,6 +90,11 @@ pub async fn run(
     let (http_sender, http_certificates) = watch::channel(door.http);
     let (xds_sender, xds_certificates) = watch::channel(door.xds);
     let in_force = InForce {
+        door: settings.door.clone(),
+        addresses: [
+            ("listen", settings.listen),
+            ("xds_listen", settings.xds_listen),
+        ],
         rules: rules_sender,
         http: http_sender,
         xds: xds_sender,
@@ -297,23 +302,45 @@ impl Door {
 
 /// What the listening addresses and requests go by.
 struct InForce {
+    /// The settings themselves.
+    door: DoorSettings,
+    addresses: [(&'static str, SocketAddr); 2],
     rules: watch::Sender<Arc<Rules>>,
     http: watch::Sender<Option<Arc<ServerConfig>>>,
     xds: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
+impl InForce {
+    /// Reads what the settings name, unless they open what was closed: a file that lost its lines must not.
+    fn read_again(&self, door: DoorSettings) -> Result<(DoorSettings, Door), String> {
+        // Those that are listened on, whatever the settings say now.
+        for (field, address) in self.addresses {
+            is_safe(field, address, &door).map_err(|error| error.to_string())?;
+        }
+        if self.door.has_credentials() && !door.has_credentials() {
+            return Err("no token is left: to serve without any, restart".to_owned());
+        }
+        if self.door.tls.is_some() && door.tls.is_none() {
+            return Err("tls_cert is gone: to serve without TLS, restart".to_owned());
+        }
+        let read = Door::read(&door).map_err(|error| error.to_string())?;
+        Ok((door, read))
+    }
+}
+
 /// Puts into force what the settings say now, for ever. What cannot be read changes nothing.
-async fn reload(mut reloads: mpsc::Receiver<Reload>, in_force: InForce, metrics: Arc<Metrics>) {
+async fn reload(mut reloads: mpsc::Receiver<Reload>, mut in_force: InForce, metrics: Arc<Metrics>) {
     while let Some(Reload { door, done }) = reloads.recv().await {
         let read = match door {
-            Ok(door) => Door::read(&door).map_err(|error| error.to_string()),
+            Ok(door) => in_force.read_again(door),
             Err(error) => Err(error.to_string()),
         };
         if done.send(read.is_ok()).is_err() {
             tracing::debug!("who asked has left");
         }
         match read {
-            Ok(door) => {
+            Ok((settings, door)) => {
+                in_force.door = settings;
                 in_force.rules.send_replace(door.rules);
                 in_force.http.send_replace(door.http);
                 in_force.xds.send_replace(door.xds);

@@ -26,11 +26,13 @@ use envoy_types::pb::envoy::service::endpoint::v3::endpoint_discovery_service_se
 };
 use futures::Stream;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::door::budget::{Places, Taking};
-use crate::door::credentials::{Denied, Principal, Role};
+use crate::door::credentials::{Denied, Role};
 use crate::door::kept::{Kept, Share};
 use crate::door::listener::{Listener, Peer};
 use crate::door::need::{Kind, Need, Scope};
@@ -46,6 +48,16 @@ pub const NAMES_BYTES_MAX: usize = 64 << 20;
 /// How often an idle connection is asked whether its Envoy is still there, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most streams of a connection; an Envoy with more opens another.
+const CONNECTION_STREAMS_MAX: u32 = 128;
+/// Most bytes of a request, which has the names of all clusters.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// How long a stream may take to say what it subscribes to.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which so many streams were refused is closed.
+const REFUSALS_MAX: u32 = 32;
+/// How often a stream's refusals of endpoints are logged.
+const NACK_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// Most bytes of the headers of a stream.
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
@@ -70,11 +82,17 @@ pub async fn serve(
         streams: Places::new(STREAMS_MAX),
         names: Kept::new(NAMES_BYTES_MAX),
     };
+    // Before a byte of a message is read.
+    let guard = discovery.guard();
+    let admit = move |request: Request<()>| guard.admit(request);
+    let service =
+        EndpointDiscoveryServiceServer::new(discovery).max_decoding_message_size(REQUEST_BYTES_MAX);
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
-        .add_service(EndpointDiscoveryServiceServer::new(discovery))
+        .max_concurrent_streams(CONNECTION_STREAMS_MAX)
+        .add_service(InterceptedService::new(service, admit))
         .serve_with_incoming_shutdown(connection::incoming(listener), async move {
             if stopping.wait_for(|stopping| *stopping).await.is_err() {
                 tracing::debug!("nobody left to say stop");
@@ -102,8 +120,23 @@ const NEED: Need<'static> = Need {
 };
 
 impl Discovery {
-    /// Whose stream it is, if it may be.
-    fn admit<T>(&self, request: &Request<T>) -> Result<(Arc<Peer>, Principal), Status> {
+    fn guard(&self) -> Guard {
+        Guard {
+            rules: self.rules.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+}
+
+/// Decides whose a stream is, and whether it may be.
+#[derive(Clone)]
+struct Guard {
+    rules: InForce,
+    metrics: Arc<Metrics>,
+}
+
+impl Guard {
+    fn admit(&self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("a connection without an address"))?;
         let given = request.metadata().get("authorization");
@@ -112,14 +145,18 @@ impl Discovery {
         let who = rules.keyring.admit(given, &peer.certificate_names, &NEED);
         let who = who.map_err(|denied| {
             self.metrics.requests_unauthorized.inc();
+            if peer.refuse() >= REFUSALS_MAX {
+                peer.place.end();
+            }
             match denied {
                 Denied::Forbidden(_) => Status::permission_denied(denied.to_string()),
                 Denied::Unknown | Denied::Wrong => Status::unauthenticated(denied.to_string()),
             }
         })?;
+        drop(rules);
         let address = peer.address.ip().into();
-        let caller = Caller { who, address };
-        Ok((peer, caller.principal()))
+        request.extensions_mut().insert(Caller { who, address });
+        Ok(request)
     }
 }
 
@@ -134,12 +171,18 @@ impl EndpointDiscoveryService for Discovery {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamEndpointsStream>, Status> {
-        let (peer, principal) = self.admit(&request)?;
+        let extensions = request.extensions();
+        let peer = extensions.get::<Arc<Peer>>().cloned();
+        let caller = extensions.get::<Caller>();
+        let (Some(peer), Some(caller)) = (peer, caller) else {
+            return Err(Status::internal("a stream that nobody let in"));
+        };
+        let principal = caller.principal();
         let taking = self.streams.take(principal.clone()).ok_or_else(|| {
             self.metrics.xds_streams_refused.inc();
             Status::resource_exhausted("too many streams")
         })?;
-        peer.place.begins();
+        peer.place.begins(&principal);
         peer.place.proves();
         let mut registry = self.registry.clone();
         // The present registry counts as a change for a new stream.
@@ -151,6 +194,9 @@ impl EndpointDiscoveryService for Discovery {
             stopping: self.stopping.clone(),
             metrics: Arc::clone(&self.metrics),
             subscription: Subscription::default(),
+            has_asked: false,
+            since: Instant::now(),
+            nack_logged: None,
             names: self.names.share(principal),
             peer,
             _taking: taking,
@@ -188,6 +234,11 @@ struct Follower {
     stopping: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     subscription: Subscription,
+    /// Whether it has said what it subscribes to.
+    has_asked: bool,
+    /// When it began.
+    since: Instant,
+    nack_logged: Option<Instant>,
     names: Share,
     peer: Arc<Peer>,
     _taking: Taking,
@@ -204,7 +255,12 @@ impl Follower {
     /// The next response; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Result<DiscoveryResponse, Status>> {
         loop {
+            let end = self.since + FIRST_TIMEOUT;
             tokio::select! {
+                () = sleep_until(end), if !self.has_asked => {
+                    let error = "no request within 10 s";
+                    return Some(Err(Status::deadline_exceeded(error)));
+                }
                 request = self.requests.message() => match request {
                     Ok(Some(request)) => match self.subscription.hear(&request) {
                         Ok(_) if !self.names.set(self.subscription.bytes()) => {
@@ -212,10 +268,15 @@ impl Follower {
                             let error = "too many bytes of resource_names over all streams";
                             return Some(Err(Status::resource_exhausted(error)));
                         }
-                        Ok(Heard::Fine) => {}
+                        Ok(Heard::Fine) => self.has_asked = true,
                         Ok(Heard::Refused(why)) => {
                             self.metrics.xds_nacks.inc();
-                            tracing::warn!(%why, "an Envoy refused its endpoints");
+                            let last = self.nack_logged;
+                            if last.is_none_or(|last| last.elapsed() >= NACK_LOGGED_EVERY) {
+                                self.nack_logged = Some(Instant::now());
+                                let address = self.peer.address;
+                                tracing::warn!(%address, ?why, "an Envoy refused its endpoints");
+                            }
                         }
                         Err(error) => {
                             self.metrics.xds_streams_refused.inc();

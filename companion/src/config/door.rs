@@ -110,7 +110,9 @@ fn tls(raw: &mut Raw) -> Result<Option<TlsServer>, ConfigError> {
 }
 
 /// Refuses an address that others reach, where a stranger could write or read what is sent.
-fn is_safe(
+///
+/// # Errors [`ConfigError::Field`].
+pub(crate) fn is_safe(
     field: &'static str,
     address: SocketAddr,
     door: &DoorSettings,

@@ -74,6 +74,8 @@ impl fmt::Display for Url {
             Some(None) => f.write_str("***@")?,
             None => {}
         }
+        // No broker or store reads a fragment.
+        let place = place.split('#').next().unwrap_or_default();
         let (place, query) = place.split_once('?').unwrap_or((place, ""));
         f.write_str(place)?;
         for (index, field) in query.split('&').filter(|text| !text.is_empty()).enumerate() {
@@ -112,6 +114,7 @@ mod tests {
                 "unix:///run/r.sock?db=2&pass=***&user=***",
             ),
             ("amqp://h?heartbeat=10", "amqp://h?heartbeat=10"),
+            ("redis://u:p@h#s3cret", "redis://u:***@h"),
             ("s3cret", "***"),
         ] {
             assert_eq!(Url::new(url).to_string(), shown);

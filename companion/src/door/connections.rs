@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::Address;
+use super::credentials::Principal;
 
 /// The open connections of one listening address.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ struct Open {
     is_proven: bool,
     /// Requests or streams that are under way and were let in.
     under_way: usize,
+    /// The client whose requests they are, once it is known.
+    owner: Option<Principal>,
     end: Arc<Notify>,
 }
 
@@ -74,10 +77,12 @@ impl Connections {
             let may_go = |open: &&Open| !is_over || open.address == address;
             let idle = |open: &&Open| open.under_way == 0;
             let open = || all.open.values().filter(may_go);
+            let greedy = self.greedy(&all);
             let end = open()
                 .filter(idle)
                 .find(|open| !open.is_proven)
-                .or_else(|| open().find(idle))?
+                .or_else(|| open().find(idle))
+                .or_else(|| open().find(|open| greedy.is_some() && open.owner == greedy))?
                 .end
                 .clone();
             let number = all
@@ -95,6 +100,7 @@ impl Connections {
             address,
             is_proven: false,
             under_way: 0,
+            owner: None,
             end: Arc::clone(&end),
         };
         all.open.insert(number, open);
@@ -104,6 +110,16 @@ impl Connections {
             end,
         };
         Some((place, room))
+    }
+
+    /// The client that has half of all connections, from wherever it came, if there is one.
+    fn greedy(&self, all: &All) -> Option<Principal> {
+        let mut counts: BTreeMap<&Principal, usize> = BTreeMap::new();
+        for owner in all.open.values().filter_map(|open| open.owner.as_ref()) {
+            *counts.entry(owner).or_default() += 1;
+        }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        (most.1 >= (self.max / 2).max(1)).then(|| most.0.clone())
     }
 
     /// How many there are.
@@ -123,9 +139,19 @@ impl Place {
         self.end.notified().await;
     }
 
-    /// A request or stream was let in.
-    pub fn begins(&self) {
-        self.change(|open| open.under_way += 1);
+    /// A request or stream of a client was let in.
+    pub fn begins(&self, by: &Principal) {
+        self.change(|open| {
+            open.under_way += 1;
+            if open.owner.as_ref() != Some(by) {
+                open.owner = Some(by.clone());
+            }
+        });
+    }
+
+    /// Ends the connection.
+    pub fn end(&self) {
+        self.end.notify_one();
     }
 
     /// It has ended.
@@ -172,21 +198,35 @@ mod tests {
         let (proven, _) = all.enter(at(1)).unwrap();
         proven.proves();
         let (busy, _) = all.enter(at(2)).unwrap();
-        busy.begins();
+        let by = |name: &str| Principal::Credential(name.to_owned());
+        busy.begins(&by("a"));
         let (silent, _) = all.enter(at(3)).unwrap();
         let (later, _) = all.enter(at(4)).unwrap();
         let (new, room) = all.enter(at(5)).unwrap();
         assert_eq!((room, all.count()), (Room::Made, 4));
         assert!(is_lost(&silent) && !is_lost(&later) && !is_lost(&new));
-        new.begins();
-        later.begins();
+        new.begins(&by("b"));
+        later.begins(&by("c"));
         // Now the one that was of use, and is idle, is the next.
         let (last, _) = all.enter(at(6)).unwrap();
         assert!(is_lost(&proven));
-        last.begins();
+        last.begins(&by("d"));
         assert!(all.enter(at(7)).is_none());
         busy.ends();
         assert!(all.enter(at(7)).is_some() && is_lost(&busy));
+    }
+
+    #[test]
+    fn a_client_that_has_half_makes_room_although_it_is_at_work() {
+        let all = Connections::new(4);
+        let of = |name: &str| Principal::Credential(name.to_owned());
+        let places: Vec<Place> = (1..=4).map(|from| all.enter(at(from)).unwrap().0).collect();
+        for (place, by) in places.iter().zip(["a", "b", "b", "c"]) {
+            place.begins(&of(by));
+        }
+        let (_new, room) = all.enter(at(5)).unwrap();
+        let lost: Vec<bool> = places.iter().map(is_lost).collect();
+        assert_eq!((room, lost), (Room::Made, vec![false, true, false, false]));
     }
 
     #[test]

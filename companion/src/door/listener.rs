@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -47,6 +48,16 @@ pub struct Peer {
     pub place: Place,
     /// Counts those who are too slow.
     pub(crate) metrics: Arc<Metrics>,
+    refusals: AtomicU32,
+}
+
+impl Peer {
+    /// Something of it was refused; returns how often that was so.
+    pub fn refuse(&self) -> u32 {
+        self.refusals
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
+    }
 }
 
 /// A connection whose encryption is not agreed on yet.
@@ -181,6 +192,7 @@ impl Arrival {
             certificate_names,
             place,
             metrics,
+            refusals: AtomicU32::new(0),
         };
         Some((stream, peer))
     }

@@ -105,7 +105,9 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
                 ..needs(roles, Scope::Dataset(decoded(dataset)), kind)
             }
         }
-        (["v1", "conflicts" | "fixed", ..], true) => needs(&[Role::Read], Scope::AllDatasets, kind),
+        (["v1", "conflicts" | "fixed" | "units", ..], true) => {
+            needs(&[Role::Read], Scope::AllDatasets, kind)
+        }
         (_, true) => needs(&[Role::Read], Scope::All, kind),
         (_, false) => needs(&[Role::Admin], Scope::All, kind),
     }

@@ -71,13 +71,15 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
             if !is_held {
                 throw_away(body, STRANGERS_BYTES_MAX, STRANGERS_TIME).await;
             }
-            let is_unknown = refusal.status() == StatusCode::UNAUTHORIZED;
+            let status = refusal.status();
             let mut response = refusal.into_response();
-            if is_unknown {
+            let headers = response.headers_mut();
+            if status == StatusCode::UNAUTHORIZED {
                 let scheme = HeaderValue::from_static("Bearer");
-                let headers = response.headers_mut();
                 headers.insert(header::WWW_AUTHENTICATE, scheme);
             }
+            // A connection for each refusal, so that thousands of them on one do not keep a core busy.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             return response;
         }
     };
@@ -86,7 +88,8 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
         address: peer.address.ip().into(),
     };
     // Who has shown a credential keeps the connection while it sends; of others, only who has sent all.
-    let mut let_in = caller.is_known().then(|| LetIn::new(&peer));
+    let principal = caller.principal();
+    let mut let_in = caller.is_known().then(|| LetIn::new(&peer, &principal));
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let share = app.bodies.share(caller.principal());
@@ -100,10 +103,12 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     let Some(_taken) = taken else {
         return shed(&app, "too many requests are under way");
     };
-    let let_in = let_in.take().unwrap_or_else(|| LetIn::new(&peer));
     // Readiness is for everybody, and so says nothing about who asked.
     let may_prove = !need.is_open && (caller.is_known() || !rules.keyring.is_needed());
-    let principal = caller.principal();
+    // A stranger's connection makes room whatever it does.
+    if may_prove && let_in.is_none() {
+        let_in = Some(LetIn::new(&peer, &principal));
+    }
     parts.extensions.insert(caller);
     let request = Request::from_parts(parts, Body::from(bytes));
     let response = answered(&app, request, next).await;
@@ -160,8 +165,8 @@ fn shed(app: &App, why: &str) -> Response {
 struct LetIn(Arc<Peer>);
 
 impl LetIn {
-    fn new(peer: &Arc<Peer>) -> Self {
-        peer.place.begins();
+    fn new(peer: &Arc<Peer>, by: &Principal) -> Self {
+        peer.place.begins(by);
         Self(Arc::clone(peer))
     }
 }

@@ -66,6 +66,13 @@ async fn answer(
     let now_ms = now_ms();
     loads::check(&report)?;
     let principal = caller.principal();
+    // Also where it reports on other services, which a store does not compare.
+    if app
+        .reports
+        .is_anothers(&report.reporter, &principal, now_ms)
+    {
+        return Err(StoreError::NotYours(report.reporter).into());
+    }
     if !app.reports.fits(&report, &principal, body.len(), now_ms) {
         app.metrics.writes_too_many.inc();
         let error = format!(

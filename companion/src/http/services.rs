@@ -19,7 +19,7 @@ use super::extract::{Path, Query};
 use crate::door::Caller;
 use crate::explain::{self, Part};
 use crate::loads::{self, StoredLoad};
-use crate::metrics::Shown;
+use crate::metrics::{INSTANCES_SHOWN_MAX, Shown};
 use crate::now_ms;
 use crate::registry::{Registered, Registry};
 use crate::store::{Fleet, StoreError};
@@ -173,6 +173,10 @@ async fn names(
 pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
     let mut shown = Vec::new();
     for service in fleet.reported().await? {
+        // What is left out needs not be read; how many they are is known as far as it was.
+        if shown.len() > INSTANCES_SHOWN_MAX {
+            break;
+        }
         let loads = fleet.loads(&service, now_ms()).await?;
         let view = view(fleet, service, Vec::new(), loads, &BTreeMap::new()).await?;
         let service = view.service;

@@ -44,6 +44,18 @@ impl Default for Sizes {
 }
 
 impl Sizes {
+    /// Whether another client, which is alive, reports by this name.
+    pub(in crate::http) fn is_anothers(
+        &self,
+        reporter: &ReporterId,
+        by: &Principal,
+        now_ms: u64,
+    ) -> bool {
+        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        of.get(reporter)
+            .is_some_and(|size| size.by != *by && size.alive_until_ms > now_ms)
+    }
+
     /// Whether a report of so many bytes fits beside the others, in place of the reporter's last one. If so, it
     /// counts: its bytes as long as it is remembered, its reporter as long as that one is alive.
     pub(in crate::http) fn fits(

@@ -1,13 +1,18 @@
 //! Who may do what, and how that changes while the companion runs.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
+use unitring_tests::certificates::Certificates;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
+use unitring_tests::process::Process;
+use unitring_tests::{ports, programs};
 
 const TOKENS: &str = r#"
 [edge]
@@ -102,6 +107,7 @@ async fn each_token_does_what_its_roles_say_over_http_and_grpc() -> Result<()> {
         ("carts-token", &put, "/v1/data/users/1", 403),
         ("carts-token", &get, "/v1/data/users", 403),
         ("carts-token", &get, "/v1/conflicts", 403),
+        ("carts-token", &get, "/v1/units", 403),
         ("viewer-token", &get, "/v1/data/carts/1", 200),
         ("viewer-token", &put, "/v1/data/carts/1", 403),
         ("viewer-token", &get, "/v1/services", 200),
@@ -213,4 +219,46 @@ async fn reads_are_open_only_where_the_settings_say_so() -> Result<()> {
     let error = answer.text().await?;
     ensure!(error.contains("a bearer token is needed"), "{error}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_lost_its_lines_opens_nothing() -> Result<()> {
+    let certificates = Certificates::make()?;
+    let file = certificates.file("unitring.toml");
+    let closed = format!(
+        "token = \"root\"\ntls_cert = {:?}\ntls_key = {:?}\n",
+        certificates.path("server.pem"),
+        certificates.path("server.key"),
+    );
+    let is_refused = async |after: &str, why: &str| {
+        fs::write(&file, &closed)?;
+        let folder = TempDir::new()?;
+        let port = ports::free()?;
+        let mut command = Command::new(programs::built("unitring")?);
+        command
+            .arg("serve")
+            .env("UNITRING_CONFIG", &file)
+            .env("UNITRING_LISTEN", format!("127.0.0.1:{port}"))
+            .env(
+                "UNITRING_XDS_LISTEN",
+                format!("127.0.0.1:{}", ports::free()?),
+            )
+            .current_dir(folder.path());
+        let mut process = Process::start("closed", &mut command, folder.path())?;
+        let log = folder.path().join("closed.log");
+        let says = async |text: &str| {
+            let said = fs::read_to_string(&log)?;
+            ensure!(said.contains(text), "{said}");
+            anyhow::Ok(())
+        };
+        process.ready(async || says("role changed").await).await?;
+        fs::write(&file, after)?;
+        process.signal(Signal::HUP)?;
+        until("the refusal in the log", async || says(why).await).await?;
+        let plain = reqwest::get(format!("http://127.0.0.1:{port}/v1/services")).await;
+        ensure!(plain.is_err(), "it speaks without TLS");
+        Ok(())
+    };
+    is_refused("", "no token is left").await?;
+    is_refused("token = \"root\"\n", "tls_cert is gone").await
 }
