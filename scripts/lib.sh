@@ -47,15 +47,19 @@ missing_packages() {
 # unpack_with_dependencies MEND NAME...: unpacks these Debian packages and all that they depend on and the machine
 # lacks. The error, should apt not know them, shows MEND.
 unpack_with_dependencies() {
-    local mend=$1 names
+    local mend=$1 names deb
     shift
     mapfile -t names < <(missing_packages "$@")
-    if [ ${#names[@]} -eq 0 ]; then
+    # Missing lists know no package. Outdated ones name versions that the archive no longer has, and perhaps other
+    # dependencies than those of the present version.
+    if [ ${#names[@]} -eq 0 ] || ! download "${names[@]}"; then
         refresh_lists
         mapfile -t names < <(missing_packages "$@")
+        [ ${#names[@]} -gt 0 ] || die "apt knows no way to get $*" "$mend"
+        download "${names[@]}" || die "cannot download: $(tail -n 3 "$PARTS/apt.log")" "$mend"
     fi
-    [ ${#names[@]} -gt 0 ] || die "apt knows no way to get $*" "$mend"
-    unpack_packages "${names[@]}"
+    for deb in "$PARTS"/debs/*.deb; do dpkg -x "$deb" "$DEBIAN"; done
+    rm -rf "$PARTS/debs"
 }
 
 # download_size NAME...: what these Debian packages are to download, in MB.
@@ -64,20 +68,12 @@ download_size() {
         awk '{ bytes += $3 } END { printf "%.0f MB\n", bytes / 1e6 }'
 }
 
-# unpack_packages NAME...: unpacks exactly these Debian packages into .parts/root, without installing them.
-unpack_packages() {
-    local debs=$PARTS/debs deb
-    rm -rf "$debs" && mkdir -p "$debs" "$DEBIAN"
+# download NAME...: downloads exactly these Debian packages into .parts/debs; false if the archive lacks one.
+download() {
+    rm -rf "$PARTS/debs" && mkdir -p "$PARTS/debs" "$DEBIAN"
     say "downloading $# Debian packages ($(download_size "$@")): $*"
-    # Outdated lists name versions that the archive no longer has.
     # shellcheck disable=SC2046 # one word, or none
-    (cd "$debs" && apt-get $(apt_options) download -q "$@" >"$PARTS/apt.log" 2>&1) || {
-        refresh_lists
-        (cd "$debs" && apt-get $(apt_options) download -q "$@" >"$PARTS/apt.log" 2>&1) ||
-            die "cannot download: $(tail -n 3 "$PARTS/apt.log")" "$(as_root apt-get install "$@")"
-    }
-    for deb in "$debs"/*.deb; do dpkg -x "$deb" "$DEBIAN"; done
-    rm -rf "$debs"
+    (cd "$PARTS/debs" && apt-get $(apt_options) download -q "$@" >"$PARTS/apt.log" 2>&1)
 }
 
 # Shared libraries of the unpacked packages, for LD_LIBRARY_PATH. PulseAudio's have a folder of their own.
