@@ -263,15 +263,8 @@ fn url_of(said: Said, schemes: &[&str]) -> Result<Url, ConfigError> {
     if !schemes.iter().any(|scheme| said.text.starts_with(scheme)) {
         return Err(said.breaks(&format!("must start with one of {}", schemes.join(", "))));
     }
-    let url = Url::new(said.text.clone());
-    if url.has_late_at() {
-        return Err(said.breaks(ENCODED));
-    }
-    Ok(url)
+    Ok(Url::new(said.text))
 }
-
-/// The rule of a URL whose password ends where it should not.
-const ENCODED: &str = "must have a password in which / ? # and @ are percent-encoded, as %2F";
 
 fn duration(said: Said) -> Result<Duration, ConfigError> {
     match parse_duration(&said.text) {

@@ -33,7 +33,7 @@ use unitring_protocol::ids::UnitId;
 use crate::changefeed::Follower;
 use crate::config::GroupSettings;
 use crate::door::InForce;
-use crate::door::budget::{Budget, Places};
+use crate::door::budget::Budget;
 use crate::door::kept::Kept;
 use crate::door::strain::Strain;
 use crate::group::status::Status;
@@ -95,7 +95,7 @@ pub struct App {
     /// The bytes of answers that are not read yet.
     pub answers: Arc<Kept>,
     /// The places among the open event streams.
-    pub event_streams: Arc<Places>,
+    pub event_streams: Arc<Kept>,
     /// The bytes of the reports that are kept.
     pub reports: Sizes,
     /// Work that takes a core for a while.

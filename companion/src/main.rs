@@ -19,7 +19,7 @@ use unitring::cli::{
 };
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
-use unitring::serve::Reload;
+use unitring::serve::{Reload, ServeError};
 use unitring::{demo, log, serve};
 
 fn main() -> ExitCode {
@@ -30,10 +30,7 @@ fn main() -> ExitCode {
     warn_of_unknown_variables();
     let result = match command {
         Command::Serve(fields) => match fields.settings() {
-            Ok(settings) => match serve::check(&settings.door) {
-                Ok(()) => serve(&fields, settings),
-                Err(error) => return bad_config(&error),
-            },
+            Ok(settings) => serve(&fields, &settings),
             Err(error) => return bad_config(&error),
         },
         Command::Demo(flags) => demo(flags),
@@ -101,6 +98,11 @@ fn command_line() -> Result<Cli, ExitCode> {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(error @ (ServeError::Certificates(_) | ServeError::Tokens(_))) =
+        error.downcast_ref()
+    {
+        return bad_config(error);
+    }
     eprintln!("unitring: {error:#}");
     let asked = error.downcast_ref::<AskError>();
     asked.map_or(Exit::Failure, AskError::exit).into()
@@ -145,7 +147,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// How long what runs beside the requests may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
+fn serve(fields: &Fields, settings: &Settings) -> anyhow::Result<()> {
     let (filter, change_filter) = reload::Layer::new(log::filter(&settings.log));
     tracing_subscriber::registry()
         .with(filter)
@@ -160,33 +162,28 @@ fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
         let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
         let (sender, reloads) = mpsc::channel(1);
         let reloading = async {
-            let mut in_force = settings.clone();
             loop {
                 hangup.recv().await;
                 let (done, is_in_force) = oneshot::channel();
-                let (door, log) = match fields.settings() {
-                    Ok(read) => {
-                        warn_of_restart(&in_force, &read);
-                        (Ok(read.door), Some(read.log))
-                    }
-                    Err(error) => (Err(error), None),
-                };
-                let new = door.as_ref().ok().cloned();
+                let read = fields.settings();
+                let filter = read.as_ref().ok().map(|read| log::filter(&read.log));
+                if let Ok(read) = &read {
+                    warn_of_restart(settings, read);
+                }
+                let door = read.map(|read| read.door);
                 // It ends with the process.
                 drop(sender.send(Reload { door, done }).await);
-                let (Ok(true), Some(door), Some(log)) = (is_in_force.await, new, log) else {
-                    continue;
-                };
-                if let Err(error) = change_filter.reload(log::filter(&log)) {
+                if let (Ok(true), Some(filter)) = (is_in_force.await, filter)
+                    && let Err(error) = change_filter.reload(filter)
+                {
                     tracing::warn!(%error, "the log filter stays as it was");
                 }
-                (in_force.door, in_force.log) = (door, log);
             }
         };
         let stop = stop_signal()?;
         tokio::select! {
             ended = serve::run(settings.clone(), reloads, stop) => ended.map_err(anyhow::Error::from),
-            ended = reloading => ended,
+            never = reloading => never,
         }
     });
     // A ring that is being built for an answer need not be finished.
@@ -195,13 +192,13 @@ fn serve(fields: &Fields, settings: Settings) -> anyhow::Result<()> {
 }
 
 /// Says so if settings have changed that are not read again while the process runs.
-fn warn_of_restart(in_force: &Settings, read: &Settings) {
+fn warn_of_restart(started: &Settings, read: &Settings) {
     let same = Settings {
-        door: in_force.door.clone(),
-        log: in_force.log.clone(),
-        ..read.clone()
+        door: read.door.clone(),
+        log: read.log.clone(),
+        ..started.clone()
     };
-    if same != *in_force {
+    if same != *read {
         tracing::warn!(
             "settings have changed that need a restart: only tokens, names, certificates and log are read again"
         );

@@ -3,26 +3,27 @@
 //! Order at the end: new requests are refused, those under way finish (bounded), then the rest
 //! stops. Memory holds nothing that a kill could lose: every acknowledged write is in the store.
 
+mod reload;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
 use crate::changefeed::Follower;
-use crate::config::{ConfigError, DoorSettings, Settings, StoreSettings, is_safe};
-use crate::door::budget::{Budget, EVENT_STREAMS_MAX, Places};
-use crate::door::certificates::{self, CertificateError};
+use crate::config::{Settings, StoreSettings};
+use crate::door::budget::{Budget, EVENT_STREAMS_MAX};
+use crate::door::certificates::CertificateError;
 use crate::door::credentials::KeyringError;
+use crate::door::descriptors;
 use crate::door::kept::Kept;
 use crate::door::listener::Listener;
 use crate::door::strain::Strain;
-use crate::door::{Keyring, Rules, descriptors};
 use crate::http::{self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Sizes, Wiring};
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
@@ -33,6 +34,9 @@ use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
 use crate::{group, now_ms, registry_feed, xds};
+
+use reload::{Door, Keeper};
+pub use reload::{Reload, check};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +93,7 @@ pub async fn run(
     let (rules_sender, rules) = watch::channel(door.rules);
     let (http_sender, http_certificates) = watch::channel(door.http);
     let (xds_sender, xds_certificates) = watch::channel(door.xds);
-    let in_force = InForce {
+    let keeper = Keeper {
         door: settings.door.clone(),
         addresses: [
             ("listen", settings.listen),
@@ -99,7 +103,7 @@ pub async fn run(
         http: http_sender,
         xds: xds_sender,
     };
-    tasks.spawn(reload(reloads, in_force, Arc::clone(&metrics)));
+    tasks.spawn(reload::reload(reloads, keeper, Arc::clone(&metrics)));
 
     let (stopping_sender, stopping) = watch::channel(false);
     let (resigned_sender, resigned) = oneshot::channel();
@@ -204,7 +208,7 @@ pub async fn run(
         budget: Budget::default(),
         bodies: Kept::new(BODIES_BYTES_MAX),
         answers: Kept::new(ANSWERS_BYTES_MAX),
-        event_streams: Places::new(EVENT_STREAMS_MAX),
+        event_streams: Kept::new(EVENT_STREAMS_MAX),
         reports: Sizes::default(),
         heavy: Heavy::default(),
         strain,
@@ -256,103 +260,6 @@ async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<boo
             return;
         }
     }
-    std::future::pending().await
-}
-
-/// The settings were read again.
-pub struct Reload {
-    /// What they say about the way in now, or why they are invalid.
-    pub door: Result<DoorSettings, ConfigError>,
-    /// Hears whether that is in force.
-    pub done: oneshot::Sender<bool>,
-}
-
-/// Checks what the settings say about the way in, and the files that they name.
-///
-/// # Errors [`ServeError`].
-pub fn check(door: &DoorSettings) -> Result<(), ServeError> {
-    Door::read(door).map(|_| ())
-}
-
-/// What the settings say about the way in, with all files read.
-struct Door {
-    rules: Arc<Rules>,
-    http: Option<Arc<ServerConfig>>,
-    xds: Option<Arc<ServerConfig>>,
-}
-
-impl Door {
-    fn read(door: &DoorSettings) -> Result<Self, ServeError> {
-        let read = |protocol: &[u8]| {
-            let files = door.tls.as_ref();
-            files
-                .map(|files| certificates::server(files, protocol))
-                .transpose()
-        };
-        Ok(Self {
-            rules: Arc::new(Rules {
-                keyring: Keyring::read(door)?,
-                host_names: door.host_names.clone(),
-            }),
-            http: read(b"http/1.1")?,
-            xds: read(b"h2")?,
-        })
-    }
-}
-
-/// What the listening addresses and requests go by.
-struct InForce {
-    /// The settings themselves.
-    door: DoorSettings,
-    addresses: [(&'static str, SocketAddr); 2],
-    rules: watch::Sender<Arc<Rules>>,
-    http: watch::Sender<Option<Arc<ServerConfig>>>,
-    xds: watch::Sender<Option<Arc<ServerConfig>>>,
-}
-
-impl InForce {
-    /// Reads what the settings name, unless they open what was closed: a file that lost its lines must not.
-    fn read_again(&self, door: DoorSettings) -> Result<(DoorSettings, Door), String> {
-        // Those that are listened on, whatever the settings say now.
-        for (field, address) in self.addresses {
-            is_safe(field, address, &door).map_err(|error| error.to_string())?;
-        }
-        if self.door.has_credentials() && !door.has_credentials() {
-            return Err("no token is left: to serve without any, restart".to_owned());
-        }
-        if self.door.tls.is_some() && door.tls.is_none() {
-            return Err("tls_cert is gone: to serve without TLS, restart".to_owned());
-        }
-        let read = Door::read(&door).map_err(|error| error.to_string())?;
-        Ok((door, read))
-    }
-}
-
-/// Puts into force what the settings say now, for ever. What cannot be read changes nothing.
-async fn reload(mut reloads: mpsc::Receiver<Reload>, mut in_force: InForce, metrics: Arc<Metrics>) {
-    while let Some(Reload { door, done }) = reloads.recv().await {
-        let read = match door {
-            Ok(door) => in_force.read_again(door),
-            Err(error) => Err(error.to_string()),
-        };
-        if done.send(read.is_ok()).is_err() {
-            tracing::debug!("who asked has left");
-        }
-        match read {
-            Ok((settings, door)) => {
-                in_force.door = settings;
-                in_force.rules.send_replace(door.rules);
-                in_force.http.send_replace(door.http);
-                in_force.xds.send_replace(door.xds);
-                tracing::info!("tokens and certificates are read again");
-            }
-            Err(error) => {
-                metrics.reloads_failed.inc();
-                tracing::error!(%error, "the settings stay as they were");
-            }
-        }
-    }
-    // Nobody will ask again: these stay in force.
     std::future::pending().await
 }
 

@@ -14,6 +14,7 @@ pub mod assignment;
 mod connection;
 pub mod stream;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::door::budget::{Places, Taking};
 use crate::door::credentials::{Denied, Role};
 use crate::door::kept::{Kept, Share};
-use crate::door::listener::{Listener, Peer};
+use crate::door::listener::{LetIn, Listener, Peer};
 use crate::door::need::{Kind, Need, Scope};
 use crate::door::{Caller, InForce};
 use crate::metrics::Metrics;
@@ -74,17 +74,19 @@ pub async fn serve(
     mut stopping: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 ) -> Result<(), tonic::transport::Error> {
-    let discovery = Discovery {
-        registry,
+    let guard = Guard {
         rules,
-        stopping: stopping.clone(),
-        metrics,
-        streams: Places::new(STREAMS_MAX),
-        names: Kept::new(NAMES_BYTES_MAX),
+        metrics: Arc::clone(&metrics),
     };
     // Before a byte of a message is read.
-    let guard = discovery.guard();
     let admit = move |request: Request<()>| guard.admit(request);
+    let discovery = Discovery {
+        registry,
+        stopping: stopping.clone(),
+        metrics,
+        streams: Kept::new(STREAMS_MAX),
+        names: Kept::new(NAMES_BYTES_MAX),
+    };
     let service =
         EndpointDiscoveryServiceServer::new(discovery).max_decoding_message_size(REQUEST_BYTES_MAX);
     Server::builder()
@@ -103,10 +105,9 @@ pub async fn serve(
 
 struct Discovery {
     registry: Followed,
-    rules: InForce,
     stopping: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
-    streams: Arc<Places>,
+    streams: Arc<Kept>,
     names: Arc<Kept>,
 }
 
@@ -118,15 +119,6 @@ const NEED: Need<'static> = Need {
     body_max: 0,
     is_open: false,
 };
-
-impl Discovery {
-    fn guard(&self) -> Guard {
-        Guard {
-            rules: self.rules.clone(),
-            metrics: Arc::clone(&self.metrics),
-        }
-    }
-}
 
 /// Decides whose a stream is, and whether it may be.
 #[derive(Clone)]
@@ -178,11 +170,11 @@ impl EndpointDiscoveryService for Discovery {
             return Err(Status::internal("a stream that nobody let in"));
         };
         let principal = caller.principal();
-        let taking = self.streams.take(principal.clone()).ok_or_else(|| {
+        let place = self.streams.place(principal.clone()).ok_or_else(|| {
             self.metrics.xds_streams_refused.inc();
             Status::resource_exhausted("too many streams")
         })?;
-        peer.place.begins(&principal);
+        let let_in = LetIn::new(&peer, &principal);
         peer.place.proves();
         let mut registry = self.registry.clone();
         // The present registry counts as a change for a new stream.
@@ -198,8 +190,9 @@ impl EndpointDiscoveryService for Discovery {
             since: Instant::now(),
             nack_logged: None,
             names: self.names.share(principal),
-            peer,
-            _taking: taking,
+            address: peer.address,
+            _let_in: let_in,
+            _place: place,
         };
         let responses = futures::stream::unfold(follower, |mut follower| async move {
             let response = follower.next().await?;
@@ -240,14 +233,14 @@ struct Follower {
     since: Instant,
     nack_logged: Option<Instant>,
     names: Share,
-    peer: Arc<Peer>,
-    _taking: Taking,
+    address: SocketAddr,
+    _let_in: LetIn,
+    _place: Share,
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
         self.metrics.xds_streams.dec();
-        self.peer.place.ends();
     }
 }
 
@@ -274,7 +267,7 @@ impl Follower {
                             let last = self.nack_logged;
                             if last.is_none_or(|last| last.elapsed() >= NACK_LOGGED_EVERY) {
                                 self.nack_logged = Some(Instant::now());
-                                let address = self.peer.address;
+                                let address = self.address;
                                 tracing::warn!(%address, ?why, "an Envoy refused its endpoints");
                             }
                         }

@@ -192,17 +192,13 @@ fn tls(target: &Target) -> Result<TlsConfig, AskError> {
         AskError::Usage(format!("{flag} {}: {why}", path.display()))
     };
     let read = |flag: &str, path: &Path| {
-        let items: Result<Vec<PemItem<'static>>, AskError> = std::fs::read(path)
-            .map_err(|error| wrong(flag, path, &error))
-            .and_then(|text| {
-                let items: Result<Vec<_>, _> = parse_pem(&text).collect();
-                items.map_err(|error| wrong(flag, path, &error))
-            });
-        items
+        crate::tls::read(path).map_err(|error| wrong(flag, path, &error.why()))
     };
     let certificates = |flag: &str, path: &Path| {
-        let items = read(flag, path)?.into_iter();
-        let found = items.filter_map(|item| match item {
+        let text = read(flag, path)?;
+        let items: Result<Vec<PemItem<'static>>, _> = parse_pem(&text).collect();
+        let items = items.map_err(|error| wrong(flag, path, &error))?;
+        let found = items.into_iter().filter_map(|item| match item {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
         });
@@ -219,7 +215,7 @@ fn tls(target: &Target) -> Result<TlsConfig, AskError> {
     let own = match (&target.cert, &target.key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates("--cert", cert)?;
-            let text = std::fs::read(key).map_err(|error| wrong("--key-file", key, &error))?;
+            let text = read("--key-file", key)?;
             let key =
                 PrivateKey::from_pem(&text).map_err(|error| wrong("--key-file", key, &error))?;
             Some(ClientCert::new_with_certs(&chain, key))

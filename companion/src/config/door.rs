@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::raw::{Raw, Said};
 use super::secret::Secret;
+use super::sections::tls_files;
 
 /// Who may do what, and how connections are encrypted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,19 +94,19 @@ fn switch(said: Said) -> Result<bool, ConfigError> {
 }
 
 fn tls(raw: &mut Raw) -> Result<Option<TlsServer>, ConfigError> {
-    let certificate = raw.take("tls_cert").given();
-    let key = raw.take("tls_key").given();
-    let client_ca = raw.take("tls_client_ca").given();
-    match (certificate, key, client_ca) {
-        (Some(certificate), Some(key), client_ca) => Ok(Some(TlsServer {
-            certificate: certificate.text.into(),
-            key: key.text.into(),
-            client_ca: client_ca.map(|said| said.text.into()),
+    let files = tls_files(raw, ["tls_client_ca", "tls_cert", "tls_key"])?;
+    match (files.identity, files.ca) {
+        (Some((certificate, key)), client_ca) => Ok(Some(TlsServer {
+            certificate,
+            key,
+            client_ca,
         })),
-        (Some(certificate), None, _) => Err(certificate.breaks("needs tls_key")),
-        (None, Some(key), _) => Err(key.breaks("needs tls_cert")),
-        (None, None, Some(client_ca)) => Err(client_ca.breaks("needs tls_cert and tls_key")),
-        (None, None, None) => Ok(None),
+        (None, Some(client_ca)) => Err(ConfigError::Field {
+            path: "tls_client_ca".to_owned(),
+            value: format!("{client_ca:?}"),
+            rule: "needs tls_cert and tls_key".to_owned(),
+        }),
+        (None, None) => Ok(None),
     }
 }
 

@@ -38,6 +38,10 @@ const SHOWN: [&str; 6] = [
     "protocol",
 ];
 
+/// The rule of a URL whose password ends where it should not.
+pub(super) const ENCODED: &str =
+    "must have a password in which / ? # and @ are percent-encoded, as %2F";
+
 impl Url {
     /// Wraps a URL without a check; a connection to it shows whether it is valid.
     pub fn new(text: impl Into<String>) -> Self {

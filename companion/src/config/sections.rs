@@ -8,12 +8,13 @@ use lapin::uri::AMQPUri;
 use unitring_protocol::ids::UnitId;
 
 use super::raw::{Raw, Said};
+use super::secret::ENCODED;
 use super::topology::Topology;
 use super::{
-    ConfigError, DIGEST_INTERVAL, ENCODED, GroupSettings, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX,
-    OUTBOX_MAX, Persistence, QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH,
-    Secret, StoreSettings, SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX,
-    Url, Wait, duration, parse_duration, parsed, show_duration, url_of,
+    ConfigError, DIGEST_INTERVAL, GroupSettings, LINGER, LINGER_MAX, OUTBOX_BYTES_MAX, OUTBOX_MAX,
+    Persistence, QUEUE_BYTES_MAX, REPAIR_RATE, RedisSettings, SKEW_MAX, STORE_PATH, Secret,
+    StoreSettings, SyncSettings, TOMBSTONE_INTERVALS, TOMBSTONES_KEPT, TlsFiles, UNITS_MAX, Url,
+    Wait, duration, parse_duration, parsed, show_duration, url_of,
 };
 
 pub(super) fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, ConfigError> {
@@ -26,9 +27,6 @@ pub(super) fn store(raw: &mut Raw, tls: &TlsFiles) -> Result<StoreSettings, Conf
     match (kind.as_ref().map(|kind| kind.text.as_str()), url) {
         (None | Some("redis"), Some(url)) => {
             let read = Url::new(url.text.clone());
-            if read.has_late_at() {
-                return Err(url.breaks(ENCODED));
-            }
             Topology::of(&read).map_err(|rule| url.breaks(&rule))?;
             Ok(StoreSettings::Redis(RedisSettings {
                 url: read,
@@ -185,6 +183,9 @@ pub(super) fn sync(raw: &mut Raw, unit: &UnitId) -> Result<Option<SyncSettings>,
 
 fn amqp(said: Said) -> Result<Url, ConfigError> {
     let url = url_of(said.clone(), &AMQP)?;
+    if url.has_late_at() {
+        return Err(said.breaks(ENCODED));
+    }
     // The parser's own error may repeat parts of the URL.
     let is_valid = url.reveal().parse::<AMQPUri>().is_ok();
     match is_valid {

@@ -11,6 +11,7 @@
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 
 use super::Url;
+use super::secret::ENCODED;
 
 /// The default port of a Sentinel.
 const SENTINEL_PORT: &str = "26379";
@@ -54,6 +55,9 @@ impl Topology {
         let rule = "must start with one of redis://, redis-sentinel://, redis-cluster:// (rediss for TLS), \
                     unix://";
         let (scheme, rest) = url.reveal().split_once("://").ok_or(rule)?;
+        if url.has_late_at() {
+            return Err(ENCODED.to_owned());
+        }
         match scheme {
             "redis" | "rediss" | "unix" | "redis+unix" => {
                 Ok(Self::One(Box::new(read(url.reveal())?)))

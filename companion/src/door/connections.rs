@@ -71,27 +71,11 @@ impl Connections {
         let mut all = self.lock();
         // Half of them, so that one address cannot have all.
         let own = all.open.values().filter(|open| open.address == address);
-        let is_over = own.count() >= (self.max / 2).max(1);
+        let is_over = own.count() >= self.half();
         let mut room = Room::Free;
         if is_over || all.open.len() >= self.max {
-            let may_go = |open: &&Open| !is_over || open.address == address;
-            let idle = |open: &&Open| open.under_way == 0;
-            let open = || all.open.values().filter(may_go);
-            let greedy = self.greedy(&all);
-            let end = open()
-                .filter(idle)
-                .find(|open| !open.is_proven)
-                .or_else(|| open().find(idle))
-                .or_else(|| open().find(|open| greedy.is_some() && open.owner == greedy))?
-                .end
-                .clone();
-            let number = all
-                .open
-                .iter()
-                .find(|(_, open)| Arc::ptr_eq(&open.end, &end));
-            let number = number.map(|(number, _)| *number)?;
-            all.open.remove(&number);
-            end.notify_one();
+            let number = self.who_goes(&all, is_over.then_some(address))?;
+            all.open.remove(&number)?.end.notify_one();
             room = Room::Made;
         }
         all.last += 1;
@@ -112,18 +96,42 @@ impl Connections {
         Some((place, room))
     }
 
+    /// The connection that makes room, of an address or of any: the oldest that has done nothing yet, or is idle, or
+    /// belongs to a client that has too many.
+    fn who_goes(&self, all: &All, of: Option<Address>) -> Option<u64> {
+        let may_go = || {
+            let open = all.open.iter();
+            open.filter(|(_, open)| of.is_none_or(|of| open.address == of))
+        };
+        let idle = || may_go().filter(|(_, open)| open.under_way == 0);
+        let number = idle()
+            .find(|(_, open)| !open.is_proven)
+            .or_else(|| idle().next())
+            .or_else(|| {
+                let greedy = self.greedy(all)?;
+                may_go().find(|(_, open)| open.owner.as_ref() == Some(greedy))
+            });
+        number.map(|(number, _)| *number)
+    }
+
     /// The client that has half of all connections, from wherever it came, if there is one.
-    fn greedy(&self, all: &All) -> Option<Principal> {
+    fn greedy<'a>(&self, all: &'a All) -> Option<&'a Principal> {
         let mut counts: BTreeMap<&Principal, usize> = BTreeMap::new();
         for owner in all.open.values().filter_map(|open| open.owner.as_ref()) {
             *counts.entry(owner).or_default() += 1;
         }
         let most = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        (most.1 >= (self.max / 2).max(1)).then(|| most.0.clone())
+        (most.1 >= self.half()).then_some(most.0)
+    }
+
+    /// What one address or client may have.
+    fn half(&self) -> usize {
+        (self.max / 2).max(1)
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         self.lock().open.len()
     }
 
@@ -140,7 +148,7 @@ impl Place {
     }
 
     /// A request or stream of a client was let in.
-    pub fn begins(&self, by: &Principal) {
+    pub(super) fn begins(&self, by: &Principal) {
         self.change(|open| {
             open.under_way += 1;
             if open.owner.as_ref() != Some(by) {
@@ -155,7 +163,7 @@ impl Place {
     }
 
     /// It has ended.
-    pub fn ends(&self) {
+    pub(super) fn ends(&self) {
         self.change(|open| open.under_way = open.under_way.saturating_sub(1));
     }
 

@@ -1,17 +1,20 @@
 //! Who may do what: tokens and certificates with their roles.
 
+mod file;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
 
 use super::Address;
 use super::need::{Need, Scope};
-use crate::config::raw::{nearest, syntax};
-use crate::config::{DoorSettings, Secret, TOKEN, is_token};
+use crate::config::{DoorSettings, Secret};
+
+pub use file::KeyringError;
+use file::{invalid, parse};
 
 /// Most credentials.
 const CREDENTIALS_MAX: usize = 1_024;
@@ -149,27 +152,6 @@ pub enum Denied {
     Forbidden(String),
 }
 
-/// Why a file of tokens is invalid.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyringError {
-    /// It could not be read.
-    #[error("tokens_file: {path}: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// It breaks a rule.
-    #[error("{place}: {rule}")]
-    Invalid {
-        /// Where: the file, or the field, and the credential.
-        place: String,
-        /// The rule.
-        rule: String,
-    },
-}
-
 impl Keyring {
     /// The credentials of the settings and of the file that they name.
     ///
@@ -196,10 +178,10 @@ impl Keyring {
                 path: path.clone(),
                 source,
             })?;
-            keyring.add(&path.display().to_string(), &text)?;
+            keyring.add(parse(&path.display().to_string(), &text)?)?;
         }
         if let Some(tokens) = &door.tokens {
-            keyring.add("tokens", tokens.reveal())?;
+            keyring.add(parse("tokens", tokens.reveal())?)?;
         }
         Ok(keyring)
     }
@@ -209,16 +191,9 @@ impl Keyring {
         self.is_needed
     }
 
-    fn add(&mut self, place: &str, text: &str) -> Result<(), KeyringError> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error| invalid(place, syntax(text, &error)))?;
-        if table.is_empty() {
-            return Err(invalid(place, "must have at least one token"));
-        }
-        for (name, value) in &table {
-            let place = format!("{place}: {name}");
-            let credential = credential(&place, name, value)?;
+    /// Adds credentials, each with the place where it stands.
+    fn add(&mut self, credentials: Vec<(String, Credential)>) -> Result<(), KeyringError> {
+        for (place, credential) in credentials {
             if self.all.len() >= CREDENTIALS_MAX {
                 let rule = format!("must be at most {CREDENTIALS_MAX} tokens");
                 return Err(invalid(&place, rule));
@@ -337,86 +312,6 @@ fn fits(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),
         None => pattern == name,
-    }
-}
-
-/// The fields of a credential.
-const FIELDS: [&str; 5] = ["token", "certificate", "roles", "services", "datasets"];
-
-fn credential(place: &str, name: &str, value: &toml::Value) -> Result<Credential, KeyringError> {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
-        return Err(invalid(
-            place,
-            "must have a name of letters, digits and ._-, at most 64",
-        ));
-    }
-    let rule = "must be a table with token or certificate, and roles";
-    let table = value.as_table().ok_or_else(|| invalid(place, rule))?;
-    if let Some(unknown) = table.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-        let meant = nearest(unknown, FIELDS.into_iter());
-        let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-        return Err(invalid(place, format!("{unknown}: unknown field{meant}")));
-    }
-    let text = |field: &str| match table.get(field) {
-        None => Ok(None),
-        Some(value) => match value.as_str() {
-            Some(text) => Ok(Some(text.to_owned())),
-            None => Err(invalid(place, format!("{field}: must be a text"))),
-        },
-    };
-    let texts = |field: &str| -> Result<Vec<String>, KeyringError> {
-        let Some(value) = table.get(field) else {
-            return Ok(Vec::new());
-        };
-        let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-        let texts: Option<Vec<String>> = items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned))
-            .collect();
-        // An empty list would mean "all", which nobody writes so.
-        texts
-            .filter(|texts| !texts.is_empty() && !texts.iter().any(String::is_empty))
-            .ok_or_else(|| invalid(place, format!("{field}: must be a list of texts")))
-    };
-    let proof = match (text("token")?, text("certificate")?) {
-        (Some(token), None) if is_token(&token) => Proof::Token(Secret::new(token)),
-        (Some(_), None) => return Err(invalid(place, format!("token: {TOKEN}"))),
-        (None, Some(name)) if !name.is_empty() => Proof::Certificate(name),
-        _ => {
-            let rule = "must have either token or certificate";
-            return Err(invalid(place, rule));
-        }
-    };
-    let roles: Result<BTreeSet<Role>, KeyringError> = texts("roles")?
-        .iter()
-        .map(|said| {
-            let mut names = Role::NAMES.iter();
-            let found = names.find(|(name, _)| name == said);
-            let all: Vec<&str> = Role::NAMES.iter().map(|(name, _)| *name).collect();
-            let rule = || format!("roles: {said:?}: must be some of {}", all.join(", "));
-            found
-                .map(|(_, role)| *role)
-                .ok_or_else(|| invalid(place, rule()))
-        })
-        .collect();
-    let roles = roles?;
-    if roles.is_empty() {
-        return Err(invalid(place, "must have roles"));
-    }
-    Ok(Credential {
-        name: name.to_owned(),
-        proof,
-        roles,
-        services: texts("services")?,
-        datasets: texts("datasets")?,
-    })
-}
-
-fn invalid(place: &str, rule: impl Into<String>) -> KeyringError {
-    KeyringError::Invalid {
-        place: place.to_owned(),
-        rule: rule.into(),
     }
 }
 

@@ -1,11 +1,12 @@
-//! Bytes that clients make us keep: one bound for all of them, and a smaller one for each.
+//! What clients hold of us: bytes that they make us keep, or places among the requests that are worked on. One bound
+//! for all of them, and a smaller one for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::credentials::Principal;
 
-/// A bound in bytes over what all clients make us keep of one kind.
+/// A bound over what all clients hold of one kind.
 #[derive(Debug)]
 pub struct Kept {
     max: usize,
@@ -19,21 +20,21 @@ struct Held {
     by: BTreeMap<Principal, usize>,
 }
 
-/// Bytes that are held for a client; dropping it gives them back.
+/// What is held for a client; dropping it gives it back.
 #[derive(Debug)]
 pub struct Share {
     kept: Arc<Kept>,
     of: Principal,
-    bytes: usize,
+    size: usize,
 }
 
 impl Kept {
-    /// At most so many bytes, half of them for one client.
+    /// At most so many, half of them for one client.
     pub fn new(max: usize) -> Arc<Self> {
         Self::with(max, max / 2)
     }
 
-    /// At most so many, and so many for one client; of bytes, or of what else is counted.
+    /// At most so many, and so many for one client.
     pub fn with(max: usize, of_one: usize) -> Arc<Self> {
         let held = Mutex::default();
         Arc::new(Self { max, of_one, held })
@@ -42,49 +43,41 @@ impl Kept {
     /// Nothing yet, for a client.
     pub fn share(self: &Arc<Self>, of: Principal) -> Share {
         let kept = Arc::clone(self);
-        Share { kept, of, bytes: 0 }
+        Share { kept, of, size: 0 }
     }
 
-    /// How many bytes are held.
-    pub fn bytes(&self) -> usize {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).all
+    /// A place for a client, or `None` if it has all that it may have, or all are taken.
+    pub fn place(self: &Arc<Self>, of: Principal) -> Option<Share> {
+        let mut share = self.share(of);
+        share.set(1).then_some(share)
     }
 }
 
 impl Share {
-    /// Holds so many bytes instead of what it held. Returns whether they fit; if not, it holds what it did.
+    /// Holds so many instead of what it held. Returns whether they fit; if not, it holds what it did.
     #[must_use]
-    pub fn set(&mut self, bytes: usize) -> bool {
+    pub fn set(&mut self, size: usize) -> bool {
         let held = self.kept.held.lock();
         let mut held = held.unwrap_or_else(PoisonError::into_inner);
         let own = held.by.get(&self.of).copied().unwrap_or(0);
-        let (all_then, own_then) = (
-            held.all - self.bytes.min(held.all) + bytes,
-            own - self.bytes.min(own) + bytes,
-        );
+        let (all_then, own_then) = (held.all - self.size + size, own - self.size + size);
         let fits = all_then <= self.kept.max && own_then <= self.kept.of_one;
-        if bytes > self.bytes && !fits {
+        if size > self.size && !fits {
             return false;
         }
         held.all = all_then;
         match own_then {
             0 => drop(held.by.remove(&self.of)),
-            bytes => drop(held.by.insert(self.of.clone(), bytes)),
+            own => drop(held.by.insert(self.of.clone(), own)),
         }
-        self.bytes = bytes;
+        self.size = size;
         true
-    }
-
-    /// Holds so many bytes more. Returns whether they fit.
-    #[must_use]
-    pub fn add(&mut self, bytes: usize) -> bool {
-        self.set(self.bytes.saturating_add(bytes))
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // Fewer bytes always fit.
+        // Fewer always fit.
         let _fits = self.set(0);
     }
 }
@@ -99,11 +92,23 @@ mod tests {
         let of = |name: &str| kept.share(Principal::Credential(name.to_owned()));
         let (mut a, mut again, mut b) = (of("a"), of("a"), of("b"));
         assert!(a.set(40) && !again.set(11) && again.set(10) && b.set(50));
-        assert!(!b.add(1) && !of("c").set(1));
-        assert_eq!(kept.bytes(), 100);
+        let held = || kept.held.lock().unwrap().all;
+        assert!(!b.set(51) && !of("c").set(1));
+        assert_eq!(held(), 100);
         assert!(a.set(20));
         assert!(of("c").set(20));
         drop((a, again, b));
-        assert_eq!(kept.bytes(), 0);
+        assert_eq!(held(), 0);
+    }
+    #[test]
+    fn a_client_has_at_most_half_of_the_places() {
+        let places = Kept::new(4);
+        let by = |name: &str| Principal::Credential(name.to_owned());
+        let taken: Vec<Option<Share>> = (0..3).map(|_| places.place(by("a"))).collect();
+        assert_eq!(taken.iter().flatten().count(), 2);
+        let others = (places.place(by("b")), places.place(by("c")));
+        assert!(others.0.is_some() && others.1.is_some() && places.place(by("d")).is_none());
+        drop(taken);
+        assert!(places.place(by("d")).is_some());
     }
 }

@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificates::names;
 use super::connections::{Connections, Place, Room};
+use super::credentials::Principal;
 use super::patience::HEAD_TIMEOUT;
 use super::strain::Strain;
 use crate::metrics::Metrics;
@@ -49,6 +50,24 @@ pub struct Peer {
     /// Counts those who are too slow.
     pub(crate) metrics: Arc<Metrics>,
     refusals: AtomicU32,
+}
+
+/// A request or stream that was let in; until it is dropped, its connection counts as at work.
+#[derive(Debug)]
+pub struct LetIn(Arc<Peer>);
+
+impl LetIn {
+    /// It begins, for a client.
+    pub fn new(peer: &Arc<Peer>, by: &Principal) -> Self {
+        peer.place.begins(by);
+        Self(Arc::clone(peer))
+    }
+}
+
+impl Drop for LetIn {
+    fn drop(&mut self) {
+        self.0.place.ends();
+    }
 }
 
 impl Peer {

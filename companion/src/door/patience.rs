@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -30,30 +30,34 @@ pub enum Phase {
     Idle = 2,
 }
 
-/// The phase, shared with whoever serves the connection.
+/// The phase. The stream reads it, and the server of the connection sets it.
 #[derive(Debug, Default)]
-pub struct Line {
-    phase: AtomicU8,
-    /// Grows with each change, so that a phase that came again has a time of its own.
-    changes: AtomicU64,
-}
+pub struct Line(AtomicU64);
 
 impl Line {
     /// Begins a phase.
     pub fn set(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        let next = |line| Some(((line >> PHASE_BITS) + 1) << PHASE_BITS | phase as u64);
+        // It always has a next.
+        let _last = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 
+    /// The phase, and a number that no other has, so that a phase that came again has a time of its own.
     fn get(&self) -> (Phase, u64) {
-        let phase = match self.phase.load(Ordering::Acquire) {
+        let line = self.0.load(Ordering::Acquire);
+        let phase = match line & ((1 << PHASE_BITS) - 1) {
             0 => Phase::Head,
             1 => Phase::Busy,
             _ => Phase::Idle,
         };
-        (phase, self.changes.load(Ordering::Acquire))
+        (phase, line)
     }
 }
+
+/// The lowest bits of a line are its phase, the others count the changes.
+const PHASE_BITS: u32 = 2;
 
 /// A connection whose other end has limited time.
 pub struct Patient<S> {

@@ -1,11 +1,11 @@
 //! Whether a browser was led here by another site.
 //!
-//! A page of any site can make the browser of whoever reads it send requests to addresses that only that
-//! browser reaches, loopback included, and by a name of its own that resolves to such an address (DNS
-//! rebinding) it could even read the answers. So nothing is answered that names us by a name that is not ours,
-//! and nothing that a browser says comes from elsewhere.
+//! A page of any site can make its reader's browser send requests to addresses that only this browser reaches,
+//! loopback included. If the site has a name that resolves to such an address (DNS rebinding), its page could
+//! even read the answers. So the companion refuses requests for a host name that is not its own, and requests
+//! that a browser marks as caused by another site.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
@@ -113,11 +113,6 @@ fn is_json(kind: &str) -> bool {
 
 fn cut(text: &str) -> String {
     text.chars().take(64).collect()
-}
-
-/// Whether only this machine reaches an address.
-pub fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }
 
 #[cfg(test)]

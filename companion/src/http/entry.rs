@@ -17,10 +17,10 @@ use futures::StreamExt as _;
 use super::App;
 use super::answer::{IsFull, Refusal};
 use super::guarded::Guarded;
-use crate::door::budget::{EVENT_STREAMS_MAX, Taking};
+use crate::door::budget::EVENT_STREAMS_MAX;
 use crate::door::credentials::{Denied, Principal};
 use crate::door::kept::Share;
-use crate::door::listener::Peer;
+use crate::door::listener::{LetIn, Peer};
 use crate::door::need::{Need, need};
 use crate::door::{Caller, site};
 
@@ -38,7 +38,7 @@ pub const ANSWERS_BYTES_MAX: usize = 256 << 20;
 /// These first bytes.
 const UNCOUNTED_BYTES: usize = 64 << 10;
 /// Most bytes of an unused body that are still read, so that its sender sees the answer.
-pub(super) const UNWANTED_BYTES_MAX: usize = 64 << 20;
+const UNWANTED_BYTES_MAX: usize = 64 << 20;
 /// The same of somebody who may not be here at all, and for how long.
 const STRANGERS_BYTES_MAX: usize = 1 << 20;
 const STRANGERS_TIME: Duration = Duration::from_millis(250);
@@ -92,7 +92,7 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     let mut let_in = caller.is_known().then(|| LetIn::new(&peer, &principal));
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let share = app.bodies.share(caller.principal());
+    let share = app.bodies.share(principal.clone());
     let (bytes, _share) = match read(body, length, is_held, &need, share).await {
         Ok(read) => read,
         Err(unread) => return unread.answer(&app, &need),
@@ -159,22 +159,6 @@ fn shed(app: &App, why: &str) -> Response {
     let after = HeaderValue::from_static("1");
     response.headers_mut().insert(header::RETRY_AFTER, after);
     response
-}
-
-/// A request that is under way counts for its connection.
-struct LetIn(Arc<Peer>);
-
-impl LetIn {
-    fn new(peer: &Arc<Peer>, by: &Principal) -> Self {
-        peer.place.begins(by);
-        Self(Arc::clone(peer))
-    }
-}
-
-impl Drop for LetIn {
-    fn drop(&mut self) {
-        self.0.place.ends();
-    }
 }
 
 /// Why a body was not read.
@@ -265,13 +249,13 @@ async fn throw_away(body: Body, mut left: usize, time: Duration) {
 }
 
 /// A place among the open event streams.
-pub(super) fn stream_place(app: &App, caller: &Caller) -> Result<Taking, Refusal> {
-    let place = app.event_streams.take(caller.principal());
+pub(super) fn stream_place(app: &App, caller: &Caller) -> Result<Share, Refusal> {
+    let place = app.event_streams.place(caller.principal());
     place.ok_or_else(|| {
         app.metrics.event_streams_refused.inc();
         let whose = match caller.principal() {
-            Principal::Credential(name) => format!("token {name}"),
             Principal::Address(_) => "this address".to_owned(),
+            credential => credential.to_string(),
         };
         let error = format!(
             "too many event streams are open: {EVENT_STREAMS_MAX}, or half of them for {whose}"

@@ -18,7 +18,7 @@ use super::answer::Refusal;
 use super::entry::{STREAM_KEEP_ALIVE, stream_place};
 use super::extract::Query;
 use crate::door::Caller;
-use crate::door::budget::Taking;
+use crate::door::kept::Share;
 use crate::events::{Cursor, Entry};
 
 /// Most events in an answer, and the default below.
@@ -83,19 +83,19 @@ fn shown(cursor: Cursor, event: &Entry) -> serde_json::Value {
 struct Place {
     app: Arc<App>,
     after: Option<Cursor>,
-    _taking: Taking,
+    _place: Share,
 }
 
 /// Events after a cursor, or from the latest ones on, until the client leaves or the process stops.
 fn follow(
     app: Arc<App>,
     after: Option<Cursor>,
-    taking: Taking,
+    place: Share,
 ) -> impl Stream<Item = Result<sse::Event, Infallible>> {
     let place = Place {
         app,
         after,
-        _taking: taking,
+        _place: place,
     };
     stream::unfold(place, |mut place| async move {
         let mut stopping = place.app.stopping.clone();

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::Refusal;
 use crate::door::Caller;
-use crate::door::budget::Places;
+use crate::door::kept::Kept;
 use crate::metrics::Metrics;
 
 /// Most requests that wait for such work.
@@ -19,14 +19,14 @@ pub const WAITING_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Heavy {
     at_once: Arc<Semaphore>,
-    waiting: Arc<Places>,
+    waiting: Arc<Kept>,
 }
 
 impl Default for Heavy {
     fn default() -> Self {
         Self {
             at_once: Arc::new(Semaphore::new(1)),
-            waiting: Places::new(WAITING_MAX),
+            waiting: Kept::new(WAITING_MAX),
         }
     }
 }
@@ -54,7 +54,7 @@ impl Heavy {
                 format!("busy: at most {WAITING_MAX} such questions, half of them of one client");
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
         };
-        let _place = self.waiting.take(caller.principal()).ok_or_else(busy)?;
+        let _place = self.waiting.place(caller.principal()).ok_or_else(busy)?;
         let turn = Arc::clone(&self.at_once).acquire_owned().await;
         let turn = turn.map_err(|_| busy())?;
         let is_gone = Arc::new(AtomicBool::new(false));

@@ -19,7 +19,7 @@ use super::super::entry::{STREAM_KEEP_ALIVE, stream_place};
 use super::listing::shown;
 use crate::changefeed::{News, Positions, Step};
 use crate::door::Caller;
-use crate::door::budget::Taking;
+use crate::door::kept::Share;
 use crate::store::StoreError;
 
 /// The pause before a retry while the store is away.
@@ -35,7 +35,7 @@ struct Watcher {
     positions: Option<Positions>,
     /// Whether the watcher may have missed changes of the channel, and must read from the store.
     is_behind: bool,
-    _taking: Taking,
+    _place: Share,
 }
 
 pub(super) fn watch(
@@ -50,7 +50,7 @@ pub(super) fn watch(
         .map(|id| id.to_str().unwrap_or(""));
     let bad = |rule: String| Refusal::bad(format!("last-event-id: {rule}"));
     let positions: Option<Positions> = last.map(str::parse).transpose().map_err(bad)?;
-    let taking = stream_place(&app, caller)?;
+    let place = stream_place(&app, caller)?;
     let watcher = Watcher {
         told: app.follower.watch(),
         app,
@@ -58,7 +58,7 @@ pub(super) fn watch(
         prefix,
         is_behind: positions.is_some(),
         positions,
-        _taking: taking,
+        _place: place,
     };
     let keep_alive = KeepAlive::new().interval(STREAM_KEEP_ALIVE);
     let stream = Sse::new(events(watcher)).keep_alive(keep_alive);

@@ -81,8 +81,10 @@ impl Sizes {
             return true;
         }
         of.retain(|reporter, size| {
-            // Fewer always fit.
-            let _fits = size.alive_until_ms > now_ms || size.count.set(0);
+            if size.alive_until_ms <= now_ms {
+                // Fewer always fit.
+                let _fits = size.count.set(0);
+            }
             size.until_ms > now_ms && (*reporter != report.reporter || size.by != *by)
         });
         let mut share = self.kept.share(by.clone());

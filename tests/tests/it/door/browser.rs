@@ -1,4 +1,4 @@
-//! A real browser, led by a page of another site to the companion of whoever looks at that page.
+//! A page of another site, opened in a real browser, tries to reach the companion on the same machine.
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;

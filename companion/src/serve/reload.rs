@@ -1,0 +1,115 @@
+//! Settings and the files that they name → who may do what and which certificates, now and on each reload.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::ServeError;
+use crate::config::{ConfigError, DoorSettings, is_safe};
+use crate::door::certificates;
+use crate::door::{Keyring, Rules};
+use crate::metrics::Metrics;
+
+/// The settings were read again.
+pub struct Reload {
+    /// What they say about the way in now, or why they are invalid.
+    pub door: Result<DoorSettings, ConfigError>,
+    /// Hears whether that is in force.
+    pub done: oneshot::Sender<bool>,
+}
+
+/// Checks what the settings say about the way in, and the files that they name.
+///
+/// # Errors [`ServeError`].
+pub fn check(door: &DoorSettings) -> Result<(), ServeError> {
+    Door::read(door).map(|_| ())
+}
+
+/// What the settings say about the way in, with all files read.
+pub(super) struct Door {
+    pub(super) rules: Arc<Rules>,
+    pub(super) http: Option<Arc<ServerConfig>>,
+    pub(super) xds: Option<Arc<ServerConfig>>,
+}
+
+impl Door {
+    pub(super) fn read(door: &DoorSettings) -> Result<Self, ServeError> {
+        let read = |protocol: &[u8]| {
+            let files = door.tls.as_ref();
+            files
+                .map(|files| certificates::server(files, protocol))
+                .transpose()
+        };
+        Ok(Self {
+            rules: Arc::new(Rules {
+                keyring: Keyring::read(door)?,
+                host_names: door.host_names.clone(),
+            }),
+            http: read(b"http/1.1")?,
+            xds: read(b"h2")?,
+        })
+    }
+}
+
+/// Keeps what the listening addresses and requests go by.
+pub(super) struct Keeper {
+    /// The settings themselves.
+    pub(super) door: DoorSettings,
+    /// The addresses that are listened on, with their settings.
+    pub(super) addresses: [(&'static str, SocketAddr); 2],
+    pub(super) rules: watch::Sender<Arc<Rules>>,
+    pub(super) http: watch::Sender<Option<Arc<ServerConfig>>>,
+    pub(super) xds: watch::Sender<Option<Arc<ServerConfig>>>,
+}
+
+impl Keeper {
+    /// Reads what the settings name, unless they open what was closed: a file that lost its lines must not.
+    fn read_again(&self, door: DoorSettings) -> Result<(DoorSettings, Door), String> {
+        // Those that are listened on, whatever the settings say now.
+        for (field, address) in self.addresses {
+            is_safe(field, address, &door).map_err(|error| error.to_string())?;
+        }
+        if self.door.has_credentials() && !door.has_credentials() {
+            return Err("no token is left: to serve without any, restart".to_owned());
+        }
+        if self.door.tls.is_some() && door.tls.is_none() {
+            return Err("tls_cert is gone: to serve without TLS, restart".to_owned());
+        }
+        let read = Door::read(&door).map_err(|error| error.to_string())?;
+        Ok((door, read))
+    }
+}
+
+/// Puts into force what the settings say now, for ever. What cannot be read changes nothing.
+pub(super) async fn reload(
+    mut reloads: mpsc::Receiver<Reload>,
+    mut keeper: Keeper,
+    metrics: Arc<Metrics>,
+) {
+    while let Some(Reload { door, done }) = reloads.recv().await {
+        let read = match door {
+            Ok(door) => keeper.read_again(door),
+            Err(error) => Err(error.to_string()),
+        };
+        if done.send(read.is_ok()).is_err() {
+            tracing::debug!("who asked has left");
+        }
+        match read {
+            Ok((settings, door)) => {
+                keeper.door = settings;
+                keeper.rules.send_replace(door.rules);
+                keeper.http.send_replace(door.http);
+                keeper.xds.send_replace(door.xds);
+                tracing::info!("tokens and certificates are read again");
+            }
+            Err(error) => {
+                metrics.reloads_failed.inc();
+                tracing::error!(%error, "the settings stay as they were");
+            }
+        }
+    }
+    // Nobody will ask again: these stay in force.
+    std::future::pending().await
+}
