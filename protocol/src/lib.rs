@@ -10,6 +10,7 @@
 //! | [`ids`] | names of services, instances, reporters, units, datasets and records |
 //! | [`report`] | filter → companion: loads and instance events |
 //! | [`snapshot`] | companion → filter: the load of the rest of the fleet |
+//! | [`updates`] | filter → companion: data updates, and what became of them |
 //! | [`record`] | a record, its version, and an op: one change of it |
 //! | [`digest`] | checksums of buckets |
 //! | [`envelope`] | unit → unit: the message around all of it |
@@ -20,6 +21,7 @@ pub mod ids;
 pub mod record;
 pub mod report;
 pub mod snapshot;
+pub mod updates;
 
 /// The version of everything in this crate. A reader refuses a newer version.
 pub const PROTOCOL_VERSION: u32 = 1;

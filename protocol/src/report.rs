@@ -209,8 +209,20 @@ pub struct InstanceLoad {
     pub failures: u64,
     /// Requests in flight now.
     pub in_flight: u64,
-    /// Data updates it made since the process started.
+    /// Data updates it announced since the process started.
     pub updates: u64,
+    /// Bytes of their values.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub update_bytes: u64,
+    /// Announcements that were refused: malformed, too large, or not allowed.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub updates_refused: u64,
+    /// Updates that did not reach the companion in time.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub updates_dropped: u64,
+    /// Requests in flight that its updates count as now, by `load.update_weight`.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub update_load: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -250,7 +262,16 @@ impl InstanceLoad {
             failures: 0,
             in_flight: 0,
             updates: 0,
+            update_bytes: 0,
+            updates_refused: 0,
+            updates_dropped: 0,
+            update_load: 0,
         }
+    }
+
+    /// What the bound counts: its requests in flight, and what its updates count as.
+    pub fn load(&self) -> u64 {
+        self.in_flight.saturating_add(self.update_load)
     }
 }
 

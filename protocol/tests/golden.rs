@@ -21,6 +21,7 @@ use unitring_protocol::report::{
     LoadScope, Report, RingHash, RingReport, RingShape, ServiceReport,
 };
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
+use unitring_protocol::updates::{Failed, Update, Updated, Updates};
 
 #[track_caller]
 fn is_golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, file: &str) {
@@ -81,6 +82,10 @@ fn a_report() {
                 failures: 3,
                 in_flight: 5,
                 updates: 7,
+                update_bytes: 700,
+                updates_refused: 2,
+                updates_dropped: 1,
+                update_load: 4,
             }],
             events: vec![InstanceEvent {
                 number: 1_700_000_000_100,
@@ -312,4 +317,47 @@ fn a_field_of_a_later_version_is_ignored_and_a_message_of_a_later_kind_is_an_err
     assert!(serde_json::from_str::<Snapshot>(snapshot).is_ok());
     let envelope = r#"{"version": 1, "from": "east", "body": {"kind": "later"}}"#;
     assert!(serde_json::from_str::<Envelope>(envelope).is_err());
+}
+
+#[test]
+fn updates() {
+    let update = |sequence, key: &str| Update {
+        sequence,
+        dataset: "carts".parse().unwrap(),
+        key: key.parse().unwrap(),
+        delete: false,
+        ttl_ms: None,
+        value: None,
+    };
+    let updates = Updates {
+        version: 1,
+        source: "edge-1~00000000000000ff".parse().unwrap(),
+        vm: 7,
+        service: "orders".parse().unwrap(),
+        updates: vec![
+            Update {
+                ttl_ms: Some(60_000),
+                value: Some(Value(b"two".to_vec())),
+                ..update(1_700_000_001, "ada/é")
+            },
+            Update {
+                delete: true,
+                ..update(1_700_000_002, "bob")
+            },
+            update(1_700_000_003, "eve"),
+        ],
+    };
+    is_golden(&updates, include_str!("golden/updates.json"));
+}
+
+#[test]
+fn what_became_of_updates() {
+    let answer = |failed| Updated { version: 1, failed };
+    let failed = Failed {
+        sequence: 1_700_000_002,
+        status: 403,
+        error: "dataset carts: not allowed".to_owned(),
+    };
+    is_golden(&answer(vec![failed]), include_str!("golden/updated.json"));
+    is_golden(&answer(vec![]), "{\n  \"version\": 1\n}");
 }
