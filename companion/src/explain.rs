@@ -81,6 +81,9 @@ struct Candidate {
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u32>,
     in_flight: u64,
+    /// Requests in flight that its updates count as for the bound, beside `in_flight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_load: Option<u64>,
     /// Its capacity now; absent without a bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<u64>,
@@ -124,7 +127,9 @@ pub fn explain(
     let table = Table::build(&members, rebuild::rule(by).ok_or(ExplainError::NoShape)?)?;
     let reported = question.bound.or(by.bound).unwrap_or(OFF);
     let bound = bound(reported);
-    let loads = Still::of(&table, seen(reported, by, all));
+    let seen = seen(reported, by, all);
+    let loads = Still::of(&table, seen);
+    let (in_flight, update_load) = (loads::in_flight(seen), loads::update_load(seen));
     let hash = xxh64(question.key.as_bytes());
     let choice = match is_left_whole(by, &table) {
         true => Err("the filter leaves all keys of this service to Envoy"),
@@ -138,12 +143,17 @@ pub fn explain(
     let candidate = |host: HostIndex| {
         let member = table.host(host)?;
         let capacity = table.capacity(&bound, host, loads.total);
+        let shown = |loads: &BTreeMap<&InstanceId, u64>| {
+            let id: InstanceId = member.id.parse().ok()?;
+            loads.get(&id).copied()
+        };
         Some(Candidate {
             id: member.id.clone(),
             address: member.address.clone(),
             weight: member.weight.get(),
             priority: has_priorities.then_some(member.priority),
-            in_flight: loads.at(host.get()),
+            in_flight: shown(&in_flight).unwrap_or(0),
+            update_load: shown(&update_load).filter(|load| *load > 0),
             capacity: Some(capacity).filter(|capacity| *capacity != u64::MAX),
         })
     };
@@ -288,7 +298,7 @@ struct Still {
 
 impl Still {
     fn of(table: &Table, seen: &[StoredLoad]) -> Self {
-        let loads = loads::in_flight(seen);
+        let loads = loads::carried(seen);
         let of = |id: &str| {
             let id: InstanceId = id.parse().ok()?;
             loads.get(&id).copied()

@@ -1,15 +1,15 @@
 //! Reports → the load of the fleet. Pure: values in, values out; stores call [`advance`] inside
 //! their atomic step.
-//!
-//! Counters of a report are totals since that Envoy started. What is added to the companion's own
-//! totals is the growth since the reporter's last report, so that a repeated or lost report adds
-//! nothing twice.
 
 pub mod picture;
 pub mod plausible;
+pub mod rate;
 #[cfg(any(test, feature = "contract-tests"))]
 pub(crate) mod samples;
+mod totals;
 pub mod wiring;
+
+pub use totals::Totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,7 @@ use unitring_protocol::report::{
 };
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
+use self::rate::UpdateRate;
 use crate::door::credentials::Principal;
 use crate::events::Event;
 
@@ -39,32 +40,6 @@ const AHEAD_MS: u64 = 24 * 3_600_000;
 pub const SERVICES_MAX: usize = 256;
 /// Instances of a service in a report.
 pub const INSTANCES_MAX: usize = 16_384;
-
-/// Counters of an instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Attempts sent to it.
-    pub calls: u64,
-    /// Those of them that failed.
-    pub failures: u64,
-    /// Data updates it made.
-    pub updates: u64,
-}
-
-impl Totals {
-    /// Each counter added, staying at the top rather than wrapping.
-    pub fn plus(self, more: Self) -> Self {
-        Self {
-            calls: self.calls.saturating_add(more.calls),
-            failures: self.failures.saturating_add(more.failures),
-            updates: self.updates.saturating_add(more.updates),
-        }
-    }
-
-    fn is_zero(self) -> bool {
-        self == Self::default()
-    }
-}
 
 /// The last report of a reporter on a service, as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +66,9 @@ pub struct StoredLoad {
     pub fallbacks: u64,
     /// Instances with their loads.
     pub instances: Vec<InstanceLoad>,
+    /// Data updates per second since the report before; instances without any are absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub update_rates: BTreeMap<InstanceId, UpdateRate>,
     /// What the filter found wrong in its wiring.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wiring: Vec<Finding>,
@@ -257,7 +235,10 @@ pub fn advance(
     let alive_until_ms = now_ms.saturating_add(alive_ms(report));
     let (wiring, findings) = wiring::kept(&service.wiring);
     let (instances, loads) = plausible::kept(&service.instances);
-    let growth = growth(last, &instances);
+    let growth = totals::growth(last, &instances);
+    // A report that was held up is followed closely by the next, which is no burst of updates.
+    let since_last_ms = last.map_or(0, |last| now_ms.saturating_sub(last.taken_ms));
+    let update_rates = rate::of_reporter(last, &growth, since_last_ms.max(report.interval_ms));
     let next = StoredLoad {
         reporter: report.reporter.clone(),
         sequence: report.sequence,
@@ -269,6 +250,7 @@ pub fn advance(
         bound: service.bound,
         fallbacks: service.fallbacks,
         instances,
+        update_rates,
         wiring,
         unit: report.unit.clone(),
         owner: Some(owner.clone()),
@@ -281,29 +263,6 @@ pub fn advance(
     })
 }
 
-fn growth(last: Option<&StoredLoad>, instances: &[InstanceLoad]) -> BTreeMap<InstanceId, Totals> {
-    let mut before: BTreeMap<&InstanceId, &InstanceLoad> = BTreeMap::new();
-    for load in last.into_iter().flat_map(|last| &last.instances) {
-        // Of one that is there twice, the first entry has the counts.
-        before.entry(&load.id).or_insert(load);
-    }
-    // A counter that shrank started again, so all of it is growth.
-    let grown = |now: u64, before: Option<u64>| now.checked_sub(before.unwrap_or(0)).unwrap_or(now);
-    let mut growth: BTreeMap<InstanceId, Totals> = BTreeMap::new();
-    for load in instances {
-        let before = before.remove(&load.id);
-        let totals = Totals {
-            calls: grown(load.calls, before.map(|before| before.calls)),
-            failures: grown(load.failures, before.map(|before| before.failures)),
-            updates: grown(load.updates, before.map(|before| before.updates)),
-        };
-        if !totals.is_zero() {
-            growth.insert(load.id.clone(), totals);
-        }
-    }
-    growth
-}
-
 /// What the rest of the fleet carries, without one reporter (or all of it), and where that one
 /// stands among the others.
 pub fn rest(
@@ -313,8 +272,8 @@ pub fn rest(
 ) -> ServiceSnapshot {
     let others = || loads.iter().filter(|load| Some(&load.reporter) != without);
     let before = || others().filter(|load| without.is_some_and(|me| load.reporter < *me));
-    let own = in_flight(loads.iter().filter(|load| Some(&load.reporter) == without));
-    let (all, earlier) = (in_flight(others()), in_flight(before()));
+    let own = carried(loads.iter().filter(|load| Some(&load.reporter) == without));
+    let (all, earlier) = (carried(others()), carried(before()));
     let of = |loads: &BTreeMap<&InstanceId, u64>, id| loads.get(id).copied().unwrap_or(0);
     let ids: BTreeSet<&InstanceId> = all.keys().chain(own.keys()).copied().collect();
     let rest = ids.into_iter().map(|id| InstanceRest {
@@ -334,16 +293,37 @@ pub fn rest(
     }
 }
 
-/// What each instance carries over these reports.
+/// The load of each instance over these reports, as bounds count it: requests in flight, and what updates count as.
+pub fn carried<'a>(
+    loads: impl IntoIterator<Item = &'a StoredLoad>,
+) -> BTreeMap<&'a InstanceId, u64> {
+    summed(loads, InstanceLoad::load)
+}
+
+/// The requests in flight on each instance over these reports.
 pub fn in_flight<'a>(
     loads: impl IntoIterator<Item = &'a StoredLoad>,
 ) -> BTreeMap<&'a InstanceId, u64> {
-    let mut in_flight: BTreeMap<&InstanceId, u64> = BTreeMap::new();
+    summed(loads, |load| load.in_flight)
+}
+
+/// The requests in flight that the updates of each instance count as, over these reports.
+pub fn update_load<'a>(
+    loads: impl IntoIterator<Item = &'a StoredLoad>,
+) -> BTreeMap<&'a InstanceId, u64> {
+    summed(loads, |load| load.update_load)
+}
+
+fn summed<'a>(
+    loads: impl IntoIterator<Item = &'a StoredLoad>,
+    count: fn(&InstanceLoad) -> u64,
+) -> BTreeMap<&'a InstanceId, u64> {
+    let mut sums: BTreeMap<&InstanceId, u64> = BTreeMap::new();
     for instance in loads.into_iter().flat_map(|load| &load.instances) {
-        let sum = in_flight.entry(&instance.id).or_default();
-        *sum = sum.saturating_add(instance.in_flight);
+        let sum = sums.entry(&instance.id).or_default();
+        *sum = sum.saturating_add(count(instance));
     }
-    in_flight
+    sums
 }
 
 /// Every instance that a report names.

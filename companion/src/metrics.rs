@@ -23,7 +23,7 @@ pub const INSTANCES_SHOWN_MAX: usize = 2_000;
 pub const FINDINGS_SHOWN_MAX: usize = 1_000;
 
 /// A value of an instance.
-type Value = fn(&Shown) -> u64;
+type Value = fn(&Shown) -> String;
 type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<i64, AtomicI64>;
@@ -139,8 +139,16 @@ pub struct Shown {
     pub calls: u64,
     /// Failed attempts among them.
     pub failures: u64,
-    /// Data updates that it made.
+    /// Data updates that it announced.
     pub updates: u64,
+    /// Bytes of their values.
+    pub update_bytes: u64,
+    /// Announcements that were refused.
+    pub updates_refused: u64,
+    /// Updates that did not reach the companion in time.
+    pub updates_dropped: u64,
+    /// Data updates per second now.
+    pub updates_per_s: f64,
     /// Requests in flight over all reporters.
     pub in_flight: u64,
 }
@@ -167,11 +175,31 @@ impl Metrics {
         encode(&mut own, &self.registry)?;
         let body = own.strip_suffix("# EOF\n").unwrap_or(&own);
         let mut text = body.to_owned();
-        let families: [(&str, &str, Value); 4] = [
-            ("instance_calls_total", "counter", |shown| shown.calls),
-            ("instance_failures_total", "counter", |shown| shown.failures),
-            ("instance_updates_total", "counter", |shown| shown.updates),
-            ("instance_in_flight", "gauge", |shown| shown.in_flight),
+        let families: [(&str, &str, Value); 8] = [
+            ("instance_calls_total", "counter", |shown| {
+                shown.calls.to_string()
+            }),
+            ("instance_failures_total", "counter", |shown| {
+                shown.failures.to_string()
+            }),
+            ("instance_updates_total", "counter", |shown| {
+                shown.updates.to_string()
+            }),
+            ("instance_update_bytes_total", "counter", |shown| {
+                shown.update_bytes.to_string()
+            }),
+            ("instance_updates_refused_total", "counter", |shown| {
+                shown.updates_refused.to_string()
+            }),
+            ("instance_updates_dropped_total", "counter", |shown| {
+                shown.updates_dropped.to_string()
+            }),
+            ("instance_updates_per_second", "gauge", |shown| {
+                shown.updates_per_s.to_string()
+            }),
+            ("instance_in_flight", "gauge", |shown| {
+                shown.in_flight.to_string()
+            }),
         ];
         for (name, kind, value) in families {
             let family = name.strip_suffix("_total").unwrap_or(name);
@@ -274,114 +302,4 @@ fn of_units(text: &mut String, units: &BTreeMap<UnitId, ShownLink>) -> std::fmt:
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::loads::samples::finding;
-
-    #[test]
-    fn the_text_ends_once_and_shows_each_instance_with_its_labels() {
-        let metrics = Metrics::default();
-        metrics.reports.inc();
-        let shown = Shown {
-            service: "a \"b\" {é}|\\".parse().unwrap(),
-            instance: "a\"b".parse().unwrap(),
-            calls: 7,
-            failures: 3,
-            updates: 0,
-            in_flight: 2,
-        };
-        let found = Miswired {
-            service: "a \"b\"".parse().unwrap(),
-            reporter: "e1".parse().unwrap(),
-            findings: vec![finding("steer_header")],
-        };
-        let text = metrics.text(&[shown], &[found], &BTreeMap::new()).unwrap();
-        assert!(text.contains("unitring_reports_total 1\n"), "{text}");
-        let line = r#"unitring_instance_calls_total{service="a \"b\" {é}|\\",instance="a\"b"} 7"#;
-        assert!(text.lines().any(|found| found == line), "{text}");
-        let line =
-            r#"unitring_instance_failures_total{service="a \"b\" {é}|\\",instance="a\"b"} 3"#;
-        assert!(text.lines().any(|found| found == line), "{text}");
-        let line = r#"unitring_wiring_findings{service="a \"b\"",kind="steer_header"} 1"#;
-        assert!(text.lines().any(|found| found == line), "{text}");
-        assert_eq!(text.matches("# EOF").count(), 1);
-    }
-
-    const HEAD: &str = "# Metrics
-
-What `GET /metrics` of a companion shows, in Prometheus' format. A test holds this page to the program. The stats of the
-filter are Envoy's: [settings.md](settings.md#stats).
-
-## With labels
-
-| metric | type | labels | meaning |
-|---|---|---|---|
-| `unitring_instance_calls_total` | counter | `service`, `instance` | attempts sent to the instance, over all Envoys |
-| `unitring_instance_failures_total` | counter | `service`, `instance` | failed attempts among them |
-| `unitring_instance_updates_total` | counter | `service`, `instance` | data updates that it made |
-| `unitring_instance_in_flight` | gauge | `service`, `instance` | requests in flight on it, over all Envoys |
-| `unitring_wiring_findings` | gauge | `service`, `kind` | Envoys whose filter reports this mistake in its wiring |
-| `unitring_unit_link_up` | gauge | `unit` | 1 while the link to that unit is up |
-| `unitring_unit_confirmed_ops` | gauge | `unit` | ops that the broker confirmed for it |
-| `unitring_unit_missing_ops` | gauge | `unit` | ops that it has and this unit lacks, at the last comparison |
-| `unitring_unit_diverged_buckets` | gauge | `unit` | buckets that differed then |
-| `unitring_unit_clock_skew_seconds` | gauge | `unit` | how far its clock is ahead of this one |
-| `unitring_unit_lag_seconds` | gauge | `unit`, `quantile` | how long its last changes took to be here: median and 99th percentile |
-
-At most INSTANCES instances and FINDINGS pairs of service and kind are shown; the metrics `unitring_instances_hidden` and
-`unitring_findings_hidden` count the rest. Only the leader of a unit has links.
-
-## Without labels
-
-| metric | type | meaning |
-|---|---|---|
-";
-
-    #[test]
-    fn the_page_of_the_metrics_is_what_the_program_shows() {
-        let numbers = [
-            ("INSTANCES", INSTANCES_SHOWN_MAX),
-            ("FINDINGS", FINDINGS_SHOWN_MAX),
-        ];
-        let mut page = HEAD.to_owned();
-        for (name, number) in numbers {
-            page = page.replace(name, &number.to_string());
-        }
-        let text = Metrics::default().text(&[], &[], &BTreeMap::new()).unwrap();
-        let helps: BTreeMap<&str, &str> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
-            .collect();
-        let mut rows = Vec::new();
-        for line in text.lines() {
-            let Some((name, kind)) = line
-                .strip_prefix("# TYPE ")
-                .and_then(|line| line.split_once(' '))
-            else {
-                continue;
-            };
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            match helps.get(name) {
-                Some(help) => {
-                    let help = help.trim_end_matches('.');
-                    rows.push(format!("| `{name}{suffix}` | {kind} | {help} |\n"));
-                }
-                None => assert!(
-                    page.contains(&format!("| `{name}{suffix}` | {kind} |")),
-                    "{name}"
-                ),
-            }
-        }
-        rows.sort();
-        page.push_str(&rows.concat());
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
-        if std::env::var_os("RENEW").is_some() {
-            std::fs::write(&file, &page).unwrap();
-        }
-        let there = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            there == page,
-            "docs/metrics.md is stale: RENEW=1 cargo test -p unitring the_page_of"
-        );
-    }
-}
+mod tests;

@@ -162,6 +162,10 @@ pub struct ReporterLoads {
     pub interval_ms: u64,
     /// Requests in flight by instance; instances without any are absent.
     pub in_flight: BTreeMap<InstanceId, u64>,
+    /// Requests in flight that the updates of an instance count as, beside `in_flight`; instances without any are
+    /// absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub update_load: BTreeMap<InstanceId, u64>,
 }
 
 /// An event of an instance of a unit.

@@ -30,17 +30,18 @@ pub struct ServiceSnapshot {
     pub rest: Vec<InstanceRest>,
 }
 
-/// One instance's requests in flight from the rest of the fleet.
+/// One instance's load from the rest of the fleet: requests in flight, and those that its updates count as
+/// ([`crate::report::InstanceLoad::load`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceRest {
     /// The instance.
     pub id: InstanceId,
-    /// Requests in flight from all other reporters.
+    /// The load from all other reporters.
     pub in_flight: u64,
     /// The part of `in_flight` from reporters that come before the receiving one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub before: u64,
-    /// The receiving reporter's own requests in flight, as it last reported them.
+    /// The receiving reporter's own load, as it last reported it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub own: u64,
 }

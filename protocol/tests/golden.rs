@@ -292,6 +292,7 @@ fn loads_and_events() {
             sequence: 1_700_000_000_123,
             interval_ms: 1_000,
             in_flight: [(instance(), 5)].into(),
+            update_load: std::collections::BTreeMap::new(),
         }],
     }];
     is_golden(

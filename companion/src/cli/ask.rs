@@ -328,10 +328,12 @@ fn located(answer: &Value) -> String {
     for candidate in list(answer, "/candidates") {
         let capacity = candidate.get("capacity").and_then(Value::as_u64);
         let capacity = capacity.map_or(String::new(), |capacity| format!(" of {capacity}"));
+        let updates = candidate.get("update_load").and_then(Value::as_u64);
+        let updates = updates.map_or(String::new(), |load| format!(" + {load} for updates"));
         let priority = candidate.get("priority").and_then(Value::as_u64);
         let priority = priority.map_or(String::new(), |at| format!(", priority {at}"));
         out.push_str(&format!(
-            "candidate  {} ({}){priority}, in flight {}{capacity}\n",
+            "candidate  {} ({}){priority}, in flight {}{updates}{capacity}\n",
             text(candidate, "/id"),
             text(candidate, "/address"),
             number(candidate, "/in_flight")

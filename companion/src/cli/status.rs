@@ -116,6 +116,15 @@ struct Instance {
     failures: u64,
     in_flight: u64,
     updates: u64,
+    // An older companion tells none of these.
+    #[serde(default)]
+    update_load: u64,
+    #[serde(default)]
+    updates_refused: u64,
+    #[serde(default)]
+    updates_dropped: u64,
+    #[serde(default)]
+    updates_per_s: f64,
     share: Option<f64>,
     capacity: Option<u64>,
 }

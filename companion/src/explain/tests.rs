@@ -265,6 +265,27 @@ fn an_address_that_is_listed_twice_carries_its_load_once() {
 }
 
 #[test]
+fn what_updates_count_as_weighs_like_requests_and_is_shown_apart() {
+    let busy = load("a", [9, 0, 0, 0], LoadScope::Fleet);
+    let mut all = [load("a", [0; 4], LoadScope::Fleet)];
+    let question = key(&of_first(&all));
+    (
+        all[0].instances[0].in_flight,
+        all[0].instances[0].update_load,
+    ) = (2, 7);
+    let [updating, busy] = [&all[0], &busy].map(|by| {
+        let answer = explain(&question, by, std::slice::from_ref(by)).unwrap();
+        (answer.owner.unwrap(), answer.candidates[0].id.clone())
+    });
+    assert_eq!(updating.1, busy.1);
+    assert_ne!(updating.1, "i1", "it is over its capacity");
+    let (owner, busy) = (updating.0, busy.0);
+    assert_eq!((owner.in_flight, owner.update_load), (2, Some(7)));
+    assert_eq!((busy.in_flight, busy.update_load), (9, None));
+    assert_eq!(owner.capacity, busy.capacity);
+}
+
+#[test]
 fn weights_as_large_as_they_can_be_do_not_overflow() {
     let instance = |n: u32| InstanceLoad {
         weight: u32::MAX,

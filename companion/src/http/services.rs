@@ -18,7 +18,8 @@ use super::answer::Refusal;
 use super::extract::{Path, Query};
 use crate::door::Caller;
 use crate::explain::{self, Part};
-use crate::loads::{self, StoredLoad};
+use crate::loads::rate::{self, UpdateRate};
+use crate::loads::{self, StoredLoad, Totals};
 use crate::metrics::{INSTANCES_SHOWN_MAX, Shown};
 use crate::now_ms;
 use crate::registry::{Registered, Registry};
@@ -49,6 +50,12 @@ struct ReporterView {
     ring: String,
     bound: Option<BoundReport>,
     fallbacks: u64,
+    /// What it counted of updates since it started, over all instances.
+    updates: u64,
+    update_bytes: u64,
+    updates_refused: u64,
+    updates_dropped: u64,
+    updates_per_s: f64,
     /// The findings of that filter: what is wired wrongly.
     wiring: Vec<Finding>,
 }
@@ -66,13 +73,26 @@ struct InstanceView {
     calls: u64,
     failures: u64,
     in_flight: u64,
+    /// Requests in flight that its updates count as for the bound, beside `in_flight`.
+    #[serde(skip_serializing_if = "is_zero")]
+    update_load: u64,
     updates: u64,
+    update_bytes: u64,
+    updates_refused: u64,
+    updates_dropped: u64,
+    /// Over the last interval of each reporter.
+    updates_per_s: f64,
     /// The share of all keys, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     share: Option<f64>,
     /// The capacity that the bound leaves it now, if requested and it has a bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Most services in a page.
@@ -114,6 +134,7 @@ async fn view(
     parts: &BTreeMap<InstanceId, Part>,
 ) -> Result<View, StoreError> {
     let totals = fleet.totals(&service).await?;
+    let rates = rate::of_instances(&loads);
     let mut instances: BTreeMap<InstanceId, InstanceView> = BTreeMap::new();
     for reported in loads.iter().flat_map(|load| &load.instances) {
         let seen = instances.entry(reported.id.clone()).or_insert_with(|| {
@@ -129,7 +150,14 @@ async fn view(
                 calls: totals.calls,
                 failures: totals.failures,
                 in_flight: 0,
+                update_load: 0,
                 updates: totals.updates,
+                update_bytes: totals.update_bytes,
+                updates_refused: totals.updates_refused,
+                updates_dropped: totals.updates_dropped,
+                updates_per_s: rates
+                    .get(&reported.id)
+                    .map_or(0.0, |rate| rate.per_second()),
                 share: part.map(|part| part.share),
                 capacity: part.and_then(|part| part.capacity),
             }
@@ -138,6 +166,7 @@ async fn view(
         seen.draining |= reported.draining;
         seen.warmth = seen.warmth.min(reported.warmth);
         seen.in_flight = seen.in_flight.saturating_add(reported.in_flight);
+        seen.update_load = seen.update_load.saturating_add(reported.update_load);
     }
     Ok(View {
         ring: loads::latest(&loads).map(|load| load.ring.clone()),
@@ -149,12 +178,21 @@ async fn view(
 }
 
 fn reporter(load: StoredLoad) -> ReporterView {
+    let counts = load.instances.iter().map(Totals::reported);
+    let counts = counts.fold(Totals::default(), Totals::plus);
+    let rates = load.update_rates.values().copied();
+    let rate = rates.fold(UpdateRate::default(), UpdateRate::plus);
     ReporterView {
         reporter: load.reporter,
         alive_until_ms: load.alive_until_ms,
         ring: load.ring.version,
         bound: load.bound,
         fallbacks: load.fallbacks,
+        updates: counts.updates,
+        update_bytes: counts.update_bytes,
+        updates_refused: counts.updates_refused,
+        updates_dropped: counts.updates_dropped,
+        updates_per_s: rate.per_second(),
         wiring: load.wiring,
     }
 }
@@ -186,6 +224,10 @@ pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
             calls: instance.calls,
             failures: instance.failures,
             updates: instance.updates,
+            update_bytes: instance.update_bytes,
+            updates_refused: instance.updates_refused,
+            updates_dropped: instance.updates_dropped,
+            updates_per_s: instance.updates_per_s,
             in_flight: instance.in_flight,
         }));
     }

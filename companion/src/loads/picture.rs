@@ -33,7 +33,7 @@ struct Row {
     taken_ms: u64,
     sequence: u64,
     alive_until_ms: u64,
-    /// Column and requests in flight; a column may come twice, as an instance may in a report.
+    /// Column and load as bounds count it; a column may come twice, as an instance may in a report.
     cells: Vec<(usize, u64)>,
     /// What its filter found wrong in its wiring.
     findings: Vec<Finding>,
@@ -44,7 +44,7 @@ struct Row {
 struct Column {
     id: InstanceId,
     /// Wider than its parts, so that taking one out again is exact.
-    in_flight: u128,
+    load: u128,
     /// How many cells it has.
     cells: usize,
 }
@@ -60,13 +60,13 @@ impl Picture {
         }
         // Before the old ones go, so that columns of both stay.
         let mut cells = Vec::with_capacity(load.instances.len());
-        for instance in load.instances.iter().filter(|load| load.in_flight > 0) {
+        for instance in load.instances.iter().filter(|load| load.load() > 0) {
             let place = self.place(&instance.id);
             if let Some(column) = self.columns.get_mut(place) {
-                column.in_flight = column.in_flight.saturating_add(instance.in_flight.into());
+                column.load = column.load.saturating_add(instance.load().into());
                 column.cells += 1;
             }
-            cells.push((place, instance.in_flight));
+            cells.push((place, instance.load()));
         }
         let row = Row {
             taken_ms: load.taken_ms,
@@ -134,23 +134,23 @@ impl Picture {
             .range::<ReporterId, _>((Unbounded, Excluded(without)))
         {
             rank += 1;
-            for &(place, in_flight) in &row.cells {
+            for &(place, load) in &row.cells {
                 if let Some(sum) = before.get_mut(place) {
-                    *sum = sum.saturating_add(in_flight);
+                    *sum = sum.saturating_add(load);
                 }
             }
         }
         let mut own = vec![0_u128; self.columns.len()];
         let me = self.rows.get(without);
-        for &(place, in_flight) in me.iter().flat_map(|row| &row.cells) {
+        for &(place, load) in me.iter().flat_map(|row| &row.cells) {
             if let Some(sum) = own.get_mut(place) {
-                *sum = sum.saturating_add(in_flight.into());
+                *sum = sum.saturating_add(load.into());
             }
         }
         let narrow = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
         let rest = self.places.iter().filter_map(|(id, &place)| {
             let own = *own.get(place)?;
-            let others = self.columns.get(place)?.in_flight.saturating_sub(own);
+            let others = self.columns.get(place)?.load.saturating_sub(own);
             (others > 0 || own > 0).then(|| InstanceRest {
                 id: id.clone(),
                 in_flight: narrow(others),
@@ -188,7 +188,7 @@ impl Picture {
         }
         let column = Column {
             id: id.clone(),
-            in_flight: 0,
+            load: 0,
             cells: 0,
         };
         let place = self.free.pop().unwrap_or(self.columns.len());
@@ -202,11 +202,11 @@ impl Picture {
 
     /// Takes a row out of the sums again.
     fn subtract(&mut self, row: &Row) {
-        for &(place, in_flight) in &row.cells {
+        for &(place, load) in &row.cells {
             let Some(column) = self.columns.get_mut(place) else {
                 continue;
             };
-            column.in_flight = column.in_flight.saturating_sub(in_flight.into());
+            column.load = column.load.saturating_sub(load.into());
             column.cells = column.cells.saturating_sub(1);
             if column.cells == 0 {
                 self.places.remove(&column.id);

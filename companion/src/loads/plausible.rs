@@ -1,7 +1,7 @@
 //! What of the loads in a report can be true. Pure.
 //!
 //! Invariant: whatever a report says, an instance counts once in it, and with no more than an Envoy can have
-//! in flight. So a reporter that is wrong, or invented, shifts the picture of the fleet by a bounded amount.
+//! in flight, and as much for its updates. So a reporter that is wrong, or invented, shifts the picture of the fleet by a bounded amount.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,8 +11,8 @@ use unitring_protocol::report::InstanceLoad;
 
 use crate::registry::WEIGHT_MAX;
 
-/// Requests in flight of an instance that one report may say. Envoy's own limits end far below: a request
-/// takes some ten kilobytes there.
+/// Requests in flight of an instance that one report may say, and as many that its updates count as. Envoy's own
+/// limits end far below: a request takes some ten kilobytes there.
 pub const IN_FLIGHT_MAX: u64 = 1_000_000;
 
 /// The loads that a report is kept with, and how many of them were lowered.
@@ -24,8 +24,10 @@ pub fn kept(reported: &[InstanceLoad]) -> (Vec<InstanceLoad>, u64) {
     let mut first: BTreeMap<&InstanceId, usize> = BTreeMap::new();
     for load in reported {
         let mut load = load.clone();
-        let is_lowered = load.in_flight > IN_FLIGHT_MAX || load.weight > WEIGHT_MAX;
+        let most = load.in_flight.max(load.update_load);
+        let is_lowered = most > IN_FLIGHT_MAX || load.weight > WEIGHT_MAX;
         load.in_flight = load.in_flight.min(IN_FLIGHT_MAX);
+        load.update_load = load.update_load.min(IN_FLIGHT_MAX);
         // As in the registry: a ring of such weights has more points than one is needed for.
         load.weight = load.weight.min(WEIGHT_MAX);
         lowered += u64::from(is_lowered);
@@ -51,6 +53,10 @@ fn take_over(first: &mut InstanceLoad, again: &mut InstanceLoad) {
         (&mut first.calls, &mut again.calls),
         (&mut first.failures, &mut again.failures),
         (&mut first.updates, &mut again.updates),
+        (&mut first.update_bytes, &mut again.update_bytes),
+        (&mut first.updates_refused, &mut again.updates_refused),
+        (&mut first.updates_dropped, &mut again.updates_dropped),
+        (&mut first.update_load, &mut again.update_load),
     ] {
         *first = (*first).max(std::mem::take(again));
     }
@@ -101,6 +107,28 @@ mod tests {
         let in_flight: Vec<u64> = kept.iter().map(|load| load.in_flight).collect();
         assert_eq!(in_flight, [IN_FLIGHT_MAX, IN_FLIGHT_MAX, 0]);
         assert_eq!((kept[0].calls, kept[2].calls, lowered), (9, 0, 2));
+    }
+
+    #[test]
+    fn what_updates_count_as_is_bounded_and_counts_once_too() {
+        let mut reported = [load(1, 3, 1), load(1, 0, 0)];
+        for load in &mut reported {
+            load.update_load = u64::MAX;
+            (load.updates, load.update_bytes) = (4, 40);
+            (load.updates_refused, load.updates_dropped) = (5, 6);
+        }
+        let (kept, lowered) = kept(&reported);
+        let counts = |load: &InstanceLoad| {
+            let counts = [
+                load.update_bytes,
+                load.updates_refused,
+                load.updates_dropped,
+            ];
+            (load.load(), load.updates, counts)
+        };
+        assert_eq!(counts(&kept[0]), (IN_FLIGHT_MAX + 3, 4, [40, 5, 6]));
+        assert_eq!(counts(&kept[1]), (0, 0, [0; 3]));
+        assert_eq!(lowered, 2);
     }
 
     proptest! {

@@ -1,6 +1,9 @@
 //! Reports for tests: all that a test does not care about, in one place.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(test)]
+use std::collections::BTreeMap;
+
 use unitring_protocol::report::{
     EventKind, Finding, Identity, InstanceEvent, InstanceLoad, Report, RingHash, RingReport,
     RingShape, ServiceReport,
@@ -82,6 +85,7 @@ pub(crate) fn stored(reporter: &str, instances: Vec<InstanceLoad>) -> StoredLoad
         bound: None,
         fallbacks: 0,
         instances,
+        update_rates: BTreeMap::new(),
         wiring: Vec::new(),
         unit: None,
         owner: None,

@@ -13,6 +13,7 @@
 )]
 
 mod browse;
+mod counters;
 mod differential;
 mod fleet;
 mod leadership;
@@ -33,6 +34,7 @@ pub use records::id;
 /// The promises: the names say what.
 pub mod promises {
     pub use super::browse::*;
+    pub use super::counters::*;
     pub use super::fleet::*;
     pub use super::names::*;
     pub use super::passing::*;
@@ -115,6 +117,7 @@ macro_rules! with_all_promises {
                 a_report_of_huge_numbers_is_kept_as_what_can_be_true(north),
                 counters_stay_at_the_top(north),
                 counters_are_exact(north),
+                all_counters_of_updates_add_up_and_have_a_rate(north),
             }
             names {
                 each_name_is_a_service_of_its_own(named),

@@ -15,6 +15,7 @@ mod records;
 mod replica;
 mod standings;
 mod tables;
+mod totals;
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -289,13 +290,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_version_before_failures_and_wiring_wrote_is_read_and_counted_on() {
+    async fn what_a_version_with_fewer_counters_wrote_is_read_and_counted_on() {
         use crate::loads::samples;
         use crate::store::Fleet as _;
         let folder = tempfile::tempdir().unwrap();
         let report = |sequence| {
             let mut instance = samples::instance("10.0.0.9:80");
             (instance.calls, instance.failures) = (10 + sequence, 2 * sequence);
+            (instance.updates, instance.updates_dropped) = (sequence, sequence);
             samples::report(("e1", sequence), "orders", vec![instance], vec![])
         };
         let store = open(&folder, "east");
@@ -304,15 +306,22 @@ mod tests {
             .take(&first, &first.services[0], &samples::owner(), 1_000)
             .await
             .unwrap();
-        // Such a file has no table for failures, and no such fields.
+        // Such a file has no tables for failures and for more of updates, and no such fields.
         store
             .write_now(Durability::Immediate, |transaction, _| {
                 transaction.delete_table(tables::FAILURES).map_err(away)?;
+                transaction
+                    .delete_table(tables::UPDATE_TOTALS)
+                    .map_err(away)?;
                 let mut loads = transaction.open_table(tables::LOADS).map_err(away)?;
                 let key = ("orders", "e1");
                 let text = loads.get(key).map_err(away)?.unwrap().value().to_owned();
                 let old = text.replace("\"failures\":2,", "");
-                assert!(old != text && !old.contains("wiring"), "{text}");
+                let old = old.replace(",\"updates_dropped\":1", "");
+                let is_of_later = ["failures", "wiring", "dropped", "update_rates"]
+                    .iter()
+                    .any(|field| old.contains(field));
+                assert!(!is_of_later, "{text}");
                 loads.insert(key, old.as_str()).map_err(away)?;
                 Ok(())
             })
@@ -322,15 +331,15 @@ mod tests {
         let service = "orders".parse().unwrap();
         let counted = async || {
             let totals = store.totals(&service).await.unwrap()["10.0.0.9:80"];
-            (totals.calls, totals.failures)
+            (totals.calls, totals.failures, totals.updates_dropped)
         };
-        assert_eq!(counted().await, (11, 0));
+        assert_eq!(counted().await, (11, 0, 0));
         let second = report(2);
         store
             .take(&second, &second.services[0], &samples::owner(), 1_500)
             .await
             .unwrap();
-        assert_eq!(counted().await, (12, 4));
+        assert_eq!(counted().await, (12, 4, 2));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ mod messages;
 
 pub use gathering::Gathering;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::envelope::{
@@ -85,6 +85,7 @@ impl Gossip {
                 interval_ms: load.interval_ms(),
                 sequence: load.sequence,
                 in_flight: busy(load.instances.iter().map(|one| (&one.id, one.in_flight))),
+                update_load: busy(load.instances.iter().map(|one| (&one.id, one.update_load))),
                 reporter: load.reporter,
             });
             let reporters: Vec<ReporterLoads> = reporters.collect();
@@ -93,7 +94,8 @@ impl Gossip {
             }
         }
         let count = |service: &ServiceLoads| {
-            let loads = service.reporters.iter().map(|one| one.in_flight.len() + 1);
+            let reporters = service.reporters.iter();
+            let loads = reporters.map(|one| one.in_flight.len() + one.update_load.len() + 1);
             loads.sum::<usize>()
         };
         if services.iter().map(count).sum::<usize>() > LOADS_MAX {
@@ -105,8 +107,11 @@ impl Gossip {
 
     /// Merges all reporters of a service into one, named after the unit.
     fn as_one(&self, service: &mut ServiceLoads) {
-        let all = service.reporters.iter().flat_map(|one| &one.in_flight);
-        let in_flight = busy(all.map(|(id, in_flight)| (id, *in_flight)));
+        let sums = |of: fn(&ReporterLoads) -> &BTreeMap<InstanceId, u64>| {
+            let all = service.reporters.iter().flat_map(of);
+            busy(all.map(|(id, load)| (id, *load)))
+        };
+        let (in_flight, update_load) = (sums(|one| &one.in_flight), sums(|one| &one.update_load));
         let first = |of: fn(&ReporterLoads) -> u64| service.reporters.iter().map(of).max();
         let (sequence, interval_ms) = (first(|one| one.sequence), first(|one| one.interval_ms));
         let Ok(reporter) = format!("unit/{}", self.unit).parse() else {
@@ -117,6 +122,7 @@ impl Gossip {
             sequence: sequence.unwrap_or(0),
             interval_ms: interval_ms.unwrap_or(0),
             in_flight,
+            update_load,
         }];
     }
 
@@ -147,12 +153,12 @@ impl Gossip {
     }
 }
 
-/// The sum of requests in flight by instance; idle instances are left out.
+/// The sum of loads by instance; idle instances are left out.
 fn busy<'a>(loads: impl Iterator<Item = (&'a InstanceId, u64)>) -> BTreeMap<InstanceId, u64> {
     let mut busy: BTreeMap<InstanceId, u64> = BTreeMap::new();
-    for (id, in_flight) in loads.filter(|(_, in_flight)| *in_flight > 0) {
+    for (id, load) in loads.filter(|(_, load)| *load > 0) {
         let sum = busy.entry(id.clone()).or_default();
-        *sum = sum.saturating_add(in_flight);
+        *sum = sum.saturating_add(load);
     }
     busy
 }
@@ -186,13 +192,17 @@ async fn loads(
 ) -> Result<(), StoreError> {
     for service in services {
         for told in service.reporters {
-            let instances = told
+            let ids: BTreeSet<&InstanceId> = told
                 .in_flight
-                .into_iter()
-                .map(|(id, in_flight)| InstanceLoad {
-                    in_flight,
-                    ..InstanceLoad::new(id.clone(), id.into())
-                });
+                .keys()
+                .chain(told.update_load.keys())
+                .collect();
+            let of = |loads: &BTreeMap<InstanceId, u64>, id| loads.get(id).copied().unwrap_or(0);
+            let instances = ids.into_iter().map(|id| InstanceLoad {
+                in_flight: of(&told.in_flight, id),
+                update_load: of(&told.update_load, id),
+                ..InstanceLoad::new(id.clone(), id.to_string())
+            });
             let part = ServiceReport {
                 service: service.service.clone(),
                 ring: RingReport {

@@ -122,10 +122,10 @@ fn calm(text: &str) -> String {
     let is_row = |line: &str| line.starts_with("127.0.0.1:") && line.contains('%');
     let line = |line: &str| {
         let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        // Calls, failures, updates of an instance; requests that an Envoy left to its own policy, as before the
-        // filter knew of instances.
+        // Calls, failures, updates and their rate of an instance; requests that an Envoy left to its own policy,
+        // as before the filter knew of instances.
         let counts = match line {
-            _ if is_row(line) => 3,
+            _ if is_row(line) => 4,
             _ if line.starts_with("envoy~") => 1,
             _ => 0,
         };

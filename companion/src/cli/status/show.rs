@@ -145,12 +145,17 @@ fn instances(service: &Service, shows_all: bool) -> String {
         "CALLS",
         "FAILURES",
         "UPDATES",
+        "UPDATES/S",
     ];
     let mut table = table(&headings, 2);
-    for one in worst {
+    for one in &worst {
         let capacity = one
             .capacity
             .map_or(String::new(), |most| format!("/{most}"));
+        let updating = match one.update_load {
+            0 => String::new(),
+            load => format!("+{load}"),
+        };
         let share = one
             .share
             .map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0));
@@ -162,25 +167,38 @@ fn instances(service: &Service, shows_all: bool) -> String {
         table.add_row([
             name,
             one.state().to_owned(),
-            format!("{}{capacity}", one.in_flight),
+            format!("{}{updating}{capacity}", one.in_flight),
             share,
             one.calls.to_string(),
             one.failures.to_string(),
             one.updates.to_string(),
+            one.updates_per_s.to_string(),
         ]);
     }
     let mut out = shown(&table) + "\n";
+    for one in worst {
+        if one.updates_refused > 0 || one.updates_dropped > 0 {
+            let (refused, dropped) = (one.updates_refused, one.updates_dropped);
+            let refused = count(refused, "announcement");
+            let dropped = count(dropped, "update");
+            line(
+                &mut out,
+                &format!("{}: {refused} refused, {dropped} dropped", one.id),
+            );
+        }
+    }
     if hides {
         line(&mut out, &format!("and {cut} more: --all shows them"));
     }
     out
 }
 
-/// In flight of a thousand that it may have; without a bound, what is in flight.
+/// Load of a thousand that it may have; without a bound, its load.
 fn fullness(one: &Instance) -> u64 {
+    let load = one.in_flight.saturating_add(one.update_load);
     match one.capacity {
-        Some(most) if most > 0 => one.in_flight.saturating_mul(1_000) / most,
-        _ => one.in_flight,
+        Some(most) if most > 0 => load.saturating_mul(1_000) / most,
+        _ => load,
     }
 }
 
@@ -199,4 +217,48 @@ fn table(headings: &[&str], texts: usize) -> Table {
 
 fn shown(table: &Table) -> String {
     table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(instances: &[serde_json::Value]) -> Service {
+        Service::deserialize(json!({
+            "service": "orders", "registry": [], "reporters": [], "instances": instances,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_table_of_a_busy_instance_fits_into_a_hundred_columns() {
+        let busy = json!({
+            "id": "172.20.100.100:18080", "address": "172.20.100.100:18080", "healthy": true,
+            "draining": false, "warmth": 10, "calls": 123_456_789, "failures": 1_234_567,
+            "in_flight": 1_200, "update_load": 30, "capacity": 1_500, "share": 0.125,
+            "updates": 12_345_678, "updates_refused": 1, "updates_dropped": 20, "updates_per_s": 1_250.5,
+        });
+        let shown = of_service(&service(&[busy]), false);
+        let longest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(100), "{longest:?}\n{shown}");
+        assert!(shown.contains(" 1200+30/1500 "), "{shown}");
+        assert!(shown.contains(" 12345678     1250.5\n"), "{shown}");
+        let line = "\n172.20.100.100:18080: 1 announcement refused, 20 updates dropped\n";
+        assert!(shown.contains(line), "{shown}");
+    }
+
+    #[test]
+    fn what_an_older_companion_does_not_tell_is_zero() {
+        let older = json!({
+            "id": "a", "address": "10.0.0.1:80", "healthy": true, "draining": false, "warmth": 100,
+            "calls": 7, "failures": 0, "in_flight": 2, "updates": 3,
+        });
+        let shown = of_service(&service(&[older]), false);
+        let row = shown.lines().last().unwrap();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(words[2..], ["ok", "2", "-", "7", "0", "3", "0"], "{shown}");
+    }
 }

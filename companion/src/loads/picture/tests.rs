@@ -5,8 +5,10 @@ use super::*;
 use crate::loads::{self, samples};
 
 fn load(reporter: u8, sequence: u64, alive_until_ms: u64, in_flight: &[(u8, u64)]) -> StoredLoad {
-    let instance = |&(port, in_flight): &(u8, u64)| InstanceLoad {
-        in_flight,
+    // The load of odd ports is that of updates, so that sums hold whichever it is.
+    let instance = |&(port, load): &(u8, u64)| InstanceLoad {
+        in_flight: if port % 2 == 0 { load } else { load / 2 },
+        update_load: if port % 2 == 0 { 0 } else { load - load / 2 },
         ..samples::instance(&format!("10.0.0.1:{port}"))
     };
     StoredLoad {

@@ -40,7 +40,7 @@ pub async fn shared_fleet_after_loss(one: &dyn Store, other: &dyn Store) {
     rest_is_the_sum(other, "e1", 4_600).await;
 }
 
-async fn take(store: &dyn Store, report: &Report, now_ms: u64) {
+pub(super) async fn take(store: &dyn Store, report: &Report, now_ms: u64) {
     let service = &report.services[0];
     store
         .take(report, service, &samples::owner(), now_ms)
@@ -304,45 +304,6 @@ pub async fn counters_stay_at_the_top(store: &dyn Store) {
     assert_eq!(totals["10.0.0.9:80"].updates, 3);
 }
 
-pub async fn failures_add_up_as_calls_do(store: &dyn Store) {
-    let service = "failing".parse().unwrap();
-    // Counted on, sent again, begun anew.
-    for (sequence, calls, failures, sum) in [
-        (1, 5, 0, (5, 0)),
-        (2, 9, 3, (9, 3)),
-        (2, 9, 3, (9, 3)),
-        (3, 10, 4, (10, 4)),
-        (4, 2, 1, (12, 5)),
-    ] {
-        let instance = InstanceLoad {
-            calls,
-            failures,
-            ..samples::instance("10.0.0.9:80")
-        };
-        let report = samples::report(("e1", sequence), "failing", vec![instance], vec![]);
-        take(store, &report, 17_000_000).await;
-        let totals = store.totals(&service).await.unwrap()["10.0.0.9:80"];
-        assert_eq!(
-            (totals.calls, totals.failures, totals.updates),
-            (sum.0, sum.1, 0)
-        );
-    }
-    let other = InstanceLoad {
-        failures: 7,
-        ..samples::instance("10.0.0.9:81")
-    };
-    take(
-        store,
-        &samples::report(("e2", 1), "failing", vec![other], vec![]),
-        17_000_000,
-    )
-    .await;
-    let totals = store.totals(&service).await.unwrap();
-    assert_eq!(totals["10.0.0.9:81"].failures, 7);
-    store.expire(19_000_000).await.unwrap();
-    assert!(store.totals(&service).await.unwrap().is_empty());
-}
-
 /// As one of an invented Envoy, in which an instance is there more than once, too.
 pub async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn Store) {
     let instance = InstanceLoad {
@@ -363,29 +324,6 @@ pub async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn St
         .unwrap();
     let in_flight: Vec<u64> = rest.rest.iter().map(|rest| rest.in_flight).collect();
     assert_eq!(in_flight, [IN_FLIGHT_MAX]);
-}
-
-/// As many as a store may count in several steps, and as large as no double has them.
-pub async fn counters_are_exact(store: &dyn Store) {
-    const FIRST: [u64; 3] = [7, 999_999_999_999_998, (1 << 53) - 1];
-    let all = |growth| {
-        let instances = (1..=1_201_u16).zip(FIRST.into_iter().cycle());
-        let instances = instances.map(|(port, first)| InstanceLoad {
-            calls: first + growth,
-            ..samples::instance(&format!("10.0.0.9:{port}"))
-        });
-        instances.collect::<Vec<_>>()
-    };
-    for (sequence, growth) in [(1, 0), (2, 2), (3, 3)] {
-        let report = samples::report(("e1", sequence), "stock", all(growth), Vec::new());
-        take(store, &report, 20_000_000).await;
-        let part = &report.services[0];
-        let totals = store.totals(&part.service).await.unwrap();
-        assert_eq!(totals.len(), part.instances.len());
-        for instance in &part.instances {
-            assert_eq!(totals[&instance.id].calls, instance.calls);
-        }
-    }
 }
 
 fn kind(entry: &Entry) -> EventKind {

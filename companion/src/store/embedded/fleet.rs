@@ -9,8 +9,8 @@ use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::fleet_changes::{all, forget_service, register, remove, take};
-use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
-use super::{Embedded, away, decode, off_thread};
+use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY};
+use super::{Embedded, away, decode, off_thread, totals};
 use crate::events::{Cursor, Entry};
 use crate::loads::picture::Picture;
 use crate::loads::wiring::Miswired;
@@ -152,31 +152,8 @@ impl Fleet for Embedded {
         service: &ServiceName,
     ) -> Result<BTreeMap<InstanceId, Totals>, StoreError> {
         let service = service.clone();
-        self.look(move |transaction| {
-            let totals = transaction.open_table(TOTALS).map_err(away)?;
-            let failures = transaction.open_table(FAILURES).map_err(away)?;
-            let mut found = BTreeMap::new();
-            for row in totals.range((service.as_str(), "")..).map_err(away)? {
-                let (key, row) = row.map_err(away)?;
-                let (of, instance) = key.value();
-                if of != service.as_str() {
-                    break;
-                }
-                let id: InstanceId = instance
-                    .parse()
-                    .map_err(|_| StoreError::Corrupt(format!("instance {instance:?}")))?;
-                let (calls, updates) = row.value();
-                let failures = failures.get((of, instance)).map_err(away)?;
-                let totals = Totals {
-                    calls,
-                    failures: failures.map_or(0, |row| row.value()),
-                    updates,
-                };
-                found.insert(id, totals);
-            }
-            Ok(found)
-        })
-        .await
+        self.look(move |transaction| totals::read(transaction, &service))
+            .await
     }
 
     async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError> {

@@ -1,16 +1,16 @@
 //! The changes of registry, loads and events, each inside its caller's transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use unitring_protocol::ids::{InstanceId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 
 use super::standings::{Standing, Standings};
-use super::tables::{EVENTS, FAILURES, LOADS, NUMBERS, REGISTRY, TOTALS};
-use super::{away, decode, encode};
+use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY};
+use super::{away, decode, encode, totals};
 use crate::events::{Entry, Event};
-use crate::loads::{Owner, StoredLoad, Totals, advance, makes_room_below, may_replace, standing};
+use crate::loads::{Owner, StoredLoad, advance, makes_room_below, may_replace, standing};
 use crate::registry::{Registered, Registration};
 use crate::store::names::{split, within};
 use crate::store::{EVENTS_MAX, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
@@ -101,7 +101,7 @@ pub(super) fn take(
     loads
         .insert(key, encode(&step.next)?.as_str())
         .map_err(away)?;
-    add(transaction, &service.service, &step.growth)?;
+    totals::add(transaction, &service.service, &step.growth)?;
     if !step.events.is_empty() {
         let events: Vec<Entry> = step.events.iter().cloned().map(Entry::Instance).collect();
         append(transaction, &events)?;
@@ -115,38 +115,6 @@ pub(super) fn take(
         displaced,
     };
     Ok((taken, Some(step.next)))
-}
-
-/// Adds the growth of a service's counters.
-fn add(
-    transaction: &WriteTransaction,
-    service: &ServiceName,
-    growth: &BTreeMap<InstanceId, Totals>,
-) -> Result<(), StoreError> {
-    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
-    let mut failures = transaction.open_table(FAILURES).map_err(away)?;
-    for (instance, growth) in growth {
-        let key = (service.as_str(), instance.as_str());
-        let (calls, updates) = totals
-            .get(key)
-            .map_err(away)?
-            .map_or((0, 0), |row| row.value());
-        let failed = failures
-            .get(key)
-            .map_err(away)?
-            .map_or(0, |row| row.value());
-        let before = Totals {
-            calls,
-            failures: failed,
-            updates,
-        };
-        let sum = before.plus(*growth);
-        totals.insert(key, (sum.calls, sum.updates)).map_err(away)?;
-        if sum.failures > failed {
-            failures.insert(key, sum.failures).map_err(away)?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn register(
@@ -254,10 +222,7 @@ pub(super) fn forget_service(
     };
     let mut loads = transaction.open_table(LOADS).map_err(away)?;
     loads.retain(|(of, _), _| is_other(of)).map_err(away)?;
-    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
-    totals.retain(|(of, _), _| is_other(of)).map_err(away)?;
-    let mut failures = transaction.open_table(FAILURES).map_err(away)?;
-    failures.retain(|(of, _), _| is_other(of)).map_err(away)?;
+    totals::retain(transaction, |of, _| is_other(of))?;
     Ok(was_there)
 }
 
@@ -290,13 +255,7 @@ pub(super) fn prune(transaction: &WriteTransaction, now_ms: u64) -> Result<(), S
             .remove((service.as_str(), reporter.as_str()))
             .map_err(away)?;
     }
-    let mut totals = transaction.open_table(TOTALS).map_err(away)?;
-    let is_known = |service: &str, id: &str| known.contains(&(service.to_owned(), id.to_owned()));
-    totals
-        .retain(|(service, id), _| is_known(service, id))
-        .map_err(away)?;
-    let mut failures = transaction.open_table(FAILURES).map_err(away)?;
-    failures
-        .retain(|(service, id), _| is_known(service, id))
-        .map_err(away)
+    totals::retain(transaction, |service, id| {
+        known.contains(&(service.to_owned(), id.to_owned()))
+    })
 }

@@ -52,6 +52,9 @@ pub(super) const TOTALS: TableDefinition<'_, (&str, &str), (u64, u64)> =
 /// (service, instance) → failures. Beside [`TOTALS`], whose type older files have.
 pub(super) const FAILURES: TableDefinition<'_, (&str, &str), u64> =
     TableDefinition::new("failures");
+/// (service, instance) → bytes of updates, refused updates, dropped updates. Beside [`TOTALS`], too.
+pub(super) const UPDATE_TOTALS: TableDefinition<'_, (&str, &str), (u64, u64, u64)> =
+    TableDefinition::new("update_totals");
 /// number → event, JSON.
 pub(super) const EVENTS: TableDefinition<'_, u64, &str> = TableDefinition::new("events");
 /// (dataset, key) → value of the fixed data.
@@ -80,6 +83,7 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(LOADS).map_err(away)?;
     transaction.open_table(TOTALS).map_err(away)?;
     transaction.open_table(FAILURES).map_err(away)?;
+    transaction.open_table(UPDATE_TOTALS).map_err(away)?;
     transaction.open_table(EVENTS).map_err(away)?;
     transaction.open_table(FIXED).map_err(away)?;
     transaction.open_table(FIXED_STATE).map_err(away)?;

@@ -27,16 +27,10 @@ pub(super) const EXPIRED_MAX: isize = 500;
 /// numbers that begin after a loss are larger than those before it.
 const NUMBERS_PER_MS: u64 = 1_000;
 
-/// The fields of an instance's counters.
-pub(super) const COUNTERS: [&str; 3] = ["calls", "failures", "updates"];
-
 /// The fields of an instance's counters that grew, and by how much.
 fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)> {
-    let counts = [growth.calls, growth.failures, growth.updates];
-    let grown = COUNTERS
-        .into_iter()
-        .zip(counts)
-        .filter(|(_, growth)| *growth > 0);
+    let counters = growth.named().into_iter();
+    let grown = counters.filter(|(_, growth)| *growth > 0);
     grown.map(move |(counter, growth)| {
         let growth = i64::try_from(growth).unwrap_or(i64::MAX);
         (format!("{id} {counter}"), growth)
@@ -198,14 +192,7 @@ impl Fleet for Redis {
         for (field, count) in fields {
             let (id, counter) = field.split_once(' ').ok_or_else(|| corrupt(&field))?;
             let id: InstanceId = id.parse().map_err(|_| corrupt(&field))?;
-            let sum = totals.entry(id).or_default();
-            match counter {
-                "calls" => sum.calls = count,
-                "failures" => sum.failures = count,
-                "updates" => sum.updates = count,
-                // A counter of a later companion.
-                _ => {}
-            }
+            totals.entry(id).or_default().set(counter, count);
         }
         Ok(totals)
     }

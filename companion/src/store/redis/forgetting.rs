@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::ServiceName;
 
-use super::fleet::{COUNTERS, EXPIRED_MAX};
+use super::fleet::EXPIRED_MAX;
 use super::{PRUNE_MS, Redis, decode};
-use crate::loads::{Owner, StoredLoad, instances, makes_room_below};
+use crate::loads::{Owner, StoredLoad, Totals, instances, makes_room_below};
 use crate::store::housekeeping::is_due;
 use crate::store::names::split;
 use crate::store::{Fleet as _, StoreError};
@@ -102,7 +102,8 @@ impl Redis {
             );
             let totals = self.totals(&service).await?;
             for gone in totals.keys().filter(|id| !known.contains(*id)) {
-                let fields = COUNTERS.map(|counter| format!("{gone} {counter}"));
+                let counters = Totals::default().named();
+                let fields = counters.map(|(counter, _)| format!("{gone} {counter}"));
                 let _: u64 = connection.hdel(self.keys.totals(&service), &fields).await?;
             }
         }

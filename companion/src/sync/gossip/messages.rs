@@ -39,8 +39,9 @@ pub(super) fn messages(services: Vec<ServiceLoads>) -> Vec<Body> {
 fn size(service: &str, told: &ReporterLoads) -> usize {
     // JSON needs two bytes for a quote or a backslash; names have no characters that need more.
     let name = |name: &str| name.len() * 2 + FRAME_BYTES;
-    let instances: usize = told.in_flight.keys().map(|id| name(id.as_str())).sum();
-    name(service) + name(told.reporter.as_str()) + 2 * FRAME_BYTES + instances
+    let ids = told.in_flight.keys().chain(told.update_load.keys());
+    let instances: usize = ids.map(|id| name(id.as_str())).sum();
+    name(service) + name(told.reporter.as_str()) + 3 * FRAME_BYTES + instances
 }
 
 #[cfg(test)]
@@ -60,6 +61,7 @@ mod tests {
                 sequence: u64::MAX,
                 interval_ms: u64::MAX,
                 in_flight: (0..instances).map(|at| (id(at), u64::MAX)).collect(),
+                update_load: (0..instances).map(|at| (id(at), u64::MAX)).collect(),
             }],
         }
     }
