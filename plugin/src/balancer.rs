@@ -56,7 +56,10 @@ pub struct Balancer {
     divides: bool,
     rest_total: u64,
     drift: Drift,
-    /// The error of each gauge, per host of the table; empty while all are right.
+    /// What data updates count as, by id; instances without are absent.
+    updates: Vec<(String, u64)>,
+    /// What is added to each gauge, per host of the table: its error and what updates count as. Empty while
+    /// that is nothing.
     corrections: Vec<i64>,
     correction_total: i64,
 }
@@ -74,6 +77,7 @@ impl Balancer {
             divides: false,
             rest_total: 0,
             drift: Drift::default(),
+            updates: Vec::new(),
             corrections: Vec::new(),
             correction_total: 0,
         }
@@ -112,36 +116,51 @@ impl Balancer {
         self.spread_drift();
     }
 
+    /// Counts data updates as so many requests in flight.
+    pub fn set_update_loads(&mut self, loads: &[(String, u64)]) {
+        if self.updates != loads {
+            loads.clone_into(&mut self.updates);
+            self.spread_drift();
+        }
+    }
+
     fn spread_drift(&mut self) {
-        let wrong = &self.drift.instances;
-        if wrong.is_empty() {
+        let (wrong, updates) = (&self.drift.instances, &self.updates);
+        if wrong.is_empty() && updates.is_empty() {
             self.corrections = Vec::new();
             self.correction_total = 0;
             return;
         }
-        let names = Names::of(wrong.iter().map(|wrong| wrong.id.as_str()));
+        let wrongs = Names::of(wrong.iter().map(|wrong| wrong.id.as_str()));
+        let loads = Names::of(updates.iter().map(|(id, _)| id.as_str()));
         let of = |id: &str| {
-            names
-                .last(id)
-                .and_then(|at| wrong.get(at))
-                .map_or(0, |w| w.more)
+            let wrong = wrongs.last(id).and_then(|at| wrong.get(at));
+            let load = loads.last(id).and_then(|at| updates.get(at));
+            let load = load.map_or(0, |(_, load)| i64::try_from(*load).unwrap_or(i64::MAX));
+            wrong.map_or(0, |wrong| wrong.more).saturating_add(load)
         };
         self.corrections = self.table.hosts().iter().map(|host| of(&host.id)).collect();
         let all = self.corrections.iter();
         self.correction_total = all.fold(0, |sum, more| sum.saturating_add(*more));
     }
 
-    /// The error of an instance's gauge: requests to add to it.
+    /// What is added to an instance's gauge: its error, and what its updates count as.
     pub fn correction_of(&self, host: usize) -> i64 {
         self.corrections.get(host).copied().unwrap_or(0)
     }
 
-    /// The same by id, also for instances that are not on a ring.
-    pub fn correction_of_id(&self, id: &str) -> i64 {
+    /// The error of an instance's gauge: requests to add to it. By id, also for instances that are not on a ring.
+    pub fn drift_of(&self, id: &str) -> i64 {
         let mut wrong = self.drift.instances.iter();
         wrong
             .find(|wrong| wrong.id == id)
             .map_or(0, |wrong| wrong.more)
+    }
+
+    /// What an instance's updates count as.
+    pub fn update_load_of(&self, id: &str) -> u64 {
+        let found = self.updates.iter().find(|(of, _)| of == id);
+        found.map_or(0, |(_, load)| *load)
     }
 
     /// Adopts a snapshot; ignored with `scope: process`.
@@ -277,6 +296,16 @@ impl<G: Loads> Loads for FleetLoads<'_, G> {
         shares.get(host).copied()
     }
 
+    fn of_updates(&self, host: usize) -> u64 {
+        match self.balancer.updates.is_empty() {
+            true => 0,
+            false => {
+                let id = self.balancer.table.hosts().get(host);
+                id.map_or(0, |host| self.balancer.update_load_of(&host.id))
+            }
+        }
+    }
+
     fn of_others(&self, host: usize) -> u64 {
         self.balancer.rest_of(host)
     }
@@ -288,160 +317,4 @@ impl<G: Loads> Loads for FleetLoads<'_, G> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drift::Wrong;
-    use unitring_protocol::snapshot::InstanceRest;
-    use unitring_routing::bounded::Reason;
-    use unitring_routing::membership::Member;
-
-    struct Idle;
-
-    impl Loads for Idle {
-        fn take(&self, _: usize) {}
-        fn give_back(&self, _: usize) {}
-        fn in_flight(&self, _: usize) -> u64 {
-            1
-        }
-        fn estimate(&self, _: usize) -> u64 {
-            0
-        }
-        fn total(&self) -> u64 {
-            0
-        }
-    }
-
-    fn member(port: u16) -> Member {
-        let address = format!("10.0.0.1:{port}");
-        Member::new(&address, &address)
-    }
-
-    fn balancer(load: &str) -> Balancer {
-        let json = format!(r#"{{"service": "orders", "load": {load}}}"#);
-        let mut balancer = Balancer::new(&Settings::of(&json));
-        let members: Vec<Member> = (1..=4).map(member).collect();
-        let placing = Placing::unasked(&Settings::of(&json));
-        let directory = Directory::first(&members, placing);
-        balancer.install(directory).unwrap();
-        balancer
-    }
-
-    fn fleet(id: &str, in_flight: u64) -> Fleet {
-        let rest = vec![InstanceRest {
-            id: id.parse().unwrap(),
-            in_flight,
-            before: 0,
-            own: 0,
-        }];
-        let service = "orders".parse().unwrap();
-        Fleet {
-            received_ms: 10_000,
-            rest: ServiceSnapshot {
-                service,
-                reporters: 1,
-                rank: Some(0),
-                rest,
-            },
-        }
-    }
-
-    #[test]
-    fn a_request_without_a_key_or_without_instances_is_left_to_envoy() {
-        assert_eq!(balancer("{}").decide(None, &Idle), Err(Fallback::NoKey));
-        let settings = Settings::of(r#"{"service": "orders"}"#);
-        assert_eq!(
-            Balancer::new(&settings).decide(Some(1), &Idle),
-            Err(Fallback::NoRing)
-        );
-    }
-
-    #[test]
-    fn the_rest_of_the_fleet_fills_an_instance_until_the_snapshot_is_stale() {
-        let mut balancer = balancer(r#"{"min_capacity": 1, "stale_after": "5s"}"#);
-        let first = |balancer: &Balancer| {
-            let choice = balancer.decide(Some(1), &Idle).unwrap();
-            (
-                balancer
-                    .table()
-                    .host(choice.candidates.first())
-                    .unwrap()
-                    .id
-                    .clone(),
-                choice.reason,
-            )
-        };
-        let (owner, reason) = first(&balancer);
-        assert_eq!(reason, Reason::Primary);
-        balancer.set_fleet(fleet(&owner, 50));
-        assert_eq!(first(&balancer).1, Reason::Overflow);
-        assert!(!balancer.drop_stale_fleet(15_000));
-        assert_eq!(first(&balancer).1, Reason::Overflow);
-        assert!(balancer.drop_stale_fleet(15_001));
-        assert_eq!(first(&balancer), (owner, Reason::Primary));
-    }
-
-    #[test]
-    fn of_the_free_places_an_envoy_leaves_the_others_their_part() {
-        let mut balancer =
-            balancer(r#"{"balance_factor": 0, "min_capacity": 0, "max_in_flight": 9}"#);
-        let owner = balancer.decide(Some(1), &Idle).unwrap().candidates.first();
-        let id = balancer.table().host(owner).unwrap().id.clone();
-        let reason = |balancer: &Balancer| {
-            let choice = balancer.decide(Some(1), &Idle).unwrap();
-            (choice.candidates.first() == owner, choice.reason)
-        };
-        // One place is free, and the other Envoy has more requests there, so it falls to that
-        // Envoy. All other instances have room.
-        balancer.set_fleet(fleet(&id, 8));
-        assert_eq!(reason(&balancer), (false, Reason::Overflow));
-        // An older companion does not say how to divide.
-        let mut undivided = fleet(&id, 8);
-        undivided.rest.rank = None;
-        balancer.set_fleet(undivided);
-        assert_eq!(reason(&balancer), (true, Reason::Primary));
-    }
-
-    #[test]
-    fn what_the_gauges_do_not_know_counts_for_the_bound() {
-        let mut balancer =
-            balancer(r#"{"balance_factor": 0, "min_capacity": 0, "max_in_flight": 3}"#);
-        let owner = balancer.decide(Some(1), &Idle).unwrap().candidates.first();
-        let id = balancer.table().host(owner).unwrap().id.clone();
-        let drift = |more| Drift {
-            instances: vec![Wrong {
-                id: id.clone(),
-                more,
-            }],
-        };
-        let reason = |balancer: &Balancer| balancer.decide(Some(1), &Idle).unwrap().reason;
-        balancer.set_drift(drift(2));
-        assert_eq!(reason(&balancer), Reason::Primary);
-        balancer.set_drift(drift(3));
-        assert_eq!(reason(&balancer), Reason::Overflow);
-        balancer.set_drift(drift(-3));
-        assert_eq!(reason(&balancer), Reason::Primary);
-    }
-
-    #[test]
-    fn with_scope_process_the_fleet_does_not_count() {
-        let mut balancer = balancer(r#"{"min_capacity": 1, "scope": "process"}"#);
-        balancer.set_fleet(fleet("10.0.0.1:1", 1_000));
-        assert_eq!((0..4).map(|host| balancer.rest_of(host)).sum::<u64>(), 0);
-    }
-
-    #[test]
-    fn candidates_are_written_as_envoy_reads_them() {
-        let balancer = balancer("{}");
-        let choice = balancer.decide(Some(1), &Idle).unwrap();
-        let mut header = "leftover".to_owned();
-        balancer.write_candidates(&choice, &mut header);
-        let parts: Vec<&str> = header.split(',').collect();
-        assert_eq!(parts.len(), 3);
-        assert!(
-            parts
-                .iter()
-                .all(|part| part.parse::<std::net::SocketAddr>().is_ok()),
-            "{header}"
-        );
-    }
-}
+mod tests;

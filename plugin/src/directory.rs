@@ -51,14 +51,23 @@ pub struct Totals {
     pub calls: u64,
     /// Attempts that failed.
     pub failures: u64,
-    /// Data updates it made.
+    /// Data updates it announced.
     pub updates: u64,
+    /// Bytes of their values.
+    pub update_bytes: u64,
+    /// Announcements that were refused.
+    pub updates_refused: u64,
+    /// Updates that did not reach the companion.
+    pub updates_dropped: u64,
 }
 
 stored!(Totals {
     calls,
     failures,
-    updates
+    updates,
+    update_bytes,
+    updates_refused,
+    updates_dropped
 });
 
 /// The current values of a stat, for the whole process.
@@ -68,6 +77,8 @@ pub struct Shown {
     pub totals: Totals,
     /// Requests in flight.
     pub in_flight: u64,
+    /// Requests in flight that its data updates count as.
+    pub update_load: u64,
 }
 
 impl Directory {

@@ -9,18 +9,30 @@
 //! | [`service`] | the state that a VM's streams share for a service |
 //! | [`stream`] | headers of one request and its answer |
 //! | [`explain`] | headers of its answer |
+//! | [`capture`] | the data updates that its answer announces |
+//! | [`hand_over`] | updates on their way to the companion, and the answers that wait for them |
+//! | [`trouble`] | what a caller gets in place of an answer |
+//! | [`call`], [`exports`] | calls and entry points that the SDK cannot express |
+//! | [`clock`], [`quiet`] | the clock of the process; warnings at a bounded rate |
 //! | [`stats`] | counters and gauges |
 //! | [`shared`] | data shared by the VMs of the process |
 //! | [`callout`] | requests to Envoy's admin interface and to the companion |
 
+mod call;
 mod callout;
+mod capture;
+mod clock;
 mod desk;
 mod explain;
+mod exports;
+mod hand_over;
+mod quiet;
 mod root;
 mod service;
 mod shared;
 mod stats;
 mod stream;
+mod trouble;
 mod vms;
 
 use proxy_wasm::types::MapType;
@@ -74,6 +86,6 @@ mod host {
 mod entry {
     proxy_wasm::main! {{
         proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
-        proxy_wasm::set_root_context(|_| Box::new(super::root::Root::default()));
+        proxy_wasm::set_root_context(|id| Box::new(super::root::Root::new(id)));
     }}
 }

@@ -21,6 +21,11 @@ impl Headers {
         Self { block }
     }
 
+    /// The block, as Envoy takes it, too.
+    pub fn block(&self) -> &[u8] {
+        &self.block
+    }
+
     /// Names and values, in Envoy's order.
     pub fn iter(&self) -> Iter<'_> {
         let (lengths, texts) = length(&self.block)

@@ -17,7 +17,9 @@
 //! | [`placement`] | settings, Envoy's configuration, members → the rule of the table |
 //! | [`directory`] | members → the table, and the stats that count each instance |
 //! | [`balancer`] | hash key, gauges, fleet → candidates and the reason |
+//! | [`capture`] | data updates that answers announce → the companion |
 //! | [`outcome`] | an answer → a success or a failure of its instance |
+//! | [`update_load`] | counts of data updates → what they add to an instance's load |
 //! | [`threshold`] | loads → overloaded, relieved |
 //! | [`reporter`] | loads and events → report; snapshot → fleet |
 //! | [`lease`] | which VM of the process discovers, judges and reports |
@@ -28,6 +30,7 @@
 //! Everything but `filter` is pure and runs in native tests.
 
 pub mod balancer;
+pub mod capture;
 pub mod directory;
 pub mod discovery;
 pub mod drift;
@@ -44,6 +47,7 @@ pub mod settings;
 pub mod stored;
 pub mod tally;
 pub mod threshold;
+pub mod update_load;
 pub mod wiring;
 
 #[cfg(target_arch = "wasm32")]

@@ -45,11 +45,6 @@ impl Answer {
             grpc: known.or(is_grpc.then_some(Grpc::Unknown)),
         }
     }
-
-    /// Whether the request succeeded.
-    pub fn is_success(&self) -> bool {
-        self.status.is_success() && !matches!(self.grpc, Some(Grpc::Status(1..)))
-    }
 }
 
 fn number<N: FromStr>(digits: &[u8]) -> Option<N> {
@@ -64,11 +59,6 @@ impl Status {
     /// Parses the digits of `:status`.
     pub fn of(digits: &[u8]) -> Self {
         Self(number(digits).unwrap_or(0))
-    }
-
-    /// Whether the request succeeded.
-    pub fn is_success(self) -> bool {
-        matches!(self.0, 200..300)
     }
 
     /// Whether this is an interim answer (100, 103), which precedes the real one. 101 is final.
@@ -153,9 +143,9 @@ mod tests {
             ];
             list.extend(grpc.map(|status| ("grpc-status", status)));
             let answer = Answer::of(&headers(&list));
-            (outcome(&answer, || 0), answer.is_success())
+            outcome(&answer, || 0)
         };
-        assert_eq!(judge(Some("0")), (Outcome::Success, true));
+        assert_eq!(judge(Some("0")), Outcome::Success);
         for (status, expected) in [
             ("5", Outcome::Success),
             ("8", Outcome::Success),
@@ -163,9 +153,9 @@ mod tests {
             ("4", Outcome::Failure),
             ("odd", Outcome::Failure),
         ] {
-            assert_eq!(judge(Some(status)), (expected, false), "{status}");
+            assert_eq!(judge(Some(status)), expected, "{status}");
         }
-        assert_eq!(judge(None).0, Outcome::Neither);
+        assert_eq!(judge(None), Outcome::Neither);
     }
 
     #[test]
@@ -187,24 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_success_interim_or_neither() {
-        for (status, success, interim) in [
-            ("200", true, false),
-            ("299", true, false),
-            ("300", false, false),
-            ("100", false, true),
-            ("101", false, false),
-            ("103", false, true),
-            ("", false, false),
-            ("2xx", false, false),
-            ("99999", false, false),
+    fn an_interim_answer_precedes_the_real_one() {
+        for (status, interim) in [
+            ("200", false),
+            ("100", true),
+            ("101", false),
+            ("103", true),
+            ("", false),
+            ("1xx", false),
+            ("99999", false),
         ] {
             let status = Status::of(status.as_bytes());
-            assert_eq!(
-                (status.is_success(), status.is_interim()),
-                (success, interim),
-                "{status:?}"
-            );
+            assert_eq!(status.is_interim(), interim, "{status:?}");
         }
     }
 

@@ -217,6 +217,7 @@ fn loads<'a>(instances: impl Iterator<Item = (&'a Entry, Shown)>) -> Loads {
 
 fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
     let member = &entry.member;
+    let (totals, base) = (shown.totals, entry.base);
     Some(InstanceLoad {
         weight: member.weight.get(),
         healthy: matches!(member.state, State::Serving | State::Degraded),
@@ -226,11 +227,15 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
         priority: member.priority,
         hash_key: member.hash_key.clone(),
         locality: member.locality.map_or(0, |locality| locality.index),
-        failures: shown.totals.failures.saturating_sub(entry.base.failures),
+        failures: totals.failures.saturating_sub(base.failures),
         warmth: member.warmth.percent(),
-        calls: shown.totals.calls.saturating_sub(entry.base.calls),
+        calls: totals.calls.saturating_sub(base.calls),
         in_flight: shown.in_flight,
-        updates: shown.totals.updates.saturating_sub(entry.base.updates),
+        updates: totals.updates.saturating_sub(base.updates),
+        update_bytes: totals.update_bytes.saturating_sub(base.update_bytes),
+        updates_refused: totals.updates_refused.saturating_sub(base.updates_refused),
+        updates_dropped: totals.updates_dropped.saturating_sub(base.updates_dropped),
+        update_load: shown.update_load,
         ..InstanceLoad::new(member.id.parse().ok()?, member.address.clone())
     })
 }

@@ -1,4 +1,4 @@
-//! A request's headers → its hash key, what must be removed, and whether it may update data.
+//! A request's headers → its hash key, and what must be removed.
 //!
 //! Values need not be UTF-8. A request without any source of the key has no hash key, and Envoy's
 //! own policy chooses.
@@ -22,8 +22,6 @@ pub struct Seen<'a> {
     /// Whether Envoy sent the request through the filter again, for an internal redirect. Then it
     /// carries the filter's own headers.
     pub redirected: bool,
-    /// Whether its method is meant to change data.
-    pub is_unsafe: bool,
     /// The hash key; `None` if the request has no source of the key.
     pub hash: Option<u64>,
 }
@@ -51,8 +49,6 @@ pub fn read<'a>(
     for (name, text) in headers {
         if Some(name) == key_header {
             is_repeated = value.replace(text).is_some();
-        } else if name == b":method" {
-            seen.is_unsafe = is_unsafe(text);
         } else if name == b"x-envoy-original-url" {
             seen.redirected = true;
         }
@@ -116,11 +112,6 @@ pub fn without_port(address: &str) -> Option<&str> {
         Some(ip) => ip.strip_suffix(']'),
         None => ip.parse::<Ipv4Addr>().ok().map(|_| ip),
     }
-}
-
-/// Methods that RFC 9110, section 9.2.1, does not call safe and that are meant to change data.
-fn is_unsafe(method: &[u8]) -> bool {
-    matches!(method, b"POST" | b"PUT" | b"PATCH" | b"DELETE")
 }
 
 #[cfg(test)]
@@ -232,19 +223,5 @@ mod tests {
             let both = xxh64_chain([b"1".as_slice(), b"2"]);
             assert_eq!(key(&list.map(|(n, v)| (n, v.as_slice())), &by), Some(both));
         }
-    }
-
-    #[test]
-    fn only_methods_that_change_data_may_count_as_updates() {
-        for (method, expected) in [
-            ("GET", false),
-            ("POST", true),
-            ("DELETE", true),
-            ("", false),
-        ] {
-            let list = headers(&[(":method", method.as_bytes())]);
-            assert_eq!(read(&list, "", &[], || None).is_unsafe, expected);
-        }
-        assert_eq!(read(&Headers::default(), "", &[], || None), Seen::default());
     }
 }

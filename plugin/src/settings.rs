@@ -1,8 +1,8 @@
 //! The filter's JSON → valid settings, or one error that names path, value and rule.
 //!
-//! Every field of the design is known here. A field that has no effect yet is refused with "is not
-//! supported yet", since a setting that is silently ignored is a trap.
+//! Every field is read, and an unknown one is refused: a setting that is silently ignored is a trap.
 
+mod capture;
 mod discovery;
 mod encoding;
 mod health;
@@ -24,6 +24,7 @@ use unitring_routing::bounded::CANDIDATES_MAX;
 use unitring_routing::table::Rule;
 
 use crate::json::Json;
+pub use capture::{Capture, CaptureMode};
 pub use discovery::{Discovery, INSTANCES_MAX, Source};
 pub use health::{Ejection, Health, SlowStart};
 pub use key::{KeyFrom, KeySource};
@@ -60,8 +61,8 @@ pub struct Settings {
     pub companion: Option<Companion>,
     /// How the filter tells Envoy its choice.
     pub steer: Steer,
-    /// Whether data updates are counted.
-    pub counts_updates: bool,
+    /// What becomes of data updates.
+    pub capture: Capture,
     /// Whether the caller gets the allocation in response headers.
     pub explain: bool,
 }
@@ -109,9 +110,9 @@ impl Settings {
             ejection: health::ejection(root.section("ejection")?)?,
             slow_start: health::slow_start(root.section("slow_start")?)?,
             discovery: discovery::read(root.section("discovery")?, companion.is_some())?,
-            companion,
             steer: steer(root.section("steer")?)?,
-            counts_updates: capture(root.section("capture")?)?,
+            capture: capture::read(root.section("capture")?, companion.is_some())?,
+            companion,
             explain: root.boolean("explain", false),
         };
         let steer = &settings.steer.header;
@@ -130,9 +131,9 @@ impl Settings {
         matches!(self.discovery.source, Source::Admin { .. })
     }
 
-    /// Whether the filter needs anything from answers.
+    /// Whether the filter needs anything from every answer, but for a header that few have.
     pub fn reads_answers(&self) -> bool {
-        self.explain || self.counts_updates || !self.counts_by_envoy()
+        self.explain || !self.counts_by_envoy()
     }
 
     /// The settings of a test that has one service.
@@ -192,15 +193,4 @@ fn steer(mut section: Section) -> Result<Steer, SettingsError> {
         candidates,
         attempts_in_response,
     })
-}
-
-/// Whether data updates are counted. The other modes are refused; the limits are checked although
-/// no mode uses them yet.
-fn capture(mut section: Section) -> Result<bool, SettingsError> {
-    let modes = [("off", false), ("count", true)];
-    let counts = section.word("mode", false, &modes, &["async", "sync"]);
-    section.integer("body_bytes_max", 65_536, 0..=16_777_216);
-    section.integer("queue_max", 4096, 1..=1_048_576);
-    section.finish()?;
-    Ok(counts)
 }

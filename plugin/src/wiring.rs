@@ -37,13 +37,15 @@ pub enum Kind {
     FallbackPolicy,
     /// Outlier detection is configured, but can eject no instance.
     OutlierDetection,
+    /// Envoy does not show the filter the bodies of answers that wait.
+    ResponseBody,
     /// Envoy does not show its configuration.
     ConfigDump,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::DiscoveryCluster,
         Kind::Service,
         Kind::SteerHeader,
@@ -53,6 +55,7 @@ impl Kind {
         Kind::HashPolicy,
         Kind::FallbackPolicy,
         Kind::OutlierDetection,
+        Kind::ResponseBody,
         Kind::ConfigDump,
     ];
 
@@ -68,6 +71,7 @@ impl Kind {
             Kind::HashPolicy => "hash_policy",
             Kind::FallbackPolicy => "fallback_policy",
             Kind::OutlierDetection => "outlier_detection",
+            Kind::ResponseBody => "response_body",
             Kind::ConfigDump => "config_dump",
         }
     }

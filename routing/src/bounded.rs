@@ -48,6 +48,11 @@ pub trait Loads {
     fn estimate(&self, host: usize) -> u64;
     /// In flight on the service, without the request that is being placed.
     fn total(&self) -> u64;
+    /// The part of [`Loads::in_flight`] that is no requests of this process, but what its data updates count as.
+    /// No request is refused for it.
+    fn of_updates(&self, _host: usize) -> u64 {
+        0
+    }
     /// This process's part of an instance's capacity, if other processes may take it, too.
     fn share(&self, _host: usize) -> Option<Share> {
         None
@@ -228,9 +233,10 @@ impl<L: Loads> Search<'_, L> {
     fn is_over_cap(&self, host: usize, in_flight: u64) -> bool {
         let cap = self.bound.cap();
         in_flight > cap && {
+            let in_flight = in_flight.saturating_sub(self.loads.of_updates(host));
             let own = in_flight.saturating_sub(self.loads.of_others(host));
             let fair_part = (cap / self.loads.processes().max(1)).max(1);
-            own > fair_part
+            in_flight > cap && own > fair_part
         }
     }
 

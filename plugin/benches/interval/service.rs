@@ -42,8 +42,10 @@ impl Reporting {
                 calls: 1_234_567,
                 failures: 123,
                 updates: 12_345,
+                ..Totals::default()
             },
             in_flight: 17,
+            ..Shown::default()
         };
         let entries = self.balancer.directory().entries().iter();
         let instances = entries.map(|entry| (entry, shown));

@@ -89,8 +89,10 @@ fn after_ten_thousand_instances_the_number_of_stats_is_bounded_and_totals_start_
             calls: 7,
             failures: 2,
             updates: 3,
+            ..Totals::default()
         },
         in_flight: 0,
+        ..Shown::default()
     };
     let mut process = Process::new();
     let mut stats = std::collections::BTreeSet::new();
@@ -116,7 +118,8 @@ fn after_ten_thousand_instances_the_number_of_stats_is_bounded_and_totals_start_
         Totals {
             calls: 7,
             failures: 2,
-            updates: 3
+            updates: 3,
+            ..Totals::default()
         }
     );
 }

@@ -7,7 +7,7 @@ use proxy_wasm::types::MapType;
 
 /// What we call the other side, whatever the cluster's name is: a companion answers to few names, so that no page
 /// of another site reaches it through a browser.
-const AUTHORITY: &str = "unitring";
+pub(super) const AUTHORITY: &str = "unitring";
 
 /// A kind of callout: when the next is due, and whether one is under way.
 #[derive(Debug)]

@@ -104,10 +104,11 @@ impl Leased {
 }
 
 impl Desk {
-    /// `configuration` is a hash of the settings that the VM was loaded with; `random` returns
+    /// `root` is the VM's root context; `configuration` is a hash of the settings that the VM was loaded with; `random` returns
     /// numbers that no other VM has.
     pub(super) fn new(
         settings: Settings,
+        root: u32,
         configuration: u64,
         node_id: &str,
         random: impl Fn() -> u64,
@@ -125,7 +126,7 @@ impl Desk {
         let since_ms = loaded_ms(&own("since"), now_ms);
         let companion = settings.companion.as_ref();
         let reports = companion.map_or(super::root::TICK_MAX, |companion| companion.interval);
-        let service = Rc::new(Service::new(settings));
+        let service = Rc::new(Service::new(settings, root, reporter.clone(), random()));
         let settings = &service.settings;
         let mut desk = Self {
             vms: Vms::new(&service, random()),

@@ -17,8 +17,8 @@ use unitring_routing::hash::xxh64;
 pub(super) const TICK_MAX: Duration = Duration::from_millis(250);
 
 /// The root context of a VM; empty until it is configured.
-#[derive(Default)]
 pub(super) struct Root {
+    id: u32,
     desks: Vec<Desk>,
     routes: Rc<Routes>,
     /// Whether this VM has ever received a request.
@@ -44,6 +44,17 @@ impl Routes {
         services
             .find(|service| service.settings.service.as_str().as_bytes() == cluster)
             .cloned()
+    }
+}
+
+impl Root {
+    pub(super) fn new(id: u32) -> Self {
+        Self {
+            id,
+            desks: Vec::new(),
+            routes: Rc::default(),
+            serves: Cell::new(false),
+        }
     }
 }
 
@@ -75,7 +86,7 @@ impl RootContext for Root {
         self.desks = services
             .all
             .into_iter()
-            .map(|settings| Desk::new(settings, configuration, &node_id, random, now_ms))
+            .map(|settings| Desk::new(settings, self.id, configuration, &node_id, random, now_ms))
             .collect();
         self.routes = Rc::new(Routes {
             services: self
@@ -95,13 +106,13 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         if !self.serves.replace(true) {
             for desk in &self.desks {
                 desk.vms.join();
             }
         }
-        Some(Box::new(Stream::new(Rc::clone(&self.routes))))
+        Some(Box::new(Stream::new(id, Rc::clone(&self.routes))))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -3,25 +3,31 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use unitring_protocol::ids::ReporterId;
 use unitring_routing::bounded::{Choice, Loads};
 use unitring_routing::names::Names;
 use unitring_routing::ring::{HostIndex, RingError};
 use unitring_routing::table::Table;
 
+use super::hand_over::HandOver;
 use super::stats::{InstanceStats, ServiceStats, Sides};
 use crate::balancer::{Balancer, Fallback, Fleet};
+use crate::capture::message::Sender;
 use crate::directory::stat_names::StatNames;
 use crate::directory::{Directory, Entry, Shown};
 use crate::drift::Drift;
 use crate::roster::Side;
-use crate::settings::Settings;
+use crate::settings::{CaptureMode, Settings};
 use crate::tally::Growth;
+use crate::update_load::UpdateLoads;
 
 /// One service as this VM routes it.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) settings: Settings,
-    pub(super) stats: ServiceStats,
+    pub(super) stats: Rc<ServiceStats>,
+    /// Where data updates go; `None` unless they are handed over.
+    pub(super) hand_over: Option<Rc<HandOver>>,
     pub(super) sides: Cell<Sides>,
     routing: RefCell<Routing>,
     /// Buffer for the value of the steering header, reused by each request.
@@ -31,6 +37,7 @@ pub(super) struct Service {
     failures_seen: Cell<u64>,
     /// Requests placed so far; wraps around. It decides which requests are sampled.
     placed: Cell<u32>,
+    update_loads: RefCell<UpdateLoads>,
 }
 
 /// One of this many requests is sampled: Envoy is asked where it ran.
@@ -95,7 +102,16 @@ impl Placement {
 }
 
 impl Service {
-    pub(super) fn new(settings: Settings) -> Self {
+    /// `root` is the VM's root context, and `source` and `vm` name it to the companion.
+    pub(super) fn new(settings: Settings, root: u32, source: ReporterId, vm: u64) -> Self {
+        let stats = ServiceStats::define(&settings.stat_name, settings.load.total_lag());
+        let stats = Rc::new(stats);
+        let sender = Sender {
+            source,
+            vm,
+            service: settings.service.clone(),
+        };
+        let hand_over = HandOver::new(root, sender, &settings, Rc::clone(&stats));
         let balancer = Balancer::new(&settings);
         let nobody = Routed {
             directory: Rc::clone(balancer.directory()),
@@ -103,7 +119,8 @@ impl Service {
             hosts: Vec::new(),
         };
         Self {
-            stats: ServiceStats::define(&settings.stat_name, settings.load.total_lag()),
+            stats,
+            hand_over,
             settings,
             sides: Cell::default(),
             routing: RefCell::new(Routing {
@@ -115,6 +132,7 @@ impl Service {
             estimated: Cell::new(false),
             failures_seen: Cell::new(0),
             placed: Cell::new(0),
+            update_loads: RefCell::default(),
         }
     }
 
@@ -161,12 +179,11 @@ impl Service {
             defined,
         } = &mut *routing;
         let old = balancer.install(directory)?;
-        let service = self.settings.stat_name.as_str();
         let entries: Vec<Rc<InstanceStats>> = balancer
             .directory()
             .entries()
             .iter()
-            .map(|entry| stats_of(defined, service, &entry.stat))
+            .map(|entry| stats_of(defined, &self.settings, &entry.stat))
             .collect();
         let ids = balancer.directory().entries().iter();
         let ids = Names::of(ids.map(|entry| entry.member.id.as_str()));
@@ -214,6 +231,10 @@ impl Service {
             if more && stats.failures_in_row.show() > 0 {
                 stats.failing.set(true);
             }
+        }
+        self.weigh_updates(now_ms);
+        if let Some(hand_over) = &self.hand_over {
+            hand_over.tick();
         }
     }
 
@@ -281,15 +302,27 @@ impl Service {
     /// The load of an instance, its gauge corrected by Envoy's count.
     pub(super) fn load_of(&self, entry: &Entry) -> Shown {
         let shown = self.shown(&entry.stat);
-        let more = self
-            .routing
-            .borrow()
-            .balancer
-            .correction_of_id(&entry.member.id);
+        let balancer = &self.routing.borrow().balancer;
+        let more = balancer.drift_of(&entry.member.id);
         Shown {
             in_flight: shown.in_flight.saturating_add_signed(more),
+            update_load: balancer.update_load_of(&entry.member.id),
             ..shown
         }
+    }
+
+    /// Counts the updates of each instance in its load, if they weigh anything.
+    fn weigh_updates(&self, now_ms: u64) {
+        let weight = self.settings.load.update_weight;
+        let mut loads = self.update_loads.borrow_mut();
+        if weight == 0 || !loads.is_due(now_ms) {
+            return;
+        }
+        let routed = self.routed();
+        let entries = routed.directory.entries().iter().zip(&routed.entries);
+        let counts = entries.map(|(entry, stats)| (entry.member.id.clone(), stats.updates.show()));
+        let loads = loads.look(weight, counts.collect(), now_ms);
+        self.routing.borrow_mut().balancer.set_update_loads(loads);
     }
 
     /// Requests in flight by id as the bound sees them: this process plus the rest of the fleet.
@@ -326,17 +359,18 @@ impl Service {
 
     fn stats_named(&self, stat: &str) -> Rc<InstanceStats> {
         let mut routing = self.routing.borrow_mut();
-        let service = self.settings.stat_name.as_str();
-        stats_of(&mut routing.defined, service, stat)
+        stats_of(&mut routing.defined, &self.settings, stat)
     }
 }
 
-fn stats_of(defined: &mut Defined, service: &str, stat: &str) -> Rc<InstanceStats> {
+fn stats_of(defined: &mut Defined, settings: &Settings, stat: &str) -> Rc<InstanceStats> {
     let place = defined.binary_search_by(|(name, _)| name.as_str().cmp(stat));
     if let Some((_, stats)) = place.ok().and_then(|at| defined.get(at)) {
         return Rc::clone(stats);
     }
-    let stats = Rc::new(InstanceStats::define(service, stat));
+    let captures = settings.capture.mode != CaptureMode::Off;
+    let stats = InstanceStats::define(&settings.stat_name, stat, captures);
+    let stats = Rc::new(stats);
     let (Ok(at) | Err(at)) = place;
     defined.insert(at, (stat.to_owned(), Rc::clone(&stats)));
     stats

@@ -9,6 +9,7 @@ use std::cell::{Cell, OnceCell};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
+use super::quiet::Quiet;
 use crate::directory::{Shown, Totals};
 use crate::roster::Side;
 use crate::wiring::Kind;
@@ -243,7 +244,10 @@ pub(super) struct InstanceStats {
     pub(super) calls: Counter,
     /// Attempts that failed.
     pub(super) failures: Counter,
+    /// Data updates that it announced.
     pub(super) updates: Counter,
+    /// More on them; `None` unless they are captured, since Envoy never frees a stat.
+    pub(super) captured: Option<Captured>,
     pub(super) in_flight: InFlight,
     /// Gateway failures since the last success.
     pub(super) failures_in_row: Gauge,
@@ -253,14 +257,30 @@ pub(super) struct InstanceStats {
     pub(super) estimate: Cell<u64>,
 }
 
+/// The data updates of an instance, beside their number.
+#[derive(Debug)]
+pub(super) struct Captured {
+    /// Bytes of their values.
+    pub(super) bytes: Counter,
+    /// Those that were malformed, too large or not allowed.
+    pub(super) refused: Counter,
+    /// Those that did not reach the companion in time.
+    pub(super) dropped: Counter,
+}
+
 impl InstanceStats {
-    /// `stat` is the name that the directory gave the instance.
-    pub(super) fn define(service: &str, stat: &str) -> Self {
+    /// `stat` is the name that the directory gave the instance; `captures` says whether its updates are captured.
+    pub(super) fn define(service: &str, stat: &str, captures: bool) -> Self {
         let name = |what: &str| format!("unitring.{service}.{stat}.{what}");
         Self {
             calls: Counter::define(&name("calls")),
             failures: Counter::define(&name("failures")),
             updates: Counter::define(&name("updates")),
+            captured: captures.then(|| Captured {
+                bytes: Counter::define(&name("update_bytes")),
+                refused: Counter::define(&name("updates_refused")),
+                dropped: Counter::define(&name("updates_dropped")),
+            }),
             in_flight: InFlight::define(&name("in_flight")),
             failures_in_row: Gauge::define(&name("failures_in_row")),
             failing: Cell::new(false),
@@ -272,17 +292,30 @@ impl InstanceStats {
         self.calls.flush();
         self.failures.flush();
         self.updates.flush();
+        if let Some(captured) = &self.captured {
+            captured.bytes.flush();
+            captured.refused.flush();
+            captured.dropped.flush();
+        }
     }
 
     pub(super) fn shown(&self, sides: Sides) -> Shown {
+        let captured = |counter: fn(&Captured) -> &Counter| {
+            let captured = self.captured.as_ref();
+            captured.map_or(0, |captured| counter(captured).show())
+        };
         let totals = Totals {
             calls: self.calls.show(),
             failures: self.failures.show(),
             updates: self.updates.show(),
+            update_bytes: captured(|captured| &captured.bytes),
+            updates_refused: captured(|captured| &captured.refused),
+            updates_dropped: captured(|captured| &captured.dropped),
         };
         Shown {
             totals,
             in_flight: self.in_flight.show(sides),
+            update_load: 0,
         }
     }
 
@@ -314,6 +347,8 @@ macro_rules! service_counters {
             pub(super) wiring: [Gauge; Kind::ALL.len()],
             /// Always set to 1; reads 0 if Envoy excludes the filter's stats.
             pub(super) probe: Gauge,
+            /// Warnings of malformed data updates.
+            pub(super) malformed: Quiet,
             $($(#[$doc])* pub(super) $field: Counter,)*
         }
 
@@ -327,6 +362,7 @@ macro_rules! service_counters {
                     wiring: Kind::ALL
                         .map(|kind| Gauge::define(&name(&format!("wiring.{}", kind.as_str())))),
                     probe: Gauge::define(&name("probe")),
+                    malformed: Quiet::default(),
                     $($field: Counter::define(&name($name)),)*
                 }
             }
@@ -380,6 +416,18 @@ service_counters! {
     events_dropped = "events.dropped",
     /// Times that a snapshot of the fleet became too old to be used.
     fleet_stale = "fleet.stale",
+    /// Data updates that the companion has, durably.
+    updates_stored = "updates.stored",
+    /// Data updates that were malformed, too large or not allowed.
+    updates_refused = "updates.refused",
+    /// Data updates that did not reach the companion in time.
+    updates_dropped = "updates.dropped",
+    /// Data updates whose body was too large, so that they were sent without a value or refused.
+    updates_oversized = "updates.oversized",
+    /// Answers with data updates that no instance of the service made.
+    updates_foreign = "updates.foreign",
+    /// Answers whose body Envoy did not show, so that they were refused.
+    updates_unread = "updates.unread",
 }
 
 impl ServiceStats {

@@ -14,6 +14,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 use unitring_routing::bounded::Reason;
 
+use super::capture::Updates;
 use super::explain::{End, Explanation};
 use super::root::Routes;
 use super::service::{Placement, Service};
@@ -24,6 +25,7 @@ use crate::request;
 
 /// One request.
 pub(super) struct Stream {
+    id: u32,
     routes: Rc<Routes>,
     /// The service of the request, once it is known.
     service: Option<Rc<Service>>,
@@ -34,20 +36,22 @@ pub(super) struct Stream {
     answered: bool,
     /// Whether Envoy is asked where the request ran.
     sampled: bool,
-    unsafe_method: bool,
+    /// The data updates that its answer announces.
+    updates: Updates,
     explanation: Option<Explanation>,
 }
 
 impl Stream {
-    pub(super) fn new(routes: Rc<Routes>) -> Self {
+    pub(super) fn new(id: u32, routes: Rc<Routes>) -> Self {
         Self {
+            id,
             routes,
             service: None,
             placement: None,
             taken: None,
             answered: false,
             sampled: false,
-            unsafe_method: false,
+            updates: Updates::default(),
             explanation: None,
         }
     }
@@ -165,23 +169,12 @@ impl Stream {
     }
 
     fn on_answer(&mut self, service: &Rc<Service>) {
-        let settings = &service.settings;
-        let charges = !settings.counts_by_envoy();
-        if charges || settings.counts_updates {
+        if !service.settings.counts_by_envoy() {
             let answer = Answer::of(&super::headers(MapType::HttpResponseHeaders));
             if answer.status.is_interim() {
                 return;
             }
-            if charges {
-                self.charge(service, Some(&answer));
-            }
-            if settings.counts_updates
-                && self.unsafe_method
-                && answer.is_success()
-                && let Some(stats) = Self::ran_on(service)
-            {
-                stats.updates.add(1);
-            }
+            self.charge(service, Some(&answer));
         }
         self.answered = true;
         self.sample(service);
@@ -226,7 +219,6 @@ impl HttpContext for Stream {
             service.stats.forged_headers.add(forged);
         }
         self.service = Some(Rc::clone(&service));
-        self.unsafe_method = seen.is_unsafe;
         let action = match service.place(seen.hash) {
             Ok(placement) => self.steer(&service, placement),
             Err(fallback) => {
@@ -239,13 +231,35 @@ impl HttpContext for Stream {
         action
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        let Some(service) = self.service.as_ref().filter(|_| self.reads_answer()) else {
+    fn on_http_response_headers(&mut self, _: usize, ends: bool) -> Action {
+        let Some(service) = self.service.clone() else {
             return Action::Continue;
         };
-        let service = Rc::clone(service);
+        if self.reads_answer() {
+            self.read_answer(&service);
+        }
+        self.updates.on_headers(self.id, &service, ends)
+    }
+
+    fn on_http_response_body(&mut self, size: usize, ends: bool) -> Action {
+        let service = self.service.as_ref();
+        service.map_or(Action::Continue, |service| {
+            self.updates.on_body(self.id, service, size, ends)
+        })
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        let service = self.service.as_ref();
+        service.map_or(Action::Continue, |service| {
+            self.updates.on_trailers(self.id, service)
+        })
+    }
+}
+
+impl Stream {
+    fn read_answer(&mut self, service: &Rc<Service>) {
         if !self.answered {
-            self.on_answer(&service);
+            self.on_answer(service);
         }
         if let Some(explanation) = &self.explanation {
             let (end, routed) = (End::now(), service.routed());
@@ -253,14 +267,11 @@ impl HttpContext for Stream {
             // The instance is known now, so the request need not wait for Envoy's next count.
             if let Some((_, stats)) = end.answered().and_then(|address| routed.at(address)) {
                 let stats = Rc::clone(stats);
-                self.move_to(&service, stats);
+                self.move_to(service, stats);
             }
         }
-        Action::Continue
     }
-}
 
-impl Stream {
     fn reads_answer(&self) -> bool {
         let service = self.service.as_ref();
         self.sampled || service.is_some_and(|service| service.settings.reads_answers())
@@ -277,6 +288,7 @@ impl Drop for Stream {
         if !self.answered && self.placement.is_some() && !service.settings.counts_by_envoy() {
             self.charge(&service, None);
         }
+        self.updates.on_over(self.id, &service);
         if let Some(taken) = self.taken.take() {
             taken.in_flight.lower(service.sides.get());
             service.stats.in_flight.lower(service.sides.get());

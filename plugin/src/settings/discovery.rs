@@ -50,7 +50,7 @@ pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Discover
         ("admin", Kind::Admin),
         ("companion", Kind::Companion),
     ];
-    let kind = section.word("source", Kind::Admin, &kinds, &[]);
+    let kind = section.word("source", Kind::Admin, &kinds);
     let cluster = section.string("cluster", "envoy_admin");
     let interval = section.duration(
         "interval",

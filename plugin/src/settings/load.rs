@@ -20,6 +20,9 @@ pub struct Load {
     pub stale_after: Duration,
     /// In-flight requests of an instance over which it is reported as overloaded.
     pub threshold: Option<NonZeroU64>,
+    /// How many requests in flight one data update a second counts as, in thousandths: by Little's
+    /// law, how many ms an update keeps an instance busy after its answer.
+    pub update_weight: u64,
 }
 
 /// Upper limit of [`Load::total_lag`].
@@ -51,12 +54,13 @@ pub(super) fn read(
     let balance_factor = balance_factor(&mut section)?;
     let min_capacity = section.integer("min_capacity", 16, 0..=1_000_000);
     let scopes = [("process", Scope::Process), ("fleet", Scope::Fleet)];
-    let scope = section.word("scope", Scope::Fleet, &scopes, &[]);
+    let scope = section.word("scope", Scope::Fleet, &scopes);
     let least = interval.unwrap_or(INTERVAL_MIN).max(INTERVAL_MIN);
     let usual = Duration::from_secs(5).max(least * 3).min(INTERVAL_MAX);
     let stale_after = section.duration("stale_after", usual, least..=INTERVAL_MAX);
     let max_in_flight = section.integer("max_in_flight", 0, 0..=1_000_000_000);
     let threshold = section.integer("threshold", 0, 0..=1_000_000_000);
+    let update_weight = section.thousandths("update_weight", 1_000);
     section.finish()?;
     Ok(Load {
         bound: Bound {
@@ -67,6 +71,7 @@ pub(super) fn read(
         scope,
         stale_after,
         threshold: NonZeroU64::new(threshold),
+        update_weight,
     })
 }
 

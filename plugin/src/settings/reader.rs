@@ -235,6 +235,32 @@ impl Section {
         }
     }
 
+    /// Takes a number from 0 to `most`, with up to three decimals; returns its thousandths, 0 if it is
+    /// absent.
+    pub(crate) fn thousandths(&mut self, field: &'static str, most: u32) -> u64 {
+        let Some(value) = self.take(field) else {
+            return 0;
+        };
+        let thousandths = match &value {
+            Json::Number(number) => number.checked_mul(1_000),
+            // 0.29 × 1000 is a little less than 290.
+            Json::Double(number) if (0.0..1e9).contains(number) => {
+                let (thousandths, rounded) = (number * 1_000.0, (number * 1_000.0).round());
+                ((thousandths - rounded).abs() < 1e-6).then(|| as_u64(rounded))
+            }
+            _ => None,
+        };
+        let most = u64::from(most);
+        match thousandths.filter(|number| *number <= most * 1_000) {
+            Some(number) => number,
+            None => {
+                let rule = format!("must be a number from 0 to {most} with at most three decimals");
+                self.note(field, &value, rule);
+                0
+            }
+        }
+    }
+
     /// Takes a whole number that may be absent.
     pub(crate) fn optional(
         &mut self,
@@ -288,17 +314,15 @@ impl Section {
         }
     }
 
-    /// Takes one of several words. `later` are words of later versions, which get an error of their
-    /// own.
+    /// Takes one of several words.
     pub(crate) fn word<T: Copy>(
         &mut self,
         field: &'static str,
         default: T,
         words: &[(&'static str, T)],
-        later: &[&str],
     ) -> T {
         let word = |at: usize| words.get(at).map(|(word, _)| *word);
-        let place = self.place_of_word(field, &word, later);
+        let place = self.place_of_word(field, &word);
         let meant = place.and_then(|at| words.get(at));
         meant.map_or(default, |(_, meaning)| *meaning)
     }
@@ -308,7 +332,6 @@ impl Section {
         &mut self,
         field: &'static str,
         word: &dyn Fn(usize) -> Option<&'static str>,
-        later: &[&str],
     ) -> Option<usize> {
         let value = self.take(field)?;
         let text = text(&value).unwrap_or_default();
@@ -316,11 +339,7 @@ impl Section {
         if let Some(place) = words.iter().position(|word| *word == text) {
             return Some(place);
         }
-        let rule = if later.contains(&text) {
-            "is not supported yet".to_owned()
-        } else {
-            format!("must be one of {}", words.join(", "))
-        };
+        let rule = format!("must be one of {}", words.join(", "));
         self.note(field, &value, rule);
         None
     }

@@ -57,8 +57,8 @@ pub(super) fn read(mut section: Section) -> Result<Ring, SettingsError> {
         ("address", Some(Identity::Address)),
         ("id", Some(Identity::Id)),
     ];
-    let algorithm = section.word("algorithm", None, &algorithms, &[]);
-    let identity = section.word("identity", None, &identities, &[]);
+    let algorithm = section.word("algorithm", None, &algorithms);
+    let identity = section.word("identity", None, &identities);
     let mut ring = match algorithm {
         Some(Algorithm::Maglev) => {
             section.refuse(&OF_RINGS, "has no effect with algorithm maglev")?;
@@ -83,8 +83,8 @@ fn ring_hash(section: &mut Section) -> Ring {
         ("murmur_hash_2", Some(HashFunction::Murmur2)),
     ];
     let fills = [("envoy", Fill::Envoy), ("fixed", Fill::Fixed)];
-    let hash = section.word("hash", None, &hashes, &[]);
-    let fill = section.word("fill", Fill::Envoy, &fills, &[]);
+    let hash = section.word("hash", None, &hashes);
+    let fill = section.word("fill", Fill::Envoy, &fills);
     let max_size = section.optional("max_size", 1..=POINTS_MAX);
     let min_size = section.optional("min_size", 1..=max_size.unwrap_or(POINTS_MAX));
     let virtual_nodes = positive(section.integer("virtual_nodes", 160, 1..=VIRTUAL_NODES_MAX));

@@ -45,7 +45,7 @@ impl Services {
         let mut all: Vec<Settings> = Vec::with_capacity(entries.len());
         for mut entry in entries {
             entry.refuse(
-                &["companion", "capture", "services"],
+                &["companion", "services"],
                 "must be set beside services, since all services share it",
             )?;
             let mut section = entry.over(&root);

@@ -1,6 +1,7 @@
 //! Which settings are accepted, which are refused, and the words of the refusal.
 
 use super::*;
+use crate::capture::queue::Bounds;
 use proptest::prelude::*;
 use unitring_routing::hash::HashFunction;
 use unitring_routing::membership::Identity;
@@ -32,7 +33,7 @@ fn only_the_service_is_required_and_the_defaults_are_those_of_the_documentation(
     assert_eq!(settings.rule.identity, Identity::Address);
     assert_eq!((settings.ring, settings.health), Default::default());
     assert_eq!(settings.stat_name, "orders");
-    assert!(!settings.counts_updates && !settings.reads_answers());
+    assert!(!settings.reads_answers());
     let bound = settings.load.bound;
     assert_eq!(bound.balance_factor.unwrap().get(), 125);
     assert_eq!((bound.min_capacity, bound.max_in_flight), (16, None));
@@ -196,12 +197,71 @@ fn a_refusal_names_path_value_and_rule() {
 }
 
 #[test]
-fn what_has_no_meaning_yet_is_refused_and_not_ignored() {
-    let error = error(r#"{"service": "a", "capture": {"mode": "sync"}}"#);
-    assert!(
-        error.starts_with("capture.mode") && error.ends_with("is not supported yet"),
-        "{error}"
+fn updates_are_captured_as_each_service_says() {
+    let capture = |json: &str| Settings::of(json).capture;
+    let usual = capture(r#"{"service": "a"}"#);
+    let expected = Capture {
+        mode: CaptureMode::Off,
+        body_bytes_max: 65_536,
+        queue: Bounds {
+            updates: 4_096,
+            bytes: 8 << 20,
+        },
+        timeout: Duration::from_secs(2),
+    };
+    assert_eq!(usual, expected);
+    let all = Services::parse(
+        br#"{"capture": {"mode": "async"}, "services": [{"service": "a"},
+            {"service": "b", "capture": {"mode": "sync", "timeout": "500ms"}}]}"#,
     );
+    let modes: Vec<_> = all
+        .unwrap()
+        .all
+        .iter()
+        .map(|one| one.capture.mode)
+        .collect();
+    assert_eq!(modes, [CaptureMode::Async, CaptureMode::Sync]);
+    for (json, expected) in [
+        (
+            r#"{"service": "a", "capture": {"mode": "later"}}"#,
+            "capture.mode = \"later\": must be one of off, count, async, sync",
+        ),
+        (
+            r#"{"service": "a", "discovery": {"source": "admin"}, "companion": {"cluster": ""}, "capture": {"mode": "sync"}}"#,
+            "capture.mode = \"sync\": needs a companion",
+        ),
+        (
+            r#"{"service": "a", "capture": {"body_bytes_max": 1048577}}"#,
+            "capture.body_bytes_max = 1048577: must be a whole number from 0 to 1048576",
+        ),
+    ] {
+        let error = error(json);
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn an_update_may_weigh_thousandths_of_a_request() {
+    let weight = |number: &str| {
+        let json = format!(r#"{{"service": "a", "load": {{"update_weight": {number}}}}}"#);
+        Services::parse(json.as_bytes()).map(|all| all.all[0].load.update_weight)
+    };
+    for (number, thousandths) in [
+        ("0", 0),
+        ("1", 1_000),
+        ("0.29", 290),
+        ("0.001", 1),
+        ("1e3", 1_000_000),
+    ] {
+        assert_eq!(weight(number), Ok(thousandths), "{number}");
+    }
+    for bad in ["-1", "1001", "0.0001", "1000.001", "\"1\"", "1e300"] {
+        let error = weight(bad).unwrap_err().to_string();
+        assert!(
+            error.ends_with("must be a number from 0 to 1000 with at most three decimals"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The SDK exports every callback of proxy-wasm, and for each request Envoy calls each exported
 //! one: bodies, trailers, the end. Each call costs a switch into the VM and back. So this step
 //! removes the exports of callbacks in which the filter does nothing, and then the code that only
-//! they used.
+//! they used. It also puts the filter's own entry points in place of some of the SDK's.
 
 use std::env;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use walrus::Module;
 
 /// The exports that Envoy calls and the filter needs.
-const KEPT: [&str; 12] = [
+const KEPT: [&str; 14] = [
     "memory",
     "_initialize",
     "proxy_abi_version_0_2_1",
@@ -24,8 +24,20 @@ const KEPT: [&str; 12] = [
     "proxy_on_http_call_response",
     "proxy_on_request_headers",
     "proxy_on_response_headers",
+    "proxy_on_response_body",
+    "proxy_on_response_trailers",
     "proxy_on_delete",
 ];
+
+/// Exports that the filter has in place of the SDK's, and the prefixes of both.
+const REPLACED: [&str; 4] = [
+    "on_response_headers",
+    "on_response_body",
+    "on_response_trailers",
+    "on_http_call_response",
+];
+const OURS: &str = "unitring_";
+const THEIRS: &str = "proxy_";
 
 fn main() -> Result<()> {
     let mut paths = env::args_os().skip(1).map(PathBuf::from);
@@ -33,6 +45,14 @@ fn main() -> Result<()> {
         bail!("usage: unitring-trim <in.wasm> <out.wasm>");
     };
     let mut module = Module::from_file(&from).with_context(|| from.display().to_string())?;
+    for name in REPLACED {
+        let theirs = module.exports.remove(&format!("{THEIRS}{name}"));
+        theirs.with_context(|| format!("no export {THEIRS}{name}"))?;
+        let mut exports = module.exports.iter_mut();
+        let ours = exports.find(|export| export.name == format!("{OURS}{name}"));
+        let ours = ours.with_context(|| format!("no export {OURS}{name}"))?;
+        ours.name = format!("{THEIRS}{name}");
+    }
     for name in KEPT {
         let mut exports = module.exports.iter();
         // Envoy would load a build without it, and the filter would do nothing.

@@ -169,6 +169,9 @@ impl<L: Loads> Loads for Shifted<'_, L> {
     fn share(&self, host: usize) -> Option<Share> {
         self.loads.share(self.base + host)
     }
+    fn of_updates(&self, host: usize) -> u64 {
+        self.loads.of_updates(self.base + host)
+    }
     fn of_others(&self, host: usize) -> u64 {
         self.loads.of_others(self.base + host)
     }

@@ -37,7 +37,15 @@ impl Desk {
         let samples = self
             .samples
             .look(stats.choice_sampled.show(), stats.choice_elsewhere.show());
+        // Any VM may have met it, and only a new configuration ends it.
+        let unread = (stats.updates_unread.show() > 0).then(|| {
+            Mistake::new(
+                "Envoy does not show the filter the body of an answer that waits, so updates with ;body are refused",
+                "the Wasm configuration of the filter: allow_on_headers_stop_iteration: true",
+            )
+        });
         self.wiring.set(Kind::Stats, mistake);
+        self.wiring.set(Kind::ResponseBody, unread);
         if let Some(mistake) = samples {
             self.wiring.set(Kind::ChoiceUnused, mistake);
         }

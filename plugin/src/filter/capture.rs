@@ -1,0 +1,253 @@
+//! The data updates that an answer announces: read at its headers, with its body if that is the
+//! value, and handed over.
+
+use std::rc::Rc;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{Action, BufferType, MapType};
+
+use super::explain::End;
+use super::exports::{ReadsBody, stop_all};
+use super::hand_over::HandOver;
+use super::service::Service;
+use super::stats::InstanceStats;
+use super::trouble::Trouble;
+use crate::capture::HEADER;
+use crate::capture::grammar::{Announced, Announcement};
+use crate::capture::plan::{Plan, fits, plan, without_body};
+use crate::headers::Headers;
+use crate::settings::CaptureMode;
+
+/// The updates of one request's answer.
+#[derive(Default)]
+pub(super) struct Updates {
+    /// Set while the body is read.
+    reading: Option<Reading>,
+    /// Whether the answer may wait.
+    holds: bool,
+}
+
+/// Updates whose value is the body.
+struct Reading {
+    updates: Vec<Announced>,
+    instance: Option<Rc<InstanceStats>>,
+    body: Vec<u8>,
+    holds: bool,
+    _reads: ReadsBody,
+}
+
+impl Updates {
+    /// Reads the headers of an answer, which `ends` with them or has a body.
+    pub(super) fn on_headers(&mut self, context: u32, service: &Service, ends: bool) -> Action {
+        if service.settings.capture.mode == CaptureMode::Off {
+            // One call removes it or finds that it is absent; nothing is read.
+            remove();
+            return Action::Continue;
+        }
+        // Nearly every answer ends here, for the price of a header that is absent.
+        match hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, HEADER) {
+            Ok(Some(_)) => self.on_announcement(context, service, ends),
+            _ => Action::Continue,
+        }
+    }
+
+    fn on_announcement(&mut self, context: u32, service: &Service, ends: bool) -> Action {
+        let headers = super::headers(MapType::HttpResponseHeaders);
+        let mut announcement = Announcement::read(headers.values(HEADER));
+        remove();
+        let stats = &service.stats;
+        let Some(instance) = sender(service) else {
+            stats.updates_foreign.add(1);
+            return Action::Continue;
+        };
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let captured = instance.as_ref().and_then(|stats| stats.captured.as_ref());
+        if let Some((text, why)) = &announcement.first_malformed {
+            stats.updates_refused.add(announcement.malformed);
+            captured
+                .iter()
+                .for_each(|captured| captured.refused.add(announcement.malformed));
+            let service = &service.settings.service;
+            stats
+                .malformed
+                .warn(|| format!("{service}: the data update {text} was left out: {why}"));
+        }
+        let updates = count(announcement.updates.len());
+        instance.iter().for_each(|stats| stats.updates.add(updates));
+        let capture = &service.settings.capture;
+        let length = if ends {
+            Some(0)
+        } else {
+            content_length(&headers)
+        };
+        let planned = plan(capture, &announcement, length);
+        let Some(hand_over) = &service.hand_over else {
+            return Action::Continue;
+        };
+        match planned {
+            Plan::Pass => return Action::Continue,
+            Plan::TooLarge => {
+                stats.updates_oversized.add(updates);
+                stats.updates_refused.add(updates);
+                captured
+                    .iter()
+                    .for_each(|captured| captured.refused.add(updates));
+                Trouble::TooLarge.reply();
+            }
+            Plan::HandOver { holds } => {
+                if length.is_some_and(|length| !fits(capture, length)) {
+                    stats
+                        .updates_oversized
+                        .add(without_body(&mut announcement.updates));
+                }
+                self.holds = holds;
+                let updates = announcement.updates;
+                hand_over.push(context, updates, &[], instance.as_ref(), holds);
+                if !holds {
+                    return Action::Continue;
+                }
+            }
+            Plan::ReadBody { holds } if holds && !hand_over.awaits_body(context) => {
+                stats.updates_dropped.add(updates);
+                captured
+                    .iter()
+                    .for_each(|captured| captured.dropped.add(updates));
+                Trouble::Unread.reply();
+            }
+            Plan::ReadBody { holds } => {
+                self.holds = holds;
+                self.reading = Some(Reading {
+                    updates: announcement.updates,
+                    instance,
+                    body: Vec::new(),
+                    holds,
+                    _reads: ReadsBody::begin(),
+                });
+                // Not `stop_all`: the body must come.
+                return if holds {
+                    Action::Pause
+                } else {
+                    Action::Continue
+                };
+            }
+        }
+        stop_all();
+        Action::Pause
+    }
+
+    /// Reads a part of the body, of which Envoy shows `size` bytes: all of it so far if the answer
+    /// waits, or else what is new.
+    pub(super) fn on_body(
+        &mut self,
+        context: u32,
+        service: &Service,
+        size: usize,
+        ends: bool,
+    ) -> Action {
+        let Some(reading) = &mut self.reading else {
+            return Action::Continue;
+        };
+        let Some(hand_over) = &service.hand_over else {
+            return Action::Continue;
+        };
+        if reading.holds {
+            hand_over.sees_body();
+        }
+        let start = if reading.holds { reading.body.len() } else { 0 };
+        let new = size.saturating_sub(start);
+        let length = reading.body.len().saturating_add(new);
+        if !fits(
+            &service.settings.capture,
+            u64::try_from(length).unwrap_or(u64::MAX),
+        ) {
+            return self.too_large(context, service, hand_over);
+        }
+        if new > 0 {
+            let part = hostcalls::get_buffer(BufferType::HttpResponseBody, start, new);
+            reading.body.extend(part.ok().flatten().unwrap_or_default());
+        }
+        if ends {
+            return self.on_end(context, hand_over);
+        }
+        if reading.holds {
+            Action::Pause
+        } else {
+            Action::Continue
+        }
+    }
+
+    /// The body ends with trailers.
+    pub(super) fn on_trailers(&mut self, context: u32, service: &Service) -> Action {
+        match &service.hand_over {
+            Some(hand_over) if self.reading.is_some() => self.on_end(context, hand_over),
+            _ => Action::Continue,
+        }
+    }
+
+    fn on_end(&mut self, context: u32, hand_over: &HandOver) -> Action {
+        let Some(reading) = self.reading.take() else {
+            return Action::Continue;
+        };
+        let (instance, holds) = (reading.instance.as_ref(), reading.holds);
+        hand_over.push(context, reading.updates, &reading.body, instance, holds);
+        if holds {
+            Action::Pause
+        } else {
+            Action::Continue
+        }
+    }
+
+    fn too_large(&mut self, context: u32, service: &Service, hand_over: &HandOver) -> Action {
+        let Some(mut reading) = self.reading.take() else {
+            return Action::Continue;
+        };
+        let stats = &service.stats;
+        let instance = reading.instance.as_ref();
+        if reading.holds {
+            let updates = u64::try_from(reading.updates.len()).unwrap_or(u64::MAX);
+            stats.updates_oversized.add(updates);
+            stats.updates_refused.add(updates);
+            let captured = instance.and_then(|stats| stats.captured.as_ref());
+            captured
+                .iter()
+                .for_each(|captured| captured.refused.add(updates));
+            Trouble::TooLarge.reply();
+            return Action::Pause;
+        }
+        stats
+            .updates_oversized
+            .add(without_body(&mut reading.updates));
+        hand_over.push(context, reading.updates, &[], instance, false);
+        Action::Continue
+    }
+
+    /// The request is over. What was handed over goes on.
+    pub(super) fn on_over(&self, context: u32, service: &Service) {
+        if let Some(hand_over) = service.hand_over.as_ref().filter(|_| self.holds) {
+            hand_over.forget(context);
+        }
+    }
+}
+
+/// The instance that made the answer; `None` if no instance of the service did, and `Some(None)` for
+/// one that the filter does not know yet.
+fn sender(service: &Service) -> Option<Option<Rc<InstanceStats>>> {
+    let end = End::now();
+    let address = end.answered()?;
+    let routed = service.routed();
+    if let Some((_, stats)) = routed.at(address) {
+        return Some(Some(Rc::clone(stats)));
+    }
+    let cluster = super::property(&["xds", "cluster_name"])?;
+    (service.settings.service.as_str().as_bytes() == cluster).then_some(None)
+}
+
+fn content_length(headers: &Headers) -> Option<u64> {
+    let digits = headers.values("content-length").next()?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn remove() {
+    // It fails only for a map that is not there, which has no header either.
+    let _absent = hostcalls::set_map_value(MapType::HttpResponseHeaders, HEADER, None);
+}
