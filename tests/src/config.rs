@@ -126,6 +126,17 @@ impl EnvoyConfig {
         })
     }
 
+    /// Changes the fields of the filter's Wasm configuration.
+    ///
+    /// # Errors
+    /// The file has no filter.
+    pub fn edit_filter_fields(self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<Self> {
+        self.edit_filter(|config| {
+            change(config.as_object_mut().context("not an object")?);
+            Ok(())
+        })
+    }
+
     /// With connections dealt out to the workers in turn; otherwise the kernel may give all of them to
     /// one worker.
     ///

@@ -1,63 +1,129 @@
-//! The body of an answer: one piece, at once or after a delay. Its request is in flight while the body
-//! lives.
+//! The body of an answer: pieces, at once or with a pause before each. Its request is in flight while the
+//! body lives.
 
-use std::convert::Infallible;
+use std::collections::VecDeque;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use crate::counter::Counted;
 
-/// A body whose length is known when the headers are sent.
+/// What comes next.
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    /// The connection breaks.
+    Abort,
+}
+
+/// A body.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    bytes: Option<Bytes>,
+    pieces: VecDeque<Piece>,
+    /// Whether its length is known when the headers are sent.
+    is_exact: bool,
+    pause: Duration,
     wait: Option<Pin<Box<Sleep>>>,
     _counted: Option<Counted>,
 }
 
 impl Tail {
     pub(crate) fn at_once(bytes: impl Into<Bytes>, counted: Option<Counted>) -> Self {
+        let bytes = bytes.into();
+        let pieces = (!bytes.is_empty()).then_some(Piece::Data(bytes));
         Self {
-            bytes: Some(bytes.into()),
+            pieces: pieces.into_iter().collect(),
+            is_exact: true,
+            pause: Duration::ZERO,
             wait: None,
             _counted: counted,
         }
     }
 
-    /// Sends the body after this delay.
-    pub(crate) fn after(mut self, delay: Duration) -> Self {
-        self.wait = Some(Box::pin(tokio::time::sleep(delay)));
+    /// Waits so long before each piece.
+    pub(crate) fn after(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// In so many pieces, whose length nobody knows beforehand.
+    pub(crate) fn in_chunks(mut self, count: usize) -> Self {
+        self.is_exact = false;
+        let pieces = self.pieces.drain(..).flat_map(|piece| match piece {
+            Piece::Data(bytes) => {
+                let size = bytes.len().div_ceil(count.max(1)).max(1);
+                let chunks = bytes.chunks(size);
+                chunks
+                    .map(|chunk| Piece::Data(Bytes::copy_from_slice(chunk)))
+                    .collect()
+            }
+            other => vec![other],
+        });
+        self.pieces = pieces.collect();
+        self
+    }
+
+    /// With trailers.
+    pub(crate) fn and_trailers(mut self, trailers: HeaderMap) -> Self {
+        self.is_exact = false;
+        self.pieces.push_back(Piece::Trailers(trailers));
+        self
+    }
+
+    /// With a broken connection in place of the last piece.
+    pub(crate) fn aborted(mut self) -> Self {
+        self.is_exact = false;
+        self.pieces.pop_back();
+        self.pieces.push_back(Piece::Abort);
         self
     }
 }
 
 impl Body for Tail {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(wait) = &mut self.wait
-            && wait.as_mut().poll(context).is_pending()
-        {
-            return Poll::Pending;
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.pieces.is_empty() {
+            return Poll::Ready(None);
+        }
+        let pause = self.pause;
+        if !pause.is_zero() {
+            let sleep = || Box::pin(tokio::time::sleep(pause));
+            let wait = self.wait.get_or_insert_with(sleep);
+            if wait.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
         }
         self.wait = None;
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(self.pieces.pop_front().map(|piece| match piece {
+            Piece::Data(bytes) => Ok(Frame::data(bytes)),
+            Piece::Trailers(trailers) => Ok(Frame::trailers(trailers)),
+            Piece::Abort => Err(io::Error::other("an abort was asked for")),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
+        self.pieces.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self.bytes.as_ref().map_or(0, Bytes::len);
-        SizeHint::with_exact(u64::try_from(left).unwrap_or(u64::MAX))
+        if !self.is_exact {
+            return SizeHint::default();
+        }
+        let lengths = self.pieces.iter().map(|piece| match piece {
+            Piece::Data(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Piece::Trailers(_) | Piece::Abort => 0,
+        });
+        SizeHint::with_exact(lengths.sum())
     }
 }

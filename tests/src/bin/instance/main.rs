@@ -6,11 +6,16 @@
 //! answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an upgrade to a stream
 //! that is echoed.
 //!
+//! `update=carts/ada;body` announces data updates, `value=…` or `size=65536` is the body of the answer then,
+//! `chunks=4` sends it in pieces of which no header tells, `trailers=1` ends it with trailers, `abort=1` breaks the
+//! connection before its last piece, and `content_type=…` names what it is. HTTP/1 and HTTP/2 are spoken.
+//!
 //! The instance counts its own load: `GET /__load` and `POST /__load/reset`. `POST /__slow?ms=80` sets
 //! the duration of every request from now on; with `&workers=16` it works on so many at once, while the
 //! others wait. `POST /__fail?status=503` makes every answer a failure, and `status=0` ends that. These
 //! and `/healthz` are not counted, not slowed down and do not fail.
 
+mod announce;
 mod body;
 mod counter;
 mod upgrade;
@@ -23,10 +28,10 @@ use anyhow::{Context, Result, bail};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{HOST, LOCATION};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -45,12 +50,15 @@ async fn main() -> Result<()> {
         let (stream, _) = listener.accept().await?;
         let (id, counter) = (id.clone(), Arc::clone(&counter));
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(&id, &counter, request));
-            let mut http = http1::Builder::new();
-            http.max_buf_size(1 << 20);
-            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let service = service_fn(move |request| {
+                let (id, counter) = (id.clone(), Arc::clone(&counter));
+                async move { answer(&id, &counter, request).await }
+            });
+            let mut http = auto::Builder::new(TokioExecutor::new());
+            http.http1().max_buf_size(1 << 20);
+            let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
             // A client that goes away, or `reset`, is not an error of the instance.
-            drop(connection.with_upgrades().await);
+            drop(connection.await);
         });
     }
 }
@@ -84,6 +92,13 @@ async fn answer(
     let stream_delay = asked_ms(&request, "stream_ms");
     let status = counter.failure().or(asked(&request, "status"));
     let status = status.unwrap_or(200);
+    let counted = match announce::answer(&request, u16::try_from(status)?, counted)? {
+        Ok(response) => {
+            request.into_body().collect().await?;
+            return Ok(response.map(|tail| tail.after(stream_delay)));
+        }
+        Err(counted) => counted,
+    };
     let mut body = describe(id, &request);
     let received = request.into_body().collect().await?.to_bytes();
     if let Some(fields) = body.as_object_mut() {

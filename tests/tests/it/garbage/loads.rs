@@ -65,8 +65,10 @@ pub(super) fn directory(members: &[Member]) -> Directory {
             calls: 1,
             failures: 1,
             updates: u64::MAX,
+            ..Totals::default()
         },
         in_flight: 1,
+        ..Shown::default()
     };
     let placing = Placing::unasked(&settings(SERVICE));
     let names = &mut StatNames::default();
