@@ -9,6 +9,7 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
+use unitring_tests::report;
 
 /// Starts requests that do not end by themselves.
 async fn hold(envoy: &Envoy, count: usize) -> Result<Vec<Response>> {
@@ -59,4 +60,72 @@ async fn an_envoy_that_is_killed_leaves_the_fleets_load() -> Result<()> {
     carries(&companion, 1, 8).await?;
     drop(held);
     carries(&companion, 1, 0).await
+}
+
+#[tokio::test]
+async fn the_updates_of_an_instance_are_counted_timed_and_weighed() -> Result<()> {
+    let companion = Settings::default().start().await?;
+    let send = async |reporter: &str, sequence: u64, updates: u64| {
+        let mut instance = report::instance("a", "10.0.0.1:1", 2);
+        for (name, count) in [
+            ("updates", updates),
+            ("update_bytes", 100 * updates),
+            ("updates_refused", 2),
+            ("updates_dropped", 1),
+            ("update_load", 5),
+        ] {
+            instance[name] = count.into();
+        }
+        let services = vec![report::service("orders", vec![instance])];
+        let report = report::report(reporter, sequence, services);
+        companion.report(&report).await
+    };
+    send("e~1", 1, 10).await?;
+    send("e~2", 1, 20).await?;
+    let first = companion.get("/v1/services/orders").await?;
+    ensure!(first["instances"][0]["updates_per_s"] == 0.0, "{first}");
+    let told = send("e~1", 2, 13).await?;
+    let rest = &told["services"][0]["rest"][0];
+    ensure!(rest["in_flight"] == 7 && rest["own"] == 7, "{told}");
+
+    let service = companion.get("/v1/services/orders").await?;
+    let shown = &service["instances"][0];
+    for (name, expected) in [
+        ("updates", 33),
+        ("update_bytes", 3_300),
+        ("updates_refused", 4),
+        ("updates_dropped", 2),
+        ("in_flight", 4),
+        ("update_load", 10),
+    ] {
+        ensure!(shown[name] == expected, "{name}: {service}");
+    }
+    // At most the growth in one interval of a second.
+    let rate = shown["updates_per_s"].as_f64().context("no rate")?;
+    ensure!(rate > 0.0 && rate <= 3.0, "{service}");
+    let first = &service["reporters"][0];
+    ensure!(first["updates"] == 13, "{service}");
+    ensure!(first["updates_per_s"] == rate, "{service}");
+    ensure!(service["reporters"][1]["updates_per_s"] == 0.0, "{service}");
+
+    let labels = "{service=\"orders\",instance=\"a\"}";
+    for (name, least) in [
+        ("update_bytes_total", 3_300.0),
+        ("updates_refused_total", 4.0),
+        ("updates_dropped_total", 2.0),
+        ("updates_per_second", 0.1),
+    ] {
+        let metric = format!("unitring_instance_{name}{labels}");
+        ensure!(companion.metric(&metric).await? >= least, "{metric}");
+    }
+    let (_, status) = companion.ask(&["status"])?;
+    let line = "a: 4 announcements refused, 2 updates dropped";
+    ensure!(status.contains(line) && status.contains("4+10"), "{status}");
+    let located = companion.get("/v1/services/orders/locate?key=ada").await?;
+    let owner = &located["owner"];
+    ensure!(
+        owner["in_flight"] == 4 && owner["update_load"] == 10,
+        "{located}"
+    );
+    Ok(())
 }

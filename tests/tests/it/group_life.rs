@@ -270,17 +270,12 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
 /// A service that two units tell each other of, with an unusual name of an Envoy cluster.
 const SERVICE: &str = "outbound|8080||orders/a b {é}:%.\"local\"";
 
-/// Sends a filter's report, with an event.
-async fn report(
-    companion: &Companion,
-    reporter: &str,
-    sequence: u64,
-    in_flight: u64,
-) -> Result<Value> {
-    let mut service = report::service(
-        SERVICE,
-        vec![report::instance("a", "10.0.0.5:8080", in_flight)],
-    );
+/// Sends a filter's report, with an event. Half of the load is what updates count as.
+async fn report(companion: &Companion, reporter: &str, sequence: u64, load: u64) -> Result<Value> {
+    let update_load = load / 2;
+    let mut instance = report::instance("a", "10.0.0.5:8080", load - update_load);
+    instance["update_load"] = update_load.into();
+    let mut service = report::service(SERVICE, vec![instance]);
     service["events"] = json!([{
         "number": sequence, "at_ms": sequence, "kind": "ejected", "instance": "a",
         "reason": format!("seen by {reporter}"), "ring": "r", "moved": 0.0,
