@@ -11,6 +11,7 @@
 //! | [`merge`] | the decision on a single change |
 //! | [`transaction`] | the steps of a change, on any storage of a bucket |
 //! | [`mark`] | the metadata of a value |
+//! | [`stamps`] | the data updates of a record that were applied |
 //! | [`digest`] | the bucket of a record, and its share of the bucket's digest |
 
 pub mod bounds;
@@ -19,6 +20,7 @@ pub mod change;
 pub mod digest;
 pub mod mark;
 pub mod merge;
+pub mod stamps;
 pub mod transaction;
 
 pub use bucket::Bucket;
@@ -27,3 +29,4 @@ pub use change::{
 };
 pub use mark::{InvalidMark, Mark, Part, epoch};
 pub use merge::Rules;
+pub use stamps::{Source, Stamp, Stamps};

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use unitring_protocol::ids::DatasetName;
 use unitring_protocol::record::{RecordId, Version};
+use unitring_protocol::updates::TTL_MS_MAX;
 
 use super::App;
 use super::answer::Refusal;
@@ -108,9 +109,6 @@ fn has_it(headers: &HeaderMap, there: &Version) -> bool {
 pub(super) struct Question {
     ttl: Option<String>,
 }
-
-/// The longest time to live: ten years, in milliseconds.
-const TTL_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
 /// Checks a date at which a record may expire.
 fn date(expires_ms: u64, now_ms: u64) -> Result<u64, String> {
@@ -220,7 +218,7 @@ pub(super) async fn put(
             Ok(changed(status, &written.version, expires_ms))
         }
         Outcome::Refused(there) => Ok(conflict(there)),
-        Outcome::Nothing => Err(Refusal::absent(format!("record {id}"))),
+        Outcome::Nothing | Outcome::Overtaken => Err(Refusal::absent(format!("record {id}"))),
     }
 }
 
@@ -254,6 +252,6 @@ pub(super) async fn delete(
     match write(&app, &id, Change::Delete, &condition(&headers)?).await? {
         Outcome::Done(written) => Ok(changed(StatusCode::OK, &written.version, None)),
         Outcome::Refused(there) => Ok(conflict(there)),
-        Outcome::Nothing => Err(Refusal::absent(format!("record {id}"))),
+        Outcome::Nothing | Outcome::Overtaken => Err(Refusal::absent(format!("record {id}"))),
     }
 }

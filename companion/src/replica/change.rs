@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Version};
 
+use super::Stamp;
+
 /// The longest lost value that is kept with a conflict, in bytes.
 pub const CONFLICT_VALUE_MAX: usize = 1_024;
 /// The result of a local write.
@@ -56,13 +58,17 @@ pub enum Condition {
     Version(Version),
     /// The record has one of these versions.
     OneOf(Vec<Version>),
+    /// Neither this data update of the record nor a later one of its source was applied. A write that is made, and
+    /// a deletion that finds nothing, leave the stamp.
+    After(Stamp),
 }
 
 impl Condition {
     /// Whether the condition holds for this version of the record; `None` if there is no record.
     pub fn holds(&self, there: Option<&Version>) -> bool {
         match self {
-            Self::Any => true,
+            // The stamps of the record decide, not its version.
+            Self::Any | Self::After(_) => true,
             Self::Present => there.is_some(),
             Self::Absent => there.is_none(),
             Self::Version(version) => there == Some(version),
@@ -80,6 +86,8 @@ pub enum Outcome {
     Nothing,
     /// The condition does not hold; this is the present version.
     Refused(Option<Version>),
+    /// This data update was applied before, or a later one of its source was: see [`Condition::After`].
+    Overtaken,
 }
 
 /// A write that is refused: the bucket's clock is so many ms ahead of now that no other unit would

@@ -28,13 +28,17 @@ pub fn share(id: &str, mark: &str) -> Digest {
     let hash = Sha1::new()
         .chain_update(id.as_bytes())
         .chain_update(b" ")
-        .chain_update(mark.as_bytes())
-        .finalize();
+        .chain_update(mark.as_bytes());
+    Digest(first_64_bits(hash))
+}
+
+/// The first 64 bits of a hash.
+pub(super) fn first_64_bits(hash: Sha1) -> u64 {
     let mut first = [0; 8];
-    for (to, from) in first.iter_mut().zip(hash.iter()) {
+    for (to, from) in first.iter_mut().zip(hash.finalize().iter()) {
         *to = *from;
     }
-    Digest(u64::from_be_bytes(first))
+    u64::from_be_bytes(first)
 }
 
 #[cfg(test)]

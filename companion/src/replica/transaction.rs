@@ -12,7 +12,7 @@ use super::digest::share;
 use super::merge::{
     Decision, Refusal, Rules, Stays, WriteDecision, decide_op, decide_record, decide_write,
 };
-use super::{Applied, Batch, Change, Condition, Mark, Outcome, Part, Written};
+use super::{Applied, Batch, Change, Condition, Mark, Outcome, Part, Stamps, Written};
 
 /// A change to append to the outbox.
 #[derive(Debug)]
@@ -65,6 +65,10 @@ pub trait BucketTransaction {
     fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), Self::Error>;
     /// The fence: what every member had when records were last collected.
     fn fence(&mut self) -> Result<BTreeMap<UnitId, Position>, Self::Error>;
+    /// The stamps of a record, none if nothing is stored.
+    fn stamps(&mut self, id: &RecordId) -> Result<Stamps, Self::Error>;
+    /// Stores the stamps of a record, until they are forgotten.
+    fn set_stamps(&mut self, id: &RecordId, stamps: &Stamps) -> Result<(), Self::Error>;
     /// Appends a conflict to the log.
     fn log_conflict(&mut self, conflict: Conflict) -> Result<(), Self::Error>;
 }
@@ -80,15 +84,34 @@ pub fn write<T: BucketTransaction>(
     (change, condition): (Change<'_>, &Condition),
     now_ms: u64,
 ) -> Result<Outcome, T::Error> {
+    let stamps = match condition {
+        Condition::After(stamp) => {
+            let stamps = store.stamps(id)?;
+            if !stamps.admits(stamp, now_ms) {
+                return Ok(Outcome::Overtaken);
+            }
+            Some(stamps.with(*stamp, now_ms))
+        }
+        _ => None,
+    };
     let (there, bucket) = (store.mark(id)?, store.bucket()?);
     let is_empty = bucket.begins_anew() && store.outbox_is_empty()?;
     let bucket = (bucket, is_empty);
     let put = match decide_write(rules, bucket, there.as_ref(), condition, change, now_ms) {
-        WriteDecision::Keep => return Ok(Outcome::Nothing),
+        WriteDecision::Keep => {
+            // Else an earlier update that arrives later would bring back what this one deletes.
+            if let Some(stamps) = &stamps {
+                store.set_stamps(id, stamps)?;
+            }
+            return Ok(Outcome::Nothing);
+        }
         WriteDecision::Refuse(there) => return Ok(Outcome::Refused(there)),
         WriteDecision::Ahead(ahead) => return Err(ahead.into()),
         WriteDecision::Put(put) => put,
     };
+    if let Some(stamps) = &stamps {
+        store.set_stamps(id, stamps)?;
+    }
     let there = match change {
         Change::Again => store.value(id)?,
         Change::Put { .. } | Change::Delete => None,

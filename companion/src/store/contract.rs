@@ -20,6 +20,7 @@ mod leadership;
 mod names;
 mod passing;
 mod records;
+mod stamps;
 
 use std::any::Any;
 
@@ -39,6 +40,7 @@ pub mod promises {
     pub use super::names::*;
     pub use super::passing::*;
     pub use super::records::*;
+    pub use super::stamps::*;
 }
 
 /// Empty stores of units of these names, with peers; only `alone` has none.
@@ -121,6 +123,22 @@ macro_rules! with_all_promises {
             }
             names {
                 each_name_is_a_service_of_its_own(named),
+            }
+            updates {
+                an_update_that_is_sent_again_changes_nothing(named),
+                the_vm_decides_between_updates_of_one_moment(named),
+                an_earlier_update_that_arrives_later_brings_nothing_back(named),
+                an_update_sent_again_does_not_undo_what_came_between(named),
+                so_many_sources_are_remembered_the_last_ones(named),
+                an_hour_after_the_last_update_all_are_forgotten(named),
+            }
+            updates_alone {
+                an_update_that_is_sent_again_changes_nothing(alone),
+                the_vm_decides_between_updates_of_one_moment(alone),
+                an_earlier_update_that_arrives_later_brings_nothing_back(alone),
+                an_update_sent_again_does_not_undo_what_came_between(alone),
+                so_many_sources_are_remembered_the_last_ones(alone),
+                an_hour_after_the_last_update_all_are_forgotten(alone),
             }
             browse_alone {
                 a_listing_names_what_is_live_once_and_nothing_else(alone),

@@ -38,7 +38,7 @@ pub trait Records: Send + Sync {
         let change = Change::from(value);
         match self.write_if(id, change, &Condition::Any, now_ms).await? {
             Outcome::Done(written) => Ok(Some(written)),
-            Outcome::Nothing | Outcome::Refused(_) => Ok(None),
+            Outcome::Nothing | Outcome::Refused(_) | Outcome::Overtaken => Ok(None),
         }
     }
 

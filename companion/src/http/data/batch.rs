@@ -150,7 +150,7 @@ async fn made(app: &App, one: Ready) -> (bool, Value) {
     match write(app, &one.id, change, &one.condition).await {
         Ok(Outcome::Done(written)) => (true, json!({"key": key, "version": written.version})),
         // The record is gone, as requested.
-        Ok(Outcome::Nothing) => (true, json!({"key": key, "version": null})),
+        Ok(Outcome::Nothing | Outcome::Overtaken) => (true, json!({"key": key, "version": null})),
         Ok(Outcome::Refused(there)) => (
             false,
             json!({"key": key, "status": 412, "error": "something else is there", "version": there}),

@@ -9,6 +9,7 @@ use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Ve
 use super::records::{all, id};
 use crate::replica::bounds::{AHEAD_MS_MAX, EXACT_MAX};
 use crate::replica::digest::bucket_of;
+use crate::replica::{Source, Stamp};
 use crate::store::{Batch, Change, Condition, Outcome, Recounted, Store};
 
 /// Keys of the bucket.
@@ -88,7 +89,8 @@ impl<A: Store, B: Store> History<'_, A, B> {
             Some(value) => Change::Put { value, expires_ms },
             None => Change::Delete,
         };
-        let condition = match self.dice.roll(6) {
+        let condition = match self.dice.roll(8) {
+            6..8 => Condition::After(self.stamp()),
             0 => Condition::Present,
             3 => Condition::OneOf(self.last.iter().rev().take(2).cloned().collect()),
             1 => Condition::Absent,
@@ -105,6 +107,16 @@ impl<A: Store, B: Store> History<'_, A, B> {
             self.last.push(written.version);
         }
         what
+    }
+
+    /// Few, so that many are repeated or overtaken.
+    fn stamp(&mut self) -> Stamp {
+        let source = self.dice.one(&["a", "b", "c"]);
+        Stamp {
+            source: Source::of("client", source),
+            sequence: *self.dice.one(&[9, 10, 11, EXACT_MAX - 1]),
+            vm: *self.dice.one(&[0, 9, 10, u64::MAX]),
+        }
     }
 
     async fn ops(&mut self) -> String {

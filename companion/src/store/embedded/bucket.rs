@@ -8,12 +8,12 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, RecordId, Value};
 
 use super::tables::{
-    APPLIED, CHANGES, CONFLICTS, DIGESTS, EXPIRING, FENCE, GONE, HEADS, META, OUTBOX, VALUES,
-    VERSIONS,
+    APPLIED, CHANGES, CONFLICTS, DIGESTS, EXPIRING, FENCE, GONE, HEADS, META, OUTBOX, STAMPS,
+    STAMPS_DUE, VALUES, VERSIONS,
 };
 use super::{Embedded, away, encode};
 use crate::replica::transaction::{BucketTransaction, Outgoing};
-use crate::replica::{Bucket, Part};
+use crate::replica::{Bucket, Part, Stamps};
 use crate::store::{CHANGES_MAX, CONFLICTS_MAX, Conflict, Mark, StoreError};
 
 /// The stored state of a bucket.
@@ -239,6 +239,27 @@ impl BucketTransaction for Rows<'_> {
             fence.insert(super::unit_of(unit)?, position(needed.value()));
         }
         Ok(fence)
+    }
+
+    fn stamps(&mut self, id: &RecordId) -> Result<Stamps, StoreError> {
+        let stamps = self.transaction.open_table(STAMPS).map_err(away)?;
+        let text = stamps.get((self.number, id.to_string().as_str()));
+        let text = text.map_err(away)?;
+        Ok(text.map_or_else(Stamps::default, |text| Stamps::read(text.value())))
+    }
+
+    fn set_stamps(&mut self, id: &RecordId, stamps: &Stamps) -> Result<(), StoreError> {
+        let (number, id, text) = (self.number, id.to_string(), stamps.to_string());
+        let mut table = self.transaction.open_table(STAMPS).map_err(away)?;
+        let mut due = self.transaction.open_table(STAMPS_DUE).map_err(away)?;
+        let before = table.insert((number, id.as_str()), text.as_str());
+        if let Some(before) = before.map_err(away)? {
+            let forget_ms = Stamps::read(before.value()).forget_ms();
+            due.remove((forget_ms, number, id.as_str())).map_err(away)?;
+        }
+        let key = (stamps.forget_ms(), number, id.as_str());
+        due.insert(key, ()).map_err(away)?;
+        Ok(())
     }
 
     fn log_conflict(&mut self, conflict: Conflict) -> Result<(), StoreError> {

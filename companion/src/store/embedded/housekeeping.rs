@@ -10,7 +10,7 @@ use unitring_protocol::record::Position;
 
 use super::bucket::{Rows, row};
 use super::fleet_changes::{expire, prune};
-use super::tables::{EXPIRING, FENCE, GONE, VALUES};
+use super::tables::{EXPIRING, FENCE, GONE, STAMPS, STAMPS_DUE, VALUES};
 use super::{Embedded, away, off_thread};
 use crate::replica::digest::record_id;
 use crate::replica::transaction;
@@ -22,6 +22,9 @@ const FLUSH_MS: u64 = 2_000;
 /// Reporters that are silent, and counters of instances that nobody knows, are looked for this often: it is a
 /// look at every report, during which nobody writes.
 const PRUNE_MS: u64 = 60_000;
+
+/// Most records whose stamps are forgotten at a time: more than the disk takes updates until the next time.
+const STAMPS_SWEPT_MAX: usize = 10_000;
 
 /// Sorts behind every id: no name begins with such a character.
 const LAST: &str = "\u{10ffff}";
@@ -90,19 +93,44 @@ fn sweep(transaction: &WriteTransaction, store: &Embedded, now_ms: u64) -> Resul
     Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
+/// Forgets the stamps of records whose last data update is an hour ago.
+fn forget_stamps(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {
+    let mut due = transaction.open_table(STAMPS_DUE).map_err(away)?;
+    let mut forgotten = Vec::new();
+    for row in due.range(..=(now_ms, u8::MAX, LAST)).map_err(away)? {
+        if forgotten.len() >= STAMPS_SWEPT_MAX {
+            break;
+        }
+        let (key, _) = row.map_err(away)?;
+        let (forget_ms, bucket, id) = key.value();
+        forgotten.push((forget_ms, bucket, id.to_owned()));
+    }
+    let mut stamps = transaction.open_table(STAMPS).map_err(away)?;
+    for (forget_ms, bucket, id) in &forgotten {
+        stamps.remove((*bucket, id.as_str())).map_err(away)?;
+        let key = (*forget_ms, *bucket, id.as_str());
+        due.remove(key).map_err(away)?;
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Housekeeping for Embedded {
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {
         // Most looks find nothing, and need no commit.
         let is_due = self.look(move |transaction| {
             let expiring = transaction.open_table(EXPIRING).map_err(away)?;
-            let first = expiring.first().map_err(away)?;
-            Ok(first.is_some_and(|(key, _)| key.value().0 <= now_ms))
+            let stamps = transaction.open_table(STAMPS_DUE).map_err(away)?;
+            let firsts = [expiring.first(), stamps.first()];
+            let firsts = firsts.into_iter().collect::<Result<Vec<_>, _>>();
+            let mut firsts = firsts.map_err(away)?.into_iter().flatten();
+            Ok(firsts.any(|(key, _)| key.value().0 <= now_ms))
         });
         if !is_due.await? {
             return Ok(0);
         }
         self.change(Durability::Immediate, move |transaction, store| {
+            forget_stamps(transaction, now_ms)?;
             sweep(transaction, store, now_ms)
         })
         .await

@@ -30,6 +30,11 @@ pub(super) const CURSORS: TableDefinition<'_, (&str, u8), (u64, u64)> =
     TableDefinition::new("cursors");
 /// (bucket, `<dataset>/<key>`) → when it is gone, in ms: expiring records and tombstones.
 pub(super) const GONE: TableDefinition<'_, (u8, &str), u64> = TableDefinition::new("gone");
+/// (bucket, `<dataset>/<key>`) → [`crate::replica::Stamps`] of the record.
+pub(super) const STAMPS: TableDefinition<'_, (u8, &str), &str> = TableDefinition::new("stamps");
+/// (when in ms, bucket, `<dataset>/<key>`): stamps to forget.
+pub(super) const STAMPS_DUE: TableDefinition<'_, (u64, u8, &str), ()> =
+    TableDefinition::new("stamps_due");
 /// (bucket, number) → conflict, JSON.
 pub(super) const CONFLICTS: TableDefinition<'_, (u8, u64), &str> =
     TableDefinition::new("conflicts");
@@ -76,6 +81,8 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(CURSORS).map_err(away)?;
     transaction.open_table(EXPIRING).map_err(away)?;
     transaction.open_table(GONE).map_err(away)?;
+    transaction.open_table(STAMPS).map_err(away)?;
+    transaction.open_table(STAMPS_DUE).map_err(away)?;
     transaction.open_table(CONFLICTS).map_err(away)?;
     transaction.open_table(HEADS).map_err(away)?;
     transaction.open_table(CHANGES).map_err(away)?;

@@ -7,8 +7,8 @@ local ZERO = '0000000000000000'
 -- How long an epoch of the digests is, in ms.
 local EPOCH = 600000
 
--- Whether the unit name `a` sorts before `b`, by bytes: Lua's `<` follows the server's locale.
-local function unit_before(a, b)
+-- Whether the text `a` sorts before `b`, by bytes: Lua's `<` follows the server's locale.
+local function bytes_before(a, b)
   for at = 1, math.min(#a, #b) do
     local x, y = string.byte(a, at), string.byte(b, at)
     if x ~= y then return x < y end
@@ -38,7 +38,7 @@ local function earlier(a, b)
   local b_ms, b_counter, b_unit = parse(b)
   if a_ms ~= b_ms then return a_ms < b_ms end
   if a_counter ~= b_counter then return a_counter < b_counter end
-  return unit_before(a_unit, b_unit)
+  return bytes_before(a_unit, b_unit)
 end
 
 local function integer(number)

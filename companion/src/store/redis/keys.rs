@@ -35,6 +35,12 @@ impl Keys {
         self.of_bucket(bucket_of(id), &format!("r:{id}"))
     }
 
+    /// string: [`crate::replica::Stamps`], the data updates of a record that were applied; expires an hour after the
+    /// last.
+    pub(crate) fn stamps(&self, id: &RecordId) -> String {
+        self.of_bucket(bucket_of(id), &format!("u:{id}"))
+    }
+
     /// What the keys of a bucket's records begin with.
     pub(crate) fn records(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "r:")

@@ -9,12 +9,15 @@ use super::{Redis, corrupt};
 use crate::replica::Mark;
 use crate::replica::bounds::{AHEAD_MS_MAX, fault_of_change};
 use crate::replica::digest::{bucket_of, record_id};
+use crate::replica::stamps::{SOURCES_MAX, STAMPS_KEPT_MS};
 use crate::store::{CHANGES_MAX, Change, Condition, Listed, Outcome, Records, StoreError, Written};
 
-/// What write.lua answers if the condition does not hold …
+/// What write.lua answers if the condition does not hold, …
 const REFUSED: u8 = 2;
-/// … and if the bucket's clock is too far ahead.
+/// … if the bucket's clock is too far ahead …
 const AHEAD: u8 = 3;
+/// … and if the update, or a later one, was applied.
+const OVERTAKEN: u8 = 4;
 
 /// Escapes a text for a glob pattern.
 fn literally(text: &str) -> String {
@@ -49,6 +52,9 @@ impl Records for Redis {
         if created == AHEAD {
             let ms = version.parse().map_err(|_| corrupt(&version))?;
             return Err(StoreError::ClockAhead(ms));
+        }
+        if created == OVERTAKEN {
+            return Ok(Outcome::Overtaken);
         }
         if created == REFUSED {
             let there = (!version.is_empty()).then(|| version.parse::<Mark>());
@@ -114,7 +120,7 @@ impl Redis {
         now_ms: u64,
     ) -> Cmd {
         let bucket = bucket_of(id);
-        let keys = [
+        let mut keys = vec![
             self.keys.record(id),
             self.keys.versions(bucket),
             self.keys.meta(bucket),
@@ -123,15 +129,20 @@ impl Redis {
             self.keys.changes(bucket),
             self.keys.applied(bucket),
         ];
+        if let Condition::After(_) = condition {
+            keys.push(self.keys.stamps(id));
+        }
         let (what, value, expires_ms) = match change {
             Change::Put { value, expires_ms } => (1, value, expires_ms),
             Change::Delete => (0, &[][..], None),
             Change::Again => (2, &[][..], None),
         };
         let mut call = redis::cmd("EVALSHA");
-        let script = match change {
-            Change::Delete => &self.scripts.delete,
-            Change::Put { .. } | Change::Again => &self.scripts.write,
+        let script = match (change, condition) {
+            // One that finds nothing leaves a stamp, for which a full Redis has no room.
+            (Change::Delete, Condition::After(_)) => &self.scripts.write,
+            (Change::Delete, _) => &self.scripts.delete,
+            (Change::Put { .. } | Change::Again, _) => &self.scripts.write,
         };
         call.arg(script.get_hash())
             .arg(keys.len())
@@ -143,7 +154,7 @@ impl Redis {
             .arg(value)
             .arg(u8::from(self.has_peers));
         match condition {
-            Condition::Any => call.arg(""),
+            Condition::Any | Condition::After(_) => call.arg(""),
             Condition::Present => call.arg("*"),
             Condition::Absent => call.arg("-"),
             Condition::Version(version) => call.arg(version.to_string()),
@@ -159,6 +170,13 @@ impl Redis {
             None => call.arg(""),
         };
         call.arg(CHANGES_MAX).arg(AHEAD_MS_MAX);
+        if let Condition::After(stamp) = condition {
+            call.arg(stamp.source.to_string())
+                .arg(stamp.sequence)
+                .arg(format!("{:016x}", stamp.vm))
+                .arg(STAMPS_KEPT_MS)
+                .arg(SOURCES_MAX);
+        }
         call
     }
 

@@ -3,20 +3,45 @@
 -- Atomic, because a record without its outbox entry would never reach the other units, an entry
 -- without its record would undo itself at the next repair, and a digest must always match the records.
 --
--- KEYS: record, versions, meta, outbox, gone, changes, applied (one bucket, so one slot)
+-- KEYS: record, versions, meta, outbox, gone, changes, applied, for a data update also stamps (one bucket, so one
+--       slot)
 -- ARGV: id, this unit, now in ms, 1 to put, 0 to delete or 2 to keep the record with a new version, value,
 --       1 if there are peers, the condition: '' for none, '*' for a live record, '-' for no record, or
 --       versions of a live one with spaces between them; when it expires in ms or '', how many changes are
---       kept, how far the clock may be ahead of now
+--       kept, how far the clock may be ahead of now; for a data update also its stamp (source, sequence, VM),
+--       for how many ms stamps are kept, of how many sources
 -- Answers: {version, 1 if there was no live record}, {the present version or '', 2} if the condition does
---          not hold, {by how many ms the clock is ahead, 3} if that is too far, or false if there is
---          nothing to delete
+--          not hold, {by how many ms the clock is ahead, 3} if that is too far, {'', 4} if the update or a later
+--          one of its source was applied, or false if there is nothing to delete
 
 local keys = { record = KEYS[1], versions = KEYS[2], gone = KEYS[5] }
 local meta, outbox, changes = KEYS[3], KEYS[4], KEYS[6]
 local id, unit, now, puts, again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[4] == '2'
 local has_peers, expires, value = ARGV[6] == '1', tonumber(ARGV[8]), nil
 if puts and not (expires and expires <= now) then value = ARGV[5] end
+
+-- What replica/stamps.rs does: `stamps` are those of the record after this update.
+local stamps
+if KEYS[8] then
+  local source, sequence, vm = ARGV[11], tonumber(ARGV[12]), ARGV[13]
+  local before, applied = redis.call('GET', KEYS[8]), {}
+  if before and tonumber(string.match(before, '^%d+') or '0') > now then
+    for stamp, of, number, by in string.gmatch(before, '((%x+)%.(%d+)%.(%x+))') do
+      number = tonumber(number)
+      if of ~= source then
+        table.insert(applied, stamp)
+      elseif sequence < number or (sequence == number and not bytes_before(by, vm)) then
+        return { '', 4 }
+      end
+    end
+  end
+  table.insert(applied, source .. '.' .. integer(sequence) .. '.' .. vm)
+  while #applied > tonumber(ARGV[15]) do table.remove(applied, 1) end
+  stamps = integer(now + tonumber(ARGV[14])) .. ' ' .. table.concat(applied, ' ')
+end
+local function keep_stamps()
+  if stamps then redis.call('SET', KEYS[8], stamps, 'PX', ARGV[14]) end
+end
 
 local old = mark_of(keys.versions, id)
 local live, before = false, ''
@@ -37,6 +62,8 @@ if again then
   puts, expires = not deleted, until_ms
   value = puts and redis.call('GET', keys.record) or nil
 elseif not puts and not live then
+  -- Else an earlier update that arrives later would bring back what this one deletes.
+  keep_stamps()
   return false
 end
 
@@ -78,6 +105,9 @@ end
 -- Where no other unit must learn of a deletion, no tombstone is kept.
 local kept = mark
 if not puts and not has_peers then kept = nil end
+-- Only a deletion of a live record frees memory, so it alone is made although Redis is full; a script that has
+-- written is not refused any more. Without an update another script is called.
+if stamps and not puts then redis.call('DEL', keys.record) end
 -- The first command that writes: a full Redis refuses a script here or not at all, and only for
 -- commands that take memory. No command that frees memory may stand before it.
 replace(keys, id, old, kept, value, expires, now)
@@ -94,4 +124,5 @@ if has_peers then
     'value', again and value or puts and not again and ARGV[5] or '', 'over', before)
 end
 note(changes, number, id, mark, ARGV[9])
+keep_stamps()
 return { version, live and 0 or 1 }

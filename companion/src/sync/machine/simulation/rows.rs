@@ -7,7 +7,7 @@ use unitring_protocol::record::{Clock, Position, Record, RecordId, Value, Versio
 
 use super::store::{Broken, Positions};
 use crate::replica::transaction::{self, BucketTransaction, Outgoing};
-use crate::replica::{self, Mark, Part};
+use crate::replica::{self, Mark, Part, Stamps};
 use crate::store::{Backlog, ClockAhead, Conflict};
 
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,7 @@ pub(super) struct Bucket {
     pub(super) applied: Positions,
     pub(super) fence: Positions,
     pub(super) conflicts: Vec<Conflict>,
+    pub(super) stamps: BTreeMap<RecordId, Stamps>,
 }
 
 impl Bucket {
@@ -154,6 +155,15 @@ impl BucketTransaction for Rows<'_> {
 
     fn fence(&mut self) -> Result<Positions, ClockAhead> {
         Ok(self.bucket.fence.clone())
+    }
+
+    fn stamps(&mut self, id: &RecordId) -> Result<Stamps, ClockAhead> {
+        Ok(self.bucket.stamps.get(id).cloned().unwrap_or_default())
+    }
+
+    fn set_stamps(&mut self, id: &RecordId, stamps: &Stamps) -> Result<(), ClockAhead> {
+        self.bucket.stamps.insert(id.clone(), stamps.clone());
+        Ok(())
     }
 
     fn log_conflict(&mut self, conflict: Conflict) -> Result<(), ClockAhead> {
