@@ -19,6 +19,7 @@ mod reports;
 pub mod server;
 mod services;
 mod units;
+mod updates;
 mod wiring;
 
 use std::sync::Arc;
@@ -45,12 +46,15 @@ use crate::sync::Handle;
 pub use entry::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
 pub use heavy::{Heavy, WAITING_MAX};
 pub use reports::{REPORTS_BYTES_MAX, Sizes};
+pub use updates::RefusedUpdates;
 pub use wiring::Wiring;
 
 /// The largest report, in bytes.
 pub const REPORT_BYTES_MAX: usize = 4 << 20;
 /// The largest batch of writes, in bytes.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// The largest batch of data updates, in bytes.
+pub const UPDATES_BYTES_MAX: usize = 8 << 20;
 /// The largest other body, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -98,6 +102,8 @@ pub struct App {
     pub event_streams: Arc<Kept>,
     /// The bytes of the reports that are kept.
     pub reports: Sizes,
+    /// The data updates that were refused and not logged yet.
+    pub refused_updates: RefusedUpdates,
     /// Work that takes a core for a while.
     pub heavy: Heavy,
     /// Whether requests were turned away lately.
@@ -128,6 +134,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/data/{dataset}/{*key}",
             put(data::put).get(data::get).delete(data::delete),
         )
+        .route("/v1/updates", post(updates::post))
         .route("/v1/events", get(events::events))
         .route("/v1/units", get(units::units))
         .route("/v1/units/{unit}", put(units::add).delete(units::remove))

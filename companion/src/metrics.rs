@@ -4,6 +4,8 @@
 //! findings are labels. Each scrape writes them from the store's bounded state, so an entry that is
 //! removed there disappears here.
 
+mod updates;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -16,6 +18,8 @@ use prometheus_client::registry::Registry;
 use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
 
 use crate::loads::wiring::{self, Miswired};
+
+pub use updates::{UpdateCounts, UpdateOutcome};
 
 /// Most instances shown; `GET /v1/services` has all.
 pub const INSTANCES_SHOWN_MAX: usize = 2_000;
@@ -56,6 +60,8 @@ metrics! {
     instances_expired: Count, "Instances removed because their time to live ran out";
     records_written: Count, "Records put or deleted here";
     records_swept: Count, "Records freed because they had expired";
+    updates: UpdateCounts, "Data updates that filters sent, by what became of them";
+    update_bytes: Count, "Bytes of the values that data updates put";
     writes_refused: Count, "Writes refused because the outbox is full";
     requests_unauthorized: Count, "Requests without the token they need, or with one that may not do this";
     requests_foreign: Count, "Requests refused because a page of another site may have sent them";

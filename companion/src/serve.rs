@@ -24,7 +24,9 @@ use crate::door::descriptors;
 use crate::door::kept::Kept;
 use crate::door::listener::Listener;
 use crate::door::strain::Strain;
-use crate::http::{self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Sizes, Wiring};
+use crate::http::{
+    self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, RefusedUpdates, Sizes, Wiring,
+};
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
@@ -210,6 +212,7 @@ pub async fn run(
         answers: Kept::new(ANSWERS_BYTES_MAX),
         event_streams: Kept::new(EVENT_STREAMS_MAX),
         reports: Sizes::default(),
+        refused_updates: RefusedUpdates::default(),
         heavy: Heavy::default(),
         strain,
     });

@@ -83,6 +83,31 @@ impl From<Version> for String {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Value(pub Vec<u8>);
 
+/// Why a text is not a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidValue {
+    /// It is not base64.
+    #[error("value: must be base64: {0}")]
+    NotBase64(base64::DecodeError),
+    /// It has more than [`VALUE_BYTES_MAX`] bytes.
+    #[error("value: must be at most 1 MiB")]
+    TooLarge,
+}
+
+impl Value {
+    /// Decodes a value from base64.
+    ///
+    /// # Errors
+    /// [`InvalidValue`].
+    pub fn from_base64(text: &str) -> Result<Self, InvalidValue> {
+        let bytes = BASE64.decode(text).map_err(InvalidValue::NotBase64)?;
+        if bytes.len() > VALUE_BYTES_MAX {
+            return Err(InvalidValue::TooLarge);
+        }
+        Ok(Self(bytes))
+    }
+}
+
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(&self.0))
@@ -92,11 +117,7 @@ impl Serialize for Value {
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bytes = BASE64.decode(text).map_err(serde::de::Error::custom)?;
-        if bytes.len() > VALUE_BYTES_MAX {
-            return Err(serde::de::Error::custom("value: must be at most 1 MiB"));
-        }
-        Ok(Self(bytes))
+        Self::from_base64(&text).map_err(serde::de::Error::custom)
     }
 }
 

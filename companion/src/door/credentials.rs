@@ -22,7 +22,7 @@ const CREDENTIALS_MAX: usize = 1_024;
 /// What a credential may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Report loads, as filters do, and read what they need: instances and their loads.
+    /// Report loads and data updates, as filters do, and read what they need: instances and their loads.
     Report,
     /// Register instances of services, drain and remove them.
     Register,
@@ -59,7 +59,7 @@ pub struct Credential {
     roles: BTreeSet<Role>,
     /// The services whose instances it may change; empty for all.
     services: Vec<String>,
-    /// The datasets whose records it may read and write; empty for all.
+    /// The datasets whose records it may read, write and update; empty for all.
     datasets: Vec<String>,
 }
 
@@ -129,6 +129,17 @@ impl Caller {
         match &self.who {
             Who::Known(credential) => Principal::Credential(credential.name.clone()),
             Who::Stranger => Principal::Address(self.address),
+        }
+    }
+
+    /// Whether it may do this, as far as its credential goes.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`].
+    pub fn may(&self, need: &Need<'_>) -> Result<(), Denied> {
+        match &self.who {
+            Who::Known(credential) => credential.may(need),
+            Who::Stranger => Ok(()),
         }
     }
 

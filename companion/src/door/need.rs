@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
 use super::credentials::Role;
-use crate::http::{BATCH_BYTES_MAX, BODY_BYTES_MAX, REPORT_BYTES_MAX};
+use crate::http::{BATCH_BYTES_MAX, BODY_BYTES_MAX, REPORT_BYTES_MAX, UPDATES_BYTES_MAX};
 
 /// What a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,11 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
             body_max: REPORT_BYTES_MAX,
             ..needs(&[Role::Report], Scope::All, Kind::Report)
         },
+        // Which datasets it may update is decided update by update: see [`update_of`].
+        (["v1", "updates"], false) => Need {
+            body_max: UPDATES_BYTES_MAX,
+            ..needs(&[Role::Report], Scope::All, Kind::Write)
+        },
         (["v1", "services", service, "instances", ..], false) => {
             let scope = Scope::Service(decoded(service));
             needs(&[Role::Register], scope, Kind::Report)
@@ -110,6 +115,17 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
         }
         (_, true) => needs(&[Role::Read], Scope::All, kind),
         (_, false) => needs(&[Role::Admin], Scope::All, kind),
+    }
+}
+
+/// What one data update in a batch of them needs.
+pub fn update_of(dataset: &str) -> Need<'_> {
+    Need {
+        roles: &[Role::Report],
+        scope: Scope::Dataset(Cow::Borrowed(dataset)),
+        kind: Kind::Write,
+        body_max: VALUE_BYTES_MAX,
+        is_open: false,
     }
 }
 
@@ -168,6 +184,7 @@ mod tests {
                 Kind::Read,
             ),
             (&get, "/v1/conflicts", "read", "AllDatasets", Kind::Read),
+            (&post, "/v1/updates", "report", "All", Kind::Write),
             (&post, "/v1/compact", "admin", "All", Kind::Write),
             (&put, "/v1/units/west", "admin", "All", Kind::Write),
             (

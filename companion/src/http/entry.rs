@@ -43,6 +43,13 @@ const UNWANTED_BYTES_MAX: usize = 64 << 20;
 const STRANGERS_BYTES_MAX: usize = 1 << 20;
 const STRANGERS_TIME: Duration = Duration::from_millis(250);
 
+/// What a request holds until it is answered: its place among those that are worked on, and the bytes of its body.
+/// Work that goes on although its client is gone keeps a copy.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    _place_and_bytes: Arc<(Share, Share)>,
+}
+
 pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let is_held = parts.headers.contains_key(header::EXPECT);
@@ -93,14 +100,14 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let share = app.bodies.share(principal.clone());
-    let (bytes, _share) = match read(body, length, is_held, &need, share).await {
+    let (bytes, body_share) = match read(body, length, is_held, &need, share).await {
         Ok(read) => read,
         Err(unread) => return unread.answer(&app, &need),
     };
     let taken = app
         .budget
         .take(need.kind, &caller, rules.keyring.is_needed());
-    let Some(_taken) = taken else {
+    let Some(place) = taken else {
         return shed(&app, "too many requests are under way");
     };
     // Readiness is for everybody, and so says nothing about who asked.
@@ -109,7 +116,11 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     if may_prove && let_in.is_none() {
         let_in = Some(LetIn::new(&peer, &principal));
     }
+    let held = Held {
+        _place_and_bytes: Arc::new((place, body_share)),
+    };
     parts.extensions.insert(caller);
+    parts.extensions.insert(held.clone());
     let request = Request::from_parts(parts, Body::from(bytes));
     let response = answered(&app, request, next).await;
     let mut answer_share = app.answers.share(principal);
@@ -121,6 +132,7 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     if may_prove && response.status().is_success() {
         peer.place.proves();
     }
+    drop(held);
     response.map(|body| Body::new(Guarded::new(body, (let_in, answer_share))))
 }
 
