@@ -23,7 +23,7 @@ async fn status(companion: &Companion, method: Method, path: &str, body: Vec<u8>
 async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
     let companion = Settings::default().start().await?;
     let large = vec![b'x'; 9 << 20];
-    for path in ["/v1/data/d/k", "/v1/data/d", "/v1/reports"] {
+    for path in ["/v1/data/d/k", "/v1/data/d", "/v1/reports", "/v1/updates"] {
         let method = if path.ends_with('k') {
             Method::PUT
         } else {
@@ -33,7 +33,7 @@ async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
         ensure!(refused == 413, "{path}: {refused}");
     }
     companion
-        .counts("unitring_requests_too_large_total 3")
+        .counts("unitring_requests_too_large_total 4")
         .await?;
 
     let mut streams = Vec::new();

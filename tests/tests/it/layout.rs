@@ -63,6 +63,26 @@ async fn a_plain_client_reads_records_versions_digests_and_changes() -> Result<(
     let score = redis.cli(&["ZSCORE", "unitring:{east:49}:gone", "profiles/ada"])?;
     assert_eq!(score, expires);
 
+    // What is remembered of data updates.
+    let update = serde_json::json!({
+        "version": 1, "source": "e~1", "vm": 26, "service": "orders",
+        "updates": [{"sequence": 5, "dataset": "profiles", "key": "ada"}],
+    });
+    let update = update.to_string().into_bytes();
+    companion.call(Method::POST, "/v1/updates", update).await?;
+    let key = "unitring:{east:49}:u:profiles/ada";
+    let stamps = redis.cli(&["GET", key])?;
+    let sha1 = "return redis.sha1hex('address 127.0.0.1' .. string.char(0) .. 'e~1')";
+    let source = redis.cli(&["EVAL", sha1, "0"])?;
+    let stamp = format!("{}.5.000000000000001a", &source[..16]);
+    let (forget_ms, rest) = stamps.split_once(' ').context("no time")?;
+    ensure!(
+        rest == stamp && forget_ms.parse::<u64>().is_ok(),
+        "{stamps}"
+    );
+    let left: u64 = redis.cli(&["PTTL", key])?.parse()?;
+    ensure!((3_500_000..=3_600_000).contains(&left), "{left}");
+
     // The page names every key.
     let page = std::fs::read_to_string(unitring_tests::programs::root()?.join("docs/layout.md"))?;
     for key in redis.cli(&["--scan"])?.lines() {

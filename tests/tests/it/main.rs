@@ -35,6 +35,7 @@
 //! | [`drain`] | a draining instance gets no new keys and finishes its requests |
 //! | [`group`] | the servers of a unit become its group, and foreign servers are not touched |
 //! | [`data`] | a write is made only if its condition holds |
+//! | [`updates`] | an update that an instance announced is stored once, and in the order of its Envoy |
 //! | [`records`] | datasets are listed, expire, and are watched without a gap |
 //! | [`primaries`] | no acknowledged write is lost with a primary; the loss without WAIT is measured |
 //! | [`companions`] | of several companions of a unit only the leader does the leader's work |
@@ -151,6 +152,8 @@ mod topology;
 mod traffic;
 #[cfg(test)]
 mod units;
+#[cfg(test)]
+mod updates;
 #[cfg(test)]
 mod verdicts;
 #[cfg(test)]

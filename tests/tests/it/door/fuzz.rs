@@ -20,11 +20,12 @@ const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW",
 ];
 
-const PATHS: [&str; 22] = [
+const PATHS: [&str; 23] = [
     "/healthz",
     "/readyz",
     "/metrics",
     "/v1/reports",
+    "/v1/updates",
     "/v1/services",
     "/v1/services?shares=true&limit=2&after=orders",
     "/v1/services/orders",
@@ -45,12 +46,14 @@ const PATHS: [&str; 22] = [
     "/v1/fixed/a/b",
 ];
 
-const BODIES: [&str; 7] = [
+const BODIES: [&str; 8] = [
     "",
     r#"{"version": 1, "reporter": "e~1", "sequence": 1, "interval_ms": 1000, "services": [{"service": "orders",
        "ring": {"version": "r", "points": 17, "shape": {"fill": "maglev", "table_size": 17}}, "fallbacks": 0,
        "instances": [{"id": "a", "address": "10.0.0.1:1", "weight": 4294967295, "healthy": true, "calls": 1,
        "in_flight": 9, "updates": 0}]}]}"#,
+    r#"{"version": 1, "source": "e~1", "vm": 7, "service": "orders", "updates": [{"sequence": 1, "dataset": "carts",
+       "key": "a", "value": "dg==", "ttl_ms": 60000}, {"sequence": 2, "dataset": "carts", "key": "b", "delete": true}]}"#,
     r#"{"address": "10.0.0.1:80", "weight": 65536, "ttl": "24h", "drain": true}"#,
     r#"[{"key": "k", "value": "v", "ttl": "1s"}, {"key": "k", "delete": true}]"#,
     "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",

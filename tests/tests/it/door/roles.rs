@@ -40,6 +40,10 @@ async fn status(companion: &Companion, token: &str, method: Method, path: &str) 
             "version": 1, "reporter": "e~1", "sequence": 1, "interval_ms": 1000, "services": [],
         })
         .to_string(),
+        "/v1/updates" => json!({
+            "version": 1, "source": "e~1", "vm": 1, "service": "orders", "updates": [],
+        })
+        .to_string(),
         path if path.contains("instances/") && method == Method::PUT => {
             r#"{"ttl": "30s"}"#.to_owned()
         }
@@ -67,6 +71,10 @@ async fn each_token_does_what_its_roles_say_over_http_and_grpc() -> Result<()> {
     for (token, method, path, expected) in [
         ("edge-token", &post, "/v1/reports", 200),
         ("deploy-token", &post, "/v1/reports", 403),
+        ("edge-token", &post, "/v1/updates", 200),
+        ("carts-token", &post, "/v1/updates", 403),
+        ("deploy-token", &post, "/v1/updates", 403),
+        ("", &post, "/v1/updates", 401),
         ("", &post, "/v1/reports", 401),
         ("wrong", &post, "/v1/reports", 401),
         (
