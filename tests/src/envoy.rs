@@ -153,6 +153,15 @@ impl Envoy {
         .await
     }
 
+    /// A GET with the header `x-user-id: ada` and these fields of the query.
+    ///
+    /// # Errors
+    /// Does not fail at present.
+    pub fn asking(&self, query: &[(&str, &str)]) -> Result<RequestBuilder> {
+        let url = reqwest::Url::parse_with_params(&self.url("/"), query)?;
+        Ok(self.client.get(url).header("x-user-id", "ada"))
+    }
+
     /// A request through this Envoy.
     pub fn request(&self, path: &str) -> RequestBuilder {
         self.client.get(self.url(path))

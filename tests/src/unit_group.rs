@@ -154,7 +154,7 @@ fn url(link: &Proxy) -> String {
     format!("amqp://guest:guest@127.0.0.1:{}/%2f", link.port)
 }
 
-/// All records of a unit's Redis that are not deleted: `<version> <value>` by record, as `redis-cli`
+/// All records of a unit's Redis that are not deleted: version, tab and value by record, as `redis-cli`
 /// reads them.
 ///
 /// # Errors
@@ -177,7 +177,9 @@ pub fn held(redis: &Redis) -> Result<BTreeMap<String, String>> {
     for line in redis.cli(&["EVAL", script, "0"])?.lines() {
         if let Some((key, rest)) = line.split_once('\t') {
             ensure!(!rest.ends_with("LOST"), "{key} has a version and no value");
-            held.insert(key.to_owned(), rest.to_owned());
+            // The last line of an output has lost its end, which an empty value consists of.
+            let end = if rest.contains('\t') { "" } else { "\t" };
+            held.insert(key.to_owned(), format!("{rest}{end}"));
         }
     }
     Ok(held)

@@ -33,7 +33,7 @@ pub(crate) fn answer(
     let updates = values(request, "update");
     let value = match (first("value"), first("size")) {
         (Some(value), _) => value.into_bytes(),
-        (None, Some(size)) => vec![b'x'; size.parse()?],
+        (None, Some(size)) => (b'0'..=b'9').cycle().take(size.parse()?).collect(),
         (None, None) if updates.is_empty() => return Ok(Err(counted)),
         (None, None) => Vec::new(),
     };

@@ -6,7 +6,7 @@
 //! answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an upgrade to a stream
 //! that is echoed.
 //!
-//! `update=carts/ada;body` announces data updates, `value=…` or `size=65536` is the body of the answer then,
+//! `update=carts/ada;body` announces data updates, `value=…` or so many digits by `size=65536` are the body of the answer then,
 //! `chunks=4` sends it in pieces of which no header tells, `trailers=1` ends it with trailers, `abort=1` breaks the
 //! connection before its last piece, and `content_type=…` names what it is. HTTP/1 and HTTP/2 are spoken.
 //!
