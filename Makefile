@@ -43,7 +43,7 @@ guard: parts ## fails if a choice, a change or a report takes more instructions 
 # One build with the same features, so that nothing is compiled twice; without debug information.
 bench: export CARGO_PROFILE_RELEASE_DEBUG = false
 bench: export CARGO_PROFILE_BENCH_DEBUG = false
-bench: parts ## measures and writes the tables of docs/; AREA=request, scale, load, routing, protocol, store, sync or companion for one
+bench: parts ## measures and writes the tables of docs/; AREA=request, updates, scale, load, routing, protocol, store, sync or companion for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	@scripts/build-plugin lookup

@@ -105,6 +105,24 @@ impl Base {
         ))
     }
 
+    /// Our filter with this mode of capture, and answers that announce this update.
+    pub(crate) fn capturing(
+        &self,
+        name: &'static str,
+        mode: &str,
+        announces: Option<&'static str>,
+    ) -> Result<System> {
+        let config = self
+            .quiet()?
+            .setting("load.scope", json!("process"))?
+            .setting("capture.mode", json!(mode))?
+            .setting("companion.interval", json!("60s"))?;
+        Ok(System {
+            announces,
+            ..self.ours(name, config)
+        })
+    }
+
     /// Our filter without Envoy's counts, so that it counts by each answer.
     pub(crate) fn listed(&self) -> Result<System> {
         let listed = self

@@ -32,6 +32,10 @@ impl Client {
             if let Some(owner) = owners.get(key).filter(|_| system.client_names_instance) {
                 headers.push(("x-unitring-host", owner.as_bytes()));
             }
+            let announces = system.announces.map(|update| update.replace("KEY", key));
+            if let Some(update) = &announces {
+                headers.push(("x-announce", update.as_bytes()));
+            }
             raw::get(b"/cart?item=7", &headers)
         });
         Ok(Self {

@@ -1,6 +1,8 @@
 //! The cost of a request in Envoy: unitring against Envoy's own policies and other ways to choose an
 //! instance outside of Envoy's core. Prints tables; `make bench AREA=request` puts them into the docs.
 //!
+//! With the argument `updates`: the cost of data updates from answers, for requests and for the companion.
+//!
 //! With the argument `scale`: how that cost changes with the number of instances and of workers, and what
 //! else the filter costs Envoy.
 //!
@@ -17,6 +19,7 @@ mod picker;
 mod scale;
 mod seconds;
 mod systems;
+mod updates;
 mod upstream;
 
 use std::env;
@@ -34,6 +37,9 @@ async fn main() -> Result<()> {
     let only = env::var("UNITRING_BENCH_ONLY").ok();
     if what.as_deref() == Some("scale") {
         return scale::measure(only.as_deref()).await;
+    }
+    if what.as_deref() == Some("updates") {
+        return updates::measure(only.as_deref()).await;
     }
     let upstream = upstream::Upstream::start(systems::INSTANCES).await?;
     let systems = systems::all(&upstream, only.as_deref()).await?;

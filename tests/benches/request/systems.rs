@@ -28,6 +28,8 @@ pub(crate) struct System {
     pub(crate) ours_of: Option<usize>,
     /// Whether the filter must know the load of the fleet before it is ready, too.
     pub(crate) reports: bool,
+    /// The data update that each answer announces, with `KEY` for the request's key.
+    pub(crate) announces: Option<&'static str>,
     /// Envoy's workers.
     pub(crate) workers: u32,
     pub(crate) picker: Option<Picker>,
@@ -49,6 +51,7 @@ impl System {
             client_names_instance: false,
             ours_of: None,
             reports: false,
+            announces: None,
             workers: 1,
             picker: None,
         }

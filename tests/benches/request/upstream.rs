@@ -1,5 +1,5 @@
 //! Many instances in one: a server on all addresses of 127.0.0.0/8, which answers with the address that
-//! the request was sent to.
+//! the request was sent to, and announces the data update that a request's `x-announce` asks for.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -32,10 +32,12 @@ impl Upstream {
 async fn serve(stream: TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     let at = stream.local_addr()?.to_string();
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nx-at: {at}\r\n\r\n{at}",
-        at.len()
-    );
+    let answer = |update: &str| {
+        let length = at.len();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nx-at: {at}\r\n{update}\r\n{at}")
+    };
+    let plain = answer("");
+    let mut update: Option<String> = None;
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     loop {
@@ -44,7 +46,12 @@ async fn serve(stream: TcpStream) -> Result<()> {
         (read > 0).then_some(()).context("the end")?;
         // The clients send no bodies.
         if line == b"\r\n" {
+            let announcing = update.take().map(|update| answer(&update));
+            let answer = announcing.as_ref().unwrap_or(&plain);
             stream.write_all(answer.as_bytes()).await?;
+        } else if let Some(value) = line.strip_prefix(b"x-announce: ") {
+            let value = String::from_utf8_lossy(value);
+            update = Some(format!("x-unitring-update: {value}"));
         }
     }
 }

@@ -23,8 +23,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// The areas that can be measured, and the page that shows each.
-const AREAS: [(&str, &str); 8] = [
+const AREAS: [(&str, &str); 9] = [
     ("request", "docs/benchmarks.md"),
+    ("updates", "docs/updates.md"),
     ("scale", "docs/benchmarks.md"),
     ("load", "docs/bound.md"),
     ("routing", "docs/placement.md"),
@@ -70,6 +71,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
         eprintln!("== measuring: {area}");
         let measured = match *area {
             "request" => target::output("request", &[]).await?,
+            "updates" => target::output("request", &["updates"]).await?,
             "scale" => target::output("request", &["scale"]).await?,
             "load" => load::measure().await?,
             "routing" => routing::measure().await?,
