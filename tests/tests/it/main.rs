@@ -60,6 +60,7 @@ mod absence;
 mod bounds;
 #[cfg(test)]
 mod capacity;
+#[cfg(test)]
 mod capture;
 #[cfg(test)]
 mod chaos;
