@@ -106,6 +106,12 @@ impl EnvoyConfig {
         Ok(self)
     }
 
+    /// The same, with this port in place of the other one.
+    pub fn moved(mut self, from: u16, to: u16) -> Self {
+        move_port(&mut self.json, from, to);
+        self
+    }
+
     /// The same, with one of the filter's settings changed, as `setting("load.balance_factor", …)`.
     ///
     /// # Errors

@@ -18,6 +18,7 @@
 //! | [`proxy`] | a network link between two servers that can be slow, silent or cut |
 //! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
 //! | [`site`] | Envoy, companion and instances together |
+//! | [`sessions`] | the shipped session service in two units |
 //! | [`traffic`], [`upgraded`], [`writers`], [`rivals`], [`raw`] | clients: a steady load, a stream that stays open, writers that remember their acknowledged writes, concurrent changes of the same records, raw bytes |
 //! | [`seed`] | the seed of a random test |
 //!
@@ -39,6 +40,7 @@ pub mod redis;
 pub mod report;
 pub mod rivals;
 pub mod seed;
+pub mod sessions;
 pub mod site;
 pub mod statistics;
 pub mod tally;

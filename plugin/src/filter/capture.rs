@@ -33,7 +33,30 @@ struct Reading {
     instance: Option<Rc<InstanceStats>>,
     body: Vec<u8>,
     holds: bool,
+    room: Room,
     _reads: ReadsBody,
+}
+
+/// A body's part of the bytes that a worker keeps.
+struct Room {
+    of: Rc<HandOver>,
+    bytes: usize,
+}
+
+impl Room {
+    fn takes(&mut self, bytes: usize) -> bool {
+        let takes = self.of.takes(bytes);
+        if takes {
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+        takes
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.of.gives_back(self.bytes);
+    }
 }
 
 impl Updates {
@@ -121,6 +144,10 @@ impl Updates {
                     instance,
                     body: Vec::new(),
                     holds,
+                    room: Room {
+                        of: Rc::clone(hand_over),
+                        bytes: 0,
+                    },
                     _reads: ReadsBody::begin(),
                 });
                 // Not `stop_all`: the body must come.
@@ -162,6 +189,9 @@ impl Updates {
         ) {
             return self.too_large(context, service, hand_over);
         }
+        if !reading.room.takes(new) {
+            return self.no_room(service);
+        }
         if new > 0 {
             let part = hostcalls::get_buffer(BufferType::HttpResponseBody, start, new);
             reading.body.extend(part.ok().flatten().unwrap_or_default());
@@ -189,12 +219,31 @@ impl Updates {
             return Action::Continue;
         };
         let (instance, holds) = (reading.instance.as_ref(), reading.holds);
+        drop(reading.room);
         hand_over.push(context, reading.updates, &reading.body, instance, holds);
         if holds {
             Action::Pause
         } else {
             Action::Continue
         }
+    }
+
+    fn no_room(&mut self, service: &Service) -> Action {
+        let Some(reading) = self.reading.take() else {
+            return Action::Continue;
+        };
+        let updates = u64::try_from(reading.updates.len()).unwrap_or(u64::MAX);
+        service.stats.updates_dropped.add(updates);
+        let instance = reading.instance.as_ref();
+        let captured = instance.and_then(|stats| stats.captured.as_ref());
+        captured
+            .iter()
+            .for_each(|captured| captured.dropped.add(updates));
+        if reading.holds {
+            Trouble::Full.reply();
+            return Action::Pause;
+        }
+        Action::Continue
     }
 
     fn too_large(&mut self, context: u32, service: &Service, hand_over: &HandOver) -> Action {

@@ -33,18 +33,23 @@ const SENT_EARLY_BYTES: usize = 256 << 10;
 const UNREAD_MS: u64 = 10_000;
 
 thread_local! {
-    /// Those of this VM, so that an answer finds its own.
-    static ALL: RefCell<Vec<Weak<HandOver>>> = const { RefCell::new(Vec::new()) };
+    /// The token of each batch under way in this VM, and whose it is.
+    static CALLS: RefCell<Vec<(u32, Weak<HandOver>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes the answer to a batch; `false` if the token is none of a batch.
 pub(super) fn answered(token: u32, body_size: usize) -> bool {
-    let all = ALL.with_borrow(|all| all.clone());
-    let mut all = all.iter().filter_map(Weak::upgrade);
-    let Some(hand_over) = all.find(|each| each.call.get() == Some(token)) else {
+    let found = CALLS.with_borrow_mut(|calls| {
+        let at = calls.iter().position(|(of, _)| *of == token)?;
+        Some(calls.swap_remove(at).1)
+    });
+    let Some(sender) = found else {
         return false;
     };
-    hand_over.on_answer(body_size);
+    // The configuration that sent it may be gone.
+    if let Some(hand_over) = sender.upgrade() {
+        hand_over.on_answer(body_size);
+    }
     true
 }
 
@@ -61,8 +66,11 @@ pub(super) struct HandOver {
     /// The answers that wait for their bodies, and since when, while it is not known whether Envoy shows bodies.
     bodies: RefCell<BTreeMap<u32, u64>>,
     body: Cell<BodySeen>,
-    /// The token of the batch under way.
-    call: Cell<Option<u32>>,
+    /// Whether a batch is under way.
+    is_sending: Cell<bool>,
+    /// Bytes of bodies that are being read.
+    reading: Cell<usize>,
+    this: Weak<Self>,
     last_sequence: Cell<u64>,
     failing: Cell<bool>,
     refused: Quiet,
@@ -108,7 +116,7 @@ impl HandOver {
         let companion = settings.companion.clone();
         let companion = companion.filter(|_| capture.mode.hands_over())?;
         let keeps = capture.mode == CaptureMode::Async;
-        let hand_over = Rc::new(Self {
+        Some(Rc::new_cyclic(|this| Self {
             root,
             sender,
             companion,
@@ -117,18 +125,15 @@ impl HandOver {
             holds: RefCell::default(),
             bodies: RefCell::default(),
             body: Cell::new(BodySeen::Unknown),
-            call: Cell::new(None),
+            is_sending: Cell::new(false),
+            reading: Cell::new(0),
+            this: this.clone(),
             last_sequence: Cell::new(0),
             failing: Cell::new(false),
             refused: Quiet::default(),
             dropped: Quiet::default(),
             totals,
-        });
-        ALL.with_borrow_mut(|all| {
-            all.retain(|each| each.strong_count() > 0);
-            all.push(Rc::downgrade(&hand_over));
-        });
-        Some(hand_over)
+        }))
     }
 
     /// Hands the updates of an answer over. With `holds` the answer of the context waits from now on;
@@ -198,15 +203,18 @@ impl HandOver {
 
     /// Sends the next batch if it is time; `context` is in force before and afterwards.
     fn send(&self, context: u32, now_ms: u64) {
-        while self.call.get().is_none() && self.queue.borrow().is_ready(now_ms) {
+        while !self.is_sending.get() && self.queue.borrow().is_ready(now_ms) {
             let body = message::write(&self.sender, self.queue.borrow_mut().batch());
             let sent = body
                 .map_err(|error| error.to_string())
                 .and_then(|body| self.dispatch(context, &body));
             match sent {
-                Ok(token) => self.call.set(Some(token)),
+                Ok(token) => {
+                    self.is_sending.set(true);
+                    CALLS.with_borrow_mut(|calls| calls.push((token, self.this.clone())));
+                }
                 Err(why) => {
-                    self.log_outcome(Err(&why));
+                    self.log_outcome(Some(&why));
                     let gone = self.queue.borrow_mut().failed(&why, now_ms);
                     self.tell(gone, context);
                 }
@@ -241,7 +249,7 @@ impl HandOver {
     }
 
     fn on_answer(&self, body_size: usize) {
-        self.call.set(None);
+        self.is_sending.set(false);
         let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
         let status = status.ok().flatten().unwrap_or_default();
         let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
@@ -257,22 +265,22 @@ impl HandOver {
             )
         };
         let mut queue = self.queue.borrow_mut();
-        let (gone, outcome) = match (status.as_slice(), message::read(&body)) {
-            (b"200", Ok(failed)) => (queue.answered(failed, now_ms), Ok(())),
+        let (gone, failure) = match (status.as_slice(), message::read(&body)) {
+            (b"200", Ok(failed)) => (queue.answered(failed, now_ms), None),
             (b"200", Err(error)) => {
                 let why = format!("the companion's answer is not readable: {error}");
-                (queue.failed(&why, now_ms), Err(why))
+                (queue.failed(&why, now_ms), Some(why))
             }
             // The batch itself is wrong, so the next try would be, too.
-            (b"400" | b"413", _) => (queue.refused(&text(), now_ms), Err(text())),
+            (b"400" | b"413", _) => (queue.refused(&text(), now_ms), Some(text())),
             (b"", _) => (
                 queue.failed("no answer", now_ms),
-                Err("no answer".to_owned()),
+                Some("no answer".to_owned()),
             ),
-            _ => (queue.failed(&text(), now_ms), Err(text())),
+            _ => (queue.failed(&text(), now_ms), Some(text())),
         };
         drop(queue);
-        self.log_outcome(outcome.as_ref().map(|()| ()).map_err(String::as_str));
+        self.log_outcome(failure.as_deref());
         self.tell(gone, self.root);
         let waits = !self.holds.borrow().is_empty();
         let has_many = self.queue.borrow().len() >= SENT_EARLY;
@@ -399,6 +407,22 @@ impl HandOver {
         true
     }
 
+    /// Takes more bytes of a body that is being read; `false` if there is no room. What waits and what is read
+    /// have one bound.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        let reading = self.reading.get().saturating_add(bytes);
+        let fits = reading.saturating_add(self.queue.borrow().bytes()) <= self.capture.queue.bytes;
+        if fits {
+            self.reading.set(reading);
+        }
+        fits
+    }
+
+    /// Gives the bytes of a body back.
+    pub(super) fn gives_back(&self, bytes: usize) {
+        self.reading.set(self.reading.get().saturating_sub(bytes));
+    }
+
     /// Envoy shows a body whose headers wait.
     pub(super) fn sees_body(&self) {
         if self.body.replace(BodySeen::Yes) != BodySeen::Yes {
@@ -407,18 +431,13 @@ impl HandOver {
     }
 
     /// Logs the first failure of a row and the first success after it.
-    fn log_outcome(&self, outcome: Result<(), &str>) {
+    fn log_outcome(&self, failure: Option<&str>) {
         let service = &self.sender.service;
-        match outcome {
-            Ok(()) if self.failing.get() => {
-                log::info!("unitring: {service}: data updates: work again")
-            }
-            Err(error) if !self.failing.get() => {
-                log::warn!("unitring: {service}: data updates: {error}")
-            }
+        match (failure, self.failing.replace(failure.is_some())) {
+            (None, true) => log::info!("unitring: {service}: data updates: work again"),
+            (Some(why), false) => log::warn!("unitring: {service}: data updates: {why}"),
             _ => {}
         }
-        self.failing.set(outcome.is_err());
     }
 }
 

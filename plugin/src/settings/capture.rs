@@ -65,6 +65,11 @@ pub(super) fn read(mut section: Section, has_companion: bool) -> Result<Capture,
         let rule = "needs a companion: companion.cluster must not be empty";
         return Err(section.error("mode", &value, rule));
     }
+    if body_bytes_max > bytes {
+        let value = Json::from(body_bytes_max);
+        let rule = "must be at most capture.queue_bytes_max";
+        return Err(section.error("body_bytes_max", &value, rule));
+    }
     section.finish()?;
     let whole = |number| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(Capture {

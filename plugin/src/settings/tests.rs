@@ -234,6 +234,10 @@ fn updates_are_captured_as_each_service_says() {
             r#"{"service": "a", "capture": {"body_bytes_max": 1048577}}"#,
             "capture.body_bytes_max = 1048577: must be a whole number from 0 to 1048576",
         ),
+        (
+            r#"{"service": "a", "capture": {"body_bytes_max": 65537, "queue_bytes_max": 65536}}"#,
+            "capture.body_bytes_max = 65537: must be at most capture.queue_bytes_max",
+        ),
     ] {
         let error = error(json);
         assert!(error.starts_with(expected), "{error}");

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     };
     let mut module = Module::from_file(&from).with_context(|| from.display().to_string())?;
     for name in REPLACED {
-        let theirs = module.exports.remove(&format!("{THEIRS}{name}"));
+        let theirs = module.exports.remove(format!("{THEIRS}{name}"));
         theirs.with_context(|| format!("no export {THEIRS}{name}"))?;
         let mut exports = module.exports.iter_mut();
         let ours = exports.find(|export| export.name == format!("{OURS}{name}"));

@@ -1,9 +1,14 @@
-//! What is counted: what a request costs, and what an interval does.
+//! What is counted: what a request costs, what an interval does, and what data updates do.
 
 use std::hint::black_box;
 
 use anyhow::{Context as _, Result, ensure};
+use unitring_plugin::capture::grammar::Announcement;
+use unitring_plugin::capture::message::{self, Sender};
+use unitring_plugin::capture::queue::{Bounds, Entry, Queue};
 use unitring_plugin::reporter::read_answer;
+use unitring_protocol::record::Value;
+use unitring_protocol::updates::Update;
 use unitring_routing::bounded::Reason;
 use unitring_routing::hash::xxh64;
 
@@ -16,6 +21,8 @@ use crate::service::{Reporting, answer};
 const INSTANCES: usize = 1_000;
 /// Instances that are reported.
 const REPORTED: usize = 100;
+/// Data updates that are handed over together.
+const BATCH: u64 = 100;
 
 /// One thing whose instructions have a limit.
 pub(crate) struct Case {
@@ -81,7 +88,59 @@ pub(crate) fn all() -> Result<Vec<Case>> {
     cases.push(Case::new("interval/snapshot".to_owned(), 10, move || {
         read_answer(black_box(&answer))
     }));
+    let announced = "carts/ada;ttl=60s;body, users/42/%C3%A9, carts/bob;delete";
+    let read = Announcement::read([announced.as_bytes()].into_iter());
+    ensure!(read.updates.len() == 3 && read.malformed == 0, "{read:?}");
+    cases.push(Case::new(
+        "capture/three-updates".to_owned(),
+        100,
+        move || Announcement::read([black_box(announced).as_bytes()].into_iter()),
+    ));
+    let sender = Sender {
+        source: "edge-1~00000000000000ff".parse()?,
+        vm: 7,
+        service: "orders".parse()?,
+    };
+    let updates: Vec<Update> = (0..BATCH).map(update).collect::<Result<_>>()?;
+    cases.push(Case::new("capture/batch".to_owned(), 10, move || {
+        batch(&sender, &updates).map(|body| body.len())
+    }));
     Ok(cases)
+}
+
+fn update(sequence: u64) -> Result<Update> {
+    Ok(Update {
+        sequence,
+        dataset: "carts".parse()?,
+        key: format!("user-{sequence}").parse()?,
+        delete: false,
+        ttl_ms: Some(60_000),
+        value: Some(Value(vec![b'v'; 100])),
+    })
+}
+
+/// Updates that wait, are sent, and are stored.
+fn batch(sender: &Sender, updates: &[Update]) -> Result<Vec<u8>> {
+    let bounds = Bounds {
+        updates: updates.len(),
+        bytes: 1 << 20,
+    };
+    let mut queue = Queue::new(true, bounds);
+    for update in updates {
+        let gone = queue.push(Entry {
+            update: update.clone(),
+            deadline_ms: u64::MAX,
+            teller: (),
+        });
+        ensure!(gone.is_empty(), "no room");
+    }
+    let body = message::write(sender, queue.batch())?;
+    let stored = queue.answered(Vec::new(), 0).len();
+    ensure!(
+        stored == updates.len() && queue.is_empty(),
+        "{stored} stored"
+    );
+    Ok(body)
 }
 
 impl Case {

@@ -1,6 +1,7 @@
 //! Data updates that instances announce in their answers: counted, handed over, and read back.
 
 mod bodies;
+mod example;
 mod flood;
 mod kills;
 mod monitoring;

@@ -186,7 +186,7 @@ async fn run_with(name: &str) -> Result<()> {
 
 #[test]
 fn every_block_says_what_runs_it() -> Result<()> {
-    let known = ["site", "group", "units", "tls"];
+    let known = ["site", "group", "units", "tls", "sessions"];
     for block in blocks()? {
         let at = format!("{}, line {}", block.page, block.line);
         ensure!(known.contains(&block.with.as_str()), "{at}: {}", block.with);
@@ -212,6 +212,11 @@ async fn the_pages_are_true_of_two_units() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_are_true_of_certificates_of_ones_own() -> Result<()> {
     run_with("tls").await
+}
+
+#[tokio::test]
+async fn the_pages_are_true_of_sessions_in_two_units() -> Result<()> {
+    run_with("sessions").await
 }
 
 fn page(name: &str) -> Result<String> {

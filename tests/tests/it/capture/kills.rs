@@ -87,7 +87,7 @@ async fn change(door: &Door, session: String, seen: &Seen) -> Result<()> {
         }
         seen.acknowledged.fetch_add(1, Ordering::Relaxed);
         // No earlier try, whose client gave up, has come after it. Every tenth is read: a companion may be away.
-        if number % 10 == 0
+        if number.is_multiple_of(10)
             && let Ok(answer) = client.get(&read).send().await
             && answer.status() == 200
         {

@@ -73,10 +73,13 @@ async fn a_companion_that_hangs_is_503_after_the_timeout() -> Result<()> {
 
 async fn fails_at_once(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<()> {
     let site = site_with(json!({"mode": "sync", "timeout": "20s"}), 1, change).await?;
-    let begin = Instant::now();
-    let got = ask(&site.envoy, &[("update", "carts/ada"), ("value", "v")]).await?;
-    assert_eq!((got.status, got.header("retry-after")), (503, Some("1")));
-    ensure!(begin.elapsed() < Duration::from_secs(15), "it waited");
+    for update in ["carts/ada", "carts/ada;body"] {
+        let begin = Instant::now();
+        let got = ask(&site.envoy, &[("update", update), ("value", "v")]).await?;
+        assert_eq!((got.status, got.header("retry-after")), (503, Some("1")));
+        assert_eq!(got.header("x-unitring-reason"), Some("update-unavailable"));
+        ensure!(begin.elapsed() < Duration::from_secs(15), "it waited");
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use unitring_tests::deadline::until;
 use unitring_tests::process::Process;
 use unitring_tests::redis::Redis;
+use unitring_tests::sessions::Sessions;
 use unitring_tests::unit_group::{Brokers, UnitGroup};
 use unitring_tests::{ports, programs};
 
@@ -32,6 +33,8 @@ enum Kind {
     Group { _servers: Vec<Redis> },
     /// Two units, and the record that the pages read.
     Units(UnitGroup),
+    /// Two units with the session service.
+    Sessions(Sessions),
     /// A folder with the shipped files, and the companion that a page starts once its certificates are there.
     Tls {
         companion: Mutex<Option<Process>>,
@@ -47,6 +50,7 @@ impl Servers {
             "site" => site(folder.path()).await?,
             "group" => group(folder.path()).await?,
             "units" => units().await?,
+            "sessions" => Kind::Sessions(Sessions::start().await?),
             "tls" => tls(folder.path())?,
             other => bail!("{other}: no such servers"),
         };
@@ -106,6 +110,13 @@ impl Servers {
                 shell.env("UNITRING_URL", companion);
             }
             Kind::Group { .. } => {}
+            Kind::Sessions(sessions) => {
+                for (shown, side) in [10_000, 10_010].into_iter().zip(&sessions.sides) {
+                    let (shown, real) = (format!("127.0.0.1:{shown}"), side.envoy.port);
+                    command = command.replace(&shown, &format!("127.0.0.1:{real}"));
+                }
+                command = command.replacen("curl ", "curl --silent --show-error ", 1);
+            }
             Kind::Tls { companion, port } => {
                 if command.contains("https://") {
                     self.serve_with_tls(companion, *port).await?;
@@ -135,6 +146,10 @@ impl Servers {
         let text = String::from_utf8(output.stdout)?;
         let error = String::from_utf8(output.stderr)?;
         ensure!(output.status.success(), "$ {command}\n{text}{error}");
+        if let Kind::Sessions(sessions) = &self.kind {
+            // A reader takes a moment until the next command.
+            sessions.group.agree().await?;
+        }
         Ok(text)
     }
 }
