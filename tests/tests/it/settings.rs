@@ -54,11 +54,15 @@ async fn a_missing_service_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_designed_and_not_built_says_that_it_is_not_supported_yet() -> Result<()> {
+async fn a_mode_of_capture_that_there_is_not_is_refused_and_the_others_are_named() -> Result<()> {
     refuses(
         "capture.mode",
-        json!("sync"),
-        &["capture.mode", "sync", "not supported yet"],
+        json!("later"),
+        &[
+            "capture.mode",
+            "later",
+            "must be one of off, count, async, sync",
+        ],
     )
     .await
 }
