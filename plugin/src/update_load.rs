@@ -32,7 +32,11 @@ impl UpdateLoads {
         counts: Vec<(String, u64)>,
         now_ms: u64,
     ) -> &[(String, u64)] {
-        let since_ms = now_ms.saturating_sub(self.at_ms).max(1);
+        let Some(since_ms @ 1..) = now_ms.checked_sub(self.at_ms) else {
+            // The clock was set back: no rate is known.
+            (self.counts, self.at_ms) = (counts, now_ms);
+            return &self.loads;
+        };
         let before = Names::of(self.counts.iter().map(|(id, _)| id.as_str()));
         let last = Names::of(self.loads.iter().map(|(id, _)| id.as_str()));
         let value = |names: &Names<'_>, list: &[(String, u64)], id: &str| {
@@ -99,8 +103,9 @@ mod tests {
         assert_eq!(look(&mut loads, counts(10, 900_000), 2_000), []);
         let b = [("b".to_owned(), 2)];
         assert_eq!(look(&mut loads, counts(10, 900_100), 3_000), b);
-        // A clock that was set back divides by no zero.
-        look(&mut loads, counts(10, 900_200), 3_000);
-        look(&mut loads, counts(10, u64::MAX), 0);
+        // A clock that was set back changes nothing.
+        let b = [("b".to_owned(), 2)];
+        assert_eq!(look(&mut loads, counts(10, u64::MAX), 3_000), b);
+        assert_eq!(look(&mut loads, counts(10, u64::MAX), 0), b);
     }
 }

@@ -90,7 +90,12 @@ async fn apply(app: &App, caller: &Caller, batch: Batch) -> Updated {
         updates,
         ..
     } = batch;
-    let source = Source::of(&caller.principal().to_string(), name.as_str());
+    // An Envoy without a credential is the same at whatever address it comes from.
+    let client = match caller.is_known() {
+        true => caller.principal().to_string(),
+        false => String::new(),
+    };
+    let source = Source::of(&client, name.as_str());
     let results = updates.into_iter().map(async |update| {
         let stamp = Stamp {
             source,

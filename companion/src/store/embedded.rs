@@ -6,6 +6,7 @@ mod changefeed;
 mod fixed;
 mod fleet;
 mod fleet_changes;
+mod grouped;
 mod health;
 mod housekeeping;
 mod leadership;
@@ -32,6 +33,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::{Compacted, LAYOUT, Spoiled, StoreError};
 use crate::replica::Rules;
+use grouped::Waiting;
 use pictures::Pictures;
 use standings::Standings;
 use tables::NUMBERS;
@@ -54,6 +56,7 @@ pub struct Embedded {
     pruned_ms: Arc<AtomicU64>,
     pictures: Arc<Pictures>,
     standings: Arc<Standings>,
+    waiting: Arc<Waiting>,
 }
 
 impl Embedded {
@@ -72,6 +75,7 @@ impl Embedded {
             pruned_ms: Arc::default(),
             pictures: Arc::default(),
             standings: Arc::default(),
+            waiting: Arc::default(),
         };
         store.write_now(Durability::Immediate, |transaction, _| {
             let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
@@ -107,6 +111,17 @@ impl Embedded {
         durability: Durability,
         change: impl FnOnce(&WriteTransaction, &Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.write_unless(durability, |transaction, store| {
+            Ok((change(transaction, store)?, true))
+        })
+    }
+
+    /// The same; `change` also tells whether anything has changed, and else nothing is flushed.
+    fn write_unless<T>(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&WriteTransaction, &Self) -> Result<(T, bool), StoreError>,
+    ) -> Result<T, StoreError> {
         self.with(|database| {
             let broken = |error: StoreError| {
                 self.is_broken.store(true, Ordering::Relaxed);
@@ -116,7 +131,10 @@ impl Embedded {
             let mut transaction = transaction?;
             transaction.set_durability(durability).map_err(away)?;
             // An error drops the transaction, which undoes it.
-            let done = change(&transaction, self)?;
+            let (done, has_changed) = change(&transaction, self)?;
+            if !has_changed {
+                return Ok(done);
+            }
             transaction.commit().map_err(away).map_err(broken)?;
             Ok(done)
         })

@@ -87,6 +87,9 @@ pub struct Queue<T> {
     bytes: usize,
     /// How many of the first entries are under way.
     under_way: usize,
+    /// How many updates the next batch may have: half as many after one without an answer, twice as many after
+    /// one with an answer, so that a slow companion can answer in time.
+    batch_max: usize,
     pause_ms: u64,
     /// No batch leaves before.
     pause_until_ms: u64,
@@ -101,6 +104,7 @@ impl<T> Queue<T> {
             entries: VecDeque::new(),
             bytes: 0,
             under_way: 0,
+            batch_max: UPDATES_MAX,
             pause_ms: 0,
             pause_until_ms: 0,
         }
@@ -165,7 +169,7 @@ impl<T> Queue<T> {
             bytes = bytes.saturating_add(entry.bytes());
             bytes <= BATCH_BYTES_MAX
         });
-        self.under_way = fitting.take(UPDATES_MAX).count().max(1);
+        self.under_way = fitting.take(self.batch_max).count().max(1);
         let batch = self.entries.iter().take(self.under_way);
         batch.map(|entry| &entry.update)
     }
@@ -173,6 +177,7 @@ impl<T> Queue<T> {
     /// The batch failed as a whole, or nothing is known of it.
     pub fn failed(&mut self, why: &str, now_ms: u64) -> Vec<(Entry<T>, Fate)> {
         let count = std::mem::take(&mut self.under_way);
+        self.batch_max = (count / 2).max(1);
         if self.keeps {
             self.pause(now_ms);
             return Vec::new();
@@ -182,8 +187,12 @@ impl<T> Queue<T> {
         gone.collect()
     }
 
-    /// The companion will never take the batch.
+    /// The companion will never take the batch, be it for one of its updates: each of them is tried alone before
+    /// it is given up.
     pub fn refused(&mut self, why: &str, now_ms: u64) -> Vec<(Entry<T>, Fate)> {
+        if self.under_way > 1 {
+            return self.failed(why, now_ms);
+        }
         let batch = self.entries.iter().take(self.under_way);
         let failed = batch.map(|entry| Failed {
             sequence: entry.update.sequence,
@@ -202,6 +211,7 @@ impl<T> Queue<T> {
 
     /// The companion answered for the batch: `failed` are not stored, all others are.
     pub fn answered(&mut self, failed: Vec<Failed>, now_ms: u64) -> Vec<(Entry<T>, Fate)> {
+        self.batch_max = self.batch_max.saturating_mul(2).min(UPDATES_MAX);
         let failed = failed.into_iter();
         let mut failed: BTreeMap<u64, Failed> =
             failed.map(|failed| (failed.sequence, failed)).collect();

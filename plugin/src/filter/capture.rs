@@ -13,7 +13,7 @@ use super::service::Service;
 use super::stats::InstanceStats;
 use super::trouble::Trouble;
 use crate::capture::HEADER;
-use crate::capture::grammar::{Announced, Announcement};
+use crate::capture::grammar::{Announced, Announcement, Change};
 use crate::capture::plan::{Plan, fits, plan, without_body};
 use crate::headers::Headers;
 use crate::settings::CaptureMode;
@@ -23,8 +23,8 @@ use crate::settings::CaptureMode;
 pub(super) struct Updates {
     /// Set while the body is read.
     reading: Option<Reading>,
-    /// Whether the answer may wait.
-    holds: bool,
+    /// Whether its answer announced any that are handed over.
+    is_announced: bool,
 }
 
 /// Updates whose value is the body.
@@ -60,6 +60,11 @@ impl Drop for Room {
 }
 
 impl Updates {
+    /// Removes the header from an answer of no service of the filter.
+    pub(super) fn of_no_service() {
+        remove();
+    }
+
     /// Reads the headers of an answer, which `ends` with them or has a body.
     pub(super) fn on_headers(&mut self, context: u32, service: &Service, ends: bool) -> Action {
         if service.settings.capture.mode == CaptureMode::Off {
@@ -115,7 +120,7 @@ impl Updates {
                 captured
                     .iter()
                     .for_each(|captured| captured.refused.add(updates));
-                Trouble::TooLarge.reply();
+                Trouble::TooLarge.reply(&service.stats);
             }
             Plan::HandOver { holds } => {
                 if length.is_some_and(|length| !fits(capture, length)) {
@@ -123,7 +128,7 @@ impl Updates {
                         .updates_oversized
                         .add(without_body(&mut announcement.updates));
                 }
-                self.holds = holds;
+                self.is_announced = true;
                 let updates = announcement.updates;
                 hand_over.push(context, updates, &[], instance.as_ref(), holds);
                 if !holds {
@@ -135,10 +140,10 @@ impl Updates {
                 captured
                     .iter()
                     .for_each(|captured| captured.dropped.add(updates));
-                Trouble::Unread.reply();
+                Trouble::Unread.reply(&service.stats);
             }
             Plan::ReadBody { holds } => {
-                self.holds = holds;
+                self.is_announced = true;
                 self.reading = Some(Reading {
                     updates: announcement.updates,
                     instance,
@@ -209,7 +214,10 @@ impl Updates {
     /// The body ends with trailers.
     pub(super) fn on_trailers(&mut self, context: u32, service: &Service) -> Action {
         match &service.hand_over {
-            Some(hand_over) if self.reading.is_some() => self.on_end(context, hand_over),
+            Some(hand_over) if self.reading.is_some() => {
+                hand_over.sees_body();
+                self.on_end(context, hand_over)
+            }
             _ => Action::Continue,
         }
     }
@@ -240,7 +248,7 @@ impl Updates {
             .iter()
             .for_each(|captured| captured.dropped.add(updates));
         if reading.holds {
-            Trouble::Full.reply();
+            Trouble::Full.reply(&service.stats);
             return Action::Pause;
         }
         Action::Continue
@@ -260,7 +268,7 @@ impl Updates {
             captured
                 .iter()
                 .for_each(|captured| captured.refused.add(updates));
-            Trouble::TooLarge.reply();
+            Trouble::TooLarge.reply(&service.stats);
             return Action::Pause;
         }
         stats
@@ -270,11 +278,25 @@ impl Updates {
         Action::Continue
     }
 
-    /// The request is over. What was handed over goes on.
-    pub(super) fn on_over(&self, context: u32, service: &Service) {
-        if let Some(hand_over) = service.hand_over.as_ref().filter(|_| self.holds) {
-            hand_over.forget(context);
-        }
+    /// The request is over. What was handed over goes on; a body that did not end is no value.
+    pub(super) fn on_over(&mut self, context: u32, service: &Service) {
+        let Some(hand_over) = service.hand_over.as_ref().filter(|_| self.is_announced) else {
+            return;
+        };
+        hand_over.on_over(context);
+        let Some(reading) = self.reading.take() else {
+            return;
+        };
+        let of_body = |update: &Announced| matches!(update.change, Change::Put { body: true, .. });
+        let (lost, whole): (Vec<_>, Vec<_>) = reading.updates.into_iter().partition(of_body);
+        let lost = u64::try_from(lost.len()).unwrap_or(u64::MAX);
+        service.stats.updates_dropped.add(lost);
+        let instance = reading.instance.as_ref();
+        let captured = instance.and_then(|stats| stats.captured.as_ref());
+        captured
+            .iter()
+            .for_each(|captured| captured.dropped.add(lost));
+        hand_over.push(context, whole, &[], instance, false);
     }
 }
 

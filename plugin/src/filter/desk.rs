@@ -21,6 +21,7 @@ mod judge;
 mod report;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use unitring_protocol::ids::ReporterId;
 
@@ -104,11 +105,11 @@ impl Leased {
 }
 
 impl Desk {
-    /// `root` is the VM's root context; `configuration` is a hash of the settings that the VM was loaded with; `random` returns
+    /// `root` is the VM's root context and how often it ticks; `configuration` is a hash of the settings that the VM was loaded with; `random` returns
     /// numbers that no other VM has.
     pub(super) fn new(
         settings: Settings,
-        root: u32,
+        root: (u32, Duration),
         configuration: u64,
         node_id: &str,
         random: impl Fn() -> u64,

@@ -5,7 +5,7 @@
 //! its client leaves. [`crate::capture::queue`] decides what is sent when, and what became of it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -29,8 +29,19 @@ use crate::settings::{Capture, CaptureMode, Companion, Settings};
 /// Without anybody who waits, so many updates are sent before the next tick, or so many bytes.
 const SENT_EARLY: usize = 64;
 const SENT_EARLY_BYTES: usize = 256 << 10;
-/// After Envoy did not show a body, how long none is waited for.
+/// After so many ticks in a row with an answer whose body did not come in time, and none whose body came, Envoy shows
+/// no bodies. One alone may be slow.
+const UNREAD_ROW: u32 = 3;
+/// After that, how long none is waited for.
 const UNREAD_MS: u64 = 10_000;
+/// How long an update waits that no answer waits for. The companion remembers for longer what it has applied.
+const KEPT_MS: u64 = 1_800_000;
+/// Answers that are replaced in one call into the VM: some 300 would exhaust V8's stack.
+const ENDED_AT_ONCE: usize = 64;
+/// The timer's period while more are to be replaced.
+const HURRY: Duration = Duration::from_millis(10);
+/// How long after its timeout a callout without an answer is given up.
+const LOST_MS: u64 = 5_000;
 
 thread_local! {
     /// The token of each batch under way in this VM, and whose it is.
@@ -63,11 +74,18 @@ pub(super) struct HandOver {
     queue: RefCell<Queue<Teller>>,
     /// By the context of each answer that waits for its updates.
     holds: RefCell<BTreeMap<u32, Hold>>,
-    /// The answers that wait for their bodies, and since when, while it is not known whether Envoy shows bodies.
+    /// The answers that wait for their bodies, and since when.
     bodies: RefCell<BTreeMap<u32, u64>>,
     body: Cell<BodySeen>,
-    /// Whether a batch is under way.
+    /// Answers to be replaced.
+    ending: RefCell<VecDeque<(u32, Trouble)>>,
+    /// Whether the timer is short, since there are many of them.
+    is_hurrying: Cell<bool>,
+    /// The timer's usual period.
+    tick: Duration,
+    /// Whether a batch is under way, and since when.
     is_sending: Cell<bool>,
+    sent_ms: Cell<u64>,
     /// Bytes of bodies that are being read.
     reading: Cell<usize>,
     this: Weak<Self>,
@@ -98,7 +116,8 @@ struct Hold {
 /// Whether Envoy shows the bodies of answers whose headers wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodySeen {
-    Unknown,
+    /// So many ticks in a row an answer was given up without one.
+    Unknown(u32),
     Yes,
     /// It did not, and none is waited for until then.
     No(u64),
@@ -110,6 +129,7 @@ impl HandOver {
         root: u32,
         sender: Sender,
         settings: &Settings,
+        tick: Duration,
         totals: Rc<ServiceStats>,
     ) -> Option<Rc<Self>> {
         let capture = settings.capture.clone();
@@ -124,8 +144,12 @@ impl HandOver {
             capture,
             holds: RefCell::default(),
             bodies: RefCell::default(),
-            body: Cell::new(BodySeen::Unknown),
+            body: Cell::new(BodySeen::Unknown(0)),
+            ending: RefCell::default(),
+            is_hurrying: Cell::new(false),
+            tick,
             is_sending: Cell::new(false),
+            sent_ms: Cell::new(0),
             reading: Cell::new(0),
             this: this.clone(),
             last_sequence: Cell::new(0),
@@ -147,13 +171,19 @@ impl HandOver {
         holds: bool,
     ) {
         let now_ms = monotonic_us() / 1_000;
-        let deadline_ms = now_ms.saturating_add(millis(self.capture.timeout));
+        let holds = holds && !self.is_ending(context);
+        let patience_ms = if holds {
+            millis(self.capture.timeout)
+        } else {
+            KEPT_MS
+        };
+        let deadline_ms = now_ms.saturating_add(patience_ms);
         if holds {
             let left = updates.len();
             let hold = Hold { left, deadline_ms };
             self.holds.borrow_mut().insert(context, hold);
         }
-        let mut gone = Vec::new();
+        self.bodies.borrow_mut().remove(&context);
         for update in updates {
             let update = self.numbered(update, body);
             if let Some(captured) = instance.and_then(|stats| stats.captured.as_ref()) {
@@ -162,15 +192,15 @@ impl HandOver {
             }
             let entry = Entry {
                 update,
-                deadline_ms: if holds { deadline_ms } else { u64::MAX },
+                deadline_ms,
                 teller: Teller {
                     instance: instance.cloned(),
                     hold: holds.then_some(context),
                 },
             };
-            gone.extend(self.queue.borrow_mut().push(entry));
+            let gone = self.queue.borrow_mut().push(entry);
+            self.tell(gone, context);
         }
-        self.tell(gone, context);
         let is_early = {
             let queue = self.queue.borrow();
             queue.len() >= SENT_EARLY || queue.bytes() >= SENT_EARLY_BYTES
@@ -211,6 +241,7 @@ impl HandOver {
             match sent {
                 Ok(token) => {
                     self.is_sending.set(true);
+                    self.sent_ms.set(now_ms);
                     CALLS.with_borrow_mut(|calls| calls.push((token, self.this.clone())));
                 }
                 Err(why) => {
@@ -282,6 +313,7 @@ impl HandOver {
         drop(queue);
         self.log_outcome(failure.as_deref());
         self.tell(gone, self.root);
+        self.end_some();
         let waits = !self.holds.borrow().is_empty();
         let has_many = self.queue.borrow().len() >= SENT_EARLY;
         if waits || has_many {
@@ -292,33 +324,91 @@ impl HandOver {
     /// The regular work, with the root context in force.
     pub(super) fn tick(&self) {
         let now_ms = monotonic_us() / 1_000;
+        self.give_up_lost_call(now_ms);
         let gone = self.queue.borrow_mut().expire(now_ms);
         self.tell(gone, self.root);
-        let late: Vec<u32> = {
-            let holds = self.holds.borrow();
-            let late = holds.iter().filter(|(_, hold)| hold.deadline_ms <= now_ms);
-            late.map(|(context, _)| *context).collect()
-        };
+        let holds = self.holds.borrow();
+        let late = holds.iter().filter(|(_, hold)| hold.deadline_ms <= now_ms);
+        let late: Vec<u32> = late.map(|(context, _)| *context).collect();
+        drop(holds);
         for context in late {
-            self.release(context, Some(Trouble::Late));
+            self.end(context, Trouble::Late);
         }
+        self.end_bodies(now_ms);
+        self.end_some();
+        self.send(self.root, now_ms);
+    }
+
+    /// Envoy ends every callout in time; without an answer this queue would stand still for ever.
+    fn give_up_lost_call(&self, now_ms: u64) {
+        let latest_ms = millis(self.capture.timeout).saturating_add(LOST_MS);
+        if !self.is_sending.get() || now_ms.saturating_sub(self.sent_ms.get()) < latest_ms {
+            return;
+        }
+        let this = self.this.clone();
+        CALLS.with_borrow_mut(|calls| calls.retain(|(_, of)| !of.ptr_eq(&this)));
+        self.is_sending.set(false);
+        let gone = self.queue.borrow_mut().failed("no answer", now_ms);
+        self.tell(gone, self.root);
+    }
+
+    /// Ends the answers whose bodies take too long, and finds out whether Envoy shows bodies at all.
+    fn end_bodies(&self, now_ms: u64) {
         let timeout_ms = millis(self.capture.timeout);
-        let unread: Vec<u32> = {
-            let bodies = self.bodies.borrow();
-            let unread = bodies
-                .iter()
-                .filter(|(_, since_ms)| now_ms.saturating_sub(**since_ms) >= timeout_ms);
-            unread.map(|(context, _)| *context).collect()
+        let bodies = self.bodies.borrow();
+        let late = bodies
+            .iter()
+            .filter(|(_, since_ms)| now_ms.saturating_sub(**since_ms) >= timeout_ms);
+        let late: Vec<u32> = late.map(|(context, _)| *context).collect();
+        drop(bodies);
+        if late.is_empty() {
+            return;
+        }
+        let trouble = match self.body.get() {
+            BodySeen::Yes => Trouble::Late,
+            BodySeen::No(_) => Trouble::Unread,
+            BodySeen::Unknown(row) if row + 1 < UNREAD_ROW => {
+                self.body.set(BodySeen::Unknown(row + 1));
+                Trouble::Late
+            }
+            BodySeen::Unknown(_) => Trouble::Unread,
         };
-        for context in unread {
-            self.bodies.borrow_mut().remove(&context);
+        if trouble == Trouble::Unread {
             self.body
                 .set(BodySeen::No(now_ms.saturating_add(UNREAD_MS)));
             self.totals.updates_unread.add(1);
-            self.release(context, Some(Trouble::Unread));
+        }
+        for context in late {
+            self.end(context, trouble);
+        }
+    }
+
+    /// Answers in the place of an answer soon.
+    fn end(&self, context: u32, trouble: Trouble) {
+        self.forget(context);
+        self.ending.borrow_mut().push_back((context, trouble));
+    }
+
+    /// Ends some of the answers that are to be ended. Envoy deletes each stream within this call into the VM, and
+    /// each deletion is another call on the same stack. The root context is in force afterwards.
+    fn end_some(&self) {
+        for _ in 0..ENDED_AT_ONCE {
+            let next = self.ending.borrow_mut().pop_front();
+            let Some((context, trouble)) = next else {
+                break;
+            };
+            put_in_force(context);
+            trouble.reply(&self.totals);
         }
         put_in_force(self.root);
-        self.send(self.root, now_ms);
+        let has_more = !self.ending.borrow().is_empty();
+        if has_more || self.is_hurrying.get() {
+            self.is_hurrying.set(has_more);
+            let period = if has_more { HURRY } else { self.tick };
+            if let Err(status) = hostcalls::set_tick_period(period) {
+                log::error!("unitring: the timer could not be set: {status:?}");
+            }
+        }
     }
 
     /// Tells what became of updates; `context` is in force before and afterwards.
@@ -364,46 +454,54 @@ impl HandOver {
                     hold.left == 0 || trouble.is_some()
                 })
             };
-            if is_over {
-                self.release(hold, trouble);
+            match trouble {
+                _ if !is_over => {}
+                None => self.release(hold),
+                // The one that is being handled ends with this call.
+                Some(trouble) if hold == context => {
+                    self.forget(hold);
+                    put_in_force(hold);
+                    trouble.reply(&self.totals);
+                }
+                Some(trouble) => self.end(hold, trouble),
             }
         }
         put_in_force(context);
     }
 
-    /// Lets an answer go, or answers in its place. Its context is in force afterwards.
-    fn release(&self, context: u32, trouble: Option<Trouble>) {
-        self.holds.borrow_mut().remove(&context);
+    /// Lets an answer go. Its context is in force afterwards.
+    fn release(&self, context: u32) {
+        self.forget(context);
         put_in_force(context);
-        match trouble {
-            Some(trouble) => trouble.reply(),
-            None => {
-                if let Err(status) = hostcalls::resume_http_response() {
-                    log::error!("unitring: an answer could not go on: {status:?}");
-                }
-            }
+        if let Err(status) = hostcalls::resume_http_response() {
+            log::error!("unitring: an answer could not go on: {status:?}");
         }
+    }
+
+    /// The answer of the context waits no more.
+    fn forget(&self, context: u32) {
+        self.holds.borrow_mut().remove(&context);
+        self.bodies.borrow_mut().remove(&context);
     }
 
     /// The request of the context is over.
-    pub(super) fn forget(&self, context: u32) {
-        self.holds.borrow_mut().remove(&context);
-        self.bodies.borrow_mut().remove(&context);
+    pub(super) fn on_over(&self, context: u32) {
+        self.forget(context);
+        self.ending.borrow_mut().retain(|(of, _)| *of != context);
+    }
+
+    fn is_ending(&self, context: u32) -> bool {
+        self.ending.borrow().iter().any(|(of, _)| *of == context)
     }
 
     /// The answer of the context waits for its body. `false` if Envoy does not show bodies.
     pub(super) fn awaits_body(&self, context: u32) -> bool {
         let now_ms = monotonic_us() / 1_000;
-        match self.body.get() {
-            BodySeen::Yes => {}
-            BodySeen::No(until_ms) if now_ms < until_ms => {
-                self.totals.updates_unread.add(1);
-                return false;
-            }
-            BodySeen::Unknown | BodySeen::No(_) => {
-                self.bodies.borrow_mut().insert(context, now_ms);
-            }
+        if matches!(self.body.get(), BodySeen::No(until_ms) if now_ms < until_ms) {
+            self.totals.updates_unread.add(1);
+            return false;
         }
+        self.bodies.borrow_mut().insert(context, now_ms);
         true
     }
 
@@ -425,9 +523,7 @@ impl HandOver {
 
     /// Envoy shows a body whose headers wait.
     pub(super) fn sees_body(&self) {
-        if self.body.replace(BodySeen::Yes) != BodySeen::Yes {
-            self.bodies.borrow_mut().clear();
-        }
+        self.body.set(BodySeen::Yes);
     }
 
     /// Logs the first failure of a row and the first success after it.

@@ -82,11 +82,21 @@ impl RootContext for Root {
         let node_id = super::text(&["node", "id"]).unwrap_or_default();
         let now_ms = millis(self.get_current_time());
         let configuration = xxh64(&bytes);
-        self.set_tick_period(tick_period(&services.all));
+        let tick = tick_period(&services.all);
+        self.set_tick_period(tick);
         self.desks = services
             .all
             .into_iter()
-            .map(|settings| Desk::new(settings, self.id, configuration, &node_id, random, now_ms))
+            .map(|settings| {
+                Desk::new(
+                    settings,
+                    (self.id, tick),
+                    configuration,
+                    &node_id,
+                    random,
+                    now_ms,
+                )
+            })
             .collect();
         self.routes = Rc::new(Routes {
             services: self

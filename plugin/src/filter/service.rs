@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use unitring_protocol::ids::ReporterId;
 use unitring_routing::bounded::{Choice, Loads};
@@ -102,8 +103,13 @@ impl Placement {
 }
 
 impl Service {
-    /// `root` is the VM's root context, and `source` and `vm` name it to the companion.
-    pub(super) fn new(settings: Settings, root: u32, source: ReporterId, vm: u64) -> Self {
+    /// `root` is the VM's root context, which ticks at this period, and `source` and `vm` name it to the companion.
+    pub(super) fn new(
+        settings: Settings,
+        (root, tick): (u32, Duration),
+        source: ReporterId,
+        vm: u64,
+    ) -> Self {
         let stats = ServiceStats::define(&settings.stat_name, settings.load.total_lag());
         let stats = Rc::new(stats);
         let sender = Sender {
@@ -111,7 +117,7 @@ impl Service {
             vm,
             service: settings.service.clone(),
         };
-        let hand_over = HandOver::new(root, sender, &settings, Rc::clone(&stats));
+        let hand_over = HandOver::new(root, sender, &settings, tick, Rc::clone(&stats));
         let balancer = Balancer::new(&settings);
         let nobody = Routed {
             directory: Rc::clone(balancer.directory()),

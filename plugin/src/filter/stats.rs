@@ -424,6 +424,8 @@ service_counters! {
     updates_dropped = "updates.dropped",
     /// Data updates whose body was too large, so that they were sent without a value or refused.
     updates_oversized = "updates.oversized",
+    /// Answers of instances that the caller did not get, since their data updates were not stored.
+    answers_replaced = "answers_replaced",
     /// Answers with data updates that no instance of the service made.
     updates_foreign = "updates.foreign",
     /// Answers whose body Envoy did not show, so that they were refused.

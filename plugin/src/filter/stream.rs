@@ -233,6 +233,7 @@ impl HttpContext for Stream {
 
     fn on_http_response_headers(&mut self, _: usize, ends: bool) -> Action {
         let Some(service) = self.service.clone() else {
+            Updates::of_no_service();
             return Action::Continue;
         };
         if self.reads_answer() {

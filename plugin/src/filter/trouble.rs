@@ -2,6 +2,7 @@
 
 use proxy_wasm::hostcalls;
 
+use super::stats::ServiceStats;
 use crate::capture::queue::{Fate, Loss};
 
 /// Why an answer is replaced.
@@ -39,7 +40,8 @@ impl Trouble {
     }
 
     /// Answers the request of the context in force in place of its instance.
-    pub(super) fn reply(self) {
+    pub(super) fn reply(self, totals: &ServiceStats) {
+        totals.answers_replaced.add(1);
         let (status, reason, body) = self.shown();
         let mut headers = vec![("x-unitring-reason", reason)];
         if status == 503 {

@@ -241,3 +241,19 @@ async fn a_request_announces_nothing_and_neither_does_envoy() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_header_is_removed_from_answers_of_other_services_too() -> Result<()> {
+    let site = site(json!({"mode": "sync"})).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&site.instances, &[])?
+        .settings(json!({"services": [{"service": "elsewhere"}]}))?;
+    let envoy = Envoy::start(&config).await?;
+    until("an answer", async || {
+        let got = ask(&envoy, &[("update", "carts/ada")]).await?;
+        ensure!(got.status == 200, "{}", got.status);
+        assert_eq!(got.header("x-unitring-update"), None);
+        Ok(())
+    })
+    .await
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{Durability, WriteTransaction};
+use redb::WriteTransaction;
 use unitring_protocol::ids::DatasetName;
 use unitring_protocol::record::{Record, RecordId};
 
@@ -15,7 +15,7 @@ use crate::replica::digest::{bucket_of, record_id};
 use crate::replica::transaction;
 use crate::store::{Change, Condition, Listed, Mark, Outcome, Records, StoreError};
 
-fn write(
+pub(super) fn write(
     transaction: &WriteTransaction,
     store: &Embedded,
     id: &RecordId,
@@ -48,7 +48,7 @@ impl Records for Embedded {
         };
         let is_again = change == Change::Again;
         let (id, condition) = (id.clone(), condition.clone());
-        self.change(Durability::Immediate, move |transaction, store| {
+        self.write_grouped(move |transaction, store| {
             let change = match &value {
                 Some(value) => Change::Put { value, expires_ms },
                 None if is_again => Change::Again,

@@ -31,6 +31,9 @@ if KEYS[8] then
       if of ~= source then
         table.insert(applied, stamp)
       elseif sequence < number or (sequence == number and not bytes_before(by, vm)) then
+        -- A write, so that a caller who waits for replicas waits for the update that was applied; it changes
+        -- nothing, and a full Redis takes it.
+        redis.call('PEXPIRE', KEYS[8], redis.call('PTTL', KEYS[8]))
         return { '', 4 }
       end
     end

@@ -95,13 +95,13 @@ fn where_they_do_not_updates_stay_in_order_and_pauses_grow() {
         now_ms += pause_ms;
     }
     let sent: Vec<u64> = queue.batch().map(|update| update.sequence).collect();
-    assert_eq!(sent, [1, 2, 3]);
+    // Smaller, after so many failures.
+    assert_eq!(sent, [1]);
+    assert_eq!(fates(queue.answered(vec![], now_ms)), [(1, Fate::Stored)]);
+    assert_eq!(queue.batch().count(), 2);
     // A part of it goes, and the rest is sent again.
     let gone = fates(queue.answered(vec![failed(2, 507), failed(3, 400)], now_ms));
-    assert_eq!(
-        gone,
-        [(1, Fate::Stored), (3, Fate::Refused("no".to_owned()))]
-    );
+    assert_eq!(gone, [(3, Fate::Refused("no".to_owned()))]);
     assert!(!queue.is_ready(now_ms) && queue.is_ready(now_ms + 5_000));
     assert_eq!(queue.batch().count(), 1);
     assert_eq!(fates(queue.answered(vec![], 0)), [(2, Fate::Stored)]);
@@ -114,15 +114,38 @@ fn where_they_do_not_updates_stay_in_order_and_pauses_grow() {
 
 #[test]
 fn a_batch_that_is_wrong_is_not_sent_again() {
-    let mut queue = queue(true, [1, 2]);
-    send(&mut queue);
-    queue.push(entry(3));
+    let mut queue = queue(true, [1, 2, 3]);
+    assert_eq!(send(&mut queue), [1, 2, 3]);
+    assert_eq!(queue.refused("bad", 0), []);
+    let sent: Vec<u64> = queue.batch().map(|update| update.sequence).collect();
+    assert_eq!(sent, [1]);
     let refused = || Fate::Refused("bad".to_owned());
-    assert_eq!(
-        fates(queue.refused("bad", 0)),
-        [(1, refused()), (2, refused())]
-    );
-    assert_eq!(send(&mut queue), [3]);
+    assert_eq!(fates(queue.refused("bad", 0)), [(1, refused())]);
+    assert_eq!(send(&mut queue), [2, 3]);
+}
+
+#[test]
+fn a_companion_that_does_not_answer_gets_smaller_batches_until_it_does() {
+    let bounds = Bounds {
+        updates: 10_000,
+        bytes: 100 << 20,
+    };
+    let mut queue = Queue::new(true, bounds);
+    for sequence in 0..2_000 {
+        queue.push(entry(sequence));
+    }
+    let mut sizes = Vec::new();
+    for _ in 0..11 {
+        sizes.push(queue.batch().count());
+        queue.failed("no answer", 0);
+    }
+    assert_eq!(sizes, [512, 256, 128, 64, 32, 16, 8, 4, 2, 1, 1]);
+    sizes.clear();
+    for _ in 0..10 {
+        sizes.push(queue.batch().count());
+        queue.answered(vec![], 0);
+    }
+    assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
 }
 
 #[test]

@@ -184,13 +184,13 @@ async fn where_envoy_shows_no_bodies_the_caller_gets_503_in_time_and_the_filter_
     })
     .await?;
     let query = [("update", "carts/ada;body"), ("value", "v")];
-    for _ in 0..2 {
+    until("the filter to find out", async || {
         let got = ask(&site.envoy, &query).await?;
-        assert_eq!(
-            (got.status, got.header("x-unitring-reason")),
-            (503, Some("update-unread"))
-        );
-    }
+        assert_eq!(got.status, 503);
+        ensure!(got.header("x-unitring-reason") == Some("update-unread"));
+        Ok(())
+    })
+    .await?;
     // Without `body` all is well.
     assert_eq!(
         ask(&site.envoy, &[("update", "carts/ada")]).await?.status,
@@ -204,4 +204,51 @@ async fn where_envoy_shows_no_bodies_the_caller_gets_503_in_time_and_the_filter_
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_body_that_takes_too_long_is_503_and_no_mistake_of_the_wiring() -> Result<()> {
+    let site = site(json!({"mode": "sync", "timeout": "500ms"})).await?;
+    for slow in [("stream_ms", "1500"), ("delay_ms", "0")] {
+        let query = [
+            ("update", "carts/ada;body, carts/bob"),
+            ("size", "30"),
+            slow,
+        ];
+        let got = ask(&site.envoy, &query).await?;
+        let late = (503, Some("update-late"));
+        let seen = (got.status, got.header("x-unitring-reason"));
+        ensure!(
+            (seen == late) == (slow.0 == "stream_ms"),
+            "{slow:?}: {seen:?}"
+        );
+    }
+    // The update that needed no body is made; the other one is counted as lost.
+    counts(&site.envoy, "updates.stored", 3).await?;
+    counts(&site.envoy, "updates.dropped", 1).await?;
+    counts(&site.envoy, "answers_replaced", 1).await?;
+    assert_eq!(stat(&site.envoy, "updates.unread").await?, 0);
+    assert_eq!(stat(&site.envoy, "wiring.response_body").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_is_no_value_and_is_counted() -> Result<()> {
+    let site = site(json!({"mode": "async"})).await?;
+    let query = [
+        ("update", "carts/ada;body, carts/bob"),
+        ("size", "30"),
+        ("chunks", "3"),
+        ("stream_ms", "60000"),
+    ];
+    let request = site
+        .envoy
+        .asking(&query)?
+        .timeout(std::time::Duration::from_secs(1));
+    let left = request.send().await?.text().await;
+    ensure!(left.is_err());
+    has(&site.companion, "carts/bob", "").await?;
+    counts(&site.envoy, "updates.dropped", 1).await?;
+    assert_eq!(record(&site.companion, "carts/ada").await?, None);
+    Ok(())
 }

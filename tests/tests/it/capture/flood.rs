@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 use futures_util::stream::{StreamExt as _, iter};
+use rustix::process::Signal;
 use serde_json::json;
 use unitring_tests::deadline::until;
 
+use super::traps::signal;
 use super::{ask, counts, has, of_instances, site, stat};
 
 /// Values of 10 kB, of which the queue holds at most 100, or 1 MiB.
@@ -66,12 +68,7 @@ async fn async_drops_the_oldest_and_a_worker_keeps_its_size() -> Result<()> {
 async fn sync_refuses_what_does_not_fit_and_holds_no_more() -> Result<()> {
     let site = site(json!({"mode": "sync", "queue_max": 10, "timeout": "2s"})).await?;
     // A batch that hangs keeps the others waiting.
-    let stop = |signal| {
-        let id = i32::try_from(site.companion.id())?;
-        let process = rustix::process::Pid::from_raw(id).ok_or_else(|| anyhow::anyhow!("none"))?;
-        Ok::<_, anyhow::Error>(rustix::process::kill_process(process, signal)?)
-    };
-    stop(rustix::process::Signal::STOP)?;
+    signal(&site.companion, Signal::STOP)?;
     let all = (0..40).map(|number| {
         let envoy = &site.envoy;
         async move {
@@ -91,11 +88,76 @@ async fn sync_refuses_what_does_not_fit_and_holds_no_more() -> Result<()> {
         full += usize::from(reason == "update-full");
     }
     assert_eq!(full, 30);
-    stop(rustix::process::Signal::CONT)?;
+    signal(&site.companion, Signal::CONT)?;
     until("an update to be stored", async || {
         let got = ask(&site.envoy, &[("update", "carts/ada")]).await?;
         ensure!(got.status == 200, "{}", got.status);
         Ok(())
     })
     .await
+}
+
+/// Some 300 answers that are replaced in one call into a VM exhaust its stack: seen on 1.40.0.
+#[tokio::test]
+async fn a_companion_that_hangs_under_load_costs_no_vm() -> Result<()> {
+    const CLIENTS: usize = 700;
+    let site = site(json!({"mode": "sync", "timeout": "2s"})).await?;
+    signal(&site.companion, Signal::STOP)?;
+    let all = (0..CLIENTS).map(|number| {
+        let envoy = &site.envoy;
+        async move {
+            let update = format!("carts/{number}");
+            let got = ask(envoy, &[("update", &update)]).await?;
+            ensure!(got.header("x-unitring-reason").is_some(), "{}", got.body);
+            Ok::<_, anyhow::Error>(got.status)
+        }
+    });
+    for status in futures_util::future::join_all(all).await {
+        assert_eq!(status?, 503);
+    }
+    signal(&site.companion, Signal::CONT)?;
+    until("an update to be stored", async || {
+        let got = ask(&site.envoy, &[("update", "carts/ada")]).await?;
+        ensure!(got.status == 200, "{}", got.status);
+        Ok(())
+    })
+    .await?;
+    until("every answer that was replaced to be counted", async || {
+        let replaced = stat(&site.envoy, "answers_replaced").await?;
+        ensure!(replaced >= u64::try_from(CLIENTS)?, "{replaced}");
+        Ok(())
+    })
+    .await?;
+    let log = site.envoy.log();
+    ensure!(
+        !log.contains("RangeError") && !log.contains("wasm trap"),
+        "{log}"
+    );
+    counts(&site.envoy, "in_flight", 0).await
+}
+
+#[tokio::test]
+async fn what_waited_for_a_companion_that_hung_is_stored_by_it() -> Result<()> {
+    const UPDATES: usize = 1_200;
+    let site = site(json!({"mode": "async", "timeout": "1s"})).await?;
+    signal(&site.companion, Signal::STOP)?;
+    let all = iter(0..UPDATES).map(|number| {
+        let envoy = &site.envoy;
+        async move {
+            let update = format!("carts/{number};body");
+            ensure!(
+                ask(envoy, &[("update", &update), ("value", "v")])
+                    .await?
+                    .status
+                    == 200
+            );
+            Ok(())
+        }
+    });
+    let all: Vec<Result<()>> = all.buffer_unordered(32).collect().await;
+    all.into_iter().collect::<Result<Vec<()>>>()?;
+    signal(&site.companion, Signal::CONT)?;
+    counts(&site.envoy, "updates.stored", u64::try_from(UPDATES)?).await?;
+    assert_eq!(stat(&site.envoy, "updates.dropped").await?, 0);
+    Ok(())
 }

@@ -14,7 +14,7 @@ use unitring_tests::programs;
 use super::{ask, counts, has, of_instances, record, site, site_with};
 
 /// Stops the companion's process, so that it takes connections and answers none.
-fn signal(companion: &Companion, signal: Signal) -> Result<()> {
+pub(super) fn signal(companion: &Companion, signal: Signal) -> Result<()> {
     let id = i32::try_from(companion.id())?;
     let process = Pid::from_raw(id).ok_or_else(|| anyhow::anyhow!("no process"))?;
     Ok(kill_process(process, signal)?)
