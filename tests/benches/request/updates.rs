@@ -18,12 +18,12 @@ use crate::systems::{INSTANCES, System};
 use crate::upstream::Upstream;
 
 /// Pairs of requests, with and without an update.
-const PAIRS: usize = 3_000;
+const PAIRS: usize = 2_000;
 /// Pairs before the first that counts.
 const WARM_UP: usize = 500;
 /// Rounds of each measurement of throughput, and how long one takes.
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(3);
 /// Connections that send requests at the same time.
 const CONNECTIONS: usize = 32;
 /// Updates of a batch that comes to the companion without Envoy, and how many batches are under way.
@@ -60,8 +60,12 @@ pub(crate) async fn measure(only: Option<&str>) -> Result<()> {
     if wanted("throughput") {
         println!("| what the companion takes | a second |");
         println!("|---|---:|");
-        throughput(&base, &on_redis).await?;
-        batches(&on_redis).await?;
+        throughput(&base, &on_redis, "Redis").await?;
+        batches(&on_redis, "Redis").await?;
+        let embedded = Settings::default().start().await?;
+        let base = Base::new(&upstream.addresses, &embedded)?;
+        throughput(&base, &embedded, "the embedded store").await?;
+        batches(&embedded, "the embedded store").await?;
     }
     Ok(())
 }
@@ -138,7 +142,7 @@ async fn latency(base: &Base, store: &str) -> Result<()> {
 }
 
 /// Updates a second through Envoy, by requests that wait for them and by those that do not.
-async fn throughput(base: &Base, companion: &Companion) -> Result<()> {
+async fn throughput(base: &Base, companion: &Companion, store: &str) -> Result<()> {
     for (mode, update, name) in [
         ("off", UPDATE, "requests with `off`, for comparison"),
         ("sync", UPDATE, "updates by `sync`"),
@@ -176,7 +180,7 @@ async fn throughput(base: &Base, companion: &Companion) -> Result<()> {
         }
         // The first one warms up.
         rates.remove(0);
-        println!("| {name} | {:.0} |", median(rates)?);
+        println!("| {name}, on {store} | {:.0} |", median(rates)?);
     }
     Ok(())
 }
@@ -188,7 +192,7 @@ async fn applied(companion: &Companion) -> Result<f64> {
 }
 
 /// Updates a second as filters send them, without Envoy and its clients beside.
-async fn batches(companion: &Companion) -> Result<()> {
+async fn batches(companion: &Companion, store: &str) -> Result<()> {
     let mut rates = Vec::new();
     for round in 0..=ROUNDS {
         let began = Instant::now();
@@ -218,7 +222,7 @@ async fn batches(companion: &Companion) -> Result<()> {
     }
     rates.remove(0);
     println!(
-        "| updates in batches of {BATCH}, without Envoy beside | {:.0} |",
+        "| updates in batches of {BATCH} without Envoy beside, on {store} | {:.0} |",
         median(rates)?
     );
     Ok(())
