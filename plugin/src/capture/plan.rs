@@ -18,13 +18,15 @@ pub enum Plan {
         /// Whether they wait.
         holds: bool,
     },
-    /// Its body is too large to be a value, and the caller is told so.
-    TooLarge,
+    /// Its body is too large to be a value: with `holds` the caller is told so, or else the updates are handed over
+    /// [without it](without_body).
+    TooLarge {
+        /// Whether it would wait.
+        holds: bool,
+    },
 }
 
 /// Plans for an answer. `length` is the body's, as far as the headers tell it: 0 for none.
-///
-/// In mode `async` a body that is too large becomes an empty value; [`without_body`] does that.
 pub fn plan(capture: &Capture, announcement: &Announcement, length: Option<u64>) -> Plan {
     let holds = match capture.mode {
         CaptureMode::Off | CaptureMode::Count => return Plan::Pass,
@@ -37,10 +39,9 @@ pub fn plan(capture: &Capture, announcement: &Announcement, length: Option<u64>)
     if !announcement.needs_body() || length == Some(0) {
         return Plan::HandOver { holds };
     }
-    match length.is_some_and(|length| !fits(capture, length)) {
-        true if holds => Plan::TooLarge,
-        true => Plan::HandOver { holds },
-        false => Plan::ReadBody { holds },
+    match length.is_none_or(|length| fits(capture, length)) {
+        true => Plan::ReadBody { holds },
+        false => Plan::TooLarge { holds },
     }
 }
 
@@ -97,10 +98,10 @@ mod tests {
             ("sync", &body, Some(0), now),
             ("sync", &body, Some(100), later),
             ("sync", &body, None, later),
-            ("sync", &body, Some(101), Plan::TooLarge),
+            ("sync", &body, Some(101), Plan::TooLarge { holds: true }),
             ("async", &plain, None, async_now),
             ("async", &body, None, async_later),
-            ("async", &body, Some(101), async_now),
+            ("async", &body, Some(101), Plan::TooLarge { holds: false }),
         ] {
             let planned = plan(&capture(mode), announcement, length);
             assert_eq!(planned, expected, "{mode} {announcement:?} {length:?}");

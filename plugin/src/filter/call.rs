@@ -1,8 +1,7 @@
 //! A callout that the SDK does not know of: it would note the request in force as the owner, and drop the answer
 //! if that is gone.
 
-use std::time::Duration;
-
+use super::callout::Outgoing;
 use crate::headers::Headers;
 
 #[link(wasm_import_module = "env")]
@@ -24,15 +23,14 @@ unsafe extern "C" {
 
 /// Sends a request; returns its token, or Envoy's status.
 #[allow(unsafe_code, reason = "a call into Envoy that reads memory")]
-pub(super) fn http_call(
-    cluster: &str,
-    headers: &Headers,
-    body: &[u8],
-    timeout: Duration,
-) -> Result<u32, u32> {
-    let (headers, trailers) = (headers.block(), Headers::from_iter::<[(&str, &str); 0]>([]));
+pub(super) fn http_call(outgoing: &Outgoing<'_>) -> Result<u32, u32> {
+    let bearer = outgoing.bearer();
+    let headers: Headers = outgoing.headers(&bearer).into_iter().collect();
+    let (cluster, headers) = (outgoing.cluster, headers.block());
+    let body = outgoing.body.unwrap_or_default();
+    let trailers = Headers::from_iter::<[(&str, &str); 0]>([]);
     let trailers = trailers.block();
-    let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    let timeout_ms = u32::try_from(outgoing.timeout.as_millis()).unwrap_or(u32::MAX);
     let mut token = 0;
     // SAFETY: Envoy reads these bytes before the call returns, and writes the token.
     let status = unsafe {

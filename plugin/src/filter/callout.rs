@@ -1,13 +1,15 @@
 //! Requests that a VM sends through Envoy: at most one of a kind at a time, never queued.
 
+use std::cell::Cell;
+use std::fmt;
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::MapType;
+use proxy_wasm::types::{BufferType, MapType};
 
 /// What we call the other side, whatever the cluster's name is: a companion answers to few names, so that no page
 /// of another site reaches it through a browser.
-pub(super) const AUTHORITY: &str = "unitring";
+const AUTHORITY: &str = "unitring";
 
 /// A kind of callout: when the next is due, and whether one is under way.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ pub(super) struct Callout {
     interval_ms: u64,
     due_ms: u64,
     token: Option<u32>,
-    failing: bool,
+    outcomes: Outcomes,
 }
 
 /// The request of a callout.
@@ -41,6 +43,32 @@ impl<'a> Outgoing<'a> {
     }
 }
 
+impl Outgoing<'_> {
+    pub(super) fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    /// The headers, with what [`Self::bearer`] returned.
+    pub(super) fn headers<'b>(&'b self, bearer: &'b str) -> Vec<(&'b str, &'b str)> {
+        let mut headers = vec![
+            (":method", self.method),
+            (":path", &self.path),
+            (":authority", AUTHORITY),
+            ("content-type", "application/json"),
+        ];
+        if !self.token.is_empty() {
+            headers.push(("authorization", bearer));
+        }
+        headers
+    }
+
+    /// The error where Envoy does not send it.
+    pub(super) fn has_no_cluster(&self, status: &dyn fmt::Debug) -> String {
+        let cluster = self.cluster;
+        format!("Envoy has no usable cluster {cluster} ({status:?})")
+    }
+}
+
 impl Callout {
     pub(super) fn every(interval: Duration) -> Self {
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
@@ -48,7 +76,7 @@ impl Callout {
             interval_ms,
             due_ms: 0,
             token: None,
-            failing: false,
+            outcomes: Outcomes::default(),
         }
     }
 
@@ -61,16 +89,8 @@ impl Callout {
 
     pub(super) fn send(&mut self, outgoing: &Outgoing<'_>, now_ms: u64) -> Result<(), String> {
         self.due_ms = now_ms.saturating_add(self.interval_ms);
-        let bearer = format!("Bearer {}", outgoing.token);
-        let mut headers = vec![
-            (":method", outgoing.method),
-            (":path", &outgoing.path),
-            (":authority", AUTHORITY),
-            ("content-type", "application/json"),
-        ];
-        if !outgoing.token.is_empty() {
-            headers.push(("authorization", &bearer));
-        }
+        let bearer = outgoing.bearer();
+        let headers = outgoing.headers(&bearer);
         let sent = hostcalls::dispatch_http_call(
             outgoing.cluster,
             headers,
@@ -83,10 +103,7 @@ impl Callout {
                 self.token = Some(token);
                 Ok(())
             }
-            Err(status) => Err(format!(
-                "Envoy has no usable cluster {} ({status:?})",
-                outgoing.cluster
-            )),
+            Err(status) => Err(outgoing.has_no_cluster(&status)),
         }
     }
 
@@ -99,40 +116,67 @@ impl Callout {
         ours
     }
 
+    /// As [`Outcomes::log`].
+    pub(super) fn log_outcome(&self, what: &str, outcome: Result<(), &str>) {
+        self.outcomes.log(what, outcome);
+    }
+}
+
+/// Whether the last outcome of a kind was a failure.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    failing: Cell<bool>,
+}
+
+impl Outcomes {
     /// Logs the first failure of a row and the first success after it, and nothing in between.
-    pub(super) fn log_outcome(&mut self, what: &str, outcome: Result<(), &str>) {
-        match outcome {
-            Ok(()) if self.failing => log::info!("unitring: {what}: works again"),
-            Err(error) if !self.failing => log::warn!("unitring: {what}: {error}"),
+    pub(super) fn log(&self, what: &str, outcome: Result<(), &str>) {
+        match (outcome, self.failing.replace(outcome.is_err())) {
+            (Ok(()), true) => log::info!("unitring: {what}: works again"),
+            (Err(error), false) => log::warn!("unitring: {what}: {error}"),
             _ => {}
         }
-        self.failing = outcome.is_err();
+    }
+}
+
+/// The answer to a callout.
+pub(super) struct Answer {
+    /// Empty if there is none.
+    pub(super) status: Vec<u8>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The one that Envoy has just received.
+    pub(super) fn received(body_size: usize) -> Self {
+        let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
+        let status = status.ok().flatten().unwrap_or_default();
+        if status.is_empty() {
+            let body = Vec::new();
+            return Self { status, body };
+        }
+        let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
+        let body = body.ok().flatten().unwrap_or_default();
+        Self { status, body }
+    }
+
+    /// What it says, for people.
+    pub(super) fn shown(&self) -> String {
+        const SHOWN_MAX: usize = 200;
+        if self.status.is_empty() {
+            return "no answer".to_owned();
+        }
+        let body = String::from_utf8_lossy(&self.body);
+        let body: String = body.chars().take(SHOWN_MAX).collect();
+        format!("answered {}: {body}", String::from_utf8_lossy(&self.status))
     }
 }
 
 /// The body of the answer to a callout, if its status is 200.
 pub(super) fn answer(body_size: usize) -> Result<Vec<u8>, String> {
-    let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
-    let status = status.ok().flatten().unwrap_or_default();
-    if status.is_empty() {
-        return Err("no answer".to_owned());
+    let answer = Answer::received(body_size);
+    match answer.status.as_slice() {
+        b"200" => Ok(answer.body),
+        _ => Err(answer.shown()),
     }
-    let body = hostcalls::get_buffer(
-        proxy_wasm::types::BufferType::HttpCallResponseBody,
-        0,
-        body_size,
-    );
-    let body = body.ok().flatten().unwrap_or_default();
-    if status == b"200" {
-        return Ok(body);
-    }
-    const SHOWN_MAX: usize = 200;
-    let shown: String = String::from_utf8_lossy(&body)
-        .chars()
-        .take(SHOWN_MAX)
-        .collect();
-    Err(format!(
-        "answered {}: {shown}",
-        String::from_utf8_lossy(&status)
-    ))
 }

@@ -81,71 +81,60 @@ impl Updates {
 
     fn on_announcement(&mut self, context: u32, service: &Service, ends: bool) -> Action {
         let headers = super::headers(MapType::HttpResponseHeaders);
-        let mut announcement = Announcement::read(headers.values(HEADER));
+        let announcement = Announcement::read(headers.values(HEADER));
         remove();
         let stats = &service.stats;
         let Some(instance) = sender(service) else {
             stats.updates_foreign.add(1);
             return Action::Continue;
         };
-        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let captured = instance.as_ref().and_then(|stats| stats.captured.as_ref());
         if let Some((text, why)) = &announcement.first_malformed {
-            stats.updates_refused.add(announcement.malformed);
-            captured
-                .iter()
-                .for_each(|captured| captured.refused.add(announcement.malformed));
+            stats.refuse_updates(instance.as_deref(), announcement.malformed);
             let service = &service.settings.service;
             stats
                 .malformed
                 .warn(|| format!("{service}: the data update {text} was left out: {why}"));
         }
-        let updates = count(announcement.updates.len());
+        let updates = announcement.updates.len();
+        let updates = u64::try_from(updates).unwrap_or(u64::MAX);
         instance.iter().for_each(|stats| stats.updates.add(updates));
-        let capture = &service.settings.capture;
         let length = if ends {
             Some(0)
         } else {
             content_length(&headers)
         };
-        let planned = plan(capture, &announcement, length);
+        let planned = plan(&service.settings.capture, &announcement, length);
         let Some(hand_over) = &service.hand_over else {
             return Action::Continue;
         };
-        match planned {
-            Plan::Pass => return Action::Continue,
-            Plan::TooLarge => {
-                stats.updates_oversized.add(updates);
-                stats.updates_refused.add(updates);
-                captured
-                    .iter()
-                    .for_each(|captured| captured.refused.add(updates));
-                Trouble::TooLarge.reply(&service.stats);
-            }
+        self.is_announced = planned != Plan::Pass;
+        let updates = announcement.updates;
+        let holds = match planned {
+            Plan::Pass => false,
+            Plan::TooLarge { holds } => too_large(
+                context,
+                service,
+                hand_over,
+                updates,
+                instance.as_ref(),
+                holds,
+            ),
             Plan::HandOver { holds } => {
-                if length.is_some_and(|length| !fits(capture, length)) {
-                    stats
-                        .updates_oversized
-                        .add(without_body(&mut announcement.updates));
-                }
-                self.is_announced = true;
-                let updates = announcement.updates;
                 hand_over.push(context, updates, &[], instance.as_ref(), holds);
-                if !holds {
-                    return Action::Continue;
-                }
+                holds
             }
             Plan::ReadBody { holds } if holds && !hand_over.awaits_body(context) => {
-                stats.updates_dropped.add(updates);
-                captured
-                    .iter()
-                    .for_each(|captured| captured.dropped.add(updates));
-                Trouble::Unread.reply(&service.stats);
+                lose(
+                    service,
+                    &updates,
+                    instance.as_deref(),
+                    Some(Trouble::Unread),
+                );
+                holds
             }
             Plan::ReadBody { holds } => {
-                self.is_announced = true;
                 self.reading = Some(Reading {
-                    updates: announcement.updates,
+                    updates,
                     instance,
                     body: Vec::new(),
                     holds,
@@ -156,15 +145,13 @@ impl Updates {
                     _reads: ReadsBody::begin(),
                 });
                 // Not `stop_all`: the body must come.
-                return if holds {
-                    Action::Pause
-                } else {
-                    Action::Continue
-                };
+                return waits(holds);
             }
+        };
+        if holds {
+            stop_all();
         }
-        stop_all();
-        Action::Pause
+        waits(holds)
     }
 
     /// Reads a part of the body, of which Envoy shows `size` bytes: all of it so far if the answer
@@ -192,10 +179,34 @@ impl Updates {
             &service.settings.capture,
             u64::try_from(length).unwrap_or(u64::MAX),
         ) {
-            return self.too_large(context, service, hand_over);
+            let action = self.reading.take().map(|reading| {
+                let Reading {
+                    updates,
+                    instance,
+                    holds,
+                    ..
+                } = reading;
+                too_large(
+                    context,
+                    service,
+                    hand_over,
+                    updates,
+                    instance.as_ref(),
+                    holds,
+                )
+            });
+            return waits(action.unwrap_or(false));
         }
         if !reading.room.takes(new) {
-            return self.no_room(service);
+            let (holds, instance) = (reading.holds, reading.instance.as_deref());
+            lose(
+                service,
+                &reading.updates,
+                instance,
+                holds.then_some(Trouble::Full),
+            );
+            self.reading = None;
+            return waits(holds);
         }
         if new > 0 {
             let part = hostcalls::get_buffer(BufferType::HttpResponseBody, start, new);
@@ -204,11 +215,7 @@ impl Updates {
         if ends {
             return self.on_end(context, hand_over);
         }
-        if reading.holds {
-            Action::Pause
-        } else {
-            Action::Continue
-        }
+        waits(reading.holds)
     }
 
     /// The body ends with trailers.
@@ -229,53 +236,7 @@ impl Updates {
         let (instance, holds) = (reading.instance.as_ref(), reading.holds);
         drop(reading.room);
         hand_over.push(context, reading.updates, &reading.body, instance, holds);
-        if holds {
-            Action::Pause
-        } else {
-            Action::Continue
-        }
-    }
-
-    fn no_room(&mut self, service: &Service) -> Action {
-        let Some(reading) = self.reading.take() else {
-            return Action::Continue;
-        };
-        let updates = u64::try_from(reading.updates.len()).unwrap_or(u64::MAX);
-        service.stats.updates_dropped.add(updates);
-        let instance = reading.instance.as_ref();
-        let captured = instance.and_then(|stats| stats.captured.as_ref());
-        captured
-            .iter()
-            .for_each(|captured| captured.dropped.add(updates));
-        if reading.holds {
-            Trouble::Full.reply(&service.stats);
-            return Action::Pause;
-        }
-        Action::Continue
-    }
-
-    fn too_large(&mut self, context: u32, service: &Service, hand_over: &HandOver) -> Action {
-        let Some(mut reading) = self.reading.take() else {
-            return Action::Continue;
-        };
-        let stats = &service.stats;
-        let instance = reading.instance.as_ref();
-        if reading.holds {
-            let updates = u64::try_from(reading.updates.len()).unwrap_or(u64::MAX);
-            stats.updates_oversized.add(updates);
-            stats.updates_refused.add(updates);
-            let captured = instance.and_then(|stats| stats.captured.as_ref());
-            captured
-                .iter()
-                .for_each(|captured| captured.refused.add(updates));
-            Trouble::TooLarge.reply(&service.stats);
-            return Action::Pause;
-        }
-        stats
-            .updates_oversized
-            .add(without_body(&mut reading.updates));
-        hand_over.push(context, reading.updates, &[], instance, false);
-        Action::Continue
+        waits(holds)
     }
 
     /// The request is over. What was handed over goes on; a body that did not end is no value.
@@ -289,15 +250,53 @@ impl Updates {
         };
         let of_body = |update: &Announced| matches!(update.change, Change::Put { body: true, .. });
         let (lost, whole): (Vec<_>, Vec<_>) = reading.updates.into_iter().partition(of_body);
-        let lost = u64::try_from(lost.len()).unwrap_or(u64::MAX);
-        service.stats.updates_dropped.add(lost);
         let instance = reading.instance.as_ref();
-        let captured = instance.and_then(|stats| stats.captured.as_ref());
-        captured
-            .iter()
-            .for_each(|captured| captured.dropped.add(lost));
+        lose(service, &lost, instance.map(Rc::as_ref), None);
         hand_over.push(context, whole, &[], instance, false);
     }
+}
+
+fn waits(holds: bool) -> Action {
+    match holds {
+        true => Action::Pause,
+        false => Action::Continue,
+    }
+}
+
+/// Counts updates as dropped, and answers in the place of an answer that waits.
+fn lose(
+    service: &Service,
+    updates: &[Announced],
+    instance: Option<&InstanceStats>,
+    trouble: Option<Trouble>,
+) {
+    let count = u64::try_from(updates.len()).unwrap_or(u64::MAX);
+    service.stats.drop_updates(instance, count);
+    if let Some(trouble) = trouble {
+        trouble.reply(&service.stats);
+    }
+}
+
+/// The body is larger than a value may be. Returns whether the answer waits, which is then replaced.
+fn too_large(
+    context: u32,
+    service: &Service,
+    hand_over: &HandOver,
+    mut updates: Vec<Announced>,
+    instance: Option<&Rc<InstanceStats>>,
+    holds: bool,
+) -> bool {
+    let stats = &service.stats;
+    if holds {
+        let count = u64::try_from(updates.len()).unwrap_or(u64::MAX);
+        stats.updates_oversized.add(count);
+        stats.refuse_updates(instance.map(Rc::as_ref), count);
+        Trouble::TooLarge.reply(stats);
+    } else {
+        stats.updates_oversized.add(without_body(&mut updates));
+        hand_over.push(context, updates, &[], instance, false);
+    }
+    holds
 }
 
 /// The instance that made the answer; `None` if no instance of the service did, and `Some(None)` for

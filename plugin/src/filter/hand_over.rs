@@ -4,18 +4,19 @@
 //! Batches are sent with the root context in force: a callout of a request would be cancelled when
 //! its client leaves. [`crate::capture::queue`] decides what is sent when, and what became of it.
 
+mod waiting;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, MapType};
 use unitring_protocol::record::Value;
 use unitring_protocol::updates::Update;
 
 use super::call::http_call;
-use super::callout::AUTHORITY;
+use super::callout::{Answer, Outcomes, Outgoing};
 use super::clock::monotonic_us;
 use super::quiet::Quiet;
 use super::stats::{InstanceStats, ServiceStats};
@@ -23,23 +24,14 @@ use super::trouble::Trouble;
 use crate::capture::grammar::{Announced, Change};
 use crate::capture::message::{self, Sender};
 use crate::capture::queue::{Entry, Fate, Loss, Queue};
-use crate::headers::Headers;
 use crate::settings::{Capture, CaptureMode, Companion, Settings};
+use waiting::BodySeen;
 
 /// Without anybody who waits, so many updates are sent before the next tick, or so many bytes.
 const SENT_EARLY: usize = 64;
 const SENT_EARLY_BYTES: usize = 256 << 10;
-/// After so many ticks in a row with an answer whose body did not come in time, and none whose body came, Envoy shows
-/// no bodies. One alone may be slow.
-const UNREAD_ROW: u32 = 3;
-/// After that, how long none is waited for.
-const UNREAD_MS: u64 = 10_000;
 /// How long an update waits that no answer waits for. The companion remembers for longer what it has applied.
 const KEPT_MS: u64 = 1_800_000;
-/// Answers that are replaced in one call into the VM: some 300 would exhaust V8's stack.
-const ENDED_AT_ONCE: usize = 64;
-/// The timer's period while more are to be replaced.
-const HURRY: Duration = Duration::from_millis(10);
 /// How long after its timeout a callout without an answer is given up.
 const LOST_MS: u64 = 5_000;
 
@@ -90,7 +82,7 @@ pub(super) struct HandOver {
     reading: Cell<usize>,
     this: Weak<Self>,
     last_sequence: Cell<u64>,
-    failing: Cell<bool>,
+    outcomes: Outcomes,
     refused: Quiet,
     dropped: Quiet,
     totals: Rc<ServiceStats>,
@@ -111,16 +103,6 @@ struct Hold {
     /// Updates whose fate is not known.
     left: usize,
     deadline_ms: u64,
-}
-
-/// Whether Envoy shows the bodies of answers whose headers wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BodySeen {
-    /// So many ticks in a row an answer was given up without one.
-    Unknown(u32),
-    Yes,
-    /// It did not, and none is waited for until then.
-    No(u64),
 }
 
 impl HandOver {
@@ -153,7 +135,7 @@ impl HandOver {
             reading: Cell::new(0),
             this: this.clone(),
             last_sequence: Cell::new(0),
-            failing: Cell::new(false),
+            outcomes: Outcomes::default(),
             refused: Quiet::default(),
             dropped: Quiet::default(),
             totals,
@@ -186,10 +168,6 @@ impl HandOver {
         self.bodies.borrow_mut().remove(&context);
         for update in updates {
             let update = self.numbered(update, body);
-            if let Some(captured) = instance.and_then(|stats| stats.captured.as_ref()) {
-                let bytes = update.value.as_ref().map_or(0, |value| value.0.len());
-                captured.bytes.add(u64::try_from(bytes).unwrap_or(u64::MAX));
-            }
             let entry = Entry {
                 update,
                 deadline_ms,
@@ -198,6 +176,10 @@ impl HandOver {
                     hold: holds.then_some(context),
                 },
             };
+            if let Some(captured) = instance.and_then(|stats| stats.captured.as_ref()) {
+                let bytes = entry.value_bytes();
+                captured.bytes.add(u64::try_from(bytes).unwrap_or(u64::MAX));
+            }
             let gone = self.queue.borrow_mut().push(entry);
             self.tell(gone, context);
         }
@@ -254,61 +236,40 @@ impl HandOver {
     }
 
     fn dispatch(&self, context: u32, body: &[u8]) -> Result<u32, String> {
-        let bearer = format!("Bearer {}", self.companion.token);
-        let mut headers = vec![
-            (":method", "POST"),
-            (":path", "/v1/updates"),
-            (":authority", AUTHORITY),
-            ("content-type", "application/json"),
-        ];
-        if !self.companion.token.is_empty() {
-            headers.push(("authorization", &bearer));
-        }
-        let headers: Headers = headers.into_iter().collect();
+        let outgoing = Outgoing {
+            cluster: &self.companion.cluster,
+            method: "POST",
+            path: "/v1/updates".to_owned(),
+            token: &self.companion.token,
+            body: Some(body),
+            timeout: self.capture.timeout,
+        };
         put_in_force(self.root);
-        let sent = http_call(
-            &self.companion.cluster,
-            &headers,
-            body,
-            self.capture.timeout,
-        );
+        let sent = http_call(&outgoing);
         put_in_force(context);
-        sent.map_err(|status| {
-            let cluster = &self.companion.cluster;
-            format!("Envoy has no usable cluster {cluster} (status {status})")
-        })
+        sent.map_err(|status| outgoing.has_no_cluster(&status))
     }
 
     fn on_answer(&self, body_size: usize) {
         self.is_sending.set(false);
-        let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
-        let status = status.ok().flatten().unwrap_or_default();
-        let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
-        let body = body.ok().flatten().unwrap_or_default();
+        let answer = Answer::received(body_size);
         let now_ms = monotonic_us() / 1_000;
-        let text = || {
-            const SHOWN_MAX: usize = 200;
-            let text = body.get(..SHOWN_MAX).unwrap_or(&body);
-            format!(
-                "answered {}: {}",
-                status.escape_ascii(),
-                text.escape_ascii()
-            )
-        };
         let mut queue = self.queue.borrow_mut();
-        let (gone, failure) = match (status.as_slice(), message::read(&body)) {
+        let (gone, failure) = match (answer.status.as_slice(), message::read(&answer.body)) {
             (b"200", Ok(failed)) => (queue.answered(failed, now_ms), None),
             (b"200", Err(error)) => {
                 let why = format!("the companion's answer is not readable: {error}");
                 (queue.failed(&why, now_ms), Some(why))
             }
-            // The batch itself is wrong, so the next try would be, too.
-            (b"400" | b"413", _) => (queue.refused(&text(), now_ms), Some(text())),
-            (b"", _) => (
-                queue.failed("no answer", now_ms),
-                Some("no answer".to_owned()),
-            ),
-            _ => (queue.failed(&text(), now_ms), Some(text())),
+            (status, _) => {
+                let why = answer.shown();
+                // The batch itself is wrong, so the next try would be, too.
+                let gone = match status {
+                    b"400" | b"413" => queue.refused(&why, now_ms),
+                    _ => queue.failed(&why, now_ms),
+                };
+                (gone, Some(why))
+            }
         };
         drop(queue);
         self.log_outcome(failure.as_deref());
@@ -352,78 +313,17 @@ impl HandOver {
         self.tell(gone, self.root);
     }
 
-    /// Ends the answers whose bodies take too long, and finds out whether Envoy shows bodies at all.
-    fn end_bodies(&self, now_ms: u64) {
-        let timeout_ms = millis(self.capture.timeout);
-        let bodies = self.bodies.borrow();
-        let late = bodies
-            .iter()
-            .filter(|(_, since_ms)| now_ms.saturating_sub(**since_ms) >= timeout_ms);
-        let late: Vec<u32> = late.map(|(context, _)| *context).collect();
-        drop(bodies);
-        if late.is_empty() {
-            return;
-        }
-        let trouble = match self.body.get() {
-            BodySeen::Yes => Trouble::Late,
-            BodySeen::No(_) => Trouble::Unread,
-            BodySeen::Unknown(row) if row + 1 < UNREAD_ROW => {
-                self.body.set(BodySeen::Unknown(row + 1));
-                Trouble::Late
-            }
-            BodySeen::Unknown(_) => Trouble::Unread,
-        };
-        if trouble == Trouble::Unread {
-            self.body
-                .set(BodySeen::No(now_ms.saturating_add(UNREAD_MS)));
-            self.totals.updates_unread.add(1);
-        }
-        for context in late {
-            self.end(context, trouble);
-        }
-    }
-
-    /// Answers in the place of an answer soon.
-    fn end(&self, context: u32, trouble: Trouble) {
-        self.forget(context);
-        self.ending.borrow_mut().push_back((context, trouble));
-    }
-
-    /// Ends some of the answers that are to be ended. Envoy deletes each stream within this call into the VM, and
-    /// each deletion is another call on the same stack. The root context is in force afterwards.
-    fn end_some(&self) {
-        for _ in 0..ENDED_AT_ONCE {
-            let next = self.ending.borrow_mut().pop_front();
-            let Some((context, trouble)) = next else {
-                break;
-            };
-            put_in_force(context);
-            trouble.reply(&self.totals);
-        }
-        put_in_force(self.root);
-        let has_more = !self.ending.borrow().is_empty();
-        if has_more || self.is_hurrying.get() {
-            self.is_hurrying.set(has_more);
-            let period = if has_more { HURRY } else { self.tick };
-            if let Err(status) = hostcalls::set_tick_period(period) {
-                log::error!("unitring: the timer could not be set: {status:?}");
-            }
-        }
-    }
-
     /// Tells what became of updates; `context` is in force before and afterwards.
     fn tell(&self, gone: Vec<(Entry<Teller>, Fate)>, context: u32) {
         if gone.is_empty() {
             return;
         }
         for (entry, fate) in gone {
-            let captured = entry.teller.instance.as_ref();
-            let captured = captured.and_then(|stats| stats.captured.as_ref());
+            let instance = entry.teller.instance.as_deref();
             match &fate {
                 Fate::Stored => self.totals.updates_stored.add(1),
                 Fate::Refused(why) => {
-                    self.totals.updates_refused.add(1);
-                    captured.iter().for_each(|captured| captured.refused.add(1));
+                    self.totals.refuse_updates(instance, 1);
                     let (dataset, key) = (&entry.update.dataset, &entry.update.key);
                     let service = &self.sender.service;
                     self.refused.warn(|| {
@@ -431,8 +331,7 @@ impl HandOver {
                     });
                 }
                 Fate::Dropped(loss) => {
-                    self.totals.updates_dropped.add(1);
-                    captured.iter().for_each(|captured| captured.dropped.add(1));
+                    self.totals.drop_updates(instance, 1);
                     let why = match loss {
                         Loss::Full => "too many wait",
                         Loss::Late => "no answer of the companion in time",
@@ -469,71 +368,9 @@ impl HandOver {
         put_in_force(context);
     }
 
-    /// Lets an answer go. Its context is in force afterwards.
-    fn release(&self, context: u32) {
-        self.forget(context);
-        put_in_force(context);
-        if let Err(status) = hostcalls::resume_http_response() {
-            log::error!("unitring: an answer could not go on: {status:?}");
-        }
-    }
-
-    /// The answer of the context waits no more.
-    fn forget(&self, context: u32) {
-        self.holds.borrow_mut().remove(&context);
-        self.bodies.borrow_mut().remove(&context);
-    }
-
-    /// The request of the context is over.
-    pub(super) fn on_over(&self, context: u32) {
-        self.forget(context);
-        self.ending.borrow_mut().retain(|(of, _)| *of != context);
-    }
-
-    fn is_ending(&self, context: u32) -> bool {
-        self.ending.borrow().iter().any(|(of, _)| *of == context)
-    }
-
-    /// The answer of the context waits for its body. `false` if Envoy does not show bodies.
-    pub(super) fn awaits_body(&self, context: u32) -> bool {
-        let now_ms = monotonic_us() / 1_000;
-        if matches!(self.body.get(), BodySeen::No(until_ms) if now_ms < until_ms) {
-            self.totals.updates_unread.add(1);
-            return false;
-        }
-        self.bodies.borrow_mut().insert(context, now_ms);
-        true
-    }
-
-    /// Takes more bytes of a body that is being read; `false` if there is no room. What waits and what is read
-    /// have one bound.
-    pub(super) fn takes(&self, bytes: usize) -> bool {
-        let reading = self.reading.get().saturating_add(bytes);
-        let fits = reading.saturating_add(self.queue.borrow().bytes()) <= self.capture.queue.bytes;
-        if fits {
-            self.reading.set(reading);
-        }
-        fits
-    }
-
-    /// Gives the bytes of a body back.
-    pub(super) fn gives_back(&self, bytes: usize) {
-        self.reading.set(self.reading.get().saturating_sub(bytes));
-    }
-
-    /// Envoy shows a body whose headers wait.
-    pub(super) fn sees_body(&self) {
-        self.body.set(BodySeen::Yes);
-    }
-
-    /// Logs the first failure of a row and the first success after it.
     fn log_outcome(&self, failure: Option<&str>) {
-        let service = &self.sender.service;
-        match (failure, self.failing.replace(failure.is_some())) {
-            (None, true) => log::info!("unitring: {service}: data updates: work again"),
-            (Some(why), false) => log::warn!("unitring: {service}: data updates: {why}"),
-            _ => {}
-        }
+        let what = format!("{}: handing data updates over", self.sender.service);
+        self.outcomes.log(&what, failure.map_or(Ok(()), Err));
     }
 }
 

@@ -432,6 +432,23 @@ service_counters! {
     updates_unread = "updates.unread",
 }
 
+/// What became of data updates, for the service and the instance that announced them.
+impl ServiceStats {
+    pub(super) fn refuse_updates(&self, instance: Option<&InstanceStats>, count: u64) {
+        self.updates_refused.add(count);
+        if let Some(captured) = instance.and_then(|stats| stats.captured.as_ref()) {
+            captured.refused.add(count);
+        }
+    }
+
+    pub(super) fn drop_updates(&self, instance: Option<&InstanceStats>, count: u64) {
+        self.updates_dropped.add(count);
+        if let Some(captured) = instance.and_then(|stats| stats.captured.as_ref()) {
+            captured.dropped.add(count);
+        }
+    }
+}
+
 impl ServiceStats {
     /// Requests left to Envoy's policy since the process started.
     pub(super) fn fallbacks(&self) -> u64 {

@@ -82,6 +82,16 @@ pub(crate) async fn has(companion: &Companion, path: &str, value: &str) -> Resul
     .await
 }
 
+/// Waits until an answer with this update is acknowledged.
+pub(crate) async fn stores(envoy: &Envoy, query: &[(&str, &str)]) -> Result<()> {
+    until("an update to be stored", async || {
+        let got = ask(envoy, query).await?;
+        ensure!(got.status == 200, "{}", got.status);
+        Ok(())
+    })
+    .await
+}
+
 pub(crate) async fn stat(envoy: &Envoy, name: &str) -> Result<u64> {
     envoy
         .stat(&format!("wasmcustom.unitring.orders.{name}"))

@@ -89,11 +89,8 @@ impl Embedded {
 
     fn make_each(&self, writes: &[Box<Write>]) -> Vec<Result<Outcome, StoreError>> {
         let each = writes.iter().map(|write| {
-            self.write_unless(Durability::Immediate, |transaction, store| {
-                let outcome = write(transaction, store)?;
-                let changes = changes(&outcome);
-                Ok((outcome, changes))
-            })
+            let outcome = self.make_together(std::slice::from_ref(write))?.pop();
+            outcome.ok_or_else(|| away("a write without an outcome"))
         });
         each.collect()
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use unitring_tests::deadline::until;
 
 use super::traps::signal;
-use super::{ask, counts, has, of_instances, site, stat};
+use super::{ask, counts, has, of_instances, site, stat, stores};
 
 /// Values of 10 kB, of which the queue holds at most 100, or 1 MiB.
 const UPDATES: u64 = 4_000;
@@ -89,12 +89,7 @@ async fn sync_refuses_what_does_not_fit_and_holds_no_more() -> Result<()> {
     }
     assert_eq!(full, 30);
     signal(&site.companion, Signal::CONT)?;
-    until("an update to be stored", async || {
-        let got = ask(&site.envoy, &[("update", "carts/ada")]).await?;
-        ensure!(got.status == 200, "{}", got.status);
-        Ok(())
-    })
-    .await
+    stores(&site.envoy, &[("update", "carts/ada")]).await
 }
 
 /// Some 300 answers that are replaced in one call into a VM exhaust its stack: seen on 1.40.0.
@@ -116,12 +111,7 @@ async fn a_companion_that_hangs_under_load_costs_no_vm() -> Result<()> {
         assert_eq!(status?, 503);
     }
     signal(&site.companion, Signal::CONT)?;
-    until("an update to be stored", async || {
-        let got = ask(&site.envoy, &[("update", "carts/ada")]).await?;
-        ensure!(got.status == 200, "{}", got.status);
-        Ok(())
-    })
-    .await?;
+    stores(&site.envoy, &[("update", "carts/ada")]).await?;
     until("every answer that was replaced to be counted", async || {
         let replaced = stat(&site.envoy, "answers_replaced").await?;
         ensure!(replaced >= u64::try_from(CLIENTS)?, "{replaced}");

@@ -11,7 +11,7 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::programs;
 
-use super::{ask, counts, has, of_instances, record, site, site_with};
+use super::{ask, counts, has, of_instances, record, site, site_with, stores};
 
 /// Stops the companion's process, so that it takes connections and answers none.
 pub(super) fn signal(companion: &Companion, signal: Signal) -> Result<()> {
@@ -38,12 +38,7 @@ async fn a_companion_that_is_away_is_503_at_once_and_works_again_when_it_is_back
     // Answers without updates do not care.
     assert_eq!(ask(&site.envoy, &[("value", "v")]).await?.status, 200);
     site.companion.restart().await?;
-    until("an update to be stored", async || {
-        let got = ask(&site.envoy, &[("update", "carts/ada"), ("value", "v")]).await?;
-        ensure!(got.status == 200, "{}", got.status);
-        Ok(())
-    })
-    .await?;
+    stores(&site.envoy, &[("update", "carts/ada"), ("value", "v")]).await?;
     assert_eq!(
         record(&site.companion, "carts/ada").await?.as_deref(),
         Some("")
@@ -63,12 +58,7 @@ async fn a_companion_that_hangs_is_503_after_the_timeout() -> Result<()> {
     counts(&site.envoy, "updates.dropped", 20).await?;
     counts(&site.envoy, "instances.updates_dropped", 20).await?;
     signal(&site.companion, Signal::CONT)?;
-    until("an update to be stored", async || {
-        let got = ask(&site.envoy, &[("update", "carts/ada")]).await?;
-        ensure!(got.status == 200, "{}", got.status);
-        Ok(())
-    })
-    .await
+    stores(&site.envoy, &[("update", "carts/ada")]).await
 }
 
 async fn fails_at_once(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<()> {
@@ -193,12 +183,7 @@ async fn an_answer_whose_vm_dies_while_it_waits_ends_in_504() -> Result<()> {
     assert_eq!(got?.status, 504);
     // The next VM goes on.
     signal(&site.companion, Signal::CONT)?;
-    until("an update to be stored", async || {
-        let got = ask(&site.envoy, &update).await?;
-        ensure!(got.status == 200, "{}", got.status);
-        Ok(())
-    })
-    .await
+    stores(&site.envoy, &update).await
 }
 
 #[tokio::test]
