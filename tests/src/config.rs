@@ -87,12 +87,17 @@ impl EnvoyConfig {
     /// # Errors
     /// The file has no cluster `orders`.
     pub fn instances(self, instances: &[Instance], weights: &[u64]) -> Result<Self> {
-        self.edit_cluster("orders", |cluster| {
-            set(
-                cluster,
-                "/load_assignment/endpoints/0/lb_endpoints",
-                endpoints_of(instances, weights),
-            )
+        self.endpoints("orders", endpoints_of(instances, weights))
+    }
+
+    /// The same, with this list of endpoints in a cluster.
+    ///
+    /// # Errors
+    /// The file has no such cluster.
+    pub fn endpoints(self, cluster: &str, endpoints: Value) -> Result<Self> {
+        self.edit_cluster(cluster, |cluster| {
+            let place = "/load_assignment/endpoints/0/lb_endpoints";
+            set(cluster, place, endpoints)
         })
     }
 
@@ -266,7 +271,23 @@ impl EnvoyConfig {
         Ok(self)
     }
 
-    /// Makes any change to the connection manager of the listener.
+    /// Makes any change to a listener.
+    ///
+    /// # Errors
+    /// The listener is missing, or the change fails.
+    pub fn edit_listener(
+        mut self,
+        name: &str,
+        change: impl FnOnce(&mut Value) -> Result<()>,
+    ) -> Result<Self> {
+        let mut listeners = self.listeners();
+        let listener = listeners.find(|listener| listener.get("name") == Some(&json!(name)));
+        change(listener.with_context(|| format!("no listener {name}"))?)?;
+        drop(listeners);
+        Ok(self)
+    }
+
+    /// Makes any change to the connection manager: that of the first listener that has one.
     ///
     /// # Errors
     /// The connection manager is missing, or the change fails.
@@ -274,13 +295,20 @@ impl EnvoyConfig {
         mut self,
         change: impl FnOnce(&mut Value) -> Result<()>,
     ) -> Result<Self> {
-        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
-        change(
-            self.json
-                .pointer_mut(manager)
-                .context("no connection manager")?,
-        )?;
+        let place = "/filter_chains/0/filters/0/typed_config";
+        let mut all = self.listeners().filter_map(|one| one.pointer_mut(place));
+        let manager = all.find(|filter| filter.get("http_filters").is_some());
+        change(manager.context("no connection manager")?)?;
+        drop(all);
         Ok(self)
+    }
+
+    fn listeners(&mut self) -> impl Iterator<Item = &mut Value> {
+        let listeners = self.json.pointer_mut("/static_resources/listeners");
+        listeners
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
     }
 
     fn edit_filter(self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
@@ -322,6 +350,15 @@ pub fn without_newer(mut json: Value, version: &str) -> Value {
         }
     }
     json
+}
+
+/// These ports of 127.0.0.1 as Envoy's list of endpoints.
+pub fn endpoints_at(ports: &[u16]) -> Value {
+    let endpoints = ports.iter().map(|port| {
+        let address = json!({"address": "127.0.0.1", "port_value": port});
+        json!({"endpoint": {"address": {"socket_address": address}}})
+    });
+    endpoints.collect()
 }
 
 /// These instances as Envoy's list of endpoints, each with its weight or 1.

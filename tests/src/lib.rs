@@ -18,6 +18,7 @@
 //! | [`proxy`] | a network link between two servers that can be slow, silent or cut |
 //! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
 //! | [`site`] | Envoy, companion and instances together |
+//! | [`tcp`] | the same for a TCP service |
 //! | [`sessions`] | the shipped session service in two units |
 //! | [`traffic`], [`upgraded`], [`writers`], [`rivals`], [`raw`] | clients: a steady load, a stream that stays open, writers that remember their acknowledged writes, concurrent changes of the same records, raw bytes |
 //! | [`seed`] | the seed of a random test |
@@ -44,6 +45,7 @@ pub mod sessions;
 pub mod site;
 pub mod statistics;
 pub mod tally;
+pub mod tcp;
 pub mod traffic;
 pub mod unit_group;
 pub mod upgraded;

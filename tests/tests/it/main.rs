@@ -51,6 +51,7 @@
 //! | [`bounds`] | everything that can grow has a named bound, and reaching it is counted |
 //! | [`units`] | three units hold the same after all servers and links between them failed, by `redis-cli` |
 //! | [`door`] | strangers, pages of other sites and floods keep nobody from the companion, and each does what its role says |
+//! | [`tcp`] | a TCP connection is placed, counted and bounded as a request is, and loses no byte |
 //! | [`demo`] | the commands that `unitring demo` prints work as printed |
 //! | [`commands`] | a command reports an error once, with the way out, and its exit code |
 
@@ -148,6 +149,8 @@ mod sharing;
 mod store;
 #[cfg(test)]
 mod sync;
+#[cfg(test)]
+mod tcp;
 #[cfg(test)]
 mod topology;
 #[cfg(test)]

@@ -1,0 +1,231 @@
+//! TCP services, with the shipped `tcp.yaml`: a connection is placed, counted and bounded as a request is, and its bytes
+//! arrive as they were sent.
+
+mod ends;
+mod streams;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use serde_json::json;
+use unitring_tests::deadline::until;
+use unitring_tests::programs;
+use unitring_tests::tcp::{Connection, TcpSite, client};
+
+const STATS: &str = "wasmcustom.unitring.orders";
+
+/// Waits until the filter counts this many connections. A gauge that went below zero would be huge.
+async fn has_in_flight(site: &TcpSite, expected: u64) -> Result<()> {
+    until(&format!("{expected} in flight"), async || {
+        let stats = site.envoy.stats(STATS).await?;
+        let gauges = stats
+            .iter()
+            .filter(|(name, _)| name.ends_with(".in_flight"));
+        let (of_instances, of_service): (Vec<_>, Vec<_>) =
+            gauges.partition(|(name, _)| name.contains(".instance."));
+        let sum = |gauges: Vec<(&String, &u64)>| {
+            let counts = gauges.iter().map(|(_, count)| **count);
+            counts.fold(0_u64, u64::saturating_add)
+        };
+        let seen = (sum(of_service), sum(of_instances));
+        ensure!(seen == (expected, expected), "{seen:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// How many of these connections each instance has.
+fn shares(held: &[Connection]) -> BTreeMap<&str, usize> {
+    let mut shares = BTreeMap::new();
+    for connection in held {
+        *shares.entry(connection.instance.as_str()).or_insert(0) += 1;
+    }
+    shares
+}
+
+#[tokio::test]
+async fn a_client_comes_back_to_the_instance_that_locate_names() -> Result<()> {
+    let site = TcpSite::start().await?;
+    let mut used = BTreeSet::new();
+    for number in 0..24 {
+        let client = client(number);
+        let instance = site.open(client, "echo").await?.instance;
+        for _ in 0..3 {
+            let again = site.open(client, "echo").await?;
+            ensure!(
+                again.instance == instance,
+                "{client}: {instance}, {again:?}"
+            );
+        }
+        let owner = until("the companion to know the service", async || {
+            let located = site.located(&client.to_string()).await?;
+            located["owner"]["address"]
+                .as_str()
+                .map(str::to_owned)
+                .context(located)
+        })
+        .await?;
+        let expected = site.instances.iter().find(|one| one.id == instance);
+        ensure!(
+            expected.is_some_and(|one| one.address() == owner),
+            "{client}: {instance}, {owner}"
+        );
+        used.insert(instance);
+    }
+    ensure!(used.len() == 4, "{used:?} for 24 clients");
+    // The shipped file wires the filter as it should be.
+    let wrong = site.envoy.stats(&format!("{STATS}.wiring")).await?;
+    ensure!(wrong.values().all(|count| *count == 0), "{wrong:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_of_one_client_overflow_within_the_bound() -> Result<()> {
+    let load = json!({"balance_factor": 125, "min_capacity": 4, "scope": "process"});
+    let site = TcpSite::start_with(1, &[], |config| config.setting("load", load)).await?;
+    let one = client(7);
+    let held = try_join_all((0..8).map(|_| site.open(one, "echo"))).await?;
+    let shares = shares(&held);
+    // ceil(1.25 · 8 / 4) is less than the least capacity of 4.
+    ensure!(shares.values().all(|count| *count <= 4), "{shares:?}");
+    has_in_flight(&site, 8).await?;
+    drop(held);
+    has_in_flight(&site, 0).await
+}
+
+#[tokio::test]
+async fn a_client_beyond_max_in_flight_is_ended_at_once() -> Result<()> {
+    let load = json!({"max_in_flight": 2, "scope": "process"});
+    let site = TcpSite::start_with(1, &[], |config| config.setting("load", load)).await?;
+    let held = try_join_all((0..8).map(|number| site.open(client(number), "echo"))).await?;
+    let shares = shares(&held);
+    ensure!(shares.values().all(|count| *count == 2), "{shares:?}");
+    // Not a byte comes, and the end does.
+    let mut refused = unitring_tests::tcp::connect(site.envoy.port, client(9)).await?;
+    let mut came = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut refused, &mut came).await?;
+    ensure!(came.is_empty(), "{came:?}");
+    // Room again as soon as somebody leaves.
+    drop(held);
+    has_in_flight(&site, 0).await?;
+    site.open(client(9), "echo")
+        .await?
+        .echo(b"there is room")
+        .await
+}
+
+#[tokio::test]
+async fn an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_of_it() -> Result<()>
+{
+    let mut site = TcpSite::start().await?;
+    let all: Vec<_> = (0..30).map(client).collect();
+    let mut owners = BTreeMap::new();
+    for &client in &all {
+        owners.insert(client, site.open(client, "echo").await?.instance);
+    }
+    let mut others = Vec::new();
+    for &client in all.iter().filter(|client| owners[*client] != "b") {
+        others.push(site.open(client, "echo").await?);
+    }
+    let dead = site.instance("b")?.address();
+    site.instance("b")?.kill()?;
+    for &client in &all {
+        let mut served = site.open(client, "echo").await?;
+        served.echo(b"served").await?;
+        ensure!(served.instance != "b", "the dead answer");
+        // Who was elsewhere stays there.
+        let owner = &owners[&client];
+        ensure!(
+            owner == "b" || *owner == served.instance,
+            "{client} was at {owner}: {served:?}"
+        );
+    }
+    for other in &mut others {
+        other.echo(b"still open").await?;
+    }
+    site.companion.tells("removed", &dead, "unhealthy").await?;
+    site.instance("b")?.restart().await?;
+    until("all to be back where they were", async || {
+        for &client in &all {
+            let now = site.open(client, "echo").await?.instance;
+            ensure!(now == owners[&client], "{client}: {now}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn status_and_loads_show_connections_as_they_show_requests() -> Result<()> {
+    let site = TcpSite::start().await?;
+    let held = try_join_all((0..12).map(|number| site.open(client(number), "echo"))).await?;
+    let shares = shares(&held);
+    until("the companion to have the loads", async || {
+        let service = site.companion.get("/v1/services/orders").await?;
+        for instance in &site.instances {
+            let all = service["instances"].as_array().context("none")?;
+            let address = json!(instance.address());
+            let load = all
+                .iter()
+                .find(|one| one["address"] == address)
+                .context("not there")?;
+            let expected = shares.get(instance.id.as_str()).copied().unwrap_or(0);
+            ensure!(load["in_flight"] == json!(expected), "{load}");
+        }
+        let (code, text) = site.companion.ask(&["status"])?;
+        ensure!(code && text.starts_with("status     healthy"), "{text}");
+        let row = |instance: &&unitring_tests::tcp::TcpInstance| {
+            text.lines()
+                .any(|line| line.starts_with(&instance.address()) && line.contains(" ok "))
+        };
+        ensure!(
+            site.instances.iter().all(|instance| row(&instance)),
+            "{text}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_vm_that_dies_ends_the_connections_of_its_worker_and_leaves_no_count() -> Result<()> {
+    let fatal = unitring_tests::ports::free()?;
+    let filter = programs::trapping_filter()?;
+    let site = TcpSite::start_with(2, &[], |config| {
+        config.filter(&filter)?.balanced()?.edit(|bootstrap| {
+            // A second way in, whose connections kill the VM that takes them.
+            let listeners = &mut bootstrap["static_resources"]["listeners"];
+            let mut deadly = listeners[0].clone();
+            deadly["name"] = json!("deadly");
+            deadly["address"]["socket_address"]["port_value"] = json!(fatal);
+            let tunneling =
+                &mut deadly["filter_chains"][0]["filters"][0]["typed_config"]["tunneling_config"];
+            let header = json!({"header": {"key": "x-trap", "value": "taken"}});
+            let headers = tunneling["headers_to_add"].as_array_mut();
+            headers.context("no headers")?.push(header);
+            listeners.as_array_mut().context("none")?.push(deadly);
+            Ok(())
+        })
+    })
+    .await?;
+    let mut held = try_join_all((0..30).map(|number| site.open(client(number), "echo"))).await?;
+    has_in_flight(&site, 30).await?;
+    ensure!(
+        Connection::open(fatal, client(99), "echo").await.is_err(),
+        "it was served"
+    );
+    // The connections of one worker end, those of the other go on.
+    let mut ended = 0;
+    for connection in &mut held {
+        ended += usize::from(connection.echo(b"?").await.is_err());
+    }
+    ensure!((1..30).contains(&ended), "{ended} of 30 have ended");
+    has_in_flight(&site, 30 - u64::try_from(ended)?).await?;
+    let mut again = try_join_all((0..30).map(|number| site.open(client(number), "echo"))).await?;
+    for connection in &mut again {
+        connection.echo(b"served by the next VM").await?;
+    }
+    drop((held, again));
+    has_in_flight(&site, 0).await
+}
