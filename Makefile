@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
 # The version that tests/tests/it/older.rs uses.
 OLDEST_ENVOY := 1.36.4
-BENCHES := request store sync companion routing interval
+BENCHES := request store sync companion tcp routing interval
 
 help: ## this text
 	@echo 'unitring: make TARGET'
@@ -25,7 +25,7 @@ quick: ## format and the unit tests of all crates, in under a minute once they a
 test: parts ## every test, with the real Envoy, Redis, RabbitMQ and Chromium; ONLY=links for the integration tests of one module
 	@scripts/build-plugin
 	@scripts/build-plugin trap
-	@scripts/parts $(OLDEST_ENVOY) browser
+	@scripts/parts $(OLDEST_ENVOY) browser tcp
 	@# In one build, so that programs and tests share their dependencies.
 	cargo build --workspace --bins --tests
 	cargo test --workspace $(if $(ONLY),--test it -- $(ONLY))
@@ -43,7 +43,7 @@ guard: parts ## fails if a choice, a change or a report takes more instructions 
 # One build with the same features, so that nothing is compiled twice; without debug information.
 bench: export CARGO_PROFILE_RELEASE_DEBUG = false
 bench: export CARGO_PROFILE_BENCH_DEBUG = false
-bench: parts ## measures and writes the tables of docs/; AREA=request, updates, scale, load, routing, protocol, store, sync or companion for one
+bench: parts ## measures and writes the tables of docs/; AREA=request, updates, scale, load, routing, protocol, store, sync, companion or tcp for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	@scripts/build-plugin lookup

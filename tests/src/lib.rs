@@ -16,9 +16,9 @@
 //! | [`certificates`] | a certificate authority, for servers with TLS |
 //! | [`unit_group`] | three units and their brokers, and the contents of each Redis |
 //! | [`proxy`] | a network link between two servers that can be slow, silent or cut |
-//! | [`config`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it |
+//! | [`config`], [`page_part`] | the shipped `envoy/*.yaml`, moved to other ports, and variants of it, some of which a page shows |
 //! | [`site`] | Envoy, companion and instances together |
-//! | [`tcp`] | the same for a TCP service |
+//! | [`tcp`], [`ftp`] | the same for a TCP service, and for FTP servers |
 //! | [`sessions`] | the shipped session service in two units |
 //! | [`traffic`], [`upgraded`], [`writers`], [`rivals`], [`raw`] | clients: a steady load, a stream that stays open, writers that remember their acknowledged writes, concurrent changes of the same records, raw bytes |
 //! | [`seed`] | the seed of a random test |
@@ -30,7 +30,9 @@ pub mod companion;
 pub mod config;
 pub mod deadline;
 pub mod envoy;
+pub mod ftp;
 pub mod instance;
+pub mod page_part;
 pub mod ports;
 pub mod process;
 pub mod programs;

@@ -31,6 +31,22 @@ pub fn free() -> Result<u16> {
     bail!("no free port from {FIRST} to {}", FIRST + COUNT)
 }
 
+/// The first of so many ports in a row, all of them as those of [`free`].
+///
+/// # Errors
+/// There are none.
+pub fn free_range(count: u16) -> Result<u16> {
+    let mut first = free()?;
+    let mut last = first;
+    // Another thread may take a port in between, or one is in use.
+    while last - first + 1 < count {
+        let next = free()?;
+        first = if next == last + 1 { first } else { next };
+        last = next;
+    }
+    Ok(first)
+}
+
 fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

@@ -15,7 +15,8 @@ pub fn root() -> Result<PathBuf> {
         .context("the crate has no folder above it")
 }
 
-/// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`, `valgrind`.
+/// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`, `valgrind`; `vsftpd` and
+/// `aiosmtpd`, which `make test` gets.
 ///
 /// Another Envoy by `UNITRING_ENVOY_VERSION`, as `make compat` says it, or by the path `UNITRING_ENVOY`.
 ///

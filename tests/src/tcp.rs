@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -277,21 +277,6 @@ impl TcpSite {
             .with_context(|| format!("no instance {id}"))
     }
 
-    /// How many connections the filter counts at all instances.
-    ///
-    /// # Errors
-    /// Envoy does not answer.
-    pub async fn in_flight(&self) -> Result<u64> {
-        let stats = self
-            .envoy
-            .stats("wasmcustom.unitring.orders.instance.")
-            .await?;
-        let of_all = stats
-            .iter()
-            .filter(|(name, _)| name.ends_with(".in_flight"));
-        Ok(of_all.map(|(_, count)| count).sum())
-    }
-
     /// What the companion says of where this key belongs.
     ///
     /// # Errors
@@ -300,9 +285,4 @@ impl TcpSite {
         let path = format!("/v1/services/orders/locate?key={key}");
         self.companion.get(&path).await
     }
-}
-
-/// A wasm filter's settings that a test changes, as `json!` writes them.
-pub fn bound(balance_factor: u32, min_capacity: u32) -> Value {
-    json!({"balance_factor": balance_factor, "min_capacity": min_capacity})
 }

@@ -2,6 +2,9 @@
 //! arrive as they were sent.
 
 mod ends;
+mod ftp;
+mod keys;
+mod protocols;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,7 +147,7 @@ async fn an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_o
     for other in &mut others {
         other.echo(b"still open").await?;
     }
-    site.companion.tells("removed", &dead, "unhealthy").await?;
+    site.companion.tells("ejected", &dead, "").await?;
     site.instance("b")?.restart().await?;
     until("all to be back where they were", async || {
         for &client in &all {

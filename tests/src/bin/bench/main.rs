@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// The areas that can be measured, and the page that shows each.
-const AREAS: [(&str, &str); 9] = [
+const AREAS: [(&str, &str); 10] = [
     ("request", "docs/benchmarks.md"),
     ("updates", "docs/updates.md"),
     ("scale", "docs/benchmarks.md"),
@@ -33,6 +33,7 @@ const AREAS: [(&str, &str); 9] = [
     ("store", "docs/store.md"),
     ("sync", "docs/sync.md"),
     ("companion", "docs/companion.md"),
+    ("tcp", "docs/tcp.md"),
 ];
 
 #[tokio::main]
@@ -79,6 +80,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
             "store" => store::measure().await?,
             "sync" => sync::measure().await?,
             "companion" => target::output("companion", &[]).await?,
+            "tcp" => target::output("tcp", &[]).await?,
             other => bail!("{other}: nobody measures it"),
         };
         let text = format!("{measured}\n{}", machine::origin(area)?);

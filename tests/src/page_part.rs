@@ -1,0 +1,54 @@
+//! A part of an Envoy configuration that a page shows, put into a shipped file, so that what the page says is tested.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::config::EnvoyConfig;
+use crate::programs;
+
+/// The configuration with the block after `<!-- part: name -->` of this page of `docs/`: the fields of listeners and
+/// clusters that it changes. Elements of lists are merged by their `name`; those without one, by their place.
+///
+/// # Errors
+/// The page has no such part, or it is no YAML.
+pub fn with(config: EnvoyConfig, page: &str, name: &str) -> Result<EnvoyConfig> {
+    let part = part(page, name).with_context(|| format!("{page}: {name}"))?;
+    config.edit(|bootstrap| {
+        let resources = bootstrap.pointer_mut("/static_resources");
+        merge(resources.context("no resources")?, part);
+        Ok(())
+    })
+}
+
+fn part(page: &str, name: &str) -> Result<Value> {
+    let text = fs::read_to_string(programs::root()?.join("docs").join(page))?;
+    let mark = format!("<!-- part: {name} -->\n```yaml\n");
+    let (_, rest) = text.split_once(&mark).context("no such part")?;
+    let (part, _) = rest.split_once("\n```").context("no end")?;
+    Ok(serde_yaml_ng::from_str(part)?)
+}
+
+fn merge(into: &mut Value, part: Value) {
+    match (into, part) {
+        (Value::Object(into), Value::Object(part)) => {
+            for (name, value) in part {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(into), Value::Array(part)) => {
+            for (place, value) in part.into_iter().enumerate() {
+                let found = match value.get("name") {
+                    Some(name) => into.iter_mut().find(|one| one.get("name") == Some(name)),
+                    None => into.get_mut(place),
+                };
+                match found {
+                    Some(found) => merge(found, value),
+                    None => into.push(value),
+                }
+            }
+        }
+        (into, part) => *into = part,
+    }
+}
