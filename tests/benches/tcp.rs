@@ -9,14 +9,15 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::page_part;
+use unitring_tests::process;
 use unitring_tests::statistics::median;
-use unitring_tests::tcp::{Connection, TcpInstance, client};
+use unitring_tests::tcp::{Connection, TcpInstance, client, plain};
 use unitring_tests::usage;
 
 const INSTANCES: [&str; 4] = ["a", "b", "c", "d"];
@@ -27,6 +28,8 @@ const CONNECTIONS: u16 = 2_000;
 const AT_A_TIME: u16 = 20;
 /// Connections that are held for the memory of one.
 const HELD: u16 = 2_000;
+/// The same where clients do not read.
+const STALLED: u16 = 80;
 /// What is sent through one connection, and through several at once.
 const MIB: u32 = 256;
 const STREAMS: u16 = 8;
@@ -58,18 +61,18 @@ struct Running {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    unitring_tests::process::be_quiet();
+    process::be_quiet();
+    // Each connection takes two in Envoy, and one here.
+    process::open_files(u64::from(HELD) * 2 + 200)?;
     let companion = Settings::default().start().await?;
     let ways = ways(&companion)?;
     let mut memory = Vec::new();
     for way in &ways {
         let running = Running::start(way).await?;
-        memory.push(running.kib_of_connection().await?);
-        eprintln!(
-            "{}: {:.1} KiB a connection",
-            way.name,
-            memory.last().copied().unwrap_or(f64::NAN)
-        );
+        let held = running.kib_of_connection("echo", HELD).await?;
+        let running = Running::start(way).await?;
+        memory.push([held, running.kib_of_connection("flood", STALLED).await?]);
+        eprintln!("{}: {memory:.1?} KiB a connection", way.name);
     }
     let mut running = Vec::new();
     for way in &ways {
@@ -92,26 +95,7 @@ fn ways(companion: &Companion) -> Result<Vec<Way>> {
     let shipped = EnvoyConfig::shipped("tcp.yaml")?
         .companion(companion)?
         .setting("load.min_capacity", json!(u16::MAX))?;
-    let plain = shipped.clone().edit(|bootstrap| {
-        let listeners = &mut bootstrap["static_resources"]["listeners"];
-        let proxy = &mut listeners[0]["filter_chains"][0]["filters"][0]["typed_config"];
-        let fields = proxy.as_object_mut().context("no tcp_proxy")?;
-        fields.remove("tunneling_config");
-        fields.insert("cluster".to_owned(), json!("orders"));
-        fields.insert("hash_policy".to_owned(), json!([{"source_ip": {}}]));
-        listeners
-            .as_array_mut()
-            .context("no listeners")?
-            .truncate(1);
-        Ok(())
-    })?;
-    let plain = plain.edit_cluster("orders", |cluster| {
-        let policy = &mut cluster["load_balancing_policy"];
-        let own = "/policies/0/typed_extension_config/typed_config/fallback_policy";
-        let fallback: Value = policy.pointer(own).context("no fallback")?.clone();
-        *policy = fallback;
-        Ok(())
-    })?;
+    let plain = plain(shipped.clone())?;
     let told = page_part::with(shipped.clone(), "tcp.md", "proxy-out")?;
     Ok(vec![
         Way {
@@ -206,25 +190,27 @@ impl Running {
         Ok(usage::processor_time(self.envoy.id())?.as_secs_f64())
     }
 
-    async fn kib_of_connection(&self) -> Result<f64> {
+    /// Memory of each of so many connections that are idle, or that the instance floods while the client does not read.
+    async fn kib_of_connection(&self, purpose: &str, count: u16) -> Result<f64> {
         let before = self.envoy.resident_bytes()?;
         let mut held = Vec::new();
-        for first in (0..HELD).step_by(usize::from(AT_A_TIME)) {
-            let some = (first..first + AT_A_TIME).map(|number| self.open(number, "echo"));
+        for first in (0..count).step_by(usize::from(AT_A_TIME)) {
+            let some = (first..first + AT_A_TIME).map(|number| self.open(number, purpose));
             held.extend(try_join_all(some).await?);
         }
-        for connection in &mut held {
-            connection.echo(b"0123456789").await?;
-        }
-        let grown = self.envoy.resident_bytes()?.saturating_sub(before);
-        drop(held);
-        until("the connections to end", async || {
-            let active = self.envoy.stat("cluster.orders.upstream_cx_active").await?;
-            ensure!(active == 0, "{active}");
-            Ok(())
+        let mut was = 0;
+        let grown = until("nothing to move any more", async || {
+            let now = self
+                .envoy
+                .stat("cluster.orders.upstream_cx_rx_bytes_total")
+                .await?;
+            let (is_still, before_it) = (now == was, self.envoy.resident_bytes()?);
+            was = now;
+            ensure!(is_still, "{now} bytes");
+            Ok(before_it.saturating_sub(before))
         })
         .await?;
-        Ok(f64::from(u32::try_from(grown / 1024)?) / f64::from(HELD))
+        Ok(f64::from(u32::try_from(grown / 1024)?) / f64::from(count))
     }
 }
 
@@ -233,7 +219,7 @@ fn typical(rounds: &[Figures], figure: impl Fn(&Figures) -> f64) -> Result<f64> 
     median(rounds.iter().map(figure))
 }
 
-fn print(ways: &[Way], memory: &[f64], rounds: &[Vec<Figures>]) -> Result<()> {
+fn print(ways: &[Way], memory: &[[f64; 2]], rounds: &[Vec<Figures>]) -> Result<()> {
     let (plain, plain_memory) = (
         rounds.first().context("none")?,
         memory.first().context("none")?,
@@ -245,13 +231,18 @@ fn print(ways: &[Way], memory: &[f64], rounds: &[Vec<Figures>]) -> Result<()> {
                 .map(|(own, plain)| figure(own) / figure(plain)),
         )
     };
-    println!("| a connection | memory | processor time | connections/s |");
-    println!("|---|---:|---:|---:|");
+    println!(
+        "| a connection | memory | memory if the client does not read | processor time | connections/s |"
+    );
+    println!("|---|---:|---:|---:|---:|");
     for ((way, own), kib) in ways.iter().zip(rounds).zip(memory) {
         println!(
-            "| {} | {kib:.0} KiB ({:.2}) | {:.0} µs ({:.2}) | {:.0} ({:.2}) |",
+            "| {} | {:.0} KiB ({:.2}) | {:.0} KiB ({:.2}) | {:.0} µs ({:.2}) | {:.0} ({:.2}) |",
             way.name,
-            kib / plain_memory,
+            kib[0],
+            kib[0] / plain_memory[0],
+            kib[1],
+            kib[1] / plain_memory[1],
             typical(own, |one| one.of_connection)?,
             ratio(own, &|one| one.of_connection)?,
             typical(own, |one| one.rate)?,

@@ -13,7 +13,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 
 const SHOWN_LINES_MAX: usize = 40;
 
@@ -169,6 +169,21 @@ impl Process {
             Err(error) => bail!("signal to {}: {error}", self.name),
         }
     }
+}
+
+/// Lets this process, and those that it starts from now on, have so many files open, connections included.
+///
+/// # Errors
+/// The system allows fewer.
+pub fn open_files(wanted: u64) -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let allowed = maximum.unwrap_or(wanted);
+    ensure!(
+        allowed >= wanted,
+        "{wanted} open files are needed, and {allowed} allowed (ulimit -Hn)"
+    );
+    let current = Some(wanted.max(allowed));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
 static QUIET: AtomicBool = AtomicBool::new(false);

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -285,4 +285,36 @@ impl TcpSite {
         let path = format!("/v1/services/orders/locate?key={key}");
         self.companion.get(&path).await
     }
+}
+
+/// `tcp.yaml` without the filter and its tunnel: Envoy's `tcp_proxy`, which hashes the client's address.
+///
+/// # Errors
+/// The file does not have the expected form.
+pub fn plain(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    let config = config.edit(|bootstrap| {
+        let listeners = bootstrap.pointer_mut("/static_resources/listeners");
+        let listeners = listeners
+            .and_then(Value::as_array_mut)
+            .context("no listeners")?;
+        listeners.truncate(1);
+        let proxy = listeners
+            .first_mut()
+            .and_then(|listener| listener.pointer_mut("/filter_chains/0/filters/0/typed_config"));
+        let fields = proxy
+            .and_then(Value::as_object_mut)
+            .context("no tcp_proxy")?;
+        fields.remove("tunneling_config");
+        fields.insert("cluster".to_owned(), json!("orders"));
+        fields.insert("hash_policy".to_owned(), json!([{"source_ip": {}}]));
+        Ok(())
+    })?;
+    config.edit_cluster("orders", |cluster| {
+        let fallback =
+            "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy";
+        let fallback = cluster.pointer(fallback).context("no fallback")?.clone();
+        let fields = cluster.as_object_mut().context("not an object")?;
+        fields.insert("load_balancing_policy".to_owned(), fallback);
+        Ok(())
+    })
 }

@@ -1,7 +1,6 @@
 //! One core for the companion, another for everything else, so that neither takes the other's time.
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The two cores, or `None` on a machine with a single core.
@@ -49,11 +48,4 @@ fn go_to(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     sched_setaffinity(None, &cores).with_context(|| format!("core {core}"))
-}
-
-/// Raises the file limit: many shells allow a program fewer than a thousand connections.
-pub(crate) fn allow_connections() -> Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let current = maximum;
-    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }

@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::json;
+use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
 use unitring_tests::programs;
-use unitring_tests::tcp::{Connection, TcpSite, client};
+use unitring_tests::tcp::{Connection, TcpSite, client, plain};
 
 const STATS: &str = "wasmcustom.unitring.orders";
 
@@ -80,6 +82,31 @@ async fn a_client_comes_back_to_the_instance_that_locate_names() -> Result<()> {
     // The shipped file wires the filter as it should be.
     let wrong = site.envoy.stats(&format!("{STATS}.wiring")).await?;
     ensure!(wrong.values().all(|count| *count == 0), "{wrong:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_is_where_tcp_proxy_alone_has_it_by_its_address() -> Result<()> {
+    let site = TcpSite::start().await?;
+    let ports: Vec<u16> = site
+        .instances
+        .iter()
+        .map(|instance| instance.port)
+        .collect();
+    let shipped = EnvoyConfig::shipped("tcp.yaml")?.endpoints("orders", endpoints_at(&ports))?;
+    let alone = Envoy::start(&plain(shipped)?).await?;
+    alone.has_healthy(ports.len()).await?;
+    for number in 0..100 {
+        let placed = site.open(client(number), "echo").await?.instance;
+        let hashed = Connection::open(alone.port, client(number), "echo")
+            .await?
+            .instance;
+        ensure!(
+            placed == hashed,
+            "{}: {placed}, alone {hashed}",
+            client(number)
+        );
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Other keys than the client's address, and that address at the instance: the parts of a configuration that
+//! Other keys than the client's address, that address at the instance, a log, several services: the parts of a configuration that
 //! `docs/tcp.md` shows, put into the shipped `tcp.yaml`.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,11 +18,108 @@ use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::page_part::with;
-use unitring_tests::process::Process;
-use unitring_tests::tcp::{Connection, TcpSite, client, connect};
 use unitring_tests::ports;
+use unitring_tests::process::Process;
+use unitring_tests::tcp::{Connection, TcpInstance, TcpSite, client, connect};
 
 use super::has_in_flight;
+
+#[tokio::test]
+async fn a_log_tells_where_each_connection_went() -> Result<()> {
+    let site = TcpSite::start_with(1, &[], |config| with(config, "tcp.md", "log")).await?;
+    let mut opened = site.open(client(1), "echo").await?;
+    opened.echo(b"0123456789").await?;
+    let instance = site.instances.iter().find(|one| one.id == opened.instance);
+    let address = instance.context("none")?.address();
+    drop(opened);
+    until("the connection to be logged", async || {
+        let log = site.envoy.log();
+        let mut lines = log.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        // "echo\n" and ten bytes; the greeting and ten bytes.
+        let is_it = |words: &Vec<&str>| {
+            matches!(words.as_slice(), [from, to, _, "15", sent, _]
+                if *from == client(1).to_string() && *to == address && sent.parse::<u32>().is_ok_and(|sent| sent > 15))
+        };
+        ensure!(lines.any(|words| is_it(&words)), "{log}");
+        Ok(())
+    })
+    .await
+}
+
+/// A second listener, virtual host and cluster for the service `carts`, as the page says.
+fn with_carts(config: EnvoyConfig, port: u16, instances: &[u16]) -> Result<EnvoyConfig> {
+    let key = json!([{"header": "x-client"}]);
+    let services = json!([{"service": "orders", "key": key}, {"service": "carts", "key": key}]);
+    let settings = json!({
+        "services": services,
+        "discovery": {"source": "admin", "cluster": "envoy_admin"},
+        "companion": {"cluster": "unitring"},
+    });
+    let config = config.settings(settings)?.edit(|bootstrap| {
+        let resources = &mut bootstrap["static_resources"];
+        let mut ingress = resources["listeners"][0].clone();
+        ingress["name"] = json!("carts");
+        ingress["address"]["socket_address"]["port_value"] = json!(port);
+        let proxy = &mut ingress["filter_chains"][0]["filters"][0]["typed_config"];
+        proxy["tunneling_config"]["hostname"] = json!("carts:0");
+        let listeners = resources["listeners"]
+            .as_array_mut()
+            .context("no listeners")?;
+        listeners.push(ingress);
+        let clusters = resources["clusters"]
+            .as_array_mut()
+            .context("no clusters")?;
+        let orders = clusters.iter().find(|cluster| cluster["name"] == "orders");
+        let mut carts = orders.context("no orders")?.clone();
+        carts["name"] = json!("carts");
+        carts["load_assignment"]["cluster_name"] = json!("carts");
+        carts["load_assignment"]["endpoints"][0]["lb_endpoints"] = endpoints_at(instances);
+        clusters.push(carts);
+        Ok(())
+    })?;
+    config.edit_connections(|manager| {
+        let hosts = &mut manager["route_config"]["virtual_hosts"];
+        let mut carts = hosts[0].clone();
+        carts["name"] = json!("carts");
+        carts["domains"] = json!(["carts:0"]);
+        carts["routes"][0]["route"]["cluster"] = json!("carts");
+        hosts.as_array_mut().context("no hosts")?.push(carts);
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn several_services_share_the_way_and_nothing_else() -> Result<()> {
+    let (mut carts, mut ports) = (Vec::new(), Vec::new());
+    for id in ["x", "y"] {
+        let instance = TcpInstance::start(id, &[]).await?;
+        ports.push(instance.port);
+        carts.push(instance);
+    }
+    let port = ports::free()?;
+    let site = TcpSite::start_with(1, &[], |config| with_carts(config, port, &ports)).await?;
+    let mut held = Vec::new();
+    for number in 0..20 {
+        let order = site.open(client(number), "echo").await?;
+        let cart = Connection::open(port, client(number), "echo").await?;
+        ensure!(
+            "abcd".contains(&order.instance) && "xy".contains(&cart.instance),
+            "{order:?} {cart:?}"
+        );
+        held.extend([order, cart]);
+    }
+    until("each service to have its own", async || {
+        for service in ["orders", "carts"] {
+            let count = site
+                .envoy
+                .stat(&format!("wasmcustom.unitring.{service}.in_flight"))
+                .await?;
+            ensure!(count == 20, "{service}: {count}");
+        }
+        Ok(())
+    })
+    .await
+}
 
 /// The address of the instance to which this key belongs.
 async fn owner(site: &TcpSite, key: &str) -> Result<String> {

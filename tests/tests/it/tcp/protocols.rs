@@ -15,6 +15,7 @@ use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::page_part::with;
 use unitring_tests::process::Process;
 use unitring_tests::redis::Redis;
 use unitring_tests::tcp::{client, connect};
@@ -23,14 +24,14 @@ use unitring_tests::{ports, programs};
 const CLIENTS: u16 = 12;
 const POOL: usize = 5;
 
-/// The shipped Envoy before servers on these ports. Without the bound: what is on one of them is not on the others.
-async fn front(ports: &[u16]) -> Result<(Envoy, Companion)> {
+/// The shipped Envoy before servers on these ports, with a health check that the page shows. Without the bound: what is on one of them is not on the others.
+async fn front(ports: &[u16], check: &str) -> Result<(Envoy, Companion)> {
     let companion = Settings::default().start().await?;
     let config = EnvoyConfig::shipped("tcp.yaml")?
         .endpoints("orders", endpoints_at(ports))?
         .setting("load.balance_factor", json!(0))?
         .companion(&companion)?;
-    let envoy = Envoy::start(&config).await?;
+    let envoy = Envoy::start(&with(config, "tcp.md", check)?).await?;
     envoy.steers_to(ports.len()).await?;
     Ok((envoy, companion))
 }
@@ -61,7 +62,7 @@ async fn all_connections_of_a_pool_find_what_one_of_them_wrote() -> Result<()> {
         servers.push(Redis::start_with(&[]).await?);
     }
     let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
-    let (envoy, _companion) = front(&ports).await?;
+    let (envoy, _companion) = front(&ports, "ping").await?;
     let mut pools = Vec::new();
     for number in 0..CLIENTS {
         let connections = (0..POOL).map(|_| RedisClient::connect(envoy.port, client(number)));
@@ -120,7 +121,7 @@ async fn mail_goes_through_the_server_of_its_sender_which_speaks_first() -> Resu
         servers.insert(port, process);
     }
     let ports: Vec<u16> = servers.keys().copied().collect();
-    let (envoy, companion) = front(&ports).await?;
+    let (envoy, companion) = front(&ports, "greeting").await?;
     let mail = folder.path().join("mail.txt");
     let mut used = BTreeMap::new();
     for number in 0..8 {

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
 use unitring_tests::deadline::until;
+use unitring_tests::process;
 use unitring_tests::tcp::{Connection, TcpSite, client};
 
 use super::has_in_flight;
@@ -53,6 +55,7 @@ async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte() -> Result<()>
 
 #[tokio::test]
 async fn fifteen_hundred_connections_are_open_at_once() -> Result<()> {
+    process::open_files(u64::from(MANY) * 2 + 200)?;
     let site = TcpSite::start_with(2, &[], |config| config.balanced()).await?;
     let mut held = Vec::new();
     for first in (0..MANY).step_by(100) {
@@ -84,18 +87,23 @@ async fn fifteen_hundred_connections_are_open_at_once() -> Result<()> {
 async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
     // One worker, so that all share the same connections inside Envoy.
     let site = TcpSite::start().await?;
-    let mut stalled = Vec::new();
+    let (mut stalled, mut writers) = (Vec::new(), JoinSet::new());
     for number in 0..STALLED {
-        stalled.push(site.open(client(number), "flood").await?);
+        let connection = site.open(client(number), "flood").await?;
+        // Neither end reads: its own way is full in both directions.
+        let (reading, mut writing) = tokio::io::split(connection.stream);
+        stalled.push(reading);
+        writers.spawn(async move { while writing.write_all(&[0; MIB]).await.is_ok() {} });
     }
     has_in_flight(&site, STALLED.into()).await?;
     // Until nothing moves any more: each way is full.
     let mut before = 0;
     until("all ways to be full", async || {
-        let sent = site
-            .envoy
-            .stat("cluster.orders.upstream_cx_rx_bytes_total")
-            .await?;
+        let bytes = site.envoy.stats("cluster.orders.upstream_cx").await?;
+        let both = bytes
+            .iter()
+            .filter(|(name, _)| name.ends_with("x_bytes_total"));
+        let sent: u64 = both.map(|(_, bytes)| bytes).sum();
         let is_full = sent == before && sent > 0;
         before = sent;
         ensure!(is_full, "{sent} bytes");
@@ -106,7 +114,11 @@ async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
     for number in STALLED..STALLED + 10 {
         echoed_to_the_end(site.open(client(number), "echo").await?, &bytes).await?;
     }
-    // Clients that stop in the middle of writing do no harm either.
+    ensure!(
+        writers.try_join_next().is_none(),
+        "the writers are not stalled"
+    );
+    writers.shutdown().await;
     drop(stalled);
     has_in_flight(&site, 0).await
 }
