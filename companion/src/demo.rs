@@ -8,17 +8,23 @@
 //! | `child` | a process with its log |
 //! | `instance` | an instance, built in |
 //! | `servers` | Redis and RabbitMQ |
+//! | `configuration` | Envoy's, from a shipped file |
+//! | `placed` | waits until keys go to all instances |
 //! | `place` | one unit of all these |
+//! | `suggestions` | the commands that are printed |
 //! | `control` | instances that are added and killed while it runs |
 //! | `web` | requests to what was started |
 
 mod child;
+mod configuration;
 mod control;
 mod instance;
 mod place;
+mod placed;
 mod ports;
 mod programs;
 mod servers;
+mod suggestions;
 mod web;
 
 use std::fs::DirBuilder;
@@ -152,7 +158,7 @@ async fn play(flags: &DemoFlags) -> Result<(), DemoError> {
             broker: broker.as_ref(),
         };
         let place = Arc::new(Place::start(&ground, &mut ports).await?);
-        let listener = control::bind(place.control_port()).await?;
+        let listener = control::bind(place.ports.control).await?;
         controls.push(control::serve(Arc::clone(&place), listener));
         places.push(place);
     }
@@ -160,8 +166,14 @@ async fn play(flags: &DemoFlags) -> Result<(), DemoError> {
         say(&format!("\n{}", place.describe(names.len() > 1)));
     }
     match places.as_slice() {
-        [here, there] => say(&format!("\n{}", across(here, there))),
-        [place] => say(&format!("\nTry:\n{}", place.suggestions())),
+        [here, there] => say(&format!(
+            "\n{}",
+            suggestions::in_two_units(&here.name, here.ports, there.ports)
+        )),
+        [place] => say(&format!(
+            "\nTry:\n{}",
+            suggestions::in_one_unit(place.ports)
+        )),
         _ => {}
     }
     say("\nCtrl-C stops all of it.");
@@ -178,17 +190,6 @@ async fn broker_ended(broker: Option<&Broker>) -> DemoError {
         Some(broker) => broker.ended().await,
         None => std::future::pending().await,
     }
-}
-
-fn across(here: &Place, there: &Place) -> String {
-    let (name, here, there) = (&here.name, here.companion(), there.companion());
-    [
-        "Write in one unit, read in the other:".to_owned(),
-        format!("  curl -X PUT {here}/v1/data/profiles/ada -d 'written in {name}'"),
-        format!("  curl {there}/v1/data/profiles/ada"),
-        format!("  curl {here}/v1/units"),
-    ]
-    .join("\n")
 }
 
 /// The folder of `--folder`, which may have data of an earlier demo, or a new one.

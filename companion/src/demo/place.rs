@@ -1,23 +1,21 @@
 //! One unit of the demo: Envoy with `envoy/eds.yaml`, the companion, instances that come and go.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use super::child::Child;
+use super::configuration::configuration;
 use super::instance::Instance;
-use super::ports::Ports;
+use super::placed::placed;
+use super::ports::{Ports, UnitPorts};
 use super::programs::Programs;
 use super::servers::{Broker, Redis};
 use super::{DemoError, create, web, write};
 
 pub(super) const FIRST_INSTANCES: [&str; 4] = ["a", "b", "c", "d"];
-const CONFIG: &str = include_str!("../../../envoy/eds.yaml");
-/// How long Envoy may take until it sends keys to all instances.
-const PLACED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The parts that a unit starts with.
 pub(super) struct Ground<'a> {
@@ -35,32 +33,16 @@ pub(super) struct Place {
     envoy: Child,
     companion: Child,
     redis: Option<Redis>,
+    pub(super) ports: UnitPorts,
     instances: Mutex<Vec<Instance>>,
-    ports: UnitPorts,
     more_ports: Mutex<Ports>,
     index: usize,
-}
-
-/// The ports of a unit.
-#[derive(Debug, Clone, Copy)]
-struct UnitPorts {
-    listener: u16,
-    admin: u16,
-    companion: u16,
-    xds: u16,
-    control: u16,
 }
 
 impl Place {
     pub(super) async fn start(ground: &Ground<'_>, ports: &mut Ports) -> Result<Self, DemoError> {
         let index = ground.index;
-        let unit_ports = UnitPorts {
-            listener: ports.listener(index)?,
-            admin: ports.admin(index)?,
-            companion: ports.companion(index)?,
-            xds: ports.xds(index)?,
-            control: ports.control(index)?,
-        };
+        let unit_ports = ports.unit(index)?;
         let folder = ground.folder.join(ground.name);
         create(&folder)?;
         let redis = match &ground.programs.servers {
@@ -81,8 +63,8 @@ impl Place {
             envoy,
             companion,
             redis,
-            instances: Mutex::new(instances),
             ports: unit_ports,
+            instances: Mutex::new(instances),
             more_ports: Mutex::new(Ports::new(None)),
             index,
         })
@@ -131,18 +113,8 @@ impl Place {
         instance.kill();
         Ok(format!(
             "killed {id}; it is still registered: curl -X DELETE {}/v1/services/orders/instances/{id}",
-            self.companion()
+            self.ports.companion_address()
         ))
-    }
-
-    /// The port of the control server.
-    pub(super) fn control_port(&self) -> u16 {
-        self.ports.control
-    }
-
-    /// The companion's address for curl.
-    pub(super) fn companion(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.companion)
     }
 
     pub(super) fn describe(&self, with_name: bool) -> String {
@@ -159,53 +131,11 @@ impl Place {
              instances  a b c d, of the service `orders`   control 127.0.0.1:{}{}",
             self.ports.listener,
             self.ports.admin,
-            self.companion(),
+            self.ports.companion_address(),
             self.ports.xds,
             self.ports.control,
             redis.unwrap_or_default(),
         )
-    }
-
-    pub(super) fn suggestions(&self) -> String {
-        let companion = self.companion();
-        let control = format!("127.0.0.1:{}", self.ports.control);
-        let lines = [
-            (
-                format!(
-                    "curl -i -H 'x-user-id: ada' 127.0.0.1:{}/",
-                    self.ports.listener
-                ),
-                "who answers, and why",
-            ),
-            (
-                format!("curl '{companion}/v1/services/orders/locate?key=ada'"),
-                "the same, without a request",
-            ),
-            (
-                format!("curl -X POST {control}/instances"),
-                "adds e, which takes its share of keys",
-            ),
-            (
-                format!("curl -X DELETE {control}/instances/b"),
-                "kills b: callers do not notice",
-            ),
-            (
-                format!("curl {companion}/v1/services/orders"),
-                "the loads of all instances",
-            ),
-            (
-                format!("curl '{companion}/v1/events?format=json'"),
-                "what happened to them",
-            ),
-            (
-                format!("curl -X PUT {companion}/v1/data/profiles/ada -d hello"),
-                "writes a record",
-            ),
-            (format!("curl {companion}/v1/data/profiles/ada"), "reads it"),
-        ];
-        lines
-            .map(|(command, why)| format!("  {command:<60} # {why}"))
-            .join("\n")
     }
 }
 
@@ -261,40 +191,6 @@ async fn envoy(programs: &Programs, folder: &Path, ports: UnitPorts) -> Result<C
     Ok(process)
 }
 
-/// `envoy/eds.yaml` with these ports and this filter.
-fn configuration(ports: UnitPorts, filter: &Path, knows_allow_paths: bool) -> String {
-    let moved = [
-        (10_000, ports.listener),
-        (9901, ports.admin),
-        (7001, ports.companion),
-        (7002, ports.xds),
-    ];
-    let field = |port: u16| format!("port_value: {port} ");
-    // Through names that are no ports: a new port may equal an old one.
-    let named = moved.iter().fold(CONFIG.to_owned(), |text, (from, _)| {
-        text.replace(&field(*from), &format!("port_value: @{from} "))
-    });
-    let text = moved.iter().fold(named, |text, (from, to)| {
-        text.replace(&format!("port_value: @{from} "), &field(*to))
-    });
-    let text = text.replace("target/unitring.wasm", &json!(filter).to_string());
-    if knows_allow_paths {
-        return text;
-    }
-    let mut lines = Vec::new();
-    let mut is_list = false;
-    for line in text.lines() {
-        is_list = match line.trim_start() {
-            "allow_paths:" => true,
-            item => is_list && item.starts_with('-'),
-        };
-        if !is_list {
-            lines.push(line);
-        }
-    }
-    lines.join("\n") + "\n"
-}
-
 async fn register(instance: &Instance, companion: u16) -> Result<(), DemoError> {
     let id = &instance.id;
     let url = format!("http://127.0.0.1:{companion}/v1/services/orders/instances/{id}");
@@ -308,65 +204,4 @@ async fn register(instance: &Instance, companion: u16) -> Result<(), DemoError> 
         )));
     }
     Ok(())
-}
-
-/// Waits until the filter places requests, and Envoy finds all instances healthy.
-async fn placed(listener: u16, admin: u16) -> Result<(), DemoError> {
-    let begin = Instant::now();
-    let service = format!("http://127.0.0.1:{listener}/");
-    let eligible = format!(
-        "http://127.0.0.1:{admin}/stats?filter=%5Ewasmcustom.unitring.orders.instances_eligible%24"
-    );
-    let awaited = format!(": {}", FIRST_INSTANCES.len());
-    loop {
-        let seen = match web::request("GET", &service, "").await {
-            Ok(answer) if answer.status == 200 && answer.reason.is_some() => {
-                let stat = web::request("GET", &eligible, "").await;
-                match stat {
-                    Ok(stat) if stat.body.trim_end().ends_with(&awaited) => return Ok(()),
-                    Ok(stat) => stat.body,
-                    Err(error) => error,
-                }
-            }
-            Ok(answer) => format!("{} {}", answer.status, answer.body),
-            Err(error) => error,
-        };
-        if begin.elapsed() > PLACED_TIMEOUT {
-            let waited = PLACED_TIMEOUT.as_secs();
-            return Err(DemoError::Request(format!(
-                "requests are not placed after {waited} s: {seen}"
-            )));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PORTS: UnitPorts = UnitPorts {
-        listener: 7001,
-        admin: 12,
-        companion: 13,
-        xds: 14,
-        control: 15,
-    };
-
-    #[test]
-    fn the_shipped_configuration_is_moved_to_other_ports_and_to_the_filter() {
-        let text = configuration(PORTS, Path::new("/else where/f.wasm"), true);
-        let ports = |port: u16| text.matches(&format!("port_value: {port} }}")).count();
-        assert_eq!([10_000, 9901, 7002].map(ports), [0, 0, 0]);
-        assert_eq!([7001, 12, 13, 14].map(ports), [1, 2, 1, 1]);
-        assert_eq!(text.matches("filename: \"/else where/f.wasm\"").count(), 1);
-        assert!(text.contains("allow_paths"));
-    }
-
-    #[test]
-    fn an_envoy_that_does_not_know_allow_paths_is_given_none() {
-        let text = configuration(PORTS, Path::new("f"), false);
-        assert!(!text.contains("allow_paths:") && !text.contains("- exact: /ready"));
-        assert!(text.contains("static_resources:\n  listeners:\n    - name: ingress"));
-    }
 }

@@ -9,6 +9,23 @@ const UNIT_STEP: u16 = 10;
 /// How many ports are tried from the default on.
 const TRIES: u16 = 100;
 
+/// The ports of a unit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UnitPorts {
+    pub(super) listener: u16,
+    pub(super) admin: u16,
+    pub(super) companion: u16,
+    pub(super) xds: u16,
+    pub(super) control: u16,
+}
+
+impl UnitPorts {
+    /// The companion's address for curl.
+    pub(super) fn companion_address(self) -> String {
+        format!("127.0.0.1:{}", self.companion)
+    }
+}
+
 /// Gives out ports, each once.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -25,24 +42,15 @@ impl Ports {
         }
     }
 
-    pub(super) fn listener(&mut self, unit: usize) -> Result<u16, DemoError> {
-        self.of_unit(10_000, unit)
-    }
-
-    pub(super) fn admin(&mut self, unit: usize) -> Result<u16, DemoError> {
-        self.of_unit(9901, unit)
-    }
-
-    pub(super) fn companion(&mut self, unit: usize) -> Result<u16, DemoError> {
-        self.of_unit(7001, unit)
-    }
-
-    pub(super) fn xds(&mut self, unit: usize) -> Result<u16, DemoError> {
-        self.of_unit(7002, unit)
-    }
-
-    pub(super) fn control(&mut self, unit: usize) -> Result<u16, DemoError> {
-        self.of_unit(7003, unit)
+    /// The ports of a unit, except those of its instances.
+    pub(super) fn unit(&mut self, unit: usize) -> Result<UnitPorts, DemoError> {
+        Ok(UnitPorts {
+            listener: self.of_unit(10_000, unit)?,
+            admin: self.of_unit(9901, unit)?,
+            companion: self.of_unit(7001, unit)?,
+            xds: self.of_unit(7002, unit)?,
+            control: self.of_unit(7003, unit)?,
+        })
     }
 
     pub(super) fn instance(&mut self, unit: usize) -> Result<u16, DemoError> {

@@ -191,12 +191,12 @@ fn a_port_that_was_asked_for_and_is_taken_is_named() -> Result<()> {
 fn the_request_of_the_readme_is_one_that_the_demo_prints() -> Result<()> {
     let root: PathBuf = programs::root()?;
     let readme = fs::read_to_string(root.join("README.md"))?;
-    let place = fs::read_to_string(root.join("companion/src/demo/place.rs"))?;
+    let printed = fs::read_to_string(root.join("companion/src/demo/suggestions.rs"))?;
     let shown = readme.lines().find_map(|line| line.strip_prefix("$ curl "));
     let shown = shown.context("the README shows no request")?;
     let (request, address) = shown.rsplit_once(' ').context("no address")?;
     ensure!(
-        place.contains(&format!("curl {request} ")),
+        printed.contains(&format!("curl {request} ")),
         "{request} is not printed"
     );
     ensure!(
