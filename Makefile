@@ -15,8 +15,8 @@ help: ## this text
 	@echo 'unitring: make TARGET'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
-run: build ## a demo on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units
-	@PATH="$$PWD/.parts/bin:$$PATH" exec $(TARGET)/debug/unitring demo --units $(UNITS)
+run: build ## a demo on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units, TCP=1 for a service of TCP connections
+	@PATH="$$PWD/.parts/bin:$$PATH" exec $(TARGET)/debug/unitring demo --units $(UNITS) $(if $(TCP),--tcp)
 
 quick: ## format and the unit tests of all crates, in under a minute once they are built; 100 simulated stories
 	cargo fmt --all --check

@@ -1,12 +1,12 @@
 //! `unitring demo`: starts, describes and stops Envoy with the filter, the companion and four
-//! instances; with two units also a Redis for each, and RabbitMQ between them.
+//! instances, of HTTP or of TCP; with two units also a Redis for each, and RabbitMQ between them.
 //!
 //! | module | what |
 //! |---|---|
 //! | `programs` | where Envoy, the filter and the servers are |
 //! | `ports` | which ports are used |
 //! | `child` | a process with its log |
-//! | `instance` | an instance, built in |
+//! | `instance` | an instance, built in, for HTTP and for TCP |
 //! | `servers` | Redis and RabbitMQ |
 //! | `configuration` | Envoy's, from a shipped file |
 //! | `placed` | waits until keys go to all instances |
@@ -42,6 +42,13 @@ use programs::Programs;
 use servers::Broker;
 
 const UNITS: [&str; 2] = ["east", "west"];
+
+/// What the service of the demo speaks.
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    Http,
+    Tcp,
+}
 
 /// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +93,9 @@ pub enum DemoError {
         /// The last lines of the log.
         tail: String,
     },
+    /// A shipped configuration lacks a piece that the demo changes.
+    #[error("envoy/tcp.yaml and envoy/eds.yaml of this build do not fit: not exactly one `{0}`")]
+    Configuration(&'static str),
     /// A request of the demo itself failed.
     #[error("{0}")]
     Request(String),
@@ -95,11 +105,16 @@ pub enum DemoError {
 ///
 /// # Errors [`DemoError`]; every started program is stopped.
 pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(), DemoError> {
+    let protocol = if flags.tcp {
+        Protocol::Tcp
+    } else {
+        Protocol::Http
+    };
     let play = async {
         if flags.only_instances {
-            only_instances(flags.port_base).await
+            only_instances(protocol, flags.port_base).await
         } else {
-            play(&flags).await
+            play(protocol, &flags).await
         }
     };
     tokio::select! {
@@ -111,11 +126,11 @@ pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(),
 }
 
 /// Starts only the instances; they run until this is dropped.
-async fn only_instances(port_base: Option<u16>) -> Result<(), DemoError> {
+async fn only_instances(protocol: Protocol, port_base: Option<u16>) -> Result<(), DemoError> {
     let mut ports = Ports::new(port_base);
     let mut instances = Vec::new();
     for id in place::FIRST_INSTANCES {
-        instances.push(Instance::start(id, ports.instance(0)?).await?);
+        instances.push(Instance::start(protocol, id, ports.instance(0)?).await?);
     }
     let each = instances
         .iter()
@@ -127,7 +142,7 @@ async fn only_instances(port_base: Option<u16>) -> Result<(), DemoError> {
     std::future::pending().await
 }
 
-async fn play(flags: &DemoFlags) -> Result<(), DemoError> {
+async fn play(protocol: Protocol, flags: &DemoFlags) -> Result<(), DemoError> {
     let programs = Programs::find(flags)?;
     let folder = folder(flags)?;
     say(&format!("logs and data in {}", folder.display()));
@@ -146,6 +161,7 @@ async fn play(flags: &DemoFlags) -> Result<(), DemoError> {
             _ => format!("starting {name}"),
         });
         let ground = Ground {
+            protocol,
             programs: &programs,
             folder: &folder,
             index,
@@ -168,11 +184,11 @@ async fn play(flags: &DemoFlags) -> Result<(), DemoError> {
     match places.as_slice() {
         [here, there] => say(&format!(
             "\n{}",
-            suggestions::in_two_units(&here.name, here.ports, there.ports)
+            suggestions::in_two_units(protocol, &here.name, here.ports, there.ports)
         )),
         [place] => say(&format!(
             "\nTry:\n{}",
-            suggestions::in_one_unit(place.ports)
+            suggestions::in_one_unit(protocol, place.ports)
         )),
         _ => {}
     }

@@ -10,6 +10,9 @@ pub struct DemoFlags {
     /// How many units: 1, or 2 that sync (needs redis-server and rabbitmq-server on PATH).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
     pub units: u16,
+    /// A service of TCP connections (envoy/tcp.yaml) instead of HTTP requests.
+    #[arg(long)]
+    pub tcp: bool,
     /// First of the ports to use; fails if one of them is in use. Without it: the default ports, or the
     /// next free ones.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=65000))]

@@ -1,18 +1,15 @@
-//! An instance of the service: answers every request with JSON of its id and the request.
+//! An instance of the service: a server with a runtime of its own, which can be killed.
+
+mod http;
+mod tcp;
 
 use std::net::Ipv4Addr;
 use std::thread;
 
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::DemoError;
+use super::{DemoError, Protocol};
 
 /// A running instance; stopped when it is dropped.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) async fn start(id: &str, port: u16) -> Result<Self, DemoError> {
+    pub(super) async fn start(protocol: Protocol, id: &str, port: u16) -> Result<Self, DemoError> {
         let started = |source| DemoError::Start {
             name: format!("instance {id}"),
             source,
@@ -38,14 +35,20 @@ impl Instance {
             .enable_all()
             .build()
             .map_err(started)?;
-        let app = app(id.to_owned());
+        let own_id = id.to_owned();
         thread::spawn(move || {
             runtime.block_on(async {
                 let Ok(listener) = TcpListener::from_std(listener) else {
                     return;
                 };
+                let served = async {
+                    match protocol {
+                        Protocol::Http => http::serve(listener, own_id).await,
+                        Protocol::Tcp => tcp::serve(listener, own_id).await,
+                    }
+                };
                 tokio::select! {
-                    _ = axum::serve(listener, app) => {}
+                    () = served => {}
                     _ = end => {}
                 }
             });
@@ -70,32 +73,4 @@ impl Instance {
     pub(super) fn is_alive(&self) -> bool {
         self.life.is_some()
     }
-}
-
-fn app(id: String) -> Router {
-    let healthy = json!({"instance": id});
-    Router::new()
-        .route("/healthz", get(async move || Json(healthy)))
-        .fallback(async move |request: Request| answer(&id, &request))
-}
-
-fn answer(id: &str, request: &Request) -> Response {
-    let mut headers = Map::new();
-    for (name, value) in request.headers() {
-        let value = Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let values = headers
-            .entry(name.as_str())
-            .or_insert_with(|| Value::Array(Vec::new()));
-        if let Some(values) = values.as_array_mut() {
-            values.push(value);
-        }
-    }
-    let body = json!({
-        "instance": id,
-        "method": request.method().as_str(),
-        "path": request.uri().path(),
-        "headers": headers,
-    });
-    let content_type = [("content-type", "application/json")];
-    (StatusCode::OK, content_type, format!("{body}\n")).into_response()
 }

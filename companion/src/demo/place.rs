@@ -1,4 +1,4 @@
-//! One unit of the demo: Envoy with `envoy/eds.yaml`, the companion, instances that come and go.
+//! One unit of the demo: Envoy, the companion, instances that come and go.
 
 use std::path::Path;
 
@@ -13,12 +13,13 @@ use super::placed::placed;
 use super::ports::{Ports, UnitPorts};
 use super::programs::Programs;
 use super::servers::{Broker, Redis};
-use super::{DemoError, create, web, write};
+use super::{DemoError, Protocol, create, web, write};
 
 pub(super) const FIRST_INSTANCES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// The parts that a unit starts with.
 pub(super) struct Ground<'a> {
+    pub(super) protocol: Protocol,
     pub(super) programs: &'a Programs,
     pub(super) folder: &'a Path,
     pub(super) index: usize,
@@ -30,6 +31,7 @@ pub(super) struct Ground<'a> {
 /// A running unit.
 pub(super) struct Place {
     pub(super) name: String,
+    protocol: Protocol,
     envoy: Child,
     companion: Child,
     redis: Option<Redis>,
@@ -52,14 +54,15 @@ impl Place {
         let companion = companion(ground, &folder, unit_ports, redis.as_ref()).await?;
         let mut instances = Vec::new();
         for id in FIRST_INSTANCES {
-            let instance = Instance::start(id, ports.instance(index)?).await?;
+            let instance = Instance::start(ground.protocol, id, ports.instance(index)?).await?;
             register(&instance, unit_ports.companion).await?;
             instances.push(instance);
         }
-        let envoy = envoy(ground.programs, &folder, unit_ports).await?;
-        placed(unit_ports.listener, unit_ports.admin).await?;
+        let envoy = envoy(ground, &folder, unit_ports).await?;
+        placed(ground.protocol, unit_ports).await?;
         Ok(Self {
             name: ground.name.to_owned(),
+            protocol: ground.protocol,
             envoy,
             companion,
             redis,
@@ -94,7 +97,7 @@ impl Place {
         let id = id.ok_or("there are 26 instances already")?;
         let words = |error: DemoError| error.to_string();
         let port = self.more_ports.lock().await.instance(self.index);
-        let instance = Instance::start(&id, port.map_err(words)?).await;
+        let instance = Instance::start(self.protocol, &id, port.map_err(words)?).await;
         let instance = instance.map_err(words)?;
         register(&instance, self.ports.companion)
             .await
@@ -123,10 +126,14 @@ impl Place {
         } else {
             String::new()
         };
+        let scheme = match self.protocol {
+            Protocol::Http => "http://",
+            Protocol::Tcp => "",
+        };
         let redis = self.redis.as_ref();
         let redis = redis.map(|redis| format!("\n  Redis      127.0.0.1:{}", redis.port));
         format!(
-            "{heading}  Envoy      http://127.0.0.1:{}   admin http://127.0.0.1:{}\n  \
+            "{heading}  Envoy      {scheme}127.0.0.1:{}   admin http://127.0.0.1:{}\n  \
              companion  http://{}   EDS 127.0.0.1:{}\n  \
              instances  a b c d, of the service `orders`   control 127.0.0.1:{}{}",
             self.ports.listener,
@@ -176,9 +183,15 @@ async fn companion(
     Ok(process)
 }
 
-async fn envoy(programs: &Programs, folder: &Path, ports: UnitPorts) -> Result<Child, DemoError> {
+async fn envoy(ground: &Ground<'_>, folder: &Path, ports: UnitPorts) -> Result<Child, DemoError> {
+    let programs = ground.programs;
     let config = folder.join("envoy.yaml");
-    let text = configuration(ports, &programs.filter, programs.knows_allow_paths);
+    let text = configuration(
+        ground.protocol,
+        ports,
+        &programs.filter,
+        programs.knows_allow_paths,
+    )?;
     write(&config, &text)?;
     let mut command = Command::new(&programs.envoy);
     command

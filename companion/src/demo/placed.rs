@@ -3,38 +3,62 @@
 use std::time::{Duration, Instant};
 
 use super::place::FIRST_INSTANCES;
-use super::{DemoError, web};
+use super::ports::UnitPorts;
+use super::{DemoError, Protocol, web};
 
 /// How long Envoy may take until it sends keys to all instances.
 const PLACED_TIMEOUT: Duration = Duration::from_secs(30);
+const PLACED_EVERY: Duration = Duration::from_millis(100);
 
-/// Waits until the filter places requests, and Envoy finds all instances healthy.
-pub(super) async fn placed(listener: u16, admin: u16) -> Result<(), DemoError> {
+/// Waits until the service is reached by the filter, and Envoy finds all instances healthy.
+pub(super) async fn placed(protocol: Protocol, ports: UnitPorts) -> Result<(), DemoError> {
     let begin = Instant::now();
-    let service = format!("http://127.0.0.1:{listener}/");
-    let eligible = format!(
-        "http://127.0.0.1:{admin}/stats?filter=%5Ewasmcustom.unitring.orders.instances_eligible%24"
-    );
-    let awaited = format!(": {}", FIRST_INSTANCES.len());
-    loop {
-        let seen = match web::request("GET", &service, "").await {
-            Ok(answer) if answer.status == 200 && answer.reason.is_some() => {
-                let stat = web::request("GET", &eligible, "").await;
-                match stat {
-                    Ok(stat) if stat.body.trim_end().ends_with(&awaited) => return Ok(()),
-                    Ok(stat) => stat.body,
-                    Err(error) => error,
-                }
-            }
-            Ok(answer) => format!("{} {}", answer.status, answer.body),
-            Err(error) => error,
-        };
+    while let Err(seen) = is_placed(protocol, ports).await {
         if begin.elapsed() > PLACED_TIMEOUT {
             let waited = PLACED_TIMEOUT.as_secs();
             return Err(DemoError::Request(format!(
-                "requests are not placed after {waited} s: {seen}"
+                "keys are not placed after {waited} s: {seen}"
             )));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(PLACED_EVERY).await;
+    }
+    Ok(())
+}
+
+/// The error is what is there instead.
+async fn is_placed(protocol: Protocol, ports: UnitPorts) -> Result<(), String> {
+    match protocol {
+        Protocol::Http => is_answered(ports.listener).await?,
+        Protocol::Tcp => is_greeted(ports.listener).await?,
+    }
+    let admin = ports.admin;
+    let eligible = format!(
+        "http://127.0.0.1:{admin}/stats?filter=%5Ewasmcustom.unitring.orders.instances_eligible%24"
+    );
+    let stat = web::request("GET", &eligible, "").await?.body;
+    let awaited = format!(": {}", FIRST_INSTANCES.len());
+    if stat.trim_end().ends_with(&awaited) {
+        Ok(())
+    } else {
+        Err(stat)
+    }
+}
+
+async fn is_answered(listener: u16) -> Result<(), String> {
+    let answer = web::request("GET", &format!("http://127.0.0.1:{listener}/"), "").await?;
+    if answer.status == 200 && answer.reason.is_some() {
+        Ok(())
+    } else {
+        Err(format!("{} {}", answer.status, answer.body))
+    }
+}
+
+/// Envoy accepts any connection, and closes it if no instance can be reached: the greeting counts.
+async fn is_greeted(listener: u16) -> Result<(), String> {
+    let greeting = web::greeting(listener).await?;
+    if greeting.starts_with("instance ") {
+        Ok(())
+    } else {
+        Err(format!("a connection begins with {greeting:?}"))
     }
 }

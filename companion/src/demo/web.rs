@@ -1,12 +1,15 @@
-//! Requests of the demo to its programs.
+//! Requests and connections of the demo to its programs.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use ureq::http::Request;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// More of a greeting is not read.
+const GREETING_BYTES: u64 = 256;
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -57,4 +60,17 @@ pub(super) async fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .await
         .is_ok()
+}
+
+/// The first line that a server says to a new connection, empty if it closes; the error is for people.
+pub(super) async fn greeting(port: u16) -> Result<String, String> {
+    let hear = async {
+        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let mut line = String::new();
+        let mut input = BufReader::new(connection).take(GREETING_BYTES);
+        input.read_line(&mut line).await.map(|_| line)
+    };
+    let heard = tokio::time::timeout(TIMEOUT, hear).await;
+    let heard = heard.map_err(|_| format!("127.0.0.1:{port} says nothing"))?;
+    heard.map_err(|error| format!("127.0.0.1:{port}: {error}"))
 }

@@ -1,6 +1,8 @@
 //! The commands that `unitring demo` prints work as printed, the README shows one of them, and an error
 //! names what is missing and the way to get it.
 
+mod tcp;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +10,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use unitring_tests::deadline::until;
 use unitring_tests::ports;
 use unitring_tests::process::Process;
 use unitring_tests::programs;
+
+/// Held while a demo starts: two that look for free ports at once take the same.
+pub(crate) static STARTING: Mutex<()> = Mutex::const_new(());
 
 /// The demo, with the programs that `make run` gives it.
 fn demo(arguments: &[&str]) -> Result<Command> {
@@ -43,17 +49,22 @@ async fn start(arguments: &[&str], folder: &Path, last: &str) -> Result<(Process
     Ok((process, printed))
 }
 
-/// Starts a complete demo, and returns the commands that it prints.
-async fn start_all(units: &str, folder: &Path) -> Result<(Process, Vec<String>)> {
+/// Starts a complete demo, and returns what it prints.
+async fn start_all(arguments: &[&str], folder: &Path) -> Result<(Process, String)> {
     let data = folder.join("data");
     let data = data.to_str().context("a folder that is no text")?;
-    let arguments = ["--units", units, "--folder", data];
-    let (process, printed) = start(&arguments, folder, "Ctrl-C stops all of it.").await?;
+    let arguments = [arguments, &["--folder", data]].concat();
+    let _alone = STARTING.lock().await;
+    start(&arguments, folder, "Ctrl-C stops all of it.").await
+}
+
+/// The commands of a demo that end by themselves.
+fn commands(printed: &str) -> Result<Vec<String>> {
     let lines = printed.lines().map(str::trim);
-    let commands = lines.filter(|line| line.starts_with("curl "));
+    let commands = lines.filter(|line| line.starts_with("curl ") || line.contains(" | curl "));
     let commands: Vec<String> = commands.map(str::to_owned).collect();
     ensure!(!commands.is_empty(), "no command in: {printed}");
-    Ok((process, commands))
+    Ok(commands)
 }
 
 /// Runs a command as a user would; an HTTP error is an error.
@@ -87,8 +98,8 @@ async fn interrupt(process: &mut Process) -> Result<()> {
 async fn every_command_that_the_demo_prints_works_as_printed_and_nothing_outlives_it() -> Result<()>
 {
     let folder = TempDir::new()?;
-    let (mut process, commands) = start_all("1", folder.path()).await?;
-    for command in &commands {
+    let (mut process, printed) = start_all(&[], folder.path()).await?;
+    for command in &commands(&printed)? {
         // Instances take their first keys once Envoy has checked them.
         until(command, async || run(command)).await?;
     }
@@ -111,8 +122,8 @@ async fn every_command_that_the_demo_prints_works_as_printed_and_nothing_outlive
 #[tokio::test]
 async fn two_units_read_what_the_other_wrote_by_the_commands_that_are_printed() -> Result<()> {
     let folder = TempDir::new()?;
-    let (mut process, commands) = start_all("2", folder.path()).await?;
-    for command in &commands {
+    let (mut process, printed) = start_all(&["--units", "2"], folder.path()).await?;
+    for command in &commands(&printed)? {
         // The record arrives a moment after it was written in the other unit.
         let answer = until(command, async || run(command)).await?;
         ensure!(!answer.is_empty(), "{command} answered nothing");

@@ -175,6 +175,7 @@ async fn site(folder: &Path) -> Result<Kind> {
         .arg("--folder")
         .arg(folder.join("data"))
         .env("UNITRING_ENVOY", programs::part("envoy")?);
+    let alone = crate::demo::STARTING.lock().await;
     let mut demo = Process::start("demo", &mut command, folder)?;
     let mut printed = String::new();
     demo.ready(async || {
@@ -186,6 +187,7 @@ async fn site(folder: &Path) -> Result<Kind> {
         Ok(())
     })
     .await?;
+    drop(alone);
     let url = |name: &str| -> Result<String> {
         let lines = printed.lines().map(str::trim);
         let mut words = lines.filter_map(|line| line.strip_prefix(name)?.split_whitespace().next());
