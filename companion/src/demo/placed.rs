@@ -10,7 +10,7 @@ use super::{DemoError, Protocol, web};
 const PLACED_TIMEOUT: Duration = Duration::from_secs(30);
 const PLACED_EVERY: Duration = Duration::from_millis(100);
 
-/// Waits until the service is reached by the filter, and Envoy finds all instances healthy.
+/// Waits until the service is reached by the filter, Envoy finds all instances healthy, and the companion knows it.
 pub(super) async fn placed(protocol: Protocol, ports: UnitPorts) -> Result<(), DemoError> {
     let begin = Instant::now();
     while let Err(seen) = is_placed(protocol, ports).await {
@@ -37,10 +37,20 @@ async fn is_placed(protocol: Protocol, ports: UnitPorts) -> Result<(), String> {
     );
     let stat = web::request("GET", &eligible, "").await?.body;
     let awaited = format!(": {}", FIRST_INSTANCES.len());
-    if stat.trim_end().ends_with(&awaited) {
+    if !stat.trim_end().ends_with(&awaited) {
+        return Err(stat);
+    }
+    is_located(&ports.companion_address()).await
+}
+
+/// By Envoy's report, which comes after its first look at the instances.
+async fn is_located(companion: &str) -> Result<(), String> {
+    let url = format!("http://{companion}/v1/services/orders/locate?key=ada");
+    let answer = web::request("GET", &url, "").await?;
+    if answer.status == 200 && !answer.body.contains(r#""owner":null"#) {
         Ok(())
     } else {
-        Err(stat)
+        Err(answer.body)
     }
 }
 

@@ -103,6 +103,7 @@ fn redactions(numbers_vary: bool) -> Result<Redactions> {
         ("[SHARE]", r"\b\d+\.\d %"),
         ("[MS]", r"(?m)upstream-service-time: (?<redacted>\d+)"),
         ("[INSTANCE]", r#""instance":"(?<redacted>[a-d])""#),
+        ("[GREETER]", "^instance (?<redacted>[a-d]), "),
     ];
     for (name, form) in forms {
         redactions.insert(name, regex(form)?)?;
@@ -186,7 +187,7 @@ async fn run_with(name: &str) -> Result<()> {
 
 #[test]
 fn every_block_says_what_runs_it() -> Result<()> {
-    let known = ["site", "group", "units", "tls", "sessions"];
+    let known = ["site", "group", "units", "tls", "sessions", "tcp"];
     for block in blocks()? {
         let at = format!("{}, line {}", block.page, block.line);
         ensure!(known.contains(&block.with.as_str()), "{at}: {}", block.with);
@@ -217,6 +218,11 @@ async fn the_pages_are_true_of_certificates_of_ones_own() -> Result<()> {
 #[tokio::test]
 async fn the_pages_are_true_of_sessions_in_two_units() -> Result<()> {
     run_with("sessions").await
+}
+
+#[tokio::test]
+async fn the_pages_are_true_of_a_tcp_service() -> Result<()> {
+    run_with("tcp").await
 }
 
 fn page(name: &str) -> Result<String> {

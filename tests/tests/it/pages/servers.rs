@@ -47,7 +47,8 @@ impl Servers {
     pub(super) async fn start(name: &str) -> Result<Self> {
         let folder = TempDir::with_prefix("unitring-pages-")?;
         let kind = match name {
-            "site" => site(folder.path()).await?,
+            "site" => site(folder.path(), &[]).await?,
+            "tcp" => site(folder.path(), &["--tcp"]).await?,
             "group" => group(folder.path()).await?,
             "units" => units().await?,
             "sessions" => Kind::Sessions(Sessions::start().await?),
@@ -167,11 +168,12 @@ fn tls(folder: &Path) -> Result<Kind> {
     })
 }
 
-/// What `make run` starts, as it says.
-async fn site(folder: &Path) -> Result<Kind> {
+/// What `make run` starts, as it says, with these options.
+async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
     let mut command = Command::new(programs::built("unitring")?);
     command
         .arg("demo")
+        .args(options)
         .arg("--folder")
         .arg(folder.join("data"))
         .env("UNITRING_ENVOY", programs::part("envoy")?);
