@@ -10,6 +10,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
@@ -97,6 +99,7 @@ fn ways(companion: &Companion) -> Result<Vec<Way>> {
         .setting("load.min_capacity", json!(u16::MAX))?;
     let plain = plain(shipped.clone())?;
     let told = page_part::with(shipped.clone(), "tcp.md", "proxy-out")?;
+    let other = page_part::with(shipped.clone(), "tcp.md", "server-ends-first")?;
     Ok(vec![
         Way {
             name: "`tcp_proxy`, `source_ip` on RING_HASH",
@@ -106,6 +109,11 @@ fn ways(companion: &Companion) -> Result<Vec<Way>> {
         Way {
             name: "**unitring**, `tcp.yaml`",
             config: shipped,
+            instances: &[],
+        },
+        Way {
+            name: "**unitring**, the tunnel for servers that end first",
+            config: other,
             instances: &[],
         },
         Way {
@@ -148,7 +156,7 @@ impl Running {
     async fn once(&self, number: u16) -> Result<()> {
         let mut connection = self.open(number, "echo").await?;
         connection.echo(b"0123456789").await?;
-        tokio::io::AsyncWriteExt::shutdown(&mut connection.stream).await?;
+        connection.stream.shutdown().await?;
         ensure!(connection.rest().await?.is_empty(), "more than the echo");
         Ok(())
     }
@@ -198,12 +206,22 @@ impl Running {
             let some = (first..first + AT_A_TIME).map(|number| self.open(number, purpose));
             held.extend(try_join_all(some).await?);
         }
+        let mut writers = JoinSet::new();
+        let mut reading = Vec::new();
+        for connection in held {
+            let (read, mut write) = tokio::io::split(connection.stream);
+            reading.push(read);
+            if purpose == "flood" {
+                writers.spawn(async move { while write.write_all(&[0; 65_536]).await.is_ok() {} });
+            }
+        }
         let mut was = 0;
         let grown = until("nothing to move any more", async || {
-            let now = self
-                .envoy
-                .stat("cluster.orders.upstream_cx_rx_bytes_total")
-                .await?;
+            let bytes = self.envoy.stats("cluster.orders.upstream_cx").await?;
+            let both = bytes
+                .iter()
+                .filter(|(name, _)| name.ends_with("x_bytes_total"));
+            let now: u64 = both.map(|(_, bytes)| bytes).sum();
             let (is_still, before_it) = (now == was, self.envoy.resident_bytes()?);
             was = now;
             ensure!(is_still, "{now} bytes");

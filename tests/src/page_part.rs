@@ -9,16 +9,16 @@ use crate::config::EnvoyConfig;
 use crate::programs;
 
 /// The configuration with the block after `<!-- part: name -->` of this page of `docs/`: the fields of listeners and
-/// clusters that it changes. Elements of lists are merged by their `name`; those without one, by their place.
+/// clusters that it changes. Elements of lists are merged by their `name`; those without one, by their place. A field
+/// that is `null` is left out, as Envoy reads it.
 ///
 /// # Errors
-/// The page has no such part, or it is no YAML.
+/// The page has no such part, it is no YAML, or names what the file does not have.
 pub fn with(config: EnvoyConfig, page: &str, name: &str) -> Result<EnvoyConfig> {
     let part = part(page, name).with_context(|| format!("{page}: {name}"))?;
     config.edit(|bootstrap| {
         let resources = bootstrap.pointer_mut("/static_resources");
-        merge(resources.context("no resources")?, part);
-        Ok(())
+        merge(resources.context("no resources")?, part)
     })
 }
 
@@ -30,11 +30,11 @@ fn part(page: &str, name: &str) -> Result<Value> {
     Ok(serde_yaml_ng::from_str(part)?)
 }
 
-fn merge(into: &mut Value, part: Value) {
+fn merge(into: &mut Value, part: Value) -> Result<()> {
     match (into, part) {
         (Value::Object(into), Value::Object(part)) => {
             for (name, value) in part {
-                merge(into.entry(name).or_insert(Value::Null), value);
+                merge(into.entry(name).or_insert(Value::Null), value)?;
             }
         }
         (Value::Array(into), Value::Array(part)) => {
@@ -43,12 +43,13 @@ fn merge(into: &mut Value, part: Value) {
                     Some(name) => into.iter_mut().find(|one| one.get("name") == Some(name)),
                     None => into.get_mut(place),
                 };
-                match found {
-                    Some(found) => merge(found, value),
-                    None => into.push(value),
-                }
+                merge(
+                    found.with_context(|| format!("not in the file: {value}"))?,
+                    value,
+                )?;
             }
         }
         (into, part) => *into = part,
     }
+    Ok(())
 }

@@ -83,6 +83,11 @@ impl TcpInstance {
         })
     }
 
+    /// What it has printed.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Sends SIGKILL: connections close without notice.
     ///
     /// # Errors

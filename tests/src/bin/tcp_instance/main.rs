@@ -6,9 +6,9 @@
 //! | line | what the instance does |
 //! |---|---|
 //! | `echo` | sends back all that comes, until the client ends its half; then it ends its own |
-//! | `take` | reads until the client ends its half, and then tells how many bytes came |
+//! | `take` | reads until the client ends its half, and then tells how many bytes came; its log says how it ended |
 //! | `flood` | sends without end, whether the client reads or not |
-//! | `say N` | sends N bytes, and ends its half; then it reads on until the client ends |
+//! | `say N` | sends N bytes, and ends its half; then it reads until the client ends |
 //! | `leave` | closes at once |
 //! | `reset` | closes by a reset |
 //! | `load` | tells how many connections are open, and the most that were: `3 7` |
@@ -119,7 +119,9 @@ async fn echo(stream: &mut BufReader<TcpStream>) -> Result<()> {
 }
 
 async fn take(stream: &mut BufReader<TcpStream>) -> Result<()> {
-    let came = tokio::io::copy_buf(stream, &mut tokio::io::sink()).await?;
+    let came = tokio::io::copy_buf(stream, &mut tokio::io::sink()).await;
+    println!("take: {}", came.as_ref().map_or("a reset", |_| "an end"));
+    let came = came?;
     stream.write_all(format!("{came}\n").as_bytes()).await?;
     Ok(stream.shutdown().await?)
 }

@@ -17,6 +17,17 @@ async fn open_all(site: &TcpSite, purpose: &str) -> Result<Vec<Connection>> {
     try_join_all((0..CLIENTS).map(|number| site.open(client(number), purpose))).await
 }
 
+/// Waits until Envoy has taken so many connections since it was started, and none is left.
+async fn all_have_ended(site: &TcpSite, taken: u64) -> Result<()> {
+    until(&format!("{taken} connections to be taken"), async || {
+        let count = site.envoy.stat("tcp.ingress.downstream_cx_total").await?;
+        ensure!(count == taken, "{count}");
+        Ok(())
+    })
+    .await?;
+    has_in_flight(site, 0).await
+}
+
 /// Waits until the instances have no connection left.
 async fn instances_are_free(site: &TcpSite) -> Result<()> {
     until("the instances to be free", async || {
@@ -32,20 +43,20 @@ async fn instances_are_free(site: &TcpSite) -> Result<()> {
 #[tokio::test]
 async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
     let mut site = TcpSite::start().await?;
+    let clients = u64::from(CLIENTS);
 
     // Clients close.
     let held = open_all(&site, "echo").await?;
-    has_in_flight(&site, CLIENTS.into()).await?;
+    has_in_flight(&site, clients).await?;
     drop(held);
-    has_in_flight(&site, 0).await?;
+    all_have_ended(&site, clients).await?;
     instances_are_free(&site).await?;
 
     // Clients reset.
-    let held = open_all(&site, "echo").await?;
-    for connection in held {
+    for connection in open_all(&site, "echo").await? {
         connection.stream.into_inner().set_zero_linger()?;
     }
-    has_in_flight(&site, 0).await?;
+    all_have_ended(&site, 2 * clients).await?;
     instances_are_free(&site).await?;
 
     // Clients end their half and read what is left.
@@ -54,33 +65,33 @@ async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
         connection.stream.shutdown().await?;
         ensure!(connection.rest().await? == b"7\n");
     }
-    has_in_flight(&site, 0).await?;
+    all_have_ended(&site, 3 * clients).await?;
 
-    // Instances close, and by a reset, which arrives as an end.
-    for purpose in ["leave", "reset"] {
-        for connection in &mut open_all(&site, purpose).await? {
-            ensure!(connection.rest().await?.is_empty(), "{purpose}");
-        }
-        has_in_flight(&site, 0).await?;
+    // Instances close, and by a reset.
+    for connection in &mut open_all(&site, "leave").await? {
+        ensure!(connection.rest().await?.is_empty());
     }
+    for connection in &mut open_all(&site, "reset").await? {
+        ensure!(connection.rest().await?.is_empty(), "it arrives as an end");
+    }
+    all_have_ended(&site, 5 * clients).await?;
 
-    // An instance ends its half first: what the client then still sends arrives.
+    // Instances end their half: that ends the whole connection.
     for connection in &mut open_all(&site, "say 100000").await? {
         ensure!(connection.rest().await?.len() == 100_000);
-        connection.stream.write_all(b"thank you").await?;
-        connection.stream.shutdown().await?;
     }
-    has_in_flight(&site, 0).await?;
+    all_have_ended(&site, 6 * clients).await?;
     instances_are_free(&site).await?;
 
     // Clients that leave before they are greeted.
     for number in 0..CLIENTS {
         drop(connect(site.envoy.port, client(number)).await?);
     }
-    has_in_flight(&site, 0).await?;
+    all_have_ended(&site, 7 * clients).await?;
 
     // Instances die.
     let mut held = open_all(&site, "echo").await?;
+    has_in_flight(&site, clients).await?;
     for instance in &mut site.instances {
         instance.kill()?;
     }
@@ -88,18 +99,47 @@ async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
         // How a killed process ends its connections depends on what it had not read.
         drop(connection.rest().await);
     }
-    has_in_flight(&site, 0).await
+    all_have_ended(&site, 8 * clients).await
 }
 
 #[tokio::test]
 async fn a_reset_of_the_client_reaches_the_instance_as_an_end() -> Result<()> {
-    let site = TcpSite::start().await?;
-    let connection = site.open(client(1), "flood").await?;
+    let mut site = TcpSite::start().await?;
+    let mut connection = site.open(client(1), "take").await?;
+    connection.stream.write_all(b"some bytes").await?;
     has_in_flight(&site, 1).await?;
+    let id = connection.instance.clone();
     connection.stream.into_inner().set_zero_linger()?;
-    // The instance's next write fails.
     has_in_flight(&site, 0).await?;
-    instances_are_free(&site).await
+    let instance = site.instance(&id)?;
+    until("the instance to see it", async || {
+        let log = instance.log();
+        ensure!(log.contains("take: an end"), "{log}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_provokes_resets_drives_nobody_else_away() -> Result<()> {
+    let site = TcpSite::start().await?;
+    let mut owners = Vec::new();
+    for number in 0..CLIENTS {
+        owners.push(site.open(client(number), "echo").await?.instance);
+    }
+    for _ in 0..10 {
+        open_all(&site, "reset").await?;
+    }
+    for (number, owner) in (0..CLIENTS).zip(&owners) {
+        let now = site.open(client(number), "echo").await?.instance;
+        ensure!(
+            now == *owner,
+            "client {number} was at {owner}, and is at {now}"
+        );
+    }
+    let healthy = site.envoy.stat("cluster.orders.membership_healthy").await?;
+    ensure!(healthy == 4, "{healthy}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ async fn has_no_session(site: &FtpSite) -> Result<()> {
 #[tokio::test]
 async fn each_way_of_passive_transfer_reaches_the_server_of_the_session() -> Result<()> {
     let site = FtpSite::start().await?;
+    // While Envoy starts, it may be too busy to see a greeting in time.
+    let failed_before = site.envoy.stat("cluster.ftp.health_check.failure").await?;
     let mut used = BTreeSet::new();
     for number in 0..CLIENTS {
         let client = client(number);
@@ -69,6 +71,8 @@ async fn each_way_of_passive_transfer_reaches_the_server_of_the_session() -> Res
         used.insert(name);
     }
     ensure!(used.len() > 1, "{used:?} for {CLIENTS} clients");
+    let failed = site.envoy.stat("cluster.ftp.health_check.failure").await?;
+    ensure!(failed == failed_before, "{failed} checks have failed");
     has_no_session(&site).await
 }
 

@@ -161,8 +161,7 @@ async fn the_key_can_be_the_client_that_a_balancer_tells_by_the_proxy_protocol()
 async fn instances_can_be_told_the_clients_address_by_the_proxy_protocol() -> Result<()> {
     let site =
         TcpSite::start_with(1, &["proxy"], |config| with(config, "tcp.md", "proxy-out")).await?;
-    let mut held = Vec::new();
-    for number in 0..40 {
+    let all = (0..40).map(async |number| {
         let mut opened = site.open(client(number), "echo").await?;
         let own = opened.stream.get_ref().local_addr()?.to_string();
         ensure!(
@@ -171,8 +170,9 @@ async fn instances_can_be_told_the_clients_address_by_the_proxy_protocol() -> Re
             opened.seen_from
         );
         opened.echo(b"and every byte after that line").await?;
-        held.push(opened);
-    }
+        Ok(opened)
+    });
+    let held = try_join_all(all).await?;
     has_in_flight(&site, 40).await?;
     // Each has a connection of its own inside Envoy, which ends with it.
     drop(held);

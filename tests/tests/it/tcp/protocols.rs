@@ -36,6 +36,27 @@ async fn front(ports: &[u16], check: &str) -> Result<(Envoy, Companion)> {
     Ok((envoy, companion))
 }
 
+/// The servers' answers are what the check expects: of three rounds of checks, none fails.
+async fn checks_pass(envoy: &Envoy, servers: usize) -> Result<()> {
+    let count = async |name| {
+        envoy
+            .stat(&format!("cluster.orders.health_check.{name}"))
+            .await
+    };
+    // While Envoy starts, it may be too busy to see an answer in time.
+    let failed = count("failure").await?;
+    let enough = count("attempt").await? + 3 * u64::try_from(servers)?;
+    until("three rounds of checks", async || {
+        let tried = count("attempt").await?;
+        ensure!(tried >= enough, "{tried} of {enough}");
+        Ok(())
+    })
+    .await?;
+    let now = count("failure").await?;
+    ensure!(now == failed, "{} checks have failed", now - failed);
+    Ok(())
+}
+
 /// A client of Redis with one connection.
 struct RedisClient(BufReader<TcpStream>);
 
@@ -89,7 +110,7 @@ async fn all_connections_of_a_pool_find_what_one_of_them_wrote() -> Result<()> {
         sizes.iter().filter(|size| **size > 0).count() > 1,
         "{sizes:?}"
     );
-    Ok(())
+    checks_pass(&envoy, 3).await
 }
 
 /// A mail server, whose log has each mail that it took.
@@ -173,5 +194,5 @@ async fn mail_goes_through_the_server_of_its_sender_which_speaks_first() -> Resu
         *used.entry(port).or_insert(0) += 1;
     }
     ensure!(used.len() > 1, "{used:?}");
-    Ok(())
+    checks_pass(&envoy, 3).await
 }

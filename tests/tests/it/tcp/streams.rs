@@ -5,6 +5,7 @@ use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use unitring_tests::deadline::until;
+use unitring_tests::page_part::with;
 use unitring_tests::process;
 use unitring_tests::tcp::{Connection, TcpSite, client};
 
@@ -53,13 +54,76 @@ async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte() -> Result<()>
     has_in_flight(&site, 0).await
 }
 
+/// Waits until nothing moves any more.
+async fn all_is_still(site: &TcpSite) -> Result<()> {
+    let mut before = 0;
+    until("all ways to be full", async || {
+        let bytes = site.envoy.stats("cluster.orders.upstream_cx").await?;
+        let both = bytes
+            .iter()
+            .filter(|(name, _)| name.ends_with("x_bytes_total"));
+        let moved: u64 = both.map(|(_, bytes)| bytes).sum();
+        let is_still = moved == before && moved > 0;
+        before = moved;
+        ensure!(is_still, "{moved} bytes");
+        Ok(())
+    })
+    .await
+}
+
+/// Reads what an instance says until it ends: nothing must be missing.
+async fn heard(mut connection: Connection, bytes: usize) -> Result<()> {
+    let came = connection.rest().await.context("not to the end")?.len();
+    ensure!(came == bytes, "{came} of {bytes} bytes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_instance_that_ends_first_loses_nothing_to_clients_that_keep_up() -> Result<()> {
+    let site = TcpSite::start().await?;
+    for bytes in [0, 1, 300_000, MIB, 64 * MIB] {
+        let connection = site.open(client(1), &format!("say {bytes}")).await?;
+        heard(connection, bytes).await?;
+    }
+    let all = (0..20).map(async |number| {
+        let connection = site
+            .open(client(number), &format!("say {}", 2 * MIB))
+            .await?;
+        heard(connection, 2 * MIB).await
+    });
+    try_join_all(all).await?;
+    has_in_flight(&site, 0).await
+}
+
+#[tokio::test]
+async fn by_the_other_tunnel_it_loses_nothing_to_clients_that_do_not_keep_up_either() -> Result<()>
+{
+    let other = |config| with(config, "tcp.md", "server-ends-first");
+    let site = TcpSite::start_with(1, &[], other).await?;
+    // From what fits into the buffers on the way to what does not.
+    let mut stalled = Vec::new();
+    for number in 0..40 {
+        let bytes = usize::from(number) * 250_000;
+        let connection = site.open(client(number), &format!("say {bytes}")).await?;
+        stalled.push((connection, bytes));
+    }
+    all_is_still(&site).await?;
+    // They do not stop others meanwhile.
+    heard(site.open(client(50), &format!("say {MIB}")).await?, MIB).await?;
+    for (connection, bytes) in stalled {
+        heard(connection, bytes).await?;
+    }
+    has_in_flight(&site, 0).await
+}
+
 #[tokio::test]
 async fn fifteen_hundred_connections_are_open_at_once() -> Result<()> {
     process::open_files(u64::from(MANY) * 2 + 200)?;
     let site = TcpSite::start_with(2, &[], |config| config.balanced()).await?;
     let mut held = Vec::new();
     for first in (0..MANY).step_by(100) {
-        let some = (first..first + 100).map(|number| site.open(client(number), "echo"));
+        // Three clients, so that by their keys alone no more than three instances had 500 each.
+        let some = (first..first + 100).map(|number| site.open(client(number % 3), "echo"));
         held.extend(try_join_all(some).await?);
     }
     has_in_flight(&site, MANY.into()).await?;
@@ -96,20 +160,7 @@ async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
         writers.spawn(async move { while writing.write_all(&[0; MIB]).await.is_ok() {} });
     }
     has_in_flight(&site, STALLED.into()).await?;
-    // Until nothing moves any more: each way is full.
-    let mut before = 0;
-    until("all ways to be full", async || {
-        let bytes = site.envoy.stats("cluster.orders.upstream_cx").await?;
-        let both = bytes
-            .iter()
-            .filter(|(name, _)| name.ends_with("x_bytes_total"));
-        let sent: u64 = both.map(|(_, bytes)| bytes).sum();
-        let is_full = sent == before && sent > 0;
-        before = sent;
-        ensure!(is_full, "{sent} bytes");
-        Ok(())
-    })
-    .await?;
+    all_is_still(&site).await?;
     let bytes = pattern(4 * MIB);
     for number in STALLED..STALLED + 10 {
         echoed_to_the_end(site.open(client(number), "echo").await?, &bytes).await?;
