@@ -50,10 +50,18 @@ struct Figures {
     of_connection: f64,
     /// Connections a second.
     rate: f64,
-    /// Processor time of a MiB, in µs: through one connection, and through several.
-    of_mib: [f64; 2],
+    /// What is sent through one connection, and through several.
+    by_one: Transfer,
+    by_several: Transfer,
+}
+
+/// The figures of what is sent.
+#[derive(Debug, Clone, Copy)]
+struct Transfer {
+    /// Processor time of a MiB, in µs.
+    of_mib: f64,
     /// MiB a second.
-    throughput: [f64; 2],
+    rate: f64,
 }
 
 struct Running {
@@ -162,7 +170,6 @@ impl Running {
     }
 
     async fn measure(&self) -> Result<Figures> {
-        let [mut of_mib, mut throughput] = [[0.0; 2]; 2];
         let (spent, began) = (self.spent()?, Instant::now());
         for first in (0..CONNECTIONS).step_by(usize::from(AT_A_TIME)) {
             try_join_all((first..first + AT_A_TIME).map(|number| self.once(number))).await?;
@@ -170,17 +177,21 @@ impl Running {
         let count = f64::from(CONNECTIONS);
         let of_connection = (self.spent()? - spent) * 1e6 / count;
         let rate = count / began.elapsed().as_secs_f64();
-        for (place, streams) in [1, STREAMS].into_iter().enumerate() {
-            let (spent, began) = (self.spent()?, Instant::now());
-            try_join_all((0..streams).map(|number| self.download(number, streams))).await?;
-            of_mib[place] = (self.spent()? - spent) * 1e6 / f64::from(MIB);
-            throughput[place] = f64::from(MIB) / began.elapsed().as_secs_f64();
-        }
         Ok(Figures {
             of_connection,
             rate,
-            of_mib,
-            throughput,
+            by_one: self.transfer(1).await?,
+            by_several: self.transfer(STREAMS).await?,
+        })
+    }
+
+    /// Through so many connections at once.
+    async fn transfer(&self, streams: u16) -> Result<Transfer> {
+        let (spent, began) = (self.spent()?, Instant::now());
+        try_join_all((0..streams).map(|number| self.download(number, streams))).await?;
+        Ok(Transfer {
+            of_mib: (self.spent()? - spent) * 1e6 / f64::from(MIB),
+            rate: f64::from(MIB) / began.elapsed().as_secs_f64(),
         })
     }
 
@@ -273,13 +284,14 @@ fn print(ways: &[Way], memory: &[[f64; 2]], rounds: &[Vec<Figures>]) -> Result<(
     println!("|---|---:|---:|---:|---:|");
     for (way, own) in ways.iter().zip(rounds) {
         print!("| {} |", way.name);
-        for place in [0, 1] {
+        let both: [fn(&Figures) -> Transfer; 2] = [|one| one.by_one, |one| one.by_several];
+        for transfer in both {
             print!(
                 " {:.0} µs ({:.2}) | {:.0} MiB ({:.2}) |",
-                typical(own, |one| one.of_mib[place])?,
-                ratio(own, &|one| one.of_mib[place])?,
-                typical(own, |one| one.throughput[place])?,
-                ratio(own, &|one| one.throughput[place])?,
+                typical(own, |one| transfer(one).of_mib)?,
+                ratio(own, &|one| transfer(one).of_mib)?,
+                typical(own, |one| transfer(one).rate)?,
+                ratio(own, &|one| transfer(one).rate)?,
             );
         }
         println!();
