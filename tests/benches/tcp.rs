@@ -14,12 +14,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::config::{EnvoyConfig, endpoints_at};
-use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::page_part;
 use unitring_tests::process;
 use unitring_tests::statistics::median;
-use unitring_tests::tcp::{Connection, TcpInstance, client, plain};
+use unitring_tests::tcp::{Connection, TcpInstance, all_is_still, client, plain};
 use unitring_tests::usage;
 
 const INSTANCES: [&str; 4] = ["a", "b", "c", "d"];
@@ -226,19 +225,8 @@ impl Running {
                 writers.spawn(async move { while write.write_all(&[0; 65_536]).await.is_ok() {} });
             }
         }
-        let mut was = 0;
-        let grown = until("nothing to move any more", async || {
-            let bytes = self.envoy.stats("cluster.orders.upstream_cx").await?;
-            let both = bytes
-                .iter()
-                .filter(|(name, _)| name.ends_with("x_bytes_total"));
-            let now: u64 = both.map(|(_, bytes)| bytes).sum();
-            let (is_still, before_it) = (now == was, self.envoy.resident_bytes()?);
-            was = now;
-            ensure!(is_still, "{now} bytes");
-            Ok(before_it.saturating_sub(before))
-        })
-        .await?;
+        all_is_still(&self.envoy).await?;
+        let grown = self.envoy.resident_bytes()?.saturating_sub(before);
         Ok(f64::from(u32::try_from(grown / 1024)?) / f64::from(count))
     }
 }

@@ -67,6 +67,21 @@ impl Companion {
         serde_json::from_str(&text).with_context(|| format!("GET {path}: {text}"))
     }
 
+    /// The address of the instance of `orders` to which this key belongs, once an Envoy has reported on it.
+    ///
+    /// # Errors
+    /// None ever does.
+    pub async fn owner_of(&self, key: &str) -> Result<String> {
+        deadline::until("the companion to know the service", async || {
+            let path = format!("/v1/services/orders/locate?key={key}");
+            let located = self.get(&path).await?;
+            let owner = located.pointer("/owner/address").and_then(Value::as_str);
+            let owner = owner.map(str::to_owned);
+            owner.with_context(|| located.to_string())
+        })
+        .await
+    }
+
     /// Sends a report; returns the load of the rest of the fleet.
     ///
     /// # Errors

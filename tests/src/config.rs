@@ -193,15 +193,22 @@ impl EnvoyConfig {
     /// # Errors
     /// The file does not have the expected form.
     pub fn without_filter(self) -> Result<Self> {
+        self.by_fallback()?.edit_connections(|manager| {
+            let filters = manager.pointer_mut("/http_filters").context("no filters")?;
+            filters.as_array_mut().context("not a list")?.remove(0);
+            Ok(())
+        })
+    }
+
+    /// With the fallback of the policy of `orders` as its policy.
+    ///
+    /// # Errors
+    /// The file does not have the expected form.
+    pub fn by_fallback(self) -> Result<Self> {
         self.edit_cluster("orders", |cluster| {
             let fallback = "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy";
             let fallback = cluster.pointer(fallback).context("no fallback")?.clone();
             set(cluster, "/load_balancing_policy", fallback)
-        })?
-        .edit_connections(|manager| {
-            let filters = manager.pointer_mut("/http_filters").context("no filters")?;
-            filters.as_array_mut().context("not a list")?.remove(0);
-            Ok(())
         })
     }
 

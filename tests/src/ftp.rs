@@ -7,7 +7,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use crate::certificates::Certificates;
 use crate::companion::{Companion, Settings};
@@ -77,12 +76,7 @@ impl FtpServer {
         let port: u16 = setting(&settings, "listen_port=")?.parse()?;
         let mut command = Command::new(programs::part("vsftpd")?);
         let mut process = Process::start("vsftpd", command.arg(&config), folder.path())?;
-        process
-            .ready(async || {
-                TcpStream::connect((address, port)).await?;
-                Ok(())
-            })
-            .await?;
+        process.listens((address, port)).await?;
         Ok(process)
     }
 

@@ -12,6 +12,7 @@
 //! | [`tally`] | an instance's count of its own load |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
+//! | [`gauges`] | what the filter counts in flight |
 //! | [`report`] | hand-made reports of a filter to a companion |
 //! | [`certificates`] | a certificate authority, for servers with TLS |
 //! | [`unit_group`] | three units and their brokers, and the contents of each Redis |
@@ -31,6 +32,7 @@ pub mod config;
 pub mod deadline;
 pub mod envoy;
 pub mod ftp;
+pub mod gauges;
 pub mod instance;
 pub mod page_part;
 pub mod ports;

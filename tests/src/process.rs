@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+use tokio::net::TcpStream;
 
 const SHOWN_LINES_MAX: usize = 40;
 
@@ -85,6 +87,19 @@ impl Process {
     pub async fn answers(&mut self, url: &str) -> Result<()> {
         self.ready(async || {
             reqwest::get(url).await?.error_for_status()?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Like [`Self::ready`], until it takes connections at this address.
+    ///
+    /// # Errors
+    /// The same as there.
+    pub async fn listens(&mut self, at: impl Into<SocketAddr>) -> Result<()> {
+        let at = at.into();
+        self.ready(async || {
+            TcpStream::connect(at).await?;
             Ok(())
         })
         .await

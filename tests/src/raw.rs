@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::deadline::PATIENCE;
+use crate::tcp::connect;
 
 /// Requests that are sent before their answers are read: few enough for the buffers on the way.
 const PIPELINED_MAX: usize = 64;
@@ -52,9 +53,7 @@ impl Raw {
     /// # Errors
     /// The port has no listener, or this machine does not have the address.
     pub async fn connect_from(client: Ipv4Addr, port: u16) -> Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((client, 0).into())?;
-        let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
+        let stream = connect(port, client).await?;
         Ok(Self {
             stream: BufReader::new(stream),
         })

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::companion::{Companion, Settings};
 use crate::config::{EnvoyConfig, endpoints_at};
-use crate::deadline::PATIENCE;
+use crate::deadline::{PATIENCE, until};
 use crate::envoy::Envoy;
 use crate::ports;
 use crate::process::Process;
@@ -111,12 +111,7 @@ async fn spawn(id: &str, port: u16, options: &[String], folder: &TempDir) -> Res
     let mut command = Command::new(programs::built("tcp_instance")?);
     command.args([id, &port.to_string()]).args(options);
     let mut process = Process::start(&format!("tcp-{id}"), &mut command, folder.path())?;
-    process
-        .ready(async || {
-            TcpStream::connect(("127.0.0.1", port)).await?;
-            Ok(())
-        })
-        .await?;
+    process.listens(([127, 0, 0, 1], port)).await?;
     Ok(process)
 }
 
@@ -251,12 +246,7 @@ impl TcpSite {
             instances.push(TcpInstance::start(id, options).await?);
         }
         let ports: Vec<u16> = instances.iter().map(|instance| instance.port).collect();
-        let companion = Settings::default().start().await?;
-        let config = EnvoyConfig::shipped("tcp.yaml")?
-            .endpoints("orders", endpoints_at(&ports))?
-            .companion(&companion)?;
-        let envoy = Envoy::start_with_workers(&change(config)?, workers).await?;
-        envoy.steers_to(instances.len()).await?;
+        let (envoy, companion) = front(&ports, workers, change).await?;
         Ok(Self {
             envoy,
             companion,
@@ -282,14 +272,54 @@ impl TcpSite {
             .with_context(|| format!("no instance {id}"))
     }
 
-    /// What the companion says of where this key belongs.
+    /// The address of the instance of this name.
     ///
     /// # Errors
-    /// The companion does not know yet.
-    pub async fn located(&self, key: &str) -> Result<Value> {
-        let path = format!("/v1/services/orders/locate?key={key}");
-        self.companion.get(&path).await
+    /// There is none.
+    pub fn address_of(&self, id: &str) -> Result<String> {
+        let found = self.instances.iter().find(|instance| instance.id == id);
+        Ok(found
+            .with_context(|| format!("no instance {id}"))?
+            .address())
     }
+}
+
+/// Waits until no byte moves between Envoy and the instances any more, after some have.
+///
+/// # Errors
+/// That never happens.
+pub async fn all_is_still(envoy: &Envoy) -> Result<()> {
+    let mut before = 0;
+    until("all ways to be full", async || {
+        let stats = envoy.stats("cluster.orders.upstream_cx").await?;
+        let both = stats
+            .iter()
+            .filter(|(name, _)| name.ends_with("x_bytes_total"));
+        let moved: u64 = both.map(|(_, bytes)| bytes).sum();
+        let is_still = moved == before && moved > 0;
+        before = moved;
+        ensure!(is_still, "{moved} bytes");
+        Ok(())
+    })
+    .await
+}
+
+/// The shipped `tcp.yaml`, changed, before servers on these ports of 127.0.0.1, with its companion.
+///
+/// # Errors
+/// A server does not come up.
+pub async fn front(
+    ports: &[u16],
+    workers: u32,
+    change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
+) -> Result<(Envoy, Companion)> {
+    let companion = Settings::default().start().await?;
+    let config = EnvoyConfig::shipped("tcp.yaml")?
+        .endpoints("orders", endpoints_at(ports))?
+        .companion(&companion)?;
+    let envoy = Envoy::start_with_workers(&change(config)?, workers).await?;
+    envoy.steers_to(ports.len()).await?;
+    Ok((envoy, companion))
 }
 
 /// `tcp.yaml` without the filter and its tunnel: Envoy's `tcp_proxy`, which hashes the client's address.
@@ -297,7 +327,7 @@ impl TcpSite {
 /// # Errors
 /// The file does not have the expected form.
 pub fn plain(config: EnvoyConfig) -> Result<EnvoyConfig> {
-    let config = config.edit(|bootstrap| {
+    config.by_fallback()?.edit(|bootstrap| {
         let listeners = bootstrap.pointer_mut("/static_resources/listeners");
         let listeners = listeners
             .and_then(Value::as_array_mut)
@@ -312,14 +342,6 @@ pub fn plain(config: EnvoyConfig) -> Result<EnvoyConfig> {
         fields.remove("tunneling_config");
         fields.insert("cluster".to_owned(), json!("orders"));
         fields.insert("hash_policy".to_owned(), json!([{"source_ip": {}}]));
-        Ok(())
-    })?;
-    config.edit_cluster("orders", |cluster| {
-        let fallback =
-            "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy";
-        let fallback = cluster.pointer(fallback).context("no fallback")?.clone();
-        let fields = cluster.as_object_mut().context("not an object")?;
-        fields.insert("load_balancing_policy".to_owned(), fallback);
         Ok(())
     })
 }

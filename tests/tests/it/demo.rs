@@ -81,6 +81,16 @@ fn run(command: &str) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
+/// Each of these commands of two units prints something.
+async fn each_answers(commands: &[String]) -> Result<()> {
+    for command in commands {
+        // The record arrives a moment after it was written in the other unit.
+        let answer = until(command, async || run(command)).await?;
+        ensure!(!answer.is_empty(), "{command} answered nothing");
+    }
+    Ok(())
+}
+
 /// Ctrl-C ends the demo with success, and everything that it started.
 async fn interrupt(process: &mut Process) -> Result<()> {
     process.signal(Signal::INT)?;
@@ -123,11 +133,7 @@ async fn every_command_that_the_demo_prints_works_as_printed_and_nothing_outlive
 async fn two_units_read_what_the_other_wrote_by_the_commands_that_are_printed() -> Result<()> {
     let folder = TempDir::new()?;
     let (mut process, printed) = start_all(&["--units", "2"], folder.path()).await?;
-    for command in &commands(&printed)? {
-        // The record arrives a moment after it was written in the other unit.
-        let answer = until(command, async || run(command)).await?;
-        ensure!(!answer.is_empty(), "{command} answered nothing");
-    }
+    each_answers(&commands(&printed)?).await?;
     interrupt(&mut process).await
 }
 

@@ -1,6 +1,5 @@
 //! Invariant 4: in-flight returns to zero when traffic stops, whatever happened to the requests.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,41 +7,13 @@ use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::{Envoy, send};
+use unitring_tests::envoy::send;
+use unitring_tests::gauges::has_in_flight;
 use unitring_tests::site::Site;
 use unitring_tests::upgraded::Upgraded;
 
 const REQUESTS: usize = 200;
 const IN_FLIGHT: &str = "wasmcustom.unitring.orders.in_flight";
-
-/// The gauges of the service and of its instances.
-async fn gauges(envoy: &Envoy) -> Result<BTreeMap<String, u64>> {
-    let mut stats = envoy.stats("wasmcustom.unitring.orders.").await?;
-    stats.retain(|name, _| name.ends_with(".in_flight"));
-    Ok(stats)
-}
-
-/// Waits until the filter counts this many requests. A gauge that went below zero would be huge.
-async fn has_in_flight(envoy: &Envoy, expected: usize) -> Result<()> {
-    let expected = u64::try_from(expected)?;
-    until(&format!("{expected} in flight"), async || {
-        let gauges = gauges(envoy).await?;
-        let (service, instances): (Vec<_>, Vec<_>) =
-            gauges.iter().partition(|(name, _)| *name == IN_FLIGHT);
-        let sum = |gauges: Vec<(&String, &u64)>| {
-            gauges
-                .iter()
-                .fold(0_u64, |sum, (_, count)| sum.saturating_add(**count))
-        };
-        ensure!(instances.len() == 4, "not four instances: {gauges:?}");
-        ensure!(
-            (sum(service), sum(instances)) == (expected, expected),
-            "{gauges:?}"
-        );
-        Ok(())
-    })
-    .await
-}
 
 /// The shipped configuration with upgrades, an answer by Envoy's router, a route that times out, and a
 /// filter before ours that answers where a header says so.
@@ -125,7 +96,7 @@ async fn an_upgraded_connection_is_in_flight_until_it_ends() -> Result<()> {
     // The requests on an instance that dies end with it.
     let lost = site.instance("a").load().await?.in_flight;
     site.instance("a").kill()?;
-    has_in_flight(&site.envoy, 12 - usize::try_from(lost)?).await?;
+    has_in_flight(&site.envoy, 12 - lost).await?;
     drop(streams);
     has_in_flight(&site.envoy, 0).await
 }

@@ -15,30 +15,11 @@ use serde_json::json;
 use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::gauges::has_in_flight;
 use unitring_tests::programs;
 use unitring_tests::tcp::{Connection, TcpSite, client, plain};
 
 const STATS: &str = "wasmcustom.unitring.orders";
-
-/// Waits until the filter counts this many connections. A gauge that went below zero would be huge.
-async fn has_in_flight(site: &TcpSite, expected: u64) -> Result<()> {
-    until(&format!("{expected} in flight"), async || {
-        let stats = site.envoy.stats(STATS).await?;
-        let gauges = stats
-            .iter()
-            .filter(|(name, _)| name.ends_with(".in_flight"));
-        let (of_instances, of_service): (Vec<_>, Vec<_>) =
-            gauges.partition(|(name, _)| name.contains(".instance."));
-        let sum = |gauges: Vec<(&String, &u64)>| {
-            let counts = gauges.iter().map(|(_, count)| **count);
-            counts.fold(0_u64, u64::saturating_add)
-        };
-        let seen = (sum(of_service), sum(of_instances));
-        ensure!(seen == (expected, expected), "{seen:?}");
-        Ok(())
-    })
-    .await
-}
 
 /// How many of these connections each instance has.
 fn shares(held: &[Connection]) -> BTreeMap<&str, usize> {
@@ -63,17 +44,9 @@ async fn a_client_comes_back_to_the_instance_that_locate_names() -> Result<()> {
                 "{client}: {instance}, {again:?}"
             );
         }
-        let owner = until("the companion to know the service", async || {
-            let located = site.located(&client.to_string()).await?;
-            located["owner"]["address"]
-                .as_str()
-                .map(str::to_owned)
-                .context(located)
-        })
-        .await?;
-        let expected = site.instances.iter().find(|one| one.id == instance);
+        let owner = site.companion.owner_of(&client.to_string()).await?;
         ensure!(
-            expected.is_some_and(|one| one.address() == owner),
+            site.address_of(&instance)? == owner,
             "{client}: {instance}, {owner}"
         );
         used.insert(instance);
@@ -119,9 +92,9 @@ async fn connections_of_one_client_overflow_within_the_bound() -> Result<()> {
     let shares = shares(&held);
     // ceil(1.25 · 8 / 4) is less than the least capacity of 4.
     ensure!(shares.values().all(|count| *count <= 4), "{shares:?}");
-    has_in_flight(&site, 8).await?;
+    has_in_flight(&site.envoy, 8).await?;
     drop(held);
-    has_in_flight(&site, 0).await
+    has_in_flight(&site.envoy, 0).await
 }
 
 #[tokio::test]
@@ -138,7 +111,7 @@ async fn a_client_beyond_max_in_flight_is_ended_at_once() -> Result<()> {
     ensure!(came.is_empty(), "{came:?}");
     // Room again as soon as somebody leaves.
     drop(held);
-    has_in_flight(&site, 0).await?;
+    has_in_flight(&site.envoy, 0).await?;
     site.open(client(9), "echo")
         .await?
         .echo(b"there is room")
@@ -240,7 +213,7 @@ async fn a_vm_that_dies_ends_the_connections_of_its_worker_and_leaves_no_count()
     })
     .await?;
     let mut held = try_join_all((0..30).map(|number| site.open(client(number), "echo"))).await?;
-    has_in_flight(&site, 30).await?;
+    has_in_flight(&site.envoy, 30).await?;
     ensure!(
         Connection::open(fatal, client(99), "echo").await.is_err(),
         "it was served"
@@ -251,11 +224,11 @@ async fn a_vm_that_dies_ends_the_connections_of_its_worker_and_leaves_no_count()
         ended += usize::from(connection.echo(b"?").await.is_err());
     }
     ensure!((1..30).contains(&ended), "{ended} of 30 have ended");
-    has_in_flight(&site, 30 - u64::try_from(ended)?).await?;
+    has_in_flight(&site.envoy, 30 - u64::try_from(ended)?).await?;
     let mut again = try_join_all((0..30).map(|number| site.open(client(number), "echo"))).await?;
     for connection in &mut again {
         connection.echo(b"served by the next VM").await?;
     }
     drop((held, again));
-    has_in_flight(&site, 0).await
+    has_in_flight(&site.envoy, 0).await
 }

@@ -1,21 +1,21 @@
 //! The demo of a TCP service: its commands, its instances, and what its clients see when one is killed.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use unitring_tests::deadline::{PATIENCE, until};
 use unitring_tests::ports;
+use unitring_tests::tcp::connect;
 
-use super::{commands, interrupt, run, start, start_all};
+use super::{commands, each_answers, interrupt, run, start, start_all};
 
 /// A connection from 127.0.0.`client`, and its greeting up to the instance's name.
 async fn greeted(to: SocketAddr, client: u8) -> Result<(BufReader<TcpStream>, String)> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from(([127, 0, 0, client], 0)))?;
-    let mut connection = BufReader::new(socket.connect(to).await?);
+    let client = Ipv4Addr::new(127, 0, 0, client);
+    let mut connection = BufReader::new(connect(to.port(), client).await?);
     let mut line = String::new();
     connection.read_line(&mut line).await?;
     Ok((connection, instance(&line)?))
@@ -107,11 +107,7 @@ async fn each_of_two_units_has_the_service() -> Result<()> {
         .iter()
         .filter(|command| command.contains("telnet:"));
     ensure!(connects.count() == 2, "{printed}");
-    for command in &commands {
-        // The record arrives a moment after it was written in the other unit.
-        let answer = until(command, async || run(command)).await?;
-        ensure!(!answer.is_empty(), "{command} answered nothing");
-    }
+    each_answers(&commands).await?;
     interrupt(&mut process).await
 }
 

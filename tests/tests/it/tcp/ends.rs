@@ -7,9 +7,8 @@ use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use unitring_tests::deadline::{PATIENCE, until};
+use unitring_tests::gauges::has_in_flight;
 use unitring_tests::tcp::{Connection, TcpSite, client, connect};
-
-use super::has_in_flight;
 
 const CLIENTS: u16 = 20;
 
@@ -25,7 +24,7 @@ async fn all_have_ended(site: &TcpSite, taken: u64) -> Result<()> {
         Ok(())
     })
     .await?;
-    has_in_flight(site, 0).await
+    has_in_flight(&site.envoy, 0).await
 }
 
 /// Waits until the instances have no connection left.
@@ -47,7 +46,7 @@ async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
 
     // Clients close.
     let held = open_all(&site, "echo").await?;
-    has_in_flight(&site, clients).await?;
+    has_in_flight(&site.envoy, clients).await?;
     drop(held);
     all_have_ended(&site, clients).await?;
     instances_are_free(&site).await?;
@@ -91,7 +90,7 @@ async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
 
     // Instances die.
     let mut held = open_all(&site, "echo").await?;
-    has_in_flight(&site, clients).await?;
+    has_in_flight(&site.envoy, clients).await?;
     for instance in &mut site.instances {
         instance.kill()?;
     }
@@ -107,10 +106,10 @@ async fn a_reset_of_the_client_reaches_the_instance_as_an_end() -> Result<()> {
     let mut site = TcpSite::start().await?;
     let mut connection = site.open(client(1), "take").await?;
     connection.stream.write_all(b"some bytes").await?;
-    has_in_flight(&site, 1).await?;
+    has_in_flight(&site.envoy, 1).await?;
     let id = connection.instance.clone();
     connection.stream.into_inner().set_zero_linger()?;
-    has_in_flight(&site, 0).await?;
+    has_in_flight(&site.envoy, 0).await?;
     let instance = site.instance(&id)?;
     until("the instance to see it", async || {
         let log = instance.log();
@@ -154,7 +153,7 @@ async fn a_client_that_has_nowhere_to_go_is_ended_at_once() -> Result<()> {
         timeout(PATIENCE, stream.read_to_end(&mut came)).await??;
         ensure!(came.is_empty(), "{came:?}");
     }
-    has_in_flight(&site, 0).await?;
+    has_in_flight(&site.envoy, 0).await?;
     for instance in &mut site.instances {
         instance.restart().await?;
     }

@@ -1,5 +1,5 @@
-//! Other keys than the client's address, that address at the instance, a log, several services: the parts of a configuration that
-//! `docs/tcp.md` shows, put into the shipped `tcp.yaml`.
+//! Other keys than the client's address, that address at the instance, a log, several services: the parts of a
+//! configuration that `docs/tcp.md` shows, put into the shipped `tcp.yaml`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,26 +11,21 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use unitring_tests::certificates::Certificates;
-use unitring_tests::companion::Settings;
 use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::Envoy;
+use unitring_tests::gauges::has_in_flight;
 use unitring_tests::page_part::with;
 use unitring_tests::ports;
 use unitring_tests::process::Process;
-use unitring_tests::tcp::{Connection, TcpInstance, TcpSite, client, connect};
-
-use super::has_in_flight;
+use unitring_tests::tcp::{Connection, TcpInstance, TcpSite, client, connect, front};
 
 #[tokio::test]
 async fn a_log_tells_where_each_connection_went() -> Result<()> {
     let site = TcpSite::start_with(1, &[], |config| with(config, "tcp.md", "log")).await?;
     let mut opened = site.open(client(1), "echo").await?;
     opened.echo(b"0123456789").await?;
-    let instance = site.instances.iter().find(|one| one.id == opened.instance);
-    let address = instance.context("none")?.address();
+    let address = site.address_of(&opened.instance)?;
     drop(opened);
     until("the connection to be logged", async || {
         let log = site.envoy.log();
@@ -121,34 +116,23 @@ async fn several_services_share_the_way_and_nothing_else() -> Result<()> {
     .await
 }
 
-/// The address of the instance to which this key belongs.
-async fn owner(site: &TcpSite, key: &str) -> Result<String> {
-    until("the companion to know the service", async || {
-        let located = site.located(key).await?;
-        let owner = located["owner"]["address"].as_str().map(str::to_owned);
-        owner.context(located)
-    })
-    .await
-}
-
 #[tokio::test]
 async fn the_key_can_be_the_client_that_a_balancer_tells_by_the_proxy_protocol() -> Result<()> {
     let site = TcpSite::start_with(1, &[], |config| with(config, "tcp.md", "proxy-in")).await?;
     let mut used = BTreeSet::new();
     for number in 0..16 {
         let line = format!("PROXY TCP4 10.1.2.{number} 10.0.0.1 40000 443\r\n");
-        let expected = owner(&site, &format!("10.1.2.{number}")).await?;
+        let expected = site.companion.owner_of(&format!("10.1.2.{number}")).await?;
         for through in 0..2 {
             let balancer = client(through);
             let opened = Connection::open_with(site.envoy.port, balancer, &line, "echo").await?;
-            let instance = site.instances.iter().find(|one| one.id == opened.instance);
-            let address = instance.context("none")?.address();
+            let address = site.address_of(&opened.instance)?;
             ensure!(address == expected, "{line}: {address}, not {expected}");
             used.insert(address);
         }
     }
     ensure!(used.len() > 2, "{used:?}");
-    // Nobody is served who does not say it.
+    // Envoy serves no client that does not send that line.
     let mut silent = connect(site.envoy.port, client(1)).await?;
     silent.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
     let mut came = Vec::new();
@@ -173,10 +157,10 @@ async fn instances_can_be_told_the_clients_address_by_the_proxy_protocol() -> Re
         Ok(opened)
     });
     let held = try_join_all(all).await?;
-    has_in_flight(&site, 40).await?;
+    has_in_flight(&site.envoy, 40).await?;
     // Each has a connection of its own inside Envoy, which ends with it.
     drop(held);
-    has_in_flight(&site, 0).await?;
+    has_in_flight(&site.envoy, 0).await?;
     until("no connection to be left inside Envoy", async || {
         let left = site.envoy.stat("cluster.tunnel.upstream_cx_active").await?;
         ensure!(left == 0, "{left}");
@@ -224,12 +208,7 @@ async fn tls_server(
             .args(["-key", &certificates.path("server.key")])
             .current_dir(&files);
         let mut process = Process::start(&format!("tls-{id}"), &mut command, folder.path())?;
-        process
-            .ready(async || {
-                TcpStream::connect(("127.0.0.1", port)).await?;
-                Ok(())
-            })
-            .await?;
+        process.listens(([127, 0, 0, 1], port)).await?;
         Ok((port, process))
     })
     .await
@@ -247,23 +226,12 @@ async fn the_key_can_be_the_name_that_a_tls_client_asks_for() -> Result<()> {
         servers.push(process);
         ports.push(port);
     }
-    let companion = Settings::default().start().await?;
-    let config = EnvoyConfig::shipped("tcp.yaml")?
-        .endpoints("orders", endpoints_at(&ports))?
-        .companion(&companion)?;
-    let envoy = Envoy::start(&with(config, "tcp.md", "sni")?).await?;
-    envoy.steers_to(ports.len()).await?;
+    let by_name = |config| with(config, "tcp.md", "sni");
+    let (envoy, companion) = front(&ports, 1, by_name).await?;
     let mut used = BTreeSet::new();
     for number in 0..10 {
         let name = format!("tenant-{number}.example");
-        let located = until("the companion to know the service", async || {
-            let located = companion
-                .get(&format!("/v1/services/orders/locate?key={name}"))
-                .await?;
-            let owner = located["owner"]["address"].as_str().map(str::to_owned);
-            owner.context(located)
-        })
-        .await?;
+        let located = companion.owner_of(&name).await?;
         for from in 0..2 {
             let output = tokio::process::Command::new("curl")
                 .args([

@@ -11,29 +11,25 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use unitring_tests::companion::{Companion, Settings};
-use unitring_tests::config::{EnvoyConfig, endpoints_at};
+use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::page_part::with;
 use unitring_tests::process::Process;
 use unitring_tests::redis::Redis;
-use unitring_tests::tcp::{client, connect};
+use unitring_tests::tcp::{client, connect, front};
 use unitring_tests::{ports, programs};
 
 const CLIENTS: u16 = 12;
 const POOL: usize = 5;
 
-/// The shipped Envoy before servers on these ports, with a health check that the page shows. Without the bound: what is on one of them is not on the others.
-async fn front(ports: &[u16], check: &str) -> Result<(Envoy, Companion)> {
-    let companion = Settings::default().start().await?;
-    let config = EnvoyConfig::shipped("tcp.yaml")?
-        .endpoints("orders", endpoints_at(ports))?
-        .setting("load.balance_factor", json!(0))?
-        .companion(&companion)?;
-    let envoy = Envoy::start(&with(config, "tcp.md", check)?).await?;
-    envoy.steers_to(ports.len()).await?;
-    Ok((envoy, companion))
+/// With a health check that the page shows, and without the bound: what is on one server is not on the others.
+fn with_check(config: EnvoyConfig, check: &str) -> Result<EnvoyConfig> {
+    with(
+        config.setting("load.balance_factor", json!(0))?,
+        "tcp.md",
+        check,
+    )
 }
 
 /// The servers' answers are what the check expects: of three rounds of checks, none fails.
@@ -83,7 +79,7 @@ async fn all_connections_of_a_pool_find_what_one_of_them_wrote() -> Result<()> {
         servers.push(Redis::start_with(&[]).await?);
     }
     let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
-    let (envoy, _companion) = front(&ports, "ping").await?;
+    let (envoy, _companion) = front(&ports, 1, |config| with_check(config, "ping")).await?;
     let mut pools = Vec::new();
     for number in 0..CLIENTS {
         let connections = (0..POOL).map(|_| RedisClient::connect(envoy.port, client(number)));
@@ -122,12 +118,7 @@ async fn mail_server(folder: &TempDir) -> Result<(u16, Process)> {
         command.env("PYTHONUNBUFFERED", "1");
         let name = format!("mail-{port}");
         let mut process = Process::start(&name, &mut command, folder.path())?;
-        process
-            .ready(async || {
-                TcpStream::connect(("127.0.0.1", port)).await?;
-                Ok(())
-            })
-            .await?;
+        process.listens(([127, 0, 0, 1], port)).await?;
         Ok((port, process))
     })
     .await
@@ -142,7 +133,7 @@ async fn mail_goes_through_the_server_of_its_sender_which_speaks_first() -> Resu
         servers.insert(port, process);
     }
     let ports: Vec<u16> = servers.keys().copied().collect();
-    let (envoy, companion) = front(&ports, "greeting").await?;
+    let (envoy, companion) = front(&ports, 1, |config| with_check(config, "greeting")).await?;
     let mail = folder.path().join("mail.txt");
     let mut used = BTreeMap::new();
     for number in 0..8 {
@@ -174,13 +165,7 @@ async fn mail_goes_through_the_server_of_its_sender_which_speaks_first() -> Resu
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let owner = until("the companion to know the service", async || {
-            let path = format!("/v1/services/orders/locate?key={client}");
-            let located = companion.get(&path).await?;
-            let owner = located["owner"]["address"].as_str().map(str::to_owned);
-            owner.context(located)
-        })
-        .await?;
+        let owner = companion.owner_of(&client.to_string()).await?;
         let port: u16 = owner.rsplit(':').next().context("no port")?.parse()?;
         let server = servers
             .get(&port)

@@ -4,12 +4,10 @@ use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use unitring_tests::deadline::until;
+use unitring_tests::gauges::has_in_flight;
 use unitring_tests::page_part::with;
 use unitring_tests::process;
-use unitring_tests::tcp::{Connection, TcpSite, client};
-
-use super::has_in_flight;
+use unitring_tests::tcp::{Connection, TcpSite, all_is_still, client};
 
 const MIB: usize = 1024 * 1024;
 const ECHOED: usize = 64 * MIB;
@@ -51,24 +49,7 @@ async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte() -> Result<()>
         echoed_to_the_end(connection, each).await
     });
     try_join_all(all).await?;
-    has_in_flight(&site, 0).await
-}
-
-/// Waits until nothing moves any more.
-async fn all_is_still(site: &TcpSite) -> Result<()> {
-    let mut before = 0;
-    until("all ways to be full", async || {
-        let bytes = site.envoy.stats("cluster.orders.upstream_cx").await?;
-        let both = bytes
-            .iter()
-            .filter(|(name, _)| name.ends_with("x_bytes_total"));
-        let moved: u64 = both.map(|(_, bytes)| bytes).sum();
-        let is_still = moved == before && moved > 0;
-        before = moved;
-        ensure!(is_still, "{moved} bytes");
-        Ok(())
-    })
-    .await
+    has_in_flight(&site.envoy, 0).await
 }
 
 /// Reads what an instance says until it ends: nothing must be missing.
@@ -92,7 +73,7 @@ async fn an_instance_that_ends_first_loses_nothing_to_clients_that_keep_up() -> 
         heard(connection, 2 * MIB).await
     });
     try_join_all(all).await?;
-    has_in_flight(&site, 0).await
+    has_in_flight(&site.envoy, 0).await
 }
 
 #[tokio::test]
@@ -107,13 +88,13 @@ async fn by_the_other_tunnel_it_loses_nothing_to_clients_that_do_not_keep_up_eit
         let connection = site.open(client(number), &format!("say {bytes}")).await?;
         stalled.push((connection, bytes));
     }
-    all_is_still(&site).await?;
+    all_is_still(&site.envoy).await?;
     // They do not stop others meanwhile.
     heard(site.open(client(50), &format!("say {MIB}")).await?, MIB).await?;
     for (connection, bytes) in stalled {
         heard(connection, bytes).await?;
     }
-    has_in_flight(&site, 0).await
+    has_in_flight(&site.envoy, 0).await
 }
 
 #[tokio::test]
@@ -126,7 +107,7 @@ async fn fifteen_hundred_connections_are_open_at_once() -> Result<()> {
         let some = (first..first + 100).map(|number| site.open(client(number % 3), "echo"));
         held.extend(try_join_all(some).await?);
     }
-    has_in_flight(&site, MANY.into()).await?;
+    has_in_flight(&site.envoy, MANY.into()).await?;
     for connection in &mut held {
         connection.echo(b"still here").await?;
     }
@@ -144,7 +125,7 @@ async fn fifteen_hundred_connections_are_open_at_once() -> Result<()> {
         }
     }
     drop(held);
-    has_in_flight(&site, 0).await
+    has_in_flight(&site.envoy, 0).await
 }
 
 #[tokio::test]
@@ -159,8 +140,8 @@ async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
         stalled.push(reading);
         writers.spawn(async move { while writing.write_all(&[0; MIB]).await.is_ok() {} });
     }
-    has_in_flight(&site, STALLED.into()).await?;
-    all_is_still(&site).await?;
+    has_in_flight(&site.envoy, STALLED.into()).await?;
+    all_is_still(&site.envoy).await?;
     let bytes = pattern(4 * MIB);
     for number in STALLED..STALLED + 10 {
         echoed_to_the_end(site.open(client(number), "echo").await?, &bytes).await?;
@@ -171,5 +152,5 @@ async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
     );
     writers.shutdown().await;
     drop(stalled);
-    has_in_flight(&site, 0).await
+    has_in_flight(&site.envoy, 0).await
 }
