@@ -37,7 +37,7 @@ mod vms;
 
 use proxy_wasm::types::MapType;
 
-use crate::headers::Headers;
+use unitring_balancer::headers::Headers;
 
 /// An Envoy attribute of the current request or of Envoy itself. Not free: each read walks through
 /// Envoy's expression engine.

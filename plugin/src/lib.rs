@@ -1,54 +1,8 @@
 //! The filter: chooses the instance of each request inside Envoy, and counts what each instance
 //! carries.
 //!
-//! # Layout, in the order of the flow
-//!
-//! | module | arrow |
-//! |---|---|
-//! | [`settings`] | the filter's JSON → valid settings |
-//! | [`json`] | JSON that the filter receives → the fields it wants |
-//! | [`headers`] | Envoy's block of headers → names and values, read in place |
-//! | [`request`] | a request's headers → its hash key, and headers to remove |
-//! | [`discovery`] | Envoy's clusters and their configuration → members, and how they are placed |
-//! | [`tally`] | Envoy's counts of each instance → the growth since the last look |
-//! | [`drift`] | Envoy's counts, the gauges → the error of each gauge |
-//! | [`wiring`] | Envoy's configuration → mistakes, each with its fix |
-//! | [`health`] | members, their failures → which are ejected, which warm up |
-//! | [`placement`] | settings, Envoy's configuration, members → the rule of the table |
-//! | [`directory`] | members → the table, and the stats that count each instance |
-//! | [`balancer`] | hash key, gauges, fleet → candidates and the reason |
-//! | [`capture`] | data updates that answers announce → the companion |
-//! | [`outcome`] | an answer → a success or a failure of its instance |
-//! | [`update_load`] | counts of data updates → what they add to an instance's load |
-//! | [`threshold`] | loads → overloaded, relieved |
-//! | [`reporter`] | loads and events → report; snapshot → fleet |
-//! | [`lease`] | which VM of the process discovers, judges and reports |
-//! | [`roster`] | which VMs count requests, and how a dead VM's counts are cleared |
-//! | [`stored`] | values that VMs share → bytes, and back |
-//! | `filter` | the only code that calls `proxy_wasm`; it decides nothing |
-//!
-//! Everything but `filter` is pure and runs in native tests.
-
-pub mod balancer;
-pub mod capture;
-pub mod directory;
-pub mod discovery;
-pub mod drift;
-pub mod headers;
-pub mod health;
-pub mod json;
-pub mod lease;
-pub mod outcome;
-pub mod placement;
-pub mod reporter;
-pub mod request;
-pub mod roster;
-pub mod settings;
-pub mod stored;
-pub mod tally;
-pub mod threshold;
-pub mod update_load;
-pub mod wiring;
+//! It is the balancer (`unitring_balancer`) in a shell of proxy-wasm. What the balancer decides,
+//! `filter` carries out: it is the only code that calls `proxy_wasm`, and it decides nothing.
 
 #[cfg(target_arch = "wasm32")]
 mod filter;

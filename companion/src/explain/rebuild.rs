@@ -1,6 +1,6 @@
 //! A report → the members and the rule that its filter's table was made from.
 //!
-//! Invariant: the fields that the filter reports (`plugin/src/reporter.rs`) keep their meaning, and
+//! Invariant: the fields that the filter reports (`balancer/src/reporter.rs`) keep their meaning, and
 //! numbers that no filter sends never make a larger table.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //! if that is gone.
 
 use super::callout::Outgoing;
-use crate::headers::Headers;
+use unitring_balancer::headers::Headers;
 
 #[link(wasm_import_module = "env")]
 #[allow(unsafe_code, reason = "a call into Envoy that reads memory")]

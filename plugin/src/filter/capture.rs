@@ -12,11 +12,11 @@ use super::hand_over::HandOver;
 use super::service::Service;
 use super::stats::InstanceStats;
 use super::trouble::Trouble;
-use crate::capture::HEADER;
-use crate::capture::grammar::{Announced, Announcement, Change};
-use crate::capture::plan::{Plan, fits, plan, without_body};
-use crate::headers::Headers;
-use crate::settings::CaptureMode;
+use unitring_balancer::capture::HEADER;
+use unitring_balancer::capture::grammar::{Announced, Announcement, Change};
+use unitring_balancer::capture::plan::{Plan, fits, plan, without_body};
+use unitring_balancer::headers::Headers;
+use unitring_balancer::settings::CaptureMode;
 
 /// The updates of one request's answer.
 #[derive(Default)]

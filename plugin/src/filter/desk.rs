@@ -29,14 +29,14 @@ use super::callout::{Callout, answer};
 use super::service::Service;
 use super::shared::{self, Shared, key};
 use super::vms::Vms;
-use crate::drift::{Drift, Drifts};
-use crate::health::{Judge, Memory};
-use crate::lease::{Claim, Claimant, Lease};
-use crate::reporter::{Reporter, Warming, reporter_id};
-use crate::settings::{Settings, Source};
-use crate::threshold::Watch;
-use crate::wiring::{Samples, Wiring};
 use discover::Discovery;
+use unitring_balancer::drift::{Drift, Drifts};
+use unitring_balancer::health::{Judge, Memory};
+use unitring_balancer::lease::{Claim, Claimant, Lease};
+use unitring_balancer::reporter::{Reporter, Warming, reporter_id};
+use unitring_balancer::settings::{Settings, Source};
+use unitring_balancer::threshold::Watch;
+use unitring_balancer::wiring::{Samples, Wiring};
 
 /// VMs that load the same settings within this time do so because of the same change.
 const LOADING_MS: u64 = 30_000;

@@ -2,7 +2,7 @@
 //! for them.
 //!
 //! Batches are sent with the root context in force: a callout of a request would be cancelled when
-//! its client leaves. [`crate::capture::queue`] decides what is sent when, and what became of it.
+//! its client leaves. [`unitring_balancer::capture::queue`] decides what is sent when, and what became of it.
 
 mod waiting;
 
@@ -21,10 +21,10 @@ use super::clock::monotonic_us;
 use super::quiet::Quiet;
 use super::stats::{InstanceStats, ServiceStats};
 use super::trouble::Trouble;
-use crate::capture::grammar::{Announced, Change};
-use crate::capture::message::{self, Sender};
-use crate::capture::queue::{Entry, Fate, Loss, Queue};
-use crate::settings::{Capture, CaptureMode, Companion, Settings};
+use unitring_balancer::capture::grammar::{Announced, Change};
+use unitring_balancer::capture::message::{self, Sender};
+use unitring_balancer::capture::queue::{Entry, Fate, Loss, Queue};
+use unitring_balancer::settings::{Capture, CaptureMode, Companion, Settings};
 use waiting::BodySeen;
 
 /// Without anybody who waits, so many updates are sent before the next tick, or so many bytes.

@@ -10,7 +10,7 @@ use proxy_wasm::types::ContextType;
 use super::desk::Desk;
 use super::service::Service;
 use super::stream::Stream;
-use crate::settings::{Services, Settings};
+use unitring_balancer::settings::{Services, Settings};
 use unitring_routing::hash::xxh64;
 
 /// The timer runs at least this often, so that a change soon reaches every worker.

@@ -12,15 +12,15 @@ use unitring_routing::table::Table;
 
 use super::hand_over::HandOver;
 use super::stats::{InstanceStats, ServiceStats, Sides};
-use crate::balancer::{Balancer, Fallback, Fleet};
-use crate::capture::message::Sender;
-use crate::directory::stat_names::StatNames;
-use crate::directory::{Directory, Entry, Shown};
-use crate::drift::Drift;
-use crate::roster::Side;
-use crate::settings::{CaptureMode, Settings};
-use crate::tally::Growth;
-use crate::update_load::UpdateLoads;
+use unitring_balancer::balancer::{Balancer, Fallback, Fleet};
+use unitring_balancer::capture::message::Sender;
+use unitring_balancer::directory::stat_names::StatNames;
+use unitring_balancer::directory::{Directory, Entry, Shown};
+use unitring_balancer::drift::Drift;
+use unitring_balancer::roster::Side;
+use unitring_balancer::settings::{CaptureMode, Settings};
+use unitring_balancer::tally::Growth;
+use unitring_balancer::update_load::UpdateLoads;
 
 /// One service as this VM routes it.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
 
-use crate::stored::{Stored, decode, encode};
+use unitring_balancer::stored::{Stored, decode, encode};
 
 /// The key of a value that the VMs of a process share for a service. Without `settings` all VMs of
 /// the service share it; otherwise only those with the same settings.

@@ -10,9 +10,9 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
 use super::quiet::Quiet;
-use crate::directory::{Shown, Totals};
-use crate::roster::Side;
-use crate::wiring::Kind;
+use unitring_balancer::directory::{Shown, Totals};
+use unitring_balancer::roster::Side;
+use unitring_balancer::wiring::Kind;
 
 /// A counter, and what this VM has yet to add to it.
 #[derive(Debug)]

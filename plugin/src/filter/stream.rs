@@ -19,9 +19,9 @@ use super::explain::{End, Explanation};
 use super::root::Routes;
 use super::service::{Placement, Service};
 use super::stats::InstanceStats;
-use crate::balancer::Fallback;
-use crate::outcome::{Answer, Outcome, outcome};
-use crate::request;
+use unitring_balancer::balancer::Fallback;
+use unitring_balancer::outcome::{Answer, Outcome, outcome};
+use unitring_balancer::request;
 
 /// One request.
 pub(super) struct Stream {

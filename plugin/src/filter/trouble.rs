@@ -3,7 +3,7 @@
 use proxy_wasm::hostcalls;
 
 use super::stats::ServiceStats;
-use crate::capture::queue::{Fate, Loss};
+use unitring_balancer::capture::queue::{Fate, Loss};
 
 /// Why an answer is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

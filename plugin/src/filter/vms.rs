@@ -2,8 +2,8 @@
 
 use super::service::Service;
 use super::shared;
-use crate::directory::stat_names::StatNames;
-use crate::roster::{BEAT_MS, Roster, Side, Step, Watch};
+use unitring_balancer::directory::stat_names::StatNames;
+use unitring_balancer::roster::{BEAT_MS, Roster, Side, Step, Watch};
 
 /// This VM's place among those that count a service's requests.
 #[derive(Debug)]

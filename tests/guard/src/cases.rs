@@ -3,10 +3,10 @@
 use std::hint::black_box;
 
 use anyhow::{Context as _, Result, ensure};
-use unitring_plugin::capture::grammar::Announcement;
-use unitring_plugin::capture::message::{self, Sender};
-use unitring_plugin::capture::queue::{Bounds, Entry, Queue};
-use unitring_plugin::reporter::read_answer;
+use unitring_balancer::capture::grammar::Announcement;
+use unitring_balancer::capture::message::{self, Sender};
+use unitring_balancer::capture::queue::{Bounds, Entry, Queue};
+use unitring_balancer::reporter::read_answer;
 use unitring_protocol::record::Value;
 use unitring_protocol::updates::Update;
 use unitring_routing::bounded::Reason;

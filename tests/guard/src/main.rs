@@ -25,7 +25,7 @@ mod limits;
 #[path = "../../../routing/benches/routing/loads.rs"]
 #[allow(dead_code, reason = "the benchmarks have more loads")]
 mod loads;
-#[path = "../../../plugin/benches/interval/service.rs"]
+#[path = "../../../balancer/benches/interval/service.rs"]
 mod service;
 
 use std::fs;

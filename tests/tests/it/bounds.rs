@@ -185,9 +185,9 @@ async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Resu
     let (companion_rows, filter_rows) = page.split_once("## The filter").context("no filter")?;
 
     let mut named = BTreeSet::new();
-    for (rows, folder) in [
-        (companion_rows, "companion/src"),
-        (filter_rows, "plugin/src"),
+    for (rows, folders) in [
+        (companion_rows, &["companion/src"][..]),
+        (filter_rows, &["balancer/src", "plugin/src"]),
     ] {
         let rows = rows.lines().filter_map(|line| line.strip_prefix("| `"));
         for row in rows {
@@ -195,8 +195,9 @@ async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Resu
             let (bounds, mut text) = (format!("`{bounds}"), String::new());
             for word in quoted(&bounds) {
                 if word.ends_with(".rs") {
-                    let path = root.join(folder).join(word);
-                    text = fs::read_to_string(&path).with_context(|| word.to_owned())?;
+                    let files = folders.iter().map(|folder| root.join(folder).join(word));
+                    let mut texts = files.filter_map(|path| fs::read_to_string(path).ok());
+                    text = texts.next().with_context(|| word.to_owned())?;
                 } else {
                     ensure!(text.contains(word), "{word} is not there: {row}");
                     named.insert(word.to_owned());

@@ -249,7 +249,7 @@ fn is_of_name(letter: char) -> bool {
 #[test]
 fn every_setting_of_the_filter_is_on_its_page() -> Result<()> {
     let named = named(&page("settings.md")?);
-    let folder = programs::root()?.join("plugin/src/settings");
+    let folder = programs::root()?.join("balancer/src/settings");
     let mut files: Vec<PathBuf> = vec![folder.with_extension("rs")];
     for entry in fs::read_dir(&folder)? {
         files.push(entry?.path());

@@ -1,8 +1,8 @@
 //! Checks the wiring and tells of mistakes.
 
 use super::Desk;
-use crate::discovery::routes::Route;
-use crate::wiring::{self, Kind, Mistake};
+use unitring_balancer::discovery::routes::Route;
+use unitring_balancer::wiring::{self, Kind, Mistake};
 
 /// Time between two looks at the filter's own stats.
 const CHECK_MS: u64 = 5_000;

@@ -3,9 +3,9 @@
 use unitring_routing::names::Names;
 
 use super::Desk;
-use crate::drift::Sample;
 use crate::filter::shared::{self, key};
-use crate::tally::{Growth, Tally};
+use unitring_balancer::drift::Sample;
+use unitring_balancer::tally::{Growth, Tally};
 
 impl Desk {
     /// Adds the growth since the last look. VMs with other settings may look, too; only the VM that

@@ -6,13 +6,13 @@ use std::time::Duration;
 use unitring_routing::membership::Member;
 
 use super::Desk;
-use crate::discovery::look::{Ask, Found, Look};
-use crate::discovery::routes::Route;
-use crate::discovery::{DiscoveryError, paths, registry, routes};
 use crate::filter::callout::{Callout, Outgoing, answer};
-use crate::settings::{Settings, Source};
-use crate::tally::Made;
-use crate::wiring::{Kind, Mistake};
+use unitring_balancer::discovery::look::{Ask, Found, Look};
+use unitring_balancer::discovery::routes::Route;
+use unitring_balancer::discovery::{DiscoveryError, paths, registry, routes};
+use unitring_balancer::settings::{Settings, Source};
+use unitring_balancer::tally::Made;
+use unitring_balancer::wiring::{Kind, Mistake};
 
 /// How long Envoy's own admin interface may take to answer.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);

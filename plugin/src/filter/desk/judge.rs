@@ -5,11 +5,11 @@ use std::rc::Rc;
 use unitring_routing::membership::{Cause, Change, Member};
 
 use super::Desk;
-use crate::directory::Directory;
-use crate::directory::stat_names::StatNames;
 use crate::filter::shared::{self, key};
-use crate::placement::{Placing, contradictions};
-use crate::reporter::{Happening, percent};
+use unitring_balancer::directory::Directory;
+use unitring_balancer::directory::stat_names::StatNames;
+use unitring_balancer::placement::{Placing, contradictions};
+use unitring_balancer::reporter::{Happening, percent};
 
 impl Desk {
     /// Judges again between two looks at Envoy, since time and failures change verdicts, too.

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use super::Desk;
-use crate::balancer::Fleet;
 use crate::filter::callout::Outgoing;
-use crate::reporter::{Happening, read_answer};
-use crate::wiring::{Kind, Mistake};
+use unitring_balancer::balancer::Fleet;
+use unitring_balancer::reporter::{Happening, read_answer};
+use unitring_balancer::wiring::{Kind, Mistake};
 
 /// Failed reports in a row that count as a mistake in the wiring. Fewer may mean that the companion
 /// is restarting.

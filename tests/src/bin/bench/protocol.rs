@@ -1,4 +1,4 @@
-//! The filter's cost of a report and its answer, without Envoy: criterion's figures of `plugin/benches/`.
+//! The filter's cost of a report and its answer, without Envoy: criterion's figures of `balancer/benches/`.
 
 use anyhow::Result;
 

@@ -1,12 +1,12 @@
 //! The answers of Envoy's admin interface: the page of hosts, and its configuration.
 
 use anyhow::Result;
-use unitring_plugin::balancer::Balancer;
-use unitring_plugin::directory::Shown;
-use unitring_plugin::directory::stat_names::StatNames;
-use unitring_plugin::discovery::look::Look;
-use unitring_plugin::placement::Placing;
-use unitring_plugin::wiring;
+use unitring_balancer::balancer::Balancer;
+use unitring_balancer::directory::Shown;
+use unitring_balancer::directory::stat_names::StatNames;
+use unitring_balancer::discovery::look::Look;
+use unitring_balancer::placement::Placing;
+use unitring_balancer::wiring;
 use unitring_routing::membership::Identity;
 
 use super::{feed, loads};

@@ -1,10 +1,10 @@
 //! Headers of a request and of an answer.
 
 use anyhow::Result;
-use unitring_plugin::balancer::Balancer;
-use unitring_plugin::headers::Headers;
-use unitring_plugin::outcome::{Answer, Status, outcome};
-use unitring_plugin::request::{read, without_port};
+use unitring_balancer::balancer::Balancer;
+use unitring_balancer::headers::Headers;
+use unitring_balancer::outcome::{Answer, Status, outcome};
+use unitring_balancer::request::{read, without_port};
 
 use super::{feed, loads};
 

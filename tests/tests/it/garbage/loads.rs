@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use unitring_plugin::balancer::Balancer;
-use unitring_plugin::directory::stat_names::StatNames;
-use unitring_plugin::directory::{Directory, Shown, Totals};
-use unitring_plugin::placement::Placing;
-use unitring_plugin::settings::{Services, Settings};
+use unitring_balancer::balancer::Balancer;
+use unitring_balancer::directory::stat_names::StatNames;
+use unitring_balancer::directory::{Directory, Shown, Totals};
+use unitring_balancer::placement::Placing;
+use unitring_balancer::settings::{Services, Settings};
 use unitring_routing::bounded::{Loads, Reason};
 use unitring_routing::membership::Member;
 use unitring_routing::ring::Shape;

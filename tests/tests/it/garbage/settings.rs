@@ -4,10 +4,10 @@ use anyhow::Result;
 use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
-use unitring_plugin::balancer::Balancer;
-use unitring_plugin::health::Judge;
-use unitring_plugin::reporter::{Reporter, reporter_id};
-use unitring_plugin::settings::{Services, Settings, Source};
+use unitring_balancer::balancer::Balancer;
+use unitring_balancer::health::Judge;
+use unitring_balancer::reporter::{Reporter, reporter_id};
+use unitring_balancer::settings::{Services, Settings, Source};
 
 use super::{feed, loads};
 

@@ -1,8 +1,8 @@
 //! The companion's answer to a report.
 
 use anyhow::Result;
-use unitring_plugin::balancer::{Balancer, Fleet};
-use unitring_plugin::reporter::read_answer;
+use unitring_balancer::balancer::{Balancer, Fleet};
+use unitring_balancer::reporter::read_answer;
 
 use super::{feed, loads};
 

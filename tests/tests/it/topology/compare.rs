@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use unitring_plugin::balancer::Fallback;
-use unitring_plugin::placement::LeftAll;
+use unitring_balancer::balancer::Fallback;
+use unitring_balancer::placement::LeftAll;
 use unitring_routing::key::header_hash;
 
 use super::cluster::Cluster;

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use unitring_plugin::balancer::{Balancer, Fallback};
-use unitring_plugin::directory::Directory;
-use unitring_plugin::discovery::look::{Ask, Look};
-use unitring_plugin::placement::Placing;
-use unitring_plugin::settings::{Services, Settings};
+use unitring_balancer::balancer::{Balancer, Fallback};
+use unitring_balancer::directory::Directory;
+use unitring_balancer::discovery::look::{Ask, Look};
+use unitring_balancer::placement::Placing;
+use unitring_balancer::settings::{Services, Settings};
 use unitring_routing::bounded::Loads;
 use unitring_routing::membership::{Member, State};
 use unitring_tests::envoy::Envoy;

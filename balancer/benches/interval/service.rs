@@ -1,10 +1,10 @@
 //! A service with instances under load, its report, and the companion's answer.
 
-use unitring_plugin::balancer::Balancer;
-use unitring_plugin::directory::{Directory, Shown, Totals};
-use unitring_plugin::placement::Placing;
-use unitring_plugin::reporter::{Reporter, reporter_id};
-use unitring_plugin::settings::{Services, Settings};
+use unitring_balancer::balancer::Balancer;
+use unitring_balancer::directory::{Directory, Shown, Totals};
+use unitring_balancer::placement::Placing;
+use unitring_balancer::reporter::{Reporter, reporter_id};
+use unitring_balancer::settings::{Services, Settings};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot, Snapshot};
 use unitring_routing::membership::Member;

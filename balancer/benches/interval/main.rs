@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use unitring_plugin::reporter::read_answer;
+use unitring_balancer::reporter::read_answer;
 
 use service::{Reporting, answer};
 
