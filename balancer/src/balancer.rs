@@ -4,7 +4,7 @@
 //! fleet from the last snapshot. All Envoys divide the free capacity among themselves. A stale
 //! snapshot counts as no fleet.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use unitring_protocol::snapshot::ServiceSnapshot;
 use unitring_routing::bounded::{Choice, Loads, Share};
@@ -41,13 +41,14 @@ pub struct Fleet {
     pub rest: ServiceSnapshot,
 }
 
-/// The state by which one VM routes a service.
-#[derive(Debug)]
+/// The state by which a service is routed: by one VM of the filter, or by all workers of the native
+/// module, which share one that nobody changes.
+#[derive(Debug, Clone)]
 pub struct Balancer {
     load: Load,
     wanted: usize,
-    directory: Rc<Directory>,
-    table: Rc<Table>,
+    directory: Arc<Directory>,
+    table: Arc<Table>,
     fleet: Option<Fleet>,
     /// Per host of the table: what the snapshot says of it, and this process's part.
     shares: Vec<Share>,
@@ -70,8 +71,8 @@ impl Balancer {
         Self {
             load: settings.load.clone(),
             wanted: settings.steer.candidates,
-            directory: Rc::new(Directory::empty(Placing::unasked(settings))),
-            table: Rc::new(Table::empty(settings.rule)),
+            directory: Arc::new(Directory::empty(Placing::unasked(settings))),
+            table: Arc::new(Table::empty(settings.rule)),
             fleet: None,
             shares: Vec::new(),
             divides: false,
@@ -84,12 +85,12 @@ impl Balancer {
     }
 
     /// The table in force: the instances on their rings.
-    pub fn table(&self) -> &Rc<Table> {
+    pub fn table(&self) -> &Arc<Table> {
         &self.table
     }
 
     /// The directory in force: the instances with their stats.
-    pub fn directory(&self) -> &Rc<Directory> {
+    pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
@@ -97,14 +98,14 @@ impl Balancer {
     ///
     /// # Errors
     /// If its ring would be too large; the old directory stays in force.
-    pub fn install(&mut self, directory: Directory) -> Result<Rc<Table>, RingError> {
+    pub fn install(&mut self, directory: Directory) -> Result<Arc<Table>, RingError> {
         let Placing { rule, left } = directory.placing();
         let table = match left {
             Some(_) => Table::empty(rule),
             None => self.table.update_by(&directory.members(), rule)?,
         };
-        self.directory = Rc::new(directory);
-        let old = std::mem::replace(&mut self.table, Rc::new(table));
+        self.directory = Arc::new(directory);
+        let old = std::mem::replace(&mut self.table, Arc::new(table));
         self.spread_fleet();
         self.spread_drift();
         Ok(old)
@@ -171,11 +172,16 @@ impl Balancer {
         }
     }
 
-    /// Drops the snapshot if it is stale. Returns whether it was.
-    pub fn drop_stale_fleet(&mut self, now_ms: u64) -> bool {
+    /// Whether there is a snapshot that is too old.
+    pub fn has_stale_fleet(&self, now_ms: u64) -> bool {
         let limit_ms = u64::try_from(self.load.stale_after.as_millis()).unwrap_or(u64::MAX);
         let stale = |fleet: &Fleet| now_ms.saturating_sub(fleet.received_ms) > limit_ms;
-        if !self.fleet.as_ref().is_some_and(stale) {
+        self.fleet.as_ref().is_some_and(stale)
+    }
+
+    /// Drops the snapshot if it is stale. Returns whether it was.
+    pub fn drop_stale_fleet(&mut self, now_ms: u64) -> bool {
+        if !self.has_stale_fleet(now_ms) {
             return false;
         }
         self.fleet = None;
@@ -219,6 +225,20 @@ impl Balancer {
     /// # Errors
     /// [`Fallback`] if the filter cannot choose.
     pub fn decide(&self, hash: Option<u64>, gauges: &impl Loads) -> Result<Choice, Fallback> {
+        self.decide_among(hash, self.wanted, gauges)
+    }
+
+    /// Like [`Balancer::decide`], with this many candidates if there are as many.
+    ///
+    /// # Errors
+    /// [`Fallback`] if no candidate can be chosen.
+    #[inline]
+    pub fn decide_among(
+        &self,
+        hash: Option<u64>,
+        wanted: usize,
+        gauges: &impl Loads,
+    ) -> Result<Choice, Fallback> {
         let hash = hash.ok_or(Fallback::NoKey)?;
         if let Some(left) = self.directory.placing().left {
             return Err(Fallback::Left(left));
@@ -229,7 +249,7 @@ impl Balancer {
         };
         let choice = self
             .table
-            .choose(hash, self.wanted, &self.load.bound, &loads);
+            .choose(hash, wanted, &self.load.bound, &loads);
         choice.map_err(|left| match left {
             Left::NoRing => Fallback::NoRing,
             Left::Unnameable => Fallback::Unnameable,

@@ -9,6 +9,7 @@ mod health;
 mod key;
 mod load;
 mod names;
+mod policy;
 mod protobuf;
 mod reader;
 mod ring;

@@ -63,7 +63,7 @@ fn murmur2(bytes: &[u8]) -> u64 {
 /// A bijection of 64 bits in which every input bit reaches every output bit (the finalizer of
 /// SplitMix64; Steele, Lea and Flood 2014).
 #[inline]
-pub(crate) fn mix(value: u64) -> u64 {
+pub fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)

@@ -68,6 +68,8 @@ pub enum Cause {
     Told,
     /// Gateway failures in a row, counted by the filter.
     GatewayFailures,
+    /// Envoy does not say: a policy of the native module sees only that a host is unhealthy.
+    Untold,
 }
 
 impl Cause {
@@ -78,6 +80,7 @@ impl Cause {
             Cause::OutlierDetection => "ejected by Envoy's outlier detection",
             Cause::Told => "reported unhealthy by Envoy's endpoint source",
             Cause::GatewayFailures => "gateway failures in a row",
+            Cause::Untold => "unhealthy in Envoy",
         }
     }
 }

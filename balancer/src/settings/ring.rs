@@ -29,6 +29,9 @@ pub struct Ring {
     pub table_size: Option<NonZeroU32>,
     /// Whether an instance is placed by its address or by its id.
     pub identity: Option<Identity>,
+    /// Whether the weights of localities count, as with `locality_weighted_lb_config`. The filter reads it from
+    /// the cluster; a policy is not told.
+    pub locality_weights: Option<bool>,
 }
 
 /// The algorithms that place instances.
@@ -59,6 +62,7 @@ pub(super) fn read(mut section: Section) -> Result<Ring, SettingsError> {
     ];
     let algorithm = section.word("algorithm", None, &algorithms);
     let identity = section.word("identity", None, &identities);
+    let locality_weights = section.optional_boolean("locality_weights");
     let mut ring = match algorithm {
         Some(Algorithm::Maglev) => {
             section.refuse(&OF_RINGS, "has no effect with algorithm maglev")?;
@@ -71,6 +75,7 @@ pub(super) fn read(mut section: Section) -> Result<Ring, SettingsError> {
     };
     ring.algorithm = algorithm.or(ring.algorithm);
     ring.identity = identity;
+    ring.locality_weights = locality_weights;
     section.finish()?;
     Ok(ring)
 }

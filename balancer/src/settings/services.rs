@@ -29,7 +29,7 @@ impl Services {
     pub fn parse(bytes: &[u8]) -> Result<Self, SettingsError> {
         let mut root = Section::new("", encoding::read(bytes)?)?;
         let Some(entries) = root.list("services")? else {
-            let all = vec![Settings::read(&mut root)?];
+            let all = vec![filter(&mut root)?];
             root.finish()?;
             return Ok(Self {
                 all,
@@ -49,7 +49,7 @@ impl Services {
                 "must be set beside services, since all services share it",
             )?;
             let mut section = entry.over(&root);
-            let settings = Settings::read(&mut section)?;
+            let settings = filter(&mut section)?;
             if all.iter().any(|other| other.service == settings.service) {
                 let value = Json::Text(settings.service.to_string());
                 let rule = "must not be in two entries";
@@ -65,4 +65,13 @@ impl Services {
             by_route: true,
         })
     }
+}
+
+fn filter(section: &mut Section) -> Result<Settings, SettingsError> {
+    let settings = Settings::read(section)?;
+    if let Some(counts) = settings.ring.locality_weights {
+        let rule = "is for the native module: the filter follows the cluster's own policy";
+        return Err(section.error("ring.locality_weights", &Json::Flag(counts), rule));
+    }
+    Ok(settings)
 }

@@ -163,7 +163,7 @@ impl Stored for Warmth {
 }
 
 /// In the order of the stored numbers.
-const STATES: [State; 7] = [
+const STATES: [State; 8] = [
     State::Serving,
     State::Draining,
     State::Failed(Cause::ActiveCheck),
@@ -171,6 +171,7 @@ const STATES: [State; 7] = [
     State::Failed(Cause::Told),
     State::Failed(Cause::GatewayFailures),
     State::Degraded,
+    State::Failed(Cause::Untold),
 ];
 
 impl Stored for State {
@@ -183,6 +184,7 @@ impl Stored for State {
             State::Failed(Cause::Told) => 4,
             State::Failed(Cause::GatewayFailures) => 5,
             State::Degraded => 6,
+            State::Failed(Cause::Untold) => 7,
         };
         number.write(to);
     }

@@ -61,6 +61,7 @@ fn every_value_of_shared_data_reads_back_as_it_was_written() {
         Cause::OutlierDetection,
         Cause::Told,
         Cause::GatewayFailures,
+        Cause::Untold,
     ];
     let states = [State::Serving, State::Draining, State::Degraded];
     let states = states.into_iter().chain(causes.map(State::Failed));

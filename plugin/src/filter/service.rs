@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use unitring_protocol::ids::ReporterId;
@@ -62,7 +63,7 @@ type Defined = Vec<(String, Rc<InstanceStats>)>;
 /// use the same list.
 #[derive(Debug)]
 pub(super) struct Routed {
-    directory: Rc<Directory>,
+    directory: Arc<Directory>,
     /// Per entry of the directory.
     entries: Vec<Rc<InstanceStats>>,
     /// Per host of the table.
@@ -88,7 +89,7 @@ pub(super) struct Placement {
     pub(super) routed: Rc<Routed>,
     pub(super) choice: Choice,
     /// The table that the choice was made with.
-    table: Rc<Table>,
+    table: Arc<Table>,
 }
 
 impl Placement {
@@ -120,7 +121,7 @@ impl Service {
         let hand_over = HandOver::new(root, sender, &settings, tick, Rc::clone(&stats));
         let balancer = Balancer::new(&settings);
         let nobody = Routed {
-            directory: Rc::clone(balancer.directory()),
+            directory: Arc::clone(balancer.directory()),
             entries: Vec::new(),
             hosts: Vec::new(),
         };
@@ -153,7 +154,7 @@ impl Service {
         let choice = routing.balancer.decide(hash, &gauges)?;
         Ok(Placement {
             routed: Rc::clone(&routing.routed),
-            table: Rc::clone(routing.balancer.table()),
+            table: Arc::clone(routing.balancer.table()),
             choice,
         })
     }
@@ -177,7 +178,7 @@ impl Service {
     pub(super) fn install(
         &self,
         directory: Directory,
-    ) -> Result<(Rc<Table>, Rc<Table>), RingError> {
+    ) -> Result<(Arc<Table>, Arc<Table>), RingError> {
         let mut routing = self.routing.borrow_mut();
         let Routing {
             balancer,
@@ -197,20 +198,20 @@ impl Service {
         let hosts = hosts.filter_map(|host| entries.get(ids.last(&host.id)?).cloned());
         let hosts = hosts.collect();
         *routed = Rc::new(Routed {
-            directory: Rc::clone(balancer.directory()),
+            directory: Arc::clone(balancer.directory()),
             hosts,
             entries,
         });
         self.estimated.set(false);
-        Ok((old, Rc::clone(balancer.table())))
+        Ok((old, Arc::clone(balancer.table())))
     }
 
-    pub(super) fn directory(&self) -> Rc<Directory> {
-        Rc::clone(self.routing.borrow().balancer.directory())
+    pub(super) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(self.routing.borrow().balancer.directory())
     }
 
-    pub(super) fn table(&self) -> Rc<Table> {
-        Rc::clone(self.routing.borrow().balancer.table())
+    pub(super) fn table(&self) -> Arc<Table> {
+        Arc::clone(self.routing.borrow().balancer.table())
     }
 
     pub(super) fn routed(&self) -> Rc<Routed> {
