@@ -1,0 +1,96 @@
+//! Counters and gauges of a policy. Envoy defines them while it reads the policy's configuration, and only then.
+
+use super::abi::{self, LbConfigEnvoy, ModuleBuffer};
+
+/// Where a policy's metrics are defined and counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metrics {
+    config: LbConfigEnvoy,
+}
+
+// SAFETY: Envoy's metrics are atomics that any thread may change, and the configuration outlives the policy, which
+// Envoy destroys first.
+unsafe impl Send for Metrics {}
+// SAFETY: as above.
+unsafe impl Sync for Metrics {}
+
+/// A counter; `None` if Envoy refused to define it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counter(Option<usize>);
+
+/// A gauge; `None` if Envoy refused to define it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gauge(Option<usize>);
+
+impl Metrics {
+    /// # Safety
+    /// `config` must be the configuration of the running hook. Envoy destroys the policy before it.
+    pub(super) unsafe fn new(config: LbConfigEnvoy) -> Self {
+        Self { config }
+    }
+
+    /// Defines a counter.
+    pub(crate) fn counter(&self, name: &str) -> Counter {
+        let (name, mut id) = (ModuleBuffer::of(name.as_bytes()), 0);
+        // SAFETY: `config` is valid. Envoy writes the id.
+        let result = unsafe {
+            abi::envoy_dynamic_module_callback_lb_config_define_counter(
+                self.config,
+                name,
+                std::ptr::null_mut(),
+                0,
+                &mut id,
+            )
+        };
+        Counter((result == abi::METRIC_SUCCESS).then_some(id))
+    }
+
+    /// Defines a gauge.
+    pub(crate) fn gauge(&self, name: &str) -> Gauge {
+        let (name, mut id) = (ModuleBuffer::of(name.as_bytes()), 0);
+        // SAFETY: `config` is valid. Envoy writes the id.
+        let result = unsafe {
+            abi::envoy_dynamic_module_callback_lb_config_define_gauge(
+                self.config,
+                name,
+                std::ptr::null_mut(),
+                0,
+                &mut id,
+            )
+        };
+        Gauge((result == abi::METRIC_SUCCESS).then_some(id))
+    }
+
+    /// Adds to a counter.
+    pub(crate) fn add(&self, counter: Counter, by: u64) {
+        if let Counter(Some(id)) = counter {
+            // SAFETY: `config` is valid, and the id is one of its own.
+            unsafe {
+                abi::envoy_dynamic_module_callback_lb_config_increment_counter(
+                    self.config,
+                    id,
+                    std::ptr::null_mut(),
+                    0,
+                    by,
+                );
+            }
+        }
+    }
+
+    /// Sets a gauge.
+    pub(crate) fn set(&self, gauge: Gauge, value: usize) {
+        if let Gauge(Some(id)) = gauge {
+            let value = u64::try_from(value).unwrap_or(u64::MAX);
+            // SAFETY: `config` is valid, and the id is one of its own.
+            unsafe {
+                abi::envoy_dynamic_module_callback_lb_config_set_gauge(
+                    self.config,
+                    id,
+                    std::ptr::null_mut(),
+                    0,
+                    value,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! A cluster's configuration → what all threads share for it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::ThreadId;
+
+use unitring_balancer::settings::Settings;
+
+use crate::binding::{Counter, Gauge, Hosts, KeptHosts, Level, Metrics, log};
+use crate::loads::Total;
+use crate::members;
+use crate::placed::Placed;
+use crate::reports::{self, Desk};
+
+/// A cluster that has the policy.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) settings: Settings,
+    pub(crate) stats: Stats,
+    pub(crate) total: Total,
+    /// The thread that reads the hosts and builds the rings.
+    main: ThreadId,
+    /// The main thread's view of the hosts, once it has one.
+    kept: Mutex<Option<KeptHosts>>,
+    published: RwLock<Arc<Placed>>,
+    /// Grows with each publication. 0 while nothing was published.
+    version: AtomicU64,
+    desk: Arc<Mutex<Desk>>,
+}
+
+/// Takes a lock, whatever became of its last holder: what it guards is replaced whole.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Policy {
+    /// # Errors
+    /// The line for the log, if the settings break a rule.
+    pub(crate) fn new(settings: &[u8], metrics: Metrics) -> Result<Arc<Self>, String> {
+        let settings =
+            Settings::of_policy(settings).map_err(|error| format!("settings: {error}"))?;
+        if settings.companion.is_some() && !reports::are_sent() {
+            log(
+                Level::Info,
+                &format!(
+                    "{}: nothing is reported to a companion, and the bound is that of this process alone, since \
+                     the module is not among the bootstrap_extensions",
+                    settings.service
+                ),
+            );
+        }
+        Ok(Arc::new(Self {
+            stats: Stats::define(metrics, &settings.stat_name),
+            total: Total::default(),
+            main: std::thread::current().id(),
+            kept: Mutex::default(),
+            published: RwLock::new(Arc::new(Placed::nobody(&settings))),
+            version: AtomicU64::new(0),
+            desk: reports::desk(&settings),
+            settings,
+        }))
+    }
+
+    /// A thread has a view of the cluster from now on.
+    pub(crate) fn on_new(self: &Arc<Self>, hosts: &Hosts<'_>) {
+        if !self.is_main() {
+            return;
+        }
+        let (cluster, service) = (hosts.cluster(), self.settings.service.as_str());
+        if cluster != service {
+            log(
+                Level::Warn,
+                &format!(
+                    "the policy of the cluster {cluster} says service: {service}, under which it is reported"
+                ),
+            );
+        }
+        *locked(&self.kept) = Some(KeptHosts::of(hosts));
+        locked(&self.desk).serve(self);
+        self.on_hosts(hosts);
+    }
+
+    /// The view of a thread ends.
+    pub(crate) fn on_end(&self) {
+        if self.is_main() {
+            *locked(&self.kept) = None;
+        }
+    }
+
+    /// On the main thread: reads the hosts, and publishes how requests are placed on them.
+    pub(crate) fn on_hosts(&self, hosts: &Hosts<'_>) {
+        if self.is_main() {
+            let by_locality = self.settings.ring.locality_weights == Some(true);
+            let members = members::read(hosts, by_locality);
+            locked(&self.desk).install(self, &members);
+        }
+    }
+
+    fn is_main(&self) -> bool {
+        std::thread::current().id() == self.main
+    }
+
+    /// Passes on the main thread's view of the hosts.
+    pub(crate) fn with_hosts<T>(&self, use_them: impl FnOnce(&Hosts<'_>) -> T) -> Option<T> {
+        locked(&self.kept).as_ref()?.with(use_them)
+    }
+
+    /// How requests are placed now.
+    pub(crate) fn placed(&self) -> Arc<Placed> {
+        Arc::clone(
+            &self
+                .published
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Which publication is in force.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Publishes how requests are placed from now on.
+    pub(crate) fn publish(&self, placed: Placed) {
+        *self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(placed);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident = $name:literal,)*) => {
+        /// The stats of a service, with the names that the filter gives them.
+        #[derive(Debug)]
+        pub(crate) struct Stats {
+            metrics: Metrics,
+            /// Hosts of the cluster.
+            instances: Gauge,
+            /// Hosts that are on a ring.
+            instances_eligible: Gauge,
+            $($(#[$doc])* pub(crate) $field: Counter,)*
+        }
+
+        impl Stats {
+            fn define(metrics: Metrics, service: &str) -> Self {
+                let name = |what: &str| format!("unitring.{service}.{what}");
+                Self {
+                    metrics,
+                    instances: metrics.gauge(&name("instances")),
+                    instances_eligible: metrics.gauge(&name("instances_eligible")),
+                    $($field: metrics.counter(&name($name)),)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Placed on another instance, since the owner was at its capacity.
+    overflow = "overflow",
+    /// Placed on the least loaded instance, since all were at their capacity.
+    least_loaded = "least_loaded",
+    /// Refused, since all were at `load.max_in_flight`.
+    full = "full",
+    /// Attempts after the first.
+    retries = "retries",
+    /// Requests without a hash key, which went to an instance at random.
+    no_key = "fallback.no_key",
+    /// Requests that found no healthy host.
+    no_ring = "fallback.no_ring",
+    /// Requests whose owner is unhealthy while their priority panics: they went to a healthy instance.
+    unnameable = "fallback.unnameable",
+    /// Choices that ended in a fault of the module.
+    faults = "faults",
+    /// Reports that the companion took.
+    report_sent = "report.sent",
+    /// Reports that the companion did not take.
+    report_failed = "report.failed",
+    /// Events dropped because no companion took them in time.
+    events_dropped = "events.dropped",
+    /// Times that a snapshot of the fleet became too old to be used.
+    fleet_stale = "fleet.stale",
+}
+
+impl Stats {
+    pub(crate) fn add(&self, counter: Counter, by: u64) {
+        if by > 0 {
+            self.metrics.add(counter, by);
+        }
+    }
+
+    pub(crate) fn instances(&self, all: usize, eligible: usize) {
+        self.metrics.set(self.instances, all);
+        self.metrics.set(self.instances_eligible, eligible);
+    }
+}
