@@ -25,6 +25,7 @@ quick: ## format and the unit tests of all crates, in under a minute once they a
 test: parts ## every test, with the real Envoy, Redis, RabbitMQ and Chromium; ONLY=links for the integration tests of one module
 	@scripts/build-plugin
 	@scripts/build-plugin trap
+	@scripts/build-native
 	@scripts/parts $(OLDEST_ENVOY) browser tcp
 	@# In one build, so that programs and tests share their dependencies.
 	cargo build --workspace --bins --tests
@@ -50,8 +51,9 @@ bench: parts ## measures and writes the tables of docs/; AREA=request, updates, 
 	cargo build --release --workspace --bins $(addprefix --bench ,$(BENCHES))
 	@exec $(TARGET)/release/bench $(AREA)
 
-build: parts ## the filter (target/unitring.wasm) and the companion (target/debug/unitring)
+build: parts ## the filter (target/unitring.wasm), the native module (target/libunitring.so) and the companion (target/debug/unitring)
 	@scripts/build-plugin
+	@scripts/build-native
 	cargo build --package unitring
 
 parts: ## Envoy, Redis, RabbitMQ and the tools of `make check` into .parts, if they are not there
