@@ -35,13 +35,14 @@ impl Picks {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many picks wait for a connection, now that Envoy's total is this.
+    /// How many picks wait for a connection, now that Envoy's total is this. `own`: how many of them are picks of
+    /// the caller, for which Envoy has had no time yet.
     #[inline]
-    pub(crate) fn waiting(&self, total: u64, second: u64) -> u64 {
+    pub(crate) fn waiting(&self, total: u64, second: u64, own: u64) -> u64 {
         let gap = self.count.load(Ordering::Relaxed).wrapping_sub(total);
         let seen = self.second.load(Ordering::Relaxed);
         if seen != second {
-            self.turn(gap, seen, second);
+            self.turn(gap.wrapping_sub(own), seen, second);
         }
         // The gap grows by picks that wait, and shrinks by attempts of an earlier second that got a connection.
         let waiting = gap
@@ -59,13 +60,11 @@ impl Picks {
         if first.is_err() {
             return;
         }
-        // The pick that asks is in the gap, and did not wait when the second began.
-        let before = gap.wrapping_sub(1);
-        let newer = self.newer.swap(before, Ordering::Relaxed);
+        let newer = self.newer.swap(gap, Ordering::Relaxed);
         let older = if second.wrapping_sub(seen) == 1 {
             newer
         } else {
-            before
+            gap
         };
         self.older.store(older, Ordering::Relaxed);
     }
@@ -119,33 +118,46 @@ mod tests {
         let picks = Picks::default();
         let (mut total, second) = (1_000, 7);
         picks.add();
-        assert_eq!(picks.waiting(total, second), 1);
+        assert_eq!(picks.waiting(total, second, 1), 1);
         for _ in 0..19 {
             picks.add();
         }
-        assert_eq!(picks.waiting(total, second), 20);
+        assert_eq!(picks.waiting(total, second, 1), 20);
         total += 20;
-        assert_eq!(picks.waiting(total, second), 0);
+        assert_eq!(picks.waiting(total, second, 1), 0);
         picks.add();
         picks.take_back();
-        assert_eq!(picks.waiting(total, second), 0);
+        assert_eq!(picks.waiting(total, second, 0), 0);
     }
 
     #[test]
     fn picks_that_never_get_a_connection_are_forgotten_after_a_second_or_two() {
         let picks = Picks::default();
         picks.add();
-        assert_eq!(picks.waiting(0, 1), 1);
+        assert_eq!(picks.waiting(0, 1, 1), 1);
         for _ in 0..9 {
             picks.add();
         }
-        assert_eq!(picks.waiting(0, 1), 10);
+        assert_eq!(picks.waiting(0, 1, 1), 10);
         picks.add();
-        assert_eq!(picks.waiting(0, 2), 11, "the second before still counts");
+        assert_eq!(picks.waiting(0, 2, 1), 11, "the second before still counts");
         picks.add();
-        assert_eq!(picks.waiting(0, 3), 2);
+        assert_eq!(picks.waiting(0, 3, 1), 2);
         picks.add();
-        assert_eq!(picks.waiting(0, 9), 1, "after a pause only the present one");
+        assert_eq!(
+            picks.waiting(0, 9, 1),
+            1,
+            "after a pause only the present one"
+        );
+    }
+
+    #[test]
+    fn who_looks_on_without_a_pick_sees_none() {
+        let picks = Picks::default();
+        assert_eq!(picks.waiting(5, 1, 0), 0);
+        picks.add();
+        assert_eq!(picks.waiting(6, 1, 0), 0);
+        assert_eq!(picks.waiting(6, 9, 0), 0);
     }
 
     #[test]
@@ -154,10 +166,10 @@ mod tests {
         for _ in 0..5 {
             picks.add();
         }
-        picks.waiting(0, 1);
+        picks.waiting(0, 1, 1);
         picks.add();
-        assert_eq!(picks.waiting(9, 3), 1);
-        assert_eq!(picks.waiting(30, 3), 0);
+        assert_eq!(picks.waiting(9, 3, 1), 1);
+        assert_eq!(picks.waiting(30, 3, 1), 0);
     }
 
     #[test]

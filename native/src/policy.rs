@@ -77,7 +77,6 @@ impl Policy {
         }
         *locked(&self.kept) = Some(KeptHosts::of(hosts));
         locked(&self.desk).serve(self);
-        self.on_hosts(hosts);
     }
 
     /// The view of a thread ends.

@@ -191,17 +191,11 @@ impl Worker {
         is_http: bool,
     ) -> Attempt {
         if is_http {
-            if !request.is_retry() {
-                return Attempt {
-                    before: 0,
-                    may_refuse: false,
-                };
-            }
-            // Envoy overwrites this header if the route includes it. If not, this is one retry or another.
+            // Envoy writes this header, also over a client's, if the virtual host includes it.
             let count = request.header("x-envoy-attempt-count");
             let count = count.and_then(|count| str::from_utf8(count).ok()?.parse().ok());
             return Attempt {
-                before: count.map_or(1, |count: usize| count.saturating_sub(1).max(1)),
+                before: count.map_or(0, |count: usize| count.saturating_sub(1)),
                 may_refuse: true,
             };
         }
@@ -276,7 +270,7 @@ struct Picker<'a> {
 impl Picker<'_> {
     fn pick(&self, part: &Part, seats: &[Seat]) -> Picked {
         let here = Here::new(self.policy, self.hosts, part, seats);
-        // A first attempt needs the first candidate alone.
+        // A first attempt needs the first candidate alone, unless that will not do.
         let first_only = self.attempt.before == 0;
         let wanted = if first_only { 1 } else { CANDIDATES_MAX };
         let picked = self.pick_among(wanted, part, &here);
@@ -321,30 +315,32 @@ impl Picker<'_> {
         }
     }
 
-    /// The candidate for this attempt: with a predicate, the first that it does not refuse; otherwise each attempt
-    /// has its own.
+    /// The candidate for this attempt: the first that the route's predicate does not refuse, and if it refuses none,
+    /// another one for each attempt.
     #[inline]
     fn candidate(&self, choice: &Choice, here: &Here<'_>) -> Option<(HostIndex, Seat, u32)> {
         let candidates = choice.candidates.as_slice();
-        let there_are = candidates.iter().filter_map(|host| {
+        let mut will_do = candidates.iter().filter_map(|host| {
             let (seat, healthy) = here.place(*host)?;
-            Some((*host, seat, healthy))
+            Some((*host, seat, healthy)).filter(|_| !self.refuses(seat))
         });
-        let Attempt { before, may_refuse } = self.attempt;
-        if before == 0 {
-            return there_are.take(1).next();
+        if self.attempt.before == 0 {
+            return will_do.next();
         }
-        let refused = |host: &HostIndex| {
-            let seat = here.seats.get(host.get());
-            let place = seat.and_then(|seat| Some((seat.priority, seat.among_all()?)));
-            place.is_some_and(|(priority, at)| self.request.refuses(self.hosts, priority, at))
+        let count = will_do.clone().count();
+        let skipped = if count < candidates.len() {
+            0
+        } else {
+            self.attempt.before
         };
-        if may_refuse && candidates.iter().any(refused) {
-            let mut others = there_are.filter(|(host, ..)| !refused(host));
-            return others.next();
-        }
-        let count = there_are.clone().count();
-        there_are.clone().nth(before.checked_rem(count)?)
+        will_do.nth(skipped.checked_rem(count)?)
+    }
+
+    /// Whether the route's `retry_host_predicate` refuses a host.
+    #[inline]
+    fn refuses(&self, seat: Seat) -> bool {
+        let place = seat.among_all().filter(|_| self.attempt.may_refuse);
+        place.is_some_and(|at| self.request.refuses(self.hosts, seat.priority, at))
     }
 
     /// The owner of the key, whatever its load.
@@ -366,8 +362,8 @@ struct Here<'a> {
     part: &'a Part,
     seats: &'a [Seat],
     now_ms: u64,
-    /// How many picks of this request are counted now: one, or none.
-    taken: Cell<u64>,
+    /// The host on which this request is counted now.
+    taken: Cell<Option<usize>>,
 }
 
 impl<'a> Here<'a> {
@@ -378,7 +374,7 @@ impl<'a> Here<'a> {
             part,
             seats,
             now_ms: running_ms(),
-            taken: Cell::new(0),
+            taken: Cell::new(None),
         }
     }
 
@@ -394,7 +390,7 @@ impl Loads for Here<'_> {
     fn take(&self, host: usize) {
         if let Some(picks) = self.part.picks.get(host) {
             picks.add();
-            self.taken.set(self.taken.get() + 1);
+            self.taken.set(Some(host));
         }
     }
 
@@ -402,7 +398,7 @@ impl Loads for Here<'_> {
     fn give_back(&self, host: usize) {
         if let Some(picks) = self.part.picks.get(host) {
             picks.take_back();
-            self.taken.set(self.taken.get().saturating_sub(1));
+            self.taken.set(None);
         }
     }
 
@@ -416,7 +412,8 @@ impl Loads for Here<'_> {
         };
         let active = self.hosts.stat(seat.priority, at, Stat::Active);
         let total = self.hosts.stat(seat.priority, at, Stat::Total);
-        active.saturating_add(picks.waiting(total, self.now_ms / 1_000))
+        let own = u64::from(self.taken.get() == Some(host));
+        active.saturating_add(picks.waiting(total, self.now_ms / 1_000, own))
     }
 
     fn estimate(&self, host: usize) -> u64 {
@@ -428,7 +425,7 @@ impl Loads for Here<'_> {
         self.policy.total.get(count, self.now_ms, || {
             let all = (0..count).map(|host| self.in_flight(host));
             let all = all.fold(0, u64::saturating_add);
-            all.saturating_sub(self.taken.get())
+            all.saturating_sub(u64::from(self.taken.get().is_some()))
         })
     }
 }

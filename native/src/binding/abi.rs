@@ -131,7 +131,6 @@ callbacks! {
     fn envoy_dynamic_module_callback_lb_context_get_downstream_header(
         context: ContextEnvoy, key: ModuleBuffer, value: *mut EnvoyBuffer, index: usize, count: *mut usize,
     ) -> bool;
-    fn envoy_dynamic_module_callback_lb_context_get_host_selection_retry_count(context: ContextEnvoy) -> u32;
     fn envoy_dynamic_module_callback_lb_context_should_select_another_host(
         lb: LbEnvoy, context: ContextEnvoy, priority: u32, index: usize,
     ) -> bool;

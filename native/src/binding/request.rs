@@ -44,18 +44,6 @@ impl<'a> Request<'a> {
         count > 0
     }
 
-    /// For an HTTP request: whether this attempt is a retry.
-    #[inline]
-    pub(crate) fn is_retry(&self) -> bool {
-        // SAFETY: Envoy takes a null context. The router answers 0 for the first attempt.
-        let again = unsafe {
-            abi::envoy_dynamic_module_callback_lb_context_get_host_selection_retry_count(
-                self.context,
-            )
-        };
-        again > 0
-    }
-
     /// The only value of a header; `None` if it is absent or repeated.
     pub(crate) fn header(&self, name: &str) -> Option<&'a [u8]> {
         let (mut value, mut count) = (EnvoyBuffer::NOTHING, 0);

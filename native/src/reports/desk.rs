@@ -255,7 +255,7 @@ impl Desk {
                 let stat = |which| hosts.stat(priority, at, which);
                 let total = stat(Stat::Total);
                 let picks = self.picks.get(priority, &id);
-                let waiting = picks.map_or(0, |picks| picks.waiting(total, second));
+                let waiting = picks.map_or(0, |picks| picks.waiting(total, second, 0));
                 let one = HostCounts {
                     calls: total,
                     errors: stat(Stat::Errors),
