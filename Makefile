@@ -15,8 +15,8 @@ help: ## this text
 	@echo 'unitring: make TARGET'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
-run: build ## a demo on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units, TCP=1 for a service of TCP connections
-	@PATH="$$PWD/.parts/bin:$$PATH" exec $(TARGET)/debug/unitring demo --units $(UNITS) $(if $(TCP),--tcp)
+run: build ## a demo on free ports: Envoy, the companion, four instances; UNITS=2 for two synced units, TCP=1 for a service of TCP connections, NATIVE=1 for the native module
+	@PATH="$$PWD/.parts/bin:$$PATH" exec $(TARGET)/debug/unitring demo --units $(UNITS) $(if $(TCP),--tcp) $(if $(NATIVE),--native)
 
 quick: ## format and the unit tests of all crates, in under a minute once they are built; 100 simulated stories
 	cargo fmt --all --check
@@ -26,6 +26,7 @@ test: parts ## every test, with the real Envoy, Redis, RabbitMQ and Chromium; ON
 	@scripts/build-plugin
 	@scripts/build-plugin trap
 	@scripts/build-native
+	@scripts/build-native trap
 	@scripts/parts $(OLDEST_ENVOY) browser tcp
 	@# In one build, so that programs and tests share their dependencies.
 	cargo build --workspace --bins --tests

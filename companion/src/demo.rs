@@ -1,9 +1,9 @@
-//! `unitring demo`: starts, describes and stops Envoy with the filter, the companion and four
+//! `unitring demo`: starts, describes and stops Envoy with the filter or the native module, the companion and four
 //! instances, of HTTP or of TCP; with two units also a Redis for each, and RabbitMQ between them.
 //!
 //! | module | what |
 //! |---|---|
-//! | `programs` | where Envoy, the filter and the servers are |
+//! | `programs` | where Envoy, the filter or module, and the servers are |
 //! | `ports` | which ports are used |
 //! | `child` | a process with its log |
 //! | `instance` | an instance, built in, for HTTP and for TCP |
@@ -94,7 +94,7 @@ pub enum DemoError {
         tail: String,
     },
     /// A shipped configuration lacks a piece that the demo changes.
-    #[error("envoy/tcp.yaml and envoy/eds.yaml of this build do not fit: not exactly one `{0}`")]
+    #[error("the files of envoy/ in this build do not fit: not exactly one `{0}`")]
     Configuration(&'static str),
     /// A request of the demo itself failed.
     #[error("{0}")]
@@ -188,7 +188,7 @@ async fn play(protocol: Protocol, flags: &DemoFlags) -> Result<(), DemoError> {
         )),
         [place] => say(&format!(
             "\nTry:\n{}",
-            suggestions::in_one_unit(protocol, place.ports)
+            suggestions::in_one_unit(protocol, programs.shell.explains(), place.ports)
         )),
         _ => {}
     }

@@ -1,32 +1,72 @@
-//! A connection that is tried again → which try it is.
+//! Attempts of one request → the hosts that it was sent to before.
 //!
-//! `tcp_proxy` asks for a host once for each attempt, and does not say which attempt it is. It is another attempt
-//! of the same connection if the same party asks again for the same key, and the host that it got has failed to
-//! connect since. A party that asks again for another reason, as a proxy does that asks once for each of its
-//! commands, finds its host without such a failure, and so stays with it.
+//! Envoy asks for a host once for each attempt. With HTTP it says which attempt it is, but not where the others went;
+//! `tcp_proxy` says neither. So each worker remembers the latest choices by who asked.
+//!
+//! A connection that asks again tries again if the host that it got has failed to connect since. A party that asks
+//! again for another reason, as a proxy does that asks once for each of its commands, finds its host without such a
+//! failure, and so stays with it.
 
-/// How many connections are remembered, a power of two. One that falls out starts anew with its first candidate.
-const REMEMBERED: usize = 128;
+/// How many requests are remembered, a power of two.
+const REMEMBERED: usize = 512;
+/// The most hosts of one request that are remembered.
+const TRIED_MAX: usize = 7;
+
+/// A priority, and a place among all of its hosts.
+pub(crate) type Host = (u32, usize);
+
+/// The hosts that a request was sent to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tried {
+    hosts: [(u32, u32); TRIED_MAX],
+    count: u8,
+}
+
+impl Tried {
+    /// How many there are.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether a host is among them.
+    #[inline]
+    pub(crate) fn has(&self, host: Host) -> bool {
+        let of = |(priority, at): &(u32, u32)| (*priority, usize::try_from(*at).ok());
+        let hosts = self.hosts.iter().take(self.count());
+        hosts.map(of).any(|tried| tried == (host.0, Some(host.1)))
+    }
+
+    /// These and one more; the oldest goes if there are too many.
+    fn and(mut self, (priority, at): Host) -> Self {
+        let host = (priority, u32::try_from(at).unwrap_or(u32::MAX));
+        if self.count() == TRIED_MAX {
+            self.hosts.rotate_left(1);
+            self.count -= 1;
+        }
+        let count = self.count();
+        if let Some(place) = self.hosts.get_mut(count) {
+            *place = host;
+            self.count += 1;
+        }
+        self
+    }
+}
 
 /// The latest attempts of one worker.
 #[derive(Debug)]
 pub(crate) struct Attempts(Box<[Attempt]>);
 
-/// The latest attempt of a connection.
+/// The latest attempt of a request.
 #[derive(Debug, Clone, Copy, Default)]
 struct Attempt {
     party: usize,
     hash: u64,
-    /// How many hosts it was sent to before.
-    before: usize,
-    /// The failed connects of its host, by Envoy's count, when it was sent there.
+    tried: Tried,
+    last: Host,
+    /// The failed connects of the last host, by Envoy's count, when the request was sent there.
     failures: u64,
-    /// Its host: the priority, and the place among all hosts of it.
-    host: Host,
 }
-
-/// A priority, and a place among all of its hosts.
-pub(crate) type Host = (u32, usize);
 
 impl Default for Attempts {
     fn default() -> Self {
@@ -35,25 +75,37 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// How many hosts this party tried before for this key. `failures` counts the failed connects of a host now.
-    pub(crate) fn before(
+    fn last(&self, party: usize, hash: u64) -> Option<&Attempt> {
+        let last = self.0.get(place(party))?;
+        Some(last).filter(|last| last.party == party && last.hash == hash)
+    }
+
+    /// The hosts that this party was sent to for this key, if it is remembered.
+    pub(crate) fn tried(&self, party: usize, hash: u64) -> Tried {
+        let last = self.last(party, hash);
+        last.map_or_else(Tried::default, |last| last.tried)
+    }
+
+    /// The same, if the last of them has failed to connect since. `failures` counts the failed connects of a host
+    /// now.
+    pub(crate) fn tried_and_failed(
         &self,
         party: usize,
         hash: u64,
         failures: impl FnOnce(Host) -> u64,
-    ) -> usize {
-        let last = self.0.get(place(party));
-        let last = last.filter(|last| last.party == party && last.hash == hash);
-        let again = last.filter(|last| failures(last.host) > last.failures);
-        again.map_or(0, |last| last.before + 1)
+    ) -> Tried {
+        let last = self.last(party, hash);
+        let failed = last.filter(|last| failures(last.last) > last.failures);
+        failed.map_or_else(Tried::default, |last| last.tried)
     }
 
-    /// Remembers that a party was sent to a host, after so many others.
+    /// Remembers that a party is sent to a host, which has had so many failed connects, after those that it tried.
+    #[inline]
     pub(crate) fn note(
         &mut self,
         party: usize,
         hash: u64,
-        before: usize,
+        tried: Tried,
         host: Host,
         failures: u64,
     ) {
@@ -61,9 +113,9 @@ impl Attempts {
             *last = Attempt {
                 party,
                 hash,
-                before,
+                tried: tried.and(host),
+                last: host,
                 failures,
-                host,
             };
         }
     }
@@ -76,30 +128,50 @@ impl Attempts {
 
 /// Parties are addresses of objects, whose low bits are equal.
 fn place(party: usize) -> usize {
-    ((party >> 6) ^ (party >> 13)) & (REMEMBERED - 1)
+    ((party >> 6) ^ (party >> 15)) & (REMEMBERED - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PARTY: usize = 0x7f00_1234_5640;
+
     #[test]
-    fn an_attempt_is_another_one_if_its_host_failed_to_connect() {
+    fn a_request_is_remembered_with_all_of_its_hosts_until_others_take_its_place() {
         let mut attempts = Attempts::default();
-        let party = 0x7f00_1234_5640;
-        assert_eq!(attempts.before(party, 5, |_| unreachable!()), 0);
-        attempts.note(party, 5, 0, (0, 2), 10);
-        assert_eq!(attempts.before(party, 5, |(_, at)| [0, 0, 11][at]), 1);
-        attempts.note(party, 5, 1, (0, 0), 3);
+        assert_eq!(attempts.tried(PARTY, 5).count(), 0);
+        for at in 0..9 {
+            let tried = attempts.tried(PARTY, 5);
+            assert_eq!(tried.count(), at.min(TRIED_MAX));
+            assert!(!tried.has((0, at)));
+            attempts.note(PARTY, 5, tried, (0, at), 0);
+            assert!(attempts.tried(PARTY, 5).has((0, at)));
+        }
+        let tried = attempts.tried(PARTY, 5);
+        assert!(tried.has((0, 2)) && !tried.has((0, 1)) && !tried.has((1, 8)));
+        assert_eq!(attempts.tried(PARTY, 6).count(), 0, "another key");
+        assert_eq!(attempts.tried(PARTY + 64, 5).count(), 0, "another party");
+        attempts.forget();
+        assert_eq!(attempts.tried(PARTY, 5).count(), 0);
+    }
+
+    #[test]
+    fn a_connection_tries_again_if_its_host_failed_to_connect() {
+        let mut attempts = Attempts::default();
+        let failed = |attempts: &Attempts, failures: u64| {
+            attempts.tried_and_failed(PARTY, 5, |_| failures).count()
+        };
+        assert_eq!(failed(&attempts, 9), 0);
+        attempts.note(PARTY, 5, Tried::default(), (0, 2), 10);
         assert_eq!(
-            attempts.before(party, 5, |_| 3),
+            failed(&attempts, 10),
             0,
             "it connected, and asks for something else"
         );
-        assert_eq!(attempts.before(party, 5, |_| 4), 2);
-        assert_eq!(attempts.before(party, 6, |_| 4), 0, "another key");
-        assert_eq!(attempts.before(party + 64, 5, |_| 4), 0, "another party");
-        attempts.forget();
-        assert_eq!(attempts.before(party, 5, |_| 4), 0);
+        assert_eq!(failed(&attempts, 11), 1);
+        let tried = attempts.tried(PARTY, 5);
+        attempts.note(PARTY, 5, tried, (0, 0), 3);
+        assert_eq!(failed(&attempts, 4), 2);
     }
 }

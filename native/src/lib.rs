@@ -13,6 +13,7 @@
 //! | `placed` | members → the balancer in force, published to the workers |
 //! | `seats` | the hosts of the balancer → their places among those of this worker |
 //! | `worker` | a request → its host |
+//! | `pick` | a request, by one table → its host |
 //! | `loads` | Envoy's counts, and picks that wait for a connection → in flight |
 //! | `attempts` | a connection that is tried again → which try it is |
 //! | `clock` | the clocks of the process |
@@ -31,6 +32,8 @@ mod clock;
 mod loads;
 #[cfg(not(test))]
 mod members;
+#[cfg(not(test))]
+mod pick;
 #[cfg(not(test))]
 mod placed;
 #[cfg(not(test))]

@@ -5,20 +5,64 @@
 //! counts its picks of each host, too. A pick gets into Envoy's total (`rq_total`) once it has a connection; those
 //! that are missing there wait.
 //!
-//! A pick may never get there: its connection was refused, its client left. So only the picks of about the last
-//! second count as waiting.
+//! A pick may never get there: its connection was refused, its client left. A refused one is in Envoy's counts of
+//! results, which are compared, too. Whatever else is missing counts as waiting for about a second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What Envoy counts of a host, over all workers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    /// Attempts that have a connection now.
+    pub(crate) active: u64,
+    /// Attempts that got a connection.
+    pub(crate) total: u64,
+    /// Attempts that failed, also for want of a connection.
+    pub(crate) errors: u64,
+    /// Attempts that succeeded.
+    pub(crate) successes: u64,
+}
+
+impl Seen {
+    /// The attempts that have ended or have a connection. Unlike the total, this has refused connections, and lacks
+    /// clients that left, and connections of TCP that have ended.
+    fn known(&self) -> u64 {
+        let ended = self.errors.wrapping_add(self.successes);
+        ended.wrapping_add(self.active)
+    }
+}
 
 /// The picks of one host, by all workers. It lives as long as the host is known, whatever else changes.
 #[derive(Debug, Default)]
 pub(crate) struct Picks {
     count: AtomicU64,
-    /// The second in which `newer` was set.
+    /// The second in which the newer gaps were set.
     second: AtomicU64,
-    /// Picks minus Envoy's total when this second began, and when the one before it did. Wrapping differences.
+    by_total: Gaps,
+    by_known: Gaps,
+}
+
+/// Picks minus one of Envoy's counts, when the present second began and when the one before it did. Wrapping
+/// differences.
+#[derive(Debug, Default)]
+struct Gaps {
     newer: AtomicU64,
     older: AtomicU64,
+}
+
+impl Gaps {
+    /// How many picks more than Envoy counted since the older time.
+    #[inline]
+    fn since(&self, gap: u64) -> u64 {
+        let more = gap.wrapping_sub(self.older.load(Ordering::Relaxed));
+        u64::try_from(more.cast_signed()).unwrap_or(0)
+    }
+
+    fn turn(&self, gap: u64, is_next: bool) {
+        let newer = self.newer.swap(gap, Ordering::Relaxed);
+        let older = if is_next { newer } else { gap };
+        self.older.store(older, Ordering::Relaxed);
+    }
 }
 
 impl Picks {
@@ -35,38 +79,37 @@ impl Picks {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many picks wait for a connection, now that Envoy's total is this. `own`: how many of them are picks of
-    /// the caller, for which Envoy has had no time yet.
+    /// How many picks wait for a connection, now that Envoy counts this. `own`: how many of them are picks of the
+    /// caller, for which Envoy has had no time yet.
     #[inline]
-    pub(crate) fn waiting(&self, total: u64, second: u64, own: u64) -> u64 {
-        let gap = self.count.load(Ordering::Relaxed).wrapping_sub(total);
-        let seen = self.second.load(Ordering::Relaxed);
-        if seen != second {
-            self.turn(gap.wrapping_sub(own), seen, second);
+    pub(crate) fn waiting(&self, seen: &Seen, second: u64, own: u64) -> u64 {
+        let count = self.count.load(Ordering::Relaxed);
+        let by_total = count.wrapping_sub(seen.total);
+        let by_known = count.wrapping_sub(seen.known());
+        let last = self.second.load(Ordering::Relaxed);
+        if last != second {
+            self.turn(
+                by_total.wrapping_sub(own),
+                by_known.wrapping_sub(own),
+                last,
+                second,
+            );
         }
-        // The gap grows by picks that wait, and shrinks by attempts of an earlier second that got a connection.
-        let waiting = gap
-            .wrapping_sub(self.older.load(Ordering::Relaxed))
-            .cast_signed();
-        u64::try_from(waiting).unwrap_or(0)
+        self.by_total
+            .since(by_total)
+            .min(self.by_known.since(by_known))
     }
 
     /// Begins another second. One of the threads that see it first does it.
     #[cold]
-    fn turn(&self, gap: u64, seen: u64, second: u64) {
-        let first =
-            self.second
-                .compare_exchange(seen, second, Ordering::Relaxed, Ordering::Relaxed);
-        if first.is_err() {
-            return;
+    fn turn(&self, by_total: u64, by_known: u64, last: u64, second: u64) {
+        let relaxed = Ordering::Relaxed;
+        let first = self.second.compare_exchange(last, second, relaxed, relaxed);
+        if first.is_ok() {
+            let is_next = second.wrapping_sub(last) == 1;
+            self.by_total.turn(by_total, is_next);
+            self.by_known.turn(by_known, is_next);
         }
-        let newer = self.newer.swap(gap, Ordering::Relaxed);
-        let older = if second.wrapping_sub(seen) == 1 {
-            newer
-        } else {
-            gap
-        };
-        self.older.store(older, Ordering::Relaxed);
     }
 }
 
@@ -113,63 +156,91 @@ impl Total {
 mod tests {
     use super::*;
 
+    /// Attempts that have a connection and have not ended.
+    fn connected(count: u64) -> Seen {
+        Seen {
+            active: count,
+            total: count,
+            ..Seen::default()
+        }
+    }
+
+    fn picked(count: u64) -> Picks {
+        let picks = Picks::default();
+        (0..count).for_each(|_| picks.add());
+        picks
+    }
+
     #[test]
     fn picks_without_a_connection_wait_and_count_no_longer_once_they_have_one() {
-        let picks = Picks::default();
-        let (mut total, second) = (1_000, 7);
-        picks.add();
-        assert_eq!(picks.waiting(total, second, 1), 1);
-        for _ in 0..19 {
-            picks.add();
-        }
-        assert_eq!(picks.waiting(total, second, 1), 20);
-        total += 20;
-        assert_eq!(picks.waiting(total, second, 1), 0);
+        let picks = picked(1);
+        assert_eq!(picks.waiting(&connected(0), 7, 1), 1);
+        (0..19).for_each(|_| picks.add());
+        assert_eq!(picks.waiting(&connected(0), 7, 1), 20);
+        assert_eq!(picks.waiting(&connected(20), 7, 0), 0);
         picks.add();
         picks.take_back();
-        assert_eq!(picks.waiting(total, second, 0), 0);
+        assert_eq!(picks.waiting(&connected(20), 7, 0), 0);
     }
 
     #[test]
     fn picks_that_never_get_a_connection_are_forgotten_after_a_second_or_two() {
-        let picks = Picks::default();
+        let picks = picked(1);
+        let waiting = |second| picks.waiting(&connected(0), second, 1);
+        assert_eq!(waiting(1), 1);
+        (0..9).for_each(|_| picks.add());
+        assert_eq!(waiting(1), 10);
         picks.add();
-        assert_eq!(picks.waiting(0, 1, 1), 1);
-        for _ in 0..9 {
-            picks.add();
-        }
-        assert_eq!(picks.waiting(0, 1, 1), 10);
+        assert_eq!(waiting(2), 11, "the second before still counts");
         picks.add();
-        assert_eq!(picks.waiting(0, 2, 1), 11, "the second before still counts");
+        assert_eq!(waiting(3), 2);
         picks.add();
-        assert_eq!(picks.waiting(0, 3, 1), 2);
+        assert_eq!(waiting(9), 1, "after a pause only the present one");
+    }
+
+    #[test]
+    fn a_refused_connection_is_over_at_once() {
+        let picks = picked(1);
+        assert_eq!(picks.waiting(&Seen::default(), 1, 1), 1);
+        (0..9).for_each(|_| picks.add());
+        let refused = Seen {
+            errors: 10,
+            ..Seen::default()
+        };
+        assert_eq!(picks.waiting(&refused, 1, 0), 0);
         picks.add();
-        assert_eq!(
-            picks.waiting(0, 9, 1),
-            1,
-            "after a pause only the present one"
-        );
+        assert_eq!(picks.waiting(&refused, 1, 1), 1);
+    }
+
+    #[test]
+    fn clients_that_leave_and_connections_that_end_do_not_make_it_more() {
+        let picks = picked(1);
+        assert_eq!(picks.waiting(&connected(0), 1, 1), 1);
+        (0..9).for_each(|_| picks.add());
+        // All ten got a connection and are gone, without a result that Envoy counts.
+        let gone = Seen {
+            total: 10,
+            ..Seen::default()
+        };
+        assert_eq!(picks.waiting(&gone, 1, 0), 0);
     }
 
     #[test]
     fn who_looks_on_without_a_pick_sees_none() {
         let picks = Picks::default();
-        assert_eq!(picks.waiting(5, 1, 0), 0);
+        assert_eq!(picks.waiting(&connected(5), 1, 0), 0);
         picks.add();
-        assert_eq!(picks.waiting(6, 1, 0), 0);
-        assert_eq!(picks.waiting(6, 9, 0), 0);
+        assert_eq!(picks.waiting(&connected(6), 1, 0), 0);
+        assert_eq!(picks.waiting(&connected(6), 9, 0), 0);
     }
 
     #[test]
     fn attempts_that_waited_for_longer_never_make_it_negative() {
-        let picks = Picks::default();
-        for _ in 0..5 {
-            picks.add();
-        }
-        picks.waiting(0, 1, 1);
+        let picks = picked(5);
+        picks.waiting(&connected(0), 1, 1);
         picks.add();
-        assert_eq!(picks.waiting(9, 3, 1), 1);
-        assert_eq!(picks.waiting(30, 3, 1), 0);
+        assert_eq!(picks.waiting(&connected(9), 3, 1), 1);
+        assert_eq!(picks.waiting(&connected(30), 3, 0), 0);
     }
 
     #[test]

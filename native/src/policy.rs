@@ -1,6 +1,6 @@
 //! A cluster's configuration → what all threads share for it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::ThreadId;
 
@@ -22,6 +22,8 @@ pub(crate) struct Policy {
     main: ThreadId,
     /// The main thread's view of the hosts, once it has one.
     kept: Mutex<Option<KeptHosts>>,
+    /// Whether the main thread has had several views at once, as it has with subsets: each is of other hosts.
+    has_subsets: AtomicBool,
     published: RwLock<Arc<Placed>>,
     /// Grows with each publication. 0 while nothing was published.
     version: AtomicU64,
@@ -54,6 +56,7 @@ impl Policy {
             total: Total::default(),
             main: std::thread::current().id(),
             kept: Mutex::default(),
+            has_subsets: AtomicBool::new(false),
             published: RwLock::new(Arc::new(Placed::nobody(&settings))),
             version: AtomicU64::new(0),
             desk: reports::desk(&settings),
@@ -75,7 +78,15 @@ impl Policy {
                 ),
             );
         }
-        *locked(&self.kept) = Some(KeptHosts::of(hosts));
+        let before = locked(&self.kept).replace(KeptHosts::of(hosts));
+        if before.is_some() && !self.has_subsets.swap(true, Ordering::Relaxed) {
+            log(
+                Level::Warn,
+                &format!(
+                    "{service}: the module does not place keys in the subsets of a cluster: they are spread by their hash"
+                ),
+            );
+        }
         locked(&self.desk).serve(self);
     }
 
@@ -93,6 +104,12 @@ impl Policy {
             let members = members::read(hosts, by_locality);
             locked(&self.desk).install(self, &members);
         }
+    }
+
+    /// Whether the hosts of a view are only some of those that are published.
+    #[inline]
+    pub(crate) fn has_subsets(&self) -> bool {
+        self.has_subsets.load(Ordering::Relaxed)
     }
 
     fn is_main(&self) -> bool {

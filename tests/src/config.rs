@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::companion::Companion;
 use crate::instance::Instance;
 use crate::programs;
+use crate::shell::{Shell, native_settings};
 
 /// The ports that the shipped files name.
 pub const LISTENER: u16 = 10_000;
@@ -45,7 +46,6 @@ impl EnvoyConfig {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let mut json: Value =
             serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
-        let filter = programs::filter()?;
         // Operators who drain Envoys through the admin interface have to allow these paths, too.
         if let Some(paths) = json
             .pointer_mut("/admin/allow_paths")
@@ -54,7 +54,29 @@ impl EnvoyConfig {
             paths.push(json!({"exact": "/healthcheck/fail"}));
             paths.push(json!({"prefix": "/drain_listeners"}));
         }
-        Self { json }.filter(&filter)
+        let config = Self { json };
+        match config.shell() {
+            Shell::Filter => config.filter(&programs::filter()?),
+            Shell::Native => Ok(config.module(&programs::native()?)),
+        }
+    }
+
+    /// The shell that it loads.
+    pub fn shell(&self) -> Shell {
+        let policy = "envoy.load_balancing_policies.dynamic_modules";
+        match self.json.to_string().contains(policy) {
+            true => Shell::Native,
+            false => Shell::Filter,
+        }
+    }
+
+    /// The same, with another build of the native module.
+    pub fn module(mut self, path: &Path) -> Self {
+        replace(&mut self.json, "filename", &|file| {
+            let is_module = file.as_str().is_some_and(|file| file.ends_with(".so"));
+            is_module.then(|| json!(path))
+        });
+        self
     }
 
     /// The same, with another build of the filter.
@@ -65,12 +87,15 @@ impl EnvoyConfig {
         self.edit_filter(|config| set(config, "/vm_config/code/local/filename", json!(path)))
     }
 
-    /// The same, with all settings of the filter replaced.
+    /// The same, with all settings replaced.
     ///
     /// # Errors
-    /// The file has no filter.
+    /// The file has none.
     pub fn settings(self, value: Value) -> Result<Self> {
-        self.edit_filter(|config| set(config, "/configuration/value", value))
+        self.edit_settings(|settings| {
+            *settings = value;
+            Ok(())
+        })
     }
 
     /// The same, with a configuration of the filter in another form.
@@ -117,15 +142,13 @@ impl EnvoyConfig {
         self
     }
 
-    /// The same, with one of the filter's settings changed, as `setting("load.balance_factor", …)`.
+    /// The same, with one of the settings changed, as `setting("load.balance_factor", …)`.
     ///
     /// # Errors
-    /// The file has no filter.
+    /// The file has none.
     pub fn setting(self, path: &str, value: Value) -> Result<Self> {
-        self.edit_filter(|config| {
-            let mut place = config
-                .pointer_mut("/configuration/value")
-                .context("no settings")?;
+        self.edit_settings(|settings| {
+            let mut place = settings;
             for field in path.split('.') {
                 let fields = place.as_object_mut().context("not an object")?;
                 place = fields
@@ -245,6 +268,19 @@ impl EnvoyConfig {
         })
     }
 
+    /// A copy of a cluster.
+    ///
+    /// # Errors
+    /// The cluster is missing.
+    pub fn cluster(&self, name: &str) -> Result<Value> {
+        let clusters = self.json.pointer("/static_resources/clusters");
+        let mut clusters = clusters.and_then(Value::as_array).into_iter().flatten();
+        let cluster = clusters.find(|cluster| cluster.get("name") == Some(&json!(name)));
+        Ok(cluster
+            .with_context(|| format!("no cluster {name}"))?
+            .clone())
+    }
+
     /// Makes any change to a cluster.
     ///
     /// # Errors
@@ -316,6 +352,18 @@ impl EnvoyConfig {
             .and_then(Value::as_array_mut)
             .into_iter()
             .flatten()
+    }
+
+    fn edit_settings(mut self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
+        if self.shell() == Shell::Native {
+            let settings = native_settings(&mut self.json);
+            change(settings.context("no settings of the native module")?)?;
+            return Ok(self);
+        }
+        self.edit_filter(|config| {
+            let settings = config.pointer_mut("/configuration/value");
+            change(settings.context("no settings")?)
+        })
     }
 
     fn edit_filter(self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Self> {
@@ -406,17 +454,23 @@ fn remove_field(value: &mut Value, name: &str) {
 
 /// Changes this port to the other one in every address.
 fn move_port(value: &mut Value, from: u16, to: u16) {
+    replace(value, "port_value", &|port| {
+        (*port == json!(from)).then(|| json!(to))
+    });
+}
+
+/// Replaces the fields of this name for which `other` has another value, in every object.
+fn replace(value: &mut Value, name: &str, other: &impl Fn(&Value) -> Option<Value>) {
     match value {
         Value::Object(fields) => {
-            for (name, field) in fields {
-                if name == "port_value" && *field == json!(from) {
-                    *field = json!(to);
-                } else {
-                    move_port(field, from, to);
+            for (field, value) in fields {
+                match other(value).filter(|_| field == name) {
+                    Some(new) => *value = new,
+                    None => replace(value, name, other),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| move_port(item, from, to)),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, name, other)),
         _ => {}
     }
 }

@@ -15,6 +15,7 @@ use crate::deadline;
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
+use crate::shell::Shell;
 use crate::usage;
 
 /// A running Envoy.
@@ -24,6 +25,8 @@ pub struct Envoy {
     pub port: u16,
     /// The port of its admin interface.
     pub admin_port: u16,
+    /// The shell of the balancer that it loads.
+    pub shell: Shell,
     process: Process,
     client: Client,
     _folder: TempDir,
@@ -128,6 +131,7 @@ impl Envoy {
         Ok(Self {
             port,
             admin_port,
+            shell: config.shell(),
             process,
             client: Client::new(),
             _folder: folder,
@@ -220,8 +224,7 @@ impl Envoy {
     pub async fn has_eligible(&self, expected: u64) -> Result<()> {
         let what = format!("{expected} eligible instances");
         deadline::until(&what, async || {
-            let name = "wasmcustom.unitring.orders.instances_eligible";
-            let eligible = self.stat(name).await?;
+            let eligible = self.ours("instances_eligible").await?;
             ensure!(eligible == expected, "{eligible}");
             Ok(())
         })
@@ -237,9 +240,7 @@ impl Envoy {
         let what = format!("{instances} instances to be healthy and steered to");
         deadline::until(&what, async || {
             let healthy = self.stat("cluster.orders.membership_healthy").await?;
-            let eligible = self
-                .stat("wasmcustom.unitring.orders.instances_eligible")
-                .await?;
+            let eligible = self.ours("instances_eligible").await?;
             ensure!(
                 (healthy, eligible) == (expected, expected),
                 "{healthy}, {eligible}"
@@ -247,9 +248,13 @@ impl Envoy {
             Ok(())
         })
         .await?;
+        if self.shell == Shell::Native {
+            // Envoy itself tells the module of every change.
+            return Ok(());
+        }
         // Envoy's hosts are pending until their first check, and the filter reads them on its own timer:
         // only its second read from now on certainly began after now.
-        let looks = async || self.stat("wasmcustom.unitring.orders.discovery.done").await;
+        let looks = async || self.ours("discovery.done").await;
         let seen = looks().await?;
         deadline::until("the filter to have seen that", async || {
             let done = looks().await?;
@@ -292,6 +297,14 @@ impl Envoy {
     /// The admin interface does not answer.
     pub async fn stat(&self, name: &str) -> Result<u64> {
         Ok(self.stats(name).await?.get(name).copied().unwrap_or(0))
+    }
+
+    /// A stat of the balancer for the service `orders`; 0 if Envoy does not have it yet.
+    ///
+    /// # Errors
+    /// The admin interface does not answer.
+    pub async fn ours(&self, name: &str) -> Result<u64> {
+        self.stat(&format!("{}.{name}", self.shell.stats())).await
     }
 
     /// The version of this Envoy, such as `1.40.0`.
@@ -421,12 +434,12 @@ fn spawn(
         .arg(&file)
         .arg("--disable-hot-restart");
     command.args(["--concurrency", &workers.to_string()]);
-    // Only the filter's own log lines, which the tests read.
+    // Only the balancer's own log lines, which the tests read.
     command.args([
         "--log-level",
         "warning",
         "--component-log-level",
-        "wasm:info",
+        "wasm:info,dynamic_modules:info",
     ]);
     Ok((
         Process::start("envoy", &mut command, folder.path())?,

@@ -1,9 +1,13 @@
-//! The filter's gauges of what is in flight at the service `orders`.
+//! What is in flight at the service `orders`, as the balancer counts it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
+use crate::companion::Companion;
 use crate::deadline::until;
 use crate::envoy::Envoy;
+use crate::shell::Shell;
+use crate::site::Site;
 
 const IN_FLIGHT: &str = "wasmcustom.unitring.orders.in_flight";
 
@@ -27,6 +31,41 @@ pub async fn has_in_flight(envoy: &Envoy, expected: u64) -> Result<()> {
             (sum(service), sum(instances)) == (expected, expected),
             "{gauges:?}"
         );
+        Ok(())
+    })
+    .await
+}
+
+impl Site {
+    /// Waits until so much is in flight, by the filter's gauges, or by the native module's report.
+    ///
+    /// # Errors
+    /// That never happens.
+    pub async fn has_in_flight(&self, expected: u64) -> Result<()> {
+        has_in_flight_at(&self.envoy, &self.companion, expected).await
+    }
+}
+
+/// Waits until so much is in flight, by the filter's gauges, or by the native module's report to its companion.
+///
+/// # Errors
+/// That never happens.
+pub async fn has_in_flight_at(envoy: &Envoy, companion: &Companion, expected: u64) -> Result<()> {
+    match envoy.shell {
+        Shell::Filter => has_in_flight(envoy, expected).await,
+        Shell::Native => is_told(companion, expected).await,
+    }
+}
+
+/// Waits until the companion has so much in flight from its reporters, in a report from now on.
+async fn is_told(companion: &Companion, expected: u64) -> Result<()> {
+    until(&format!("{expected} in flight by the report"), async || {
+        let service = companion.get("/v1/services/orders").await?;
+        let instances = service.get("instances").and_then(Value::as_array);
+        let instances = instances.context("no instances")?;
+        let loads = instances.iter().filter_map(|one| one["in_flight"].as_u64());
+        let sum: u64 = loads.fold(0, u64::saturating_add);
+        ensure!(instances.len() == 4 && sum == expected, "{service}");
         Ok(())
     })
     .await

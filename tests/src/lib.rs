@@ -46,6 +46,7 @@ pub mod report;
 pub mod rivals;
 pub mod seed;
 pub mod sessions;
+pub mod shell;
 pub mod site;
 pub mod statistics;
 pub mod tally;

@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::config::EnvoyConfig;
 use crate::programs;
 
 /// The configuration with the block after `<!-- part: name -->` of this page of `docs/`: the fields of listeners and
-/// clusters that it changes. Elements of lists are merged by their `name`; those without one, by their place. A field
-/// that is `null` is left out, as Envoy reads it.
+/// clusters that it changes. Elements of lists are merged by their `name`; one whose name is new is added, and those
+/// without one are merged by their place. A field that is `null` is left out, as Envoy reads it.
 ///
 /// # Errors
-/// The page has no such part, it is no YAML, or names what the file does not have.
+/// The page has no such part, it is no YAML, or has an element at a place that the file does not have.
 pub fn with(config: EnvoyConfig, page: &str, name: &str) -> Result<EnvoyConfig> {
     let part = part(page, name).with_context(|| format!("{page}: {name}"))?;
     config.edit(|bootstrap| {
@@ -43,10 +43,11 @@ fn merge(into: &mut Value, part: Value) -> Result<()> {
                     Some(name) => into.iter_mut().find(|one| one.get("name") == Some(name)),
                     None => into.get_mut(place),
                 };
-                merge(
-                    found.with_context(|| format!("not in the file: {value}"))?,
-                    value,
-                )?;
+                match found {
+                    Some(found) => merge(found, value)?,
+                    None if value.get("name").is_some() => into.push(value),
+                    None => bail!("not in the file: {value}"),
+                }
             }
         }
         (into, part) => *into = part,

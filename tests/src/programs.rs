@@ -89,6 +89,23 @@ pub fn filter() -> Result<PathBuf> {
     existing(target()?.join("unitring.wasm"), "make build")
 }
 
+/// The native module, as Envoy loads it.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn native() -> Result<PathBuf> {
+    existing(target()?.join("libunitring.so"), "make build")
+}
+
+/// The native module in which a request can cause a fault.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn trapping_native() -> Result<PathBuf> {
+    let path = target()?.join("libunitring-trap.so");
+    existing(path, "scripts/build-native trap")
+}
+
 /// The filter whose VMs die when a request says so.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use crate::envoy::Envoy;
 use crate::instance::Instance;
 use crate::rabbit::Rabbit;
 use crate::redis::Redis;
+use crate::shell::Shell;
 
 /// One Envoy with the filter, its companion on the embedded store, and instances a, b, c, d.
 #[derive(Debug)]
@@ -47,9 +48,22 @@ impl Site {
         workers: u32,
         change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
     ) -> Result<Self> {
+        Self::start_in(Shell::Filter, workers, change).await
+    }
+
+    /// The same with this shell of the balancer.
+    ///
+    /// # Errors
+    /// A server does not come up.
+    pub async fn start_in(
+        shell: Shell,
+        workers: u32,
+        change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
+    ) -> Result<Self> {
         let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
         let companion = Settings::default().start().await?;
-        let config = EnvoyConfig::shipped("envoy.yaml")?
+        let config = shell
+            .config()?
             .instances(&instances, &[])?
             .companion(&companion)?;
         let envoy = Envoy::start_with_workers(&change(config)?, workers).await?;

@@ -17,9 +17,11 @@ use crate::companion::{Companion, Settings};
 use crate::config::{EnvoyConfig, endpoints_at};
 use crate::deadline::{PATIENCE, until};
 use crate::envoy::Envoy;
+use crate::gauges::has_in_flight_at;
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
+use crate::shell::Shell;
 
 /// A running instance.
 #[derive(Debug)]
@@ -241,17 +243,38 @@ impl TcpSite {
         options: &[&str],
         change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
     ) -> Result<Self> {
+        Self::start_in(Shell::Filter, workers, options, change).await
+    }
+
+    /// The same with this shell of the balancer.
+    ///
+    /// # Errors
+    /// A server does not come up.
+    pub async fn start_in(
+        shell: Shell,
+        workers: u32,
+        options: &[&str],
+        change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
+    ) -> Result<Self> {
         let mut instances = Vec::new();
         for id in ["a", "b", "c", "d"] {
             instances.push(TcpInstance::start(id, options).await?);
         }
         let ports: Vec<u16> = instances.iter().map(|instance| instance.port).collect();
-        let (envoy, companion) = front(&ports, workers, change).await?;
+        let (envoy, companion) = front(shell, &ports, workers, change).await?;
         Ok(Self {
             envoy,
             companion,
             instances,
         })
+    }
+
+    /// Waits until so many connections are in flight, by the filter's gauges, or by the native module's report.
+    ///
+    /// # Errors
+    /// That never happens.
+    pub async fn has_in_flight(&self, expected: u64) -> Result<()> {
+        has_in_flight_at(&self.envoy, &self.companion, expected).await
     }
 
     /// A client's connection through Envoy.
@@ -304,17 +327,19 @@ pub async fn all_is_still(envoy: &Envoy) -> Result<()> {
     .await
 }
 
-/// The shipped `tcp.yaml`, changed, before servers on these ports of 127.0.0.1, with its companion.
+/// The shipped file for TCP services, changed, before servers on these ports of 127.0.0.1, with its companion.
 ///
 /// # Errors
 /// A server does not come up.
 pub async fn front(
+    shell: Shell,
     ports: &[u16],
     workers: u32,
     change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
 ) -> Result<(Envoy, Companion)> {
     let companion = Settings::default().start().await?;
-    let config = EnvoyConfig::shipped("tcp.yaml")?
+    let config = shell
+        .tcp()?
         .endpoints("orders", endpoints_at(ports))?
         .companion(&companion)?;
     let envoy = Envoy::start_with_workers(&change(config)?, workers).await?;

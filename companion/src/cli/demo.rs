@@ -13,6 +13,9 @@ pub struct DemoFlags {
     /// A service of TCP connections (envoy/tcp.yaml) instead of HTTP requests.
     #[arg(long)]
     pub tcp: bool,
+    /// The native module (envoy/native.yaml) instead of the filter; needs Envoy 1.40.
+    #[arg(long)]
+    pub native: bool,
     /// First of the ports to use; fails if one of them is in use. Without it: the default ports, or the
     /// next free ones.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=65000))]
@@ -23,6 +26,14 @@ pub struct DemoFlags {
     /// The filter, if it is not beside this program.
     #[arg(long, env = "UNITRING_FILTER", value_name = "FILE")]
     pub filter: Option<PathBuf>,
+    /// The native module, if it is not beside this program.
+    #[arg(
+        long,
+        env = "UNITRING_MODULE",
+        value_name = "FILE",
+        requires = "native"
+    )]
+    pub module: Option<PathBuf>,
     /// Folder for logs and data; a new one in the folder for temporary files by default.
     #[arg(long, value_name = "FOLDER")]
     pub folder: Option<PathBuf>,

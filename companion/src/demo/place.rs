@@ -59,7 +59,7 @@ impl Place {
             instances.push(instance);
         }
         let envoy = envoy(ground, &folder, unit_ports).await?;
-        placed(ground.protocol, unit_ports).await?;
+        placed(ground.protocol, &ground.programs.shell, unit_ports).await?;
         Ok(Self {
             name: ground.name.to_owned(),
             protocol: ground.protocol,
@@ -189,7 +189,7 @@ async fn envoy(ground: &Ground<'_>, folder: &Path, ports: UnitPorts) -> Result<C
     let text = configuration(
         ground.protocol,
         ports,
-        &programs.filter,
+        &programs.shell,
         programs.knows_allow_paths,
     )?;
     write(&config, &text)?;

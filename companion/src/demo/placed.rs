@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::place::FIRST_INSTANCES;
 use super::ports::UnitPorts;
+use super::programs::Shell;
 use super::{DemoError, Protocol, web};
 
 /// How long Envoy may take until it sends keys to all instances.
@@ -11,9 +12,13 @@ const PLACED_TIMEOUT: Duration = Duration::from_secs(30);
 const PLACED_EVERY: Duration = Duration::from_millis(100);
 
 /// Waits until the service is reached by the filter, Envoy finds all instances healthy, and the companion knows it.
-pub(super) async fn placed(protocol: Protocol, ports: UnitPorts) -> Result<(), DemoError> {
+pub(super) async fn placed(
+    protocol: Protocol,
+    shell: &Shell,
+    ports: UnitPorts,
+) -> Result<(), DemoError> {
     let begin = Instant::now();
-    while let Err(seen) = is_placed(protocol, ports).await {
+    while let Err(seen) = is_placed(protocol, shell, ports).await {
         if begin.elapsed() > PLACED_TIMEOUT {
             let waited = PLACED_TIMEOUT.as_secs();
             return Err(DemoError::Request(format!(
@@ -26,14 +31,18 @@ pub(super) async fn placed(protocol: Protocol, ports: UnitPorts) -> Result<(), D
 }
 
 /// The error is what is there instead.
-async fn is_placed(protocol: Protocol, ports: UnitPorts) -> Result<(), String> {
+async fn is_placed(protocol: Protocol, shell: &Shell, ports: UnitPorts) -> Result<(), String> {
     match protocol {
-        Protocol::Http => is_answered(ports.listener).await?,
+        Protocol::Http => is_answered(ports.listener, shell.explains()).await?,
         Protocol::Tcp => is_greeted(ports.listener).await?,
     }
     let admin = ports.admin;
+    let custom = match shell {
+        Shell::Filter(_) => "wasmcustom",
+        Shell::Native(_) => "dynamicmodulescustom",
+    };
     let eligible = format!(
-        "http://127.0.0.1:{admin}/stats?filter=%5Ewasmcustom.unitring.orders.instances_eligible%24"
+        "http://127.0.0.1:{admin}/stats?filter=%5E{custom}.unitring.orders.instances_eligible%24"
     );
     let stat = web::request("GET", &eligible, "").await?.body;
     let awaited = format!(": {}", FIRST_INSTANCES.len());
@@ -54,9 +63,9 @@ async fn is_located(companion: &str) -> Result<(), String> {
     }
 }
 
-async fn is_answered(listener: u16) -> Result<(), String> {
+async fn is_answered(listener: u16, is_explained: bool) -> Result<(), String> {
     let answer = web::request("GET", &format!("http://127.0.0.1:{listener}/"), "").await?;
-    if answer.status == 200 && answer.reason.is_some() {
+    if answer.status == 200 && answer.reason.is_some() == is_explained {
         Ok(())
     } else {
         Err(format!("{} {}", answer.status, answer.body))

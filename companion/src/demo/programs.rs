@@ -9,9 +9,51 @@ use crate::cli::demo::DemoFlags;
 
 /// The oldest Envoy that the filter is tested with, as 1.x.
 const OLDEST_MINOR: u32 = 36;
+/// The only Envoy that the native module is built for, as 1.x.
+const NATIVE_MINOR: u32 = 40;
 /// The first 1.x with `admin.allow_paths`.
 const ALLOW_PATHS_MINOR: u32 = 37;
 const FILTER: &str = "unitring.wasm";
+const MODULE: &str = "libunitring.so";
+
+/// What Envoy loads to choose instances.
+#[derive(Debug)]
+pub(super) enum Shell {
+    /// The filter, at this path.
+    Filter(PathBuf),
+    /// The native module, at this path.
+    Native(PathBuf),
+}
+
+impl Shell {
+    fn find(flags: &DemoFlags, program: &Path, minor: u32) -> Result<Self, DemoError> {
+        if !flags.native {
+            return Ok(Self::Filter(loaded(
+                &flags.filter,
+                "--filter",
+                FILTER,
+                program,
+            )?));
+        }
+        if minor != NATIVE_MINOR {
+            return Err(DemoError::Envoy(format!(
+                "this is Envoy 1.{minor}; the native module needs 1.{NATIVE_MINOR}, and the filter (without --native) \
+                 1.{OLDEST_MINOR} or later"
+            )));
+        }
+        Ok(Self::Native(loaded(
+            &flags.module,
+            "--module",
+            MODULE,
+            program,
+        )?))
+    }
+
+    /// Whether callers are told the instance and the reason.
+    pub(super) fn explains(&self) -> bool {
+        matches!(self, Self::Filter(_))
+    }
+}
 
 /// The programs of the demo.
 #[derive(Debug)]
@@ -19,7 +61,7 @@ pub(super) struct Programs {
     pub(super) envoy: PathBuf,
     /// Whether Envoy knows `admin.allow_paths`.
     pub(super) knows_allow_paths: bool,
-    pub(super) filter: PathBuf,
+    pub(super) shell: Shell,
     /// This program.
     pub(super) unitring: PathBuf,
     pub(super) servers: Option<Servers>,
@@ -51,16 +93,7 @@ impl Programs {
             path: "this program's own path".into(),
             source,
         })?;
-        let filter = match &flags.filter {
-            Some(path) => existing(path, "--filter")?,
-            None => beside(&unitring).ok_or_else(|| {
-                DemoError::Missing(format!(
-                    "no {FILTER} beside {} or in the folder above: say `--filter FILE`, or build it \
-                     by `make build` in a checkout",
-                    unitring.display()
-                ))
-            })?,
-        };
+        let shell = Shell::find(flags, &unitring, minor)?;
         let servers = if flags.units > 1 {
             Some(Servers {
                 redis: server("redis-server", "redis-server")?,
@@ -73,7 +106,7 @@ impl Programs {
         Ok(Self {
             envoy,
             knows_allow_paths: minor >= ALLOW_PATHS_MINOR,
-            filter,
+            shell,
             unitring,
             servers,
         })
@@ -141,10 +174,24 @@ fn is_program(file: &Path) -> bool {
     metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-fn beside(program: &Path) -> Option<PathBuf> {
+/// What Envoy loads: the file of this flag, or the file of this name near this program.
+fn loaded(
+    asked: &Option<PathBuf>,
+    flag: &str,
+    name: &str,
+    program: &Path,
+) -> Result<PathBuf, DemoError> {
+    if let Some(path) = asked {
+        return existing(path, flag);
+    }
     let folders = program.ancestors().skip(1).take(2);
-    let mut files = folders.map(|folder| folder.join(FILTER));
-    files.find(|file| file.is_file())
+    let mut files = folders.map(|folder| folder.join(name));
+    files.find(|file| file.is_file()).ok_or_else(|| {
+        DemoError::Missing(format!(
+            "no {name} beside {} or in the folder above: say `{flag} FILE`, or build it by `make build` in a checkout",
+            program.display()
+        ))
+    })
 }
 
 #[cfg(test)]

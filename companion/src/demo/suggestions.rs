@@ -6,10 +6,10 @@ use super::ports::UnitPorts;
 /// A command, and what it shows.
 type Suggestion = (String, &'static str);
 
-/// Commands for one unit.
-pub(super) fn in_one_unit(protocol: Protocol, ports: UnitPorts) -> String {
+/// Commands for one unit. `explains`: whether answers tell why an instance was chosen.
+pub(super) fn in_one_unit(protocol: Protocol, explains: bool, ports: UnitPorts) -> String {
     let suggestions = match protocol {
-        Protocol::Http => http(ports),
+        Protocol::Http => http(explains, ports),
         Protocol::Tcp => tcp(ports),
     };
     let width = suggestions.iter().map(|(command, _)| command.len()).max();
@@ -20,12 +20,15 @@ pub(super) fn in_one_unit(protocol: Protocol, ports: UnitPorts) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn http(ports: UnitPorts) -> Vec<Suggestion> {
+fn http(explains: bool, ports: UnitPorts) -> Vec<Suggestion> {
     let (companion, listener) = (ports.companion_address(), ports.listener);
     vec![
         (
             format!("curl -i -H 'x-user-id: ada' 127.0.0.1:{listener}/"),
-            "who answers, and why",
+            match explains {
+                true => "who answers, and why",
+                false => "who answers",
+            },
         ),
         (
             format!("curl '{companion}/v1/services/orders/locate?key=ada'"),

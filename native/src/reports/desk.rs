@@ -18,6 +18,7 @@ use unitring_routing::membership::Member;
 
 use crate::binding::{Callout, Hosts, Level, Server, Stat, log};
 use crate::clock::{epoch_ms, running_ms};
+use crate::loads::Seen;
 use crate::placed::{AllPicks, placing};
 use crate::policy::Policy;
 
@@ -114,12 +115,14 @@ impl Desk {
         } else {
             new.moved_from(old)
         };
-        policy.stats.instances(members.len(), new.hosts().len());
+        // While a priority panics, its ring has hosts that a policy cannot name.
+        let eligible = new.hosts().iter().filter(|host| host.steerable).count();
+        policy.stats.instances(members.len(), eligible);
         self.say(
             Level::Info,
             &format!(
                 "{} of {} instances take requests, {} virtual nodes, ring {}, {} of keys moved",
-                new.hosts().len(),
+                eligible,
                 members.len(),
                 new.points(),
                 new.version(),
@@ -253,15 +256,15 @@ impl Desk {
             for at in 0..hosts.count(priority) {
                 let id = String::from_utf8_lossy(hosts.address(priority, at)).into_owned();
                 let stat = |which| hosts.stat(priority, at, which);
-                let total = stat(Stat::Total);
+                let seen = Seen::of(hosts, priority, at);
                 let picks = self.picks.get(priority, &id);
-                let waiting = picks.map_or(0, |picks| picks.waiting(total, second, 0));
+                let waiting = picks.map_or(0, |picks| picks.waiting(&seen, second, 0));
                 let one = HostCounts {
-                    calls: total,
-                    errors: stat(Stat::Errors),
-                    successes: stat(Stat::Successes),
+                    calls: seen.total,
+                    errors: seen.errors,
+                    successes: seen.successes,
                     sure: stat(Stat::ConnectFailures).saturating_add(stat(Stat::Timeouts)),
-                    in_flight: stat(Stat::Active).saturating_add(waiting),
+                    in_flight: seen.active.saturating_add(waiting),
                 };
                 match places.get(&id).and_then(|at| counts.get_mut(*at)) {
                     Some((_, counts)) => *counts = counts.plus(one),

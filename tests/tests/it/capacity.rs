@@ -6,11 +6,21 @@ use futures_util::future::try_join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
 use unitring_tests::companion::Settings;
-use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
+use unitring_tests::on_both_shells;
+use unitring_tests::shell::Shell;
 use unitring_tests::site::Site;
+
+on_both_shells! {
+    a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room,
+    below_the_least_capacity_a_hot_key_stays_on_its_instance,
+    where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again,
+    what_another_envoy_fills_leaves_an_envoy_its_fair_part_of_the_cap_and_no_more,
+    by_scope_process_an_envoy_knows_only_what_it_sends_itself,
+    crossing_the_threshold_is_told_once_and_so_is_the_relief,
+}
 
 /// More than one, so that several VMs take places of the same capacity.
 const WORKERS: u32 = 2;
@@ -32,9 +42,10 @@ async fn peaks(instances: &[Instance]) -> Result<Vec<u64>> {
     Ok(peaks)
 }
 
-#[tokio::test]
-async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room() -> Result<()> {
-    let site = Site::start_with_workers(WORKERS, |config| {
+async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room(
+    shell: Shell,
+) -> Result<()> {
+    let site = Site::start_in(shell, WORKERS, |config| {
         let load = json!({"balance_factor": 125, "min_capacity": 1, "scope": "process"});
         config.setting("load", load)
     })
@@ -44,7 +55,7 @@ async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room() 
     // ceil(1.25 · 40 / 4), including the 40th request: a true cap, not exceeded by one request.
     assert!(peaks.iter().all(|peak| *peak <= 13), "{peaks:?}");
     assert_eq!(peaks.iter().sum::<u64>(), 40, "{peaks:?}");
-    let overflow = async || site.envoy.stat("wasmcustom.unitring.orders.overflow").await;
+    let overflow = async || site.envoy.ours("overflow").await;
     until("the overflow to be counted", async || {
         let overflow = overflow().await?;
         ensure!(overflow >= 27, "{overflow} of 40");
@@ -55,9 +66,8 @@ async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room() 
     Ok(())
 }
 
-#[tokio::test]
-async fn below_the_least_capacity_a_hot_key_stays_on_its_instance() -> Result<()> {
-    let site = Site::start_with_workers(WORKERS, |config| {
+async fn below_the_least_capacity_a_hot_key_stays_on_its_instance(shell: Shell) -> Result<()> {
+    let site = Site::start_in(shell, WORKERS, |config| {
         config.setting("load", json!({"min_capacity": 16}))
     })
     .await?;
@@ -69,9 +79,10 @@ async fn below_the_least_capacity_a_hot_key_stays_on_its_instance() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
-async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again() -> Result<()> {
-    let site = Site::start_with_workers(WORKERS, |config| {
+async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again(
+    shell: Shell,
+) -> Result<()> {
+    let site = Site::start_in(shell, WORKERS, |config| {
         config.setting("load", json!({"balance_factor": 0, "max_in_flight": 3}))
     })
     .await?;
@@ -80,12 +91,14 @@ async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again
     for number in 0..10 {
         let refused = site.envoy.get(&format!("user-{number}")).await?;
         assert_eq!(refused.status, 503);
-        assert_eq!(refused.header("retry-after"), Some("1"));
-        assert_eq!(refused.header("x-unitring-reason"), Some("full"));
+        if shell == Shell::Filter {
+            assert_eq!(refused.header("retry-after"), Some("1"));
+            assert_eq!(refused.header("x-unitring-reason"), Some("full"));
+        }
         assert_eq!(refused.instance, "", "no instance saw it");
     }
     until("the refusals to be counted", async || {
-        let full = site.envoy.stat("wasmcustom.unitring.orders.full").await?;
+        let full = site.envoy.ours("full").await?;
         ensure!(full == 10, "{full}");
         Ok(())
     })
@@ -102,7 +115,7 @@ async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again
     Ok(())
 }
 
-/// Two Envoys over the same instances, each with its filter.
+/// Two Envoys over the same instances.
 struct Fleet {
     envoys: [Envoy; 2],
     instances: Vec<Instance>,
@@ -110,10 +123,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start(load: Value) -> Result<Self> {
+    async fn start(shell: Shell, load: Value) -> Result<Self> {
         let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
         let companion = Settings::default().start().await?;
-        let config = EnvoyConfig::shipped("envoy.yaml")?
+        let config = shell
+            .config()?
             .instances(&instances, &[])?
             .companion(&companion)?
             .setting("companion.interval", json!("250ms"))?
@@ -133,10 +147,10 @@ impl Fleet {
     }
 }
 
-#[tokio::test]
-async fn what_another_envoy_fills_leaves_an_envoy_its_fair_part_of_the_cap_and_no_more()
--> Result<()> {
-    let fleet = Fleet::start(json!({"balance_factor": 0, "max_in_flight": 4})).await?;
+async fn what_another_envoy_fills_leaves_an_envoy_its_fair_part_of_the_cap_and_no_more(
+    shell: Shell,
+) -> Result<()> {
+    let fleet = Fleet::start(shell, json!({"balance_factor": 0, "max_in_flight": 4})).await?;
     let held = hold(&fleet.envoys[0], "hot", 16).await?;
     assert_eq!(peaks(&fleet.instances).await?, [4, 4, 4, 4]);
     // Once the other Envoy knows of the first, it may use its own share: two of the four places on each
@@ -157,10 +171,9 @@ async fn what_another_envoy_fills_leaves_an_envoy_its_fair_part_of_the_cap_and_n
     .await
 }
 
-#[tokio::test]
-async fn by_scope_process_an_envoy_knows_only_what_it_sends_itself() -> Result<()> {
+async fn by_scope_process_an_envoy_knows_only_what_it_sends_itself(shell: Shell) -> Result<()> {
     let load = json!({"balance_factor": 0, "max_in_flight": 4, "scope": "process"});
-    let fleet = Fleet::start(load).await?;
+    let fleet = Fleet::start(shell, load).await?;
     let first = hold(&fleet.envoys[0], "hot", 16).await?;
     let second = hold(&fleet.envoys[1], "hot", 16).await?;
     assert_eq!(peaks(&fleet.instances).await?, [8, 8, 8, 8]);
@@ -168,9 +181,8 @@ async fn by_scope_process_an_envoy_knows_only_what_it_sends_itself() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
-async fn crossing_the_threshold_is_told_once_and_so_is_the_relief() -> Result<()> {
-    let site = Site::start_with_workers(WORKERS, |config| {
+async fn crossing_the_threshold_is_told_once_and_so_is_the_relief(shell: Shell) -> Result<()> {
+    let site = Site::start_in(shell, WORKERS, |config| {
         let config = config.setting("load", json!({"balance_factor": 0, "threshold": 10}))?;
         config.setting("companion.interval", json!("250ms"))
     })

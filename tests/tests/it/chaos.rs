@@ -1,7 +1,7 @@
 //! Whatever happens to instances, Envoys and the companion: no client gets an error that Envoy alone
 //! would not have given, nothing stays in flight, and no event is lost.
 //!
-//! Two Envoys with the filter and one without take the same load on the same instances while a seeded
+//! Two Envoys with the balancer and one without take the same load on the same instances while a seeded
 //! schedule runs. `UNITRING_CHAOS_SECONDS=600 UNITRING_CHAOS_SEED=7` runs longer, or repeats a run.
 
 mod plan;
@@ -14,7 +14,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::on_both_shells;
 use unitring_tests::seed::seed;
+use unitring_tests::shell::Shell;
 use unitring_tests::traffic::keys::{Keys, Numbers};
 use unitring_tests::traffic::{Pace, Running, Traffic};
 
@@ -83,11 +85,12 @@ async fn is_told(world: &World) -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn no_client_gets_an_error_that_envoy_alone_would_not_have_given() -> Result<()> {
+on_both_shells! { no_client_gets_an_error_that_envoy_alone_would_not_have_given }
+
+async fn no_client_gets_an_error_that_envoy_alone_would_not_have_given(shell: Shell) -> Result<()> {
     let (seed, limit) = (seed("UNITRING_CHAOS_SEED")?, plan::duration()?);
     let mut numbers = Numbers::seeded(seed);
-    let mut world = World::start().await?;
+    let mut world = World::start(shell).await?;
     let traffic = Traffic {
         pace: Pace::Open {
             per_second: PER_SECOND,

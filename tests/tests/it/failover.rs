@@ -6,11 +6,22 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::keys;
+use unitring_tests::on_both_shells;
+use unitring_tests::shell::Shell;
 use unitring_tests::site::Site;
 
-#[tokio::test]
-async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() -> Result<()> {
-    let mut site = Site::start_with(|config| config.setting("ring.fill", json!("fixed"))).await?;
+on_both_shells! {
+    while_an_instance_stops_every_client_is_served_and_other_keys_stay,
+    a_request_for_a_killed_instance_is_retried_on_the_next_candidate,
+}
+
+async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay(
+    shell: Shell,
+) -> Result<()> {
+    let mut site = Site::start_in(shell, 1, |config| {
+        config.setting("ring.fill", json!("fixed"))
+    })
+    .await?;
     let keys = keys(300);
     let before = site.envoy.owners(&keys).await?;
 
@@ -62,13 +73,16 @@ async fn while_an_instance_stops_every_client_is_served_and_other_keys_stay() ->
     .await
 }
 
-#[tokio::test]
-async fn a_request_for_a_killed_instance_is_retried_on_the_next_candidate() -> Result<()> {
-    let mut site = Site::start_with(|config| {
+async fn a_request_for_a_killed_instance_is_retried_on_the_next_candidate(
+    shell: Shell,
+) -> Result<()> {
+    let mut site = Site::start_in(shell, 1, |config| {
         // Neither Envoy nor the filter detects the failure: only the retry can help.
-        config
-            .unchecked()?
-            .setting("ejection.consecutive_failures", json!(0))
+        let config = config.unchecked()?;
+        match shell {
+            Shell::Filter => config.setting("ejection.consecutive_failures", json!(0)),
+            Shell::Native => Ok(config),
+        }
     })
     .await?;
     let keys = keys(100);
@@ -94,7 +108,9 @@ async fn a_request_for_a_killed_instance_is_retried_on_the_next_candidate() -> R
     );
     for (key, _) in before.iter().filter(|(_, owner)| *owner == "c") {
         let answer = site.envoy.get(key).await?;
-        assert_eq!(answer.header("x-unitring-reason"), Some("retry"));
+        if shell == Shell::Filter {
+            assert_eq!(answer.header("x-unitring-reason"), Some("retry"));
+        }
         assert_ne!(answer.body["instance"], Value::Null);
     }
     Ok(())

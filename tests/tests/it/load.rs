@@ -8,12 +8,19 @@ use serde_json::{Value, json};
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::send;
-use unitring_tests::gauges::has_in_flight;
+use unitring_tests::on_both_shells;
+use unitring_tests::shell::Shell;
 use unitring_tests::site::Site;
 use unitring_tests::upgraded::Upgraded;
 
+on_both_shells! {
+    in_flight_returns_to_zero_after_resets_errors_and_clients_that_left,
+    an_upgraded_connection_is_in_flight_until_it_ends,
+    a_stream_is_in_flight_after_its_headers_until_its_last_byte,
+    requests_that_envoy_answers_itself_leave_nothing_in_flight,
+}
+
 const REQUESTS: usize = 200;
-const IN_FLIGHT: &str = "wasmcustom.unitring.orders.in_flight";
 
 /// The shipped configuration with upgrades, an answer by Envoy's router, a route that times out, and a
 /// filter before ours that answers where a header says so.
@@ -48,9 +55,10 @@ fn with_every_end(config: EnvoyConfig) -> Result<EnvoyConfig> {
     })
 }
 
-#[tokio::test]
-async fn in_flight_returns_to_zero_after_resets_errors_and_clients_that_left() -> Result<()> {
-    let site = Site::start().await?;
+async fn in_flight_returns_to_zero_after_resets_errors_and_clients_that_left(
+    shell: Shell,
+) -> Result<()> {
+    let site = Site::start_in(shell, 1, Ok).await?;
     let burst = (0..REQUESTS).map(|number| {
         let path = match number % 5 {
             0 => "/?delay_ms=400&reset=1",
@@ -66,25 +74,24 @@ async fn in_flight_returns_to_zero_after_resets_errors_and_clients_that_left() -
         async { drop(request.timeout(Duration::from_secs(3)).send().await) }
     });
     let watch = until("requests to be in flight", async || {
-        let in_flight = site.envoy.stat(IN_FLIGHT).await?;
+        let in_flight = site.envoy.stat("cluster.orders.upstream_rq_active").await?;
         ensure!(in_flight > 0, "none");
         Ok(())
     });
     let (_, seen) = tokio::join!(join_all(burst), watch);
     seen?;
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
-#[tokio::test]
-async fn an_upgraded_connection_is_in_flight_until_it_ends() -> Result<()> {
-    let mut site = Site::start_with(with_every_end).await?;
+async fn an_upgraded_connection_is_in_flight_until_it_ends(shell: Shell) -> Result<()> {
+    let mut site = Site::start_in(shell, 1, with_every_end).await?;
     let keys: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
     let open = keys.iter().map(|key| Upgraded::open(site.envoy.port, key));
     let mut streams = try_join_all(open).await?;
     for stream in &mut streams {
         stream.echo(b"hello").await?;
     }
-    has_in_flight(&site.envoy, 20).await?;
+    site.has_in_flight(20).await?;
     let mut truth = 0;
     for instance in &site.instances {
         truth += instance.load().await?.in_flight;
@@ -92,18 +99,17 @@ async fn an_upgraded_connection_is_in_flight_until_it_ends() -> Result<()> {
     assert_eq!(truth, 20, "the instances themselves");
 
     streams.truncate(12);
-    has_in_flight(&site.envoy, 12).await?;
+    site.has_in_flight(12).await?;
     // The requests on an instance that dies end with it.
     let lost = site.instance("a").load().await?.in_flight;
     site.instance("a").kill()?;
-    has_in_flight(&site.envoy, 12 - lost).await?;
+    site.has_in_flight(12 - lost).await?;
     drop(streams);
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
-#[tokio::test]
-async fn a_stream_is_in_flight_after_its_headers_until_its_last_byte() -> Result<()> {
-    let site = Site::start().await?;
+async fn a_stream_is_in_flight_after_its_headers_until_its_last_byte(shell: Shell) -> Result<()> {
+    let site = Site::start_in(shell, 1, Ok).await?;
     let stream = async |number: usize, path: &str| {
         let request = site.envoy.request(path);
         let request = request.header("x-user-id", format!("user-{number}"));
@@ -112,20 +118,19 @@ async fn a_stream_is_in_flight_after_its_headers_until_its_last_byte() -> Result
     let long = try_join_all((0..10).map(|number| stream(number, "/?stream_ms=60000"))).await?;
     let short = try_join_all((0..10).map(|number| stream(number, "/?stream_ms=1500"))).await?;
     // The headers of all answers have arrived.
-    has_in_flight(&site.envoy, 20).await?;
+    site.has_in_flight(20).await?;
     for answer in short {
         let body: Value = answer.json().await?;
         assert_eq!(body["path"], "/");
     }
-    has_in_flight(&site.envoy, 10).await?;
+    site.has_in_flight(10).await?;
     // The clients leave in the middle of the body.
     drop(long);
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
-#[tokio::test]
-async fn requests_that_envoy_answers_itself_leave_nothing_in_flight() -> Result<()> {
-    let site = Site::start_with(with_every_end).await?;
+async fn requests_that_envoy_answers_itself_leave_nothing_in_flight(shell: Shell) -> Result<()> {
+    let site = Site::start_in(shell, 1, with_every_end).await?;
     let ask = async |number: usize, path: &str| {
         let request = site.envoy.request(path);
         let key = format!("user-{number}");
@@ -156,7 +161,7 @@ async fn requests_that_envoy_answers_itself_leave_nothing_in_flight() -> Result<
     assert_eq!(refused, [403; 50]);
     assert_eq!(aborted, [418; 50], "before the filter saw the request");
     assert_eq!(bad, [503; 50], "each was retried twice");
-    has_in_flight(&site.envoy, 10).await?;
+    site.has_in_flight(10).await?;
     drop(held);
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }

@@ -52,6 +52,7 @@
 //! | [`units`] | three units hold the same after all servers and links between them failed, by `redis-cli` |
 //! | [`door`] | strangers, pages of other sites and floods keep nobody from the companion, and each does what its role says |
 //! | [`tcp`] | a TCP connection is placed, counted and bounded as a request is, and loses no byte |
+//! | [`native`] | what the native module does otherwise than the filter is what its page says |
 //! | [`demo`] | the commands that `unitring demo` prints work as printed |
 //! | [`commands`] | a command reports an error once, with the way out, and its exit code |
 
@@ -119,6 +120,8 @@ mod links;
 mod load;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod native;
 #[cfg(test)]
 mod older;
 #[cfg(test)]

@@ -16,7 +16,9 @@ use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::gauges::has_in_flight;
+use unitring_tests::on_both_shells;
 use unitring_tests::programs;
+use unitring_tests::shell::Shell;
 use unitring_tests::tcp::{Connection, TcpSite, client, plain};
 
 const STATS: &str = "wasmcustom.unitring.orders";
@@ -30,9 +32,17 @@ fn shares(held: &[Connection]) -> BTreeMap<&str, usize> {
     shares
 }
 
-#[tokio::test]
-async fn a_client_comes_back_to_the_instance_that_locate_names() -> Result<()> {
-    let site = TcpSite::start().await?;
+on_both_shells! {
+    a_client_comes_back_to_the_instance_that_locate_names,
+    a_client_is_where_tcp_proxy_alone_has_it_by_its_address,
+    connections_of_one_client_overflow_within_the_bound,
+    a_client_beyond_max_in_flight_is_ended_at_once,
+    an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_of_it,
+    status_and_loads_show_connections_as_they_show_requests,
+}
+
+async fn a_client_comes_back_to_the_instance_that_locate_names(shell: Shell) -> Result<()> {
+    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let mut used = BTreeSet::new();
     for number in 0..24 {
         let client = client(number);
@@ -52,15 +62,14 @@ async fn a_client_comes_back_to_the_instance_that_locate_names() -> Result<()> {
         used.insert(instance);
     }
     ensure!(used.len() == 4, "{used:?} for 24 clients");
-    // The shipped file wires the filter as it should be.
+    // The shipped file wires the filter as it should be; of the native module nothing can be wired wrongly.
     let wrong = site.envoy.stats(&format!("{STATS}.wiring")).await?;
     ensure!(wrong.values().all(|count| *count == 0), "{wrong:?}");
     Ok(())
 }
 
-#[tokio::test]
-async fn a_client_is_where_tcp_proxy_alone_has_it_by_its_address() -> Result<()> {
-    let site = TcpSite::start().await?;
+async fn a_client_is_where_tcp_proxy_alone_has_it_by_its_address(shell: Shell) -> Result<()> {
+    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let ports: Vec<u16> = site
         .instances
         .iter()
@@ -83,24 +92,22 @@ async fn a_client_is_where_tcp_proxy_alone_has_it_by_its_address() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
-async fn connections_of_one_client_overflow_within_the_bound() -> Result<()> {
+async fn connections_of_one_client_overflow_within_the_bound(shell: Shell) -> Result<()> {
     let load = json!({"balance_factor": 125, "min_capacity": 4, "scope": "process"});
-    let site = TcpSite::start_with(1, &[], |config| config.setting("load", load)).await?;
+    let site = TcpSite::start_in(shell, 1, &[], |config| config.setting("load", load)).await?;
     let one = client(7);
     let held = try_join_all((0..8).map(|_| site.open(one, "echo"))).await?;
     let shares = shares(&held);
     // ceil(1.25 · 8 / 4) is less than the least capacity of 4.
     ensure!(shares.values().all(|count| *count <= 4), "{shares:?}");
-    has_in_flight(&site.envoy, 8).await?;
+    site.has_in_flight(8).await?;
     drop(held);
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
-#[tokio::test]
-async fn a_client_beyond_max_in_flight_is_ended_at_once() -> Result<()> {
+async fn a_client_beyond_max_in_flight_is_ended_at_once(shell: Shell) -> Result<()> {
     let load = json!({"max_in_flight": 2, "scope": "process"});
-    let site = TcpSite::start_with(1, &[], |config| config.setting("load", load)).await?;
+    let site = TcpSite::start_in(shell, 1, &[], |config| config.setting("load", load)).await?;
     let held = try_join_all((0..8).map(|number| site.open(client(number), "echo"))).await?;
     let shares = shares(&held);
     ensure!(shares.values().all(|count| *count == 2), "{shares:?}");
@@ -111,17 +118,17 @@ async fn a_client_beyond_max_in_flight_is_ended_at_once() -> Result<()> {
     ensure!(came.is_empty(), "{came:?}");
     // Room again as soon as somebody leaves.
     drop(held);
-    has_in_flight(&site.envoy, 0).await?;
+    site.has_in_flight(0).await?;
     site.open(client(9), "echo")
         .await?
         .echo(b"there is room")
         .await
 }
 
-#[tokio::test]
-async fn an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_of_it() -> Result<()>
-{
-    let mut site = TcpSite::start().await?;
+async fn an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_of_it(
+    shell: Shell,
+) -> Result<()> {
+    let mut site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let all: Vec<_> = (0..30).map(client).collect();
     let mut owners = BTreeMap::new();
     for &client in &all {
@@ -159,9 +166,8 @@ async fn an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_o
     .await
 }
 
-#[tokio::test]
-async fn status_and_loads_show_connections_as_they_show_requests() -> Result<()> {
-    let site = TcpSite::start().await?;
+async fn status_and_loads_show_connections_as_they_show_requests(shell: Shell) -> Result<()> {
+    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let held = try_join_all((0..12).map(|number| site.open(client(number), "echo"))).await?;
     let shares = shares(&held);
     until("the companion to have the loads", async || {

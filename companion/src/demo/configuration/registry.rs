@@ -1,4 +1,4 @@
-//! `envoy/tcp.yaml` with instances from the companion's registry, as `envoy/eds.yaml` has them. Pure.
+//! A shipped file with instances from the companion's registry, as `envoy/eds.yaml` has them. Pure.
 //!
 //! Edited as text: nothing else in the program reads YAML, and the file that Envoy is given keeps
 //! the comments of the shipped one.

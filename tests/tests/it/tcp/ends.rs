@@ -7,7 +7,8 @@ use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use unitring_tests::deadline::{PATIENCE, until};
-use unitring_tests::gauges::has_in_flight;
+use unitring_tests::on_both_shells;
+use unitring_tests::shell::Shell;
 use unitring_tests::tcp::{Connection, TcpSite, client, connect};
 
 const CLIENTS: u16 = 20;
@@ -24,7 +25,7 @@ async fn all_have_ended(site: &TcpSite, taken: u64) -> Result<()> {
         Ok(())
     })
     .await?;
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
 /// Waits until the instances have no connection left.
@@ -39,14 +40,20 @@ async fn instances_are_free(site: &TcpSite) -> Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
-    let mut site = TcpSite::start().await?;
+on_both_shells! {
+    nothing_stays_in_flight_after_any_kind_of_end,
+    a_reset_of_the_client_reaches_the_instance,
+    a_client_that_provokes_resets_drives_nobody_else_away,
+    a_client_that_has_nowhere_to_go_is_ended_at_once,
+}
+
+async fn nothing_stays_in_flight_after_any_kind_of_end(shell: Shell) -> Result<()> {
+    let mut site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let clients = u64::from(CLIENTS);
 
     // Clients close.
     let held = open_all(&site, "echo").await?;
-    has_in_flight(&site.envoy, clients).await?;
+    site.has_in_flight(clients).await?;
     drop(held);
     all_have_ended(&site, clients).await?;
     instances_are_free(&site).await?;
@@ -71,7 +78,11 @@ async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
         ensure!(connection.rest().await?.is_empty());
     }
     for connection in &mut open_all(&site, "reset").await? {
-        ensure!(connection.rest().await?.is_empty(), "it arrives as an end");
+        let rest = connection.rest().await;
+        match shell {
+            Shell::Filter => ensure!(rest?.is_empty(), "it arrives as an end"),
+            Shell::Native => ensure!(rest.is_err(), "it arrives as it was sent"),
+        }
     }
     all_have_ended(&site, 5 * clients).await?;
 
@@ -90,7 +101,7 @@ async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
 
     // Instances die.
     let mut held = open_all(&site, "echo").await?;
-    has_in_flight(&site.envoy, clients).await?;
+    site.has_in_flight(clients).await?;
     for instance in &mut site.instances {
         instance.kill()?;
     }
@@ -101,27 +112,30 @@ async fn nothing_stays_in_flight_after_any_kind_of_end() -> Result<()> {
     all_have_ended(&site, 8 * clients).await
 }
 
-#[tokio::test]
-async fn a_reset_of_the_client_reaches_the_instance_as_an_end() -> Result<()> {
-    let mut site = TcpSite::start().await?;
+async fn a_reset_of_the_client_reaches_the_instance(shell: Shell) -> Result<()> {
+    let mut site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let mut connection = site.open(client(1), "take").await?;
     connection.stream.write_all(b"some bytes").await?;
-    has_in_flight(&site.envoy, 1).await?;
+    site.has_in_flight(1).await?;
     let id = connection.instance.clone();
     connection.stream.into_inner().set_zero_linger()?;
-    has_in_flight(&site.envoy, 0).await?;
+    site.has_in_flight(0).await?;
     let instance = site.instance(&id)?;
     until("the instance to see it", async || {
         let log = instance.log();
-        ensure!(log.contains("take: an end"), "{log}");
+        // The tunnel makes an end of it.
+        let seen = match shell {
+            Shell::Filter => "take: an end",
+            Shell::Native => "take: a reset",
+        };
+        ensure!(log.contains(seen), "{log}");
         Ok(())
     })
     .await
 }
 
-#[tokio::test]
-async fn a_client_that_provokes_resets_drives_nobody_else_away() -> Result<()> {
-    let site = TcpSite::start().await?;
+async fn a_client_that_provokes_resets_drives_nobody_else_away(shell: Shell) -> Result<()> {
+    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let mut owners = Vec::new();
     for number in 0..CLIENTS {
         owners.push(site.open(client(number), "echo").await?.instance);
@@ -141,9 +155,8 @@ async fn a_client_that_provokes_resets_drives_nobody_else_away() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_client_that_has_nowhere_to_go_is_ended_at_once() -> Result<()> {
-    let mut site = TcpSite::start().await?;
+async fn a_client_that_has_nowhere_to_go_is_ended_at_once(shell: Shell) -> Result<()> {
+    let mut site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     for instance in &mut site.instances {
         instance.kill()?;
     }
@@ -153,7 +166,7 @@ async fn a_client_that_has_nowhere_to_go_is_ended_at_once() -> Result<()> {
         timeout(PATIENCE, stream.read_to_end(&mut came)).await??;
         ensure!(came.is_empty(), "{came:?}");
     }
-    has_in_flight(&site.envoy, 0).await?;
+    site.has_in_flight(0).await?;
     for instance in &mut site.instances {
         instance.restart().await?;
     }

@@ -18,6 +18,7 @@ use unitring_tests::gauges::has_in_flight;
 use unitring_tests::page_part::with;
 use unitring_tests::ports;
 use unitring_tests::process::Process;
+use unitring_tests::shell::Shell;
 use unitring_tests::tcp::{Connection, TcpInstance, TcpSite, client, connect, front};
 
 #[tokio::test]
@@ -227,7 +228,7 @@ async fn the_key_can_be_the_name_that_a_tls_client_asks_for() -> Result<()> {
         ports.push(port);
     }
     let by_name = |config| with(config, "tcp.md", "sni");
-    let (envoy, companion) = front(&ports, 1, by_name).await?;
+    let (envoy, companion) = front(Shell::Filter, &ports, 1, by_name).await?;
     let mut used = BTreeSet::new();
     for number in 0..10 {
         let name = format!("tenant-{number}.example");

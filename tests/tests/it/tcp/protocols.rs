@@ -17,6 +17,7 @@ use unitring_tests::envoy::Envoy;
 use unitring_tests::page_part::with;
 use unitring_tests::process::Process;
 use unitring_tests::redis::Redis;
+use unitring_tests::shell::Shell;
 use unitring_tests::tcp::{client, connect, front};
 use unitring_tests::{ports, programs};
 
@@ -79,7 +80,10 @@ async fn all_connections_of_a_pool_find_what_one_of_them_wrote() -> Result<()> {
         servers.push(Redis::start_with(&[]).await?);
     }
     let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
-    let (envoy, _companion) = front(&ports, 1, |config| with_check(config, "ping")).await?;
+    let (envoy, _companion) = front(Shell::Filter, &ports, 1, |config| {
+        with_check(config, "ping")
+    })
+    .await?;
     let mut pools = Vec::new();
     for number in 0..CLIENTS {
         let connections = (0..POOL).map(|_| RedisClient::connect(envoy.port, client(number)));
@@ -133,7 +137,10 @@ async fn mail_goes_through_the_server_of_its_sender_which_speaks_first() -> Resu
         servers.insert(port, process);
     }
     let ports: Vec<u16> = servers.keys().copied().collect();
-    let (envoy, companion) = front(&ports, 1, |config| with_check(config, "greeting")).await?;
+    let (envoy, companion) = front(Shell::Filter, &ports, 1, |config| {
+        with_check(config, "greeting")
+    })
+    .await?;
     let mail = folder.path().join("mail.txt");
     let mut used = BTreeMap::new();
     for number in 0..8 {

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use unitring_tests::gauges::has_in_flight;
+use unitring_tests::on_both_shells;
 use unitring_tests::page_part::with;
 use unitring_tests::process;
+use unitring_tests::shell::Shell;
 use unitring_tests::tcp::{Connection, TcpSite, all_is_still, client};
 
 const MIB: usize = 1024 * 1024;
@@ -37,9 +38,15 @@ async fn echoed_to_the_end(connection: Connection, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte() -> Result<()> {
-    let site = TcpSite::start().await?;
+on_both_shells! {
+    what_is_under_way_at_a_half_close_arrives_byte_for_byte,
+    an_instance_that_ends_first_loses_nothing_to_clients_that_keep_up,
+    fifteen_hundred_connections_are_open_at_once,
+    ninety_clients_that_do_not_read_harm_no_other,
+}
+
+async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte(shell: Shell) -> Result<()> {
+    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let bytes = pattern(ECHOED);
     echoed_to_the_end(site.open(client(1), "echo").await?, &bytes).await?;
     // Several at a time, which share a connection inside Envoy.
@@ -49,7 +56,7 @@ async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte() -> Result<()>
         echoed_to_the_end(connection, each).await
     });
     try_join_all(all).await?;
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
 /// Reads what an instance says until it ends: nothing must be missing.
@@ -59,9 +66,10 @@ async fn heard(mut connection: Connection, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn an_instance_that_ends_first_loses_nothing_to_clients_that_keep_up() -> Result<()> {
-    let site = TcpSite::start().await?;
+async fn an_instance_that_ends_first_loses_nothing_to_clients_that_keep_up(
+    shell: Shell,
+) -> Result<()> {
+    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     for bytes in [0, 1, 300_000, MIB, 64 * MIB] {
         let connection = site.open(client(1), &format!("say {bytes}")).await?;
         heard(connection, bytes).await?;
@@ -73,14 +81,24 @@ async fn an_instance_that_ends_first_loses_nothing_to_clients_that_keep_up() -> 
         heard(connection, 2 * MIB).await
     });
     try_join_all(all).await?;
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
 #[tokio::test]
 async fn by_the_other_tunnel_it_loses_nothing_to_clients_that_do_not_keep_up_either() -> Result<()>
 {
     let other = |config| with(config, "tcp.md", "server-ends-first");
-    let site = TcpSite::start_with(1, &[], other).await?;
+    loses_nothing_to_stalled_clients(&TcpSite::start_with(1, &[], other).await?).await
+}
+
+#[tokio::test]
+async fn by_the_native_module_it_loses_nothing_to_clients_that_do_not_keep_up_either() -> Result<()>
+{
+    let site = TcpSite::start_in(Shell::Native, 1, &[], Ok).await?;
+    loses_nothing_to_stalled_clients(&site).await
+}
+
+async fn loses_nothing_to_stalled_clients(site: &TcpSite) -> Result<()> {
     // From what fits into the buffers on the way to what does not.
     let mut stalled = Vec::new();
     for number in 0..40 {
@@ -94,20 +112,19 @@ async fn by_the_other_tunnel_it_loses_nothing_to_clients_that_do_not_keep_up_eit
     for (connection, bytes) in stalled {
         heard(connection, bytes).await?;
     }
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
-#[tokio::test]
-async fn fifteen_hundred_connections_are_open_at_once() -> Result<()> {
+async fn fifteen_hundred_connections_are_open_at_once(shell: Shell) -> Result<()> {
     process::open_files(u64::from(MANY) * 2 + 200)?;
-    let site = TcpSite::start_with(2, &[], |config| config.balanced()).await?;
+    let site = TcpSite::start_in(shell, 2, &[], |config| config.balanced()).await?;
     let mut held = Vec::new();
     for first in (0..MANY).step_by(100) {
         // Three clients, so that by their keys alone no more than three instances had 500 each.
         let some = (first..first + 100).map(|number| site.open(client(number % 3), "echo"));
         held.extend(try_join_all(some).await?);
     }
-    has_in_flight(&site.envoy, MANY.into()).await?;
+    site.has_in_flight(MANY.into()).await?;
     for connection in &mut held {
         connection.echo(b"still here").await?;
     }
@@ -125,13 +142,12 @@ async fn fifteen_hundred_connections_are_open_at_once() -> Result<()> {
         }
     }
     drop(held);
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }
 
-#[tokio::test]
-async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
+async fn ninety_clients_that_do_not_read_harm_no_other(shell: Shell) -> Result<()> {
     // One worker, so that all share the same connections inside Envoy.
-    let site = TcpSite::start().await?;
+    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let (mut stalled, mut writers) = (Vec::new(), JoinSet::new());
     for number in 0..STALLED {
         let connection = site.open(client(number), "flood").await?;
@@ -140,7 +156,7 @@ async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
         stalled.push(reading);
         writers.spawn(async move { while writing.write_all(&[0; MIB]).await.is_ok() {} });
     }
-    has_in_flight(&site.envoy, STALLED.into()).await?;
+    site.has_in_flight(STALLED.into()).await?;
     all_is_still(&site.envoy).await?;
     let bytes = pattern(4 * MIB);
     for number in STALLED..STALLED + 10 {
@@ -152,5 +168,5 @@ async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
     );
     writers.shutdown().await;
     drop(stalled);
-    has_in_flight(&site.envoy, 0).await
+    site.has_in_flight(0).await
 }

@@ -1,0 +1,210 @@
+//! What the native module does otherwise than the filter: panic, retries, requests that wait for a connection, faults,
+//! and what Envoy tells of it.
+
+mod faults;
+mod settings;
+mod waiting;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::{Envoy, keys, send};
+use unitring_tests::instance::Instance;
+use unitring_tests::shell::Shell;
+use unitring_tests::site::Site;
+
+/// The route of the shipped configuration.
+fn route(manager: &mut Value) -> Result<&mut Value> {
+    let route = "/route_config/virtual_hosts/0/routes/0/route";
+    manager.pointer_mut(route).context("no route")
+}
+
+/// With retries that the module has to know by `previous_hosts`, as no header tells of them.
+fn by_predicate(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    config.edit_connections(|manager| {
+        let kind = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
+        let predicate = json!({"name": "previous", "typed_config": {"@type": kind}});
+        route(manager)?["retry_policy"]["retry_host_predicate"] = json!([predicate]);
+        let host = manager.pointer_mut("/route_config/virtual_hosts/0");
+        let host = host.and_then(Value::as_object_mut).context("no host")?;
+        host.remove("include_request_attempt_count");
+        Ok(())
+    })
+}
+
+/// Two of four instances are dead, and nothing but the retries can know.
+async fn two_are_dead(change: fn(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<()> {
+    let mut site = Site::start_in(Shell::Native, 2, |config| change(config.unchecked()?)).await?;
+    site.instance("a").kill()?;
+    site.instance("c").kill()?;
+    let owners = site.envoy.owners(&keys(200)).await?;
+    let served: BTreeSet<&str> = owners.values().map(String::as_str).collect();
+    ensure!(served == BTreeSet::from(["b", "d"]), "{served:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_retries_find_a_living_instance_beyond_two_dead_ones_by_the_attempt_count() -> Result<()>
+{
+    two_are_dead(Ok).await
+}
+
+#[tokio::test]
+async fn two_retries_find_a_living_instance_beyond_two_dead_ones_by_the_predicate() -> Result<()> {
+    two_are_dead(by_predicate).await
+}
+
+#[tokio::test]
+async fn a_client_chooses_no_instance_by_a_forged_attempt_count() -> Result<()> {
+    let site = Site::start_in(Shell::Native, 1, Ok).await?;
+    let owner = site.envoy.get("ada").await?.instance;
+    for forged in ["2", "3", "999999999999999999999", "-1", ""] {
+        let request = site.envoy.request("/").header("x-user-id", "ada");
+        let answer = send(request.header("x-envoy-attempt-count", forged)).await?;
+        ensure!(answer.instance == owner, "{forged}: {answer:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_a_priority_panics_healthy_instances_serve_and_keep_their_keys() -> Result<()> {
+    let mut site = Site::start_in(Shell::Native, 2, |config| {
+        config.edit_cluster("orders", |orders| {
+            let fields = orders.as_object_mut().context("not an object")?;
+            fields.remove("outlier_detection");
+            Ok(())
+        })
+    })
+    .await?;
+    let keys = keys(300);
+    let before = site.envoy.owners(&keys).await?;
+    for id in ["b", "c", "d"] {
+        site.instance(id).kill()?;
+    }
+    site.envoy.has_healthy(1).await?;
+    // RING_HASH would send three of four requests to dead instances.
+    until("the workers to know", async || {
+        let now = site.envoy.owners(&keys).await?;
+        ensure!(now.values().all(|owner| owner == "a"), "{now:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(site.envoy.ours("fallback.unnameable").await? > 0);
+    ensure!(site.envoy.log().contains("a priority panics"));
+    // Without any healthy instance there is none that a policy can name.
+    site.instance("a").kill()?;
+    site.envoy.has_healthy(0).await?;
+    until("no instance to be named", async || {
+        let status = site.envoy.get("ada").await?.status;
+        ensure!(status == 503, "{status}");
+        Ok(())
+    })
+    .await?;
+    for id in ["a", "b", "c", "d"] {
+        site.instance(id).restart().await?;
+    }
+    site.envoy.steers_to(4).await?;
+    site.envoy.has_owners(&before).await
+}
+
+#[tokio::test]
+async fn requests_without_a_key_spread_and_are_counted() -> Result<()> {
+    let site = Site::start_in(Shell::Native, 1, Ok).await?;
+    let mut seen = BTreeSet::new();
+    for _ in 0..40 {
+        let answer = send(site.envoy.request("/")).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        seen.insert(answer.instance);
+    }
+    ensure!(seen.len() == 4, "{seen:?}");
+    ensure!(site.envoy.ours("fallback.no_key").await? == 40);
+    Ok(())
+}
+
+#[tokio::test]
+async fn instances_that_come_and_go_are_told_once_by_each_envoy_and_counts_go_on() -> Result<()> {
+    let mut site = Site::start_in(Shell::Native, 2, |config| {
+        config.setting("companion.interval", json!("250ms"))
+    })
+    .await?;
+    site.envoy.owners(&keys(100)).await?;
+    let address = site.instance("b").address();
+    site.instance("b").kill()?;
+    let event = site
+        .companion
+        .tells("ejected", &address, "unhealthy")
+        .await?;
+    let moved = event["moved"].as_f64().context("no share")?;
+    ensure!((0.1..0.4).contains(&moved), "{event}");
+    site.instance("b").restart().await?;
+    site.companion.tells("recovered", &address, "").await?;
+    site.envoy.owners(&keys(100)).await?;
+    until("the companion to have all calls", async || {
+        let service = site.companion.get("/v1/services/orders").await?;
+        let instances = service["instances"].as_array().context("none")?;
+        let calls: u64 = instances
+            .iter()
+            .filter_map(|one| one["calls"].as_u64())
+            .sum();
+        ensure!(calls == 200, "{service}");
+        ensure!(
+            service["reporters"]
+                .as_array()
+                .is_none_or(|all| all.len() == 1),
+            "{service}"
+        );
+        Ok(())
+    })
+    .await?;
+    let told = site
+        .companion
+        .get("/v1/events?format=json&limit=1000")
+        .await?;
+    let told = told.as_array().context("not a list")?;
+    let kinds = told.iter().filter(|event| event["service"] == "orders");
+    ensure!(kinds.count() == 2, "{told:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_companion_requests_are_served_and_it_is_told_of_what_it_missed() -> Result<()>
+{
+    let mut site = Site::start_in(Shell::Native, 1, |config| {
+        config.setting("companion.interval", json!("100ms"))
+    })
+    .await?;
+    until("a report", async || {
+        ensure!(site.envoy.ours("report.sent").await? > 0, "none");
+        Ok(())
+    })
+    .await?;
+    site.companion.kill()?;
+    let address = site.instance("c").address();
+    site.instance("c").kill()?;
+    until("reports to fail", async || {
+        ensure!(site.envoy.ours("report.failed").await? > 5, "none");
+        site.envoy.owners(&keys(20)).await?;
+        Ok(())
+    })
+    .await?;
+    site.companion.restart().await?;
+    site.companion.tells("ejected", &address, "").await?;
+    ensure!(site.envoy.log().contains("report: works again"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_bootstrap_extension_the_policy_places_and_says_that_it_reports_nothing()
+-> Result<()> {
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let config = Shell::Native.config()?.instances(&instances, &[])?;
+    let envoy = Envoy::start(&config.field("bootstrap_extensions", json!([]))?).await?;
+    envoy.has_healthy(4).await?;
+    envoy.owners(&keys(20)).await?;
+    let log = envoy.log();
+    ensure!(log.contains("nothing is reported to a companion"), "{log}");
+    Ok(())
+}
