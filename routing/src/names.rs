@@ -81,6 +81,40 @@ pub fn may_repeat<'a>(list: impl IntoIterator<Item = &'a str>) -> bool {
     })
 }
 
+/// How many items the lists have in common at their beginnings, and after these at their ends.
+pub(crate) fn common_ends<A, B>(
+    before: &[A],
+    after: &[B],
+    is_same: impl Fn(&A, &B) -> bool,
+) -> (usize, usize) {
+    let pairs = before.iter().zip(after);
+    let front = pairs.take_while(|(a, b)| is_same(a, b)).count();
+    let rest = (before.iter().skip(front), after.iter().skip(front));
+    let pairs = rest.0.rev().zip(rest.1.rev());
+    (front, pairs.take_while(|(a, b)| is_same(a, b)).count())
+}
+
+/// For each item of `after` the position of an item of `before` with its name. No position is
+/// matched twice. Costs little if the lists differ in one stretch only.
+pub(crate) fn matches<T>(
+    before: &[T],
+    after: &[T],
+    name: impl Fn(&T) -> &str,
+) -> Vec<Option<usize>> {
+    let (front, back) = common_ends(before, after, |a, b| name(a) == name(b));
+    let (old_end, new_end) = (before.len() - back, after.len() - back);
+    let old = before.get(front..old_end).unwrap_or_default();
+    let old = Names::of(old.iter().map(&name));
+    let mut is_free = vec![true; old.0.len()];
+    let stretch = after.get(front..new_end).unwrap_or_default();
+    let stretch = stretch.iter().map(|item| {
+        let place = old.last(name(item))?;
+        std::mem::take(is_free.get_mut(place)?).then_some(front + place)
+    });
+    let (start, end) = ((0..front).map(Some), (old_end..before.len()).map(Some));
+    start.chain(stretch).chain(end).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
