@@ -105,8 +105,13 @@ impl<'a> Comparison<'a> {
         let next = (1..shared.len()).chain([0]);
         let unlike = shared.iter().zip(next).enumerate();
         let unlike = unlike.filter_map(|(number, (is_shared, next))| {
-            let is_next_shared = shared.get(next) == Some(&true);
-            let has_same_end = is_next_shared && !self.old.points_of(next).is_empty();
+            let [old, new] = [self.old, self.new].map(|points| points.points_of(next));
+            let has_same_end = match shared.get(next) {
+                Some(true) => !old.is_empty(),
+                _ => old
+                    .first()
+                    .is_some_and(|first| new.first() == Some(first) && self.is_one(first)),
+            };
             (!is_shared || !has_same_end).then_some((number, has_same_end))
         });
         unlike.collect()
