@@ -102,7 +102,7 @@ impl Balancer {
         let Placing { rule, left } = directory.placing();
         let table = match left {
             Some(_) => Table::empty(rule),
-            None => self.table.update_by(&directory.members(), rule)?,
+            None => self.table.update_by(directory.members(), rule)?,
         };
         self.directory = Arc::new(directory);
         let old = std::mem::replace(&mut self.table, Arc::new(table));

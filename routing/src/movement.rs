@@ -1,13 +1,14 @@
 //! Two rings → the exact share of all keys whose owner changed.
 
-use crate::ring::{HostIndex, Ring};
+use crate::ring::{Comparison, HostIndex, Ring, Stretch};
 
 /// The share of the 2^64 hashes whose owner differs, 0 to 1. `same` says whether a host of the old
 /// ring and a host of the new ring are the same instance. From or to an empty ring everything
 /// moves.
 ///
-/// O(points), for events and not for requests.
+/// For events and not for requests: O(points), but of the parts that the rings share only O(1) each.
 pub fn moved_share(old: &Ring, new: &Ring, same: impl Fn(HostIndex, HostIndex) -> bool) -> f64 {
+    let mut same = remembered(same);
     match (old.is_empty(), new.is_empty()) {
         (true, true) => return 0.0,
         (true, false) | (false, true) => return 1.0,
@@ -25,32 +26,66 @@ pub fn moved_share(old: &Ring, new: &Ring, same: impl Fn(HostIndex, HostIndex) -
     }
 }
 
-/// Between two neighbouring points of either ring both owners are constant. An arc is
-/// `(previous point, point]`, and belongs to the owner of its end.
-fn moved_on_rings(old: &Ring, new: &Ring, same: impl Fn(HostIndex, HostIndex) -> bool) -> f64 {
-    let (mut old_arcs, mut new_arcs) = (old.arcs().peekable(), new.arcs().peekable());
-    let (Some(old_first), Some(new_first)) = (old.owner(0), new.owner(0)) else {
+/// Two rings have few pairs of owners, and `same` may compare names: what it said last of each host
+/// of the old ring is remembered.
+fn remembered(
+    same: impl Fn(HostIndex, HostIndex) -> bool,
+) -> impl FnMut(HostIndex, HostIndex) -> bool {
+    let mut known: Vec<[Option<HostIndex>; 2]> = Vec::new();
+    move |old, new| {
+        if known.len() <= old.get() {
+            known.resize(old.get() + 1, [None; 2]);
+        }
+        let Some([is, is_not]) = known.get_mut(old.get()) else {
+            return same(old, new);
+        };
+        if *is == Some(new) || *is_not == Some(new) {
+            return *is == Some(new);
+        }
+        let said = same(old, new);
+        *(if said { is } else { is_not }) = Some(new);
+        said
+    }
+}
+
+fn moved_on_rings(
+    old: &Ring,
+    new: &Ring,
+    mut same: impl FnMut(HostIndex, HostIndex) -> bool,
+) -> f64 {
+    let (Some(old), Some(new)) = (old.points(), new.points()) else {
         return 1.0;
     };
-    let whole = 1u128 << 64;
-    let (mut moved, mut start) = (0u128, 0u128);
-    while start < whole {
-        // After its last point a ring wraps to its first.
-        let next = |arc: Option<&(u64, HostIndex)>, first| {
-            arc.map_or((u64::MAX, first), |(end, owner)| (*end, *owner))
-        };
-        let (old_end, old_owner) = next(old_arcs.peek(), old_first);
-        let (new_end, new_owner) = next(new_arcs.peek(), new_first);
-        let end = old_end.min(new_end);
-        let past = u128::from(end) + 1;
-        if past > start && !same(old_owner, new_owner) {
-            moved += past - start;
+    let comparison = Comparison::new(old, new, &mut same);
+    let stretches = comparison.stretches();
+    let moved = stretches.map(|stretch| moved_in(stretch, &mut same));
+    share(moved.sum(), 1 << 64)
+}
+
+/// How many hashes have another owner. Between two neighbouring points of either ring both owners
+/// are constant. An arc is `(previous point, point]`, and belongs to the owner of its end.
+fn moved_in(
+    stretch: Stretch<
+        impl Iterator<Item = (u64, HostIndex)>,
+        impl Iterator<Item = (u64, HostIndex)>,
+    >,
+    mut same: impl FnMut(HostIndex, HostIndex) -> bool,
+) -> u128 {
+    let (mut old, mut new) = (stretch.old.peekable(), stretch.new.peekable());
+    let (mut moved, mut start) = (0, stretch.start);
+    while let (Some((old_end, old_owner)), Some((new_end, new_owner))) = (old.peek(), new.peek()) {
+        let end = *old_end.min(new_end);
+        if end >= start && !same(*old_owner, *new_owner) {
+            moved += u128::from(end - start) + 1;
         }
-        start = start.max(past);
-        while old_arcs.next_if(|(point, _)| *point <= end).is_some() {}
-        while new_arcs.next_if(|(point, _)| *point <= end).is_some() {}
+        let Some(next) = end.checked_add(1) else {
+            break;
+        };
+        start = start.max(next);
+        while old.next_if(|(point, _)| *point <= end).is_some() {}
+        while new.next_if(|(point, _)| *point <= end).is_some() {}
     }
-    share(moved, whole)
+    moved
 }
 
 fn wide(count: usize) -> u128 {

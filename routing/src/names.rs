@@ -81,6 +81,57 @@ pub fn may_repeat<'a>(list: impl IntoIterator<Item = &'a str>) -> bool {
     })
 }
 
+/// Like [`may_repeat`], for a list that was made from one that repeats no name: where few items are
+/// new, only these are looked for.
+pub(crate) fn may_repeat_after<T>(distinct: &[T], list: &[T], name: impl Fn(&T) -> &str) -> bool {
+    const FEW: usize = 4;
+    let (front, back) = common_ends(distinct, list, |a, b| name(a) == name(b));
+    let new = list.get(front..list.len() - back).unwrap_or_default();
+    if new.len() > FEW {
+        return may_repeat(list.iter().map(name));
+    }
+    let times = |item| {
+        list.iter()
+            .filter(|other| name(other) == name(item))
+            .count()
+    };
+    new.iter().any(|item| times(item) > 1)
+}
+
+/// How many items the lists have in common at their beginnings, and after these at their ends.
+pub(crate) fn common_ends<A, B>(
+    before: &[A],
+    after: &[B],
+    is_same: impl Fn(&A, &B) -> bool,
+) -> (usize, usize) {
+    let pairs = before.iter().zip(after);
+    let front = pairs.take_while(|(a, b)| is_same(a, b)).count();
+    let rest = (before.iter().skip(front), after.iter().skip(front));
+    let pairs = rest.0.rev().zip(rest.1.rev());
+    (front, pairs.take_while(|(a, b)| is_same(a, b)).count())
+}
+
+/// For each item of `after` the position of an item of `before` with its name. No position is
+/// matched twice. Costs little if the lists differ in one stretch only.
+pub(crate) fn matches<T>(
+    before: &[T],
+    after: &[T],
+    name: impl Fn(&T) -> &str,
+) -> Vec<Option<usize>> {
+    let (front, back) = common_ends(before, after, |a, b| name(a) == name(b));
+    let (old_end, new_end) = (before.len() - back, after.len() - back);
+    let old = before.get(front..old_end).unwrap_or_default();
+    let old = Names::of(old.iter().map(&name));
+    let mut is_free = vec![true; old.0.len()];
+    let stretch = after.get(front..new_end).unwrap_or_default();
+    let stretch = stretch.iter().map(|item| {
+        let place = old.last(name(item))?;
+        std::mem::take(is_free.get_mut(place)?).then_some(front + place)
+    });
+    let (start, end) = ((0..front).map(Some), (old_end..before.len()).map(Some));
+    start.chain(stretch).chain(end).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +158,43 @@ mod tests {
             prop_assert_eq!(names.first(&name), walk);
             prop_assert_eq!(names.last(&name), list.iter().rposition(|other| *other == name));
             prop_assert_eq!(names.has(&name), walk.is_some());
+        }
+
+        #[test]
+        fn each_name_is_matched_with_one_of_its_places(
+            before in prop::collection::vec("[ab]{0,2}", 0..12),
+            after in prop::collection::vec("[ab]{0,2}", 0..12),
+        ) {
+            let matched = matches(&before, &after, |name| name);
+            prop_assert_eq!(matched.len(), after.len());
+            for (place, name) in matched.iter().zip(&after) {
+                prop_assert!(place.is_none_or(|place| before[place] == *name));
+            }
+            let mut places: Vec<usize> = matched.into_iter().flatten().collect();
+            places.sort();
+            let count = places.len();
+            places.dedup();
+            prop_assert_eq!(places.len(), count);
+        }
+
+        #[test]
+        fn a_list_made_from_distinct_names_repeats_what_a_walk_finds(
+            distinct in prop::collection::btree_set("[a-d]{1,2}", 0..12),
+            gone in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+            come in prop::collection::vec((any::<prop::sample::Index>(), "[a-e]{1,2}"), 0..6),
+        ) {
+            let distinct: Vec<String> = distinct.into_iter().collect();
+            let mut list = distinct.clone();
+            for at in gone {
+                if !list.is_empty() {
+                    list.remove(at.index(list.len()));
+                }
+            }
+            for (at, name) in come {
+                list.insert(at.index(list.len() + 1), name);
+            }
+            let walk = (1..list.len()).any(|at| list[..at].contains(&list[at]));
+            prop_assert_eq!(may_repeat_after(&distinct, &list, |name| name), walk);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Eligible instances → an ordered map of virtual nodes → the owner of a hash.
 //!
-//! A ring is an immutable value. A change of membership makes another ring, which merges the points
-//! that differ into those that stay, and the new ring is swapped in whole.
+//! A ring is an immutable value. A change of membership makes another ring, which shares with the
+//! first all chunks in which no point comes or goes, and the new ring is swapped in whole.
 
 mod counts;
 mod points;
@@ -12,6 +12,7 @@ use crate::hash::HashFunction;
 use crate::maglev::Maglev;
 pub(crate) use counts::as_f64;
 use points::Points;
+pub(crate) use points::{Comparison, Stretch};
 
 /// The most virtual nodes that any ring may have, whatever the settings: 96 MiB of them.
 pub const POINTS_MAX: u64 = 8_388_608;
@@ -150,7 +151,8 @@ impl Ring {
     }
 
     /// The ring of `after`, equal to [`Ring::build`]. It is made from this ring, which must be the
-    /// ring of `before` with the same shape, so only the points that differ are hashed and sorted.
+    /// ring of `before` with the same shape, so only the points that differ are hashed and sorted, and
+    /// only their neighbours are copied.
     ///
     /// # Errors
     /// As [`Ring::build`].
@@ -178,8 +180,8 @@ impl Ring {
         };
         let nothing = Points::default();
         let (points, before) = match &self.0 {
-            Kind::Points(points) => (points, before),
-            Kind::Maglev(_) => (&nothing, [].as_slice()),
+            Kind::Points(points) if points.hosts() == before.len() => (points, before),
+            Kind::Points(_) | Kind::Maglev(_) => (&nothing, [].as_slice()),
         };
         let points = points.update(before, after, &counts, hash);
         Ok(Self(Kind::Points(points)))
@@ -209,12 +211,17 @@ impl Ring {
     }
 
     /// The arcs of the ring: owners with the last hash of each arc, in order. A table has no arcs.
+    #[cfg(test)]
     pub(crate) fn arcs(&self) -> impl Iterator<Item = (u64, HostIndex)> + '_ {
-        let points = match &self.0 {
+        self.points().into_iter().flat_map(Points::iter)
+    }
+
+    /// The virtual nodes; `None` for a table.
+    pub(crate) fn points(&self) -> Option<&Points> {
+        match &self.0 {
             Kind::Points(points) => Some(points),
             Kind::Maglev(_) => None,
-        };
-        points.into_iter().flat_map(Points::iter)
+        }
     }
 
     /// The slots of a table; `None` for a ring of points.

@@ -11,6 +11,8 @@ mod draw;
 mod level;
 mod version;
 
+use std::borrow::Cow;
+
 use crate::bounded::{self, Bound, Choice, Loads, Reason};
 use crate::health::{HealthRule, priority_loads};
 use crate::membership::{Identity, Member};
@@ -96,24 +98,30 @@ impl Table {
         self.update_by(members, self.rule)
     }
 
-    /// Like [`Table::update`], under another rule.
+    /// Like [`Table::update`], under another rule. Members that are handed over are not copied.
     ///
     /// # Errors
     /// As [`crate::ring::Ring::build`].
-    pub fn update_by(&self, members: &[Member], rule: Rule) -> Result<Self, RingError> {
-        let loads = priority_loads(members, &rule.health);
+    pub fn update_by<'a>(
+        &self,
+        members: impl Into<Cow<'a, [Member]>>,
+        rule: Rule,
+    ) -> Result<Self, RingError> {
+        let mut members = members.into();
+        let loads = priority_loads(&members, &rule.health);
         let (mut hosts, mut levels) = (Vec::new(), Vec::new());
         for (priority, load) in (0u32..).zip(&loads) {
             if load.healthy + load.degraded == 0 {
                 continue;
             }
-            let placed = level::hosts_of(members, priority, load.panics);
+            let placed = level::hosts_of(&mut members, priority, load.panics);
             let level = self
                 .before(priority, &rule)
                 .update(placed, &mut hosts, rule, load)?;
             levels.push(level);
         }
-        let whole = self.whole_of(members, rule)?;
+        // Members that were taken out of the list all serve.
+        let whole = self.whole_of(&members, rule)?;
         Ok(Self {
             version: version::of(&hosts, &levels, &rule),
             draw: Draw::of(&levels),
@@ -151,7 +159,7 @@ impl Table {
             }
             _ => self.before(first, &rule),
         };
-        let placed = level::hosts_of(members, first, true);
+        let placed = level::hosts_of(&mut members.into(), first, true);
         let mut hosts = Vec::new();
         let load = crate::health::PriorityLoad {
             healthy: 100,

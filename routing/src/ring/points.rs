@@ -1,73 +1,99 @@
-//! The virtual nodes in order of hash, as arrays, with an index by their top bits.
+//! The virtual nodes in order of hash, in chunks by their top bits.
 //!
-//! Hashes are spread evenly, so the top bits of a hash tell its position to within a few points. A
-//! look-up reads one entry of the index and searches a handful of neighbours, where a tree would
-//! follow a pointer for each bit of the size. The search within an entry is binary, so hashes that
-//! are not spread evenly cost O(log n) and no more.
+//! Hashes are spread evenly, so the top bits of a hash tell its chunk, and the bits that follow tell
+//! its place in the chunk to within a few points. A look-up reads one entry of the list of chunks
+//! and searches a handful of neighbours, where a tree would follow a pointer for each bit of the
+//! size. On a large ring, memory access is the whole cost of a look-up.
 //!
-//! The upper half of a hash is stored beside the host, so that a look-up reads one cache line for
-//! both. The lower half is read only if two upper halves are equal. On a large ring, memory access
-//! is the whole cost of a look-up.
+//! A change copies only the chunks that gain or lose a point; rings share the others. Points name
+//! their hosts by slots, which stay the same while positions change.
 
+mod chunk;
+mod compare;
 mod plan;
+mod slots;
+
+use std::borrow::Cow;
 
 use super::{Host, HostIndex};
 use crate::hash::HashFunction;
-use plan::{Kept, Plan};
+use chunk::{Chunk, Edit, Point, Room};
+pub(crate) use compare::{Comparison, Stretch};
+use plan::Plan;
+use slots::Slots;
+
+/// The most points of a chunk, on average, when points are divided into chunks.
+const POINTS_EACH: usize = 32;
+/// The averages at which points are divided anew. Their distance keeps an instance that comes and
+/// goes from dividing the whole ring each time.
+const TOO_FEW: usize = 12;
+const TOO_MANY: usize = 48;
 
 /// Points in order of hash; equal hashes in order of host, so that equal inputs give equal rings.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Points {
-    points: Box<[Point]>,
-    /// The lower halves of the hashes.
-    lows: Box<[u32]>,
-    /// `starts[t]` is the first point whose top bits are `t` or more. There is one entry more than
-    /// there are values of the top bits.
-    starts: Box<[u32]>,
-    /// The right shift that leaves the top bits of a hash.
-    shift: u32,
-    /// The number of points of each host.
-    counts: Box<[u32]>,
+#[derive(Debug, Clone)]
+pub(crate) struct Points {
+    /// One for each value of the top bits; none if there are no points.
+    chunks: Box<[Chunk]>,
+    /// The number of top bits that tell the chunk.
+    bits: u32,
+    /// The number of points.
+    len: usize,
+    slots: Slots,
 }
 
-/// A point without the lower half of its hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Point {
-    high: u32,
-    host: u32,
+impl Default for Points {
+    fn default() -> Self {
+        Self {
+            chunks: Box::default(),
+            bits: 1,
+            len: 0,
+            slots: Slots::default(),
+        }
+    }
 }
+
+/// By content: rings that are equal may differ in their slots and chunks, which depend on the rings
+/// before them.
+impl PartialEq for Points {
+    fn eq(&self, other: &Self) -> bool {
+        let counts = |points: &Self| {
+            let hosts = points.slots.hosts().iter();
+            hosts.map(|slot| slot.points).collect::<Vec<_>>()
+        };
+        self.len == other.len && counts(self) == counts(other) && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Points {}
 
 impl Points {
     #[inline]
     pub(super) fn owner(&self, hash: u64) -> Option<HostIndex> {
-        let top = usize::try_from(hash >> self.shift).ok()?;
-        let (from, to) = (*self.starts.get(top)?, *self.starts.get(top + 1)?);
-        let within = self.points.get(index(from)..index(to))?;
-        let (high, low) = halves(hash);
-        let mut at = index(from) + within.partition_point(|point| point.high < high);
-        if self.points.get(at).is_some_and(|point| point.high == high) {
-            at += self.equal_and_less(at, high, low);
-        }
-        let point = self.points.get(at).or_else(|| self.points.first())?;
-        Some(HostIndex::new(point.host))
+        let (number, offset) = position(hash, self.bits);
+        let point = self.chunks.get(number)?.first_from(hash, offset);
+        let point = point.or_else(|| self.first_after(number))?;
+        self.slots.place(point.slot)
     }
 
-    /// How many points from `at` on have this upper half and a smaller lower half.
+    /// The first point after a chunk; after the last one comes the first of all.
     #[cold]
-    fn equal_and_less(&self, at: usize, high: u32, low: u32) -> usize {
-        let rest = self.points.get(at..).unwrap_or_default();
-        let equal = rest.partition_point(|point| point.high == high);
-        let lows = self.lows.get(at..at + equal).unwrap_or_default();
-        lows.partition_point(|point| *point < low)
+    fn first_after(&self, number: usize) -> Option<&Point> {
+        let (upto, beyond) = self.chunks.split_at_checked(number + 1)?;
+        beyond.iter().chain(upto).flat_map(Chunk::points).next()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.points.len()
+        self.len
+    }
+
+    /// The number of hosts.
+    pub(super) fn hosts(&self) -> usize {
+        self.slots.hosts().len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, HostIndex)> + '_ {
-        let points = self.points.iter().zip(&self.lows);
-        points.map(|(point, low)| (whole(point.high, *low), HostIndex::new(point.host)))
+        let points = self.chunks.iter().flat_map(Chunk::points);
+        points.filter_map(|point| Some((point.hash(), self.slots.place(point.slot)?)))
     }
 
     /// The points of `after` with these counts; `self` must have the points of `before`.
@@ -78,112 +104,133 @@ impl Points {
         counts: &[u32],
         hash: HashFunction,
     ) -> Self {
-        let plan = Plan::new(&self.counts, before, after, counts, hash);
-        let kept = plan.kept(&self.points, &self.lows);
-        let (mut points, lows) = if plan.added.is_empty() {
-            (kept.points.into_owned(), kept.lows.into_owned())
+        let len = counts.iter().map(|count| index(*count)).sum();
+        let bits = self.bits_for(len);
+        let chunks = self.divided(bits);
+        let plan = Plan::new(&self.slots, before, after, counts, hash, chunks.len());
+        let chunks = if plan.gone.contains(&true) {
+            without(&chunks, &plan.gone).into()
         } else {
-            merged(&kept, &plan.added)
+            chunks
         };
-        if !plan.keeps_order() {
-            order_equals(&mut points, &lows);
-        }
-        Self::indexed(points, lows, counts)
-    }
-
-    fn indexed(points: Vec<Point>, lows: Vec<u32>, counts: &[u32]) -> Self {
-        // About two points per entry; the top bits all come from the upper half.
-        let bits = (points.len() / 2 + 1).next_power_of_two().ilog2().max(1);
-        let entries = (1 << bits) + 1;
-        let mut starts = Vec::with_capacity(entries);
-        for (at, point) in (0u32..).zip(&points) {
-            let top = index(point.high >> (32 - bits));
-            while starts.len() <= top {
-                starts.push(at);
-            }
-        }
-        starts.resize(entries, u32::try_from(points.len()).unwrap_or(u32::MAX));
         Self {
-            points: points.into(),
-            lows: lows.into(),
-            starts: starts.into(),
-            shift: 64 - bits,
-            counts: counts.into(),
+            chunks: if len == 0 {
+                Box::default()
+            } else {
+                edited(&chunks, &plan, bits)
+            },
+            bits,
+            len,
+            slots: plan.slots,
         }
+    }
+
+    /// The number of top bits for so many points.
+    fn bits_for(&self, len: usize) -> u32 {
+        let chunks = self.chunks.len();
+        if (chunks * TOO_FEW..=chunks * TOO_MANY).contains(&len) {
+            return self.bits;
+        }
+        let chunks = len.div_ceil(POINTS_EACH).next_power_of_two();
+        chunks.ilog2().max(1)
+    }
+
+    /// The points in chunks by so many top bits.
+    fn divided(&self, bits: u32) -> Cow<'_, [Chunk]> {
+        if bits == self.bits && !self.chunks.is_empty() {
+            return Cow::Borrowed(&self.chunks);
+        }
+        let points = self.chunks.iter().flat_map(Chunk::points).copied();
+        chunks(points, bits).into()
     }
 }
 
-/// Merges the kept points and the added ones, both in order.
-fn merged(kept: &Kept<'_>, added: &[(u64, u32)]) -> (Vec<Point>, Vec<u32>) {
-    let total = kept.points.len() + added.len();
-    let (mut points, mut lows) = (Vec::with_capacity(total), Vec::with_capacity(total));
-    // Whole stretches are copied between one new point and the next.
-    let (mut rest, mut rest_lows): (&[Point], &[u32]) = (&kept.points, &kept.lows);
-    for (hash, host) in added.iter().copied() {
-        let (high, low) = halves(hash);
-        let mut until = before_of(rest, high);
-        while let (Some(point), Some(other)) = (rest.get(until), rest_lows.get(until))
-            && point.high == high
-            && (*other, point.host) < (low, host)
-        {
-            until += 1;
+/// These points, which are in order, in chunks by so many top bits.
+fn chunks(points: impl Iterator<Item = Point>, bits: u32) -> Vec<Chunk> {
+    let (mut points, nothing, mut these) = (points.peekable(), Chunk::default(), Vec::new());
+    let chunk = |number| {
+        these.clear();
+        while let Some(point) = points.next_if(|point| position(point.hash(), bits).0 == number) {
+            these.push(point);
         }
-        let (stretch, beyond) = rest.split_at(until);
-        points.extend_from_slice(stretch);
-        points.push(Point { high, host });
-        let (stretch, beyond_lows) = rest_lows.split_at(until);
-        lows.extend_from_slice(stretch);
-        lows.push(low);
-        (rest, rest_lows) = (beyond, beyond_lows);
-    }
-    points.extend_from_slice(rest);
-    lows.extend_from_slice(rest_lows);
-    (points, lows)
+        if these.is_empty() {
+            nothing.clone()
+        } else {
+            Chunk::of(&these)
+        }
+    };
+    (0..1 << bits).map(chunk).collect()
 }
 
-/// How many points have a smaller upper half. Searches near the beginning first, since the next of
-/// many new points is near.
-fn before_of(points: &[Point], high: u32) -> usize {
-    let mut width = 1;
-    while points.get(width).is_some_and(|point| point.high < high) {
-        width *= 2;
-    }
-    let near = points.get(..=width).unwrap_or(points);
-    near.partition_point(|point| point.high < high)
+/// The chunks without the points of slots that are gone.
+fn without(chunks: &[Chunk], gone: &[bool]) -> Vec<Chunk> {
+    let stays = |point: &&Point| gone.get(index(point.slot)) != Some(&true);
+    let mut rest: Vec<Point> = Vec::new();
+    let chunk = |chunk: &Chunk| {
+        rest.clear();
+        rest.extend(chunk.points().iter().filter(stays));
+        if rest.len() == chunk.points().len() {
+            chunk.clone()
+        } else {
+            Chunk::of(&rest)
+        }
+    };
+    chunks.iter().map(chunk).collect()
 }
 
-/// Restores the order of equal hashes after hosts have changed places.
-fn order_equals(points: &mut [Point], lows: &[u32]) {
-    let mut start = 0;
-    for run in points.chunk_by_mut(|a, b| a.high == b.high) {
-        let end = start + run.len();
-        if run.len() > 1 {
-            let lows = lows.get(start..end).unwrap_or_default();
-            // Pairs like new points, so that one function sorts both.
-            let hosts = lows.iter().zip(&*run);
-            let mut hosts: Vec<(u64, u32)> = hosts
-                .map(|(low, point)| (u64::from(*low), point.host))
-                .collect();
-            hosts.sort_unstable();
-            for (point, (_, host)) in run.iter_mut().zip(hosts) {
-                point.host = host;
-            }
-        }
-        start = end;
+/// The chunks after the change.
+fn edited(chunks: &[Chunk], plan: &Plan, bits: u32) -> Box<[Chunk]> {
+    let (mut removed, mut added) = (plan.removed.as_slice(), plan.added.as_slice());
+    let (mut rest, mut room) = (chunks, Room::default());
+    let mut all = Vec::with_capacity(chunks.len());
+    while !rest.is_empty() {
+        // Whole stretches are shared between one chunk that changes and the next.
+        let changed = [removed.first(), added.first()].into_iter().flatten();
+        let changed = changed.map(|(hash, _)| position(*hash, bits).0).min();
+        let shared = match changed {
+            _ if plan.reorders => 0,
+            Some(number) => rest.len().min(number - all.len()),
+            None => rest.len(),
+        };
+        let (stretch, beyond) = rest.split_at(shared);
+        all.extend_from_slice(stretch);
+        let number = all.len();
+        rest = beyond.split_first().map_or(beyond, |(chunk, beyond)| {
+            let edit = Edit {
+                removed: take(&mut removed, number, bits),
+                added: take(&mut added, number, bits),
+                reorders: plan.reorders,
+            };
+            all.push(chunk.edited(edit, &plan.slots, &mut room));
+            beyond
+        });
     }
+    all.into()
+}
+
+/// Takes the points of a chunk from the beginning of a list.
+fn take<'a>(points: &mut &'a [(u64, u32)], chunk: usize, bits: u32) -> &'a [(u64, u32)] {
+    let here = points
+        .iter()
+        .take_while(|(hash, _)| position(*hash, bits).0 == chunk);
+    points.split_off(..here.count()).unwrap_or_default()
+}
+
+/// The chunk of a hash, and its place between the least and the greatest hash of the chunk, 0 to
+/// 2^32. `bits` is 1 to 32.
+#[inline]
+fn position(hash: u64, bits: u32) -> (usize, u32) {
+    let (chunk, offset) = halves(hash >> (32 - bits));
+    (index(chunk), offset)
 }
 
 #[inline]
-fn halves(hash: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = hash.to_be_bytes();
+fn halves(number: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
     (
         u32::from_be_bytes([a, b, c, d]),
         u32::from_be_bytes([e, f, g, h]),
     )
-}
-
-fn whole(high: u32, low: u32) -> u64 {
-    (u64::from(high) << 32) | u64::from(low)
 }
 
 #[inline]
@@ -191,3 +238,10 @@ fn index(number: u32) -> usize {
     // A u32 fits a usize on every target of this workspace (wasm32 and 64-bit).
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

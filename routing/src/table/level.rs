@@ -1,5 +1,6 @@
 //! One priority: its hosts on their ring, and their weights.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use super::Rule;
 use crate::bounded::{Loads, Owners, Share, Weights};
 use crate::health::PriorityLoad;
 use crate::membership::{Locality, Member, State};
-use crate::names::{Names, may_repeat};
+use crate::names::{Names, may_repeat, may_repeat_after};
 use crate::ring::{Host, HostIndex, Ring, RingError, Shape, WEIGHT_UNIT, as_f64};
 
 /// A priority that keys fall to.
@@ -34,6 +35,8 @@ pub(super) struct Before<'a> {
     priority: u32,
     ring: Arc<Ring>,
     hosts: &'a [Member],
+    /// Whether an address occurs twice among them.
+    repeats: bool,
     rule: Option<Rule>,
 }
 
@@ -43,6 +46,7 @@ impl<'a> Before<'a> {
             priority,
             ring: Arc::default(),
             hosts: &[],
+            repeats: false,
             rule: None,
         }
     }
@@ -62,7 +66,12 @@ impl<'a> Before<'a> {
         } else {
             Arc::new(self.ring.update(&before, &after, rule.shape)?)
         };
-        let stands_for = repeated(&placed);
+        let may_repeat = if self.repeats {
+            may_repeat(placed.iter().map(|host| host.address.as_str()))
+        } else {
+            may_repeat_after(self.hosts, &placed, |host| &host.address)
+        };
+        let stands_for = may_repeat.then(|| first_of_address(&placed));
         let ambiguous = ambiguous(&placed, &after, &rule, stands_for.is_some());
         drop(after);
         let percent = load.healthy + load.degraded;
@@ -92,6 +101,7 @@ impl Level {
             priority: self.priority,
             ring: Arc::clone(&self.ring),
             hosts: table.get(self.range()).unwrap_or_default(),
+            repeats: self.stands_for.is_some(),
             rule: Some(*had),
         }
     }
@@ -184,22 +194,30 @@ pub(super) fn all_serve(members: &[Member]) -> bool {
     members.iter().all(|member| member.state == State::Serving)
 }
 
-/// The hosts of a priority that are on its ring: all of them in a panic, else the healthy ones.
+/// The hosts of a priority that are on its ring: all of them in a panic, else the healthy ones. If
+/// these are all members and all serve, they are taken out of the list.
 ///
 /// If only degraded hosts are left, they are on the ring. Envoy's own ring is empty then, and Envoy
 /// answers 503.
-pub(super) fn hosts_of(members: &[Member], priority: u32, panics: bool) -> Vec<Member> {
-    let of = |takes: &dyn Fn(&Member) -> bool| -> Vec<Member> {
+pub(super) fn hosts_of(
+    members: &mut Cow<'_, [Member]>,
+    priority: u32,
+    panics: bool,
+) -> Vec<Member> {
+    let of = |members: &[Member], takes: &dyn Fn(&Member) -> bool| -> Vec<Member> {
         let here = members.iter().filter(|member| member.priority == priority);
         here.filter(|member| takes(member)).cloned().collect()
     };
-    let mut hosts = if panics {
-        of(&|_| true)
+    let is_here = |member: &Member| member.priority == priority;
+    let mut hosts = if all_serve(members) && members.iter().all(is_here) {
+        std::mem::take(members).into_owned()
+    } else if panics {
+        of(members, &|_| true)
     } else {
-        of(&|member| member.state == State::Serving)
+        of(members, &|member| member.state == State::Serving)
     };
     if hosts.is_empty() {
-        hosts = of(&|member| member.state == State::Degraded);
+        hosts = of(members, &|member| member.state == State::Degraded);
     }
     // A locality with weight 0 gets no requests. The other localities are placed one after another.
     hosts.retain(|host| host.locality.is_none_or(|locality| locality.weight > 0));
@@ -259,16 +277,12 @@ fn index(member: &Member) -> Option<u32> {
     member.locality.map(|locality| locality.index)
 }
 
-/// For each host, the first host with the same address; `None` if no address occurs twice.
-fn repeated(hosts: &[Member]) -> Option<Box<[HostIndex]>> {
-    let addresses = || hosts.iter().map(|host| host.address.as_str());
-    if !may_repeat(addresses()) {
-        return None;
-    }
-    let addresses = Names::of(addresses());
+/// For each host, the first host with the same address.
+fn first_of_address(hosts: &[Member]) -> Box<[HostIndex]> {
+    let addresses = Names::of(hosts.iter().map(|host| host.address.as_str()));
     let first = |host: &Member| addresses.first(&host.address).unwrap_or(0);
     let first = hosts.iter().map(|host| HostIndex::of_place(first(host)));
-    Some(first.collect())
+    first.collect()
 }
 
 /// The hosts that share their name, such as a `hash_key`, with a host of another address. Which of

@@ -67,18 +67,7 @@ pub(crate) fn all() -> Result<Vec<Case>> {
             }));
         }
     }
-    let all = members(&addresses(INSTANCES));
-    let rest = members(&addresses(INSTANCES - 1));
-    let (large, small) = (
-        table(&addresses(INSTANCES), FIXED),
-        table(&addresses(INSTANCES - 1), FIXED),
-    );
-    cases.push(Case::new("merge/add".to_owned(), 3, move || {
-        small.update(black_box(&all))
-    }));
-    cases.push(Case::new("merge/remove".to_owned(), 3, move || {
-        large.update(black_box(&rest))
-    }));
+    cases.extend(changes());
     let mut reporting = Reporting::of(REPORTED).context("nothing to report")?;
     cases.push(Case::new("interval/report".to_owned(), 10, move || {
         reporting.encoded()
@@ -106,6 +95,35 @@ pub(crate) fn all() -> Result<Vec<Case>> {
         batch(&sender, &updates).map(|body| body.len())
     }));
     Ok(cases)
+}
+
+/// One instance of all comes, goes or is replaced by another in its place, and how many keys that moves.
+fn changes() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let (fewer, all) = (addresses(INSTANCES - 1), addresses(INSTANCES));
+    let mut other = all.clone();
+    if let Some(address) = other.get_mut(INSTANCES / 2) {
+        *address = "10.1.0.1:8080".to_owned();
+    }
+    for (fill, shape) in [("", FIXED), ("-envoy", ENVOY)] {
+        for (change, before, after) in [
+            ("add", &fewer, &all),
+            ("remove", &all, &fewer),
+            ("replace", &all, &other),
+        ] {
+            let (before, after) = (table(before, shape), members(after));
+            cases.push(Case::new(format!("merge/{change}{fill}"), 3, move || {
+                before.update(black_box(&after))
+            }));
+        }
+        let before = table(&fewer, shape);
+        if let Ok(after) = before.update(&members(&all)) {
+            cases.push(Case::new(format!("merge/moved{fill}"), 3, move || {
+                after.moved_from(black_box(&before))
+            }));
+        }
+    }
+    cases
 }
 
 fn update(sequence: u64) -> Result<Update> {

@@ -1,99 +1,108 @@
-//! Hosts before and after → which points stay, which go and which are new.
+//! Hosts before and after → which points go and which are new.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{Point, index, whole};
+use super::slots::Slots;
+use super::{index, wide};
 use crate::hash::HashFunction;
-use crate::names::Names;
+use crate::names::matches;
 use crate::ring::Host;
 
 /// The difference between two rings.
+#[derive(Debug)]
 pub(super) struct Plan {
-    /// The new index of each old host; `None` if the host is gone.
-    renamed: Vec<Option<u32>>,
-    /// New points, with the new index of their host, in order.
+    /// The slots after the change.
+    pub(super) slots: Slots,
+    /// New points: hash and slot, in order.
     pub(super) added: Vec<(u64, u32)>,
-    /// Points that go although their host stays, with the old index of their host, in order.
-    dropped: Vec<(u64, u32)>,
-}
-
-/// Points that stay, and the lower halves of their hashes.
-pub(super) struct Kept<'a> {
-    pub(super) points: Cow<'a, [Point]>,
-    pub(super) lows: Cow<'a, [u32]>,
+    /// Points that go: hash and slot, in order.
+    pub(super) removed: Vec<(u64, u32)>,
+    /// Whether each slot before loses all its points, if they are found by their slot; empty if they
+    /// are among those removed.
+    pub(super) gone: Vec<bool>,
+    /// Whether hosts that stay change places with each other.
+    pub(super) reorders: bool,
 }
 
 impl Plan {
+    /// `chunks` is the number of chunks that the points are in.
     pub(super) fn new(
-        had: &[u32],
+        old: &Slots,
         before: &[Host<'_>],
         after: &[Host<'_>],
         counts: &[u32],
         hash: HashFunction,
+        chunks: usize,
     ) -> Self {
-        let old = Names::of(before.iter().map(|host| host.name));
+        let origins = matches(before, after, |host| host.name);
+        let slots = old.next(&origins, counts);
         let mut plan = Self {
-            renamed: vec![None; before.len()],
             added: Vec::new(),
-            dropped: Vec::new(),
+            removed: Vec::new(),
+            gone: Vec::new(),
+            reorders: !origins.iter().flatten().is_sorted(),
+            slots,
         };
-        for ((new, host), count) in (0u32..).zip(after).zip(counts) {
-            // A name that occurs twice keeps the points of one host only.
-            let kept = old.last(host.name).filter(|at| {
-                let place = plan.renamed.get_mut(*at);
-                place.is_some_and(|place| place.is_none() && place.replace(new).is_none())
+        let mut goes = vec![true; before.len()];
+        for ((host, origin), slot) in after.iter().zip(&origins).zip(plan.slots.hosts()) {
+            let had = origin.and_then(|place| {
+                *goes.get_mut(place)? = false;
+                old.at(place)
             });
-            let kept = kept.and_then(|at| Some((u32::try_from(at).ok()?, *had.get(at)?)));
-            let (number, had) = kept.unwrap_or((0, 0));
-            let numbered = |numbers, host_index: u32, points: &mut Vec<(u64, u32)>| {
-                push_points(host.name, hash, numbers, |hash| {
-                    points.push((hash, host_index));
-                });
-            };
-            numbered(had..*count, new, &mut plan.added);
-            numbered(*count..had, number, &mut plan.dropped);
+            let had = had.map_or(0, |slot| slot.points);
+            push_points(
+                host.name,
+                hash,
+                had..slot.points,
+                slot.number,
+                &mut plan.added,
+            );
+            push_points(
+                host.name,
+                hash,
+                slot.points..had,
+                slot.number,
+                &mut plan.removed,
+            );
         }
+        plan.remove_gone(old, before, &goes, hash, chunks);
         plan.added.sort_unstable();
-        plan.dropped.sort_unstable();
+        plan.removed.sort_unstable();
         plan
     }
 
-    /// The old points that stay, with the new indexes of their hosts.
-    pub(super) fn kept<'a>(&self, points: &'a [Point], lows: &'a [u32]) -> Kept<'a> {
-        let is_same = |(old, new): (u32, &Option<u32>)| *new == Some(old);
-        if self.dropped.is_empty() && (0u32..).zip(&self.renamed).all(is_same) {
-            return Kept {
-                points: points.into(),
-                lows: lows.into(),
-            };
+    /// The points of a few hosts are found by their hashes. Once they are in all chunks, anyway,
+    /// hashing them is dearer than looking at all points.
+    fn remove_gone(
+        &mut self,
+        old: &Slots,
+        before: &[Host<'_>],
+        goes: &[bool],
+        hash: HashFunction,
+        chunks: usize,
+    ) {
+        let hosts = before.iter().zip(old.hosts()).zip(goes);
+        let hosts = hosts.filter(|(_, goes)| **goes).map(|(host, _)| host);
+        let points: u64 = hosts.clone().map(|(_, slot)| u64::from(slot.points)).sum();
+        if points < wide(chunks) {
+            for (host, slot) in hosts {
+                push_points(
+                    host.name,
+                    hash,
+                    0..slot.points,
+                    slot.number,
+                    &mut self.removed,
+                );
+            }
+            return;
         }
-        let mut dropped = self.dropped.iter().copied().peekable();
-        let mut is_dropped = |point: &Point, low| {
-            let this = (whole(point.high, low), point.host);
-            dropped.peek().is_some() && dropped.next_if_eq(&this).is_some()
-        };
-        let (mut kept, mut kept_lows) = (
-            Vec::with_capacity(points.len()),
-            Vec::with_capacity(lows.len()),
-        );
-        for (point, low) in points.iter().zip(lows) {
-            if let Some(Some(host)) = self.renamed.get(index(point.host)).copied()
-                && !is_dropped(point, *low)
-            {
-                kept.push(Point { host, ..*point });
-                kept_lows.push(*low);
+        let all = old.hosts().iter().map(|slot| index(slot.number) + 1).max();
+        self.gone = vec![false; all.unwrap_or(0)];
+        for (_, slot) in hosts {
+            if let Some(gone) = self.gone.get_mut(index(slot.number)) {
+                *gone = true;
             }
         }
-        Kept {
-            points: kept.into(),
-            lows: kept_lows.into(),
-        }
-    }
-
-    /// Whether the hosts that stay keep their order.
-    pub(super) fn keeps_order(&self) -> bool {
-        self.renamed.iter().flatten().is_sorted()
     }
 }
 
@@ -102,7 +111,8 @@ fn push_points(
     name: &str,
     hash: HashFunction,
     numbers: std::ops::Range<u32>,
-    mut push: impl FnMut(u64),
+    slot: u32,
+    points: &mut Vec<(u64, u32)>,
 ) {
     if numbers.is_empty() {
         return;
@@ -115,7 +125,7 @@ fn push_points(
         text.truncate(prefix);
         // Writing to a string cannot fail.
         if write!(text, "{number}").is_ok() {
-            push(hash.hash(text.as_bytes()));
+            points.push((hash.hash(text.as_bytes()), slot));
         }
     }
 }
