@@ -89,6 +89,14 @@ pub fn filter() -> Result<PathBuf> {
     existing(target()?.join("unitring.wasm"), "make build")
 }
 
+/// The native module, as Envoy loads it.
+///
+/// # Errors
+/// It is not built; the text names the command.
+pub fn native() -> Result<PathBuf> {
+    existing(target()?.join("libunitring.so"), "scripts/build-native")
+}
+
 /// The filter whose VMs die when a request says so.
 ///
 /// # Errors
