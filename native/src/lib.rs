@@ -10,6 +10,7 @@
 //! | `binding` | Envoy's C interface ↔ safe calls; the only unsafe code |
 //! | `policy` | a cluster's configuration → what all threads share for it |
 //! | `members` | Envoy's hosts → members, on the main thread |
+//! | `localities` | Envoy's order of localities, by which it tells their weights |
 //! | `placed` | members → the balancer in force, published to the workers |
 //! | `seats` | the hosts of the balancer → their places among those of this worker |
 //! | `worker` | a request → its host |
@@ -30,6 +31,7 @@ mod binding;
 #[cfg(not(test))]
 mod clock;
 mod loads;
+mod localities;
 #[cfg(not(test))]
 mod members;
 #[cfg(not(test))]

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use unitring_routing::membership::{Locality, Member, State};
 
 use crate::binding::Hosts;
+use crate::localities::{self, Name};
 
 /// All hosts of a cluster, priority by priority, in Envoy's order. `by_locality`: whether the weights of
 /// localities count.
@@ -23,7 +24,7 @@ pub(crate) fn read(hosts: &Hosts<'_>, by_locality: bool) -> Vec<Member> {
                 priority,
                 locality: localities
                     .as_ref()
-                    .and_then(|localities| localities.place(&hosts.locality(priority, at))),
+                    .and_then(|localities| localities.locality(&hosts.locality(priority, at))),
                 // The policy can answer with a healthy host only.
                 steerable: state == State::Serving,
                 ..Member::new(&address, &address)
@@ -35,50 +36,33 @@ pub(crate) fn read(hosts: &Hosts<'_>, by_locality: bool) -> Vec<Member> {
 
 /// The localities of a priority.
 struct Localities {
-    weights: Vec<u32>,
-    all: u64,
-    /// Their places by name.
-    places: HashMap<String, usize>,
+    by_name: HashMap<Name, Locality>,
 }
 
 impl Localities {
-    /// Envoy tells the weights by place, and the name with each host. A healthy host of a locality joins the two.
-    /// A locality without a healthy host is the next one that is left.
     fn of(hosts: &Hosts<'_>, priority: u32) -> Self {
         let weights = hosts.locality_weights(priority);
-        let names = (0..hosts.count(priority)).map(|at| (hosts.address(priority, at), at));
-        let by_address: HashMap<&[u8], usize> = names.collect();
-        let mut places = HashMap::new();
-        let mut left = Vec::new();
-        for place in 0..weights.len() {
-            let first = hosts.first_of_locality(priority, place);
-            match first.and_then(|address| by_address.get(address)) {
-                Some(at) => _ = places.insert(hosts.locality(priority, *at), place),
-                None => left.push(place),
-            }
-        }
-        let mut left = left.into_iter();
-        for at in 0..hosts.count(priority) {
-            let name = hosts.locality(priority, at);
-            if !places.contains_key(&name)
-                && let Some(place) = left.next()
-            {
-                places.insert(name, place);
-            }
-        }
-        Self {
-            all: weights.iter().map(|weight| u64::from(*weight)).sum(),
-            weights,
-            places,
-        }
+        let all = weights.iter().map(|weight| u64::from(*weight)).sum();
+        let places: Vec<Vec<&[u8]>> = (0..weights.len())
+            .map(|place| hosts.healthy_in_locality(priority, place).collect())
+            .collect();
+        let listed = (0..hosts.count(priority)).map(|at| {
+            let is_healthy = hosts.state(priority, at) == State::Serving;
+            (
+                hosts.locality(priority, at),
+                hosts.address(priority, at),
+                is_healthy,
+            )
+        });
+        let names = localities::in_order(listed, &places).into_iter();
+        let by_name = (0u32..).zip(names).zip(weights);
+        let by_name = by_name
+            .map(|((index, name), weight)| (name, Locality { index, weight, all }))
+            .collect();
+        Self { by_name }
     }
 
-    fn place(&self, name: &str) -> Option<Locality> {
-        let place = *self.places.get(name)?;
-        Some(Locality {
-            index: u32::try_from(place).ok()?,
-            weight: self.weights.get(place).copied()?,
-            all: self.all,
-        })
+    fn locality(&self, name: &Name) -> Option<Locality> {
+        self.by_name.get(name).copied()
     }
 }

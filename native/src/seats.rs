@@ -22,6 +22,8 @@ pub(crate) trait Places {
     fn address(&self, priority: u32, at: usize) -> &[u8];
     /// The address of a host, by its place among the healthy ones.
     fn healthy_address(&self, priority: u32, at: usize) -> &[u8];
+    /// Whether a host is healthy now, by its place among all. The list of the healthy ones may be older.
+    fn is_healthy(&self, priority: u32, at: usize) -> bool;
 }
 
 /// Where a worker has a host.
@@ -59,97 +61,124 @@ fn narrow(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(NOWHERE)
 }
 
-/// The seats of the hosts of a table, given as priority and address in the table's order.
+/// A host of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placed<'a> {
+    pub(crate) priority: u32,
+    pub(crate) address: &'a str,
+    /// Whether it is healthy. An address may occur several times in a priority, healthy and not.
+    pub(crate) is_healthy: bool,
+}
+
+/// The seats of the hosts of a table, in the table's order.
 pub(crate) fn seats<'a>(
-    hosts: impl Iterator<Item = (u32, &'a str)>,
+    hosts: impl Iterator<Item = Placed<'a>>,
     places: &impl Places,
 ) -> Vec<Seat> {
-    let mut walk = Walk::default();
-    let mut strays = None;
+    let mut listed: Option<Listed<'_, _>> = None;
     hosts
-        .map(|(priority, address)| {
-            let found = walk.next(priority, address.as_bytes(), places);
-            // The order differs only while the table and the worker have different hosts.
-            found.unwrap_or_else(|| {
-                let strays = strays.get_or_insert_with(|| Strays::of(priority, places));
-                if strays.priority != priority {
-                    *strays = Strays::of(priority, places);
-                }
-                strays.seat(address.as_bytes())
-            })
+        .map(|host| {
+            let listed = match &mut listed {
+                Some(listed) if listed.priority == host.priority => listed,
+                other => other.insert(Listed::of(host.priority, places)),
+            };
+            listed.seat(host)
         })
         .collect()
 }
 
-/// Goes through a priority's hosts and its healthy ones in step with the hosts of a table, which are in the same
-/// order. Repeated addresses so keep their order, too.
-#[derive(Default)]
-struct Walk {
+/// The hosts of a priority as the worker has them, of which the seats are taken.
+struct Listed<'a, P> {
     priority: u32,
-    all: usize,
-    healthy: usize,
+    places: &'a P,
+    /// For each host its place among the healthy ones.
+    healthy: Vec<u32>,
+    /// Up to here hosts have been met: those of a table are mostly in Envoy's order.
+    met: usize,
+    /// By address, for those that are not where they are expected. Made when it is needed.
+    by_address: Option<HashMap<&'a [u8], Seat>>,
 }
 
-impl Walk {
-    fn next(&mut self, priority: u32, address: &[u8], places: &impl Places) -> Option<Seat> {
-        if self.priority != priority {
-            *self = Self {
+impl<'a, P: Places> Listed<'a, P> {
+    fn of(priority: u32, places: &'a P) -> Self {
+        let mut next = 0;
+        let count = places.count(priority);
+        let healthy = (0..count).map(|at| {
+            let address = places.address(priority, at);
+            let is_next = next < places.healthy_count(priority)
+                && places.healthy_address(priority, next) == address;
+            // The healthy hosts are in the order of all. A host may have fallen ill since they were listed; but if
+            // a healthy one of the same address follows, that is the one that is listed.
+            if !is_next || !places.is_healthy(priority, at) && has_twin(priority, at, places) {
+                return NOWHERE;
+            }
+            next += 1;
+            narrow(next - 1)
+        });
+        Self {
+            priority,
+            places,
+            healthy: healthy.collect(),
+            met: 0,
+            by_address: None,
+        }
+    }
+
+    fn seat(&mut self, host: Placed<'_>) -> Seat {
+        let (priority, address) = (self.priority, host.address.as_bytes());
+        let ahead = self.healthy.iter().enumerate().skip(self.met);
+        let found = ahead.take(AHEAD_MAX).find(|(at, healthy)| {
+            (**healthy != NOWHERE) == host.is_healthy
+                && self.places.address(priority, *at) == address
+        });
+        if let Some((at, healthy)) = found {
+            self.met = at + 1;
+            return Seat {
                 priority,
-                ..Self::default()
+                all: narrow(at),
+                healthy: *healthy,
             };
         }
-        let count = places.count(priority);
-        let ahead = self.all..count.min(self.all.saturating_add(AHEAD_MAX));
-        let at = ahead
-            .into_iter()
-            .find(|at| places.address(priority, *at) == address)?;
-        // Healthy hosts that the table does not have are passed over together with all others.
-        let passed = (self.all..at).map(|at| places.address(priority, at));
-        let mut healthy = self.healthy;
-        for other in passed {
-            if places.healthy_address(priority, healthy) == other {
-                healthy += 1;
-            }
-        }
-        let is_healthy = healthy < places.healthy_count(priority)
-            && places.healthy_address(priority, healthy) == address;
+        // The order differs while the table and the worker have different hosts, and where localities have weights.
+        let by_address = self
+            .by_address
+            .get_or_insert_with(|| by_address(priority, self.places, &self.healthy));
+        by_address.get(address).copied().unwrap_or(Seat {
+            priority,
+            all: NOWHERE,
+            healthy: NOWHERE,
+        })
+    }
+}
+
+/// Whether a healthy host of the same address comes soon.
+fn has_twin(priority: u32, at: usize, places: &impl Places) -> bool {
+    let address = places.address(priority, at);
+    let others = (at + 1..places.count(priority)).take(AHEAD_MAX);
+    others.into_iter().any(|other| {
+        places.address(priority, other) == address && places.is_healthy(priority, other)
+    })
+}
+
+/// A seat for each address: that of a healthy host if there is one.
+fn by_address<'a>(
+    priority: u32,
+    places: &'a impl Places,
+    healthy: &[u32],
+) -> HashMap<&'a [u8], Seat> {
+    let mut seats: HashMap<&[u8], Seat> = HashMap::new();
+    for (at, healthy) in healthy.iter().enumerate() {
         let seat = Seat {
             priority,
             all: narrow(at),
-            healthy: if is_healthy { narrow(healthy) } else { NOWHERE },
+            healthy: *healthy,
         };
-        (self.all, self.healthy) = (at + 1, healthy + usize::from(is_healthy));
-        Some(seat)
-    }
-}
-
-/// The hosts of a priority by address, for those that are not where they are expected.
-struct Strays<'a> {
-    priority: u32,
-    all: HashMap<&'a [u8], u32>,
-    healthy: HashMap<&'a [u8], u32>,
-}
-
-impl<'a> Strays<'a> {
-    fn of(priority: u32, places: &'a impl Places) -> Self {
-        let all = (0..places.count(priority)).map(|at| (places.address(priority, at), narrow(at)));
-        let healthy = 0..places.healthy_count(priority);
-        let healthy = healthy.map(|at| (places.healthy_address(priority, at), narrow(at)));
-        Self {
-            priority,
-            all: all.collect(),
-            healthy: healthy.collect(),
+        let kept = seats.entry(places.address(priority, at)).or_insert(seat);
+        if kept.among_healthy().is_none() {
+            *kept = seat;
         }
     }
-
-    fn seat(&self, address: &[u8]) -> Seat {
-        let of = |map: &HashMap<&[u8], u32>| map.get(address).copied().unwrap_or(NOWHERE);
-        Seat {
-            priority: self.priority,
-            all: of(&self.all),
-            healthy: of(&self.healthy),
-        }
-    }
+    seats
 }
 
 #[cfg(test)]
@@ -159,9 +188,9 @@ mod tests {
 
     /// Hosts of each priority: address, and whether it is healthy.
     #[derive(Debug, Clone)]
-    struct Listed(Vec<Vec<(String, bool)>>);
+    struct Worker(Vec<Vec<(String, bool)>>);
 
-    impl Listed {
+    impl Worker {
         fn of(&self, priority: u32) -> &[(String, bool)] {
             let at = usize::try_from(priority).unwrap();
             self.0.get(at).map_or(&[], Vec::as_slice)
@@ -170,9 +199,17 @@ mod tests {
             let healthy = self.of(priority).iter().filter(|(_, healthy)| *healthy);
             healthy.map(|(address, _)| address.as_bytes()).collect()
         }
+        /// The places of the healthy hosts among all.
+        fn places(&self, priority: u32) -> Vec<usize> {
+            let hosts = self.of(priority).iter().enumerate();
+            hosts
+                .filter(|(_, (_, healthy))| *healthy)
+                .map(|(at, _)| at)
+                .collect()
+        }
     }
 
-    impl Places for Listed {
+    impl Places for Worker {
         fn count(&self, priority: u32) -> usize {
             self.of(priority).len()
         }
@@ -187,6 +224,11 @@ mod tests {
         fn healthy_address(&self, priority: u32, at: usize) -> &[u8] {
             self.healthy(priority).get(at).copied().unwrap_or(b"")
         }
+        fn is_healthy(&self, priority: u32, at: usize) -> bool {
+            self.of(priority)
+                .get(at)
+                .is_some_and(|(_, healthy)| *healthy)
+        }
     }
 
     fn hosts() -> impl Strategy<Value = Vec<(String, bool)>> {
@@ -194,53 +236,87 @@ mod tests {
         prop::collection::vec(("[a-f]", any::<bool>()), 0..8)
     }
 
+    fn seats_of(table: &[(u32, String, bool)], worker: &Worker) -> Vec<Seat> {
+        let placed = table.iter().map(|(priority, address, is_healthy)| Placed {
+            priority: *priority,
+            address,
+            is_healthy: *is_healthy,
+        });
+        seats(placed, worker)
+    }
+
     proptest! {
         #[test]
         fn a_seat_names_its_host_whatever_the_table_knows(
             worker in prop::collection::vec(hosts(), 0..3),
-            table in prop::collection::vec((0u32..4, "[a-g]"), 0..12),
+            table in prop::collection::vec((0u32..4, "[a-g]", any::<bool>()), 0..12),
         ) {
-            let worker = Listed(worker);
-            let found = seats(table.iter().map(|(p, a)| (*p, a.as_str())), &worker);
+            let worker = Worker(worker);
+            let found = seats_of(&table, &worker);
             prop_assert_eq!(found.len(), table.len());
-            for (seat, (priority, address)) in found.iter().zip(&table) {
+            for (seat, (priority, address, is_healthy)) in found.iter().zip(&table) {
                 prop_assert_eq!(seat.priority, *priority);
-                if let Some(at) = seat.among_all() {
+                let all = seat.among_all();
+                if let Some(at) = all {
                     prop_assert_eq!(worker.address(*priority, at), address.as_bytes());
                 }
                 let healthy = worker.healthy(*priority);
                 match seat.among_healthy() {
-                    Some(at) => prop_assert_eq!(healthy[usize::try_from(at).unwrap()], address.as_bytes()),
-                    None => prop_assert!(
-                        !healthy.contains(&address.as_bytes())
-                            || worker.of(*priority).iter().any(|(a, healthy)| a == address && !healthy)
+                    // Both places are those of one host.
+                    Some(at) => prop_assert_eq!(
+                        all,
+                        Some(worker.places(*priority)[usize::try_from(at).unwrap()])
                     ),
+                    None => prop_assert!(!is_healthy || !healthy.contains(&address.as_bytes())),
                 }
             }
         }
 
         #[test]
         fn the_seats_of_the_same_hosts_are_their_places(hosts in prop::collection::vec(hosts(), 1..3)) {
-            let worker = Listed(hosts);
+            let worker = Worker(hosts);
             let mut table = Vec::new();
             for (priority, hosts) in (0u32..).zip(&worker.0) {
-                table.extend(hosts.iter().map(|(address, _)| (priority, address.as_str())));
+                table.extend(hosts.iter().map(|(address, healthy)| (priority, address.clone(), *healthy)));
             }
-            let found = seats(table.into_iter(), &worker);
+            let found = seats_of(&table, &worker);
             let mut found = found.iter();
             for hosts in &worker.0 {
                 let mut healthy_ones = 0;
                 for (at, (_, healthy)) in hosts.iter().enumerate() {
                     let seat = found.next().unwrap();
                     prop_assert_eq!(seat.among_all(), Some(at));
-                    // An unhealthy host with the address of the next healthy one may pass for it: requests
-                    // go to the same address.
-                    if *healthy && seat.among_healthy().is_some() {
-                        healthy_ones += 1;
-                    }
+                    prop_assert_eq!(seat.among_healthy(), healthy.then_some(healthy_ones));
+                    healthy_ones += u32::from(*healthy);
                 }
-                prop_assert!(healthy_ones <= hosts.iter().filter(|(_, healthy)| *healthy).count());
             }
         }
+    }
+
+    #[test]
+    fn a_healthy_host_is_found_in_any_order_beside_an_unhealthy_one_of_its_address() {
+        let hosts = [
+            ("a", false),
+            ("b", true),
+            ("c", true),
+            ("b", false),
+            ("a", true),
+            ("c", false),
+        ];
+        let worker = Worker(vec![
+            hosts
+                .map(|(address, healthy)| (address.to_owned(), healthy))
+                .to_vec(),
+        ]);
+        let table = ["a", "b", "c"].map(|address| (0, address.to_owned(), true));
+        let found = seats_of(&table, &worker);
+        let places: Vec<_> = found
+            .iter()
+            .map(|seat| (seat.among_all(), seat.among_healthy()))
+            .collect();
+        assert_eq!(
+            places,
+            [(Some(4), Some(2)), (Some(1), Some(0)), (Some(2), Some(1))]
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use unitring_routing::hash::mix;
+use unitring_routing::membership::State;
 
 use crate::attempts::{Attempts, Tried};
 use crate::binding::{Hosts, Request, Stat};
@@ -226,10 +227,12 @@ impl Drop for Worker {
 
 fn seats_of(part: &Part, hosts: &Hosts<'_>) -> Vec<Seat> {
     let all = part.balancer.table().hosts().iter();
-    seats::seats(
-        all.map(|host| (host.priority, host.address.as_str())),
-        hosts,
-    )
+    let placed = all.map(|host| seats::Placed {
+        priority: host.priority,
+        address: &host.address,
+        is_healthy: host.state == State::Serving,
+    });
+    seats::seats(placed, hosts)
 }
 
 /// A healthy host that depends on the hash, of the first priority that has one which will do.
@@ -261,5 +264,8 @@ impl Places for Hosts<'_> {
     }
     fn healthy_address(&self, priority: u32, at: usize) -> &[u8] {
         Hosts::healthy_address(self, priority, at)
+    }
+    fn is_healthy(&self, priority: u32, at: usize) -> bool {
+        self.state(priority, at) == State::Serving
     }
 }

@@ -8,6 +8,7 @@ use std::thread::ThreadId;
 
 use super::abi::{self, EnvoyBuffer, LbEnvoy, ModuleBuffer};
 use super::bytes;
+use crate::localities::Name;
 use unitring_routing::membership::{Cause, State};
 
 /// Counts of a host, over all workers.
@@ -146,8 +147,8 @@ impl<'a> Hosts<'a> {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// The name of a host's locality: region, zone and sub-zone, each with a line end.
-    pub(crate) fn locality(&self, priority: u32, at: usize) -> String {
+    /// The name of a host's locality.
+    pub(crate) fn locality(&self, priority: u32, at: usize) -> Name {
         let (mut region, mut zone, mut sub_zone) = (
             EnvoyBuffer::NOTHING,
             EnvoyBuffer::NOTHING,
@@ -165,12 +166,7 @@ impl<'a> Hosts<'a> {
             );
             [bytes(region), bytes(zone), bytes(sub_zone)]
         };
-        let mut name = String::new();
-        for part in parts {
-            name.push_str(&String::from_utf8_lossy(part));
-            name.push('\n');
-        }
-        name
+        parts.map(|part| String::from_utf8_lossy(part).into_owned())
     }
 
     /// The weights of a priority's localities, in Envoy's order; 0 where a locality has none.
@@ -186,24 +182,27 @@ impl<'a> Hosts<'a> {
         }
     }
 
-    /// The address of the first healthy host of a locality.
-    pub(crate) fn first_of_locality(&self, priority: u32, locality: usize) -> Option<&'a [u8]> {
+    /// The addresses of the healthy hosts of a locality.
+    pub(crate) fn healthy_in_locality(
+        &self,
+        priority: u32,
+        locality: usize,
+    ) -> impl Iterator<Item = &'a [u8]> {
         // SAFETY: `lb` is valid.
         let count = unsafe {
             abi::envoy_dynamic_module_callback_lb_get_locality_host_count(
                 self.lb, priority, locality,
             )
         };
-        if count == 0 {
-            return None;
-        }
-        self.text(|lb, text| {
-            // SAFETY: `lb` is valid. Envoy fills the buffer.
-            unsafe {
-                abi::envoy_dynamic_module_callback_lb_get_locality_host_address(
-                    lb, priority, locality, 0, text,
-                )
-            }
+        (0..count).filter_map(move |at| {
+            self.text(|lb, text| {
+                // SAFETY: `lb` is valid. Envoy fills the buffer.
+                unsafe {
+                    abi::envoy_dynamic_module_callback_lb_get_locality_host_address(
+                        lb, priority, locality, at, text,
+                    )
+                }
+            })
         })
     }
 

@@ -1,5 +1,5 @@
 //! Invariant 1 for any hosts, weights and settings: the real Envoy and `unitring-routing` give the same
-//! owner to every key, with `RING_HASH` and with `MAGLEV`.
+//! owner to every key, with `RING_HASH` and with `MAGLEV`; and so does the native module inside Envoy.
 //!
 //! One Envoy without the filter has a cluster for each case, and reports its chosen host in a header.
 //! `UNITRING_SEED=7` repeats the cases of a run. [`key_sources`] compares the keys of requests.
@@ -8,12 +8,13 @@ mod case;
 pub(crate) mod front;
 mod golden;
 mod key_sources;
+pub(crate) mod native;
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use unitring_tests::envoy::Envoy;
 use unitring_tests::raw::{Raw, get};
 use unitring_tests::seed::seed;
@@ -33,7 +34,7 @@ async fn any_hosts_weights_and_settings_give_the_owners_that_envoy_gives() -> Re
     let cases: Result<Vec<Case>> = (0..CASES).map(|_| Case::random(&mut numbers)).collect();
     let cases = cases?;
     let keys: Vec<String> = (0..KEYS).map(|_| random_key(&mut numbers)).collect();
-    let envoy = start(&cases).await?;
+    let envoy = start(own_clusters(&cases)?).await?;
     let expected = owners(&envoy, cases.len(), &keys).await?;
     for (case, expected) in cases.iter().zip(expected) {
         let table = case.table()?;
@@ -64,22 +65,30 @@ fn random_key(numbers: &mut Numbers) -> String {
     key
 }
 
-/// An Envoy with a cluster for each case; the header `x-case` selects it, `x-user-id` is the key.
-async fn start(cases: &[Case]) -> Result<Envoy> {
+/// A cluster with Envoy's own policy for each case. Its name is its number.
+fn own_clusters(cases: &[Case]) -> Result<Vec<Value>> {
+    let cases = cases.iter().enumerate();
+    cases
+        .map(|(number, case)| case.cluster(&number.to_string(), 1 + number % 3))
+        .collect()
+}
+
+/// An Envoy with these clusters; the header `x-case` selects one by its number, `x-user-id` is the key.
+async fn start(clusters: Vec<Value>) -> Result<Envoy> {
     let mut front = Front::default();
     let hash_policy = json!([{"header": {"header_name": "x-user-id"}}]);
-    for (number, case) in cases.iter().enumerate() {
+    for number in 0..clusters.len() {
         let name = number.to_string();
-        front.clusters.push(case.cluster(&name, 1 + number % 3)?);
         let route = route(&[("x-case", &name)], &name, &hash_policy);
         front.routes.push(route);
     }
+    front.clusters = clusters;
     front.start().await
 }
 
-/// The host that Envoy chooses for each key, in each of the cases.
-async fn owners(envoy: &Envoy, cases: usize, keys: &[String]) -> Result<Vec<Vec<String>>> {
-    let cases: Vec<usize> = (0..cases).collect();
+/// The host that Envoy chooses for each key, in each of so many clusters.
+async fn owners(envoy: &Envoy, clusters: usize, keys: &[String]) -> Result<Vec<Vec<String>>> {
+    let cases: Vec<usize> = (0..clusters).collect();
     let ask = async |cases: &[usize]| -> Result<Vec<Vec<String>>> {
         let mut connection = Raw::connect_from(Ipv4Addr::LOCALHOST, envoy.port).await?;
         let mut owners = Vec::new();

@@ -1,5 +1,6 @@
 //! Invariant 1 for any cluster: the host that the filter would choose for a key, by Envoy's admin pages,
-//! is the host that Envoy's own policy chooses, in clusters of any shape and state, while they change.
+//! is the host that Envoy's own policy chooses, in clusters of any shape and state, while they change. The
+//! native module, which is itself the policy of each cluster of its worlds, chooses that host, too.
 //!
 //! One Envoy without the filter has many random clusters, and reports its chosen host in a header. A
 //! failure prints the seed that repeats that Envoy: `UNITRING_SEED=7`. `UNITRING_ROUNDS=100` runs more of
@@ -11,40 +12,59 @@ mod cluster;
 mod compare;
 mod filter;
 mod model;
+mod native;
 mod pages;
 mod policy;
 mod random;
 mod responder;
+mod shell;
 mod world;
 
 use std::env;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{self, StreamExt};
+use tokio::sync::Semaphore;
+use unitring_tests::programs;
 use unitring_tests::seed::seed;
 use unitring_tests::traffic::keys::Numbers;
 
 use compare::{Tally, compare};
 use filter::Filter;
+use shell::Shell;
 use world::World;
 
 const ROUNDS: u64 = 4;
+const NATIVE_ROUNDS: u64 = 2;
 const CHANGES: usize = 2;
 const KEYS: usize = 200;
 /// Envoys at a time: they wait more than they compute.
 const PARALLEL: usize = 2;
+/// Both tests together: each Envoy has an inotify instance for each cluster by EDS, and a user has 128.
+static ENVOYS: Semaphore = Semaphore::const_new(PARALLEL);
 
 #[tokio::test]
 async fn whatever_the_cluster_and_its_state_each_key_has_the_owner_that_envoy_gives_it()
 -> Result<()> {
+    rounds(ROUNDS, &Shell::Filter).await
+}
+
+#[tokio::test]
+async fn whatever_the_cluster_and_its_state_the_native_module_takes_the_owner_of_envoys_policy()
+-> Result<()> {
+    rounds(NATIVE_ROUNDS, &Shell::Native(programs::native()?)).await
+}
+
+async fn rounds(usual: u64, shell: &Shell) -> Result<()> {
     let seed = seed("UNITRING_SEED")?;
     let rounds = match env::var("UNITRING_ROUNDS") {
         Ok(text) => text.parse().context("UNITRING_ROUNDS")?,
         Err(_) if env::var_os("UNITRING_SEED").is_some() => 1,
-        Err(_) => ROUNDS,
+        Err(_) => usual,
     };
     let seeds = stream::iter(seed..seed + rounds);
-    let rounds: Vec<Result<Tally>> = seeds.map(round).buffer_unordered(PARALLEL).collect().await;
+    let rounds = seeds.map(|seed| round(seed, shell));
+    let rounds: Vec<Result<Tally>> = rounds.buffer_unordered(PARALLEL).collect().await;
     let (mut tally, mut failures) = (Tally::default(), Vec::new());
     for round in rounds {
         match round {
@@ -58,18 +78,23 @@ async fn whatever_the_cluster_and_its_state_each_key_has_the_owner_that_envoy_gi
 }
 
 /// One Envoy through its states.
-async fn round(seed: u64) -> Result<Tally> {
-    states(seed)
+async fn round(seed: u64, shell: &Shell) -> Result<Tally> {
+    let _permit = ENVOYS.acquire().await?;
+    states(seed, shell)
         .await
         .with_context(|| format!("UNITRING_SEED={seed}"))
 }
 
-async fn states(seed: u64) -> Result<Tally> {
+async fn states(seed: u64, shell: &Shell) -> Result<Tally> {
     let mut numbers = Numbers::seeded(seed);
+    if shell.is_native() {
+        // The worlds of both shells may run at once, so those of one seed have different addresses.
+        numbers.draw();
+    }
     let keys: Vec<String> = (0..KEYS).map(|_| format!("{:x}", numbers.draw())).collect();
-    let mut world = World::start(seed, &mut numbers).await?;
+    let mut world = World::start(seed, shell, &mut numbers).await?;
     let mut tally = Tally::default();
-    let filters: Result<Vec<Filter>> = world.clusters.iter().map(Filter::new).collect();
+    let filters: Result<Vec<Option<Filter>>> = world.clusters.iter().map(Filter::beside).collect();
     let mut filters = filters?;
     for number in 0..=CHANGES {
         let what = || format!("after {number} changes");

@@ -70,8 +70,19 @@ impl Case {
         })
     }
 
-    /// The cluster of this name; its hosts are in this many localities, which no policy here uses.
+    /// The cluster of this name with Envoy's own policy; its hosts are in this many localities, which no policy here
+    /// uses.
     pub(super) fn cluster(&self, name: &str, localities: usize) -> Result<Value> {
+        self.cluster_with(self.ring.policy(), name, localities)
+    }
+
+    /// The same with this policy.
+    pub(super) fn cluster_with(
+        &self,
+        policy: Value,
+        name: &str,
+        localities: usize,
+    ) -> Result<Value> {
         let hosts = self.hosts.chunks(self.hosts.len().div_ceil(localities));
         let endpoints = hosts.enumerate().map(|(zone, hosts)| {
             let endpoints: Result<Value> = hosts.iter().map(Host::endpoint).collect();
@@ -82,7 +93,7 @@ impl Case {
             "name": name,
             "type": "STATIC",
             "connect_timeout": "1s",
-            "load_balancing_policy": {"policies": [{"typed_extension_config": self.ring.policy()}]},
+            "load_balancing_policy": {"policies": [{"typed_extension_config": policy}]},
             "load_assignment": {"cluster_name": name, "endpoints": endpoints?},
         }))
     }

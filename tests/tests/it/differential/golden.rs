@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use unitring_tests::programs;
 
 use super::case::{Case, Host, Ring};
-use super::{owners, start};
+use super::{own_clusters, owners, start};
 
 const KEYS: usize = 60;
 
@@ -75,7 +75,7 @@ async fn the_golden_tables_are_what_envoy_says() -> Result<()> {
     let cases: Result<Vec<Case>> = FILES.iter().map(|(_, ring, w)| case(ring, w)).collect();
     let cases = cases?;
     let keys: Vec<String> = (0..KEYS).map(|number| format!("user-{number}")).collect();
-    let envoy = start(&cases).await?;
+    let envoy = start(own_clusters(&cases)?).await?;
     let chosen = owners(&envoy, cases.len(), &keys).await?;
     for (((name, ..), case), chosen) in FILES.iter().zip(cases).zip(chosen) {
         let owners = keys.iter().cloned().zip(chosen).collect();

@@ -112,7 +112,12 @@ fn change_endpoints(
                 cluster.localities[at].weight = random::locality_weight(draws, numbers);
             }
         }
-        10 => cluster.overprovisioning = random::overprovisioning(numbers),
+        10 => {
+            let other = random::overprovisioning(numbers);
+            if cluster.may_change_overprovisioning() {
+                cluster.overprovisioning = other;
+            }
+        }
         11 => numbers.shuffle(&mut cluster.localities),
         12 => {
             let at = index(cluster.localities.len(), numbers);
@@ -145,7 +150,7 @@ fn change_settings(cluster: &mut Cluster, numbers: &mut Numbers) {
         1 => cluster.policy.by_locality = !cluster.policy.by_locality,
         // The sizes stay: the weights were drawn to suit them, small ones for a ring without a bound.
         _ => {
-            let other = Policy::random(numbers);
+            let other = cluster.shell.without_untold(Policy::random(numbers));
             cluster.policy.by_hostname = other.by_hostname;
             cluster.policy.is_fallback = other.is_fallback;
         }

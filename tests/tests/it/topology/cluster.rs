@@ -10,6 +10,7 @@ use unitring_tests::programs;
 use super::address::Address;
 use super::policy::Policy;
 use super::responder::{Check, Request};
+use super::shell::Shell;
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Cluster {
@@ -20,6 +21,8 @@ pub(super) struct Cluster {
     pub(super) by_api: bool,
     pub(super) source: Source,
     pub(super) policy: Policy,
+    /// What chooses by that policy.
+    pub(super) shell: Shell,
     pub(super) panic_percent: Option<f64>,
     /// Seconds; `None` is Envoy's default of one.
     pub(super) merge_window: Option<f64>,
@@ -98,6 +101,12 @@ impl Cluster {
         all.map(|host| (self.number, host))
     }
 
+    /// Whether Envoy may change its `overprovisioning_factor`, which comes with the endpoints. The native module has
+    /// a setting for it, which comes with the cluster.
+    pub(super) fn may_change_overprovisioning(&self) -> bool {
+        self.by_api || !self.shell.is_native()
+    }
+
     pub(super) fn is_eds(&self) -> bool {
         matches!(self.source, Source::Eds { .. })
     }
@@ -114,7 +123,7 @@ impl Cluster {
         let mut config = json!({
             "name": self.name,
             "connect_timeout": "1s",
-            "load_balancing_policy": self.policy.config(),
+            "load_balancing_policy": self.shell.policy(self),
             "ignore_health_on_host_removal": self.ignore_health_on_removal,
         });
         if let Some(checks) = &self.checks {

@@ -1,4 +1,4 @@
-//! The filter's choice beside Envoy's choice, and the reasons why they may differ.
+//! The choice of a shell beside that of Envoy's policy, and the reasons why they may differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use unitring_routing::key::header_hash;
 use super::cluster::Cluster;
 use super::filter::Filter;
 use super::model::{Model, Owner};
+use super::native::Native;
 use super::pages::Pages;
 use super::world::World;
 
@@ -21,7 +22,7 @@ const TRIES: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     keys: usize,
-    /// Keys that the filter placed.
+    /// Keys that the shell placed as Envoy does.
     placed: usize,
     /// Other outcomes, and how often they occurred.
     sights: BTreeMap<&'static str, usize>,
@@ -55,7 +56,7 @@ impl Tally {
 
 pub(super) async fn compare(
     world: &World,
-    filters: &mut [Filter],
+    filters: &mut [Option<Filter>],
     keys: &[String],
     tally: &mut Tally,
 ) -> Result<()> {
@@ -78,9 +79,13 @@ pub(super) async fn compare(
         for (((cluster, filter), pages), (owners, excluded)) in
             states.zip(owners.iter().zip(excluded))
         {
+            let shell = match filter {
+                Some(filter) => Chooser::Filter(filter),
+                None => Chooser::Native(Box::new(Native::read(&pages, cluster)?)),
+            };
             let state = State {
                 cluster,
-                filter,
+                shell,
                 model: Model::read(&pages, cluster.weighted_priority_health)?,
                 pages,
             };
@@ -100,9 +105,15 @@ pub(super) async fn compare(
 /// A cluster in one state.
 struct State<'a> {
     cluster: &'a Cluster,
-    filter: &'a Filter,
+    shell: Chooser<'a>,
     model: Model,
     pages: Pages,
+}
+
+/// What chose, as far as that is known beside Envoy's answers.
+enum Chooser<'a> {
+    Filter(&'a Filter),
+    Native(Box<Native>),
 }
 
 impl State<'_> {
@@ -115,7 +126,12 @@ impl State<'_> {
         for (key, owner) in keys.iter().zip(owners) {
             let hash = header_hash(&mut [key.as_bytes()]).context("no hash")?;
             tally.keys += 1;
-            match self.verdict(hash, owner.as_deref()) {
+            let owner = owner.as_deref();
+            let verdict = match &self.shell {
+                Chooser::Filter(filter) => self.verdict(filter, hash, owner),
+                Chooser::Native(native) => native.verdict(&self.model, hash, owner),
+            };
+            match verdict {
                 Ok(sight) => {
                     tally.see(sight);
                     tally.placed += usize::from(sight == PLACED);
@@ -139,14 +155,19 @@ impl State<'_> {
     }
 
     /// The outcome for a key with this owner by Envoy; an error if it is not allowed.
-    fn verdict(&self, hash: u64, owner: Option<&str>) -> Result<&'static str, String> {
+    fn verdict(
+        &self,
+        filter: &Filter,
+        hash: u64,
+        owner: Option<&str>,
+    ) -> Result<&'static str, String> {
         let told = self.model.owner(hash);
         match (&told, owner) {
             (Owner::Host(told), Some(owner)) if told == owner => {}
             (Owner::Nobody, None) | (Owner::Unknown(_), _) => {}
             _ => return Err(format!("the model says {told:?}")),
         }
-        let choice = self.filter.candidates(hash);
+        let choice = filter.candidates(hash);
         match (&choice, owner) {
             (Ok(candidates), Some(owner))
                 if candidates.first().is_some_and(|first| first == owner) =>
@@ -159,7 +180,7 @@ impl State<'_> {
                     None => Ok(PLACED),
                 }
             }
-            (Ok(candidates), None) if candidates.iter().all(|one| self.filter.is_degraded(one)) => {
+            (Ok(candidates), None) if candidates.iter().all(|one| filter.is_degraded(one)) => {
                 Ok("a degraded one, where Envoy has nobody")
             }
             // No host, or degraded hosts that the filter cannot name or distinguish.
@@ -185,7 +206,8 @@ impl State<'_> {
     }
 }
 
-const PLACED: &str = "placed";
+/// The choice of Envoy's own policy.
+pub(super) const PLACED: &str = "placed";
 
 fn is_nameable(address: &str) -> bool {
     address.parse::<SocketAddr>().is_ok() && !address.contains('%')

@@ -22,7 +22,13 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn new(cluster: &Cluster) -> Result<Self> {
+    /// The filter beside the cluster's own policy; `None` if that is the native module.
+    pub(super) fn beside(cluster: &Cluster) -> Result<Option<Self>> {
+        let is_native = cluster.shell.is_native();
+        (!is_native).then(|| Self::new(cluster)).transpose()
+    }
+
+    fn new(cluster: &Cluster) -> Result<Self> {
         let mut settings = json!({"service": cluster.name, "companion": {"cluster": ""}});
         if let Some(weighted) = cluster.told_weighted {
             settings["health"] = json!({"weighted_priority_health": weighted});

@@ -25,6 +25,17 @@ pub(super) enum Owner {
     Unknown(&'static str),
 }
 
+/// Who would choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// Envoy's own policy.
+    Envoys,
+    /// A module, which is not shown which hosts are excluded from their priority's health.
+    Modules,
+    /// The same with a `healthy_panic_threshold` of 0.
+    ModulesWithoutPanic,
+}
+
 /// A cluster in one state.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -36,6 +47,10 @@ pub(super) struct Model {
     placed: Vec<BTreeSet<String>>,
     /// Whether a table has hosts with the same name.
     same_names: Vec<bool>,
+    /// The addresses of healthy hosts, of each priority.
+    healthy: Vec<BTreeSet<String>>,
+    /// Those of other hosts. An address may be among both.
+    others: Vec<BTreeSet<String>>,
     /// The number of hosts whose flag excludes them from their priority's health.
     pub(super) excluded: u64,
 }
@@ -43,11 +58,28 @@ pub(super) struct Model {
 impl Model {
     /// The pages do not show for an EDS cluster whether health counts weights.
     pub(super) fn read(pages: &Pages, weighted_priority_health: bool) -> Result<Self> {
-        let settings = Settings {
+        Self::read_as(View::Envoys, pages, weighted_priority_health)
+    }
+
+    /// The choice of an Envoy with this view.
+    pub(super) fn read_as(
+        view: View,
+        pages: &Pages,
+        weighted_priority_health: bool,
+    ) -> Result<Self> {
+        let mut settings = Settings {
             weighted_priority_health,
             ..Settings::read(pages)?
         };
-        let (hosts, localities) = host::read(&pages.hosts, &pages.endpoints)?;
+        let (mut hosts, localities) = host::read(&pages.hosts, &pages.endpoints)?;
+        if view != View::Envoys {
+            for host in &mut hosts {
+                host.is_excluded = false;
+            }
+        }
+        if view == View::ModulesWithoutPanic {
+            settings.threshold = 0.0;
+        }
         let count = hosts
             .iter()
             .map(|host| host.priority + 1)
@@ -63,6 +95,7 @@ impl Model {
             .collect();
         let (loads, panics) = loads(&priorities, &settings);
         let (mut tables, mut placed, mut same_names) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut healthy, mut others) = (Vec::new(), Vec::new());
         for (number, (hosts, panics)) in priorities.iter().zip(&panics).enumerate() {
             let localities = localities
                 .iter()
@@ -76,6 +109,12 @@ impl Model {
             placed.push(parts.iter().map(|(host, _)| host.address.clone()).collect());
             let names: BTreeSet<&str> = named.iter().map(|(_, name, _)| *name).collect();
             same_names.push(names.len() < named.len());
+            let addresses = |is_healthy: bool| {
+                let hosts = hosts.iter().filter(|host| host.is_healthy() == is_healthy);
+                hosts.map(|host| host.address.clone()).collect()
+            };
+            healthy.push(addresses(true));
+            others.push(addresses(false));
         }
         let excluded = hosts.iter().filter(|host| host.is_excluded).count();
         Ok(Self {
@@ -84,6 +123,8 @@ impl Model {
             panics,
             placed,
             same_names,
+            healthy,
+            others,
             excluded: u64::try_from(excluded)?,
         })
     }
@@ -124,6 +165,18 @@ impl Model {
     pub(super) fn may_choose(&self, hash: u64, address: &str) -> bool {
         self.priority(hash)
             .is_some_and(|priority| self.placed[priority].contains(address))
+    }
+
+    /// Whether the owner of a key may be a host of this address that is not healthy.
+    pub(super) fn may_be_unhealthy(&self, hash: u64, address: &str) -> bool {
+        self.priority(hash).is_some_and(|priority| {
+            self.panics[priority] && self.others[priority].contains(address)
+        })
+    }
+
+    /// The healthy hosts of the first priority that has any.
+    pub(super) fn first_healthy(&self) -> Option<&BTreeSet<String>> {
+        self.healthy.iter().find(|hosts| !hosts.is_empty())
     }
 
     /// Whether hosts that a key could have share a name.
@@ -177,12 +230,22 @@ impl Settings {
                 "/consistent_hashing_lb_config/use_hostname_for_hashing",
             ),
             by_locality: policy.get("locality_weighted_lb_config").is_some(),
-            // Cut to whole percentages, in doubles: 29 counts as 28.
-            threshold: percent.map_or(50.0, |percent| (100.0 * (percent / 100.0)).floor()),
+            threshold: percent.map_or(50.0, |percent| f64::from(whole_percent(percent))),
             overprovisioning: factor.and_then(Value::as_u64).unwrap_or(140),
             weighted_priority_health: false,
         })
     }
+}
+
+/// Cuts a threshold to whole percentages, in doubles as Envoy does: 29 counts as 28.
+pub(super) fn whole_percent(percent: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 100"
+    )]
+    let whole = (100.0 * (percent / 100.0)).floor() as u32;
+    whole
 }
 
 fn policy(cluster: &Value) -> Result<Value> {

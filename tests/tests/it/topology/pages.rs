@@ -40,7 +40,7 @@ impl Pages {
             let text = envoy.admin(&path).await.with_context(|| path.clone())?;
             serde_json::from_str(&text).context(text)
         };
-        Ok(Self {
+        let mut pages = Self {
             hosts: page(format!("/clusters?format=json&filter={name}")).await?,
             endpoints: page(format!(
                 "/config_dump?include_eds&resource={kind}&name_regex={endpoints}"
@@ -50,7 +50,16 @@ impl Pages {
                 "/config_dump?resource={list}&name_regex={name}&mask={MASK}"
             ))
             .await?,
-        })
+        };
+        if cluster.shell.is_native()
+            && let Some(shown) = pages
+                .settings
+                .pointer_mut("/configs/0/cluster/load_balancing_policy")
+        {
+            // The module's settings say what Envoy's policy would have said.
+            *shown = cluster.policy.config();
+        }
+        Ok(pages)
     }
 
     /// Properties of these pages that a test run should have seen.

@@ -45,6 +45,7 @@ impl Policy {
         }
     }
 
+    /// The policy in Envoy's configuration, as Envoy's own.
     pub(super) fn config(&self) -> Value {
         let (name, message, mut fields) = match &self.kind {
             Kind::Ring {
@@ -79,7 +80,11 @@ impl Policy {
         if self.by_locality {
             fields["locality_weighted_lb_config"] = json!({});
         }
-        let policy = typed(name, message, fields);
+        self.within_override(typed(name, message, fields))
+    }
+
+    /// This policy, or `override_host` around it.
+    pub(super) fn within_override(&self, policy: Value) -> Value {
         if !self.is_fallback {
             return policy;
         }

@@ -7,6 +7,7 @@ use super::address::{Addresses, pick};
 use super::cluster::{Checks, Cluster, Host, Locality, Outliers, Source};
 use super::policy::{Kind, Policy};
 use super::responder::{Check, Request};
+use super::shell::Shell;
 
 /// The distributions from which the hosts of one cluster are drawn.
 #[derive(Debug, Clone)]
@@ -51,6 +52,7 @@ impl Draws {
 
 pub(super) fn cluster(
     number: usize,
+    shell: &Shell,
     windows: &[f64],
     numbers: &mut Numbers,
     addresses: &Addresses,
@@ -81,7 +83,8 @@ pub(super) fn cluster(
         name: name(number, numbers),
         by_api: numbers.below(2) == 0,
         source,
-        policy: Policy::random(numbers),
+        policy: shell.without_untold(Policy::random(numbers)),
+        shell: shell.clone(),
         panic_percent: panic_percent(numbers),
         merge_window: (!windows.is_empty()).then(|| *pick(numbers, windows)),
         checks,

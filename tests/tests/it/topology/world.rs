@@ -25,6 +25,7 @@ use super::filter::Filter;
 use super::pages::{self, Pages, State};
 use super::random::{self, Draws};
 use super::responder::{Request, Responder};
+use super::shell::Shell;
 use files::{Files, clusters_file, endpoints_file, files, write};
 use start::{answering, folder, front};
 use updates::Updates;
@@ -48,14 +49,14 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) async fn start(seed: u64, numbers: &mut Numbers) -> Result<Self> {
-        let folder = folder(seed)?;
+    pub(super) async fn start(seed: u64, shell: &Shell, numbers: &mut Numbers) -> Result<Self> {
+        let folder = folder(shell.name(), seed)?;
         let (addresses, responder) = answering(numbers, folder.path())?;
         // Most worlds need not wait for the merge window; one in four has Envoy's default.
         let windows: &[f64] = numbers.pick(&[&[0.0], &[0.0, 0.0, 0.2], &[0.0, 0.5], &[]]);
         let longest = windows.iter().copied().fold(0.0, f64::max);
         let longest = if windows.is_empty() { 1.0 } else { longest };
-        let draw = |number| random::cluster(number, windows, numbers, &addresses);
+        let draw = |number| random::cluster(number, shell, windows, numbers, &addresses);
         let (clusters, draws): (Vec<_>, Vec<_>) = (0..CLUSTERS).map(draw).unzip();
         tell(&responder, &clusters);
         let mut written = Files::new();
@@ -205,8 +206,8 @@ impl World {
     }
 
     /// Lets each filter read its cluster.
-    pub(super) async fn look(&self, filters: &mut [Filter]) -> Result<()> {
-        for filter in filters {
+    pub(super) async fn look(&self, filters: &mut [Option<Filter>]) -> Result<()> {
+        for filter in filters.iter_mut().flatten() {
             filter.look(&self.envoy).await?;
         }
         Ok(())

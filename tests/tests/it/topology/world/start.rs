@@ -18,9 +18,9 @@ use crate::differential::front::Front;
 
 const PORT_TRIES: u16 = 20;
 
-/// The name depends on the seed alone, because the paths of sockets are hashed.
-pub(super) fn folder(seed: u64) -> Result<TempDir> {
-    let name = format!("unitring-topology-{seed}");
+/// The name depends on the shell and the seed alone, because the paths of sockets are hashed.
+pub(super) fn folder(shell: &str, seed: u64) -> Result<TempDir> {
+    let name = format!("unitring-topology-{shell}-{seed}");
     // Removes what a killed run has left.
     match fs::remove_dir_all(env::temp_dir().join(&name)) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
