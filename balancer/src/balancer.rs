@@ -247,9 +247,7 @@ impl Balancer {
             balancer: self,
             gauges,
         };
-        let choice = self
-            .table
-            .choose(hash, wanted, &self.load.bound, &loads);
+        let choice = self.table.choose(hash, wanted, &self.load.bound, &loads);
         choice.map_err(|left| match left {
             Left::NoRing => Fallback::NoRing,
             Left::Unnameable => Fallback::Unnameable,

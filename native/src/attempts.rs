@@ -1,11 +1,10 @@
 //! Attempts of one request → the hosts that it was sent to before.
 //!
-//! Envoy asks for a host once for each attempt. With HTTP it says which attempt it is, but not where the others went;
-//! `tcp_proxy` says neither. So each worker remembers the latest choices by who asked.
-//!
-//! A connection that asks again tries again if the host that it got has failed to connect since. A party that asks
-//! again for another reason, as a proxy does that asks once for each of its commands, finds its host without such a
-//! failure, and so stays with it.
+//! Envoy asks for a host once for each attempt, and does not say which attempt it is. A route's predicate
+//! (`previous_hosts`) refuses the hosts of earlier ones; `tcp_proxy` has no predicate, and a route may have none. So
+//! each worker remembers the latest choices by who asked. Who asks again tries again if the host that it got has
+//! failed to connect since. Who asks again for another reason, as a proxy does that asks once for each of its
+//! commands, finds its host without such a failure, and so stays with it.
 
 /// How many requests are remembered, a power of two.
 const REMEMBERED: usize = 512;
@@ -80,14 +79,8 @@ impl Attempts {
         Some(last).filter(|last| last.party == party && last.hash == hash)
     }
 
-    /// The hosts that this party was sent to for this key, if it is remembered.
-    pub(crate) fn tried(&self, party: usize, hash: u64) -> Tried {
-        let last = self.last(party, hash);
-        last.map_or_else(Tried::default, |last| last.tried)
-    }
-
-    /// The same, if the last of them has failed to connect since. `failures` counts the failed connects of a host
-    /// now.
+    /// The hosts that this party was sent to for this key, if the last of them has failed to connect since. `failures`
+    /// counts the failed connects of a host now.
     pub(crate) fn tried_and_failed(
         &self,
         party: usize,
@@ -137,41 +130,45 @@ mod tests {
 
     const PARTY: usize = 0x7f00_1234_5640;
 
-    #[test]
-    fn a_request_is_remembered_with_all_of_its_hosts_until_others_take_its_place() {
-        let mut attempts = Attempts::default();
-        assert_eq!(attempts.tried(PARTY, 5).count(), 0);
-        for at in 0..9 {
-            let tried = attempts.tried(PARTY, 5);
-            assert_eq!(tried.count(), at.min(TRIED_MAX));
-            assert!(!tried.has((0, at)));
-            attempts.note(PARTY, 5, tried, (0, at), 0);
-            assert!(attempts.tried(PARTY, 5).has((0, at)));
-        }
-        let tried = attempts.tried(PARTY, 5);
-        assert!(tried.has((0, 2)) && !tried.has((0, 1)) && !tried.has((1, 8)));
-        assert_eq!(attempts.tried(PARTY, 6).count(), 0, "another key");
-        assert_eq!(attempts.tried(PARTY + 64, 5).count(), 0, "another party");
-        attempts.forget();
-        assert_eq!(attempts.tried(PARTY, 5).count(), 0);
+    fn tried(attempts: &Attempts, party: usize, hash: u64, failures: u64) -> Tried {
+        attempts.tried_and_failed(party, hash, |_| failures)
     }
 
     #[test]
-    fn a_connection_tries_again_if_its_host_failed_to_connect() {
+    fn a_party_tries_again_if_its_host_failed_to_connect() {
         let mut attempts = Attempts::default();
-        let failed = |attempts: &Attempts, failures: u64| {
-            attempts.tried_and_failed(PARTY, 5, |_| failures).count()
-        };
-        assert_eq!(failed(&attempts, 9), 0);
+        assert_eq!(tried(&attempts, PARTY, 5, 9).count(), 0);
         attempts.note(PARTY, 5, Tried::default(), (0, 2), 10);
+        let again = tried(&attempts, PARTY, 5, 10);
         assert_eq!(
-            failed(&attempts, 10),
+            again.count(),
             0,
             "it connected, and asks for something else"
         );
-        assert_eq!(failed(&attempts, 11), 1);
-        let tried = attempts.tried(PARTY, 5);
-        attempts.note(PARTY, 5, tried, (0, 0), 3);
-        assert_eq!(failed(&attempts, 4), 2);
+        let again = tried(&attempts, PARTY, 5, 11);
+        assert!(again.count() == 1 && again.has((0, 2)) && !again.has((1, 2)));
+        assert_eq!(tried(&attempts, PARTY, 6, 11).count(), 0, "another key");
+        assert_eq!(
+            tried(&attempts, PARTY + 64, 5, 11).count(),
+            0,
+            "another party"
+        );
+        attempts.note(PARTY, 5, again, (0, 0), 3);
+        assert_eq!(tried(&attempts, PARTY, 5, 4).count(), 2);
+        attempts.forget();
+        assert_eq!(tried(&attempts, PARTY, 5, 9).count(), 0);
+    }
+
+    #[test]
+    fn of_many_hosts_the_latest_are_remembered() {
+        let mut attempts = Attempts::default();
+        for at in 0..9 {
+            let before = tried(&attempts, PARTY, 5, 1);
+            assert_eq!(before.count(), at.min(TRIED_MAX));
+            assert!(!before.has((0, at)));
+            attempts.note(PARTY, 5, before, (0, at), 0);
+        }
+        let all = tried(&attempts, PARTY, 5, 1);
+        assert!(all.has((0, 8)) && all.has((0, 2)) && !all.has((0, 1)));
     }
 }

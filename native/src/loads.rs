@@ -5,64 +5,33 @@
 //! counts its picks of each host, too. A pick gets into Envoy's total (`rq_total`) once it has a connection; those
 //! that are missing there wait.
 //!
-//! A pick may never get there: its connection was refused, its client left. A refused one is in Envoy's counts of
-//! results, which are compared, too. Whatever else is missing counts as waiting for about a second.
+//! A pick may never get there: its connection was refused, or its client left. Refused ones are in another of Envoy's
+//! counts. Whatever else is missing counts as waiting for about a second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What Envoy counts of a host, over all workers.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Seen {
+    /// Attempts that got a connection. Read before `active`: an attempt that gets one in between is then counted
+    /// twice, and not never.
+    pub(crate) total: u64,
+    /// Connections that failed; each ends an attempt that waited for it.
+    pub(crate) refused: u64,
     /// Attempts that have a connection now.
     pub(crate) active: u64,
-    /// Attempts that got a connection.
-    pub(crate) total: u64,
-    /// Attempts that failed, also for want of a connection.
-    pub(crate) errors: u64,
-    /// Attempts that succeeded.
-    pub(crate) successes: u64,
-}
-
-impl Seen {
-    /// The attempts that have ended or have a connection. Unlike the total, this has refused connections, and lacks
-    /// clients that left, and connections of TCP that have ended.
-    fn known(&self) -> u64 {
-        let ended = self.errors.wrapping_add(self.successes);
-        ended.wrapping_add(self.active)
-    }
 }
 
 /// The picks of one host, by all workers. It lives as long as the host is known, whatever else changes.
 #[derive(Debug, Default)]
 pub(crate) struct Picks {
     count: AtomicU64,
-    /// The second in which the newer gaps were set.
+    /// The second in which `newer` was set.
     second: AtomicU64,
-    by_total: Gaps,
-    by_known: Gaps,
-}
-
-/// Picks minus one of Envoy's counts, when the present second began and when the one before it did. Wrapping
-/// differences.
-#[derive(Debug, Default)]
-struct Gaps {
+    /// Picks minus those that Envoy knows to have ended or got a connection, when this second began and when the one
+    /// before it did. Wrapping differences.
     newer: AtomicU64,
     older: AtomicU64,
-}
-
-impl Gaps {
-    /// How many picks more than Envoy counted since the older time.
-    #[inline]
-    fn since(&self, gap: u64) -> u64 {
-        let more = gap.wrapping_sub(self.older.load(Ordering::Relaxed));
-        u64::try_from(more.cast_signed()).unwrap_or(0)
-    }
-
-    fn turn(&self, gap: u64, is_next: bool) {
-        let newer = self.newer.swap(gap, Ordering::Relaxed);
-        let older = if is_next { newer } else { gap };
-        self.older.store(older, Ordering::Relaxed);
-    }
 }
 
 impl Picks {
@@ -79,37 +48,38 @@ impl Picks {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many picks wait for a connection, now that Envoy counts this. `own`: how many of them are picks of the
-    /// caller, for which Envoy has had no time yet.
+    /// In flight, now that Envoy counts this. `own`: how many of the picks are the caller's, for which Envoy has had no
+    /// time yet.
     #[inline]
-    pub(crate) fn waiting(&self, seen: &Seen, second: u64, own: u64) -> u64 {
-        let count = self.count.load(Ordering::Relaxed);
-        let by_total = count.wrapping_sub(seen.total);
-        let by_known = count.wrapping_sub(seen.known());
+    pub(crate) fn in_flight(&self, seen: &Seen, second: u64, own: u64) -> u64 {
+        seen.active.saturating_add(self.waiting(seen, second, own))
+    }
+
+    /// How many picks wait for a connection.
+    #[inline]
+    fn waiting(&self, seen: &Seen, second: u64, own: u64) -> u64 {
+        let known = seen.total.wrapping_add(seen.refused);
+        let gap = self.count.load(Ordering::Relaxed).wrapping_sub(known);
         let last = self.second.load(Ordering::Relaxed);
         if last != second {
-            self.turn(
-                by_total.wrapping_sub(own),
-                by_known.wrapping_sub(own),
-                last,
-                second,
-            );
+            self.turn(gap.wrapping_sub(own), last, second);
         }
-        self.by_total
-            .since(by_total)
-            .min(self.by_known.since(by_known))
+        // The gap grows by picks that wait, and shrinks by attempts of an earlier second that got a connection.
+        let waiting = gap.wrapping_sub(self.older.load(Ordering::Relaxed));
+        u64::try_from(waiting.cast_signed()).unwrap_or(0)
     }
 
     /// Begins another second. One of the threads that see it first does it.
     #[cold]
-    fn turn(&self, by_total: u64, by_known: u64, last: u64, second: u64) {
+    fn turn(&self, gap: u64, last: u64, second: u64) {
         let relaxed = Ordering::Relaxed;
         let first = self.second.compare_exchange(last, second, relaxed, relaxed);
-        if first.is_ok() {
-            let is_next = second.wrapping_sub(last) == 1;
-            self.by_total.turn(by_total, is_next);
-            self.by_known.turn(by_known, is_next);
+        if first.is_err() {
+            return;
         }
+        let newer = self.newer.swap(gap, relaxed);
+        let is_next = second.wrapping_sub(last) == 1;
+        self.older.store(if is_next { newer } else { gap }, relaxed);
     }
 }
 
@@ -177,6 +147,7 @@ mod tests {
         assert_eq!(picks.waiting(&connected(0), 7, 1), 1);
         (0..19).for_each(|_| picks.add());
         assert_eq!(picks.waiting(&connected(0), 7, 1), 20);
+        assert_eq!(picks.in_flight(&connected(5), 7, 1), 20);
         assert_eq!(picks.waiting(&connected(20), 7, 0), 0);
         picks.add();
         picks.take_back();
@@ -204,7 +175,7 @@ mod tests {
         assert_eq!(picks.waiting(&Seen::default(), 1, 1), 1);
         (0..9).for_each(|_| picks.add());
         let refused = Seen {
-            errors: 10,
+            refused: 10,
             ..Seen::default()
         };
         assert_eq!(picks.waiting(&refused, 1, 0), 0);

@@ -14,17 +14,6 @@ use crate::placed::Part;
 use crate::policy::Policy;
 use crate::seats::Seat;
 
-/// Which attempt of a request this is.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    /// 0 for the first, as far as that is known.
-    pub(crate) number: usize,
-    /// The hosts of the attempts before, as far as they are remembered.
-    pub(crate) tried: Tried,
-    /// Whether the route may have a predicate that refuses hosts.
-    pub(crate) may_refuse: bool,
-}
-
 /// What came of a pick.
 pub(crate) enum Picked {
     /// A host of the table: where it is, and its place among the healthy ones.
@@ -39,20 +28,44 @@ pub(crate) enum Picked {
 
 /// One request, to be placed by one table or another.
 pub(crate) struct Picker<'a> {
-    pub(crate) policy: &'a Policy,
-    pub(crate) hosts: &'a Hosts<'a>,
-    pub(crate) request: &'a Request<'a>,
-    pub(crate) hash: u64,
-    /// Which attempt this is.
-    pub(crate) attempt: &'a Attempt,
+    policy: &'a Policy,
+    hosts: &'a Hosts<'a>,
+    request: &'a Request<'a>,
+    hash: u64,
+    /// The hosts that refused it before.
+    tried: Tried,
+    /// Whether the route's `retry_host_predicate` has refused a host.
+    refused: Cell<bool>,
 }
 
-impl Picker<'_> {
+impl<'a> Picker<'a> {
+    pub(crate) fn new(
+        policy: &'a Policy,
+        hosts: &'a Hosts<'a>,
+        request: &'a Request<'a>,
+        hash: u64,
+        tried: Tried,
+    ) -> Self {
+        Self {
+            policy,
+            hosts,
+            request,
+            hash,
+            tried,
+            refused: Cell::new(false),
+        }
+    }
+
+    /// Whether this is not the first attempt, as far as that is known.
+    pub(crate) fn is_retry(&self) -> bool {
+        self.refused.get() || self.tried.count() > 0
+    }
+
     /// Picks by this table, whose hosts have these seats.
     pub(crate) fn pick(&self, part: &Part, seats: &[Seat]) -> Picked {
         let here = Here::new(self.policy, self.hosts, part, seats);
         // A first attempt needs the first candidate alone, unless that will not do.
-        let first_only = self.attempt.number == 0;
+        let first_only = self.tried.count() == 0;
         let wanted = if first_only { 1 } else { CANDIDATES_MAX };
         let picked = self.pick_among(wanted, part, &here);
         match picked {
@@ -96,37 +109,30 @@ impl Picker<'_> {
         }
     }
 
-    /// The first candidate that this request was not sent to before. Those are known by themselves; if they are not,
-    /// each attempt takes another candidate.
+    /// The first candidate to which this request was not sent before.
     #[inline]
     fn candidate(&self, choice: &Choice, here: &Here<'_>) -> Option<(HostIndex, Seat, u32)> {
-        let (first, attempt) = (choice.candidates.first(), self.attempt);
-        let candidates = choice.candidates.as_slice();
-        let mut will_do = candidates.iter().filter_map(|host| {
+        let first = choice.candidates.first();
+        let candidates = choice.candidates.as_slice().iter();
+        let mut will_do = candidates.filter_map(|host| {
             let (seat, healthy) = here.place(*host)?;
-            let was_tried = seat
-                .among_all()
-                .is_some_and(|at| attempt.tried.has((seat.priority, at)));
-            let does =
-                !was_tried && !self.refuses(seat) && (*host == first || here.is_under_cap(*host));
+            let does = !self.was_at(seat) && (*host == first || here.is_under_cap(*host));
             does.then_some((*host, seat, healthy))
         });
-        if attempt.number == 0 || attempt.tried.count() > 0 {
-            return will_do.next();
-        }
-        let count = will_do.clone().count();
-        let skipped = match count < candidates.len() {
-            true => 0,
-            false => attempt.number,
-        };
-        will_do.nth(skipped.checked_rem(count)?)
+        will_do.next()
     }
 
-    /// Whether the route's `retry_host_predicate` refuses a host.
+    /// Whether this request was sent to a host before, by the route's predicate or by what this worker remembers.
     #[inline]
-    fn refuses(&self, seat: Seat) -> bool {
-        let place = seat.among_all().filter(|_| self.attempt.may_refuse);
-        place.is_some_and(|at| self.request.refuses(self.hosts, seat.priority, at))
+    fn was_at(&self, seat: Seat) -> bool {
+        let Some(at) = seat.among_all() else {
+            return false;
+        };
+        if self.request.refuses(self.hosts, seat.priority, at) {
+            self.refused.set(true);
+            return true;
+        }
+        self.tried.has((seat.priority, at))
     }
 
     /// The owner of the key, whatever its load.
@@ -204,8 +210,7 @@ impl Loads for Here<'_> {
         };
         let own = u64::from(self.taken.get() == Some(host));
         let seen = Seen::of(self.hosts, seat.priority, at);
-        seen.active
-            .saturating_add(picks.waiting(&seen, self.now_ms / 1_000, own))
+        picks.in_flight(&seen, self.now_ms / 1_000, own)
     }
 
     fn estimate(&self, host: usize) -> u64 {
@@ -227,11 +232,11 @@ impl Seen {
     #[inline]
     pub(crate) fn of(hosts: &Hosts<'_>, priority: u32, at: usize) -> Self {
         let stat = |which| hosts.stat(priority, at, which);
+        let (total, refused) = (stat(Stat::Total), stat(Stat::ConnectFailures));
         Self {
+            total,
+            refused,
             active: stat(Stat::Active),
-            total: stat(Stat::Total),
-            errors: stat(Stat::Errors),
-            successes: stat(Stat::Successes),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use unitring_routing::hash::mix;
 use unitring_routing::membership::State;
 
-use crate::attempts::{Attempts, Tried};
+use crate::attempts::Attempts;
 use crate::binding::{Hosts, Request, Stat};
-use crate::pick::{Attempt, Picked, Picker};
+use crate::pick::{Picked, Picker};
 use crate::placed::{Part, Placed};
 use crate::policy::Policy;
 use crate::seats::{self, Places, Seat};
@@ -99,18 +99,11 @@ impl Worker {
         if self.policy.has_subsets() {
             return any_healthy(hosts, hash, |_| true);
         }
-        let is_http = request.is_http();
-        let attempt = self.attempt(hosts, request, hash, is_http);
-        if attempt.number > 0 {
-            self.policy.stats.add(self.policy.stats.retries, 1);
-        }
-        let picker = Picker {
-            policy: &self.policy,
-            hosts,
-            request,
-            hash,
-            attempt: &attempt,
-        };
+        let failures = |(priority, at)| hosts.stat(priority, at, Stat::ConnectFailures);
+        let tried = self
+            .attempts
+            .tried_and_failed(request.name(), hash, failures);
+        let picker = Picker::new(&self.policy, hosts, request, hash, tried);
         let picked = match picker.pick(&self.placed.usual, &self.usual) {
             Picked::Unnameable => {
                 self.policy.stats.add(self.policy.stats.unnameable, 1);
@@ -123,19 +116,18 @@ impl Worker {
             Picked::Host(seat, healthy) => (seat, healthy),
             Picked::Full => return None,
             Picked::Unnameable | Picked::Nobody => {
-                return self.spare(hosts, request, hash, &attempt);
+                return self.spare(hosts, request, hash);
             }
         };
+        if picker.is_retry() {
+            self.policy.stats.add(self.policy.stats.retries, 1);
+        }
         self.policy.total.add();
         let priority = seat.priority;
         if let Some(at) = seat.among_all() {
             let host = (priority, at);
-            let failures = match is_http {
-                true => 0,
-                false => hosts.stat(priority, at, Stat::ConnectFailures),
-            };
             self.attempts
-                .note(request.name(), hash, attempt.tried, host, failures);
+                .note(request.name(), hash, tried, host, failures(host));
         }
         Some(Place { priority, healthy })
     }
@@ -153,21 +145,13 @@ impl Worker {
     /// A healthy host for a request that the rings have none for: while hosts change, a worker may not have those
     /// that the main thread has.
     #[cold]
-    fn spare(
-        &self,
-        hosts: &Hosts<'_>,
-        request: &Request<'_>,
-        hash: u64,
-        attempt: &Attempt,
-    ) -> Option<Place> {
+    fn spare(&self, hosts: &Hosts<'_>, request: &Request<'_>, hash: u64) -> Option<Place> {
         let refuses = |place: Place| {
-            attempt.may_refuse && {
-                let address = Places::healthy_address(hosts, place.priority, at(place.healthy));
-                let count = Places::count(hosts, place.priority);
-                let mut all = 0..count;
-                let found = all.find(|at| Places::address(hosts, place.priority, *at) == address);
-                found.is_some_and(|at| request.refuses(hosts, place.priority, at))
-            }
+            let address = Places::healthy_address(hosts, place.priority, at(place.healthy));
+            let count = Places::count(hosts, place.priority);
+            let mut all = 0..count;
+            let found = all.find(|at| Places::address(hosts, place.priority, *at) == address);
+            found.is_some_and(|at| request.refuses(hosts, place.priority, at))
         };
         let place = any_healthy(hosts, hash, |place| !refuses(place));
         let place = place.or_else(|| any_healthy(hosts, hash, |_| true));
@@ -175,39 +159,6 @@ impl Worker {
             self.policy.stats.add(self.policy.stats.no_ring, 1);
         }
         place
-    }
-
-    fn attempt(
-        &self,
-        hosts: &Hosts<'_>,
-        request: &Request<'_>,
-        hash: u64,
-        is_http: bool,
-    ) -> Attempt {
-        if is_http {
-            // Envoy writes this header, also over a client's, if the virtual host includes it.
-            let count = request.header("x-envoy-attempt-count");
-            let count = count.and_then(|count| str::from_utf8(count).ok()?.parse().ok());
-            let number = count.map_or(0, |count: usize| count.saturating_sub(1));
-            let tried = match number {
-                0 => Tried::default(),
-                _ => self.attempts.tried(request.name(), hash),
-            };
-            return Attempt {
-                number,
-                tried,
-                may_refuse: true,
-            };
-        }
-        let failures = |(priority, at)| hosts.stat(priority, at, Stat::ConnectFailures);
-        let tried = self
-            .attempts
-            .tried_and_failed(request.name(), hash, failures);
-        Attempt {
-            number: tried.count(),
-            tried,
-            may_refuse: false,
-        }
     }
 
     /// A hash for a request without a key.

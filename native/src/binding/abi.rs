@@ -127,10 +127,6 @@ callbacks! {
     fn envoy_dynamic_module_callback_lb_context_compute_hash_key(
         context: ContextEnvoy, hash: *mut u64,
     ) -> bool;
-    fn envoy_dynamic_module_callback_lb_context_get_downstream_headers_size(context: ContextEnvoy) -> usize;
-    fn envoy_dynamic_module_callback_lb_context_get_downstream_header(
-        context: ContextEnvoy, key: ModuleBuffer, value: *mut EnvoyBuffer, index: usize, count: *mut usize,
-    ) -> bool;
     fn envoy_dynamic_module_callback_lb_context_should_select_another_host(
         lb: LbEnvoy, context: ContextEnvoy, priority: u32, index: usize,
     ) -> bool;
@@ -156,6 +152,17 @@ callbacks! {
         server: ServerEnvoy, id: *mut u64, cluster: ModuleBuffer,
         headers: *mut ModuleHeader, headers_length: usize, body: ModuleBuffer, timeout_ms: u64,
     ) -> u32;
+}
+
+#[cfg(feature = "trap")]
+unsafe extern "C" {
+    pub(super) fn envoy_dynamic_module_callback_lb_context_get_downstream_header(
+        context: ContextEnvoy,
+        key: ModuleBuffer,
+        value: *mut EnvoyBuffer,
+        index: usize,
+        count: *mut usize,
+    ) -> bool;
 }
 
 unsafe extern "C" {

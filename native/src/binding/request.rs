@@ -2,8 +2,13 @@
 
 use std::marker::PhantomData;
 
-use super::abi::{self, ContextEnvoy, EnvoyBuffer, ModuleBuffer};
-use super::{Hosts, bytes};
+use super::Hosts;
+use super::abi::{self, ContextEnvoy};
+#[cfg(feature = "trap")]
+use super::{
+    abi::{EnvoyBuffer, ModuleBuffer},
+    bytes,
+};
 
 /// Who asks for a host, for as long as the hook runs.
 #[derive(Debug, Clone, Copy)]
@@ -34,17 +39,8 @@ impl<'a> Request<'a> {
         has_one.then_some(hash)
     }
 
-    /// Whether this is an HTTP request, and not a connection.
-    #[inline]
-    pub(crate) fn is_http(&self) -> bool {
-        // SAFETY: Envoy takes a null context.
-        let count = unsafe {
-            abi::envoy_dynamic_module_callback_lb_context_get_downstream_headers_size(self.context)
-        };
-        count > 0
-    }
-
     /// The only value of a header; `None` if it is absent or repeated.
+    #[cfg(feature = "trap")]
     pub(crate) fn header(&self, name: &str) -> Option<&'a [u8]> {
         let (mut value, mut count) = (EnvoyBuffer::NOTHING, 0);
         // SAFETY: Envoy takes a null context, fills the buffer and writes the number.

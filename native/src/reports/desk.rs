@@ -258,13 +258,14 @@ impl Desk {
                 let stat = |which| hosts.stat(priority, at, which);
                 let seen = Seen::of(hosts, priority, at);
                 let picks = self.picks.get(priority, &id);
-                let waiting = picks.map_or(0, |picks| picks.waiting(&seen, second, 0));
+                let in_flight =
+                    picks.map_or(seen.active, |picks| picks.in_flight(&seen, second, 0));
                 let one = HostCounts {
                     calls: seen.total,
-                    errors: seen.errors,
-                    successes: seen.successes,
-                    sure: stat(Stat::ConnectFailures).saturating_add(stat(Stat::Timeouts)),
-                    in_flight: seen.active.saturating_add(waiting),
+                    errors: stat(Stat::Errors),
+                    successes: stat(Stat::Successes),
+                    sure: seen.refused.saturating_add(stat(Stat::Timeouts)),
+                    in_flight,
                 };
                 match places.get(&id).and_then(|at| counts.get_mut(*at)) {
                     Some((_, counts)) => *counts = counts.plus(one),

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use unitring_tests::config::EnvoyConfig;
+use unitring_tests::config::{EnvoyConfig, endpoints_of};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, keys, send};
 use unitring_tests::instance::Instance;
+use unitring_tests::page_part::with;
 use unitring_tests::shell::Shell;
 use unitring_tests::site::Site;
 
@@ -22,39 +23,47 @@ fn route(manager: &mut Value) -> Result<&mut Value> {
     manager.pointer_mut(route).context("no route")
 }
 
-/// With retries that the module has to know by `previous_hosts`, as no header tells of them.
-fn by_predicate(config: EnvoyConfig) -> Result<EnvoyConfig> {
+/// Without the predicate that tells the module of earlier attempts.
+fn without_predicate(config: EnvoyConfig) -> Result<EnvoyConfig> {
     config.edit_connections(|manager| {
-        let kind = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
-        let predicate = json!({"name": "previous", "typed_config": {"@type": kind}});
-        route(manager)?["retry_policy"]["retry_host_predicate"] = json!([predicate]);
-        let host = manager.pointer_mut("/route_config/virtual_hosts/0");
-        let host = host.and_then(Value::as_object_mut).context("no host")?;
-        host.remove("include_request_attempt_count");
+        let policy = route(manager)?["retry_policy"].as_object_mut();
+        policy.context("no retries")?.remove("retry_host_predicate");
         Ok(())
     })
 }
 
-/// Two of four instances are dead, and nothing but the retries can know.
-async fn two_are_dead(change: fn(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<()> {
+/// Two of four instances are out of order, and nothing but the retries can know.
+async fn two_fail(
+    change: fn(EnvoyConfig) -> Result<EnvoyConfig>,
+    answers: Option<u16>,
+) -> Result<()> {
     let mut site = Site::start_in(Shell::Native, 2, |config| change(config.unchecked()?)).await?;
-    site.instance("a").kill()?;
-    site.instance("c").kill()?;
+    for id in ["a", "c"] {
+        match answers {
+            Some(status) => site.instance(id).fail_with(status).await?,
+            None => site.instance(id).kill()?,
+        }
+    }
     let owners = site.envoy.owners(&keys(200)).await?;
     let served: BTreeSet<&str> = owners.values().map(String::as_str).collect();
     ensure!(served == BTreeSet::from(["b", "d"]), "{served:?}");
+    ensure!(site.envoy.ours("retries").await? > 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn two_retries_find_a_living_instance_beyond_two_dead_ones_by_the_attempt_count() -> Result<()>
-{
-    two_are_dead(Ok).await
+async fn two_retries_find_a_living_instance_beyond_two_dead_ones() -> Result<()> {
+    two_fail(Ok, None).await
 }
 
 #[tokio::test]
-async fn two_retries_find_a_living_instance_beyond_two_dead_ones_by_the_predicate() -> Result<()> {
-    two_are_dead(by_predicate).await
+async fn two_retries_find_an_instance_that_works_beyond_two_that_answer_503() -> Result<()> {
+    two_fail(Ok, Some(503)).await
+}
+
+#[tokio::test]
+async fn without_the_predicate_retries_go_past_refused_connections_all_the_same() -> Result<()> {
+    two_fail(without_predicate, None).await
 }
 
 #[tokio::test]
@@ -108,6 +117,36 @@ async fn where_a_priority_panics_healthy_instances_serve_and_keep_their_keys() -
     }
     site.envoy.steers_to(4).await?;
     site.envoy.has_owners(&before).await
+}
+
+#[tokio::test]
+async fn with_envoys_own_policy_beneath_it_every_key_is_served_when_all_checks_fail() -> Result<()>
+{
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let config = Shell::Native.config()?.instances(&instances, &[])?;
+    let config = with(config, "native.md", "beneath")?
+        .endpoints("orders-all", endpoints_of(&instances, &[]))?;
+    let envoy = Envoy::start_with_workers(&config, 2).await?;
+    envoy.steers_to(4).await?;
+    let keys = keys(200);
+    let before = envoy.owners(&keys).await?;
+    ensure!(envoy.stat("cluster.orders-all.upstream_rq_total").await? == 0);
+    // The checks are wrong: every instance works.
+    let failing = config.edit_cluster("orders", |orders| {
+        let check = orders.pointer_mut("/health_checks/0/http_health_check");
+        check.context("no check")?["expected_statuses"] = json!([{"start": 599, "end": 600}]);
+        Ok(())
+    })?;
+    let envoy = Envoy::start_with_workers(&failing, 2).await?;
+    envoy.has_healthy(0).await?;
+    until("all to be served, each where it was", async || {
+        let now = envoy.owners(&keys).await?;
+        ensure!(now == before, "{now:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(envoy.stat("cluster.orders.upstream_rq_total").await? == 0);
+    Ok(())
 }
 
 #[tokio::test]
