@@ -36,7 +36,7 @@ impl Shell {
             return Ok(eds);
         }
         let xds = eds.cluster("unitring_xds")?;
-        let node = eds.on_ports(0, 0)["node"].clone();
+        let node = eds.on_ports(0, 0).get("node").cloned();
         let eds = eds.cluster("orders")?;
         self.config()?
             .edit_cluster("orders", |orders| {
@@ -44,12 +44,12 @@ impl Shell {
                 fields.remove("load_assignment");
                 orders["type"] = json!("EDS");
                 for field in ["eds_cluster_config", "ignore_health_on_host_removal"] {
-                    orders[field] = eds[field].clone();
+                    orders[field] = eds.get(field).context("not in eds.yaml")?.clone();
                 }
                 Ok(())
             })?
             .add_cluster(xds)?
-            .field("node", node)
+            .field("node", node.context("no node")?)
     }
 
     /// The file of `envoy/` for TCP services.
