@@ -10,45 +10,70 @@ use std::collections::BTreeMap;
 /// Region, zone, sub-zone.
 pub(crate) type Name = [String; 3];
 
-/// The names in Envoy's order. `hosts`: those of a priority, each with its locality, its address and whether it is
+/// The place of each locality. `hosts`: those of a priority, each with its locality, its address and whether it is
 /// healthy. `places`: the addresses of the healthy hosts of each place.
 ///
-/// An address may occur in several localities, so one host does not tell its place. Of all orders that Envoy may
+/// An address may occur in several localities, so one host does not tell its place. And a locality whose last host
+/// was removed for its health keeps an empty place, of which nobody tells the name. Of all orders that Envoy may
 /// have, this is the one by which the most places have the hosts that they should.
-pub(crate) fn in_order<'a>(
+pub(crate) fn places_of<'a>(
     hosts: impl Iterator<Item = (Name, &'a [u8], bool)>,
     places: &[Vec<&'a [u8]>],
-) -> Vec<Name> {
+) -> Vec<(Name, usize)> {
     let mut healthy: BTreeMap<Name, Vec<&[u8]>> = BTreeMap::new();
     for (name, address, is_healthy) in hosts {
         let addresses = healthy.entry(name).or_default();
         addresses.extend(is_healthy.then_some(address));
     }
     let sorted: Vec<(Name, Vec<&[u8]>)> = healthy.into_iter().collect();
-    let fitting = |first: usize| {
-        let order = with_first(&sorted, first);
-        order
-            .zip(places)
-            .filter(|((_, here), place)| here == *place)
-            .count()
-    };
-    let mut best = (0, 0);
+    let mut best: Option<Fit> = None;
     for first in 0..sorted.len() {
-        let fits = fitting(first);
-        if fits > best.1 {
-            best = (first, fits);
+        let fit = Fit::of(with_first(&sorted, first), places);
+        let is_whole = fit.fitting == sorted.len();
+        if best.as_ref().is_none_or(|best| fit.fitting > best.fitting) {
+            best = Some(fit);
         }
-        if fits == sorted.len() {
+        if is_whole {
             break;
         }
     }
-    with_first(&sorted, best.0)
-        .map(|(name, _)| name.clone())
-        .collect()
+    best.map_or_else(Vec::new, |fit| fit.places)
+}
+
+/// The places of localities in some order.
+struct Fit {
+    places: Vec<(Name, usize)>,
+    /// How many of them have the hosts that they should.
+    fitting: usize,
+}
+
+impl Fit {
+    fn of<'a, 'b: 'a>(
+        order: impl Iterator<Item = &'a (Name, Vec<&'b [u8]>)> + Clone,
+        places: &[Vec<&[u8]>],
+    ) -> Self {
+        // How many places are left for localities without hosts.
+        let mut spare = places.len().saturating_sub(order.clone().count());
+        let (mut next, mut fitting) = (0, 0);
+        let mut found = Vec::new();
+        for (name, healthy) in order {
+            let ahead = places.get(next..).unwrap_or_default().iter();
+            let passed = ahead.take(spare + 1).position(|place| place == healthy);
+            fitting += usize::from(passed.is_some());
+            let passed = passed.unwrap_or(0);
+            spare -= passed;
+            found.push((name.clone(), next + passed));
+            next += passed + 1;
+        }
+        Self {
+            places: found,
+            fitting,
+        }
+    }
 }
 
 /// A list with the element of this index before all others.
-fn with_first<T>(list: &[T], first: usize) -> impl Iterator<Item = &T> {
+fn with_first<T>(list: &[T], first: usize) -> impl Iterator<Item = &T> + Clone {
     let others = list.iter().enumerate().filter(move |(at, _)| *at != first);
     list.get(first)
         .into_iter()
@@ -64,16 +89,21 @@ mod tests {
         ["north".to_owned(), zone.to_owned(), String::new()]
     }
 
-    fn order(hosts: &[(&str, &str, bool)], places: &[&[&str]]) -> Vec<String> {
+    /// The zone of each place; `-` for an empty place of a locality without hosts.
+    fn zones(hosts: &[(&str, &str, bool)], places: &[&[&str]]) -> Vec<String> {
         let hosts = hosts
             .iter()
             .map(|(zone, address, healthy)| (name(zone), address.as_bytes(), *healthy));
-        let places: Vec<Vec<&[u8]>> = places
+        let addresses: Vec<Vec<&[u8]>> = places
             .iter()
             .map(|place| place.iter().map(|address| address.as_bytes()).collect())
             .collect();
-        let found = in_order(hosts, &places).into_iter();
-        found.map(|[_, zone, _]| zone).collect()
+        let mut zones = vec!["-".to_owned(); places.len()];
+        for ([_, zone, _], place) in places_of(hosts, &addresses) {
+            assert_eq!(zones[place], "-");
+            zones[place] = zone;
+        }
+        zones
     }
 
     #[test]
@@ -84,42 +114,55 @@ mod tests {
             ("b", "1", true),
             ("b", "3", true),
         ];
-        assert_eq!(order(&hosts, &[&["1", "2"], &["1", "3"]]), ["a", "b"]);
-        assert_eq!(order(&hosts, &[&["1", "3"], &["1", "2"]]), ["b", "a"]);
+        assert_eq!(zones(&hosts, &[&["1", "2"], &["1", "3"]]), ["a", "b"]);
+        assert_eq!(zones(&hosts, &[&["1", "3"], &["1", "2"]]), ["b", "a"]);
     }
 
     #[test]
     fn a_locality_without_a_healthy_host_has_its_place_by_its_name() {
         let hosts = [("c", "3", false), ("b", "2", true), ("a", "1", false)];
-        assert_eq!(order(&hosts, &[&[], &["2"], &[]]), ["a", "b", "c"]);
+        assert_eq!(zones(&hosts, &[&[], &["2"], &[]]), ["a", "b", "c"]);
         // The own locality is `b`.
-        assert_eq!(order(&hosts, &[&["2"], &[], &[]]), ["b", "a", "c"]);
-        assert_eq!(order(&[], &[]), [""; 0]);
+        assert_eq!(zones(&hosts, &[&["2"], &[], &[]]), ["b", "a", "c"]);
+        assert_eq!(zones(&[], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_locality_that_lost_its_last_host_keeps_an_empty_place() {
+        let hosts = [("b", "2", true), ("c", "3", true)];
+        assert_eq!(zones(&hosts, &[&[], &["2"], &["3"]]), ["-", "b", "c"]);
+        assert_eq!(
+            zones(&hosts, &[&["3"], &[], &["2"], &[]]),
+            ["c", "-", "b", "-"]
+        );
     }
 
     proptest! {
         #[test]
         fn each_place_has_the_hosts_that_envoy_puts_there(
             hosts in prop::collection::vec(("[a-d]", "[1-5]", any::<bool>()), 0..12),
+            gone in prop::collection::vec("[a-d]", 0..3),
             local in "[a-d]",
         ) {
-            let mut zones: Vec<&str> = hosts.iter().map(|(zone, ..)| zone.as_str()).collect();
-            zones.sort_by_key(|zone| (*zone != local, *zone));
-            zones.dedup();
-            let healthy = |zone: &str| -> Vec<&str> {
-                let here = hosts.iter().filter(|(other, _, healthy)| other == zone && *healthy);
-                here.map(|(_, address, _)| address.as_str()).collect()
-            };
-            let places: Vec<Vec<&str>> = zones.iter().map(|zone| healthy(zone)).collect();
             let listed: Vec<(&str, &str, bool)> =
                 hosts.iter().map(|(zone, address, healthy)| (zone.as_str(), address.as_str(), *healthy)).collect();
+            let names = listed.iter().map(|(zone, ..)| *zone).chain(gone.iter().map(String::as_str));
+            let mut envoys: Vec<&str> = names.collect();
+            envoys.sort_by_key(|zone| (*zone != local, *zone));
+            envoys.dedup();
+            let healthy = |zone: &str| -> Vec<&str> {
+                let here = listed.iter().filter(|(other, _, healthy)| *other == zone && *healthy);
+                here.map(|(_, address, _)| *address).collect()
+            };
+            let places: Vec<Vec<&str>> = envoys.iter().map(|zone| healthy(zone)).collect();
             let slices: Vec<&[&str]> = places.iter().map(Vec::as_slice).collect();
-            let found = order(&listed, &slices);
-            prop_assert_eq!(found.len(), zones.len());
+            let found = zones(&listed, &slices);
             // Localities with the same healthy hosts may stand for each other.
             for (zone, place) in found.iter().zip(&places) {
                 prop_assert_eq!(&healthy(zone), place);
             }
+            let missing = listed.iter().find(|(zone, ..)| !found.iter().any(|other| other == zone));
+            prop_assert_eq!(missing, None);
         }
     }
 }

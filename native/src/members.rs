@@ -54,12 +54,14 @@ impl Localities {
                 is_healthy,
             )
         });
-        let names = localities::in_order(listed, &places).into_iter();
-        let by_name = (0u32..).zip(names).zip(weights);
-        let by_name = by_name
-            .map(|((index, name), weight)| (name, Locality { index, weight, all }))
-            .collect();
-        Self { by_name }
+        let named = localities::places_of(listed, &places).into_iter();
+        let by_name = named.filter_map(|(name, place)| {
+            let (index, weight) = (u32::try_from(place).ok()?, weights.get(place).copied()?);
+            Some((name, Locality { index, weight, all }))
+        });
+        Self {
+            by_name: by_name.collect(),
+        }
     }
 
     fn locality(&self, name: &Name) -> Option<Locality> {
