@@ -91,14 +91,16 @@ impl Desk {
     /// Places these members if they differ from those in force, and tells what changed.
     pub(crate) fn install(&mut self, policy: &Policy, members: &[Member]) {
         let placing = placing(&policy.settings);
-        let known = self.knows_members && policy.version() > 0;
-        if known && self.directory.is_of(members, placing) {
+        // Another policy of this service may have told of the same change, and still has rings of its own.
+        let placed = policy.placed();
+        let is_published = policy.version() > 0;
+        if is_published && placed.usual.balancer.directory().is_of(members, placing) {
             return;
         }
         let nothing = |_: &str| Shown::default();
         let before = Arc::clone(&self.directory);
         let directory = before.with(members, placing, &mut self.names, nothing);
-        let old = policy.placed();
+        let old = placed;
         let placed = match old.update(&policy.settings, directory, &mut self.picks) {
             Ok(placed) => placed,
             Err(error) => {
