@@ -32,7 +32,13 @@ pub(crate) struct Picks {
     /// before it did. Wrapping differences.
     newer: AtomicU64,
     older: AtomicU64,
+    /// What Envoy knew when this was last asked.
+    known: AtomicU64,
 }
+
+/// Envoy's counts of a host only grow. Two threads that read them at the same time differ by less than this; where
+/// they are smaller by more, the host is another one at the same address.
+const RACE_MAX: u64 = 64;
 
 impl Picks {
     /// Counts a pick.
@@ -61,6 +67,10 @@ impl Picks {
         let known = seen.total.wrapping_add(seen.refused);
         let gap = self.count.load(Ordering::Relaxed).wrapping_sub(known);
         let last = self.second.load(Ordering::Relaxed);
+        let before = self.known.swap(known, Ordering::Relaxed);
+        if known.saturating_add(RACE_MAX) < before {
+            self.begin_anew(gap.wrapping_sub(own));
+        }
         if last != second {
             self.turn(gap.wrapping_sub(own), last, second);
         }
@@ -80,6 +90,12 @@ impl Picks {
         let newer = self.newer.swap(gap, relaxed);
         let is_next = second.wrapping_sub(last) == 1;
         self.older.store(if is_next { newer } else { gap }, relaxed);
+    }
+
+    #[cold]
+    fn begin_anew(&self, gap: u64) {
+        self.newer.store(gap, Ordering::Relaxed);
+        self.older.store(gap, Ordering::Relaxed);
     }
 }
 
@@ -194,6 +210,16 @@ mod tests {
             ..Seen::default()
         };
         assert_eq!(picks.waiting(&gone, 1, 0), 0);
+    }
+
+    #[test]
+    fn another_host_at_the_same_address_begins_anew() {
+        let picks = picked(500);
+        assert_eq!(picks.waiting(&connected(500), 1, 0), 0);
+        picks.add();
+        assert_eq!(picks.waiting(&connected(0), 1, 1), 1);
+        (0..4).for_each(|_| picks.add());
+        assert_eq!(picks.waiting(&connected(2), 1, 1), 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use unitring_balancer::settings::Settings;
 use crate::binding::{Counter, Gauge, Hosts, KeptHosts, Level, Metrics, log};
 use crate::loads::Total;
 use crate::members;
-use crate::placed::Placed;
+use crate::placed::{AllPicks, Placed};
 use crate::reports::{self, Desk};
 
 /// A cluster that has the policy.
@@ -27,6 +27,8 @@ pub(crate) struct Policy {
     published: RwLock<Arc<Placed>>,
     /// Grows with each publication. 0 while nothing was published.
     version: AtomicU64,
+    /// The picks of each host. Envoy gives each cluster hosts of its own, which count from 0.
+    pub(crate) picks: Mutex<AllPicks>,
     desk: Arc<Mutex<Desk>>,
 }
 
@@ -59,6 +61,7 @@ impl Policy {
             has_subsets: AtomicBool::new(false),
             published: RwLock::new(Arc::new(Placed::nobody(&settings))),
             version: AtomicU64::new(0),
+            picks: Mutex::default(),
             desk: reports::desk(&settings),
             settings,
         }))

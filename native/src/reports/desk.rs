@@ -19,8 +19,8 @@ use unitring_routing::membership::Member;
 use crate::binding::{Callout, Hosts, Level, Server, Stat, log};
 use crate::clock::{epoch_ms, running_ms};
 use crate::loads::Seen;
-use crate::placed::{AllPicks, placing};
-use crate::policy::Policy;
+use crate::placed::placing;
+use crate::policy::{Policy, locked};
 
 /// What this module calls a companion, whatever its cluster's name is: a companion answers to few names.
 const AUTHORITY: &str = "unitring";
@@ -42,7 +42,6 @@ pub(crate) struct Desk {
     /// Whether members are known, so that a difference from them is an event.
     knows_members: bool,
     names: StatNames,
-    picks: AllPicks,
     tally: Tally,
     totals: BTreeMap<String, Totals>,
     reporter: Reporter,
@@ -64,7 +63,6 @@ impl Desk {
             directory: Arc::new(Directory::empty(placing(settings))),
             knows_members: false,
             names: StatNames::default(),
-            picks: AllPicks::default(),
             tally: Tally::default(),
             totals: BTreeMap::new(),
             reporter: Reporter::new(reporter),
@@ -101,7 +99,7 @@ impl Desk {
         let before = Arc::clone(&self.directory);
         let directory = before.with(members, placing, &mut self.names, nothing);
         let old = placed;
-        let placed = match old.update(&policy.settings, directory, &mut self.picks) {
+        let placed = match old.update(&policy.settings, directory, &mut locked(&policy.picks)) {
             Ok(placed) => placed,
             Err(error) => {
                 return self.say(Level::Error, &format!("the ring stays as it is: {error}"));
@@ -192,7 +190,7 @@ impl Desk {
     }
 
     fn report(&mut self, policy: &Policy, server: &Server<'_>, now_ms: u64) {
-        let Some(counts) = policy.with_hosts(|hosts| self.count(hosts)) else {
+        let Some(counts) = policy.with_hosts(|hosts| count(policy, hosts)) else {
             return;
         };
         let made = Made {
@@ -247,38 +245,6 @@ impl Desk {
                 self.report_failed(policy, &error);
             }
         }
-    }
-
-    /// The counts of all instances now, each id once.
-    fn count(&self, hosts: &Hosts<'_>) -> Vec<(String, HostCounts)> {
-        let mut counts: Vec<(String, HostCounts)> = Vec::new();
-        let mut places: BTreeMap<String, usize> = BTreeMap::new();
-        let second = running_ms() / 1_000;
-        for priority in 0..hosts.priorities() {
-            for at in 0..hosts.count(priority) {
-                let id = String::from_utf8_lossy(hosts.address(priority, at)).into_owned();
-                let stat = |which| hosts.stat(priority, at, which);
-                let seen = Seen::of(hosts, priority, at);
-                let picks = self.picks.get(priority, &id);
-                let in_flight =
-                    picks.map_or(seen.active, |picks| picks.in_flight(&seen, second, 0));
-                let one = HostCounts {
-                    calls: seen.total,
-                    errors: stat(Stat::Errors),
-                    successes: stat(Stat::Successes),
-                    sure: seen.refused.saturating_add(stat(Stat::Timeouts)),
-                    in_flight,
-                };
-                match places.get(&id).and_then(|at| counts.get_mut(*at)) {
-                    Some((_, counts)) => *counts = counts.plus(one),
-                    None => {
-                        places.insert(id.clone(), counts.len());
-                        counts.push((id, one));
-                    }
-                }
-            }
-        }
-        counts
     }
 
     fn check_threshold(&mut self, policy: &Policy, in_flight: &BTreeMap<&str, u64>, now_ms: u64) {
@@ -358,6 +324,37 @@ impl Desk {
             self.fleet = Some(fleet);
         }
     }
+}
+
+/// The counts of all instances now, each id once.
+fn count(policy: &Policy, hosts: &Hosts<'_>) -> Vec<(String, HostCounts)> {
+    let mut counts: Vec<(String, HostCounts)> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let (picks, second) = (locked(&policy.picks), running_ms() / 1_000);
+    for priority in 0..hosts.priorities() {
+        for at in 0..hosts.count(priority) {
+            let id = String::from_utf8_lossy(hosts.address(priority, at)).into_owned();
+            let stat = |which| hosts.stat(priority, at, which);
+            let seen = Seen::of(hosts, priority, at);
+            let picks = picks.get(priority, &id);
+            let in_flight = picks.map_or(seen.active, |picks| picks.in_flight(&seen, second, 0));
+            let one = HostCounts {
+                calls: seen.total,
+                errors: stat(Stat::Errors),
+                successes: stat(Stat::Successes),
+                sure: seen.refused.saturating_add(stat(Stat::Timeouts)),
+                in_flight,
+            };
+            match places.get(&id).and_then(|at| counts.get_mut(*at)) {
+                Some((_, counts)) => *counts = counts.plus(one),
+                None => {
+                    places.insert(id.clone(), counts.len());
+                    counts.push((id, one));
+                }
+            }
+        }
+    }
+    counts
 }
 
 fn send(server: &Server<'_>, companion: &Companion, body: &[u8]) -> Result<u64, String> {

@@ -34,8 +34,8 @@ use filter::Filter;
 use shell::Shell;
 use world::World;
 
-const ROUNDS: u64 = 4;
-const NATIVE_ROUNDS: u64 = 2;
+const ROUNDS: u64 = 3;
+const NATIVE_ROUNDS: u64 = 1;
 const CHANGES: usize = 2;
 const KEYS: usize = 200;
 /// Envoys at a time: they wait more than they compute.

@@ -42,7 +42,6 @@ on_both_shells! {
     what_is_under_way_at_a_half_close_arrives_byte_for_byte,
     an_instance_that_ends_first_loses_nothing_to_clients_that_keep_up,
     fifteen_hundred_connections_are_open_at_once,
-    ninety_clients_that_do_not_read_harm_no_other,
 }
 
 async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte(shell: Shell) -> Result<()> {
@@ -145,9 +144,11 @@ async fn fifteen_hundred_connections_are_open_at_once(shell: Shell) -> Result<()
     site.has_in_flight(0).await
 }
 
-async fn ninety_clients_that_do_not_read_harm_no_other(shell: Shell) -> Result<()> {
+// By the native module they share nothing.
+#[tokio::test]
+async fn ninety_clients_that_do_not_read_harm_no_other() -> Result<()> {
     // One worker, so that all share the same connections inside Envoy.
-    let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
+    let site = TcpSite::start().await?;
     let (mut stalled, mut writers) = (Vec::new(), JoinSet::new());
     for number in 0..STALLED {
         let connection = site.open(client(number), "flood").await?;
