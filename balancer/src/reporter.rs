@@ -24,6 +24,10 @@ use crate::settings::Settings;
 pub use answer::{AnswerError, read_answer};
 pub use warming::Warming;
 
+/// What both shells call a companion, whatever its cluster's name is: a companion answers to few names, so that no
+/// page of another site reaches it through a browser.
+pub const AUTHORITY: &str = "unitring";
+
 /// The most events that wait for a companion.
 pub const EVENTS_MAX: usize = 1_024;
 
@@ -240,8 +244,18 @@ fn load(entry: &Entry, shown: Shown) -> Option<InstanceLoad> {
     })
 }
 
+/// A line of the log: how many of all instances take requests by this table, and how many keys it moved.
+pub fn placed_line(eligible: usize, all: usize, table: &Table, moved: f64) -> String {
+    format!(
+        "{eligible} of {all} instances take requests, {} virtual nodes, ring {}, {} of keys moved",
+        table.points(),
+        table.version(),
+        percent(moved),
+    )
+}
+
 /// A share for people: 0.125 is `12.5 %`.
-pub fn percent(share: f64) -> String {
+fn percent(share: f64) -> String {
     // Not `{:.1}`: formatting any double to any precision costs ten kilobytes of library code.
     let tenths = per_mille(share);
     format!("{}.{} %", tenths / 10, tenths % 10)

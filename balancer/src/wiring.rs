@@ -94,7 +94,19 @@ impl Mistake {
             mend: mend.into(),
         }
     }
+
+    /// Reports do not reach a companion through this cluster.
+    pub fn no_companion(error: &str, cluster: &str) -> Self {
+        let mend = format!(
+            "companion.cluster ({cluster}): a cluster whose endpoint is the companion's HTTP address, where \
+             `unitring serve` runs"
+        );
+        Self::new(error, mend)
+    }
 }
+
+/// Failed reports in a row that count as [`Kind::CompanionCluster`]. Fewer may mean that the companion is restarting.
+pub const REPORTS_FAILED_MAX: u32 = 5;
 
 /// The mistakes that are there now.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! Members → the balancer in force, which all threads share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use unitring_balancer::balancer::{Balancer, Fleet};
@@ -51,7 +51,7 @@ impl AllPicks {
         let kept = members
             .iter()
             .map(|member| (member.priority, member.address.as_str()));
-        let kept: std::collections::HashSet<(u32, &str)> = kept.collect();
+        let kept: HashSet<(u32, &str)> = kept.collect();
         self.0
             .retain(|(priority, address), _| kept.contains(&(*priority, address.as_str())));
     }
@@ -100,28 +100,22 @@ impl Placed {
 
     /// The same placing with another picture of the fleet.
     pub(crate) fn with_fleet(&self, fleet: &Fleet) -> Self {
-        let mut placed = self.clone();
-        placed.usual.balancer.set_fleet(fleet.clone());
-        if let Some(rescue) = &mut placed.rescue {
-            rescue.balancer.set_fleet(fleet.clone());
-        }
-        placed
+        self.changed(|balancer| balancer.set_fleet(fleet.clone()))
     }
 
     /// The same placing without its picture of the fleet, if that is stale.
     pub(crate) fn without_stale_fleet(&self, now_ms: u64) -> Option<Self> {
-        if !self.usual.balancer.has_stale_fleet(now_ms) {
-            return None;
-        }
+        let is_stale = self.usual.balancer.has_stale_fleet(now_ms);
+        is_stale.then(|| self.changed(|balancer| _ = balancer.drop_stale_fleet(now_ms)))
+    }
+
+    fn changed(&self, change: impl Fn(&mut Balancer)) -> Self {
         let mut placed = self.clone();
-        if let Some(rescue) = &mut placed.rescue {
-            rescue.balancer.drop_stale_fleet(now_ms);
+        let rescue = placed.rescue.iter_mut();
+        for part in rescue.chain([&mut placed.usual]) {
+            change(&mut part.balancer);
         }
         placed
-            .usual
-            .balancer
-            .drop_stale_fleet(now_ms)
-            .then_some(placed)
     }
 }
 
@@ -140,11 +134,6 @@ impl Part {
             .collect();
         Ok(Self { balancer, picks })
     }
-}
-
-/// Placement by the policy's settings. Envoy does not tell a policy those of its cluster.
-pub(crate) fn placing(settings: &Settings) -> Placing {
-    Placing::unasked(settings)
 }
 
 fn without_panic(rule: Rule) -> Placing {

@@ -63,7 +63,7 @@ fn narrow(at: usize) -> u32 {
 
 /// A host of a table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Placed<'a> {
+pub(crate) struct TableHost<'a> {
     pub(crate) priority: u32,
     pub(crate) address: &'a str,
     /// Whether it is healthy. An address may occur several times in a priority, healthy and not.
@@ -72,7 +72,7 @@ pub(crate) struct Placed<'a> {
 
 /// The seats of the hosts of a table, in the table's order.
 pub(crate) fn seats<'a>(
-    hosts: impl Iterator<Item = Placed<'a>>,
+    hosts: impl Iterator<Item = TableHost<'a>>,
     places: &impl Places,
 ) -> Vec<Seat> {
     let mut listed: Option<Listed<'_, _>> = None;
@@ -124,7 +124,7 @@ impl<'a, P: Places> Listed<'a, P> {
         }
     }
 
-    fn seat(&mut self, host: Placed<'_>) -> Seat {
+    fn seat(&mut self, host: TableHost<'_>) -> Seat {
         let (priority, address) = (self.priority, host.address.as_bytes());
         let ahead = self.healthy.iter().enumerate().skip(self.met);
         let found = ahead.take(AHEAD_MAX).find(|(at, healthy)| {
@@ -237,11 +237,13 @@ mod tests {
     }
 
     fn seats_of(table: &[(u32, String, bool)], worker: &Worker) -> Vec<Seat> {
-        let placed = table.iter().map(|(priority, address, is_healthy)| Placed {
-            priority: *priority,
-            address,
-            is_healthy: *is_healthy,
-        });
+        let placed = table
+            .iter()
+            .map(|(priority, address, is_healthy)| TableHost {
+                priority: *priority,
+                address,
+                is_healthy: *is_healthy,
+            });
         seats(placed, worker)
     }
 

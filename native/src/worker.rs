@@ -178,7 +178,7 @@ impl Drop for Worker {
 
 fn seats_of(part: &Part, hosts: &Hosts<'_>) -> Vec<Seat> {
     let all = part.balancer.table().hosts().iter();
-    let placed = all.map(|host| seats::Placed {
+    let placed = all.map(|host| seats::TableHost {
         priority: host.priority,
         address: &host.address,
         is_healthy: host.state == State::Serving,

@@ -1,12 +1,13 @@
 //! The two shells of the balancer inside Envoy, for tests of what both promise.
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::EnvoyConfig;
 
 /// A shell of the balancer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Shell {
     /// The filter, in a virtual machine.
     Filter,

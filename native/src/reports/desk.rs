@@ -8,26 +8,21 @@ use unitring_balancer::balancer::Fleet;
 use unitring_balancer::directory::stat_names::StatNames;
 use unitring_balancer::directory::{Directory, Shown, Totals};
 use unitring_balancer::discovery::page::HostCounts;
-use unitring_balancer::reporter::{Happening, Reporter, Warming, percent, read_answer};
+use unitring_balancer::placement::Placing;
+use unitring_balancer::reporter::{
+    AUTHORITY, Happening, Reporter, Warming, placed_line, read_answer,
+};
 use unitring_balancer::settings::{Companion, Settings};
 use unitring_balancer::tally::{Made, Tally};
 use unitring_balancer::threshold::Watch;
-use unitring_balancer::wiring::{Kind, Mistake, Wiring};
+use unitring_balancer::wiring::{Kind, Mistake, REPORTS_FAILED_MAX, Wiring};
 use unitring_protocol::ids::ReporterId;
 use unitring_routing::membership::Member;
 
 use crate::binding::{Callout, Hosts, Level, Server, Stat, log};
 use crate::clock::{epoch_ms, running_ms};
 use crate::loads::Seen;
-use crate::placed::placing;
 use crate::policy::{Policy, locked};
-
-/// What this module calls a companion, whatever its cluster's name is: a companion answers to few names.
-const AUTHORITY: &str = "unitring";
-
-/// Failed reports in a row that count as a mistake in the configuration. Fewer may mean that the companion
-/// restarts.
-const FAILURES_MAX: u32 = 5;
 
 /// Without a companion, crossings of the threshold are looked for this often.
 const UNREPORTED: Duration = Duration::from_secs(1);
@@ -60,7 +55,7 @@ impl Desk {
         Self {
             service: settings.service.as_str().to_owned(),
             policy: Weak::new(),
-            directory: Arc::new(Directory::empty(placing(settings))),
+            directory: Arc::new(Directory::empty(Placing::unasked(settings))),
             knows_members: false,
             names: StatNames::default(),
             tally: Tally::default(),
@@ -88,7 +83,7 @@ impl Desk {
 
     /// Places these members if they differ from those in force, and tells what changed.
     pub(crate) fn install(&mut self, policy: &Policy, members: &[Member]) {
-        let placing = placing(&policy.settings);
+        let placing = Placing::unasked(&policy.settings);
         // Another policy of this service may have told of the same change, and still has rings of its own.
         let placed = policy.placed();
         let is_published = policy.version() > 0;
@@ -120,14 +115,7 @@ impl Desk {
         policy.stats.instances(members.len(), eligible);
         self.say(
             Level::Info,
-            &format!(
-                "{} of {} instances take requests, {} virtual nodes, ring {}, {} of keys moved",
-                eligible,
-                members.len(),
-                new.points(),
-                new.version(),
-                percent(moved),
-            ),
+            &placed_line(eligible, members.len(), new, moved),
         );
         if placed.rescue.is_some() && policy.placed().rescue.is_none() {
             self.say(
@@ -241,7 +229,7 @@ impl Desk {
             Ok(id) => self.asked = Some(id),
             Err(error) => {
                 // Envoy says at once that it has no such cluster.
-                self.failed_in_row = FAILURES_MAX;
+                self.failed_in_row = REPORTS_FAILED_MAX;
                 self.report_failed(policy, &error);
             }
         }
@@ -280,18 +268,14 @@ impl Desk {
         if self.failed_in_row == 1 {
             self.say(Level::Warn, &format!("report: {error}"));
         }
-        if self.failed_in_row < FAILURES_MAX {
+        if self.failed_in_row < REPORTS_FAILED_MAX {
             return;
         }
         let companion = policy.settings.companion.as_ref();
         let cluster = companion.map_or("", |companion| companion.cluster.as_str());
-        let mend = format!(
-            "companion.cluster ({cluster}): a cluster whose endpoint is the companion's HTTP address, where \
-             `unitring serve` runs"
-        );
-        self.say(Level::Warn, &format!("{error}; {mend}"));
-        self.wiring
-            .set(Kind::CompanionCluster, Some(Mistake::new(error, mend)));
+        let mistake = Mistake::no_companion(error, cluster);
+        self.say(Level::Warn, &format!("{}; {}", mistake.seen, mistake.mend));
+        self.wiring.set(Kind::CompanionCluster, Some(mistake));
     }
 
     pub(super) fn awaits(&self, id: u64) -> bool {

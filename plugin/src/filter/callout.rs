@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
-
-/// What we call the other side, whatever the cluster's name is: a companion answers to few names, so that no page
-/// of another site reaches it through a browser.
-const AUTHORITY: &str = "unitring";
+use unitring_balancer::reporter::AUTHORITY;
 
 /// A kind of callout: when the next is due, and whether one is under way.
 #[derive(Debug)]

@@ -25,13 +25,12 @@ use std::env;
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
-use unitring_tests::programs;
 use unitring_tests::seed::seed;
+use unitring_tests::shell::Shell;
 use unitring_tests::traffic::keys::Numbers;
 
 use compare::{Tally, compare};
 use filter::Filter;
-use shell::Shell;
 use world::World;
 
 const ROUNDS: u64 = 3;
@@ -46,16 +45,16 @@ static ENVOYS: Semaphore = Semaphore::const_new(PARALLEL);
 #[tokio::test]
 async fn whatever_the_cluster_and_its_state_each_key_has_the_owner_that_envoy_gives_it()
 -> Result<()> {
-    rounds(ROUNDS, &Shell::Filter).await
+    rounds(ROUNDS, Shell::Filter).await
 }
 
 #[tokio::test]
 async fn whatever_the_cluster_and_its_state_the_native_module_takes_the_owner_of_envoys_policy()
 -> Result<()> {
-    rounds(NATIVE_ROUNDS, &Shell::Native(programs::native()?)).await
+    rounds(NATIVE_ROUNDS, Shell::Native).await
 }
 
-async fn rounds(usual: u64, shell: &Shell) -> Result<()> {
+async fn rounds(usual: u64, shell: Shell) -> Result<()> {
     let seed = seed("UNITRING_SEED")?;
     let rounds = match env::var("UNITRING_ROUNDS") {
         Ok(text) => text.parse().context("UNITRING_ROUNDS")?,
@@ -78,16 +77,16 @@ async fn rounds(usual: u64, shell: &Shell) -> Result<()> {
 }
 
 /// One Envoy through its states.
-async fn round(seed: u64, shell: &Shell) -> Result<Tally> {
+async fn round(seed: u64, shell: Shell) -> Result<Tally> {
     let _permit = ENVOYS.acquire().await?;
     states(seed, shell)
         .await
         .with_context(|| format!("UNITRING_SEED={seed}"))
 }
 
-async fn states(seed: u64, shell: &Shell) -> Result<Tally> {
+async fn states(seed: u64, shell: Shell) -> Result<Tally> {
     let mut numbers = Numbers::seeded(seed);
-    if shell.is_native() {
+    if shell == Shell::Native {
         // The worlds of both shells may run at once, so those of one seed have different addresses.
         numbers.draw();
     }

@@ -9,7 +9,7 @@ use crate::filter::shared::{self, key};
 use unitring_balancer::directory::Directory;
 use unitring_balancer::directory::stat_names::StatNames;
 use unitring_balancer::placement::{Placing, contradictions};
-use unitring_balancer::reporter::{Happening, percent};
+use unitring_balancer::reporter::{Happening, placed_line};
 
 impl Desk {
     /// Judges again between two looks at Envoy, since time and failures change verdicts, too.
@@ -65,13 +65,9 @@ impl Desk {
         stats.instances.set(members.len());
         stats.instances_eligible.set(new.hosts().len());
         log::info!(
-            "unitring: {}: {} of {} instances take requests, {} virtual nodes, ring {}, {} of keys moved",
+            "unitring: {}: {}",
             self.service.settings.service,
-            new.hosts().len(),
-            members.len(),
-            new.points(),
-            new.version(),
-            percent(moved),
+            placed_line(new.hosts().len(), members.len(), &new, moved),
         );
         if before.placing() != placing || !self.knows_members {
             self.tell_placing(placing);

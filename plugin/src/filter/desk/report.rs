@@ -6,11 +6,7 @@ use super::Desk;
 use crate::filter::callout::Outgoing;
 use unitring_balancer::balancer::Fleet;
 use unitring_balancer::reporter::{Happening, read_answer};
-use unitring_balancer::wiring::{Kind, Mistake};
-
-/// Failed reports in a row that count as a mistake in the wiring. Fewer may mean that the companion
-/// is restarting.
-const FAILURES_MAX: u32 = 5;
+use unitring_balancer::wiring::{Kind, Mistake, REPORTS_FAILED_MAX};
 
 impl Desk {
     fn check_threshold(&mut self, now_ms: u64) {
@@ -70,7 +66,7 @@ impl Desk {
             });
         if let Err(error) = sent {
             // Envoy says at once that it has no such cluster.
-            self.reports_failed = FAILURES_MAX;
+            self.reports_failed = REPORTS_FAILED_MAX;
             self.report_failed(&error);
         }
     }
@@ -79,17 +75,13 @@ impl Desk {
         self.service.stats.report_failed.add(1);
         self.reports.log_outcome("report", Err(error));
         self.reports_failed = self.reports_failed.saturating_add(1);
-        if self.reports_failed < FAILURES_MAX {
+        if self.reports_failed < REPORTS_FAILED_MAX {
             return;
         }
         let settings = &self.service.settings;
         let companion = settings.companion.as_ref();
         let cluster = companion.map_or("", |companion| companion.cluster.as_str());
-        let mend = format!(
-            "companion.cluster ({cluster}): a cluster whose endpoint is the companion's HTTP address, where \
-             `unitring serve` runs"
-        );
-        let mistake = Mistake::new(error, mend);
+        let mistake = Mistake::no_companion(error, cluster);
         self.wiring.set(Kind::CompanionCluster, Some(mistake));
     }
 

@@ -1,7 +1,5 @@
 //! The native module beside Envoy's own policy: for each case a cluster with either, in one Envoy.
 
-use std::path::Path;
-
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::programs;
@@ -12,13 +10,13 @@ use super::case::Case;
 use super::{CASES, KEYS, own_clusters, owners, random_key, start};
 
 /// The native module as a policy with these settings.
-pub(crate) fn policy(module: &Path, settings: &Value) -> Value {
-    json!({
+pub(crate) fn policy(settings: &Value) -> Result<Value> {
+    Ok(json!({
         "name": "envoy.load_balancing_policies.dynamic_modules",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.dynamic_modules.v3.DynamicModulesLoadBalancerConfig",
             "dynamic_module_config": {
-                "module": {"local": {"filename": module}},
+                "module": {"local": {"filename": programs::native()?}},
                 "do_not_close": true,
             },
             "lb_policy_name": "unitring",
@@ -27,7 +25,7 @@ pub(crate) fn policy(module: &Path, settings: &Value) -> Value {
                 "value": settings,
             },
         },
-    })
+    }))
 }
 
 #[tokio::test]
@@ -37,7 +35,6 @@ async fn the_native_module_gives_the_owners_that_envoy_gives() -> Result<()> {
     let cases: Result<Vec<Case>> = (0..CASES).map(|_| Case::random(&mut numbers)).collect();
     let cases = cases?;
     let keys: Vec<String> = (0..KEYS).map(|_| random_key(&mut numbers)).collect();
-    let module = programs::native()?;
     let mut clusters = own_clusters(&cases)?;
     for (number, case) in cases.iter().enumerate() {
         let name = (CASES + number).to_string();
@@ -47,7 +44,7 @@ async fn the_native_module_gives_the_owners_that_envoy_gives() -> Result<()> {
             // The owner alone is compared, however many requests it has.
             "load": {"balance_factor": 0},
         });
-        let policy = policy(&module, &settings);
+        let policy = policy(&settings)?;
         clusters.push(case.cluster_with(policy, &name, 1 + number % 3)?);
     }
     let count = clusters.len();

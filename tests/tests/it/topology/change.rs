@@ -9,6 +9,7 @@ use super::cluster::{Cluster, Host};
 use super::policy::Policy;
 use super::random::{self, Draws};
 use super::responder::Check;
+use super::shell;
 
 /// Changes the parts of this cluster that may change.
 pub(super) fn change(
@@ -150,7 +151,7 @@ fn change_settings(cluster: &mut Cluster, numbers: &mut Numbers) {
         1 => cluster.policy.by_locality = !cluster.policy.by_locality,
         // The sizes stay: the weights were drawn to suit them, small ones for a ring without a bound.
         _ => {
-            let other = cluster.shell.without_untold(Policy::random(numbers));
+            let other = shell::without_untold(cluster.shell, Policy::random(numbers));
             cluster.policy.by_hostname = other.by_hostname;
             cluster.policy.is_fallback = other.is_fallback;
         }

@@ -6,11 +6,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use unitring_tests::config::without_newer;
 use unitring_tests::programs;
+use unitring_tests::shell::Shell;
 
 use super::address::Address;
 use super::policy::Policy;
 use super::responder::{Check, Request};
-use super::shell::Shell;
+use super::shell;
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Cluster {
@@ -104,7 +105,7 @@ impl Cluster {
     /// Whether Envoy may change its `overprovisioning_factor`, which comes with the endpoints. The native module has
     /// a setting for it, which comes with the cluster.
     pub(super) fn may_change_overprovisioning(&self) -> bool {
-        self.by_api || !self.shell.is_native()
+        self.by_api || self.shell != Shell::Native
     }
 
     pub(super) fn is_eds(&self) -> bool {
@@ -123,7 +124,7 @@ impl Cluster {
         let mut config = json!({
             "name": self.name,
             "connect_timeout": "1s",
-            "load_balancing_policy": self.shell.policy(self),
+            "load_balancing_policy": shell::policy(self),
             "ignore_health_on_host_removal": self.ignore_health_on_removal,
         });
         if let Some(checks) = &self.checks {

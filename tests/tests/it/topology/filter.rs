@@ -10,6 +10,7 @@ use unitring_balancer::settings::{Services, Settings};
 use unitring_routing::bounded::Loads;
 use unitring_routing::membership::{Member, State};
 use unitring_tests::envoy::Envoy;
+use unitring_tests::shell::Shell;
 
 use super::cluster::Cluster;
 
@@ -24,7 +25,7 @@ pub(super) struct Filter {
 impl Filter {
     /// The filter beside the cluster's own policy; `None` if that is the native module.
     pub(super) fn beside(cluster: &Cluster) -> Result<Option<Self>> {
-        let is_native = cluster.shell.is_native();
+        let is_native = cluster.shell == Shell::Native;
         (!is_native).then(|| Self::new(cluster)).transpose()
     }
 

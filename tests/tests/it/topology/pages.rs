@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::shell::Shell;
 
 use super::cluster::{Cluster, Source};
 
@@ -51,7 +52,7 @@ impl Pages {
             ))
             .await?,
         };
-        if cluster.shell.is_native()
+        if cluster.shell == Shell::Native
             && let Some(shown) = pages
                 .settings
                 .pointer_mut("/configs/0/cluster/load_balancing_policy")

@@ -1,13 +1,14 @@
 //! Random clusters: realistic ones and edge cases.
 
 use serde_json::{Value, json};
+use unitring_tests::shell::Shell;
 use unitring_tests::traffic::keys::Numbers;
 
 use super::address::{Addresses, pick};
 use super::cluster::{Checks, Cluster, Host, Locality, Outliers, Source};
 use super::policy::{Kind, Policy};
 use super::responder::{Check, Request};
-use super::shell::Shell;
+use super::shell;
 
 /// The distributions from which the hosts of one cluster are drawn.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ impl Draws {
 
 pub(super) fn cluster(
     number: usize,
-    shell: &Shell,
+    shell: Shell,
     windows: &[f64],
     numbers: &mut Numbers,
     addresses: &Addresses,
@@ -83,8 +84,8 @@ pub(super) fn cluster(
         name: name(number, numbers),
         by_api: numbers.below(2) == 0,
         source,
-        policy: shell.without_untold(Policy::random(numbers)),
-        shell: shell.clone(),
+        policy: shell::without_untold(shell, Policy::random(numbers)),
+        shell,
         panic_percent: panic_percent(numbers),
         merge_window: (!windows.is_empty()).then(|| *pick(numbers, windows)),
         checks,

@@ -1,57 +1,43 @@
-//! The shell of the balancer in a world, and what a cluster has as its policy for it.
-
-use std::path::PathBuf;
+//! What a cluster has as its policy for each shell of the balancer.
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use unitring_tests::shell::Shell;
 
 use super::cluster::Cluster;
 use super::model::whole_percent;
 use super::policy::{Kind, Policy};
 use crate::differential::native;
 
-#[derive(Debug, Clone, Serialize)]
-pub(super) enum Shell {
-    /// The filter: the clusters have Envoy's policies.
-    Filter,
-    /// The native module in this file, which is the policy of each cluster.
-    Native(PathBuf),
+/// The field `load_balancing_policy` of a cluster.
+pub(super) fn policy(cluster: &Cluster) -> Value {
+    match cluster.shell {
+        Shell::Filter => cluster.policy.config(),
+        Shell::Native => {
+            let policy = native::policy(&settings(cluster)).expect("the module is built");
+            let policy = json!({"policies": [{"typed_extension_config": policy}]});
+            cluster.policy.within_override(policy)
+        }
+    }
 }
 
-impl Shell {
-    /// The field `load_balancing_policy` of a cluster.
-    pub(super) fn policy(&self, cluster: &Cluster) -> Value {
-        match self {
-            Self::Filter => cluster.policy.config(),
-            Self::Native(module) => {
-                let policy = native::policy(module, &settings(cluster));
-                let policy = json!({"policies": [{"typed_extension_config": policy}]});
-                cluster.policy.within_override(policy)
-            }
-        }
+/// A random policy, without what the module is not told.
+pub(super) fn without_untold(shell: Shell, policy: Policy) -> Policy {
+    match shell {
+        Shell::Filter => policy,
+        // The interface for modules has no hostnames.
+        Shell::Native => Policy {
+            by_hostname: None,
+            ..policy
+        },
     }
+}
 
-    /// A random policy, without what the module is not told.
-    pub(super) fn without_untold(&self, policy: Policy) -> Policy {
-        match self {
-            Self::Filter => policy,
-            // The interface for modules has no hostnames.
-            Self::Native(_) => Policy {
-                by_hostname: None,
-                ..policy
-            },
-        }
-    }
-
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::Native(_) => "native",
-        }
-    }
-
-    pub(super) fn is_native(&self) -> bool {
-        matches!(self, Self::Native(_))
+/// The part of a name that stands for the shell.
+pub(super) fn name(shell: Shell) -> &'static str {
+    match shell {
+        Shell::Filter => "filter",
+        Shell::Native => "native",
     }
 }
 

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::raw::{Raw, get};
+use unitring_tests::shell::Shell;
 use unitring_tests::traffic::keys::Numbers;
 
 use super::address::Addresses;
@@ -25,7 +26,7 @@ use super::filter::Filter;
 use super::pages::{self, Pages, State};
 use super::random::{self, Draws};
 use super::responder::{Request, Responder};
-use super::shell::Shell;
+use super::shell;
 use files::{Files, clusters_file, endpoints_file, files, write};
 use start::{answering, folder, front};
 use updates::Updates;
@@ -49,8 +50,8 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) async fn start(seed: u64, shell: &Shell, numbers: &mut Numbers) -> Result<Self> {
-        let folder = folder(shell.name(), seed)?;
+    pub(super) async fn start(seed: u64, shell: Shell, numbers: &mut Numbers) -> Result<Self> {
+        let folder = folder(shell::name(shell), seed)?;
         let (addresses, responder) = answering(numbers, folder.path())?;
         // Most worlds need not wait for the merge window; one in four has Envoy's default.
         let windows: &[f64] = numbers.pick(&[&[0.0], &[0.0, 0.0, 0.2], &[0.0, 0.5], &[]]);
