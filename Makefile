@@ -24,6 +24,8 @@ quick: ## format and the unit tests of all crates, in under a minute once they a
 
 # Tests wait for servers more than they compute: one more at a time than there are cores shortens them by a quarter.
 test: export RUST_TEST_THREADS ?= $(shell expr $$(nproc) + 1)
+# An error says what failed; the frames of the runtime that would follow it hide what was printed before.
+test: export RUST_LIB_BACKTRACE ?= 0
 test: parts ## every test, with the real Envoy, Redis, RabbitMQ and Chromium; ONLY=links for the integration tests of one module
 	@scripts/build-plugin
 	@scripts/build-plugin trap
@@ -51,6 +53,7 @@ bench: parts ## measures and writes the tables of docs/; AREA=request, updates, 
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	@scripts/build-plugin lookup
+	@scripts/build-native
 	cargo build --release --workspace --bins $(addprefix --bench ,$(BENCHES))
 	@exec $(TARGET)/release/bench $(AREA)
 
