@@ -12,11 +12,11 @@ const REMEMBERED: usize = 512;
 const TRIED_MAX: usize = 7;
 
 /// A priority, and a place among all of its hosts.
-pub(crate) type Host = (u32, usize);
+pub type Host = (u32, usize);
 
 /// The hosts that a request was sent to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tried {
+pub struct Tried {
     hosts: [(u32, u32); TRIED_MAX],
     count: u8,
 }
@@ -24,13 +24,13 @@ pub(crate) struct Tried {
 impl Tried {
     /// How many there are.
     #[inline]
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         usize::from(self.count)
     }
 
     /// Whether a host is among them.
     #[inline]
-    pub(crate) fn has(&self, host: Host) -> bool {
+    pub fn has(&self, host: Host) -> bool {
         let of = |(priority, at): &(u32, u32)| (*priority, usize::try_from(*at).ok());
         let hosts = self.hosts.iter().take(self.count());
         hosts.map(of).any(|tried| tried == (host.0, Some(host.1)))
@@ -54,7 +54,7 @@ impl Tried {
 
 /// The latest attempts of one worker.
 #[derive(Debug)]
-pub(crate) struct Attempts(Box<[Attempt]>);
+pub struct Attempts(Box<[Attempt]>);
 
 /// The latest attempt of a request.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,7 +81,7 @@ impl Attempts {
 
     /// The hosts that this party was sent to for this key, if the last of them has failed to connect since. `failures`
     /// counts the failed connects of a host now.
-    pub(crate) fn tried_and_failed(
+    pub fn tried_and_failed(
         &self,
         party: usize,
         hash: u64,
@@ -94,14 +94,7 @@ impl Attempts {
 
     /// Remembers that a party is sent to a host, which has had so many failed connects, after those that it tried.
     #[inline]
-    pub(crate) fn note(
-        &mut self,
-        party: usize,
-        hash: u64,
-        tried: Tried,
-        host: Host,
-        failures: u64,
-    ) {
+    pub fn note(&mut self, party: usize, hash: u64, tried: Tried, host: Host, failures: u64) {
         if let Some(last) = self.0.get_mut(place(party)) {
             *last = Attempt {
                 party,
@@ -114,7 +107,7 @@ impl Attempts {
     }
 
     /// Forgets all, as the places of hosts have changed.
-    pub(crate) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.0.fill(Attempt::default());
     }
 }

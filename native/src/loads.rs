@@ -12,19 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What Envoy counts of a host, over all workers.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Attempts that got a connection. Read before `active`: an attempt that gets one in between is then counted
     /// twice, and not never.
-    pub(crate) total: u64,
+    pub total: u64,
     /// Connections that failed; each ends an attempt that waited for it.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// Attempts that have a connection now.
-    pub(crate) active: u64,
+    pub active: u64,
 }
 
 /// The picks of one host, by all workers. It lives as long as the host is known, whatever else changes.
 #[derive(Debug, Default)]
-pub(crate) struct Picks {
+pub struct Picks {
     count: AtomicU64,
     /// The second in which `newer` was set.
     second: AtomicU64,
@@ -43,21 +43,21 @@ const RACE_MAX: u64 = 64;
 impl Picks {
     /// Counts a pick.
     #[inline]
-    pub(crate) fn add(&self) {
+    pub fn add(&self) {
         // Nothing else is published by these numbers, and each is exact by itself.
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes a pick back.
     #[inline]
-    pub(crate) fn take_back(&self) {
+    pub fn take_back(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// In flight, now that Envoy counts this. `own`: how many of the picks are the caller's, for which Envoy has had no
     /// time yet.
     #[inline]
-    pub(crate) fn in_flight(&self, seen: &Seen, second: u64, own: u64) -> u64 {
+    pub fn in_flight(&self, seen: &Seen, second: u64, own: u64) -> u64 {
         seen.active.saturating_add(self.waiting(seen, second, own))
     }
 
@@ -105,7 +105,7 @@ impl Picks {
 /// grows by the picks since, and does not shrink. It is summed again after a quarter as many picks as there are
 /// hosts, so that it is too high by a quarter of a request for each host at most, and after a tenth of a second.
 #[derive(Debug, Default)]
-pub(crate) struct Total {
+pub struct Total {
     sum: AtomicU64,
     picks: AtomicU64,
     at_ms: AtomicU64,
@@ -116,13 +116,13 @@ const SUM_EVERY_MS: u64 = 100;
 impl Total {
     /// Counts a pick that is now part of the total.
     #[inline]
-    pub(crate) fn add(&self) {
+    pub fn add(&self) {
         self.picks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The total; `sum` sums it.
     #[inline]
-    pub(crate) fn get(&self, hosts: usize, now_ms: u64, sum: impl FnOnce() -> u64) -> u64 {
+    pub fn get(&self, hosts: usize, now_ms: u64, sum: impl FnOnce() -> u64) -> u64 {
         let picks = self.picks.load(Ordering::Relaxed);
         let many = picks.saturating_mul(4) >= u64::try_from(hosts).unwrap_or(u64::MAX);
         let age_ms = now_ms.wrapping_sub(self.at_ms.load(Ordering::Relaxed));

@@ -8,32 +8,35 @@ use unitring_balancer::directory::Directory;
 use unitring_balancer::placement::Placing;
 use unitring_balancer::settings::Settings;
 use unitring_routing::health::{HealthRule, priority_loads};
-use unitring_routing::membership::Member;
+use unitring_routing::membership::{Member, State};
 use unitring_routing::ring::RingError;
 use unitring_routing::table::Rule;
 
 use crate::loads::Picks;
+use crate::seats::{Places, Seat, TableHost, seats};
 
 /// How requests are placed. Published whole, and never changed.
 #[derive(Debug, Clone)]
-pub(crate) struct Placed {
+pub struct Placed {
     /// By Envoy's rule of who may be chosen.
-    pub(crate) usual: Part,
+    pub usual: Part,
     /// Among the healthy hosts alone, while some priority panics. Envoy's ring then has unhealthy hosts, too,
     /// which a policy cannot name; their keys go here.
-    pub(crate) rescue: Option<Part>,
+    pub rescue: Option<Part>,
 }
 
 /// A balancer, and the picks of each host of its table.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
-    pub(crate) balancer: Balancer,
-    pub(crate) picks: Arc<[Arc<Picks>]>,
+pub struct Part {
+    /// Who chooses.
+    pub balancer: Balancer,
+    /// The picks of each of its hosts, in the order of its table.
+    pub picks: Arc<[Arc<Picks>]>,
 }
 
 /// The picks of every host, by priority and address. A host that leaves and comes back starts anew.
 #[derive(Debug, Default)]
-pub(crate) struct AllPicks(HashMap<(u32, String), Arc<Picks>>);
+pub struct AllPicks(HashMap<(u32, String), Arc<Picks>>);
 
 impl AllPicks {
     /// The picks of a host, which exist from now on.
@@ -43,7 +46,7 @@ impl AllPicks {
     }
 
     /// The picks of a host that was placed.
-    pub(crate) fn get(&self, priority: u32, address: &str) -> Option<&Arc<Picks>> {
+    pub fn get(&self, priority: u32, address: &str) -> Option<&Arc<Picks>> {
         self.0.get(&(priority, address.to_owned()))
     }
 
@@ -59,7 +62,7 @@ impl AllPicks {
 
 impl Placed {
     /// A placing without hosts.
-    pub(crate) fn nobody(settings: &Settings) -> Self {
+    pub fn nobody(settings: &Settings) -> Self {
         Self {
             usual: Part {
                 balancer: Balancer::new(settings),
@@ -73,7 +76,7 @@ impl Placed {
     ///
     /// # Errors
     /// If a ring would be too large.
-    pub(crate) fn update(
+    pub fn update(
         &self,
         settings: &Settings,
         directory: Directory,
@@ -99,12 +102,12 @@ impl Placed {
     }
 
     /// The same placing with another picture of the fleet.
-    pub(crate) fn with_fleet(&self, fleet: &Fleet) -> Self {
+    pub fn with_fleet(&self, fleet: &Fleet) -> Self {
         self.changed(|balancer| balancer.set_fleet(fleet.clone()))
     }
 
     /// The same placing without its picture of the fleet, if that is stale.
-    pub(crate) fn without_stale_fleet(&self, now_ms: u64) -> Option<Self> {
+    pub fn without_stale_fleet(&self, now_ms: u64) -> Option<Self> {
         let is_stale = self.usual.balancer.has_stale_fleet(now_ms);
         is_stale.then(|| self.changed(|balancer| _ = balancer.drop_stale_fleet(now_ms)))
     }
@@ -133,6 +136,17 @@ impl Part {
             .map(|host| all.of(host))
             .collect();
         Ok(Self { balancer, picks })
+    }
+
+    /// Where a worker has each host of the table.
+    pub fn seats(&self, places: &impl Places) -> Vec<Seat> {
+        let all = self.balancer.table().hosts().iter();
+        let placed = all.map(|host| TableHost {
+            priority: host.priority,
+            address: &host.address,
+            is_healthy: host.state == State::Serving,
+        });
+        seats(placed, places)
     }
 }
 

@@ -8,12 +8,14 @@ use std::collections::HashMap;
 
 /// How many hosts may be passed over in search of the next. A host further on is looked up by its address.
 const AHEAD_MAX: usize = 64;
+/// So many hosts are looked for one by one. For more, an index of all is made.
+const FEW: usize = 8;
 
 /// The place of a host that a worker does not have.
 const NOWHERE: u32 = u32::MAX;
 
 /// The hosts of a cluster by their places. Addresses are bytes, as Envoy gives them.
-pub(crate) trait Places {
+pub trait Places {
     /// How many hosts a priority has.
     fn count(&self, priority: u32) -> usize;
     /// How many of them are healthy.
@@ -28,23 +30,31 @@ pub(crate) trait Places {
 
 /// Where a worker has a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seat {
+pub struct Seat {
     /// Its priority.
-    pub(crate) priority: u32,
+    pub priority: u32,
     all: u32,
     healthy: u32,
 }
 
 impl Seat {
+    fn nowhere(priority: u32) -> Self {
+        Self {
+            priority,
+            all: NOWHERE,
+            healthy: NOWHERE,
+        }
+    }
+
     /// Its place among all hosts of its priority.
     #[inline]
-    pub(crate) fn among_all(self) -> Option<usize> {
+    pub fn among_all(self) -> Option<usize> {
         place(self.all)
     }
 
     /// Its place among the healthy hosts of its priority; `None` if it is not healthy.
     #[inline]
-    pub(crate) fn among_healthy(self) -> Option<u32> {
+    pub fn among_healthy(self) -> Option<u32> {
         (self.healthy != NOWHERE).then_some(self.healthy)
     }
 }
@@ -63,91 +73,153 @@ fn narrow(at: usize) -> u32 {
 
 /// A host of a table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TableHost<'a> {
-    pub(crate) priority: u32,
-    pub(crate) address: &'a str,
+pub struct TableHost<'a> {
+    /// Its priority.
+    pub priority: u32,
+    /// Its address, as Envoy writes it.
+    pub address: &'a str,
     /// Whether it is healthy. An address may occur several times in a priority, healthy and not.
-    pub(crate) is_healthy: bool,
+    pub is_healthy: bool,
 }
 
 /// The seats of the hosts of a table, in the table's order.
-pub(crate) fn seats<'a>(
-    hosts: impl Iterator<Item = TableHost<'a>>,
-    places: &impl Places,
-) -> Vec<Seat> {
-    let mut listed: Option<Listed<'_, _>> = None;
-    hosts
-        .map(|host| {
-            let listed = match &mut listed {
-                Some(listed) if listed.priority == host.priority => listed,
-                other => other.insert(Listed::of(host.priority, places)),
-            };
-            listed.seat(host)
-        })
-        .collect()
+pub fn seats<'a>(hosts: impl Iterator<Item = TableHost<'a>>, places: &impl Places) -> Vec<Seat> {
+    let mut listed: Option<Listed<'_>> = None;
+    let (mut seats, mut missing) = (Vec::new(), Vec::new());
+    for host in hosts {
+        let listed = match &mut listed {
+            Some(listed) if listed.priority == host.priority => listed,
+            other => {
+                if let Some(before) = other {
+                    before.search(&mut seats, &mut missing);
+                }
+                other.insert(Listed::of(host.priority, places))
+            }
+        };
+        let seat = listed.next(host);
+        if seat.is_none() {
+            missing.push((seats.len(), host.address));
+        }
+        seats.push(seat.unwrap_or(Seat::nowhere(host.priority)));
+    }
+    if let Some(listed) = listed {
+        listed.search(&mut seats, &mut missing);
+    }
+    seats
 }
 
 /// The hosts of a priority as the worker has them, of which the seats are taken.
-struct Listed<'a, P> {
+struct Listed<'a> {
     priority: u32,
-    places: &'a P,
-    /// For each host its place among the healthy ones.
-    healthy: Vec<u32>,
+    /// Of each host its address, and its place among the healthy ones.
+    hosts: Vec<(&'a [u8], u32)>,
     /// Up to here hosts have been met: those of a table are mostly in Envoy's order.
     met: usize,
-    /// By address, for those that are not where they are expected. Made when it is needed.
-    by_address: Option<HashMap<&'a [u8], Seat>>,
+    /// How many of the next ones may be the one that is looked for.
+    ahead: usize,
 }
 
-impl<'a, P: Places> Listed<'a, P> {
-    fn of(priority: u32, places: &'a P) -> Self {
-        let mut next = 0;
-        let count = places.count(priority);
-        let healthy = (0..count).map(|at| {
-            let address = places.address(priority, at);
-            let is_next = next < places.healthy_count(priority)
-                && places.healthy_address(priority, next) == address;
-            // The healthy hosts are in the order of all. A host may have fallen ill since they were listed; but if
-            // a healthy one of the same address follows, that is the one that is listed.
-            if !is_next || !places.is_healthy(priority, at) && has_twin(priority, at, places) {
-                return NOWHERE;
-            }
-            next += 1;
-            narrow(next - 1)
-        });
+impl<'a> Listed<'a> {
+    fn of(priority: u32, places: &'a impl Places) -> Self {
+        let (count, healthy_count) = (places.count(priority), places.healthy_count(priority));
+        let all = (0..count).map(|at| places.address(priority, at));
+        let hosts = if healthy_count == count {
+            all.zip(0..).collect()
+        } else {
+            let mut next = 0;
+            let of = |(at, address)| {
+                let is_next =
+                    next < healthy_count && places.healthy_address(priority, next) == address;
+                // The healthy hosts are in the order of all. A host may have fallen ill since they were listed; but
+                // if a healthy one of the same address follows, that is the one that is listed.
+                if !is_next || !places.is_healthy(priority, at) && has_twin(priority, at, places) {
+                    return (address, NOWHERE);
+                }
+                next += 1;
+                (address, narrow(next - 1))
+            };
+            all.enumerate().map(of).collect()
+        };
         Self {
             priority,
-            places,
-            healthy: healthy.collect(),
+            hosts,
             met: 0,
-            by_address: None,
+            ahead: AHEAD_MAX,
         }
     }
 
-    fn seat(&mut self, host: TableHost<'_>) -> Seat {
-        let (priority, address) = (self.priority, host.address.as_bytes());
-        let ahead = self.healthy.iter().enumerate().skip(self.met);
-        let found = ahead.take(AHEAD_MAX).find(|(at, healthy)| {
-            (**healthy != NOWHERE) == host.is_healthy
-                && self.places.address(priority, *at) == address
+    /// The seat of the table's next host, if it is one of the next ones here.
+    fn next(&mut self, host: TableHost<'_>) -> Option<Seat> {
+        let ahead = self.hosts.iter().skip(self.met).take(self.ahead);
+        let found = ahead.enumerate().find(|(_, (address, healthy))| {
+            (*healthy != NOWHERE) == host.is_healthy && *address == host.address.as_bytes()
         });
-        if let Some((at, healthy)) = found {
-            self.met = at + 1;
-            return Seat {
-                priority,
-                all: narrow(at),
-                healthy: *healthy,
-            };
-        }
-        // The order differs while the table and the worker have different hosts, and where localities have weights.
-        let by_address = self
-            .by_address
-            .get_or_insert_with(|| by_address(priority, self.places, &self.healthy));
-        by_address.get(address).copied().unwrap_or(Seat {
-            priority,
-            all: NOWHERE,
-            healthy: NOWHERE,
+        let Some((passed, _)) = found else {
+            // In another order most searches find nothing, and each shall be short.
+            self.ahead = (self.ahead / 2).max(1);
+            return None;
+        };
+        let at = self.met + passed;
+        self.met = at + 1;
+        self.ahead = AHEAD_MAX;
+        self.seat(at)
+    }
+
+    fn seat(&self, at: usize) -> Option<Seat> {
+        let (_, healthy) = self.hosts.get(at)?;
+        Some(Seat {
+            priority: self.priority,
+            all: narrow(at),
+            healthy: *healthy,
         })
+    }
+
+    /// Looks for hosts that were not where they were expected, as while the table and the worker have different
+    /// hosts, and where localities have weights. Each has a number in the table, and an address.
+    fn search(&self, seats: &mut [Seat], missing: &mut Vec<(usize, &str)>) {
+        let by_address = (missing.len() > FEW).then(|| self.by_address());
+        for (number, address) in missing.drain(..) {
+            let at = match &by_address {
+                Some(by_address) => by_address.get(address.as_bytes()).copied(),
+                None => self.find(address.as_bytes()),
+            };
+            let seat = at.and_then(|at| self.seat(at));
+            if let Some((place, seat)) = seats.get_mut(number).zip(seat) {
+                *place = seat;
+            }
+        }
+    }
+
+    /// A host with this address: a healthy one if there is one.
+    fn find(&self, address: &[u8]) -> Option<usize> {
+        let mut same = self
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(_, (other, _))| *other == address);
+        let (first, (_, healthy)) = same.next()?;
+        if *healthy != NOWHERE {
+            return Some(first);
+        }
+        let healthy = same.find(|(_, (_, healthy))| *healthy != NOWHERE);
+        Some(healthy.map_or(first, |(at, _)| at))
+    }
+
+    /// A host for each address: a healthy one if there is one.
+    fn by_address(&self) -> HashMap<&'a [u8], usize> {
+        let mut found: HashMap<&[u8], usize> = HashMap::with_capacity(self.hosts.len());
+        let is_ill = |at: usize| {
+            self.hosts
+                .get(at)
+                .is_none_or(|(_, healthy)| *healthy == NOWHERE)
+        };
+        for (at, (address, _)) in self.hosts.iter().enumerate() {
+            let kept = found.entry(address).or_insert(at);
+            if is_ill(*kept) && !is_ill(at) {
+                *kept = at;
+            }
+        }
+        found
     }
 }
 
@@ -158,27 +230,6 @@ fn has_twin(priority: u32, at: usize, places: &impl Places) -> bool {
     others.into_iter().any(|other| {
         places.address(priority, other) == address && places.is_healthy(priority, other)
     })
-}
-
-/// A seat for each address: that of a healthy host if there is one.
-fn by_address<'a>(
-    priority: u32,
-    places: &'a impl Places,
-    healthy: &[u32],
-) -> HashMap<&'a [u8], Seat> {
-    let mut seats: HashMap<&[u8], Seat> = HashMap::new();
-    for (at, healthy) in healthy.iter().enumerate() {
-        let seat = Seat {
-            priority,
-            all: narrow(at),
-            healthy: *healthy,
-        };
-        let kept = seats.entry(places.address(priority, at)).or_insert(seat);
-        if kept.among_healthy().is_none() {
-            *kept = seat;
-        }
-    }
-    seats
 }
 
 #[cfg(test)]
@@ -251,7 +302,7 @@ mod tests {
         #[test]
         fn a_seat_names_its_host_whatever_the_table_knows(
             worker in prop::collection::vec(hosts(), 0..3),
-            table in prop::collection::vec((0u32..4, "[a-g]", any::<bool>()), 0..12),
+            table in prop::collection::vec((0u32..4, "[a-g]", any::<bool>()), 0..30),
         ) {
             let worker = Worker(worker);
             let found = seats_of(&table, &worker);

@@ -1,16 +1,20 @@
 //! A request → its host, on one thread.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
+use unitring_routing::bounded::Reason;
 use unitring_routing::hash::mix;
 use unitring_routing::membership::State;
 
 use crate::attempts::Attempts;
 use crate::binding::{Hosts, Request, Stat};
-use crate::pick::{Picked, Picker};
-use crate::placed::{Part, Placed};
+use crate::clock::running_ms;
+use crate::loads::Seen;
+use crate::pick::{Picked, Picker, Sight};
+use crate::placed::Placed;
 use crate::policy::Policy;
-use crate::seats::{self, Places, Seat};
+use crate::seats::{Places, Seat};
 
 /// One thread's view of a cluster.
 #[derive(Debug)]
@@ -82,9 +86,9 @@ impl Worker {
     }
 
     fn sit(&mut self, hosts: &Hosts<'_>) {
-        self.usual = seats_of(&self.placed.usual, hosts);
+        self.usual = self.placed.usual.seats(hosts);
         let rescue = self.placed.rescue.as_ref();
-        self.rescue = rescue.map_or_else(Vec::new, |part| seats_of(part, hosts));
+        self.rescue = rescue.map_or_else(Vec::new, |part| part.seats(hosts));
         self.attempts.forget();
     }
 
@@ -103,24 +107,45 @@ impl Worker {
         let tried = self
             .attempts
             .tried_and_failed(request.name(), hash, failures);
-        let picker = Picker::new(&self.policy, hosts, request, hash, tried);
+        let picker = Picker {
+            sight: (hosts, request),
+            total: &self.policy.total,
+            cap: self.policy.settings.load.bound.max_in_flight,
+            hash,
+            tried,
+            now_ms: running_ms(),
+            refused: Cell::new(false),
+        };
+        let stats = &self.policy.stats;
         let picked = match picker.pick(&self.placed.usual, &self.usual) {
             Picked::Unnameable => {
-                self.policy.stats.add(self.policy.stats.unnameable, 1);
+                stats.add(stats.unnameable, 1);
                 let rescue = self.placed.rescue.as_ref();
                 rescue.map_or(Picked::Nobody, |rescue| picker.pick(rescue, &self.rescue))
             }
             picked => picked,
         };
-        let (seat, healthy) = match picked {
-            Picked::Host(seat, healthy) => (seat, healthy),
-            Picked::Full => return None,
+        let (seat, healthy, reason) = match picked {
+            Picked::Host {
+                seat,
+                healthy,
+                reason,
+            } => (seat, healthy, reason),
+            Picked::Full => {
+                stats.add(stats.full, 1);
+                return None;
+            }
             Picked::Unnameable | Picked::Nobody => {
                 return self.spare(hosts, request, hash);
             }
         };
+        match reason {
+            Reason::Overflow => stats.add(stats.overflow, 1),
+            Reason::LeastLoaded => stats.add(stats.least_loaded, 1),
+            Reason::Primary | Reason::Ejected | Reason::Full => {}
+        }
         if picker.is_retry() {
-            self.policy.stats.add(self.policy.stats.retries, 1);
+            stats.add(stats.retries, 1);
         }
         self.policy.total.add();
         let priority = seat.priority;
@@ -176,16 +201,6 @@ impl Drop for Worker {
     }
 }
 
-fn seats_of(part: &Part, hosts: &Hosts<'_>) -> Vec<Seat> {
-    let all = part.balancer.table().hosts().iter();
-    let placed = all.map(|host| seats::TableHost {
-        priority: host.priority,
-        address: &host.address,
-        is_healthy: host.state == State::Serving,
-    });
-    seats::seats(placed, hosts)
-}
-
 /// A healthy host that depends on the hash, of the first priority that has one which will do.
 fn any_healthy(hosts: &Hosts<'_>, hash: u64, will_do: impl Fn(Place) -> bool) -> Option<Place> {
     (0..hosts.priorities()).find_map(|priority| {
@@ -201,6 +216,29 @@ fn any_healthy(hosts: &Hosts<'_>, hash: u64, will_do: impl Fn(Place) -> bool) ->
 
 fn at(place: u32) -> usize {
     usize::try_from(place).unwrap_or(usize::MAX)
+}
+
+impl Sight for (&Hosts<'_>, &Request<'_>) {
+    #[inline]
+    fn seen(&self, priority: u32, at: usize) -> Seen {
+        seen(self.0, priority, at)
+    }
+    #[inline]
+    fn refuses(&self, priority: u32, at: usize) -> bool {
+        self.1.refuses(self.0, priority, at)
+    }
+}
+
+/// What Envoy counts of a host now, by its place among all.
+#[inline]
+pub(crate) fn seen(hosts: &Hosts<'_>, priority: u32, at: usize) -> Seen {
+    let stat = |which| hosts.stat(priority, at, which);
+    let (total, refused) = (stat(Stat::Total), stat(Stat::ConnectFailures));
+    Seen {
+        total,
+        refused,
+        active: stat(Stat::Active),
+    }
 }
 
 impl Places for Hosts<'_> {

@@ -21,8 +21,8 @@ use unitring_routing::membership::Member;
 
 use crate::binding::{Callout, Hosts, Level, Server, Stat, log};
 use crate::clock::{epoch_ms, running_ms};
-use crate::loads::Seen;
 use crate::policy::{Policy, locked};
+use crate::worker;
 
 /// Without a companion, crossings of the threshold are looked for this often.
 const UNREPORTED: Duration = Duration::from_secs(1);
@@ -319,7 +319,7 @@ fn count(policy: &Policy, hosts: &Hosts<'_>) -> Vec<(String, HostCounts)> {
         for at in 0..hosts.count(priority) {
             let id = String::from_utf8_lossy(hosts.address(priority, at)).into_owned();
             let stat = |which| hosts.stat(priority, at, which);
-            let seen = Seen::of(hosts, priority, at);
+            let seen = worker::seen(hosts, priority, at);
             let picks = picks.get(priority, &id);
             let in_flight = picks.map_or(seen.active, |picks| picks.in_flight(&seen, second, 0));
             let one = HostCounts {

@@ -15,6 +15,7 @@ use unitring_routing::hash::xxh64;
 use crate::fleet::{ENVOY, FIXED, MAGLEV, addresses, members, table};
 use crate::keys::{Keys, OwnedKeys};
 use crate::loads::{Gauges, choose};
+use crate::pick;
 use crate::service::{Reporting, answer};
 
 /// Instances that are chosen among.
@@ -68,6 +69,7 @@ pub(crate) fn all() -> Result<Vec<Case>> {
         }
     }
     cases.extend(changes());
+    cases.extend(pick::cases()?);
     let mut reporting = Reporting::of(REPORTED).context("nothing to report")?;
     cases.push(Case::new("interval/report".to_owned(), 10, move || {
         reporting.encoded()
@@ -162,7 +164,7 @@ fn batch(sender: &Sender, updates: &[Update]) -> Result<Vec<u8>> {
 }
 
 impl Case {
-    fn new<T>(name: String, times: u32, mut work: impl FnMut() -> T + 'static) -> Self {
+    pub(crate) fn new<T>(name: String, times: u32, mut work: impl FnMut() -> T + 'static) -> Self {
         let work = Box::new(move || drop(black_box(work())));
         Self { name, times, work }
     }

@@ -10,6 +10,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | `cases` | what is counted |
+//! | `pick` | and of the native module |
 //! | `fleet`, `keys`, `loads`, `service` | with the instances, keys and loads of the benchmarks |
 //! | `count` | this program under callgrind → counts |
 //! | `limits` | counts and limits → what is wrong |
@@ -25,6 +26,7 @@ mod limits;
 #[path = "../../../routing/benches/routing/loads.rs"]
 #[allow(dead_code, reason = "the benchmarks have more loads")]
 mod loads;
+mod pick;
 #[path = "../../../balancer/benches/interval/service.rs"]
 mod service;
 
