@@ -18,6 +18,8 @@ pub(crate) struct Base {
     shipped: EnvoyConfig,
     /// The same without the parts that only our filter needs.
     plain: EnvoyConfig,
+    /// With the native module, and in all else as `plain`.
+    native: EnvoyConfig,
     instances: usize,
     addresses: Vec<SocketAddr>,
 }
@@ -41,9 +43,12 @@ impl Base {
             host.remove("response_headers_to_remove");
             Ok(())
         })?;
+        let native =
+            with_module(plain.clone())?.setting("load.balance_factor", json!(BALANCE_FACTOR))?;
         Ok(Self {
             shipped,
             plain,
+            native,
             instances: instances.len(),
             addresses: instances.to_vec(),
         })
@@ -87,6 +92,28 @@ impl Base {
         Ok(System {
             reports: true,
             ..self.ours("**unitring**, `scope: fleet`", config)
+        })
+    }
+
+    /// The native module, with the load of this process alone.
+    pub(crate) fn native_process(&self) -> Result<System> {
+        let config = alone(self.native.clone())?;
+        Ok(self.ours("**unitring**, native, `scope: process`", config))
+    }
+
+    /// The same with a preset number of virtual nodes for each instance, which makes a larger ring.
+    pub(crate) fn native_fixed(&self) -> Result<System> {
+        let config = alone(self.native.clone())?.setting("ring.fill", json!("fixed"))?;
+        let name = "**unitring**, native, `scope: process`, `fill: fixed`";
+        Ok(self.ours(name, config))
+    }
+
+    /// The native module, with the load of the fleet.
+    pub(crate) fn native_fleet(&self) -> Result<System> {
+        let config = self.native.clone().setting("load.scope", json!("fleet"))?;
+        Ok(System {
+            reports: true,
+            ..self.ours("**unitring**, native, `scope: fleet`", config)
         })
     }
 
@@ -151,6 +178,28 @@ impl Base {
 
 /// Envoy's policy that all systems are compared with.
 pub(crate) const RING_HASH: &str = "ring_hash.v3.RingHash";
+
+/// A configuration with the native module for its policy, and the rest of `envoy/native.yaml` that this needs.
+fn with_module(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    let native = EnvoyConfig::shipped("native.yaml")?;
+    let policy = native.cluster("orders")?["load_balancing_policy"].take();
+    let native = native.on_ports(0, 0);
+    let retries = "/route_config/virtual_hosts/0/routes/0/route/retry_policy";
+    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let by_native = native.pointer(&format!("{manager}{retries}"));
+    let by_native = by_native.context("no retry policy")?.clone();
+    let extensions = native.get("bootstrap_extensions");
+    config
+        .without_filter()?
+        .edit_cluster("orders", |cluster| {
+            put(cluster, "load_balancing_policy", policy)
+        })?
+        .edit_connections(|manager| {
+            *manager.pointer_mut(retries).context("no retry policy")? = by_native;
+            Ok(())
+        })?
+        .field("bootstrap_extensions", extensions.context("none")?.clone())
+}
 
 fn alone(config: EnvoyConfig) -> Result<EnvoyConfig> {
     config

@@ -1,4 +1,4 @@
-//! How the filter's cost grows with instances and workers, and its cost beside requests: memory, start
+//! How the cost of both shells grows with instances and workers, and their cost beside requests: memory, start
 //! time, and the pause of a worker when an instance is added or removed.
 
 mod memory;

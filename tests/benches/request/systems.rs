@@ -59,25 +59,27 @@ impl System {
 
     /// Waits until the system chooses among all instances.
     pub(crate) async fn is_ready(&self, envoy: &Envoy) -> Result<()> {
+        let ours = self.config.shell().stats();
         if let Some(instances) = self.ours_of {
             envoy.has_eligible(u64::try_from(instances)?).await?;
             // Every worker follows within a tick; its first answer shows that.
-            deadline::until("the filter to steer", async || {
+            let fallbacks = format!("{ours}.fallback");
+            deadline::until("every worker to choose", async || {
                 let answer = envoy.get("user-0").await?;
-                let fallbacks = envoy.stats("wasmcustom.unitring.orders.fallback").await?;
+                let before = envoy.stats(&fallbacks).await?;
                 anyhow::ensure!(answer.status == 200, "{}", answer.status);
-                let before: u64 = fallbacks.values().sum();
+                let before: u64 = before.values().sum();
                 envoy.get("user-0").await?;
                 tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-                let fallbacks = envoy.stats("wasmcustom.unitring.orders.fallback").await?;
-                anyhow::ensure!(fallbacks.values().sum::<u64>() == before, "left to Envoy");
+                let now = envoy.stats(&fallbacks).await?;
+                anyhow::ensure!(now.values().sum::<u64>() == before, "left to Envoy");
                 Ok(())
             })
             .await?;
         }
         if self.reports {
             deadline::until("the fleet's load", async || {
-                let sent = envoy.stat("wasmcustom.unitring.orders.report.sent").await?;
+                let sent = envoy.stat(&format!("{ours}.report.sent")).await?;
                 anyhow::ensure!(sent > 0, "no report was answered");
                 Ok(())
             })
@@ -140,6 +142,8 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
             "Wasm filter that looks up the ring, and no more, without the SDK",
             lookup,
         ),
+        base.native_process()?,
+        base.native_fleet()?,
         base.process()?,
         base.fleet()?,
         base.counting_updates()?,
@@ -157,7 +161,7 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
     })
 }
 
-/// The instance that the filter chooses for each key. Lua and the picker must choose the same.
+/// The instance that the filter chooses for each key. The native module, Lua and the picker must choose the same.
 async fn owners(base: &Base, all: &[System]) -> Result<Owners> {
     let ours = base.process()?;
     let envoy = Envoy::start(&ours.config).await?;
@@ -166,7 +170,7 @@ async fn owners(base: &Base, all: &[System]) -> Result<Owners> {
         .await?
         .owners()
         .await?;
-    for system in all.iter().filter(|system| is_lookup(system.name)) {
+    for system in all.iter().filter(|system| is_compared(system.name)) {
         let envoy = Envoy::start(&system.config).await?;
         let theirs = Client::connect(&envoy, system, &owners)
             .await?
@@ -177,8 +181,8 @@ async fn owners(base: &Base, all: &[System]) -> Result<Owners> {
     Ok(owners)
 }
 
-fn is_lookup(name: &str) -> bool {
-    ["looks up", "ext_proc", "override_host"]
+fn is_compared(name: &str) -> bool {
+    ["looks up", "ext_proc", "override_host", "native,"]
         .iter()
         .any(|part| name.contains(part))
 }

@@ -1,4 +1,4 @@
-//! Memory of an Envoy with and without the filter, and a VM's part of it.
+//! Memory of an Envoy with and without each shell, and a VM's part of it.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
@@ -30,7 +30,13 @@ pub(super) async fn measure() -> Result<()> {
     println!("| | `--concurrency 1` | `--concurrency 5` | a worker |");
     println!("|---|---:|---:|---:|");
     let mut of_workers = Vec::new();
-    for system in [base.ring_hash()?, base.process()?, base.fleet()?] {
+    for system in [
+        base.ring_hash()?,
+        base.process()?,
+        base.fleet()?,
+        base.native_process()?,
+        base.native_fleet()?,
+    ] {
         let few = resident(&system, WORKERS[0]).await?;
         let many = resident(&system, WORKERS[1]).await?;
         let of_worker = (many - few) / f64::from(WORKERS[1] - WORKERS[0]);
@@ -40,11 +46,11 @@ pub(super) async fn measure() -> Result<()> {
         );
         of_workers.push(of_worker);
     }
-    if let [native, process, fleet] = of_workers.as_slice() {
+    if let [ring_hash, process, fleet, ..] = of_workers.as_slice() {
         println!(
             "\nSo a worker's VM takes {:.1} MiB with `scope: process` and {:.1} MiB with `scope: fleet`.\n",
-            process - native,
-            fleet - native,
+            process - ring_hash,
+            fleet - ring_hash,
         );
     }
     Ok(())

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use unitring_tests::companion::Settings;
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::envoy::Envoy;
+use unitring_tests::shell::Shell;
 
 use crate::base::{Base, endpoints, put};
 use crate::clients::{Client, Owners};
@@ -41,7 +42,13 @@ pub(super) async fn measure() -> Result<()> {
     println!("| | without: median | worst | with: median | worst | medians' difference |");
     println!("|---|---:|---:|---:|---:|---:|");
     let mut slowest = Vec::new();
-    for system in [base.ring_hash()?, base.process()?, base.fixed()?] {
+    for system in [
+        base.ring_hash()?,
+        base.native_process()?,
+        base.native_fixed()?,
+        base.process()?,
+        base.fixed()?,
+    ] {
         let folder = TempDir::with_prefix("unitring-stall-")?;
         let file = Endpoints { folder: &folder };
         file.write(all)?;
@@ -174,7 +181,7 @@ impl Endpoints<'_> {
 
 /// With reads of Envoy's clusters frequent enough for a change to fall into the window.
 fn looking(config: EnvoyConfig, is_ours: bool) -> Result<EnvoyConfig> {
-    if is_ours {
+    if is_ours && config.shell() == Shell::Filter {
         return config.setting("discovery.interval", json!("500ms"));
     }
     Ok(config)

@@ -1,4 +1,4 @@
-//! How long Envoy takes until it is ready, with and without the filter, in turn.
+//! How long Envoy takes until it is ready, with and without each shell, in turn.
 
 use std::time::Instant;
 
@@ -18,8 +18,8 @@ pub(super) async fn measure() -> Result<()> {
     let companion = Settings::default().start().await?;
     let upstream = Upstream::start(INSTANCES).await?;
     let base = Base::new(&upstream.addresses, &companion)?;
-    let systems = [base.ring_hash()?, base.process()?];
-    let mut seconds = [Vec::new(), Vec::new()];
+    let systems = [base.ring_hash()?, base.native_process()?, base.process()?];
+    let mut seconds = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         for (system, seconds) in systems.iter().zip(&mut seconds) {
             let began = Instant::now();

@@ -11,7 +11,7 @@ use crate::upstream::Upstream;
 
 const INSTANCES: u32 = 100;
 /// Systems with the same number of workers; the first of them is RING_HASH.
-const KINDS: usize = 3;
+const KINDS: usize = 5;
 
 pub(super) async fn measure() -> Result<()> {
     let companion = Settings::default().start().await?;
@@ -19,7 +19,13 @@ pub(super) async fn measure() -> Result<()> {
     let base = Base::new(&upstream.addresses, &companion)?;
     let mut systems = Vec::new();
     for workers in [1, 2] {
-        for system in [base.ring_hash()?, base.process()?, base.fleet()?] {
+        for system in [
+            base.ring_hash()?,
+            base.native_process()?,
+            base.native_fleet()?,
+            base.process()?,
+            base.fleet()?,
+        ] {
             systems.push(System {
                 workers,
                 config: system.config.balanced()?,
