@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
@@ -30,6 +30,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the broker may take to confirm a message. After that the session ends, and the next one
 /// sends the unconfirmed messages again.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is checked whether a connection still stands.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long the broker may take to close a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The back-off between two tries: it doubles from the first to the last value, ± a quarter at
@@ -120,6 +122,26 @@ async fn step<T>(
 ) -> Result<T, SessionError> {
     let done = tokio::time::timeout(STEP_TIMEOUT, work).await;
     Ok(done.map_err(|_| SessionError::Silent(name, STEP_TIMEOUT))??)
+}
+
+/// Runs a session on a connection, and ends it with the connection. A call or a stream of lapin may wait for ever
+/// once the connection has broken: it did so in one of six runs that broke connections on a busy machine, and the
+/// unit's queue was read no more.
+async fn while_connected(
+    connection: &ConnectionStatus,
+    session: impl Future<Output = Result<(), SessionError>>,
+) -> Result<(), SessionError> {
+    let gone = async {
+        while connection.connected() {
+            tokio::time::sleep(CHECK_EVERY).await;
+        }
+        // A session that is told of the end knows why.
+        tokio::time::sleep(CHECK_EVERY).await;
+    };
+    tokio::select! {
+        ended = session => ended,
+        () = gone => Err(topology::ended().into()),
+    }
 }
 
 /// Starts all links; they run until the returned [`Links`] is dropped.

@@ -15,7 +15,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::super::{Event, Verdict};
 use super::topology::{self, persistent};
-use super::{Broker, Pause, SessionError, close, step};
+use super::{Broker, Pause, SessionError, close, step, while_connected};
 use crate::sync::machine::Tag;
 
 /// How often a waiting companion tries to get the claim.
@@ -42,7 +42,8 @@ pub(super) async fn run(
                     if events.send(Event::InboxUp).await.is_err() {
                         return Ok(());
                     }
-                    let ended = session.run(&unit, &mut verdicts, &events).await;
+                    let run = session.run(&unit, &mut verdicts, &events);
+                    let ended = while_connected(connection.status(), run).await;
                     last_tag = session.last_tag;
                     ended
                 };
@@ -151,9 +152,10 @@ impl Session {
         }
     }
 
-    async fn ack(&mut self, tag: Tag) -> Result<(), lapin::Error> {
+    async fn ack(&mut self, tag: Tag) -> Result<(), SessionError> {
         if let Some(acker) = self.unacked.remove(&tag) {
-            acker.ack(BasicAckOptions::default()).await?;
+            let ack = acker.ack(BasicAckOptions::default());
+            step("acknowledging a message", ack).await?;
         }
         Ok(())
     }
@@ -184,7 +186,7 @@ impl Session {
                 channel.basic_publish("".into(), queue.into(), options, bytes, persistent());
             let confirm = async { publish.await?.await };
             if let Confirmation::Ack(None) = step("setting a message aside", confirm).await? {
-                return Ok(self.ack(tag).await?);
+                return self.ack(tag).await;
             }
         }
         Err(SessionError::NotSetAside)

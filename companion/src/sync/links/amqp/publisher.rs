@@ -1,6 +1,7 @@
 //! One link out: publishes messages to one unit's queue, each confirmed.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -12,7 +13,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::super::{Event, Publish};
 use super::topology::{self, persistent};
-use super::{Broker, CONFIRM_TIMEOUT, Pause, SessionError, close};
+use super::{Broker, CONFIRM_TIMEOUT, Pause, SessionError, close, while_connected};
 use crate::sync::machine::{Lasts, MessageId};
 
 /// Messages that wait for a confirm, above which short-lived messages are left out.
@@ -32,7 +33,9 @@ pub(super) async fn run(
                 if events.send(Event::Up(peer.clone())).await.is_err() {
                     return;
                 }
-                let ended = session.run(&peer, &broker, &mut messages, &events).await;
+                let status = session.connection.status().clone();
+                let run = session.run(&peer, &broker, &mut messages, &events);
+                let ended = while_connected(&status, run).await;
                 if session.has_confirmed {
                     // A session that got nothing through does not reset the back-off.
                     pause = Pause::new();
@@ -163,9 +166,6 @@ impl Session {
                     if is_late && !self.is_blocked {
                         return Err(SessionError::Silent("confirming a message", CONFIRM_TIMEOUT));
                     }
-                    if !self.connection.status().connected() {
-                        return Err(topology::ended().into());
-                    }
                     continue;
                 }
             };
@@ -199,7 +199,20 @@ impl Session {
         let publish = self
             .channel
             .basic_publish(exchange, key, options, bytes, properties);
-        Ok(Some(publish.await?))
+        // It waits until the message is written, for as long as the broker blocks the connection.
+        let mut publish = pin!(publish);
+        loop {
+            match tokio::time::timeout(CONFIRM_TIMEOUT, publish.as_mut()).await {
+                Ok(confirm) => return Ok(Some(confirm?)),
+                Err(_) if self.connection.status().blocked() => {}
+                Err(_) => {
+                    return Err(SessionError::Silent(
+                        "publishing a message",
+                        CONFIRM_TIMEOUT,
+                    ));
+                }
+            }
+        }
     }
 }
 
