@@ -307,6 +307,11 @@ impl Envoy {
         self.stat(&format!("{}.{name}", self.shell.stats())).await
     }
 
+    /// The shell that this Envoy has.
+    pub fn shell(&self) -> Shell {
+        self.shell
+    }
+
     /// The version of this Envoy, such as `1.40.0`.
     ///
     /// # Errors

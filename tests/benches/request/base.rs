@@ -182,7 +182,9 @@ pub(crate) const RING_HASH: &str = "ring_hash.v3.RingHash";
 /// A configuration with the native module for its policy, and the rest of `envoy/native.yaml` that this needs.
 fn with_module(config: EnvoyConfig) -> Result<EnvoyConfig> {
     let native = EnvoyConfig::shipped("native.yaml")?;
-    let policy = native.cluster("orders")?["load_balancing_policy"].take();
+    let policy = native.cluster("orders")?;
+    let policy = policy.get("load_balancing_policy");
+    let policy = policy.context("no policy")?.clone();
     let native = native.on_ports(0, 0);
     let retries = "/route_config/virtual_hosts/0/routes/0/route/retry_policy";
     let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";

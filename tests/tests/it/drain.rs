@@ -9,6 +9,12 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, keys};
 use unitring_tests::instance::Instance;
+use unitring_tests::on_both_shells;
+use unitring_tests::shell::Shell;
+
+on_both_shells! {
+    a_draining_instance_gets_no_new_keys_and_finishes_what_it_has,
+}
 
 struct Site {
     envoy: Envoy,
@@ -19,14 +25,24 @@ struct Site {
 impl Site {
     /// Starts with instances from the registry, and two workers.
     async fn start(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<Self> {
+        Self::start_in(Shell::Filter, |config| {
+            change(config.setting("discovery.interval", json!("250ms"))?)
+        })
+        .await
+    }
+
+    async fn start_in(
+        shell: Shell,
+        change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
+    ) -> Result<Self> {
         let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
         let companion = Settings::default().start().await?;
         for instance in &instances {
             companion.register(instance).await?;
         }
-        let config = EnvoyConfig::shipped("eds.yaml")?
+        let config = shell
+            .by_registry()?
             .companion(&companion)?
-            .setting("discovery.interval", json!("250ms"))?
             .setting("companion.interval", json!("250ms"))?;
         let envoy = Envoy::start_with_workers(&change(config)?, 2).await?;
         envoy.steers_to(instances.len()).await?;
@@ -52,9 +68,15 @@ impl Site {
     }
 }
 
-#[tokio::test]
-async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Result<()> {
-    let site = Site::start(|config| config.setting("ring.fill", json!("fixed"))).await?;
+async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has(shell: Shell) -> Result<()> {
+    let site = Site::start_in(shell, |config| {
+        let config = config.setting("ring.fill", json!("fixed"))?;
+        match shell {
+            Shell::Filter => config.setting("discovery.interval", json!("250ms")),
+            Shell::Native => Ok(config),
+        }
+    })
+    .await?;
     let keys = keys(100);
     let before = site.envoy.owners(&keys).await?;
     let kept = before.iter().find(|(_, owner)| *owner == "b");
@@ -85,25 +107,25 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has() -> Resu
     // A heartbeat does not end draining.
     site.companion.register(&site.instances[1]).await?;
     let address = site.instances[1].address();
-    until("the filter's report to say so", async || {
+    // A policy is not told why a host is not healthy.
+    let (drains, why) = match shell {
+        Shell::Filter => (true, "draining"),
+        Shell::Native => (false, "unhealthy"),
+    };
+    until("the report to say so", async || {
         let service = site.companion.get("/v1/services/orders").await?;
-        let of = |list: &str, field: &str, value: &str| {
+        let of = |list: &str, field: &str, value: &str, drains: bool| {
             let list = service[list].as_array().into_iter().flatten();
             let mut found = list.filter(|one| one[field] == value);
-            found.next().is_some_and(|one| one["draining"] == true)
+            found.next().is_some_and(|one| one["draining"] == drains)
         };
-        ensure!(
-            of("registry", "id", "b") && of("instances", "address", &address),
-            "{service}"
-        );
+        let is_told = of("instances", "address", &address, drains);
+        ensure!(of("registry", "id", "b", true) && is_told, "{service}");
         Ok(())
     })
     .await?;
     site.companion.tells("ejected", "b", "draining").await?;
-    let event = site
-        .companion
-        .tells("ejected", &address, "draining")
-        .await?;
+    let event = site.companion.tells("ejected", &address, why).await?;
     let moved = event["moved"].as_f64().context("no share")?;
     assert!(
         (0.1..0.4).contains(&moved),

@@ -5,7 +5,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::keys;
+use unitring_tests::on_both_shells;
+use unitring_tests::shell::Shell;
 use unitring_tests::site::Site;
+
+on_both_shells! {
+    what_envoys_outlier_detection_ejects_gets_no_keys,
+}
 
 const WORKERS: u32 = 2;
 
@@ -88,12 +94,13 @@ async fn no_more_than_the_greatest_share_is_ejected_whatever_fails() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
-async fn what_envoys_outlier_detection_ejects_gets_no_keys() -> Result<()> {
-    let mut site = Site::start_with_workers(WORKERS, |config| {
-        let config = config
-            .unchecked()?
-            .setting("ejection.consecutive_failures", json!(0))?;
+async fn what_envoys_outlier_detection_ejects_gets_no_keys(shell: Shell) -> Result<()> {
+    let mut site = Site::start_in(shell, WORKERS, |config| {
+        let config = config.unchecked()?;
+        let config = match shell {
+            Shell::Filter => config.setting("ejection.consecutive_failures", json!(0))?,
+            Shell::Native => config,
+        };
         config.edit_cluster("orders", |cluster| {
             let fields = cluster.as_object_mut().context("not an object")?;
             let detection = json!({
@@ -111,17 +118,19 @@ async fn what_envoys_outlier_detection_ejects_gets_no_keys() -> Result<()> {
     let keys = keys(60);
     let address = site.instance("c").address();
     site.instance("c").fail_with(503).await?;
-    until("Envoy to eject it, and the filter to follow", async || {
+    until("Envoy to eject it, and the shell to follow", async || {
         site.envoy.owners(&keys).await?;
-        let eligible = site
-            .envoy
-            .stat("wasmcustom.unitring.orders.instances_eligible")
-            .await?;
+        let eligible = site.envoy.ours("instances_eligible").await?;
         ensure!(eligible == 3, "{eligible}");
         Ok(())
     })
     .await?;
-    site.companion.tells("ejected", &address, "outlier").await?;
+    // A policy is not told why a host is not healthy.
+    let why = match shell {
+        Shell::Filter => "outlier",
+        Shell::Native => "unhealthy",
+    };
+    site.companion.tells("ejected", &address, why).await?;
     site.instance("c").fail_with(0).await?;
     site.envoy.has_eligible(4).await?;
     site.companion.tells("recovered", &address, "").await?;

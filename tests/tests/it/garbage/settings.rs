@@ -50,6 +50,35 @@ fn settings_of_any_bytes_are_refused_or_work() -> Result<()> {
     })
 }
 
+/// Of the native module's policy, which become rings and picks.
+#[test]
+fn settings_of_a_policy_of_any_bytes_are_refused_or_work() -> Result<()> {
+    const VALID: [&str; 2] = [
+        r#"{"service": "orders", "alias": "o", "ring": {"algorithm": "ring_hash", "fill": "fixed",
+            "min_size": 16, "max_size": 4096, "virtual_nodes": 4, "locality_weights": true},
+            "load": {"balance_factor": 125, "min_capacity": 16, "max_in_flight": 9, "threshold": 7}}"#,
+        r#"{"service": "orders", "ring": {"algorithm": "maglev", "table_size": 17}, "health":
+            {"panic_threshold": 50, "overprovisioning_factor": 140, "weighted_priority_health": true},
+            "companion": {"cluster": "unitring", "interval": "1s", "timeout": "2s", "token": "t"}}"#,
+    ];
+    let mut valid: Vec<Vec<u8>> = VALID.map(|text| text.as_bytes().to_vec()).into();
+    for text in VALID {
+        if let Some(Kind::StructValue(fields)) = encoded(&serde_json::from_str(text)?).kind {
+            valid.push(fields.encode_to_vec());
+        }
+    }
+    feed(&valid, 6, |input| match Settings::of_policy(input) {
+        Ok(settings) => {
+            work(&settings);
+            true
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            false
+        }
+    })
+}
+
 fn work(settings: &Settings) {
     let members = match &settings.discovery.source {
         Source::Static(members) => members.clone(),
