@@ -6,6 +6,9 @@
 //! the other: its holder reports to the companion for the process, and watches the VMs that count.
 //! A VM with the newest settings holds it.
 //!
+//! What makes a desk and its parts is not inlined into one function: the memory that compiling the
+//! largest function takes stays with the process.
+//!
 //! | module | what |
 //! |---|---|
 //! | [`discover`] | questions to Envoy, and their answers |
@@ -107,6 +110,7 @@ impl Leased {
 impl Desk {
     /// `root` is the VM's root context and how often it ticks; `configuration` is a hash of the settings that the VM was loaded with; `random` returns
     /// numbers that no other VM has.
+    #[inline(never)]
     pub(super) fn new(
         settings: Settings,
         root: (u32, Duration),

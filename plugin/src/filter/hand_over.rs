@@ -107,6 +107,7 @@ struct Hold {
 
 impl HandOver {
     /// `None` unless updates are handed over.
+    #[inline(never)]
     pub(super) fn new(
         root: u32,
         sender: Sender,

@@ -105,6 +105,7 @@ impl Placement {
 
 impl Service {
     /// `root` is the VM's root context, which ticks at this period, and `source` and `vm` name it to the companion.
+    #[inline(never)]
     pub(super) fn new(
         settings: Settings,
         (root, tick): (u32, Duration),

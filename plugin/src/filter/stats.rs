@@ -353,6 +353,7 @@ macro_rules! service_counters {
         }
 
         impl ServiceStats {
+            #[inline(never)]
             pub(super) fn define(service: &str, in_flight_lag: i64) -> Self {
                 let name = |what: &str| format!("unitring.{service}.{what}");
                 Self {

@@ -19,6 +19,7 @@ pub(super) struct Vms {
 }
 
 impl Vms {
+    #[inline(never)]
     pub(super) fn new(service: &Service, id: u64) -> Self {
         let key = shared::key("roster", None, service.settings.service.as_str());
         let read = shared::read::<Roster>(&key);

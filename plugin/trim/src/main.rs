@@ -4,12 +4,15 @@
 //! one: bodies, trailers, the end. Each call costs a switch into the VM and back. So this step
 //! removes the exports of callbacks in which the filter does nothing, and then the code that only
 //! they used. It also puts the filter's own entry points in place of some of the SDK's.
+//!
+//! A function that is too large fails the build: what V8 needs to compile the largest one at once stays with Envoy's
+//! process (docs/benchmarks.md). `#[inline(never)]` on parts of it makes it smaller.
 
 use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use walrus::Module;
+use walrus::{LocalFunction, Module};
 
 /// The exports that Envoy calls and the filter needs.
 const KEPT: [&str; 14] = [
@@ -36,6 +39,8 @@ const REPLACED: [&str; 4] = [
     "on_response_trailers",
     "on_http_call_response",
 ];
+/// Instructions of the largest function.
+const LARGEST_MAX: u64 = 4_000;
 const OURS: &str = "unitring_";
 const THEIRS: &str = "proxy_";
 
@@ -70,6 +75,12 @@ fn main() -> Result<()> {
         module.exports.delete(export);
     }
     walrus::passes::gc::run(&mut module);
+    let functions = module.funcs.iter_local().map(|(_, function)| function);
+    let largest = functions.map(LocalFunction::size).max().unwrap_or(0);
+    ensure!(
+        largest <= LARGEST_MAX,
+        "a function has {largest} instructions, more than {LARGEST_MAX}: V8 would take megabytes to compile it"
+    );
     module
         .emit_wasm_file(&to)
         .with_context(|| to.display().to_string())

@@ -6,6 +6,7 @@ use super::{Host, POINTS_MAX, RingError, WEIGHT_UNIT};
 
 /// `RingHashLoadBalancer::Ring` of Envoy 1.40 (`ring_hash_lb.cc`), in doubles as in Envoy, since
 /// its rounding decides the number of points of each host.
+#[inline(never)]
 pub(super) fn envoy(hosts: &[Host<'_>], min_size: u64, max_size: u64) -> Vec<u32> {
     let shares = super::shares(hosts);
     let Some(least) = shares.iter().copied().reduce(f64::min) else {
@@ -28,6 +29,7 @@ pub(super) fn envoy(hosts: &[Host<'_>], min_size: u64, max_size: u64) -> Vec<u32
 }
 
 /// Points by its own weight alone, at least one. The sum must not exceed `max_size`.
+#[inline(never)]
 pub(super) fn fixed(
     hosts: &[Host<'_>],
     virtual_nodes: NonZeroU32,

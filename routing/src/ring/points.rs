@@ -7,6 +7,9 @@
 //!
 //! A change copies only the chunks that gain or lose a point; rings share the others. Points name
 //! their hosts by slots, which stay the same while positions change.
+//!
+//! The parts of a change are not inlined into one function: in a VM, the memory that compiling the
+//! largest function takes stays with the process.
 
 mod chunk;
 mod compare;
@@ -97,6 +100,7 @@ impl Points {
     }
 
     /// The points of `after` with these counts; `self` must have the points of `before`.
+    #[inline(never)]
     pub(super) fn update(
         &self,
         before: &[Host<'_>],
@@ -136,6 +140,7 @@ impl Points {
     }
 
     /// The points in chunks by so many top bits.
+    #[inline(never)]
     fn divided(&self, bits: u32) -> Cow<'_, [Chunk]> {
         if bits == self.bits && !self.chunks.is_empty() {
             return Cow::Borrowed(&self.chunks);
@@ -163,6 +168,7 @@ fn chunks(points: impl Iterator<Item = Point>, bits: u32) -> Vec<Chunk> {
 }
 
 /// The chunks without the points of slots that are gone.
+#[inline(never)]
 fn without(chunks: &[Chunk], gone: &[bool]) -> Vec<Chunk> {
     let stays = |point: &&Point| gone.get(index(point.slot)) != Some(&true);
     let mut rest: Vec<Point> = Vec::new();
@@ -179,6 +185,7 @@ fn without(chunks: &[Chunk], gone: &[bool]) -> Vec<Chunk> {
 }
 
 /// The chunks after the change.
+#[inline(never)]
 fn edited(chunks: &[Chunk], plan: &Plan, bits: u32) -> Box<[Chunk]> {
     let (mut removed, mut added) = (plan.removed.as_slice(), plan.added.as_slice());
     let (mut rest, mut room) = (chunks, Room::default());

@@ -98,6 +98,7 @@ impl Chunk {
     }
 
     /// The chunk after a change; `room` is memory to work in. It shares its points if they stay.
+    #[inline(never)]
     pub(super) fn edited(&self, edit: Edit<'_>, slots: &Slots, room: &mut Room) -> Self {
         let stays = edit.removed.is_empty() && edit.added.is_empty();
         if stays && !(edit.reorders && has_unordered_ties(&self.0, slots)) {
@@ -129,6 +130,7 @@ pub(super) struct Room {
 }
 
 /// Copies the points but for those removed; `true` if some had equal hashes, which lose their order.
+#[inline(never)]
 fn remove(points: &[Point], removed: &[(u64, u32)], rest: &mut Vec<Point>) -> bool {
     let (mut points, mut has_ties) = (points, false);
     for gone in removed.chunk_by(|(a, _), (b, _)| a == b) {
@@ -158,6 +160,7 @@ fn remove(points: &[Point], removed: &[(u64, u32)], rest: &mut Vec<Point>) -> bo
 
 /// Copies the points with those added; `true` if one of these has the hash of another point. Equal
 /// hashes have no order yet.
+#[inline(never)]
 fn insert(points: &[Point], added: &[(u64, u32)], all: &mut Vec<Point>) -> bool {
     let (mut rest, mut has_ties) = (points, false);
     for (hash, slot) in added.iter().copied() {

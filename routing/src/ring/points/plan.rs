@@ -26,6 +26,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `chunks` is the number of chunks that the points are in.
+    #[inline(never)]
     pub(super) fn new(
         old: &Slots,
         before: &[Host<'_>],
@@ -107,6 +108,7 @@ impl Plan {
 }
 
 /// The points of one host: the hashes of `<name>_<number>`.
+#[inline(never)]
 fn push_points(
     name: &str,
     hash: HashFunction,

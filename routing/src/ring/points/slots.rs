@@ -61,6 +61,7 @@ impl Slots {
     ///
     /// A new host gets a slot that no host has here. So two rings, one made from the other, use a
     /// slot for different hosts only if there was another ring between them.
+    #[inline(never)]
     pub(super) fn next(&self, origins: &[Option<usize>], counts: &[u32]) -> Self {
         let all = u32::try_from(self.places.len()).unwrap_or(FREE);
         let is_free = |slot: &u32| self.places.get(index(*slot)) == Some(&FREE);
