@@ -3,25 +3,48 @@
 //!
 //! When discovery or health finds a change, the VM with the lease makes a new directory and
 //! publishes it in shared data. Names of stats are given here and nowhere else, because Envoy never
-//! frees one: see [`stat_names`].
+//! frees one: see [`stat_names`]. The other VMs read it with a [`reader`].
 
+pub mod reader;
 pub mod stat_names;
+
+use std::sync::Arc;
 
 use unitring_routing::membership::{Change, Identity, Member, State, diff, known_by};
 use unitring_routing::names::Names;
 
 use crate::placement::Placing;
-use crate::stored::stored;
+use crate::stored::{Stored, stored, take_block, whole, write_block};
 use stat_names::StatNames;
 
 /// The members of a service with their stats, and how requests are placed on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
-    entries: Vec<Entry>,
+    /// Shared by successive directories as far as they have the same ones.
+    entries: Vec<Arc<Entry>>,
     placing: Placing,
 }
 
-stored!(Directory { entries, placing });
+impl Stored for Directory {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.placing.write(to);
+        u64::try_from(self.entries.len())
+            .unwrap_or(u64::MAX)
+            .write(to);
+        for entry in &self.entries {
+            write_block(&**entry, to);
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        let placing = Placing::read(from)?;
+        let mut entries = Vec::new();
+        for _ in 0..u64::read(from)? {
+            entries.push(Arc::new(whole(take_block(from)?)?));
+        }
+        Some(Self { entries, placing })
+    }
+}
 
 /// A member and the name of its stats.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +125,7 @@ impl Directory {
     }
 
     /// The entries, in discovery's order.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
     }
 
@@ -156,12 +179,12 @@ impl Directory {
                     (stat, base)
                 }
             };
-            Entry {
+            Arc::new(Entry {
                 member: member.clone(),
                 served: member.state == State::Serving || kept.is_some_and(|old| old.served),
                 stat,
                 base,
-            }
+            })
         };
         let entries = members.iter().map(entry).collect();
         Self { entries, placing }

@@ -29,10 +29,42 @@ pub fn encode(value: &impl Stored) -> Vec<u8> {
 
 /// The value of these bytes; `None` unless they are exactly one value of this version.
 pub fn decode<T: Stored>(bytes: &[u8]) -> Option<T> {
-    let mut rest = bytes.strip_prefix(VERSION.as_bytes())?;
-    let value = T::read(&mut rest)?;
-    rest.is_empty().then_some(value)
+    whole(content(bytes)?)
 }
+
+/// What follows the version; `None` if it is another.
+pub(crate) fn content(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.strip_prefix(VERSION.as_bytes())
+}
+
+/// The value that all of these bytes are.
+pub(crate) fn whole<T: Stored>(mut bytes: &[u8]) -> Option<T> {
+    let value = T::read(&mut bytes)?;
+    bytes.is_empty().then_some(value)
+}
+
+/// Appends a value with the length of its bytes before it.
+pub(crate) fn write_block(value: &impl Stored, to: &mut Vec<u8>) {
+    let at = to.len();
+    write_length(0, to);
+    value.write(to);
+    let written = to.len().saturating_sub(at).saturating_sub(LENGTH_BYTES);
+    let length = u64::try_from(written).unwrap_or(u64::MAX).to_le_bytes();
+    if let Some(place) = to.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        *place = length;
+    }
+}
+
+/// Takes the bytes of such a value off the front of `from`.
+pub(crate) fn take_block<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(u64::read(from)?).ok()?;
+    let (block, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    Some(block)
+}
+
+/// The bytes of a length.
+const LENGTH_BYTES: usize = size_of::<u64>();
 
 /// Implements [`Stored`] for a struct: its fields, in this order.
 macro_rules! stored {

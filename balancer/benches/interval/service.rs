@@ -48,7 +48,7 @@ impl Reporting {
             ..Shown::default()
         };
         let entries = self.balancer.directory().entries().iter();
-        let instances = entries.map(|entry| (entry, shown));
+        let instances = entries.map(|entry| (&**entry, shown));
         let table = self.balancer.table();
         let report = self
             .reporter

@@ -218,7 +218,7 @@ impl Desk {
         let report = self.reporter.report(
             &policy.settings,
             placed.usual.balancer.table(),
-            entries.map(|entry| (entry, shown(&entry.member.id))),
+            entries.map(|entry| (&**entry, shown(&entry.member.id))),
             0,
             self.wiring.findings(),
             now_ms,

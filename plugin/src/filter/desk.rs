@@ -33,6 +33,7 @@ use super::service::Service;
 use super::shared::{self, Shared, key};
 use super::vms::Vms;
 use discover::Discovery;
+use unitring_balancer::directory::reader::Reader;
 use unitring_balancer::drift::{Drift, Drifts};
 use unitring_balancer::health::{Judge, Memory};
 use unitring_balancer::lease::{Claim, Claimant, Lease};
@@ -49,6 +50,8 @@ pub(super) struct Desk {
     pub(super) service: Rc<Service>,
     pub(super) vms: Vms,
     directory: Shared,
+    /// What was read of it.
+    reader: Reader,
     fleet: Shared,
     health: Shared,
     drift: Shared,
@@ -136,6 +139,7 @@ impl Desk {
         let mut desk = Self {
             vms: Vms::new(&service, random()),
             directory: Shared::new(own("directory")),
+            reader: Reader::default(),
             fleet: Shared::new(of_all("fleet")),
             health: Shared::new(own("health")),
             drift: Shared::new(own("drift")),
@@ -188,7 +192,9 @@ impl Desk {
 
     /// Adopts what another VM has published.
     fn follow(&mut self) {
-        if let Some(directory) = self.directory.changed() {
+        let reader = &mut self.reader;
+        let changed = self.directory.changed_by(|bytes| reader.read(bytes));
+        if let Some(directory) = changed {
             self.knows_members = true;
             if let Err(error) = self.service.install(directory) {
                 log::error!("unitring: {}: {error}", self.service.settings.service);

@@ -44,6 +44,8 @@ pub(super) struct Service {
 
 /// One of this many requests is sampled: Envoy is asked where it ran.
 const SAMPLE_EVERY: u32 = 256;
+/// How many entries may have gone between two that stay, for both to be found in one pass.
+const AHEAD: usize = 8;
 /// The first requests of a VM, all of which are sampled.
 const SAMPLED_FIRST: u32 = 8;
 
@@ -187,19 +189,23 @@ impl Service {
             defined,
         } = &mut *routing;
         let old = balancer.install(directory)?;
-        let entries: Vec<Rc<InstanceStats>> = balancer
-            .directory()
-            .entries()
-            .iter()
-            .map(|entry| stats_of(defined, &self.settings, &entry.stat))
-            .collect();
-        let ids = balancer.directory().entries().iter();
-        let ids = Names::of(ids.map(|entry| entry.member.id.as_str()));
-        let hosts = balancer.table().hosts().iter();
-        let hosts = hosts.filter_map(|host| entries.get(ids.last(&host.id)?).cloned());
-        let hosts = hosts.collect();
+        let directory = Arc::clone(balancer.directory());
+        let mut kept = routed.directory.entries().iter().zip(&routed.entries);
+        let stats = |entry: &Arc<Entry>| {
+            // Most entries are those of before, in the same order.
+            let same = kept
+                .clone()
+                .take(AHEAD)
+                .position(|(had, _)| Arc::ptr_eq(had, entry));
+            match same.and_then(|at| kept.nth(at)) {
+                Some((_, stats)) => Rc::clone(stats),
+                None => stats_of(defined, &self.settings, &entry.stat),
+            }
+        };
+        let entries: Vec<Rc<InstanceStats>> = directory.entries().iter().map(stats).collect();
+        let hosts = hosts_of(balancer.table(), &directory, &entries);
         *routed = Rc::new(Routed {
-            directory: Arc::clone(balancer.directory()),
+            directory,
             hosts,
             entries,
         });
@@ -369,6 +375,28 @@ impl Service {
         let mut routing = self.routing.borrow_mut();
         stats_of(&mut routing.defined, &self.settings, stat)
     }
+}
+
+/// The stats of each host of a table, whose hosts are those of the directory, or some of them.
+#[inline(never)]
+fn hosts_of(
+    table: &Table,
+    directory: &Directory,
+    entries: &[Rc<InstanceStats>],
+) -> Vec<Rc<InstanceStats>> {
+    let members = directory.entries().iter().map(|entry| &entry.member);
+    let hosts = table.hosts().iter();
+    // Where nobody is left out, the order is the same.
+    if hosts
+        .clone()
+        .map(|host| &host.id)
+        .eq(members.clone().map(|member| &member.id))
+    {
+        return entries.to_vec();
+    }
+    let ids = Names::of(members.map(|member| member.id.as_str()));
+    let hosts = hosts.filter_map(|host| entries.get(ids.last(&host.id)?).cloned());
+    hosts.collect()
 }
 
 fn stats_of(defined: &mut Defined, settings: &Settings, stat: &str) -> Rc<InstanceStats> {

@@ -55,6 +55,11 @@ impl Shared {
 
     /// The value, if another VM has written it since this VM last looked.
     pub(super) fn changed<T: Stored>(&mut self) -> Option<T> {
+        self.changed_by(|bytes| decode(&bytes))
+    }
+
+    /// The same, read in another way.
+    pub(super) fn changed_by<T>(&mut self, read: impl FnOnce(Vec<u8>) -> Option<T>) -> Option<T> {
         // Envoy counts the versions of a key; reading the small key spares a copy of the large one.
         let (_, generation) = hostcalls::get_shared_data(&self.generation_key).ok()?;
         if generation.is_none() || generation == self.seen {
@@ -62,7 +67,7 @@ impl Shared {
         }
         self.seen = generation;
         let (bytes, _) = hostcalls::get_shared_data(&self.key).ok()?;
-        let value = decode(&bytes?);
+        let value = read(bytes?);
         if value.is_none() {
             log::error!("unitring: shared data {} is not readable", self.key);
         }

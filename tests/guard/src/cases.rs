@@ -6,7 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use unitring_balancer::capture::grammar::Announcement;
 use unitring_balancer::capture::message::{self, Sender};
 use unitring_balancer::capture::queue::{Bounds, Entry, Queue};
+use unitring_balancer::directory::Directory;
+use unitring_balancer::directory::reader::Reader;
+use unitring_balancer::placement::Placing;
 use unitring_balancer::reporter::read_answer;
+use unitring_balancer::settings::Settings;
+use unitring_balancer::stored;
 use unitring_protocol::record::Value;
 use unitring_protocol::updates::Update;
 use unitring_routing::bounded::Reason;
@@ -70,6 +75,7 @@ pub(crate) fn all() -> Result<Vec<Case>> {
     }
     cases.extend(changes());
     cases.extend(pick::cases()?);
+    cases.push(follow()?);
     let mut reporting = Reporting::of(REPORTED).context("nothing to report")?;
     cases.push(Case::new("interval/report".to_owned(), 10, move || {
         reporting.encoded()
@@ -126,6 +132,22 @@ fn changes() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// What another VM has published of all instances is read: one has come or gone.
+fn follow() -> Result<Case> {
+    let settings = Settings::of_policy(br#"{"service": "orders"}"#)?;
+    let placing = Placing::unasked(&settings);
+    let published = [INSTANCES, INSTANCES - 1]
+        .map(|count| stored::encode(&Directory::first(&members(&addresses(count)), placing)));
+    let mut reader = Reader::default();
+    for bytes in &published {
+        reader.read(bytes.clone()).context("not readable")?;
+    }
+    let mut next = published.into_iter().cycle();
+    Ok(Case::new("directory/read".to_owned(), 4, move || {
+        next.next().and_then(|bytes| reader.read(black_box(bytes)))
+    }))
 }
 
 fn update(sequence: u64) -> Result<Update> {

@@ -39,7 +39,7 @@ impl Desk {
         };
         let directory = service.directory();
         let entries = directory.entries().iter();
-        let instances = entries.map(|entry| (entry, service.load_of(entry)));
+        let instances = entries.map(|entry| (&**entry, service.load_of(entry)));
         let fallbacks = service.stats.fallbacks();
         let table = service.table();
         let wiring = self.wiring.findings();

@@ -109,7 +109,7 @@ fn work(settings: &Settings) {
     loads::choose(&balancer, [None, Some(0), Some(u64::MAX)]);
     let mut reporter = Reporter::new(reporter_id("edge", 1));
     let entries = balancer.directory().entries().iter();
-    let instances = entries.map(|entry| (entry, Default::default()));
+    let instances = entries.map(|entry| (&**entry, Default::default()));
     let report = reporter.report(settings, balancer.table(), instances, 0, Vec::new(), now_ms);
     assert!(serde_json::to_vec(&report).is_ok());
 }
