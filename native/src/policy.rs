@@ -156,6 +156,8 @@ macro_rules! counters {
         #[derive(Debug)]
         pub(crate) struct Stats {
             metrics: Metrics,
+            /// Requests that were not placed by their key. Envoy does not tell the value of a counter.
+            fallbacks: AtomicU64,
             /// Hosts of the cluster.
             instances: Gauge,
             /// Hosts that are on a ring.
@@ -168,6 +170,7 @@ macro_rules! counters {
                 let name = |what: &str| format!("unitring.{service}.{what}");
                 Self {
                     metrics,
+                    fallbacks: AtomicU64::new(0),
                     instances: metrics.gauge(&name("instances")),
                     instances_eligible: metrics.gauge(&name("instances_eligible")),
                     $($field: metrics.counter(&name($name)),)*
@@ -209,6 +212,17 @@ impl Stats {
         if by > 0 {
             self.metrics.add(counter, by);
         }
+    }
+
+    /// Counts a request that was not placed by its key.
+    pub(crate) fn fall_back(&self, why: Counter) {
+        self.fallbacks.fetch_add(1, Ordering::Relaxed);
+        self.add(why, 1);
+    }
+
+    /// How many there were.
+    pub(crate) fn fallbacks(&self) -> u64 {
+        self.fallbacks.load(Ordering::Relaxed)
     }
 
     pub(crate) fn instances(&self, all: usize, eligible: usize) {

@@ -119,7 +119,7 @@ impl Worker {
         let stats = &self.policy.stats;
         let picked = match picker.pick(&self.placed.usual, &self.usual) {
             Picked::Unnameable => {
-                stats.add(stats.unnameable, 1);
+                stats.fall_back(stats.unnameable);
                 let rescue = self.placed.rescue.as_ref();
                 rescue.map_or(Picked::Nobody, |rescue| picker.pick(rescue, &self.rescue))
             }
@@ -181,14 +181,14 @@ impl Worker {
         let place = any_healthy(hosts, hash, |place| !refuses(place));
         let place = place.or_else(|| any_healthy(hosts, hash, |_| true));
         if place.is_none() {
-            self.policy.stats.add(self.policy.stats.no_ring, 1);
+            self.policy.stats.fall_back(self.policy.stats.no_ring);
         }
         place
     }
 
     /// A hash for a request without a key.
     fn any_hash(&mut self) -> u64 {
-        self.policy.stats.add(self.policy.stats.no_key, 1);
+        self.policy.stats.fall_back(self.policy.stats.no_key);
         self.keyless = self.keyless.wrapping_add(1);
         // The address of this worker's state, so that workers do not go through the hosts in step.
         mix(self.keyless ^ std::ptr::from_ref(self).addr() as u64)

@@ -219,7 +219,7 @@ impl Desk {
             &policy.settings,
             placed.usual.balancer.table(),
             entries.map(|entry| (&**entry, shown(&entry.member.id))),
-            0,
+            policy.stats.fallbacks(),
             self.wiring.findings(),
             now_ms,
         );

@@ -160,7 +160,13 @@ async fn requests_without_a_key_spread_and_are_counted() -> Result<()> {
     }
     ensure!(seen.len() == 4, "{seen:?}");
     ensure!(site.envoy.ours("fallback.no_key").await? == 40);
-    Ok(())
+    until("the report to say so", async || {
+        let service = site.companion.get("/v1/services/orders").await?;
+        let told = service.pointer("/reporters/0/fallbacks");
+        ensure!(told == Some(&json!(40)), "{service}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
