@@ -174,6 +174,9 @@ impl Desk {
             self.due_ms = now_ms.saturating_add(interval_ms);
             self.report(&policy, server, now_ms);
         }
+        for warning in self.wiring.warnings(now_ms) {
+            self.say(Level::Warn, &warning);
+        }
         self.due_ms.saturating_sub(now_ms)
     }
 
@@ -228,9 +231,12 @@ impl Desk {
         match sent {
             Ok(id) => self.asked = Some(id),
             Err(error) => {
-                // Envoy says at once that it has no such cluster.
-                self.failed_in_row = REPORTS_FAILED_MAX;
                 self.report_failed(policy, &error);
+                // Envoy says at once that it has no such cluster.
+                self.wiring.set(
+                    Kind::CompanionCluster,
+                    Some(Mistake::no_companion(&error, &companion.cluster)),
+                );
             }
         }
     }
@@ -261,20 +267,16 @@ impl Desk {
 
     fn report_failed(&mut self, policy: &Policy, error: &str) {
         policy.stats.add(policy.stats.report_failed, 1);
-        if !self.wiring.findings().is_empty() {
-            return;
-        }
-        self.failed_in_row = self.failed_in_row.saturating_add(1);
-        if self.failed_in_row == 1 {
+        if self.failed_in_row == 0 {
             self.say(Level::Warn, &format!("report: {error}"));
         }
+        self.failed_in_row = self.failed_in_row.saturating_add(1);
         if self.failed_in_row < REPORTS_FAILED_MAX {
             return;
         }
         let companion = policy.settings.companion.as_ref();
         let cluster = companion.map_or("", |companion| companion.cluster.as_str());
         let mistake = Mistake::no_companion(error, cluster);
-        self.say(Level::Warn, &format!("{}; {}", mistake.seen, mistake.mend));
         self.wiring.set(Kind::CompanionCluster, Some(mistake));
     }
 

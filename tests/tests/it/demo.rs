@@ -130,6 +130,20 @@ async fn every_command_that_the_demo_prints_works_as_printed_and_nothing_outlive
 }
 
 #[tokio::test]
+async fn with_the_native_module_every_command_works_as_printed_too() -> Result<()> {
+    let folder = TempDir::new()?;
+    let (mut process, printed) = start_all(&["--native"], folder.path()).await?;
+    ensure!(
+        !printed.contains("x-unitring-"),
+        "what a policy does not tell: {printed}"
+    );
+    for command in &commands(&printed)? {
+        until(command, async || run(command)).await?;
+    }
+    interrupt(&mut process).await
+}
+
+#[tokio::test]
 async fn two_units_read_what_the_other_wrote_by_the_commands_that_are_printed() -> Result<()> {
     let folder = TempDir::new()?;
     let (mut process, printed) = start_all(&["--units", "2"], folder.path()).await?;

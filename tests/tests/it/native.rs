@@ -237,7 +237,10 @@ async fn without_the_companion_requests_are_served_and_it_is_told_of_what_it_mis
     .await?;
     site.companion.restart().await?;
     site.companion.tells("ejected", &address, "").await?;
-    ensure!(site.envoy.log().contains("report: works again"));
+    let log = site.envoy.log();
+    ensure!(log.contains("report: works again"), "{log}");
+    let warnings = log.matches("wired wrongly: companion_cluster").count();
+    ensure!(warnings > 0, "{log}");
     Ok(())
 }
 

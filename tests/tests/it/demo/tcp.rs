@@ -42,8 +42,17 @@ fn command<'a>(commands: &'a [String], piece: &str) -> Result<&'a String> {
 
 #[tokio::test]
 async fn every_command_works_as_printed_and_locate_names_who_answers() -> Result<()> {
+    works_as_printed(&["--tcp"]).await
+}
+
+#[tokio::test]
+async fn with_the_native_module_too() -> Result<()> {
+    works_as_printed(&["--tcp", "--native"]).await
+}
+
+async fn works_as_printed(arguments: &[&str]) -> Result<()> {
     let folder = TempDir::new()?;
-    let (mut process, printed) = start_all(&["--tcp"], folder.path()).await?;
+    let (mut process, printed) = start_all(arguments, folder.path()).await?;
     let commands = commands(&printed)?;
     let answered = instance(&run(command(&commands, "--interface 127.0.0.7")?)?)?;
     // The companion hears of the instances with Envoy's next report.
