@@ -5,12 +5,14 @@ pub mod ask;
 pub mod data;
 pub mod dataset;
 pub mod demo;
+pub mod events;
 pub mod exit;
 pub mod group;
 pub mod instance;
 pub mod service;
 pub mod status;
 pub mod store;
+mod stream;
 pub mod sure;
 pub mod unit;
 
@@ -72,6 +74,8 @@ pub enum Command {
     /// Look after the embedded store.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Show the events of instances and of the unit's servers: ejected, recovered, overloaded.
+    Events(events::Events),
     /// Show conflicts: changes that were overwritten by a concurrent change of another unit.
     Conflicts(unit::Conflicts),
     /// Show the state of a running companion, its unit and its services. Exit code 0 if all is well, 1 if

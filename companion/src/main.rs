@@ -15,7 +15,7 @@ use unitring::cli::demo::DemoFlags;
 use unitring::cli::exit::Exit;
 use unitring::cli::group::GroupCommand;
 use unitring::cli::{
-    self, Cli, Command, Fields, ask, data, instance, service, status, store, unit,
+    self, Cli, Command, Fields, ask, data, events, instance, service, status, store, unit,
 };
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         Command::Store(command) => store::run(&command)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
+        Command::Events(asked) => events::run(&asked),
         Command::Conflicts(asked) => unit::conflicts(&asked)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),

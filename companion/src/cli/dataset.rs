@@ -4,23 +4,20 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread::sleep;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 use unitring_protocol::record;
 
 use super::Target;
-use super::ask::{AskError, Reader, ask, body, escape, list, open, refusal, send, text};
+use super::ask::{AskError, ask, body, escape, list, refusal, send, text};
+use super::stream::follow;
 
 /// Lines of one batch, and about how many bytes of them.
 const BATCH_LINES: usize = 200;
 const BATCH_BYTES: usize = 4 << 20;
 /// Records of one page.
 const PAGE: usize = 500;
-/// From the end of a stream to the next attempt.
-const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 /// Refused lines that are shown.
 const SHOWN_MAX: usize = 10;
 
@@ -214,51 +211,10 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
 /// Prints changes as they come, a JSON object a line, and connects again after a break, from where it
 /// was. Runs until it is killed, or refused.
 pub fn watch(some: &Records, after: Option<String>) -> anyhow::Result<ExitCode> {
-    let mut last = after;
-    loop {
-        match stream(some, &mut last) {
-            Ok(()) => {}
-            Err(Broken::Refused(error)) => return Err(error),
-            Err(Broken::Away(error)) => eprintln!("unitring: {error:#}: trying again"),
-        }
-        sleep(RECONNECT_AFTER);
-    }
-}
-
-enum Broken {
-    /// Trying again does not help.
-    Refused(anyhow::Error),
-    Away(anyhow::Error),
-}
-
-/// One connection, to its end.
-fn stream(some: &Records, last: &mut Option<String>) -> Result<(), Broken> {
     let path = some.path("&watch=true");
-    let id = last.clone().map(|id| ("last-event-id", id));
-    let away = |error: AskError| Broken::Away(error.into());
-    let mut response = open(&some.target, &path, id.as_slice()).map_err(away)?;
-    let status = response.status().as_u16();
-    if status != 200 {
-        let answer = body(&path, &mut response).unwrap_or_default();
-        let error = AskError::Refused(refusal(&path, status, &answer));
-        return Err(match status {
-            503 => away(error),
-            _ => Broken::Refused(error.into()),
-        });
-    }
-    let lines: Reader = response.into_body().into_reader();
-    for line in BufReader::new(lines).lines() {
-        let line = line.map_err(|error| Broken::Away(error.into()))?;
-        match line.split_once(": ").or_else(|| line.split_once(':')) {
-            Some(("data", data)) => {
-                let mut out = io::stdout().lock();
-                let shown = writeln!(out, "{data}").and_then(|()| out.flush());
-                // The reader of the output is gone.
-                shown.map_err(|error| Broken::Refused(error.into()))?;
-            }
-            Some(("id", id)) => *last = Some(id.to_owned()),
-            _ => {}
-        }
-    }
-    Ok(())
+    Err(follow(&some.target, &path, after, |change| {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{change}")?;
+        out.flush()
+    }))
 }

@@ -1,5 +1,7 @@
 //! The output and exit codes of the commands of `unitring`: docs/cli.md lists the codes.
 
+mod events;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};

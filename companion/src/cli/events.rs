@@ -1,0 +1,199 @@
+//! `unitring events`: the event log of a running companion.
+
+use std::io::{self, ErrorKind, Write as _};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::Target;
+use super::ask::{ask, escape, text};
+use super::stream::follow;
+use crate::config::parse_duration;
+
+/// Events of a page, which the companion bounds.
+const PAGE: u16 = 1_000;
+/// Before all events.
+const START: &str = "0-0";
+
+/// What is shown of the event log.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// All events of this time, such as 90s, 15m or 24h, in place of the latest few.
+    #[arg(long, value_parser = duration, conflicts_with = "limit")]
+    since: Option<Duration>,
+    /// The latest events: how many at most.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    limit: u16,
+    /// Only those of this service.
+    #[arg(long)]
+    service: Option<String>,
+    /// Then show further events as they come, until Ctrl-C.
+    #[arg(long)]
+    follow: bool,
+    /// As JSON, an event a line.
+    #[arg(long)]
+    json: bool,
+    /// Which companion.
+    #[command(flatten)]
+    target: Target,
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("must be a number with ms, s, m or h, such as 15m")
+}
+
+/// Prints the events, oldest first.
+///
+/// # Errors
+/// [`super::ask::AskError`], or nobody reads the output.
+pub fn run(asked: &Events) -> anyhow::Result<()> {
+    match print(asked) {
+        // As in `unitring events | head`.
+        Err(error) if is_gone(&error) => Ok(()),
+        ended => ended,
+    }
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+fn print(asked: &Events) -> anyhow::Result<()> {
+    let last = match asked.since {
+        Some(since) => print_since(asked, since)?,
+        None => print_latest(asked)?,
+    };
+    if asked.follow {
+        // Without any event so far, the stream begins with the first one.
+        let after = last.or_else(|| Some(START.to_owned()));
+        return Err(follow(&asked.target, "/v1/events", after, |event| {
+            let event = serde_json::from_str(event).unwrap_or_default();
+            show(asked, &event)
+        }));
+    }
+    Ok(())
+}
+
+/// Prints the latest events, and returns the position of the last one.
+fn print_latest(asked: &Events) -> anyhow::Result<Option<String>> {
+    // Those of other services are not counted.
+    let limit = asked.service.as_ref().map_or(asked.limit, |_| PAGE);
+    let page = ask(
+        &asked.target,
+        &format!("/v1/events?format=json&limit={limit}"),
+    )?;
+    let events = page.as_array().map_or(&[][..], Vec::as_slice);
+    let wanted: Vec<&Value> = events.iter().filter(|event| asked.wants(event)).collect();
+    let over = wanted.len().saturating_sub(usize::from(asked.limit));
+    for event in wanted.into_iter().skip(over) {
+        show(asked, event)?;
+    }
+    Ok(events.last().map(|event| text(event, "/cursor").to_owned()))
+}
+
+/// Prints the events of so much time, and returns the position of the last one.
+fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let from_ms = now.saturating_sub(since).as_millis();
+    let mut last: Option<String> = None;
+    loop {
+        let after = escape(last.as_deref().unwrap_or(START));
+        let path = format!("/v1/events?format=json&limit={PAGE}&after={after}");
+        let page = ask(&asked.target, &path)?;
+        let events = page.as_array().map_or(&[][..], Vec::as_slice);
+        let Some(newest) = events.last() else {
+            return Ok(last);
+        };
+        last = Some(text(newest, "/cursor").to_owned());
+        // By the clock of whoever saw it, so the order of the log is not quite that of time.
+        let is_new = |event: &&Value| u128::from(at_ms(event)) >= from_ms;
+        for event in events.iter().filter(is_new) {
+            if asked.wants(event) {
+                show(asked, event)?;
+            }
+        }
+    }
+}
+
+impl Events {
+    fn wants(&self, event: &Value) -> bool {
+        let of = self.service.as_ref();
+        of.is_none_or(|service| event.get("service").and_then(Value::as_str) == Some(service))
+    }
+}
+
+fn at_ms(event: &Value) -> u64 {
+    event.get("at_ms").and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn show(asked: &Events, event: &Value) -> io::Result<()> {
+    if !asked.wants(event) {
+        return Ok(());
+    }
+    let line = if asked.json {
+        event.to_string()
+    } else {
+        line(event)
+    };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// An event for people.
+fn line(event: &Value) -> String {
+    let at = UNIX_EPOCH + Duration::from_millis(at_ms(event));
+    let at = humantime::format_rfc3339_seconds(at);
+    let kind = text(event, "/kind");
+    let mut line = match event.get("service") {
+        Some(_) => {
+            let (service, instance) = (text(event, "/service"), text(event, "/instance"));
+            format!(
+                "{at}  {service}  {kind:<10}  {instance}: {}",
+                text(event, "/reason")
+            )
+        }
+        None => format!("{at}  {kind}: {}", text(event, "/reason")),
+    };
+    let moved = event.get("moved").and_then(Value::as_f64).unwrap_or(0.0);
+    if moved > 0.0 {
+        line.push_str(&format!("; {:.1} % of keys moved", moved * 100.0));
+    }
+    for (field, word) in [("/reporter", "seen by"), ("/unit", "in unit")] {
+        if event.pointer(field).is_some() {
+            line.push_str(&format!("; {word} {}", text(event, field)));
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_says_when_what_and_who() {
+        let event = json!({"at_ms": 1_764_400_000_999_u64, "kind": "ejected", "service": "orders",
+            "instance": "10.0.0.5:8080", "reason": "draining", "ring": "a1", "moved": 0.251, "reporter": "edge-1"});
+        assert_eq!(
+            line(&event),
+            "2025-11-29T07:06:40Z  orders  ejected     10.0.0.5:8080: draining; 25.1 % of keys moved; seen by edge-1"
+        );
+        let event = json!({"at_ms": 0, "kind": "group_degraded", "reason": "no replica"});
+        assert_eq!(
+            line(&event),
+            "1970-01-01T00:00:00Z  group_degraded: no replica"
+        );
+        let event = json!({"at_ms": 1, "kind": "added", "service": "orders", "instance": "a",
+            "reason": "registered", "moved": 0.0, "unit": "west"});
+        assert_eq!(
+            line(&event),
+            "1970-01-01T00:00:00Z  orders  added       a: registered; in unit west"
+        );
+    }
+}
