@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use unitring_tests::companion::Companion;
 use unitring_tests::config::EnvoyConfig;
+use unitring_tests::programs;
 
 use crate::systems::System;
 
@@ -72,6 +73,19 @@ impl Base {
     pub(crate) fn ring_hash(&self) -> Result<System> {
         let config = self.policy(RING_HASH, json!({}))?;
         Ok(System::new("Envoy RING_HASH", config))
+    }
+
+    /// A filter of the SDK that does nothing.
+    pub(crate) fn nothing(&self) -> Result<System> {
+        let nothing = self
+            .plain()
+            .filter(&programs::example_filter("nothing")?)?
+            .edit_cluster("orders", |cluster| {
+                let ring_hash = policies(RING_HASH, json!({}))?;
+                put(cluster, "load_balancing_policy", ring_hash)
+            })?;
+        let name = "Wasm filter of the SDK that does nothing, on RING_HASH";
+        Ok(System::new(name, nothing))
     }
 
     /// Our filter, with the load of this process alone.

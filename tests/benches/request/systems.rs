@@ -9,7 +9,7 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::{deadline, programs};
 
-use crate::base::{BALANCE_FACTOR, Base, RING_HASH, endpoints, policies, put};
+use crate::base::{BALANCE_FACTOR, Base, RING_HASH, endpoints};
 use crate::clients::{Client, Owners};
 use crate::lookup::Ring;
 use crate::picker::Picker;
@@ -105,12 +105,6 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
     let asking = plain()
         .with_filter(ext_proc())?
         .add_cluster(picker_cluster(picker.port))?;
-    let nothing = plain()
-        .filter(&programs::example_filter("nothing")?)?
-        .edit_cluster("orders", |cluster| {
-            let ring_hash = policies(RING_HASH, json!({}))?;
-            put(cluster, "load_balancing_policy", ring_hash)
-        })?;
     let names: Vec<String> = instances.iter().map(ToString::to_string).collect();
     let lookup = plain()
         .filter(&programs::example_filter("lookup")?)?
@@ -134,10 +128,7 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
             picker: Some(picker),
             ..System::new("`ext_proc` with a native picker (tonic)", asking)
         },
-        System::new(
-            "Wasm filter of the SDK that does nothing, on RING_HASH",
-            nothing,
-        ),
+        base.nothing()?,
         System::new(
             "Wasm filter that looks up the ring, and no more, without the SDK",
             lookup,

@@ -36,6 +36,7 @@ pub(super) async fn measure() -> Result<()> {
         base.fleet()?,
         base.native_process()?,
         base.native_fleet()?,
+        base.nothing()?,
     ] {
         let few = resident(&system, WORKERS[0]).await?;
         let many = resident(&system, WORKERS[1]).await?;
