@@ -29,6 +29,9 @@ pub(crate) struct Policy {
     version: AtomicU64,
     /// The picks of each host. Envoy gives each cluster hosts of its own, which count from 0.
     pub(crate) picks: Mutex<AllPicks>,
+    /// Requests of the service that were not placed by their key, since the process started: Envoy does not tell the
+    /// value of a counter.
+    pub(crate) fallbacks: Arc<AtomicU64>,
     desk: Arc<Mutex<Desk>>,
 }
 
@@ -53,6 +56,8 @@ impl Policy {
                 ),
             );
         }
+        let desk = reports::desk(&settings);
+        let fallbacks = Arc::clone(&locked(&desk).fallbacks);
         Ok(Arc::new(Self {
             stats: Stats::define(metrics, &settings.stat_name),
             total: Total::default(),
@@ -62,7 +67,8 @@ impl Policy {
             published: RwLock::new(Arc::new(Placed::nobody(&settings))),
             version: AtomicU64::new(0),
             picks: Mutex::default(),
-            desk: reports::desk(&settings),
+            fallbacks,
+            desk,
             settings,
         }))
     }
@@ -156,8 +162,6 @@ macro_rules! counters {
         #[derive(Debug)]
         pub(crate) struct Stats {
             metrics: Metrics,
-            /// Requests that were not placed by their key. Envoy does not tell the value of a counter.
-            fallbacks: AtomicU64,
             /// Hosts of the cluster.
             instances: Gauge,
             /// Hosts that are on a ring.
@@ -170,7 +174,6 @@ macro_rules! counters {
                 let name = |what: &str| format!("unitring.{service}.{what}");
                 Self {
                     metrics,
-                    fallbacks: AtomicU64::new(0),
                     instances: metrics.gauge(&name("instances")),
                     instances_eligible: metrics.gauge(&name("instances_eligible")),
                     $($field: metrics.counter(&name($name)),)*
@@ -212,17 +215,6 @@ impl Stats {
         if by > 0 {
             self.metrics.add(counter, by);
         }
-    }
-
-    /// Counts a request that was not placed by its key.
-    pub(crate) fn fall_back(&self, why: Counter) {
-        self.fallbacks.fetch_add(1, Ordering::Relaxed);
-        self.add(why, 1);
-    }
-
-    /// How many there were.
-    pub(crate) fn fallbacks(&self) -> u64 {
-        self.fallbacks.load(Ordering::Relaxed)
     }
 
     pub(crate) fn instances(&self, all: usize, eligible: usize) {

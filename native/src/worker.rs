@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use unitring_routing::bounded::Reason;
 use unitring_routing::hash::mix;
@@ -99,9 +100,25 @@ impl Worker {
         if request.header("x-trap").is_some() {
             unreachable!("a test asks for a fault");
         }
-        let hash = request.hash().unwrap_or_else(|| self.any_hash());
+        let key = request.hash();
+        let hash = key.unwrap_or_else(|| self.any_hash());
+        let (place, is_by_hash) = self.place(hosts, request, hash);
+        if key.is_none() || !is_by_hash {
+            self.policy.fallbacks.fetch_add(1, Ordering::Relaxed);
+        }
+        place
+    }
+
+    /// Places a hash, and tells whether its owner, or the owner's load, decided where.
+    #[inline]
+    fn place(
+        &mut self,
+        hosts: &Hosts<'_>,
+        request: &Request<'_>,
+        hash: u64,
+    ) -> (Option<Place>, bool) {
         if self.policy.has_subsets() {
-            return any_healthy(hosts, hash, |_| true);
+            return (any_healthy(hosts, hash, |_| true), false);
         }
         let failures = |(priority, at)| hosts.stat(priority, at, Stat::ConnectFailures);
         let tried = self
@@ -117,9 +134,11 @@ impl Worker {
             refused: Cell::new(false),
         };
         let stats = &self.policy.stats;
+        let mut is_by_hash = true;
         let picked = match picker.pick(&self.placed.usual, &self.usual) {
             Picked::Unnameable => {
-                stats.fall_back(stats.unnameable);
+                stats.add(stats.unnameable, 1);
+                is_by_hash = false;
                 let rescue = self.placed.rescue.as_ref();
                 rescue.map_or(Picked::Nobody, |rescue| picker.pick(rescue, &self.rescue))
             }
@@ -133,10 +152,10 @@ impl Worker {
             } => (seat, healthy, reason),
             Picked::Full => {
                 stats.add(stats.full, 1);
-                return None;
+                return (None, is_by_hash);
             }
             Picked::Unnameable | Picked::Nobody => {
-                return self.spare(hosts, request, hash);
+                return (self.spare(hosts, request, hash), false);
             }
         };
         match reason {
@@ -154,7 +173,7 @@ impl Worker {
             self.attempts
                 .note(request.name(), hash, tried, host, failures(host));
         }
-        Some(Place { priority, healthy })
+        (Some(Place { priority, healthy }), is_by_hash)
     }
 
     /// Chooses a host after a fault of this module, by as little code as possible.
@@ -181,14 +200,14 @@ impl Worker {
         let place = any_healthy(hosts, hash, |place| !refuses(place));
         let place = place.or_else(|| any_healthy(hosts, hash, |_| true));
         if place.is_none() {
-            self.policy.stats.fall_back(self.policy.stats.no_ring);
+            self.policy.stats.add(self.policy.stats.no_ring, 1);
         }
         place
     }
 
     /// A hash for a request without a key.
     fn any_hash(&mut self) -> u64 {
-        self.policy.stats.fall_back(self.policy.stats.no_key);
+        self.policy.stats.add(self.policy.stats.no_key, 1);
         self.keyless = self.keyless.wrapping_add(1);
         // The address of this worker's state, so that workers do not go through the hosts in step.
         mix(self.keyless ^ std::ptr::from_ref(self).addr() as u64)

@@ -1,6 +1,7 @@
 //! The work for one service.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(crate) struct Desk {
     asked: Option<u64>,
     due_ms: u64,
     failed_in_row: u32,
+    /// Requests that were not placed by their key, by all policies.
+    pub(crate) fallbacks: Arc<AtomicU64>,
 }
 
 impl Desk {
@@ -68,6 +71,7 @@ impl Desk {
             asked: None,
             due_ms: 0,
             failed_in_row: 0,
+            fallbacks: Arc::default(),
         }
     }
 
@@ -75,6 +79,9 @@ impl Desk {
     pub(crate) fn serve(&mut self, policy: &Arc<Policy>) {
         self.policy = Arc::downgrade(policy);
         self.watch = policy.settings.load.threshold.map(Watch::new);
+        // It may report to another companion, or to none.
+        self.failed_in_row = 0;
+        self.wiring.set(Kind::CompanionCluster, None);
     }
 
     fn say(&self, level: Level, line: &str) {
@@ -222,7 +229,7 @@ impl Desk {
             &policy.settings,
             placed.usual.balancer.table(),
             entries.map(|entry| (&**entry, shown(&entry.member.id))),
-            policy.stats.fallbacks(),
+            self.fallbacks.load(Ordering::Relaxed),
             self.wiring.findings(),
             now_ms,
         );
