@@ -1,5 +1,6 @@
 //! `unitring events`: the event log of a running companion.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,8 @@ use crate::config::parse_duration;
 const PAGE: u16 = 1_000;
 /// Before all events.
 const START: &str = "0-0";
+/// The last moment that has a date of four digits. A neighbour may say any.
+const LAST_MS: u64 = 253_402_300_799_999;
 
 /// What is shown of the event log.
 #[derive(Debug, Args)]
@@ -78,19 +81,23 @@ fn print(asked: &Events) -> anyhow::Result<()> {
 
 /// Prints the latest events, and returns the position of the last one.
 fn print_latest(asked: &Events) -> anyhow::Result<Option<String>> {
-    // Those of other services are not counted.
-    let limit = asked.service.as_ref().map_or(asked.limit, |_| PAGE);
-    let page = ask(
-        &asked.target,
-        &format!("/v1/events?format=json&limit={limit}"),
-    )?;
-    let events = page.as_array().map_or(&[][..], Vec::as_slice);
-    let wanted: Vec<&Value> = events.iter().filter(|event| asked.wants(event)).collect();
-    let over = wanted.len().saturating_sub(usize::from(asked.limit));
-    for event in wanted.into_iter().skip(over) {
-        show(asked, event)?;
+    if asked.service.is_some() {
+        let mut latest = VecDeque::new();
+        let last = each(asked, |event| {
+            latest.push_back(event.clone());
+            if latest.len() > usize::from(asked.limit) {
+                latest.pop_front();
+            }
+            Ok(())
+        })?;
+        latest.iter().try_for_each(|event| show(asked, event))?;
+        return Ok(last);
     }
-    Ok(events.last().map(|event| text(event, "/cursor").to_owned()))
+    let path = format!("/v1/events?format=json&limit={}", asked.limit);
+    let page = ask(&asked.target, &path)?;
+    let events = page.as_array().map_or(&[][..], Vec::as_slice);
+    events.iter().try_for_each(|event| show(asked, event))?;
+    Ok(position(events))
 }
 
 /// Prints the events of so much time, and returns the position of the last one.
@@ -99,24 +106,39 @@ fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let from_ms = now.saturating_sub(since).as_millis();
+    each(asked, |event| {
+        // By the clock of whoever saw it, so the order of the log is not quite that of time.
+        if u128::from(at_ms(event)) >= from_ms {
+            show(asked, event)?;
+        }
+        Ok(())
+    })
+}
+
+/// Passes on each event of the log that is wanted, and returns the position of the last one.
+fn each(
+    asked: &Events,
+    mut pass_on: impl FnMut(&Value) -> io::Result<()>,
+) -> anyhow::Result<Option<String>> {
     let mut last: Option<String> = None;
     loop {
         let after = escape(last.as_deref().unwrap_or(START));
         let path = format!("/v1/events?format=json&limit={PAGE}&after={after}");
         let page = ask(&asked.target, &path)?;
         let events = page.as_array().map_or(&[][..], Vec::as_slice);
-        let Some(newest) = events.last() else {
+        let mut wanted = events.iter().filter(|event| asked.wants(event));
+        wanted.try_for_each(&mut pass_on)?;
+        last = position(events).or(last);
+        // While events keep coming, the next page would never be empty.
+        if events.len() < usize::from(PAGE) {
             return Ok(last);
-        };
-        last = Some(text(newest, "/cursor").to_owned());
-        // By the clock of whoever saw it, so the order of the log is not quite that of time.
-        let is_new = |event: &&Value| u128::from(at_ms(event)) >= from_ms;
-        for event in events.iter().filter(is_new) {
-            if asked.wants(event) {
-                show(asked, event)?;
-            }
         }
     }
+}
+
+fn position(events: &[Value]) -> Option<String> {
+    let last = events.last();
+    last.map(|event| text(event, "/cursor").to_owned())
 }
 
 impl Events {
@@ -146,7 +168,7 @@ fn show(asked: &Events, event: &Value) -> io::Result<()> {
 
 /// An event for people.
 fn line(event: &Value) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(at_ms(event));
+    let at = UNIX_EPOCH + Duration::from_millis(at_ms(event).min(LAST_MS));
     let at = humantime::format_rfc3339_seconds(at);
     let kind = text(event, "/kind");
     let mut line = match event.get("service") {
@@ -195,5 +217,7 @@ mod tests {
             line(&event),
             "1970-01-01T00:00:00Z  orders  added       a: registered; in unit west"
         );
+        let event = json!({"at_ms": u64::MAX, "kind": "group_restored", "reason": "-"});
+        assert_eq!(line(&event), "9999-12-31T23:59:59Z  group_restored: -");
     }
 }

@@ -54,12 +54,15 @@ fn stream(
             _ => Broken::Refused(error.into()),
         });
     }
+    let mut id: Option<String> = None;
     let lines: Reader = response.into_body().into_reader();
     for line in BufReader::new(lines).lines() {
         let line = line.map_err(|error| Broken::Away(error.into()))?;
         match line.split_once(": ").or_else(|| line.split_once(':')) {
             Some(("data", data)) => show(data).map_err(|error| Broken::Refused(error.into()))?,
-            Some(("id", id)) => *last = Some(id.to_owned()),
+            Some(("id", said)) => id = Some(said.to_owned()),
+            // The end of a message: what was shown need not come again.
+            None if line.is_empty() => *last = id.take().or(last.take()),
             _ => {}
         }
     }

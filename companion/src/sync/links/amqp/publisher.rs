@@ -158,12 +158,15 @@ impl Session {
                         _ => continue,
                     };
                     self.is_blocked = why.is_some();
+                    // What waited for the broker has its time from now on.
+                    let now = Instant::now();
+                    self.unconfirmed.values_mut().for_each(|since| *since = now);
                     Event::Blocked(peer.clone(), why)
                 }
                 _ = tick.tick() => {
                     let oldest = self.unconfirmed.values().min();
                     let is_late = oldest.is_some_and(|since| since.elapsed() > CONFIRM_TIMEOUT);
-                    if is_late && !self.is_blocked {
+                    if is_late && !self.connection.status().blocked() {
                         return Err(SessionError::Silent("confirming a message", CONFIRM_TIMEOUT));
                     }
                     continue;
