@@ -171,10 +171,11 @@ async fn reports_have_a_bound_in_bytes_for_each_client() -> Result<()> {
     );
     ensure!(grown < 600, "{grown} MiB");
     honest.goes_on().await?;
+    // The services of those reports that still live may fill a page before it.
     let page = honest
-        .succeeds(Method::GET, "/v1/services", Vec::new())
+        .succeeds(Method::GET, "/v1/services?after=f", Vec::new())
         .await?;
-    ensure!(page.contains("\"orders\""));
+    ensure!(page.contains("\"orders\""), "{page}");
     Ok(())
 }
 
