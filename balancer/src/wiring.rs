@@ -7,9 +7,10 @@
 
 use unitring_protocol::report::Finding;
 
+use crate::capture;
 use crate::discovery::cluster::{Cluster, Fallback};
 use crate::discovery::routes::{HashFrom, HashSource, Route};
-use crate::settings::{KeyFrom, KeySource, Settings};
+use crate::settings::{CaptureMode, KeyFrom, KeySource, Settings};
 
 /// The first pause between two warnings; each further pause is twice as long.
 const PAUSE_MS_MIN: u64 = 60_000;
@@ -33,6 +34,8 @@ pub enum Kind {
     CompanionCluster,
     /// A route hashes another key than the filter.
     HashPolicy,
+    /// A route removes a header that the filter writes or reads.
+    HeaderRemoved,
     /// The policy that chooses where the filter does not is no ring.
     FallbackPolicy,
     /// Outlier detection is configured, but can eject no instance.
@@ -45,7 +48,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::DiscoveryCluster,
         Kind::Service,
         Kind::SteerHeader,
@@ -53,6 +56,7 @@ impl Kind {
         Kind::Stats,
         Kind::CompanionCluster,
         Kind::HashPolicy,
+        Kind::HeaderRemoved,
         Kind::FallbackPolicy,
         Kind::OutlierDetection,
         Kind::ResponseBody,
@@ -69,6 +73,7 @@ impl Kind {
             Kind::Stats => "stats",
             Kind::CompanionCluster => "companion_cluster",
             Kind::HashPolicy => "hash_policy",
+            Kind::HeaderRemoved => "header_removed",
             Kind::FallbackPolicy => "fallback_policy",
             Kind::OutlierDetection => "outlier_detection",
             Kind::ResponseBody => "response_body",
@@ -273,6 +278,43 @@ pub fn check_routes(
             listed(&wanted)
         ),
         "the same sources in the route's hash_policy and in the filter's key",
+    ))
+}
+
+/// Checks that no route to the cluster removes the header by which the filter steers, which Envoy reads again for each
+/// retry, or the one by which answers announce data updates.
+pub fn check_headers(settings: &Settings, routes: &[Route]) -> Option<Mistake> {
+    let removing = |of: fn(&Route) -> &[String], header: &str| {
+        let mut routes = routes.iter();
+        let found = routes.find(|route| of(route).iter().any(|removed| removed == header));
+        found.map(|route| {
+            format!(
+                "a route of virtual host {} removes {header}",
+                route.virtual_host
+            )
+        })
+    };
+    let steer = settings.steer.header.as_str();
+    if let Some(seen) = removing(|route| &route.removes_from_requests, steer) {
+        return Some(Mistake::new(
+            format!(
+                "{seen} from requests, so each retry goes to the instance that has just failed"
+            ),
+            format!("no {steer} in request_headers_to_remove of the route and of what contains it"),
+        ));
+    }
+    if settings.capture.mode == CaptureMode::Off {
+        return None;
+    }
+    let seen = removing(|route| &route.removes_from_answers, capture::HEADER)?;
+    Some(Mistake::new(
+        format!(
+            "{seen} from answers before the filter sees it, so no data update is counted or handed over"
+        ),
+        format!(
+            "no {} in response_headers_to_remove of the route and of what contains it: the filter takes the header away",
+            capture::HEADER
+        ),
     ))
 }
 

@@ -14,6 +14,10 @@ pub struct Route {
     /// Whether it may retry an answer that is no failure, such as a 409 or a 429. Envoy counts the
     /// retried attempt as an error all the same.
     pub retries_answers: bool,
+    /// Headers that it removes from requests, in lower case.
+    pub removes_from_requests: Vec<String>,
+    /// Headers that it removes from answers before any filter sees them, in lower case.
+    pub removes_from_answers: Vec<String>,
 }
 
 /// One entry of a `hash_policy`.
@@ -40,7 +44,7 @@ pub enum HashFrom {
     Other,
 }
 
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 27] = [
     "configs",
     "route_config",
     "virtual_hosts",
@@ -66,7 +70,12 @@ const FIELDS: [&str; 25] = [
     "retry_on",
     "retriable_status_codes",
     "retriable_headers",
+    FROM_REQUESTS,
+    FROM_ANSWERS,
 ];
+
+const FROM_REQUESTS: &str = "request_headers_to_remove";
+const FROM_ANSWERS: &str = "response_headers_to_remove";
 
 /// Tokens of `retry_on` that may retry an answer that is no failure.
 const ANSWERS: [&str; 7] = [
@@ -93,8 +102,15 @@ pub fn read(service: &str, body: &[u8]) -> Result<Vec<Route>, DiscoveryError> {
         for host in config.list("virtual_hosts")?.unwrap_or_default() {
             for route in host.list("routes")?.unwrap_or_default() {
                 let action = route.field("route")?;
-                if let Some(action) = action.filter(|action| leads_to(action, service)) {
-                    found.push(self::route(host, action)?);
+                let weighed = action.map_or(&[][..], weighed);
+                let mut named = weighed
+                    .iter()
+                    .filter(|cluster| is_named(cluster, "name", service));
+                let leads = action.filter(|action| is_named(action, "cluster", service));
+                let one = named.next();
+                if let Some(action) = leads.or(action.filter(|_| one.is_some())) {
+                    let places = [Some(config), Some(host), Some(route), one];
+                    found.push(self::route(host, action, &places)?);
                 }
             }
         }
@@ -102,20 +118,19 @@ pub fn read(service: &str, body: &[u8]) -> Result<Vec<Route>, DiscoveryError> {
     Ok(found)
 }
 
-fn leads_to(action: &Json, service: &str) -> bool {
-    if action
-        .text("cluster")
-        .is_ok_and(|name| name == Some(service))
-    {
-        return true;
-    }
+/// The clusters that a route weighs against each other.
+fn weighed(action: &Json) -> &[Json] {
     let weighted = action.field("weighted_clusters").ok().flatten();
     let clusters = weighted.and_then(|weighted| weighted.list("clusters").ok()?);
-    let mut clusters = clusters.unwrap_or_default().iter();
-    clusters.any(|cluster| cluster.text("name").is_ok_and(|name| name == Some(service)))
+    clusters.unwrap_or_default()
 }
 
-fn route(host: &Json, action: &Json) -> Result<Route, JsonError> {
+fn is_named(json: &Json, field: &'static str, service: &str) -> bool {
+    json.text(field).is_ok_and(|name| name == Some(service))
+}
+
+/// `places` are all that may name headers to remove.
+fn route(host: &Json, action: &Json, places: &[Option<&Json>]) -> Result<Route, JsonError> {
     let retry = action.field("retry_policy")?;
     let retry = match retry {
         Some(retry) => Some(retry),
@@ -128,7 +143,21 @@ fn route(host: &Json, action: &Json) -> Result<Route, JsonError> {
             Some(retry) => retries_answers(retry)?,
             None => false,
         },
+        removes_from_requests: removed(places, FROM_REQUESTS),
+        removes_from_answers: removed(places, FROM_ANSWERS),
     })
+}
+
+fn removed(places: &[Option<&Json>], field: &'static str) -> Vec<String> {
+    let lists = places
+        .iter()
+        .flatten()
+        .filter_map(|place| place.list(field).ok()?);
+    let names = lists.flatten().filter_map(|name| match name {
+        Json::Text(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// The `hash_policy` of a route, or of a cluster's ring.

@@ -360,15 +360,17 @@ fn subsets_and_policies_that_are_no_ring_are_known_as_such() {
 
 #[test]
 fn routes_to_the_cluster_are_found_with_their_key_and_what_they_retry() {
-    let body = br#"{"configs": [{"route_config": {"virtual_hosts": [
-        {"name": "all", "retry_policy": {"retry_on": "5xx, retriable-4xx"}, "routes": [
-            {"route": {"cluster": "a", "hash_policy": [
+    let body = br#"{"configs": [{"route_config": {"response_headers_to_remove": ["X-A"], "virtual_hosts": [
+        {"name": "all", "retry_policy": {"retry_on": "5xx, retriable-4xx"}, "response_headers_to_remove": ["x-b"],
+        "routes": [
+            {"request_headers_to_remove": ["X-C"], "route": {"cluster": "a", "hash_policy": [
                 {"header": {"header_name": "X-User-Id"}, "terminal": true},
                 {"cookie": {"name": "sid", "ttl": "0s"}},
                 {"connection_properties": {"source_ip": true}},
                 {"header": {"header_name": "x", "regex_rewrite": {}}}]}},
             {"route": {"cluster": "b"}},
-            {"route": {"weighted_clusters": {"clusters": [{"name": "b"}, {"name": "a"}]},
+            {"route": {"weighted_clusters": {"clusters": [{"name": "b", "request_headers_to_remove": ["x-d"]},
+                {"name": "a", "request_headers_to_remove": ["x-e", 7]}]},
                 "retry_policy": {"retry_on": "retriable-status-codes", "retriable_status_codes": [503]}}},
             {"redirect": {}}]}]}}]}"#;
     let routes = routes::read("a", body).unwrap();
@@ -383,6 +385,14 @@ fn routes_to_the_cluster_are_found_with_their_key_and_what_they_retry() {
     assert_eq!(routes[0].hash_policy, expected);
     assert!(routes[0].retries_answers, "a 409 would be retried");
     assert!(!routes[1].retries_answers && routes[1].hash_policy.is_empty());
+    let removed = |at: usize| {
+        (
+            routes[at].removes_from_requests.join(" "),
+            routes[at].removes_from_answers.join(" "),
+        )
+    };
+    assert_eq!(removed(0), ("x-c".to_owned(), "x-a x-b".to_owned()));
+    assert_eq!(removed(1), ("x-e".to_owned(), "x-a x-b".to_owned()));
     assert!(routes::read("a", b"{}").unwrap().is_empty());
 }
 

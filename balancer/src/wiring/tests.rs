@@ -63,6 +63,8 @@ fn a_route_must_hash_what_the_filter_hashes() {
             })
             .collect(),
         retries_answers: false,
+        removes_from_requests: Vec::new(),
+        removes_from_answers: Vec::new(),
     };
     let header = |name: &str| HashFrom::Header(name.to_owned());
     let key = settings(r#", "key": [{"header": "X-A"}, {"path": true, "terminal": true}]"#);
@@ -84,6 +86,39 @@ fn a_route_must_hash_what_the_filter_hashes() {
     );
     ring.policy.hash_policy = wrong.hash_policy;
     assert!(check_routes(&key, Some(&ring), &[right]).is_some());
+}
+
+#[test]
+fn no_route_may_remove_what_the_filter_writes_or_reads() {
+    let route = |from_requests: &[&str], from_answers: &[&str]| Route {
+        virtual_host: "all".to_owned(),
+        hash_policy: Vec::new(),
+        retries_answers: false,
+        removes_from_requests: from_requests.iter().map(|&name| name.to_owned()).collect(),
+        removes_from_answers: from_answers.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let (off, on) = (settings(""), settings(r#", "capture": {"mode": "count"}"#));
+    let update = route(&["x-user-id"], &["x-unitring-update"]);
+    assert_eq!(check_headers(&off, std::slice::from_ref(&update)), None);
+    let mistake = check_headers(&on, std::slice::from_ref(&update)).unwrap();
+    assert!(
+        mistake
+            .seen
+            .contains("removes x-unitring-update from answers"),
+        "{}",
+        mistake.seen
+    );
+    let steer = route(&["x-unitring-host"], &[]);
+    let mistake = check_headers(&off, &[update, steer.clone()]).unwrap();
+    assert!(
+        mistake
+            .seen
+            .contains("removes x-unitring-host from requests"),
+        "{}",
+        mistake.seen
+    );
+    let other = settings(r#", "steer": {"header": "x-place"}"#);
+    assert_eq!(check_headers(&other, &[steer]), None);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::Envoy;
+use unitring_tests::envoy::{Envoy, send};
 use unitring_tests::instance::Instance;
 use unitring_tests::ports;
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "discovery_cluster",
     "service",
     "steer_header",
@@ -17,6 +17,7 @@ const KINDS: [&str; 10] = [
     "stats",
     "companion_cluster",
     "hash_policy",
+    "header_removed",
     "fallback_policy",
     "outlier_detection",
     "config_dump",
@@ -178,6 +179,57 @@ async fn a_route_that_hashes_another_key_is_told() -> Result<()> {
     })
     .await?;
     front.finds("hash_policy", true).await
+}
+
+#[tokio::test]
+async fn a_route_that_removes_a_header_of_the_filter_is_told() -> Result<()> {
+    let front = Front::start(|config| {
+        config.edit_connections(|manager| {
+            let route = "/route_config/virtual_hosts/0/routes/0";
+            let route = manager.pointer_mut(route).context("no route")?;
+            route["request_headers_to_remove"] = json!(["X-Unitring-Host"]);
+            Ok(())
+        })
+    })
+    .await?;
+    front.finds("header_removed", true).await
+}
+
+#[tokio::test]
+async fn a_route_that_removes_the_header_of_data_updates_is_told_and_none_is_counted() -> Result<()>
+{
+    let front = Front::start(|config| {
+        let config = config.setting("capture.mode", json!("count"))?;
+        config.edit_connections(|manager| {
+            let host = "/route_config/virtual_hosts/0/response_headers_to_remove";
+            let removed = manager.pointer_mut(host).and_then(Value::as_array_mut);
+            removed.context("no list")?.push(json!("x-unitring-update"));
+            Ok(())
+        })
+    })
+    .await?;
+    front.finds("header_removed", true).await?;
+    for number in 0..8 {
+        let request = front.envoy.request("/?update=carts/ada");
+        let answer = send(request.header("x-user-id", number)).await?;
+        let told = answer.header("x-unitring-update");
+        ensure!(answer.status == 200 && told.is_none(), "{answer:?}");
+    }
+    // A report comes after the ticks at which workers show what they counted.
+    let sent = front.envoy.ours("report.sent").await?;
+    until("two reports", async || {
+        ensure!(front.envoy.ours("report.sent").await? >= sent + 2);
+        Ok(())
+    })
+    .await?;
+    let stats = front
+        .envoy
+        .stats("wasmcustom.unitring.orders.instance.")
+        .await?;
+    let updates = stats.iter().filter(|(name, _)| name.ends_with(".updates"));
+    let updates: u64 = updates.map(|(_, count)| count).sum();
+    ensure!(updates == 0, "{stats:?}");
+    Ok(())
 }
 
 #[tokio::test]

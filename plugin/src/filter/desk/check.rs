@@ -80,5 +80,7 @@ impl Desk {
             routes,
         );
         self.wiring.set(Kind::HashPolicy, mistake);
+        let removed = wiring::check_headers(&self.service.settings, routes);
+        self.wiring.set(Kind::HeaderRemoved, removed);
     }
 }
