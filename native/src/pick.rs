@@ -1,4 +1,4 @@
-//! The choice for one request by one table, whoever counts.
+//! The choice for one request by one table. A trait stands for what Envoy knows of the hosts.
 
 use std::cell::Cell;
 use std::num::NonZeroU64;

@@ -101,14 +101,12 @@ pub fn read(service: &str, body: &[u8]) -> Result<Vec<Route>, DiscoveryError> {
         };
         for host in config.list("virtual_hosts")?.unwrap_or_default() {
             for route in host.list("routes")?.unwrap_or_default() {
-                let action = route.field("route")?;
-                let weighed = action.map_or(&[][..], weighed);
-                let mut named = weighed
-                    .iter()
-                    .filter(|cluster| is_named(cluster, "name", service));
-                let leads = action.filter(|action| is_named(action, "cluster", service));
-                let one = named.next();
-                if let Some(action) = leads.or(action.filter(|_| one.is_some())) {
+                let Some(action) = route.field("route")? else {
+                    continue;
+                };
+                let mut weighed = weighed(action).iter();
+                let one = weighed.find(|cluster| is_named(cluster, "name", service));
+                if one.is_some() || is_named(action, "cluster", service) {
                     let places = [Some(config), Some(host), Some(route), one];
                     found.push(self::route(host, action, &places)?);
                 }

@@ -11,7 +11,7 @@ use unitring_protocol::record;
 
 use super::Target;
 use super::ask::{AskError, ask, body, escape, list, refusal, send, text};
-use super::stream::follow;
+use super::stream::{follow, say};
 
 /// Lines of one batch, and about how many bytes of them.
 const BATCH_LINES: usize = 200;
@@ -212,9 +212,5 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
 /// was. Runs until it is killed, or refused.
 pub fn watch(some: &Records, after: Option<String>) -> anyhow::Result<ExitCode> {
     let path = some.path("&watch=true");
-    Err(follow(&some.target, &path, after, |change| {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{change}")?;
-        out.flush()
-    }))
+    Err(follow(&some.target, &path, after, say))
 }

@@ -1,7 +1,7 @@
 //! `unitring events`: the event log of a running companion.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Target;
 use super::ask::{ask, escape, text};
-use super::stream::follow;
+use super::stream::{follow, say};
 use crate::config::parse_duration;
 
 /// Events of a page, which the companion bounds.
@@ -73,7 +73,10 @@ fn print(asked: &Events) -> anyhow::Result<()> {
         let after = last.or_else(|| Some(START.to_owned()));
         return Err(follow(&asked.target, "/v1/events", after, |event| {
             let event = serde_json::from_str(event).unwrap_or_default();
-            show(asked, &event)
+            if asked.wants(&event) {
+                show(asked, &event)?;
+            }
+            Ok(())
         }));
     }
     Ok(())
@@ -107,7 +110,7 @@ fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>
         .unwrap_or_default();
     let from_ms = now.saturating_sub(since).as_millis();
     each(asked, |event| {
-        // By the clock of whoever saw it, so the order of the log is not quite that of time.
+        // An event has the time of its observer's clock, so the log is not quite in order of time.
         if u128::from(at_ms(event)) >= from_ms {
             show(asked, event)?;
         }
@@ -153,17 +156,12 @@ fn at_ms(event: &Value) -> u64 {
 }
 
 fn show(asked: &Events, event: &Value) -> io::Result<()> {
-    if !asked.wants(event) {
-        return Ok(());
-    }
     let line = if asked.json {
         event.to_string()
     } else {
         line(event)
     };
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+    say(&line)
 }
 
 /// An event for people.

@@ -1,6 +1,6 @@
 //! Streams of a running companion that are followed for ever.
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -27,6 +27,13 @@ pub(super) fn follow(
         }
         sleep(RECONNECT_AFTER);
     }
+}
+
+/// Prints a line at once.
+pub(super) fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 enum Broken {

@@ -77,7 +77,6 @@ struct Session {
     channel: Channel,
     /// Messages that wait for a confirm, and since when.
     unconfirmed: BTreeMap<MessageId, Instant>,
-    is_blocked: bool,
     /// Whether the broker confirmed any message.
     has_confirmed: bool,
 }
@@ -109,7 +108,6 @@ impl Session {
             connection,
             channel,
             unconfirmed: BTreeMap::new(),
-            is_blocked: false,
             has_confirmed: false,
         })
     }
@@ -157,7 +155,6 @@ impl Session {
                         lapin::Event::ConnectionUnblocked => None,
                         _ => continue,
                     };
-                    self.is_blocked = why.is_some();
                     // What waited for the broker has its time from now on.
                     let now = Instant::now();
                     self.unconfirmed.values_mut().for_each(|since| *since = now);
@@ -166,7 +163,7 @@ impl Session {
                 _ = tick.tick() => {
                     let oldest = self.unconfirmed.values().min();
                     let is_late = oldest.is_some_and(|since| since.elapsed() > CONFIRM_TIMEOUT);
-                    if is_late && !self.connection.status().blocked() {
+                    if is_late && !self.is_blocked() {
                         return Err(SessionError::Silent("confirming a message", CONFIRM_TIMEOUT));
                     }
                     continue;
@@ -178,6 +175,11 @@ impl Session {
         }
     }
 
+    /// Whether the broker takes nothing for now.
+    fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
     /// Publishes a message. `None` if a short-lived one is left out because the link is congested:
     /// the next comes soon.
     async fn publish(
@@ -187,7 +189,7 @@ impl Session {
     ) -> Result<Option<PublisherConfirm>, SessionError> {
         let properties = match message.lasts {
             Lasts::UntilRead => persistent(),
-            Lasts::Ms(_) if self.is_blocked || self.unconfirmed.len() >= UNCONFIRMED_MAX => {
+            Lasts::Ms(_) if self.is_blocked() || self.unconfirmed.len() >= UNCONFIRMED_MAX => {
                 return Ok(None);
             }
             Lasts::Ms(ms) => BasicProperties::default().with_expiration(ms.to_string().into()),
@@ -207,7 +209,7 @@ impl Session {
         loop {
             match tokio::time::timeout(CONFIRM_TIMEOUT, publish.as_mut()).await {
                 Ok(confirm) => return Ok(Some(confirm?)),
-                Err(_) if self.connection.status().blocked() => {}
+                Err(_) if self.is_blocked() => {}
                 Err(_) => {
                     return Err(SessionError::Silent(
                         "publishing a message",
