@@ -14,7 +14,7 @@ use unitring_routing::membership::{Change, Identity, Member, State, diff, known_
 use unitring_routing::names::Names;
 
 use crate::placement::Placing;
-use crate::stored::{Stored, stored, take_block, whole, write_block};
+use crate::stored::{self, Stored as _, stored};
 use stat_names::StatNames;
 
 /// The members of a service with their stats, and how requests are placed on them.
@@ -23,27 +23,6 @@ pub struct Directory {
     /// Shared by successive directories as far as they have the same ones.
     entries: Vec<Arc<Entry>>,
     placing: Placing,
-}
-
-impl Stored for Directory {
-    fn write(&self, to: &mut Vec<u8>) {
-        self.placing.write(to);
-        u64::try_from(self.entries.len())
-            .unwrap_or(u64::MAX)
-            .write(to);
-        for entry in &self.entries {
-            write_block(&**entry, to);
-        }
-    }
-
-    fn read(from: &mut &[u8]) -> Option<Self> {
-        let placing = Placing::read(from)?;
-        let mut entries = Vec::new();
-        for _ in 0..u64::read(from)? {
-            entries.push(Arc::new(whole(take_block(from)?)?));
-        }
-        Some(Self { entries, placing })
-    }
 }
 
 /// A member and the name of its stats.
@@ -117,6 +96,17 @@ impl Directory {
     pub fn first(members: &[Member], placing: Placing) -> Self {
         let names = &mut StatNames::default();
         Self::empty(placing).with(members, placing, names, |_| Shown::default())
+    }
+
+    /// The bytes that a [`reader::Reader`] reads.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = stored::begin();
+        self.placing.write(&mut bytes);
+        stored::write_length(self.entries.len(), &mut bytes);
+        for entry in &self.entries {
+            stored::write_block(&**entry, &mut bytes);
+        }
+        bytes
     }
 
     /// How requests are placed.

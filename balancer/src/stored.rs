@@ -22,9 +22,14 @@ pub trait Stored: Sized {
 
 /// The bytes of a value, with the version.
 pub fn encode(value: &impl Stored) -> Vec<u8> {
-    let mut bytes = VERSION.as_bytes().to_vec();
+    let mut bytes = begin();
     value.write(&mut bytes);
     bytes
+}
+
+/// The version alone, which a value follows.
+pub(crate) fn begin() -> Vec<u8> {
+    VERSION.as_bytes().to_vec()
 }
 
 /// The value of these bytes; `None` unless they are exactly one value of this version.
@@ -145,7 +150,7 @@ impl Stored for String {
     }
 }
 
-fn write_length(length: usize, to: &mut Vec<u8>) {
+pub(crate) fn write_length(length: usize, to: &mut Vec<u8>) {
     // A usize fits a u64 on every target of this workspace (wasm32 and 64-bit).
     u64::try_from(length).unwrap_or(u64::MAX).write(to);
 }

@@ -23,7 +23,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The directory that [`stored::encode`] wrote; `None` if the bytes are none of this version.
+    /// The directory that [`Directory::encode`] wrote; `None` if the bytes are none of this version.
     pub fn read(&mut self, bytes: Vec<u8>) -> Option<Directory> {
         let mut rest = stored::content(&bytes)?;
         let placing = Stored::read(&mut rest)?;
@@ -92,7 +92,7 @@ mod tests {
             let mut reader = Reader::default();
             for names in lists {
                 let published = directory(&names);
-                prop_assert_eq!(reader.read(stored::encode(&published)), Some(published));
+                prop_assert_eq!(reader.read(published.encode()), Some(published));
             }
         }
 
@@ -104,7 +104,7 @@ mod tests {
             cut in any::<bool>(),
         ) {
             let published = directory(&names);
-            let good = stored::encode(&published);
+            let good = published.encode();
             let mut broken = good.clone();
             let at = at.index(broken.len());
             broken[at] = byte;
@@ -123,12 +123,12 @@ mod tests {
     fn a_change_reads_only_what_it_changes() {
         let names: Vec<u16> = (0..1_000).collect();
         let mut reader = Reader::default();
-        let before = reader.read(stored::encode(&directory(&names))).unwrap();
+        let before = reader.read(directory(&names).encode()).unwrap();
         let mut fewer = names.clone();
         fewer.remove(500);
-        let gone = reader.read(stored::encode(&directory(&fewer))).unwrap();
+        let gone = reader.read(directory(&fewer).encode()).unwrap();
         assert_eq!(shared(&before, &gone), 999);
-        let back = reader.read(stored::encode(&directory(&names))).unwrap();
+        let back = reader.read(directory(&names).encode()).unwrap();
         assert_eq!(shared(&gone, &back), 999);
         // A whole zone in the middle is replaced.
         let zone = names.iter().map(|name| {
@@ -139,7 +139,7 @@ mod tests {
             }
         });
         let zone = directory(&zone.collect::<Vec<_>>());
-        let zone = reader.read(stored::encode(&zone)).unwrap();
+        let zone = reader.read(zone.encode()).unwrap();
         assert_eq!(shared(&back, &zone), 900);
     }
 }

@@ -43,8 +43,8 @@ fn a_member_that_stays_keeps_its_stats_and_survives_shared_data() {
     let second = second.clone();
     let stats: Vec<_> = second.entries().iter().map(|e| e.stat.as_str()).collect();
     assert_eq!(stats, ["instance.b", "instance.c"]);
-    let stored = crate::stored::encode(&second);
-    assert_eq!(crate::stored::decode::<Directory>(&stored), Some(second));
+    let stored = second.encode();
+    assert_eq!(reader::Reader::default().read(stored), Some(second));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn after_ten_thousand_instances_the_number_of_stats_is_bounded_and_totals_start_
         stats.extend(directory.entries().iter().map(|entry| entry.stat.clone()));
         if n % 5_000 == 4_999 {
             let size = |bytes: Vec<u8>| bytes.len();
-            let directory = size(crate::stored::encode(directory));
+            let directory = size(directory.encode());
             sizes.push(directory + size(crate::stored::encode(&process.names)));
         }
     }

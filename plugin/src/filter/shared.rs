@@ -76,7 +76,12 @@ impl Shared {
 
     /// Writes the value for the other VMs. This VM does not see it as a change.
     pub(super) fn publish(&mut self, value: &impl Stored) {
-        let written = hostcalls::set_shared_data(&self.key, Some(&encode(value)), None)
+        self.publish_bytes(&encode(value));
+    }
+
+    /// The same with the bytes of a value.
+    pub(super) fn publish_bytes(&mut self, bytes: &[u8]) {
+        let written = hostcalls::set_shared_data(&self.key, Some(bytes), None)
             .and_then(|()| hostcalls::set_shared_data(&self.generation_key, Some(b"1"), None));
         if let Err(status) = written {
             log::error!(

@@ -11,7 +11,6 @@ use unitring_balancer::directory::reader::Reader;
 use unitring_balancer::placement::Placing;
 use unitring_balancer::reporter::read_answer;
 use unitring_balancer::settings::Settings;
-use unitring_balancer::stored;
 use unitring_protocol::record::Value;
 use unitring_protocol::updates::Update;
 use unitring_routing::bounded::Reason;
@@ -139,7 +138,7 @@ fn follow() -> Result<Case> {
     let settings = Settings::of_policy(br#"{"service": "orders"}"#)?;
     let placing = Placing::unasked(&settings);
     let published = [INSTANCES, INSTANCES - 1]
-        .map(|count| stored::encode(&Directory::first(&members(&addresses(count)), placing)));
+        .map(|count| Directory::first(&members(&addresses(count)), placing).encode());
     let mut reader = Reader::default();
     for bytes in &published {
         reader.read(bytes.clone()).context("not readable")?;

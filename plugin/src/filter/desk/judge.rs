@@ -55,7 +55,8 @@ impl Desk {
             Ok(tables) => tables,
             Err(error) => return self.discovery_failed(&error.to_string()),
         };
-        self.directory.publish(&*self.service.directory());
+        let bytes = self.service.directory().encode();
+        self.directory.publish_bytes(&bytes);
         let moved = if old.hosts().is_empty() {
             0.0
         } else {
