@@ -98,6 +98,17 @@ impl EnvoyConfig {
         })
     }
 
+    /// The same, with a setting that only the filter has.
+    ///
+    /// # Errors
+    /// As [`EnvoyConfig::setting`].
+    pub fn of_filter(self, path: &str, value: Value) -> Result<Self> {
+        match self.shell() {
+            Shell::Filter => self.setting(path, value),
+            Shell::Native => Ok(self),
+        }
+    }
+
     /// The same, with a configuration of the filter in another form.
     ///
     /// # Errors

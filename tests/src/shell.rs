@@ -64,6 +64,14 @@ impl Shell {
         })
     }
 
+    /// What it tells of a host that is unhealthy for this reason. Envoy tells a policy no reasons.
+    pub fn reason(self, why: &'static str) -> &'static str {
+        match self {
+            Self::Filter => why,
+            Self::Native => "unhealthy",
+        }
+    }
+
     /// The start of the names of the stats of the service `orders`.
     pub fn stats(self) -> &'static str {
         match self {

@@ -57,11 +57,7 @@ impl Base {
 
     /// Envoy without a filter, with this policy.
     pub(crate) fn policy(&self, kind: &str, settings: Value) -> Result<EnvoyConfig> {
-        let policies = policies(kind, settings)?;
-        let native = self.plain.clone().without_filter()?;
-        native.edit_cluster("orders", |cluster| {
-            put(cluster, "load_balancing_policy", policies)
-        })
+        with_policy(self.plain.clone().without_filter()?, kind, settings)
     }
 
     /// For the filter of an example, without the parts that only our filter needs.
@@ -75,15 +71,21 @@ impl Base {
         Ok(System::new("Envoy RING_HASH", config))
     }
 
+    /// What the tables of scale compare: Envoy's policy, and both shells with either scope.
+    pub(crate) fn shells(&self) -> Result<[System; 5]> {
+        Ok([
+            self.ring_hash()?,
+            self.native_process()?,
+            self.native_fleet()?,
+            self.process()?,
+            self.fleet()?,
+        ])
+    }
+
     /// A filter of the SDK that does nothing.
     pub(crate) fn nothing(&self) -> Result<System> {
-        let nothing = self
-            .plain()
-            .filter(&programs::example_filter("nothing")?)?
-            .edit_cluster("orders", |cluster| {
-                let ring_hash = policies(RING_HASH, json!({}))?;
-                put(cluster, "load_balancing_policy", ring_hash)
-            })?;
+        let nothing = self.plain().filter(&programs::example_filter("nothing")?)?;
+        let nothing = with_policy(nothing, RING_HASH, json!({}))?;
         let name = "Wasm filter of the SDK that does nothing, on RING_HASH";
         Ok(System::new(name, nothing))
     }
@@ -192,6 +194,13 @@ impl Base {
 
 /// Envoy's policy that all systems are compared with.
 pub(crate) const RING_HASH: &str = "ring_hash.v3.RingHash";
+
+fn with_policy(config: EnvoyConfig, kind: &str, settings: Value) -> Result<EnvoyConfig> {
+    let policies = policies(kind, settings)?;
+    config.edit_cluster("orders", |cluster| {
+        put(cluster, "load_balancing_policy", policies)
+    })
+}
 
 /// A configuration with the native module for its policy, and the rest of `envoy/native.yaml` that this needs.
 fn with_module(config: EnvoyConfig) -> Result<EnvoyConfig> {

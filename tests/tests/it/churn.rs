@@ -74,20 +74,20 @@ async fn after_ten_thousand_instances_stats_and_memory_are_what_they_were(
     let folder = TempDir::new()?;
     write_round(folder.path(), 0)?;
     let companion = Settings::default().start().await?;
-    let config = shell.by_registry()?.companion(&companion)?.unchecked()?;
-    let config = match shell {
-        Shell::Filter => config.setting("discovery.interval", json!("250ms"))?,
-        Shell::Native => config,
-    };
-    let config = config.edit_cluster("orders", |cluster| {
-        let fields = cluster.as_object_mut().context("not an object")?;
-        let path = folder.path().join("eds.json");
-        fields["eds_cluster_config"]["eds_config"] = json!({
-            "resource_api_version": "V3",
-            "path_config_source": {"path": path},
-        });
-        Ok(())
-    })?;
+    let config = shell
+        .by_registry()?
+        .companion(&companion)?
+        .unchecked()?
+        .of_filter("discovery.interval", json!("250ms"))?
+        .edit_cluster("orders", |cluster| {
+            let fields = cluster.as_object_mut().context("not an object")?;
+            let path = folder.path().join("eds.json");
+            fields["eds_cluster_config"]["eds_config"] = json!({
+                "resource_api_version": "V3",
+                "path_config_source": {"path": path},
+            });
+            Ok(())
+        })?;
     let envoy = Envoy::start_with_workers(&config, 2).await?;
     // Both workers get requests.
     for number in 0..20 {

@@ -25,10 +25,7 @@ struct Site {
 impl Site {
     /// Starts with instances from the registry, and two workers.
     async fn start(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<Self> {
-        Self::start_in(Shell::Filter, |config| {
-            change(config.setting("discovery.interval", json!("250ms"))?)
-        })
-        .await
+        Self::start_in(Shell::Filter, change).await
     }
 
     async fn start_in(
@@ -43,6 +40,7 @@ impl Site {
         let config = shell
             .by_registry()?
             .companion(&companion)?
+            .of_filter("discovery.interval", json!("250ms"))?
             .setting("companion.interval", json!("250ms"))?;
         let envoy = Envoy::start_with_workers(&change(config)?, 2).await?;
         envoy.steers_to(instances.len()).await?;
@@ -69,14 +67,7 @@ impl Site {
 }
 
 async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has(shell: Shell) -> Result<()> {
-    let site = Site::start_in(shell, |config| {
-        let config = config.setting("ring.fill", json!("fixed"))?;
-        match shell {
-            Shell::Filter => config.setting("discovery.interval", json!("250ms")),
-            Shell::Native => Ok(config),
-        }
-    })
-    .await?;
+    let site = Site::start_in(shell, |config| config.setting("ring.fill", json!("fixed"))).await?;
     let keys = keys(100);
     let before = site.envoy.owners(&keys).await?;
     let kept = before.iter().find(|(_, owner)| *owner == "b");
@@ -107,11 +98,7 @@ async fn a_draining_instance_gets_no_new_keys_and_finishes_what_it_has(shell: Sh
     // A heartbeat does not end draining.
     site.companion.register(&site.instances[1]).await?;
     let address = site.instances[1].address();
-    // A policy is not told why a host is not healthy.
-    let (drains, why) = match shell {
-        Shell::Filter => (true, "draining"),
-        Shell::Native => (false, "unhealthy"),
-    };
+    let (drains, why) = (shell == Shell::Filter, shell.reason("draining"));
     until("the report to say so", async || {
         let service = site.companion.get("/v1/services/orders").await?;
         let of = |list: &str, field: &str, value: &str, drains: bool| {

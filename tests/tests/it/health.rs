@@ -96,11 +96,9 @@ async fn no_more_than_the_greatest_share_is_ejected_whatever_fails() -> Result<(
 
 async fn what_envoys_outlier_detection_ejects_gets_no_keys(shell: Shell) -> Result<()> {
     let mut site = Site::start_in(shell, WORKERS, |config| {
-        let config = config.unchecked()?;
-        let config = match shell {
-            Shell::Filter => config.setting("ejection.consecutive_failures", json!(0))?,
-            Shell::Native => config,
-        };
+        let config = config
+            .unchecked()?
+            .of_filter("ejection.consecutive_failures", json!(0))?;
         config.edit_cluster("orders", |cluster| {
             let fields = cluster.as_object_mut().context("not an object")?;
             let detection = json!({
@@ -125,11 +123,7 @@ async fn what_envoys_outlier_detection_ejects_gets_no_keys(shell: Shell) -> Resu
         Ok(())
     })
     .await?;
-    // A policy is not told why a host is not healthy.
-    let why = match shell {
-        Shell::Filter => "outlier",
-        Shell::Native => "unhealthy",
-    };
+    let why = shell.reason("outlier");
     site.companion.tells("ejected", &address, why).await?;
     site.instance("c").fail_with(0).await?;
     site.envoy.has_eligible(4).await?;

@@ -30,14 +30,7 @@ pub(super) async fn measure() -> Result<()> {
     println!("| | `--concurrency 1` | `--concurrency 5` | a worker |");
     println!("|---|---:|---:|---:|");
     let mut of_workers = Vec::new();
-    for system in [
-        base.ring_hash()?,
-        base.process()?,
-        base.fleet()?,
-        base.native_process()?,
-        base.native_fleet()?,
-        base.nothing()?,
-    ] {
+    for system in base.shells()?.into_iter().chain([base.nothing()?]) {
         let few = resident(&system, WORKERS[0]).await?;
         let many = resident(&system, WORKERS[1]).await?;
         let of_worker = (many - few) / f64::from(WORKERS[1] - WORKERS[0]);
@@ -47,7 +40,7 @@ pub(super) async fn measure() -> Result<()> {
         );
         of_workers.push(of_worker);
     }
-    if let [ring_hash, process, fleet, ..] = of_workers.as_slice() {
+    if let [ring_hash, _, _, process, fleet, ..] = of_workers.as_slice() {
         println!(
             "\nSo a worker's VM takes {:.1} MiB with `scope: process` and {:.1} MiB with `scope: fleet`.\n",
             process - ring_hash,

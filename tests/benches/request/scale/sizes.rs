@@ -16,13 +16,7 @@ pub(super) async fn measure() -> Result<()> {
     for size in SIZES {
         let upstream = Upstream::start(size).await?;
         let base = Base::new(&upstream.addresses, &companion)?;
-        let systems = [
-            base.ring_hash()?,
-            base.native_process()?,
-            base.native_fleet()?,
-            base.process()?,
-            base.fleet()?,
-        ];
+        let systems = base.shells()?;
         eprintln!("{size} instances");
         let counts = counted::measure(&systems, &Owners::new()).await?;
         columns.push((systems.map(|system| system.name), counts));

@@ -19,13 +19,7 @@ pub(super) async fn measure() -> Result<()> {
     let base = Base::new(&upstream.addresses, &companion)?;
     let mut systems = Vec::new();
     for workers in [1, 2] {
-        for system in [
-            base.ring_hash()?,
-            base.native_process()?,
-            base.native_fleet()?,
-            base.process()?,
-            base.fleet()?,
-        ] {
+        for system in base.shells()? {
             systems.push(System {
                 workers,
                 config: system.config.balanced()?,

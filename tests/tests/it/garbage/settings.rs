@@ -31,12 +31,7 @@ const VALID: [&str; 4] = [
 
 #[test]
 fn settings_of_any_bytes_are_refused_or_work() -> Result<()> {
-    let mut valid: Vec<Vec<u8>> = VALID.map(|text| text.as_bytes().to_vec()).into();
-    for text in VALID {
-        if let Some(Kind::StructValue(fields)) = encoded(&serde_json::from_str(text)?).kind {
-            valid.push(fields.encode_to_vec());
-        }
-    }
+    let valid = in_both_forms(&VALID)?;
     feed(&valid, 1, |input| match Services::parse(input) {
         Ok(services) => {
             services.all.iter().for_each(work);
@@ -61,12 +56,7 @@ fn settings_of_a_policy_of_any_bytes_are_refused_or_work() -> Result<()> {
             {"panic_threshold": 50, "overprovisioning_factor": 140, "weighted_priority_health": true},
             "companion": {"cluster": "unitring", "interval": "1s", "timeout": "2s", "token": "t"}}"#,
     ];
-    let mut valid: Vec<Vec<u8>> = VALID.map(|text| text.as_bytes().to_vec()).into();
-    for text in VALID {
-        if let Some(Kind::StructValue(fields)) = encoded(&serde_json::from_str(text)?).kind {
-            valid.push(fields.encode_to_vec());
-        }
-    }
+    let valid = in_both_forms(&VALID)?;
     feed(&valid, 6, |input| match Settings::of_policy(input) {
         Ok(settings) => {
             work(&settings);
@@ -112,6 +102,17 @@ fn work(settings: &Settings) {
     let instances = entries.map(|entry| (&**entry, Default::default()));
     let report = reporter.report(settings, balancer.table(), instances, 0, Vec::new(), now_ms);
     assert!(serde_json::to_vec(&report).is_ok());
+}
+
+/// Each of these as JSON, and as Envoy passes it on.
+fn in_both_forms(texts: &[&str]) -> Result<Vec<Vec<u8>>> {
+    let mut forms: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    for text in texts {
+        if let Some(Kind::StructValue(fields)) = encoded(&serde_json::from_str(text)?).kind {
+            forms.push(fields.encode_to_vec());
+        }
+    }
+    Ok(forms)
 }
 
 /// JSON in the encoding in which Envoy hands over a `google.protobuf.Struct`.
