@@ -31,7 +31,7 @@ test: parts ## every test, with the real Envoy, Redis, RabbitMQ and Chromium; ON
 	@scripts/build-plugin trap
 	@scripts/build-native
 	@scripts/build-native trap
-	@scripts/parts $(OLDEST_ENVOY) browser tcp
+	@scripts/parts $(OLDEST_ENVOY) browser tcp prometheus
 	@# In one build, so that programs and tests share their dependencies.
 	cargo build --workspace --bins --tests
 	cargo test --workspace $(if $(ONLY),--test it -- $(ONLY))

@@ -25,6 +25,7 @@
 //! | [`update_load`] | counts of data updates → what they add to an instance's load |
 //! | [`threshold`] | loads → overloaded, relieved |
 //! | [`reporter`] | loads and events → report; snapshot → fleet |
+//! | [`exported`] | stats → the names that Prometheus gets |
 //! | [`lease`] | which VM of the process discovers, judges and reports |
 //! | [`roster`] | which VMs count requests, and how a dead VM's counts are cleared |
 //! | [`stored`] | values that VMs share → bytes, and back |
@@ -34,6 +35,7 @@ pub mod capture;
 pub mod directory;
 pub mod discovery;
 pub mod drift;
+pub mod exported;
 pub mod headers;
 pub mod health;
 pub mod json;

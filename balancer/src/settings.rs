@@ -24,6 +24,7 @@ use unitring_protocol::ids::ServiceName;
 use unitring_routing::bounded::CANDIDATES_MAX;
 use unitring_routing::table::Rule;
 
+use crate::exported::Prefix;
 use crate::json::Json;
 pub use capture::{Capture, CaptureMode};
 pub use discovery::{Discovery, INSTANCES_MAX, Source};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub key: Vec<KeySource>,
     /// The part of its stats' names that stands for the service.
     pub stat_name: String,
+    /// What begins the names of its exported stats.
+    pub exported: Prefix,
     /// How instances are placed, as far as the settings say.
     pub ring: Ring,
     /// How health affects placement, as far as the settings say.
@@ -98,10 +101,12 @@ impl Settings {
         let companion = companion(root.section("companion")?)?;
         let interval = companion.as_ref().map(|companion| companion.interval);
         let service = service(root)?;
+        let (stat_name, exported) = names::stat_names(root, &service)?;
         let ring = ring::read(root.section("ring")?)?;
         let health = health::health(root.section("health")?)?;
         let settings = Self {
-            stat_name: names::stat_name(root, &service)?,
+            stat_name,
+            exported,
             service,
             key: key::read(root)?,
             rule: ring.rule(&health),

@@ -15,6 +15,7 @@ mod health;
 mod heavy;
 mod instances;
 mod locate;
+mod overview;
 mod reports;
 pub mod server;
 mod services;
@@ -45,6 +46,7 @@ use crate::sync::Handle;
 
 pub use entry::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
 pub use heavy::{Heavy, WAITING_MAX};
+pub use overview::Overview;
 pub use reports::{REPORTS_BYTES_MAX, Sizes};
 pub use updates::RefusedUpdates;
 pub use wiring::Wiring;
@@ -76,6 +78,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// The source of changes for the watchers of records.
     pub follower: Follower,
+    /// The fleet as `/metrics` shows it.
+    pub overview: Overview,
     /// The reporters that are wired wrongly.
     pub wiring: Wiring,
     /// Counters and gauges.

@@ -25,7 +25,8 @@ use crate::door::kept::Kept;
 use crate::door::listener::Listener;
 use crate::door::strain::Strain;
 use crate::http::{
-    self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, RefusedUpdates, Sizes, Wiring,
+    self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Overview, RefusedUpdates, Sizes,
+    Wiring,
 };
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
@@ -199,6 +200,7 @@ pub async fn run(
         rules,
         store,
         follower,
+        overview: Overview::default(),
         wiring: Wiring::default(),
         metrics,
         registry_changed,

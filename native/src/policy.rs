@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::ThreadId;
 
+use unitring_balancer::exported::{Kind, Prefix};
 use unitring_balancer::settings::Settings;
 
 use crate::binding::{Counter, Gauge, Hosts, KeptHosts, Level, Metrics, log};
@@ -59,7 +60,7 @@ impl Policy {
         let desk = reports::desk(&settings);
         let fallbacks = Arc::clone(&locked(&desk).fallbacks);
         Ok(Arc::new(Self {
-            stats: Stats::define(metrics, &settings.stat_name),
+            stats: Stats::define(metrics, &settings.stat_name, &settings.exported),
             total: Total::default(),
             main: std::thread::current().id(),
             kept: Mutex::default(),
@@ -170,13 +171,19 @@ macro_rules! counters {
         }
 
         impl Stats {
-            fn define(metrics: Metrics, service: &str) -> Self {
+            fn define(metrics: Metrics, service: &str, exported: &Prefix) -> Self {
                 let name = |what: &str| format!("unitring.{service}.{what}");
+                let gauge = |what| {
+                    metrics.gauge([&exported.of_service(what, Kind::Gauge), &name(what)])
+                };
+                let counter = |what| {
+                    metrics.counter([&exported.of_service(what, Kind::Counter), &name(what)])
+                };
                 Self {
                     metrics,
-                    instances: metrics.gauge(&name("instances")),
-                    instances_eligible: metrics.gauge(&name("instances_eligible")),
-                    $($field: metrics.counter(&name($name)),)*
+                    instances: gauge("instances"),
+                    instances_eligible: gauge("instances_eligible"),
+                    $($field: counter($name),)*
                 }
             }
         }

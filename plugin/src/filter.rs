@@ -24,6 +24,7 @@ mod capture;
 mod clock;
 mod desk;
 mod explain;
+mod exported;
 mod exports;
 mod hand_over;
 mod quiet;

@@ -14,6 +14,7 @@
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
 //! | [`gauges`] | what the filter counts in flight |
 //! | [`report`] | hand-made reports of a filter to a companion |
+//! | [`scrape`] | pages of metrics, and what `promtool` says of them |
 //! | [`certificates`] | a certificate authority, for servers with TLS |
 //! | [`unit_group`] | three units and their brokers, and the contents of each Redis |
 //! | [`proxy`] | a network link between two servers that can be slow, silent or cut |
@@ -44,6 +45,7 @@ pub mod raw;
 pub mod redis;
 pub mod report;
 pub mod rivals;
+pub mod scrape;
 pub mod seed;
 pub mod sessions;
 pub mod shell;

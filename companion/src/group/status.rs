@@ -56,6 +56,16 @@ pub struct ServerStatus {
     pub fixed: Option<(u64, String)>,
 }
 
+impl Status {
+    /// The memory of the fullest server, as a part of its limit; `None` if none has a limit.
+    pub fn memory_ratio(&self) -> Option<f64> {
+        let limited = self.servers.iter().filter(|server| server.memory_max > 0);
+        #[allow(clippy::cast_precision_loss, reason = "a ratio of bytes")]
+        let ratio = |server: &ServerStatus| server.memory_used as f64 / server.memory_max as f64;
+        limited.map(ratio).reduce(f64::max)
+    }
+}
+
 /// How long a server may take for all answers.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// A server that uses more than this share of its memory is near its limit.

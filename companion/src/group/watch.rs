@@ -96,12 +96,9 @@ fn count(metrics: &Metrics, status: &Status) {
     let replicas = servers()
         .filter(|server| server.role == "replica" && server.link_up)
         .count();
-    let memory = servers().filter(|server| server.memory_max > 0);
-    let memory = memory.map(|server| server.memory_used.saturating_mul(100) / server.memory_max);
     let lag = servers().map(|server| server.lag_bytes).max();
     metrics.group_healthy.set(u64::from(status.healthy));
     metrics.group_servers_away.set(number(away));
     metrics.group_replicas_linked.set(number(replicas));
     metrics.group_lag_bytes.set(lag.unwrap_or(0));
-    metrics.group_memory_percent.set(memory.max().unwrap_or(0));
 }

@@ -5,10 +5,10 @@
 //! so neither a stranger nor somebody who sends slowly holds a place that others need.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -50,7 +50,22 @@ pub(super) struct Held {
     _place_and_bytes: Arc<(Share, Share)>,
 }
 
+/// Lets a request in, and measures how long it takes until its answer begins.
 pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = pass(&app, request, next).await;
+    app.metrics.request_duration_seconds.took(
+        method.as_str(),
+        route.as_ref().map(MatchedPath::as_str),
+        response.status().as_u16(),
+        began.elapsed(),
+    );
+    response
+}
+
+async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let is_held = parts.headers.contains_key(header::EXPECT);
     let Some(peer) = parts.extensions.get::<Arc<Peer>>().cloned() else {
@@ -69,7 +84,7 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
             let given = parts.headers.get(header::AUTHORIZATION);
             let given = given.map(|value| value.as_bytes());
             let who = rules.keyring.admit(given, &peer.certificate_names, &need);
-            who.map_err(|denied| refused(&app, &denied))
+            who.map_err(|denied| refused(app, &denied))
         }
     };
     let who = match refusal {
@@ -102,13 +117,13 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     let share = app.bodies.share(principal.clone());
     let (bytes, body_share) = match read(body, length, is_held, &need, share).await {
         Ok(read) => read,
-        Err(unread) => return unread.answer(&app, &need),
+        Err(unread) => return unread.answer(app, &need),
     };
     let taken = app
         .budget
         .take(need.kind, &caller, rules.keyring.is_needed());
     let Some(place) = taken else {
-        return shed(&app, "too many requests are under way");
+        return shed(app, "too many requests are under way");
     };
     // Readiness is for everybody, and so says nothing about who asked.
     let may_prove = !need.is_open && (caller.is_known() || !rules.keyring.is_needed());
@@ -122,12 +137,12 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     parts.extensions.insert(caller);
     parts.extensions.insert(held.clone());
     let request = Request::from_parts(parts, Body::from(bytes));
-    let response = answered(&app, request, next).await;
+    let response = answered(app, request, next).await;
     let mut answer_share = app.answers.share(principal);
     let counted = response.body().size_hint().exact().unwrap_or(0);
     let counted = usize::try_from(counted).unwrap_or(usize::MAX);
     if !answer_share.set(counted.saturating_sub(UNCOUNTED_BYTES)) {
-        return shed(&app, "too many bytes of answers wait to be read");
+        return shed(app, "too many bytes of answers wait to be read");
     }
     if may_prove && response.status().is_success() {
         peer.place.proves();

@@ -10,8 +10,10 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::{App, services, wiring};
+use super::{App, wiring};
 use crate::leadership::Role;
+use crate::metrics::Seen;
+use crate::now_ms;
 use crate::store::StoreError;
 
 /// How long the store may take to answer a check.
@@ -81,26 +83,41 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// The Prometheus text. While the store is away it has this process's metrics alone.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let (shown, found, clock) = tokio::join!(
-        timeout(CHECK_TIMEOUT, services::shown(&*app.store)),
+    let (fleet, found, clock) = tokio::join!(
+        timeout(CHECK_TIMEOUT, app.overview.look(&*app.store)),
         timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
         timeout(CHECK_TIMEOUT, app.store.clock_ahead_ms()),
     );
     if let Ok(ahead_ms) = in_time(clock) {
-        app.metrics.store_clock_ahead_ms.set(ahead_ms);
+        let ahead = Duration::from_millis(ahead_ms.unsigned_abs()).as_secs_f64();
+        let ahead = if ahead_ms < 0 { -ahead } else { ahead };
+        app.metrics.store_clock_ahead_seconds.set(ahead);
     }
-    let shown = in_time(shown).unwrap_or_default();
+    let fleet = in_time(fleet).unwrap_or_default();
     let found = in_time(found).unwrap_or_default();
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
     let spoiled = app.store.spoiled().len();
     let spoiled = u64::try_from(spoiled).unwrap_or(u64::MAX);
     app.metrics.records_spoiled.set(spoiled);
-    let links = app.sync.as_ref().map(|sync| sync.status().links);
-    let links = links.unwrap_or_default();
-    let links = links
-        .iter()
-        .map(|(unit, link)| (unit.clone(), link.shown()));
-    match app.metrics.text(&shown, &found, &links.collect()) {
+    let is_leader = app.role.borrow().term().is_some();
+    let links = app.sync.as_ref().filter(|_| is_leader).map(|sync| {
+        let links = sync.status().links.into_iter();
+        links.map(|(unit, link)| (unit, link.shown())).collect()
+    });
+    let group = app.group.as_ref();
+    let watched = group.and_then(|group| group.seen.borrow().clone());
+    let seen = Seen {
+        instances: &fleet.instances,
+        services: &fleet.services,
+        found: &found,
+        has_peers: app.sync.is_some(),
+        links: links.as_ref(),
+        has_group: group.is_some(),
+        watches_group: watched.is_some(),
+        group_memory_ratio: watched.and_then(|status| status.memory_ratio()),
+        now_ms: now_ms(),
+    };
+    match app.metrics.text(&seen) {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -92,6 +92,13 @@ async fn answer(
         if taken.old {
             app.metrics.reports_old.inc();
         }
+        let until_ms = now_ms.saturating_add(loads::alive_ms(&report));
+        app.metrics.took_fallbacks(
+            &service.service,
+            &report.reporter,
+            service.fallbacks,
+            until_ms,
+        );
         app.metrics.reporters_displaced.inc_by(taken.displaced);
         app.metrics.loads_lowered.inc_by(taken.cut.loads);
         app.metrics.findings_cut.inc_by(taken.cut.findings);

@@ -20,7 +20,7 @@ use crate::door::Caller;
 use crate::explain::{self, Part};
 use crate::loads::rate::{self, UpdateRate};
 use crate::loads::{self, StoredLoad, Totals};
-use crate::metrics::{INSTANCES_SHOWN_MAX, Shown};
+use crate::metrics::{INSTANCES_SHOWN_MAX, ShownInstance, ShownService};
 use crate::now_ms;
 use crate::registry::{Registered, Registry};
 use crate::store::{Fleet, StoreError};
@@ -118,12 +118,10 @@ async fn parts(
     caller: &Caller,
     loads: &[StoredLoad],
 ) -> Result<BTreeMap<InstanceId, Part>, Refusal> {
-    let Some(by) = loads::latest(loads).cloned() else {
-        return Ok(BTreeMap::new());
-    };
     let all = loads.to_vec();
-    let measure = move || explain::parts(&by, &all).unwrap_or_default();
-    app.heavy.run(&app.metrics, caller, measure).await
+    app.heavy
+        .run(&app.metrics, caller, move || parts_of(&all))
+        .await
 }
 
 async fn view(
@@ -207,20 +205,40 @@ async fn names(
     Ok(names)
 }
 
-/// Every instance with its load, for `/metrics`.
-pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
-    let mut shown = Vec::new();
+/// Every service and instance with its load, for `/metrics`.
+pub(super) async fn shown(
+    fleet: &dyn Fleet,
+) -> Result<(Vec<ShownService>, Vec<ShownInstance>), StoreError> {
+    let (mut services, mut shown) = (Vec::new(), Vec::new());
     for service in fleet.reported().await? {
         // What is left out needs not be read; how many they are is known as far as it was.
         if shown.len() > INSTANCES_SHOWN_MAX {
             break;
         }
         let loads = fleet.loads(&service, now_ms()).await?;
-        let view = view(fleet, service, Vec::new(), loads, &BTreeMap::new()).await?;
+        if loads.is_empty() {
+            continue;
+        }
+        let measure = move || (parts_of(&loads), loads);
+        // A ring is built for it, which is not for a thread that answers requests.
+        let measured = tokio::task::spawn_blocking(measure).await;
+        let Ok((parts, loads)) = measured else {
+            continue;
+        };
+        let view = view(fleet, service, Vec::new(), loads, &parts).await?;
         let service = view.service;
-        shown.extend(view.instances.into_iter().map(|instance| Shown {
+        services.push(ShownService {
+            service: service.clone(),
+            reporters: view.reporters.len(),
+        });
+        shown.extend(view.instances.into_iter().map(|instance| ShownInstance {
             service: service.clone(),
             instance: instance.id,
+            address: instance.address,
+            healthy: instance.healthy,
+            draining: instance.draining,
+            share: instance.share,
+            capacity: instance.capacity,
             calls: instance.calls,
             failures: instance.failures,
             updates: instance.updates,
@@ -231,7 +249,13 @@ pub(super) async fn shown(fleet: &dyn Fleet) -> Result<Vec<Shown>, StoreError> {
             in_flight: instance.in_flight,
         }));
     }
-    Ok(shown)
+    Ok((services, shown))
+}
+
+/// The share and capacity of each instance, by the latest report.
+fn parts_of(loads: &[StoredLoad]) -> BTreeMap<InstanceId, Part> {
+    let parts = loads::latest(loads).map(|by| explain::parts(by, loads));
+    parts.and_then(Result::ok).unwrap_or_default()
 }
 
 pub(super) async fn list(

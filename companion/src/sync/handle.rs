@@ -55,7 +55,6 @@ impl LinkStatus {
             missing_ops: compared.map(|compared| compared.missing),
             diverged_buckets: compared.map(|compared| compared.diverged.len()),
             clock_skew_ms: self.clock_skew_ms,
-            lag_ms: self.lag.map(|lag| [lag.p50_ms, lag.p99_ms]),
         }
     }
 }

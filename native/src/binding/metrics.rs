@@ -14,13 +14,13 @@ unsafe impl Send for Metrics {}
 // SAFETY: as above.
 unsafe impl Sync for Metrics {}
 
-/// A counter; `None` if Envoy refused to define it.
+/// A counter by its names: the exported one and that of before. One that Envoy refused to define is `None`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Counter(Option<usize>);
+pub(crate) struct Counter([Option<usize>; 2]);
 
-/// A gauge; `None` if Envoy refused to define it.
+/// A gauge by its names; likewise.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Gauge(Option<usize>);
+pub(crate) struct Gauge([Option<usize>; 2]);
 
 impl Metrics {
     /// # Safety
@@ -30,7 +30,16 @@ impl Metrics {
     }
 
     /// Defines a counter.
-    pub(crate) fn counter(&self, name: &str) -> Counter {
+    pub(crate) fn counter(&self, names: [&str; 2]) -> Counter {
+        Counter(names.map(|name| self.define_counter(name)))
+    }
+
+    /// Defines a gauge.
+    pub(crate) fn gauge(&self, names: [&str; 2]) -> Gauge {
+        Gauge(names.map(|name| self.define_gauge(name)))
+    }
+
+    fn define_counter(&self, name: &str) -> Option<usize> {
         let (name, mut id) = (ModuleBuffer::of(name.as_bytes()), 0);
         // SAFETY: `config` is valid. Envoy writes the id.
         let result = unsafe {
@@ -42,11 +51,10 @@ impl Metrics {
                 &mut id,
             )
         };
-        Counter((result == abi::METRIC_SUCCESS).then_some(id))
+        (result == abi::METRIC_SUCCESS).then_some(id)
     }
 
-    /// Defines a gauge.
-    pub(crate) fn gauge(&self, name: &str) -> Gauge {
+    fn define_gauge(&self, name: &str) -> Option<usize> {
         let (name, mut id) = (ModuleBuffer::of(name.as_bytes()), 0);
         // SAFETY: `config` is valid. Envoy writes the id.
         let result = unsafe {
@@ -58,12 +66,12 @@ impl Metrics {
                 &mut id,
             )
         };
-        Gauge((result == abi::METRIC_SUCCESS).then_some(id))
+        (result == abi::METRIC_SUCCESS).then_some(id)
     }
 
     /// Adds to a counter.
     pub(crate) fn add(&self, counter: Counter, by: u64) {
-        if let Counter(Some(id)) = counter {
+        for id in counter.0.into_iter().flatten() {
             // SAFETY: `config` is valid, and the id is one of its own.
             unsafe {
                 abi::envoy_dynamic_module_callback_lb_config_increment_counter(
@@ -79,8 +87,8 @@ impl Metrics {
 
     /// Sets a gauge.
     pub(crate) fn set(&self, gauge: Gauge, value: usize) {
-        if let Gauge(Some(id)) = gauge {
-            let value = u64::try_from(value).unwrap_or(u64::MAX);
+        let value = u64::try_from(value).unwrap_or(u64::MAX);
+        for id in gauge.0.into_iter().flatten() {
             // SAFETY: `config` is valid, and the id is one of its own.
             unsafe {
                 abi::envoy_dynamic_module_callback_lb_config_set_gauge(

@@ -29,6 +29,7 @@ use std::time::Duration;
 use unitring_protocol::ids::ReporterId;
 
 use super::callout::{Callout, answer};
+use super::exported::Exported;
 use super::service::Service;
 use super::shared::{self, Shared, key};
 use super::vms::Vms;
@@ -38,7 +39,7 @@ use unitring_balancer::drift::{Drift, Drifts};
 use unitring_balancer::health::{Judge, Memory};
 use unitring_balancer::lease::{Claim, Claimant, Lease};
 use unitring_balancer::reporter::{Reporter, Warming, reporter_id};
-use unitring_balancer::settings::{Settings, Source};
+use unitring_balancer::settings::{CaptureMode, Settings, Source};
 use unitring_balancer::threshold::Watch;
 use unitring_balancer::wiring::{Samples, Wiring};
 
@@ -75,6 +76,8 @@ pub(super) struct Desk {
     wiring: Wiring,
     samples: Samples,
     checked_ms: u64,
+    exported: Exported,
+    exported_ms: u64,
 }
 
 /// A VM's side of a lease, and the lease's key.
@@ -159,6 +162,11 @@ impl Desk {
             wiring: Wiring::default(),
             samples: Samples::default(),
             checked_ms: 0,
+            exported: Exported::new(
+                settings.exported.clone(),
+                settings.capture.mode != CaptureMode::Off,
+            ),
+            exported_ms: 0,
             service: Rc::clone(&service),
         };
         desk.follow();

@@ -11,8 +11,9 @@ use proxy_wasm::types::MetricType;
 
 use super::quiet::Quiet;
 use unitring_balancer::directory::{Shown, Totals};
+use unitring_balancer::exported::Kind;
 use unitring_balancer::roster::Side;
-use unitring_balancer::wiring::Kind;
+use unitring_balancer::wiring::Kind as Wiring;
 
 /// A counter, and what this VM has yet to add to it.
 #[derive(Debug)]
@@ -219,6 +220,35 @@ impl Total {
     }
 }
 
+/// A stat that is exported: another one's value, copied.
+#[derive(Debug)]
+pub(super) struct Stat(Option<u32>);
+
+impl Stat {
+    pub(super) fn define(kind: MetricType, name: &str) -> Self {
+        Self(define(kind, name))
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        if let Some(id) = self.0
+            && let Err(status) = hostcalls::record_metric(id, value)
+        {
+            log::error!("unitring: stat {id} could not be set: {status:?}");
+        }
+    }
+
+    pub(super) fn add(&self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        if count > 0 {
+            increment(self.0, count);
+        }
+    }
+
+    pub(super) fn show(&self) -> u64 {
+        show(self.0)
+    }
+}
+
 /// Envoy refuses a metric only for a malformed call, which must not cost the request.
 fn define(kind: MetricType, name: &str) -> Option<u32> {
     hostcalls::define_metric(kind, name).ok()
@@ -344,7 +374,7 @@ macro_rules! service_counters {
             /// Instances that are on a ring.
             pub(super) instances_eligible: Gauge,
             /// 1 while a mistake of this kind is found in the wiring.
-            pub(super) wiring: [Gauge; Kind::ALL.len()],
+            pub(super) wiring: [Gauge; Wiring::ALL.len()],
             /// Always set to 1; reads 0 if Envoy excludes the filter's stats.
             pub(super) probe: Gauge,
             /// Warnings of malformed data updates.
@@ -360,7 +390,7 @@ macro_rules! service_counters {
                     in_flight: Total::define(&name("in_flight"), in_flight_lag),
                     instances: Gauge::define(&name("instances")),
                     instances_eligible: Gauge::define(&name("instances_eligible")),
-                    wiring: Kind::ALL
+                    wiring: Wiring::ALL
                         .map(|kind| Gauge::define(&name(&format!("wiring.{}", kind.as_str())))),
                     probe: Gauge::define(&name("probe")),
                     malformed: Quiet::default(),
@@ -370,6 +400,17 @@ macro_rules! service_counters {
 
             pub(super) fn flush(&self) {
                 $(self.$field.flush();)*
+            }
+
+            /// Shows each stat to `visit`, but requests in flight, always in the same order.
+            #[inline(never)]
+            pub(super) fn visit(&self, visit: &mut dyn FnMut(&str, Kind, u64)) {
+                visit("instances", Kind::Gauge, self.instances.show());
+                visit("instances_eligible", Kind::Gauge, self.instances_eligible.show());
+                for (kind, gauge) in Wiring::ALL.iter().zip(&self.wiring) {
+                    visit(&format!("wiring.{}", kind.as_str()), Kind::Gauge, gauge.show());
+                }
+                $(visit($name, Kind::Counter, self.$field.show());)*
             }
         }
     };

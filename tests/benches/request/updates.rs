@@ -187,7 +187,7 @@ async fn throughput(base: &Base, companion: &Companion, store: &str) -> Result<(
 
 async fn applied(companion: &Companion) -> Result<f64> {
     companion
-        .metric("unitring_updates_total{outcome=\"applied\"}")
+        .metric("unitring_companion_updates_total{outcome=\"applied\"}")
         .await
 }
 

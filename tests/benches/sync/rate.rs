@@ -36,8 +36,12 @@ struct Round {
 pub(crate) async fn measure() -> Result<()> {
     let group = units::start(|settings| settings).await?;
     let east = &group.member("east")?.companion;
-    let bytes = east.metric("unitring_bytes_published_total").await?;
-    let ops = east.metric("unitring_ops_published_total").await?;
+    let bytes = east
+        .metric("unitring_companion_bytes_published_total")
+        .await?;
+    let ops = east
+        .metric("unitring_companion_ops_published_total")
+        .await?;
     let pipe = Pipe::start().await?;
     let redis = Replicated::start().await?;
     let mut rounds = Vec::new();

@@ -50,7 +50,10 @@ pub(crate) async fn start(change: impl Fn(Settings) -> Settings) -> Result<UnitG
 pub(crate) async fn settled(group: &UnitGroup) -> Result<()> {
     let east = group.member("east")?;
     within(PATIENCE, "the outbox to be empty", async || {
-        let waiting = east.companion.metric("unitring_outbox_ops").await?;
+        let waiting = east
+            .companion
+            .metric("unitring_companion_outbox_ops")
+            .await?;
         ensure!(waiting < 0.5, "{waiting} changes wait");
         Ok(())
     })

@@ -33,7 +33,7 @@ async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
         ensure!(refused == 413, "{path}: {refused}");
     }
     companion
-        .counts("unitring_requests_too_large_total 4")
+        .counts("unitring_companion_requests_too_large_total 4")
         .await?;
 
     let mut streams = Vec::new();
@@ -50,7 +50,7 @@ async fn what_is_too_large_or_too_many_is_refused_and_counted() -> Result<()> {
     }
     ensure!(open().await?.status() == 503);
     companion
-        .counts("unitring_event_streams_refused_total 1")
+        .counts("unitring_companion_event_streams_refused_total 1")
         .await?;
     drop(streams);
     until("a place to be free again", async || {
@@ -84,7 +84,9 @@ async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
     let companion = Settings::on_redis(&redis).start().await?;
     let refused = status(&companion, Method::POST, "/v1/reports", report("e~0", 257)).await?;
     ensure!(refused == 400, "{refused}");
-    companion.counts("unitring_reports_refused_total 1").await?;
+    companion
+        .counts("unitring_companion_reports_refused_total 1")
+        .await?;
 
     // All reporters that the store remembers but one; they need not have sent a report.
     let script =
@@ -95,8 +97,12 @@ async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
     ensure!(last == 200, "{last}");
     let one_more = status(&companion, Method::POST, "/v1/reports", report("e~0", 1)).await?;
     ensure!(one_more == 503, "{one_more}");
-    companion.counts("unitring_reports_refused_total 2").await?;
-    companion.counts("unitring_writes_too_many_total 1").await
+    companion
+        .counts("unitring_companion_reports_refused_total 2")
+        .await?;
+    companion
+        .counts("unitring_companion_writes_too_many_total 1")
+        .await
 }
 
 #[tokio::test]
@@ -124,7 +130,9 @@ async fn no_report_makes_an_instance_look_fuller_than_an_envoy_can_make_it() -> 
         .await?;
     let rest = &told["services"][0]["rest"][0];
     ensure!(rest["in_flight"] == 1_000_000 && rest["own"] == 2, "{told}");
-    companion.counts("unitring_loads_lowered_total 100").await?;
+    companion
+        .counts("unitring_companion_loads_lowered_total 100")
+        .await?;
     let shown = companion.get("/v1/services/orders").await?;
     ensure!(shown["instances"][0]["in_flight"] == 1_000_002, "{shown}");
     Ok(())
@@ -145,8 +153,10 @@ async fn an_outbox_that_is_full_loses_its_oldest_and_says_so() -> Result<()> {
         ensure!(taken == 201 || taken == 503, "{taken}");
     }
     until("the oldest to have gone", async || {
-        let waiting = companion.metric("unitring_outbox_ops").await?;
-        let dropped = companion.metric("unitring_outbox_dropped_total").await?;
+        let waiting = companion.metric("unitring_companion_outbox_ops").await?;
+        let dropped = companion
+            .metric("unitring_companion_outbox_dropped_total")
+            .await?;
         ensure!(
             dropped > 0.0 && waiting <= 40.0,
             "{waiting} wait, {dropped} are dropped"
@@ -228,7 +238,14 @@ async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Resu
 
     let (redis, rabbit) = (Redis::start().await?, Rabbit::start().await?);
     let settings = Settings::unit("east", &["west"], &redis, &rabbit);
-    let text = settings.start().await?.metrics().await?;
+    let settings = settings.variable("UNITRING_GROUP_SERVERS", &redis.url());
+    let companion = settings.start().await?;
+    // As leader, whose page has all.
+    companion.counts("unitring_companion_leader 1").await?;
+    companion
+        .counts("unitring_companion_group_servers_away 0")
+        .await?;
+    let text = companion.metrics().await?;
     let stats = fs::read_to_string(root.join("plugin/src/filter/stats.rs"))?;
     for word in quoted(&page) {
         if let Some(stat) = word.strip_prefix("unitring.<service>.") {
@@ -237,7 +254,7 @@ async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Resu
                 "{word}: no such stat"
             );
         } else if word.starts_with("unitring_") {
-            let family = format!("# TYPE {} ", word.strip_suffix("_total").unwrap_or(word));
+            let family = format!("# TYPE {word} ");
             ensure!(text.contains(&family), "{word}: no such metric");
         }
     }

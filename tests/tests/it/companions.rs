@@ -141,8 +141,8 @@ async fn one_companion_watches_the_group_and_tells_the_log() -> Result<()> {
         let metrics = companion.metrics().await?;
         let count = u8::from(place == leads);
         for line in [
-            format!("unitring_leader {count}"),
-            format!("unitring_group_degradations_total {count}"),
+            format!("unitring_companion_leader {count}"),
+            format!("unitring_companion_group_degradations_total {count}"),
         ] {
             assert!(
                 metrics.lines().any(|found| found == line),

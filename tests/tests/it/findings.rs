@@ -103,8 +103,9 @@ async fn what_is_wired_wrongly_is_shown_by_every_companion_until_it_is_mended() 
         "{status}"
     );
     for (kind, reporters) in [("steer_header", 2), ("stats_matcher", 1)] {
-        let line =
-            format!("unitring_wiring_findings{{service=\"orders\",kind=\"{kind}\"}} {reporters}");
+        let line = format!(
+            "unitring_companion_wiring_findings{{service=\"orders\",kind=\"{kind}\"}} {reporters}"
+        );
         companion.counts(&line).await?;
     }
 
@@ -114,7 +115,10 @@ async fn what_is_wired_wrongly_is_shown_by_every_companion_until_it_is_mended() 
     let (is_done, status) = companion.ask(&["status"])?;
     ensure!(is_done && !status.contains("wired"), "{status}");
     let metrics = companion.metrics().await?;
-    ensure!(!metrics.contains("unitring_wiring_findings{"), "{metrics}");
+    ensure!(
+        !metrics.contains("unitring_companion_wiring_findings{"),
+        "{metrics}"
+    );
     Ok(())
 }
 
@@ -125,7 +129,9 @@ async fn findings_have_a_bound_and_what_is_cut_is_counted() -> Result<()> {
     findings[0]["seen"] = "x".repeat(2_000).into();
     findings[1]["mend"] = "clear\u{1b}[2J the\nscreen".into();
     reports(&companion, "e~1", 1, findings).await?;
-    companion.counts("unitring_findings_cut_total 5").await?;
+    companion
+        .counts("unitring_companion_findings_cut_total 5")
+        .await?;
     let shown = companion.get("/v1/services/orders").await?;
     let kept = &shown["reporters"][0]["wiring"];
     ensure!(kept.as_array().map(Vec::len) == Some(16), "{kept}");

@@ -108,14 +108,14 @@ async fn the_updates_of_an_instance_are_counted_timed_and_weighed() -> Result<()
     ensure!(first["updates_per_s"] == rate, "{service}");
     ensure!(service["reporters"][1]["updates_per_s"] == 0.0, "{service}");
 
-    let labels = "{service=\"orders\",instance=\"a\"}";
+    let labels = "{service=\"orders\",upstream=\"a\"}";
     for (name, least) in [
         ("update_bytes_total", 3_300.0),
         ("updates_refused_total", 4.0),
         ("updates_dropped_total", 2.0),
         ("updates_per_second", 0.1),
     ] {
-        let metric = format!("unitring_instance_{name}{labels}");
+        let metric = format!("unitring_companion_instance_{name}{labels}");
         ensure!(companion.metric(&metric).await? >= least, "{metric}");
     }
     let (_, status) = companion.ask(&["status"])?;

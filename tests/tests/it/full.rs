@@ -128,7 +128,9 @@ async fn an_outbox_is_bounded_in_bytes_too() -> Result<()> {
         let bytes: u64 = redis
             .cli(&["MEMORY", "USAGE", key, "SAMPLES", "0"])?
             .parse()?;
-        let dropped = companion.metric("unitring_outbox_dropped_total").await?;
+        let dropped = companion
+            .metric("unitring_companion_outbox_dropped_total")
+            .await?;
         ensure!(
             bytes < 3 << 20 && dropped > 0.0,
             "{bytes} bytes, {dropped} dropped"

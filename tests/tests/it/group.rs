@@ -285,8 +285,8 @@ async fn serve_says_once_that_the_group_is_degraded_and_once_that_it_is_well_aga
 
     let metrics = companion.metrics().await?;
     for line in [
-        "unitring_group_degradations_total 1\n",
-        "unitring_group_replicas_linked 1\n",
+        "unitring_companion_group_degradations_total 1\n",
+        "unitring_companion_group_replicas_linked 1\n",
     ] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }

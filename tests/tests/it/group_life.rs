@@ -46,7 +46,7 @@ async fn a_unit_that_was_emptied_gets_everything_back_while_it_serves() -> Resul
     ensure!(
         north
             .companion
-            .metric("unitring_repaired_records_total")
+            .metric("unitring_companion_repaired_records_total")
             .await?
             >= 200.0
     );
@@ -68,7 +68,7 @@ async fn a_unit_that_was_away_for_longer_than_the_outbox_keeps_is_told_and_repai
     until("the outbox to be shortened", async || {
         let dropped = east
             .companion
-            .metric("unitring_outbox_dropped_total")
+            .metric("unitring_companion_outbox_dropped_total")
             .await?;
         ensure!(dropped > 50.0, "{dropped}");
         Ok(())
@@ -84,11 +84,11 @@ async fn a_unit_that_was_away_for_longer_than_the_outbox_keeps_is_told_and_repai
     }
     let skipped = north
         .companion
-        .metric("unitring_skipped_buckets_total")
+        .metric("unitring_companion_skipped_buckets_total")
         .await?;
     let repaired = north
         .companion
-        .metric("unitring_repaired_records_total")
+        .metric("unitring_companion_repaired_records_total")
         .await?;
     ensure!(
         skipped > 0.0 && repaired > 0.0,
@@ -157,7 +157,10 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         .await?;
     until("a message of west to be set aside", async || {
         for member in &group.members {
-            let strangers = member.companion.metric("unitring_strangers_total").await?;
+            let strangers = member
+                .companion
+                .metric("unitring_companion_strangers_total")
+                .await?;
             ensure!(strangers > 0.0, "{}", member.name);
         }
         Ok(())
@@ -247,7 +250,13 @@ async fn changes_that_did_not_know_of_each_other_are_shown_with_what_was_lost() 
                 .is_some_and(|kept| kept.ends_with("@north")),
             "{shown}"
         );
-        ensure!(member.companion.metric("unitring_conflicts_total").await? == 1.0);
+        ensure!(
+            member
+                .companion
+                .metric("unitring_companion_conflicts_total")
+                .await?
+                == 1.0
+        );
         let (is_done, text) = member.companion.ask(&["conflicts"])?;
         ensure!(is_done && text.starts_with("profiles/both: "), "{text}");
     }

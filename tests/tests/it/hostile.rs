@@ -74,7 +74,7 @@ async fn a_date_beyond_all_bounds_is_refused_and_a_row_that_has_one_condemns_not
     // The bucket is still repaired.
     west_redis.cli(&["FLUSHALL"])?;
     west.has_record("ada", "good").await?;
-    east.counts("unitring_records_spoiled 2").await?;
+    east.counts("unitring_companion_records_spoiled 2").await?;
     let units = east.get("/v1/units").await?;
     ensure!(units["spoiled"]["profiles/left"].is_string(), "{units}");
     // Writing the record again repairs it.
@@ -96,7 +96,8 @@ async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_o
     let units = east.get("/v1/units").await?;
     let ahead_ms = units["store_clock_ahead_ms"].as_i64().context("no clock")?;
     ensure!(ahead_ms.abs() < 10_000, "{ahead_ms}");
-    ensure!(east.metric("unitring_store_clock_ahead_ms").await?.abs() < 10_000.0);
+    let ahead = "unitring_companion_store_clock_ahead_seconds";
+    ensure!(east.metric(ahead).await?.abs() < 10.0);
     // The effect of a Redis whose clock is ahead of ours.
     let own = bucket(&east_redis, "ada")?;
     east_redis.cli(&["DEL", &format!("{own}r:profiles/ada")])?;
@@ -183,7 +184,8 @@ async fn a_digest_that_contradicts_its_records_is_counted_anew() -> Result<()> {
     // Automatically, once repairs do not help.
     west_redis.cli(&["HSET", &meta, "digest", "0123456789abcdef"])?;
     is_right().await?;
-    west.counts("unitring_digests_recounted_total 1").await?;
+    west.counts("unitring_companion_digests_recounted_total 1")
+        .await?;
     // And on request.
     west_redis.cli(&["HSET", &meta, "digest", "0123456789abcdef"])?;
     let (is_done, text) = west.ask(&["unit", "repair", "--recount"])?;
@@ -220,7 +222,8 @@ async fn a_clock_of_the_future_is_set_aside_alone_and_there_is_a_way_back() -> R
         let publish = channel.basic_publish(exchange, key, options, message.as_bytes(), properties);
         publish.await?.await?;
     }
-    west.counts("unitring_records_set_aside_total 2").await?;
+    west.counts("unitring_companion_records_set_aside_total 2")
+        .await?;
     let units = west.get("/v1/units").await?;
     let why = &units["sync"]["set_aside"]["east: profiles/ada"];
     ensure!(

@@ -64,7 +64,9 @@ async fn a_record_over_the_brokers_limit_is_named_and_holds_up_nothing() -> Resu
         .await
     };
     named(true).await?;
-    let failures = east.metric("unitring_link_failures_total").await?;
+    let failures = east
+        .metric("unitring_companion_link_failures_total")
+        .await?;
     ensure!(failures <= 5.0, "{failures} connections ended");
     east.is_ready().await?;
     // A later change that fits is sent.

@@ -41,13 +41,15 @@ async fn what_nobody_can_read_or_nobody_sent_is_set_aside_and_blocks_nothing() -
     east.companion.put_record("after", "them").await?;
     west.companion.has_record("after", "them").await?;
     west.companion
-        .counts("unitring_poison_messages_total 2")
+        .counts("unitring_companion_poison_messages_total 2")
         .await?;
     // A record that does not belong to its bucket is set aside alone.
     west.companion
-        .counts("unitring_records_set_aside_total 1")
+        .counts("unitring_companion_records_set_aside_total 1")
         .await?;
-    west.companion.counts("unitring_strangers_total 1").await?;
+    west.companion
+        .counts("unitring_companion_strangers_total 1")
+        .await?;
     let units = west.companion.get("/v1/units").await?;
     let stranger = &units["sync"]["strangers"]["elsewhere"];
     ensure!(stranger["messages"] == 1, "{}", units["sync"]);
@@ -154,7 +156,9 @@ async fn a_broker_that_takes_nothing_is_said_and_nothing_is_lost() -> Result<()>
         Ok(())
     })
     .await?;
-    east.companion.counts("unitring_outbox_ops 1").await?;
+    east.companion
+        .counts("unitring_companion_outbox_ops 1")
+        .await?;
     rabbit.configure(&[])?;
     rabbit.restart().await?;
     west.companion.has_record("during", "2").await?;
@@ -177,7 +181,7 @@ async fn a_delivery_that_is_held_longer_than_the_broker_allows_comes_again() -> 
     until("the broker to end the channel", async || {
         let failures = west
             .companion
-            .metric("unitring_link_failures_total")
+            .metric("unitring_companion_link_failures_total")
             .await?;
         ensure!(failures > 0.0, "the link holds");
         Ok(())
@@ -267,7 +271,9 @@ async fn a_queue_that_is_full_costs_its_own_link_alone() -> Result<()> {
     until("the broker to refuse what is for west", async || {
         count += 1;
         east.put_record(&format!("large-{count}"), &value).await?;
-        let refused = east.metric("unitring_publishes_failed_total").await?;
+        let refused = east
+            .metric("unitring_companion_publishes_failed_total")
+            .await?;
         ensure!(refused > 0.0, "{count} records");
         Ok(())
     })

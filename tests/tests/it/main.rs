@@ -27,6 +27,7 @@
 //! | [`services`] | several services in one filter do not disturb each other |
 //! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
+//! | [`metrics`] | what Prometheus reads has the names and labels of its contract |
 //! | [`findings`] | the wiring mistakes that filters find are shown until they are fixed |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance gets its keys |
@@ -118,6 +119,8 @@ mod limits;
 mod links;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod names;
 #[cfg(test)]

@@ -89,8 +89,8 @@ async fn events_and_metrics_name_them(companion: &Companion) -> Result<()> {
     ensure!(told == NAMES, "{told:?}");
     for (number, name) in (1..).zip(NAMES) {
         let label = name.replace('\\', "\\\\").replace('"', "\\\"");
-        let labels = format!("{{service=\"{label}\",instance=\"i/{number}\"}}");
-        let metric = format!("unitring_instance_calls_total{labels}");
+        let labels = format!("{{service=\"{label}\",upstream=\"i/{number}\"}}");
+        let metric = format!("unitring_companion_instance_calls_total{labels}");
         let calls = companion.metric(&metric).await?;
         ensure!((calls - 10.0).abs() < 0.5, "{metric} {calls}");
     }

@@ -78,7 +78,7 @@ async fn value(companion: &Companion, key: &str) -> Result<Option<String>> {
 }
 
 async fn counted(companion: &Companion, outcome: &str) -> Result<f64> {
-    let name = format!("unitring_updates_total{{outcome=\"{outcome}\"}}");
+    let name = format!("unitring_companion_updates_total{{outcome=\"{outcome}\"}}");
     companion.metric(&name).await
 }
 
@@ -237,9 +237,11 @@ async fn a_batch_whose_sender_hangs_up_is_stored_nevertheless() -> Result<()> {
         println!("{stored} were stored when the sender hung up");
         drop(stream);
         companion
-            .counts("unitring_updates_total{outcome=\"applied\"} 512")
+            .counts("unitring_companion_updates_total{outcome=\"applied\"} 512")
             .await?;
-        companion.counts("unitring_update_bytes_total 512").await?;
+        companion
+            .counts("unitring_companion_update_bytes_total 512")
+            .await?;
         let last = (UPDATES_MAX - 1).to_string();
         ensure!(value(&companion, &last).await?.as_deref() == Some("v"));
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use unitring_protocol::envelope::Body;
 use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::Op;
 
 use super::{Done, Session};
 use crate::now_ms;
@@ -224,11 +225,14 @@ impl Session {
                 continue;
             };
             let skew_ms = self.skews.get(origin).copied().unwrap_or(0);
-            for op in ops {
+            // By this unit's clock: the peer's is ahead by the skew.
+            let took_ms = |op: &Op| {
                 let took_ms = wall_ms.saturating_sub(op.record.version.clock.ms);
-                // By this unit's clock: the peer's is ahead by the skew.
-                lags.took(origin, took_ms.saturating_add_signed(skew_ms));
-            }
+                took_ms.saturating_add_signed(skew_ms)
+            };
+            let each_ms = ops.iter().map(took_ms);
+            each_ms.clone().for_each(|ms| lags.took(origin, ms));
+            self.parts.metrics.unit_lag_seconds.took(origin, each_ms);
         }
     }
 

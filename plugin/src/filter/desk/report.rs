@@ -5,8 +5,12 @@ use std::rc::Rc;
 use super::Desk;
 use crate::filter::callout::Outgoing;
 use unitring_balancer::balancer::Fleet;
+use unitring_balancer::directory::{Entry, Shown};
 use unitring_balancer::reporter::{Happening, read_answer};
 use unitring_balancer::wiring::{Kind, Mistake, REPORTS_FAILED_MAX};
+
+/// Without a companion, stats are exported this often; with one, with each report.
+const EXPORT_MS: u64 = 1_000;
 
 impl Desk {
     fn check_threshold(&mut self, now_ms: u64) {
@@ -31,22 +35,30 @@ impl Desk {
         }
         self.check_threshold(now_ms);
         let service = Rc::clone(&self.service);
-        let Some(companion) = &service.settings.companion else {
+        let companion = service.settings.companion.as_ref();
+        if companion.is_none() && now_ms.abs_diff(self.exported_ms) < EXPORT_MS {
+            return self.reporter.confirm(u64::MAX);
+        }
+        self.exported_ms = now_ms;
+        let directory = service.directory();
+        let entries = directory.entries().iter();
+        let loads = entries.map(|entry| (&**entry, service.load_of(entry)));
+        let loads: Vec<(&Entry, Shown)> = loads.collect();
+        let in_flight = service.stats.in_flight.show(service.sides.get());
+        self.exported.export(&service.stats, in_flight, &loads);
+        let Some(companion) = companion else {
             // There is no companion to report to: crossings of the threshold are logged, and events
             // need not be kept.
             self.reporter.confirm(u64::MAX);
             return;
         };
-        let directory = service.directory();
-        let entries = directory.entries().iter();
-        let instances = entries.map(|entry| (&**entry, service.load_of(entry)));
         let fallbacks = service.stats.fallbacks();
         let table = service.table();
         let wiring = self.wiring.findings();
         let report = self.reporter.report(
             &service.settings,
             &table,
-            instances,
+            loads.iter().copied(),
             fallbacks,
             wiring,
             now_ms,

@@ -30,10 +30,10 @@ async fn what_instances_announce_is_in_reports_metrics_and_status() -> Result<()
     .await?;
     let metrics = site.companion.metrics().await?;
     for name in [
-        "unitring_instance_updates_total",
-        "unitring_instance_update_bytes_total",
-        "unitring_instance_updates_refused_total",
-        "unitring_updates_total",
+        "unitring_companion_instance_updates_total",
+        "unitring_companion_instance_update_bytes_total",
+        "unitring_companion_instance_updates_refused_total",
+        "unitring_companion_updates_total",
     ] {
         let lines = metrics.lines().filter(|line| line.starts_with(name));
         let sum: f64 = lines

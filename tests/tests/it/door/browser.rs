@@ -119,7 +119,9 @@ async fn a_page_of_another_site_changes_and_reads_nothing() -> Result<()> {
         let port = site(PAGE.replace("TARGET", &target)).await?;
         let page = opened(format!("http://{theirs}:{port}/")).await?;
         ensure!(page.contains("tried 10, failed 2"), "{page}");
-        let foreign = companion.metric("unitring_requests_foreign_total").await?;
+        let foreign = companion
+            .metric("unitring_companion_requests_foreign_total")
+            .await?;
         println!("{theirs} to {ours}: {} requests refused", foreign - refused);
         // All but the reading of an image from the same site, which a page does not see.
         ensure!(foreign - refused >= 8.0, "{foreign} of {refused}");

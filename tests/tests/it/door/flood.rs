@@ -41,7 +41,9 @@ async fn slow_bodies_of_strangers_are_answered_at_once_and_hold_nothing() -> Res
         ensure!(head == b"HTTP/1.1 401", "{head:?}");
     }
     honest.goes_on().await?;
-    honest.counts("unitring_requests_shed_total 0").await
+    honest
+        .counts("unitring_companion_requests_shed_total 0")
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +59,9 @@ async fn slow_bodies_of_those_who_may_hold_no_place_either() -> Result<()> {
         }
     }
     honest.goes_on().await?;
-    honest.counts("unitring_requests_shed_total 0").await?;
+    honest
+        .counts("unitring_companion_requests_shed_total 0")
+        .await?;
     // And they end.
     let mut text = String::new();
     let first = slow.first_mut().context("none")?;
@@ -88,13 +92,15 @@ async fn silent_connections_make_room_and_slow_heads_end() -> Result<()> {
     Honest::new(&companion, None)?.goes_on().await?;
     honest.goes_on().await?;
     let displaced = honest
-        .metric("unitring_connections_displaced_total")
+        .metric("unitring_companion_connections_displaced_total")
         .await?;
     ensure!(displaced >= 500.0, "{displaced}");
     let log = companion.log();
     ensure!(log.contains("the quietest makes room"), "{log}");
     ensure!(log.contains("few open files are allowed"), "{log}");
-    honest.counts("unitring_accepts_failed_total 0").await?;
+    honest
+        .counts("unitring_companion_accepts_failed_total 0")
+        .await?;
     // The last is among those that stayed, and has no more time than others.
     let last = silent.last_mut().context("none")?;
     let read = timeout(PATIENCE, last.read(&mut [0; 8])).await;
@@ -142,7 +148,7 @@ async fn silent_connections_for_endpoints_make_room_too() -> Result<()> {
     let honest = Honest::new(&companion, None)?;
     ensure!(
         honest
-            .metric("unitring_connections_displaced_total")
+            .metric("unitring_companion_connections_displaced_total")
             .await?
             > 0.0
     );
@@ -155,7 +161,7 @@ async fn nothing_expires_while_connections_are_turned_away_whichever_companion_l
     let redis = Redis::start().await?;
     let leader = Settings::on_redis(&redis).start().await?;
     until("the first to lead", async || {
-        ensure!(leader.metric("unitring_leader").await? == 1.0);
+        ensure!(leader.metric("unitring_companion_leader").await? == 1.0);
         Ok(())
     })
     .await?;

@@ -85,7 +85,7 @@ async fn names_that_envoys_subscribe_to_have_a_bound_in_bytes() -> Result<()> {
     );
     ensure!(grown < 400, "{grown} MiB");
     companion
-        .counts("unitring_xds_streams_refused_total 2")
+        .counts("unitring_companion_xds_streams_refused_total 2")
         .await
 }
 
@@ -266,7 +266,7 @@ async fn event_streams_have_a_quota_for_each_client() -> Result<()> {
             .await?
             .text()
             .await?
-            .contains("unitring_event_streams_refused_total 1")
+            .contains("unitring_companion_event_streams_refused_total 1")
     );
     Ok(())
 }

@@ -202,7 +202,7 @@ async fn tokens_and_the_log_are_read_again_and_an_error_changes_nothing() -> Res
         metrics
             .text()
             .await?
-            .contains("unitring_reloads_failed_total 2")
+            .contains("unitring_companion_reloads_failed_total 2")
     );
     Ok(())
 }
