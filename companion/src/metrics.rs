@@ -50,8 +50,9 @@ type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<f64, AtomicU64>;
 
-/// The metrics of before that have another name now, or another unit.
-const RENAMED: [&str; 3] = [
+/// Metrics that were not there before, or whose name or unit is another now.
+const RENAMED: [&str; 4] = [
+    "store_up",
     "store_clock_ahead_seconds",
     "request_duration_seconds",
     "unit_lag_seconds",
@@ -131,6 +132,7 @@ metrics! {
         digests_recounted: Count, "Buckets whose wrong digest was recomputed";
         records_spoiled: Level, "Corrupt records in the store that are left out";
         tombstones_collected: Count, "Tombstones and expired records collected";
+        store_up: Level, "1 while the store answers this page";
         store_clock_ahead_seconds: Signed, "How far the clock of the store is ahead of the companion's, in seconds";
         request_duration_seconds: RequestTimes, "Time until answers of the HTTP API began, in seconds";
     }

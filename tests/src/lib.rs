@@ -11,7 +11,7 @@
 //! | [`deadline`] | waiting for a condition |
 //! | [`tally`] | an instance's count of its own load |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
-//! | [`redis`], [`rabbit`], [`companion`], [`envoy`] | one server each |
+//! | [`redis`], [`rabbit`], [`companion`], [`envoy`], [`prometheus`] | one server each |
 //! | [`gauges`] | what the filter counts in flight |
 //! | [`report`] | hand-made reports of a filter to a companion |
 //! | [`scrape`] | pages of metrics, and what `promtool` says of them |
@@ -39,6 +39,7 @@ pub mod page_part;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod rabbit;
 pub mod raw;

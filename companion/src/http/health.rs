@@ -93,7 +93,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         let ahead = if ahead_ms < 0 { -ahead } else { ahead };
         app.metrics.store_clock_ahead_seconds.set(ahead);
     }
-    let fleet = in_time(fleet).unwrap_or_default();
+    let fleet = in_time(fleet);
+    app.metrics.store_up.set(u64::from(fleet.is_ok()));
+    let fleet = fleet.unwrap_or_default();
     let found = in_time(found).unwrap_or_default();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     let spoiled = app.store.spoiled().len();

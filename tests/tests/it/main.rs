@@ -28,6 +28,7 @@
 //! | [`reload`] | a VM that dies leaves no count behind |
 //! | [`reports`] | one report per Envoy process and interval |
 //! | [`metrics`] | what Prometheus reads has the names and labels of its contract |
+//! | [`alerts`] | the shipped alerts fire under their faults and clear, and every expression of the dashboards evaluates |
 //! | [`findings`] | the wiring mistakes that filters find are shown until they are fixed |
 //! | [`absence`] | no request fails because the companion or Redis is away |
 //! | [`registry`] | a registered instance gets its keys |
@@ -59,6 +60,8 @@
 
 #[cfg(test)]
 mod absence;
+#[cfg(test)]
+mod alerts;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
