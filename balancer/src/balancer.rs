@@ -219,6 +219,23 @@ impl Balancer {
         self.shares.get(host).map_or(0, |share| share.rest)
     }
 
+    /// Data updates per 1,000 seconds of each host of the table, over the fleet, as the snapshot says.
+    pub fn update_rates(&self) -> impl Iterator<Item = (&str, u64)> {
+        let rest = self
+            .fleet
+            .as_ref()
+            .map_or(&[][..], |fleet| &fleet.rest.rest);
+        let names = Names::of(rest.iter().map(|rest| rest.id.as_str()));
+        let hosts = self.table.hosts().iter();
+        hosts.map(move |host| {
+            let told = names.last(&host.id).and_then(|at| rest.get(at));
+            (
+                host.id.as_str(),
+                told.map_or(0, |told| told.updates_per_1000_s),
+            )
+        })
+    }
+
     /// Chooses for one request, and counts it on the first candidate unless all instances are full.
     /// `gauges` are those of this process.
     ///

@@ -85,17 +85,28 @@ impl Happening {
         }
     }
 
-    /// An event for a crossing of the threshold.
-    pub fn crossing(instance: &str, kind: EventKind, table: &Table) -> Self {
-        let reason = "in-flight requests against load.threshold";
+    /// An event for a crossing of a threshold.
+    pub fn crossing(of: Threshold, instance: &str, kind: EventKind, table: &Table) -> Self {
         Self {
             kind,
             instance: instance.to_owned(),
-            reason,
+            reason: match of {
+                Threshold::InFlight => "in-flight requests against load.threshold",
+                Threshold::Updates => "data updates a second against load.update_threshold",
+            },
             ring: table.version(),
             moved: 0.0,
         }
     }
+}
+
+/// What is compared with a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threshold {
+    /// Requests in flight.
+    InFlight,
+    /// Data updates a second.
+    Updates,
 }
 
 impl Reporter {

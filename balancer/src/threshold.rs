@@ -1,4 +1,5 @@
-//! Loads → `overloaded` and `relieved` events, one for each crossing of the threshold.
+//! Loads → `overloaded` and `relieved` events, one for each crossing of a threshold: of requests in flight, or of data
+//! updates a second.
 
 use std::num::NonZeroU64;
 
@@ -17,7 +18,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// An instance is overloaded with more than `threshold` requests in flight.
+    /// An instance is overloaded with a load of more than `threshold`.
     pub fn new(threshold: NonZeroU64) -> Self {
         Self {
             threshold,
@@ -30,21 +31,21 @@ impl Watch {
     pub fn check<'a>(
         &mut self,
         loads: impl IntoIterator<Item = (&'a str, u64)>,
-    ) -> Vec<(&'a str, EventKind)> {
+    ) -> Vec<(String, EventKind)> {
         let known = Names::of(self.over.iter().map(String::as_str));
         let mut still_over = Vec::new();
         let mut crossings = Vec::new();
-        for (instance, in_flight) in loads {
+        for (instance, load) in loads {
             let was_over = known.has(instance);
             let relief = u128::from(self.threshold.get()) * u128::from(RELIEF_PERCENT);
             let is_over = if was_over {
-                u128::from(in_flight) * 100 >= relief
+                u128::from(load) * 100 >= relief
             } else {
-                in_flight > self.threshold.get()
+                load > self.threshold.get()
             };
             match (was_over, is_over) {
-                (false, true) => crossings.push((instance, EventKind::Overloaded)),
-                (true, false) => crossings.push((instance, EventKind::Relieved)),
+                (false, true) => crossings.push((instance.to_owned(), EventKind::Overloaded)),
+                (true, false) => crossings.push((instance.to_owned(), EventKind::Relieved)),
                 _ => {}
             }
             if is_over {

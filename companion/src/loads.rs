@@ -275,12 +275,15 @@ pub fn rest(
     let own = carried(loads.iter().filter(|load| Some(&load.reporter) == without));
     let (all, earlier) = (carried(others()), carried(before()));
     let of = |loads: &BTreeMap<&InstanceId, u64>, id| loads.get(id).copied().unwrap_or(0);
-    let ids: BTreeSet<&InstanceId> = all.keys().chain(own.keys()).copied().collect();
+    let rates = rate::of_instances(loads);
+    let ids = all.keys().chain(own.keys()).chain(rates.keys()).copied();
+    let ids: BTreeSet<&InstanceId> = ids.collect();
     let rest = ids.into_iter().map(|id| InstanceRest {
         id: id.clone(),
         in_flight: of(&all, id),
         before: of(&earlier, id),
         own: of(&own, id),
+        updates_per_1000_s: rates.get(id).map_or(0, |rate| rate.per_1000_seconds()),
     });
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     ServiceSnapshot {
@@ -288,7 +291,7 @@ pub fn rest(
         reporters: count(others().count()),
         rank: without.map(|_| count(before().count())),
         rest: rest
-            .filter(|rest| rest.in_flight > 0 || rest.own > 0)
+            .filter(|rest| rest.in_flight > 0 || rest.own > 0 || rest.updates_per_1000_s > 0)
             .collect(),
     }
 }

@@ -26,7 +26,7 @@ pub struct ServiceSnapshot {
     /// Absent from an older companion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<u32>,
-    /// Instances with load; an absent instance has none.
+    /// Instances with load or data updates; an absent instance has none.
     pub rest: Vec<InstanceRest>,
 }
 
@@ -44,6 +44,10 @@ pub struct InstanceRest {
     /// The receiving reporter's own load, as it last reported it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub own: u64,
+    /// How many data updates all reporters together, the receiving one included, had of the instance per 1,000
+    /// seconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub updates_per_1000_s: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -139,6 +139,7 @@ fn a_snapshot() {
                 in_flight: 9,
                 before: 4,
                 own: 2,
+                updates_per_1000_s: 0,
             }],
         }],
     };

@@ -65,6 +65,7 @@ pub(crate) fn answer(size: usize) -> Vec<u8> {
             in_flight: 31,
             before: 12,
             own: 17,
+            updates_per_1000_s: 0,
         })
     };
     let snapshot = "orders".parse().map(|service| Snapshot {

@@ -41,6 +41,7 @@ fn fleet(id: &str, in_flight: u64) -> Fleet {
         in_flight,
         before: 0,
         own: 0,
+        updates_per_1000_s: 0,
     }];
     let service = "orders".parse().unwrap();
     Fleet {

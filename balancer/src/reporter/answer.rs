@@ -17,7 +17,7 @@ pub enum AnswerError {
     Newer(u32),
 }
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "version",
     "events_through",
     "services",
@@ -29,6 +29,7 @@ const FIELDS: [&str; 11] = [
     "in_flight",
     "before",
     "own",
+    "updates_per_1000_s",
 ];
 
 /// Reads the companion's answer.
@@ -65,6 +66,7 @@ fn rest(json: &Json) -> Result<InstanceRest, JsonError> {
         in_flight: number(json, "in_flight")?,
         before: json.number("before")?.unwrap_or(0),
         own: json.number("own")?.unwrap_or(0),
+        updates_per_1000_s: json.number("updates_per_1000_s")?.unwrap_or(0),
     })
 }
 
@@ -98,6 +100,7 @@ mod tests {
             in_flight: 5,
             before,
             own,
+            updates_per_1000_s: own * 7,
         };
         let service = |rank| ServiceSnapshot {
             service: "orders".parse().unwrap(),

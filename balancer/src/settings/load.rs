@@ -20,6 +20,8 @@ pub struct Load {
     pub stale_after: Duration,
     /// In-flight requests of an instance over which it is reported as overloaded.
     pub threshold: Option<NonZeroU64>,
+    /// Data updates of an instance per 1,000 seconds, over the fleet, over which it is reported as overloaded.
+    pub update_threshold: Option<NonZeroU64>,
     /// How many requests in flight one data update a second counts as, in thousandths: by Little's
     /// law, how many ms an update keeps an instance busy after its answer.
     pub update_weight: u64,
@@ -60,6 +62,7 @@ pub(super) fn read(
     let stale_after = section.duration("stale_after", usual, least..=INTERVAL_MAX);
     let max_in_flight = section.integer("max_in_flight", 0, 0..=1_000_000_000);
     let threshold = section.integer("threshold", 0, 0..=1_000_000_000);
+    let update_threshold = section.integer("update_threshold", 0, 0..=1_000_000);
     let update_weight = section.thousandths("update_weight", 1_000);
     section.finish()?;
     Ok(Load {
@@ -71,6 +74,7 @@ pub(super) fn read(
         scope,
         stale_after,
         threshold: NonZeroU64::new(threshold),
+        update_threshold: NonZeroU64::new(update_threshold.saturating_mul(1_000)),
         update_weight,
     })
 }

@@ -38,7 +38,8 @@ stored!(InstanceRest {
     id,
     in_flight,
     before,
-    own
+    own,
+    updates_per_1000_s
 });
 
 stored!(Placing { rule, left });

@@ -50,6 +50,7 @@ fn fleet() -> Fleet {
                 in_flight: 3,
                 before: 2,
                 own: 1,
+                updates_per_1000_s: 4,
             }],
         },
     }

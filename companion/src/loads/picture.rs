@@ -35,6 +35,8 @@ struct Row {
     alive_until_ms: u64,
     /// Column and load as bounds count it; a column may come twice, as an instance may in a report.
     cells: Vec<(usize, u64)>,
+    /// Column and data updates per 1,000 seconds.
+    rates: Vec<(usize, u64)>,
     /// What its filter found wrong in its wiring.
     findings: Vec<Finding>,
 }
@@ -45,7 +47,9 @@ struct Column {
     id: InstanceId,
     /// Wider than its parts, so that taking one out again is exact.
     load: u128,
-    /// How many cells it has.
+    /// Data updates per 1,000 seconds; as wide.
+    updates: u128,
+    /// How many cells and rates it has.
     cells: usize,
 }
 
@@ -68,11 +72,21 @@ impl Picture {
             }
             cells.push((place, instance.load()));
         }
+        let mut rates = Vec::with_capacity(load.update_rates.len());
+        for (id, rate) in &load.update_rates {
+            let (place, rate) = (self.place(id), rate.per_1000_seconds());
+            if let Some(column) = self.columns.get_mut(place) {
+                column.updates = column.updates.saturating_add(rate.into());
+                column.cells += 1;
+            }
+            rates.push((place, rate));
+        }
         let row = Row {
             taken_ms: load.taken_ms,
             sequence: load.sequence,
             alive_until_ms: load.alive_until_ms,
             cells,
+            rates,
             findings: load.wiring.clone(),
         };
         if let Some(last) = self.rows.insert(load.reporter.clone(), row) {
@@ -150,12 +164,15 @@ impl Picture {
         let narrow = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
         let rest = self.places.iter().filter_map(|(id, &place)| {
             let own = *own.get(place)?;
-            let others = self.columns.get(place)?.load.saturating_sub(own);
-            (others > 0 || own > 0).then(|| InstanceRest {
+            let column = self.columns.get(place)?;
+            let others = column.load.saturating_sub(own);
+            let is_there = others > 0 || own > 0 || column.updates > 0;
+            is_there.then(|| InstanceRest {
                 id: id.clone(),
                 in_flight: narrow(others),
                 before: before.get(place).copied().unwrap_or(0),
                 own: narrow(own),
+                updates_per_1000_s: narrow(column.updates),
             })
         });
         let rest = rest.collect();
@@ -189,6 +206,7 @@ impl Picture {
         let column = Column {
             id: id.clone(),
             load: 0,
+            updates: 0,
             cells: 0,
         };
         let place = self.free.pop().unwrap_or(self.columns.len());
@@ -202,11 +220,14 @@ impl Picture {
 
     /// Takes a row out of the sums again.
     fn subtract(&mut self, row: &Row) {
-        for &(place, load) in &row.cells {
+        let loads = row.cells.iter().map(|(place, load)| (*place, *load, 0));
+        let rates = row.rates.iter().map(|(place, rate)| (*place, 0, *rate));
+        for (place, load, rate) in loads.chain(rates) {
             let Some(column) = self.columns.get_mut(place) else {
                 continue;
             };
             column.load = column.load.saturating_sub(load.into());
+            column.updates = column.updates.saturating_sub(rate.into());
             column.cells = column.cells.saturating_sub(1);
             if column.cells == 0 {
                 self.places.remove(&column.id);

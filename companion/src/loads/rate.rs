@@ -27,6 +27,11 @@ impl UpdateRate {
         Self(self.0.saturating_add(more.0))
     }
 
+    /// In 1,000 seconds.
+    pub fn per_1000_seconds(self) -> u64 {
+        self.0
+    }
+
     /// As people are shown it, with one decimal.
     pub fn per_second(self) -> f64 {
         let tenths = self.0.saturating_add(50) / 100;

@@ -11,7 +11,7 @@ use unitring_balancer::directory::{Directory, Shown, Totals};
 use unitring_balancer::discovery::page::HostCounts;
 use unitring_balancer::placement::Placing;
 use unitring_balancer::reporter::{
-    AUTHORITY, Happening, Reporter, Warming, placed_line, read_answer,
+    AUTHORITY, Happening, Reporter, Threshold, Warming, placed_line, read_answer,
 };
 use unitring_balancer::settings::{Companion, Settings};
 use unitring_balancer::tally::{Made, Tally};
@@ -43,6 +43,7 @@ pub(crate) struct Desk {
     reporter: Reporter,
     warming: Warming,
     watch: Option<Watch>,
+    update_watch: Option<Watch>,
     wiring: Wiring,
     fleet: Option<Fleet>,
     /// The report under way.
@@ -66,6 +67,7 @@ impl Desk {
             reporter: Reporter::new(reporter),
             warming: Warming::default(),
             watch: None,
+            update_watch: None,
             wiring: Wiring::default(),
             fleet: None,
             asked: None,
@@ -79,6 +81,7 @@ impl Desk {
     pub(crate) fn serve(&mut self, policy: &Arc<Policy>) {
         self.policy = Arc::downgrade(policy);
         self.watch = policy.settings.load.threshold.map(Watch::new);
+        self.update_watch = policy.settings.load.update_threshold.map(Watch::new);
         // It may report to another companion, or to none.
         self.failed_in_row = 0;
         self.wiring.set(Kind::CompanionCluster, None);
@@ -207,7 +210,7 @@ impl Desk {
         // An instance that comes back counts from 0, as one that is new.
         self.totals
             .retain(|id, _| in_flight.contains_key(id.as_str()));
-        self.check_threshold(policy, &in_flight, now_ms);
+        self.check_thresholds(policy, &in_flight, now_ms);
         let Some(companion) = policy
             .settings
             .companion
@@ -248,26 +251,25 @@ impl Desk {
         }
     }
 
-    fn check_threshold(&mut self, policy: &Policy, in_flight: &BTreeMap<&str, u64>, now_ms: u64) {
-        let Some(watch) = &mut self.watch else {
-            return;
-        };
+    fn check_thresholds(&mut self, policy: &Policy, in_flight: &BTreeMap<&str, u64>, now_ms: u64) {
         let placed = policy.placed();
         let balancer = &placed.usual.balancer;
-        let loads = balancer
-            .table()
-            .hosts()
-            .iter()
-            .enumerate()
-            .map(|(at, host)| {
+        let mut crossings = Vec::new();
+        if let Some(watch) = &mut self.watch {
+            let hosts = balancer.table().hosts().iter().enumerate();
+            let loads = hosts.map(|(at, host)| {
                 let here = in_flight.get(host.id.as_str()).copied().unwrap_or(0);
                 (host.id.as_str(), here.saturating_add(balancer.rest_of(at)))
             });
-        let crossings = watch.check(loads).into_iter();
-        let crossings: Vec<Happening> = crossings
-            .map(|(instance, kind)| Happening::crossing(instance, kind, balancer.table()))
-            .collect();
-        for crossing in crossings {
+            let crossed = watch.check(loads).into_iter();
+            crossings.extend(crossed.map(|crossed| (Threshold::InFlight, crossed)));
+        }
+        if let Some(watch) = &mut self.update_watch {
+            let crossed = watch.check(balancer.update_rates()).into_iter();
+            crossings.extend(crossed.map(|crossed| (Threshold::Updates, crossed)));
+        }
+        for (of, (instance, kind)) in crossings {
+            let crossing = Happening::crossing(of, &instance, kind, balancer.table());
             self.note(policy, crossing, now_ms);
         }
     }

@@ -354,6 +354,13 @@ impl Service {
             .collect()
     }
 
+    /// Data updates per 1,000 seconds by id, over the fleet.
+    pub(super) fn fleet_update_rates(&self) -> Vec<(String, u64)> {
+        let routing = self.routing.borrow();
+        let rates = routing.balancer.update_rates();
+        rates.map(|(id, rate)| (id.to_owned(), rate)).collect()
+    }
+
     /// Moves this VM's part of in-flight to another side.
     pub(super) fn settle(&self, from: Option<Side>, to: Side) {
         self.stats.in_flight.settle(from, to);

@@ -11,9 +11,18 @@ fn load(reporter: u8, sequence: u64, alive_until_ms: u64, in_flight: &[(u8, u64)
         update_load: if port % 2 == 0 { 0 } else { load - load / 2 },
         ..samples::instance(&format!("10.0.0.1:{port}"))
     };
+    // Some have updates, whether or not they have load.
+    let updating = in_flight
+        .iter()
+        .filter(|(port, load)| port % 3 == 0 && load % 2 == 0);
+    let rate = |(port, load): &(u8, u64)| {
+        let rate = serde_json::from_value((load / 2).into()).unwrap();
+        (format!("10.0.0.1:{port}").parse().unwrap(), rate)
+    };
     StoredLoad {
         sequence,
         alive_until_ms,
+        update_rates: updating.map(rate).collect(),
         ..samples::stored(
             name(reporter).as_str(),
             in_flight.iter().map(instance).collect(),

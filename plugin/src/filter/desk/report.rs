@@ -6,26 +6,34 @@ use super::Desk;
 use crate::filter::callout::Outgoing;
 use unitring_balancer::balancer::Fleet;
 use unitring_balancer::directory::{Entry, Shown};
-use unitring_balancer::reporter::{Happening, read_answer};
+use unitring_balancer::reporter::{Happening, Threshold, read_answer};
 use unitring_balancer::wiring::{Kind, Mistake, REPORTS_FAILED_MAX};
+use unitring_protocol::report::EventKind;
+
+fn borrowed(loads: &[(String, u64)]) -> impl Iterator<Item = (&str, u64)> {
+    loads.iter().map(|(id, load)| (id.as_str(), *load))
+}
 
 /// Without a companion, stats are exported this often; with one, with each report.
 const EXPORT_MS: u64 = 1_000;
 
 impl Desk {
-    fn check_threshold(&mut self, now_ms: u64) {
-        let Some(watch) = &mut self.watch else {
-            return;
-        };
-        let loads = self.service.fleet_loads();
+    fn check_thresholds(&mut self, now_ms: u64) {
+        let service = Rc::clone(&self.service);
+        if let Some(watch) = &mut self.watch {
+            let crossings = watch.check(borrowed(&service.fleet_loads()));
+            self.note_crossings(Threshold::InFlight, crossings, now_ms);
+        }
+        if let Some(watch) = &mut self.update_watch {
+            let crossings = watch.check(borrowed(&service.fleet_update_rates()));
+            self.note_crossings(Threshold::Updates, crossings, now_ms);
+        }
+    }
+
+    fn note_crossings(&mut self, of: Threshold, crossings: Vec<(String, EventKind)>, now_ms: u64) {
         let table = self.service.table();
-        let crossings: Vec<Happening> = watch
-            .check(loads.iter().map(|(id, load)| (id.as_str(), *load)))
-            .into_iter()
-            .map(|(instance, kind)| Happening::crossing(instance, kind, &table))
-            .collect();
-        for crossing in crossings {
-            self.note(crossing, now_ms);
+        for (instance, kind) in crossings {
+            self.note(Happening::crossing(of, &instance, kind, &table), now_ms);
         }
     }
 
@@ -33,7 +41,7 @@ impl Desk {
         if !self.reports.is_due(now_ms) {
             return;
         }
-        self.check_threshold(now_ms);
+        self.check_thresholds(now_ms);
         let service = Rc::clone(&self.service);
         let companion = service.settings.companion.as_ref();
         if companion.is_none() && now_ms.abs_diff(self.exported_ms) < EXPORT_MS {

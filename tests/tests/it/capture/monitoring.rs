@@ -1,9 +1,15 @@
 //! Data updates of instances, where people and the bound see them.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
+use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::shell::Shell;
+use unitring_tests::site::Site;
 
 use super::{ask, site, site_with};
 
@@ -86,6 +92,46 @@ async fn updates_weigh_in_the_bound_and_no_request_is_refused_for_them() -> Resu
     until("the key to be at its instance again", async || {
         let got = ask(&site.envoy, &[("value", "v")]).await?;
         ensure!(got.header("x-unitring-reason") == Some("primary"));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_instance_with_too_many_updates_is_told_by_every_envoy_and_so_is_its_relief()
+-> Result<()> {
+    let change = |config: EnvoyConfig| {
+        let config = config.setting("capture", json!({"mode": "count"}))?;
+        let config = config.setting("load.update_threshold", json!(50))?;
+        config.setting("companion.interval", json!("250ms"))
+    };
+    let site = Site::start_with(change).await?;
+    // It sees no update itself, and knows of them from the companion.
+    let config = Shell::Filter.config()?.instances(&site.instances, &[])?;
+    let other = Envoy::start(&change(config.companion(&site.companion)?)?).await?;
+    other.steers_to(site.instances.len()).await?;
+    let told = async |kind: &str| -> Result<BTreeSet<String>> {
+        let events = site
+            .companion
+            .get("/v1/events?format=json&limit=1000")
+            .await?;
+        let events = events.as_array().context("no events")?.iter();
+        let reason = "data updates a second against load.update_threshold";
+        let events = events.filter(|event| event["kind"] == kind && event["reason"] == reason);
+        let reporter = |event: &Value| event["reporter"].as_str().map(str::to_owned);
+        Ok(events.filter_map(reporter).collect())
+    };
+    let updates = vec!["a/b"; 60].join(",");
+    until("both Envoys to tell", async || {
+        ask(&site.envoy, &[("update", updates.as_str())]).await?;
+        let told = told("overloaded").await?;
+        ensure!(told.len() == 2, "{told:?}");
+        Ok(())
+    })
+    .await?;
+    until("both Envoys to tell of the relief", async || {
+        let told = told("relieved").await?;
+        ensure!(told.len() == 2, "{told:?}");
         Ok(())
     })
     .await

@@ -18,7 +18,7 @@ const VALID: [&str; 4] = [
         "max_size": 4096, "virtual_nodes": 4, "identity": "address"}, "explain": false}"#,
     r#"{"service": "orders", "ring": {"algorithm": "maglev", "table_size": 17, "identity": "id"},
         "load": {"balance_factor": 125, "min_capacity": 16, "scope": "fleet", "stale_after": "5s",
-        "max_in_flight": 9, "threshold": 7}, "slow_start": {"window": "10s", "start_percent": 10}}"#,
+        "max_in_flight": 9, "threshold": 7, "update_threshold": 5}, "slow_start": {"window": "10s", "start_percent": 10}}"#,
     r#"{"service": "orders", "ring": {"min_size": 16}, "ejection": {"consecutive_failures": 5,
         "base": "5s", "max": "300s", "max_percent": 50}, "discovery": {"source": "static",
         "interval": "1s", "instances": [{"id": "a", "address": "10.0.0.5:8080", "weight": 1},
