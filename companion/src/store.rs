@@ -38,7 +38,7 @@ pub use changefeed::{CHANGES_MAX, ChangeFeed, Changes};
 pub use error::StoreError;
 pub use fixed::{Fixed, FixedStore};
 pub use fleet::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
-pub use health::{Agreement, Health};
+pub use health::{Agreement, Health, Keeping};
 pub use housekeeping::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX};
 pub use leadership::{LEASE, Leadership};
 pub use outbox::{Backlog, Cursors, Outbox, Waiting};

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
+use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::UnitId;
 
 use super::App;
@@ -34,8 +35,12 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
     let buckets = held.iter().map(|held| &held.state);
     // If the store is full, the rest of the answer shows it.
     let clock_ahead_ms = app.store.clock_ahead_ms().await.ok();
+    let keeping = app.store.keeping().await.ok();
     Ok(Json(json!({
         "unit": app.unit,
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": PROTOCOL_VERSION,
+        "store": keeping,
         "role": app.role.borrow().as_str(),
         "term": app.role.borrow().term(),
         "sync": app.sync.as_ref().map(Handle::status),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use super::StoreError;
 
@@ -10,6 +11,25 @@ use super::StoreError;
 /// companion that differs is refused before it does harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement(pub String);
+
+/// How the store keeps what it has, as far as it tells: a server may refuse to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Keeping {
+    /// `redis` or `embedded`, which keeps each write on disk.
+    pub kind: &'static str,
+    /// What Redis does when its memory is full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maxmemory_policy: Option<String>,
+    /// Its limit in bytes; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maxmemory: Option<u64>,
+    /// Whether it keeps a log of every write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub appendonly: Option<bool>,
+    /// Whether it makes snapshots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<bool>,
+}
 
 /// Whether the store is ready for use.
 #[async_trait]
@@ -23,6 +43,9 @@ pub trait Health: Send + Sync {
 
     /// The identity of what the store holds: another one after it was lost. Made when it is first asked for.
     async fn identity(&self) -> Result<u64, StoreError>;
+
+    /// How the store keeps what it has.
+    async fn keeping(&self) -> Result<Keeping, StoreError>;
 
     /// Makes this companion's [`Agreement`] that of the unit.
     async fn agree(&self) -> Result<(), StoreError>;

@@ -13,6 +13,7 @@ mod fleet;
 mod forgetting;
 mod health;
 mod housekeeping;
+mod keeping;
 pub(crate) mod keys;
 mod leadership;
 mod outbox;

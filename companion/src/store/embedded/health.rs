@@ -8,7 +8,7 @@ use redb::{Durability, ReadableTable as _};
 use super::tables::NUMBERS;
 use super::{Embedded, away};
 use crate::store::health::any_identity;
-use crate::store::{Health, StoreError};
+use crate::store::{Health, Keeping, StoreError};
 
 #[async_trait]
 impl Health for Embedded {
@@ -40,6 +40,13 @@ impl Health for Embedded {
             Ok(identity)
         })
         .await
+    }
+
+    async fn keeping(&self) -> Result<Keeping, StoreError> {
+        Ok(Keeping {
+            kind: "embedded",
+            ..Keeping::default()
+        })
     }
 
     /// One process has the file, so its configuration is the unit's.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use redis::AsyncCommands as _;
 
-use super::{Redis, corrupt};
+use super::{Redis, corrupt, keeping};
 use crate::now_ms;
 use crate::store::health::any_identity;
-use crate::store::{Health, LAYOUT, StoreError};
+use crate::store::{Health, Keeping, LAYOUT, StoreError};
 
 /// How long the key of a check stays; no other code reads it.
 const PROBE_SECONDS: u64 = 60;
@@ -49,6 +49,16 @@ impl Health for Redis {
         script.get(&key);
         let (identity,): (String,) = script.query_async(&mut connection).await?;
         identity.parse().map_err(|_| corrupt("identity"))
+    }
+
+    async fn keeping(&self) -> Result<Keeping, StoreError> {
+        let mut connection = self.connection().await?;
+        let info = redis::cmd("INFO").query_async(&mut connection).await;
+        let mut save = redis::cmd("CONFIG");
+        let save = save.arg("GET").arg("save");
+        let save = save.query_async(&mut connection).await;
+        // A server may allow neither: what it does not tell stays unknown.
+        Ok(keeping::keeping(info.ok().as_ref(), save.ok().as_ref()))
     }
 
     async fn agree(&self) -> Result<(), StoreError> {
