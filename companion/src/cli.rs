@@ -5,6 +5,7 @@ pub mod ask;
 pub mod data;
 pub mod dataset;
 pub mod demo;
+pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod group;
@@ -81,6 +82,10 @@ pub enum Command {
     /// Show the state of a running companion, its unit and its services. Exit code 0 if all is well, 1 if
     /// something is degraded, 2 if no companion answers.
     Status(status::StatusFlags),
+    /// Find what is wrong in the configuration of Envoy, in a running Envoy, and with a companion: each finding with
+    /// what follows and how to mend it. Exit code 1 if there is one at or above --fail-on, 2 if nothing could be
+    /// reached.
+    Doctor(doctor::DoctorFlags),
     /// Print a completion script for a shell.
     Completions {
         /// Which.

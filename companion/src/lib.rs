@@ -6,6 +6,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`cli`] | command line → what to do |
+//! | [`doctor`] | configurations and answers → findings, each with its mend (pure) |
 //! | [`mod@demo`] | Envoy, the companion and four instances, to try it out |
 //! | [`config`] | file, environment, flags → settings |
 //! | [`serve`] | settings → everything below, started and stopped |
@@ -31,6 +32,7 @@ pub mod changefeed;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod door;
 pub mod events;
 pub mod explain;

@@ -15,7 +15,7 @@ use unitring::cli::demo::DemoFlags;
 use unitring::cli::exit::Exit;
 use unitring::cli::group::GroupCommand;
 use unitring::cli::{
-    self, Cli, Command, Fields, ask, data, events, instance, service, status, store, unit,
+    self, Cli, Command, Fields, ask, data, doctor, events, instance, service, status, store, unit,
 };
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
@@ -75,6 +75,10 @@ fn main() -> ExitCode {
         }
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
             .with_context(|| folder.display().to_string()),
+        Command::Doctor(flags) => match doctor::run(&flags) {
+            Ok(exit) => return exit.into(),
+            Err(error) => Err(error.into()),
+        },
         Command::Status(flags) => match status::run(&flags) {
             Ok(exit) => return exit.into(),
             Err(error) => Err(error.into()),

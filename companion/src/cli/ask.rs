@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::{Locate, Target};
 
 /// How long an answer may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -166,14 +166,7 @@ fn request(
         return Err(AskError::Usage(error));
     }
     let url = format!("{}{path}", target.url.trim_end_matches('/'));
-    let tls = tls(target)?;
-    let agent = ureq::Agent::config_builder()
-        .tls_config(tls)
-        .timeout_global(timeout)
-        .timeout_connect(Some(TIMEOUT))
-        .http_status_as_error(false)
-        .build()
-        .new_agent();
+    let agent = agent(target, timeout)?;
     let mut request = Request::builder().method(method).uri(&url);
     for (name, value) in headers {
         request = request.header(*name, value);
@@ -184,6 +177,18 @@ fn request(
     let sent = request.body(body).map_err(ureq::Error::from);
     let sent = sent.and_then(|request| agent.run(request));
     sent.map_err(|error| AskError::unanswered(&url, &error))
+}
+
+/// What sends requests with the certificates that the command line names. It follows no redirect.
+pub(super) fn agent(target: &Target, timeout: Option<Duration>) -> Result<ureq::Agent, AskError> {
+    let config = ureq::Agent::config_builder()
+        .tls_config(tls(target)?)
+        .timeout_global(timeout)
+        .timeout_connect(Some(TIMEOUT))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false);
+    Ok(config.build().new_agent())
 }
 
 /// The roots and the certificate that the command line names.

@@ -1,4 +1,4 @@
-//! How the program ends: one table for all commands, which docs/companion.md shows.
+//! How the program ends: one table for all commands, which docs/cli.md shows.
 
 use std::process::ExitCode;
 
@@ -8,9 +8,10 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The command succeeded; what it was asked about is healthy.
     Success = 0,
-    /// The command failed; or what was asked about (`status`, `group status`) is degraded.
+    /// The command failed; or what was asked about (`status`, `group status`) is degraded, or `doctor` has
+    /// findings.
     Failure = 1,
-    /// No companion answers at that address.
+    /// No companion answers at that address; `doctor` reached nothing at all.
     Unreachable = 2,
     /// `group create`: refused, and nothing was touched.
     Refused = 3,

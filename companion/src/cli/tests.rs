@@ -13,17 +13,17 @@ const HEAD: &str = "# The command line
 
 What `unitring <command> --help` prints, and how each command ends. A test holds this page to the program.
 
-Commands that ask a running companion take `--url` and `--token`, or `UNITRING_URL` and `UNITRING_TOKEN`. A flag goes over
-the environment, and the environment over a configuration file. A variable that begins with `UNITRING_` and is none of
-these is named in a warning.
+Commands that ask a running companion take `--url` and `--token`, or `UNITRING_URL` and `UNITRING_TOKEN`; `doctor` asks one
+only where `--url` says so. A flag goes over the environment, and the environment over a configuration file. A variable
+that begins with `UNITRING_` and is none of these is named in a warning.
 
 ## Exit codes
 
 | code | meaning |
 |---:|---|
 | 0 | the command succeeded; what it was asked about is healthy |
-| 1 | the command failed; or what was asked about (`status`, `group status`) is degraded |
-| 2 | no companion answers at that address; `group status`: no server answers |
+| 1 | the command failed; or what was asked about (`status`, `group status`) is degraded; `doctor`: there are findings at or above `--fail-on` |
+| 2 | no companion answers at that address; `group status`: no server answers; `doctor`: nothing could be reached |
 | 3 | `group create`: refused, and nothing was touched |
 | 4 | `data get`, `data delete`: there is no such record |
 | 5 | `data put`, `data delete`: the record is not in the version that the command requires |

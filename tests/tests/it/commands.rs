@@ -1,5 +1,6 @@
 //! The output and exit codes of the commands of `unitring`: docs/cli.md lists the codes.
 
+mod doctor;
 mod events;
 
 use anyhow::{Context, Result, ensure};

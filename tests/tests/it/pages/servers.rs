@@ -23,10 +23,11 @@ pub(super) struct Servers {
 }
 
 enum Kind {
-    /// The demo, and the URLs of its Envoy and its companion.
+    /// The demo, and the URLs of its Envoy, of that one's admin interface, and of its companion.
     Site {
         demo: Process,
         envoy: String,
+        admin: String,
         companion: String,
     },
     /// Three Redis servers, and a configuration that names them.
@@ -104,9 +105,16 @@ impl Servers {
         let mut shell = Command::new("sh");
         match &self.kind {
             Kind::Site {
-                envoy, companion, ..
+                envoy,
+                admin,
+                companion,
+                ..
             } => {
-                command = command.replace("127.0.0.1:10000", envoy);
+                for (shown, real) in [(9901, admin), (7001, companion)] {
+                    command = command.replace(&format!("http://127.0.0.1:{shown}"), real);
+                }
+                let listener = envoy.trim_start_matches("http://");
+                command = command.replace("127.0.0.1:10000", listener);
                 command = command.replacen("curl ", "curl --silent --show-error ", 1);
                 shell.env("UNITRING_URL", companion);
             }
@@ -199,6 +207,13 @@ async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
             .to_owned())
     };
     let (envoy, companion) = (url("Envoy ")?, url("companion ")?);
+    let admin = printed.split("admin ").nth(1);
+    let admin = admin.and_then(|rest| rest.split_whitespace().next());
+    let admin = admin
+        .with_context(|| format!("no admin in {printed}"))?
+        .to_owned();
+    // Commands name the shipped files as they are named in the checkout.
+    std::os::unix::fs::symlink(programs::root()?.join("envoy"), folder.join("envoy"))?;
     let is_reported = || -> Result<()> {
         let output = programs::unitring()?
             .args(["status", "--url", &companion])
@@ -212,6 +227,7 @@ async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
     Ok(Kind::Site {
         demo,
         envoy,
+        admin,
         companion,
     })
 }

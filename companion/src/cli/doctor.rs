@@ -1,0 +1,138 @@
+//! `unitring doctor`: reads files, asks Envoy and a companion, sends probes, and shows what [`crate::doctor`] finds in
+//! all of that.
+
+mod fetch;
+mod gather;
+mod probe;
+mod show;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::Target;
+use super::ask::AskError;
+use super::exit::Exit;
+use crate::doctor::{Finding, Severity};
+use gather::Gathered;
+
+/// Most keys that are probed.
+const PROBES_MAX: u32 = 1_000;
+
+/// What `doctor` looks at.
+#[derive(Debug, Args)]
+pub struct DoctorFlags {
+    /// Configurations of Envoy: bootstraps in YAML or JSON.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub envoy_config: Vec<PathBuf>,
+    /// The admin interface of a running Envoy, such as http://127.0.0.1:9901.
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// A companion's HTTP address. UNITRING_URL does not count here: a check of a file asks nobody.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The companion's bearer token.
+    #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// A URL of a listener: sends requests there, and compares who answers with what the companion says.
+    #[arg(long, value_name = "URL", requires = "url")]
+    pub probe: Option<String>,
+    /// How many keys are probed, a GET each.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "probe",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(PROBES_MAX)))]
+    pub probes: u32,
+    /// The header of the key; without it, the first source of the filter's key.
+    #[arg(long, value_name = "NAME", requires = "probe")]
+    pub key_header: Option<String>,
+    /// The header by which an answer tells its instance, where the filter does not explain.
+    #[arg(long, value_name = "NAME", requires = "probe")]
+    pub instance_header: Option<String>,
+    /// Only this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// From which severity on findings end the program with 1.
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOn::Error)]
+    pub fail_on: FailOn,
+    /// File of the roots that are trusted for https://, PEM; without it, the public ones.
+    #[arg(long, env = "UNITRING_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// File of our certificate for https://, PEM, if the other side wants one.
+    #[arg(
+        long,
+        env = "UNITRING_CERT",
+        value_name = "FILE",
+        requires = "key_file"
+    )]
+    pub cert: Option<PathBuf>,
+    /// File of its key.
+    #[arg(
+        long = "key-file",
+        env = "UNITRING_KEY_FILE",
+        value_name = "FILE",
+        requires = "cert"
+    )]
+    pub key_file: Option<PathBuf>,
+}
+
+/// From which severity on findings count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Errors.
+    Error,
+    /// Errors and warnings.
+    Warn,
+}
+
+impl DoctorFlags {
+    /// Where a request goes, with the certificates of the command line.
+    fn target(&self, url: &str, token: Option<&str>) -> Target {
+        Target {
+            url: url.to_owned(),
+            token: token.map(str::to_owned),
+            ca: self.ca.clone(),
+            cert: self.cert.clone(),
+            key_file: self.key_file.clone(),
+        }
+    }
+
+    /// How the program ends with these findings.
+    fn exit(&self, findings: &[Finding]) -> Exit {
+        let counts = match self.fail_on {
+            FailOn::Error => Severity::Error,
+            FailOn::Warn => Severity::Warn,
+        };
+        match findings.iter().any(|finding| finding.severity >= counts) {
+            true => Exit::Failure,
+            false => Exit::Success,
+        }
+    }
+}
+
+/// Prints what is found.
+///
+/// # Errors
+/// [`AskError`]: the command line is wrong, or a file that it names cannot be read.
+pub fn run(flags: &DoctorFlags) -> Result<Exit, AskError> {
+    if flags.envoy_config.is_empty() && flags.admin.is_none() && flags.url.is_none() {
+        let error = "at least one of --envoy-config, --admin and --url is needed";
+        return Err(AskError::Usage(error.to_owned()));
+    }
+    let gathered = gather::gather(flags)?;
+    let text = match flags.json {
+        true => format!("{:#}\n", show::json(&gathered)),
+        false => show::text(&gathered),
+    };
+    // Where nobody reads it any more, the exit code still tells.
+    drop(anstream::stdout().lock().write_all(text.as_bytes()));
+    let Gathered {
+        findings, reached, ..
+    } = &gathered;
+    match reached {
+        0 => Ok(Exit::Unreachable),
+        _ => Ok(flags.exit(findings)),
+    }
+}

@@ -1,0 +1,87 @@
+//! The bytes of a file or of an answer, bounded; and how a URL is shown.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::Path;
+
+use ureq::http::Request;
+
+use super::super::Target;
+use super::super::ask::{AskError, TIMEOUT, agent};
+use crate::doctor::finding::shown;
+
+/// The largest file that is read.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// The largest answer of the admin interface: a thousand clusters have some ten megabytes.
+const DUMP_BYTES_MAX: u64 = 256 << 20;
+
+/// The text of a file of the command line.
+pub(super) fn read(path: &Path) -> Result<String, AskError> {
+    let wrong = |why: String| AskError::Usage(format!("--envoy-config {}: {why}", path.display()));
+    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let mut bytes = Vec::new();
+    let mut bounded = file.take(FILE_BYTES_MAX + 1);
+    let read = bounded.read_to_end(&mut bytes);
+    read.map_err(|error| wrong(error.to_string()))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+        return Err(wrong(format!("is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    // What is no text is no YAML: the reader says so.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Status and body, or why there is no answer.
+pub(super) type Got = Result<(u16, Vec<u8>), String>;
+
+/// Asks Envoy's admin interface.
+pub(super) fn get(target: &Target, path: &str) -> Result<Got, AskError> {
+    let agent = agent(target, Some(TIMEOUT))?;
+    let request = Request::get(format!("{}{path}", target.url)).body(());
+    let answer = request
+        .map_err(ureq::Error::from)
+        .and_then(|request| agent.run(request));
+    let body = answer.and_then(|mut answer| {
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(DUMP_BYTES_MAX)
+            .read_to_vec()?;
+        Ok((answer.status().as_u16(), body))
+    });
+    Ok(body.map_err(|error| format!("GET {path}: {}", why(&error))))
+}
+
+/// What went wrong, in a few words.
+pub(super) fn why(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            "connection refused".to_owned()
+        }
+        ureq::Error::HostNotFound => "no such host".to_owned(),
+        ureq::Error::Timeout(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        ureq::Error::ConnectionFailed => "no connection".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// A URL that may be shown: `http://user:password@host` is without both.
+pub(super) fn without_login(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return shown(url);
+    };
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = host.rsplit('@').next().unwrap_or(host);
+    shown(&format!("{scheme}://{host}{path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_of_a_url_is_shown() {
+        assert_eq!(without_login("http://a:b@c:1/d@e"), "http://c:1/d@e");
+        assert_eq!(without_login("https://c"), "https://c");
+    }
+}
