@@ -15,6 +15,7 @@ pub mod status;
 pub mod store;
 mod stream;
 pub mod sure;
+pub mod top;
 pub mod unit;
 
 use std::collections::BTreeSet;
@@ -86,6 +87,8 @@ pub enum Command {
     /// what follows and how to mend it. Exit code 1 if there is one at or above --fail-on, 2 if nothing could be
     /// reached.
     Doctor(doctor::DoctorFlags),
+    /// Watch a running companion on the terminal: services, instances, Envoys, units and events, with rates.
+    Top(top::TopFlags),
     /// Print a completion script for a shell.
     Completions {
         /// Which.

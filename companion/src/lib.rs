@@ -8,6 +8,7 @@
 //! | [`cli`] | command line → what to do |
 //! | [`doctor`] | configurations and answers → findings, each with its mend (pure) |
 //! | [`mod@demo`] | Envoy, the companion and four instances, to try it out |
+//! | [`top`] | what a running companion says → a terminal |
 //! | [`config`] | file, environment, flags → settings |
 //! | [`serve`] | settings → everything below, started and stopped |
 //! | [`door`] | connections → requests that may be answered |
@@ -50,6 +51,7 @@ pub mod serve;
 pub mod store;
 pub mod sync;
 pub mod tls;
+pub mod top;
 pub mod xds;
 
 use std::time::{SystemTime, UNIX_EPOCH};

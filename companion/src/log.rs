@@ -18,7 +18,7 @@ pub fn fields() -> impl for<'a> FormatFields<'a> + 'static {
     use tracing_subscriber::field::MakeExt as _;
     debug_fn(
         |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
-            let text = shown(&format!("{value:?}"));
+            let text = one_line(&format!("{value:?}"));
             match field.name() {
                 "message" => write!(writer, "{text}"),
                 name => write!(writer, "{name}={text}"),
@@ -29,7 +29,7 @@ pub fn fields() -> impl for<'a> FormatFields<'a> + 'static {
 }
 
 /// A text in one line, and cut.
-fn shown(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(CHARS_MAX));
     for (index, character) in text.chars().enumerate() {
         if index == CHARS_MAX {
@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn a_text_stays_in_its_line_and_in_its_length() {
         let forged = "no\n2026-01-01T00:00:00Z ERROR all is lost\r\x1b[31m\u{202e}";
-        let text = shown(forged);
+        let text = one_line(forged);
         assert!(!text.contains(['\n', '\r', '\x1b', '\u{202e}']), "{text}");
         assert!(text.starts_with("no\\u{a}2026"), "{text}");
-        assert_eq!(shown(&"x".repeat(2_000)).chars().count(), CHARS_MAX + 1);
-        assert_eq!(shown("plain é text"), "plain é text");
+        assert_eq!(one_line(&"x".repeat(2_000)).chars().count(), CHARS_MAX + 1);
+        assert_eq!(one_line("plain é text"), "plain é text");
     }
 }

@@ -20,7 +20,7 @@ use unitring::cli::{
 use unitring::config::Settings;
 use unitring::config::raw::nearest;
 use unitring::serve::{Reload, ServeError};
-use unitring::{demo, log, serve};
+use unitring::{demo, log, serve, top};
 
 fn main() -> ExitCode {
     let command = match command_line() {
@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         Command::Conflicts(asked) => unit::conflicts(&asked)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
+        Command::Top(flags) => top::run(flags),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(shell, &mut command, "unitring", &mut std::io::stdout());

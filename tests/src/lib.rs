@@ -8,6 +8,7 @@
 //! | [`ports`] | free ports, and another try when another process took one |
 //! | [`process`] | a child process: its log, its end |
 //! | [`usage`] | the processor time and memory of a process |
+//! | [`terminal`] | a program on a terminal: keys go in, and the screen is what it drew |
 //! | [`deadline`] | waiting for a condition |
 //! | [`tally`] | an instance's count of its own load |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
@@ -54,6 +55,7 @@ pub mod site;
 pub mod statistics;
 pub mod tally;
 pub mod tcp;
+pub mod terminal;
 pub mod traffic;
 pub mod unit_group;
 pub mod upgraded;

@@ -40,6 +40,32 @@ impl Process {
             .stdout(output.try_clone()?)
             .stderr(output)
             .process_group(0);
+        Self::spawn(name, command, log)
+    }
+
+    /// Starts the program as a session of its own on this terminal, which gets its output.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start_on(name: &str, command: &Command, terminal: &File) -> Result<Self> {
+        let mut session = Command::new("setsid");
+        session
+            .arg("--ctty")
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(terminal.try_clone()?)
+            .stdout(terminal.try_clone()?)
+            .stderr(terminal.try_clone()?);
+        for (variable, value) in command.get_envs() {
+            match value {
+                Some(value) => session.env(variable, value),
+                None => session.env_remove(variable),
+            };
+        }
+        Self::spawn(name, &mut session, PathBuf::new())
+    }
+
+    fn spawn(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;

@@ -83,12 +83,31 @@ fn words(error: &ureq::Error) -> String {
 pub(super) type Reader = ureq::BodyReader<'static>;
 
 /// Asks one path.
-pub(super) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
+pub(crate) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     call(target, "GET", path, None)
 }
 
+/// Whether the companion is ready, which one of unitring always says.
+pub(crate) fn ready(target: &Target) -> Result<Value, AskError> {
+    let not_a_companion = || AskError::NoCompanion(target.url.clone());
+    let answer = match ask(target, "/readyz") {
+        Err(AskError::Refused(_)) => return Err(not_a_companion()),
+        answer => answer?,
+    };
+    if let (Some(error), None) = (
+        answer.get("error").and_then(Value::as_str),
+        answer.get("ready"),
+    ) {
+        return Err(AskError::Refused(error.to_owned()));
+    }
+    match answer.get("checks").is_some_and(Value::is_object) {
+        true => Ok(answer),
+        false => Err(not_a_companion()),
+    }
+}
+
 /// All services, page by page. `query` is what else is asked, as `shares=true`.
-pub(super) fn services(target: &Target, query: &str) -> Result<Vec<Value>, AskError> {
+pub(crate) fn services(target: &Target, query: &str) -> Result<Vec<Value>, AskError> {
     let (mut all, mut from) = (Vec::new(), String::new());
     loop {
         let page = ask(target, &format!("/v1/services?{query}{from}"))?;
@@ -245,7 +264,7 @@ pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
 }
 
 /// A name as a part of a path or query.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use unitring_protocol::report::Finding;
 
 use super::Target;
-use super::ask::{AskError, ask, services};
+use super::ask::{AskError, ask, ready, services};
 use super::exit::Exit;
 use crate::loads::wiring;
 
@@ -174,18 +174,9 @@ fn text(seen: &Seen, flags: &StatusFlags) -> String {
 }
 
 fn look(target: &Target) -> Result<Seen, AskError> {
-    let not_a_companion = || AskError::NoCompanion(target.url.clone());
-    let answer = match ask(target, "/readyz") {
-        Err(AskError::Refused(_)) => return Err(not_a_companion()),
-        answer => answer?,
-    };
-    if let (Some(error), None) = (
-        answer.get("error").and_then(Value::as_str),
-        answer.get("ready"),
-    ) {
-        return Err(AskError::Refused(error.to_owned()));
-    }
-    let ready: Ready = Ready::deserialize(&answer).map_err(|_| not_a_companion())?;
+    let answer = ready(target)?;
+    let ready: Ready =
+        Ready::deserialize(&answer).map_err(|_| AskError::NoCompanion(target.url.clone()))?;
     let units = part(ask(target, "/v1/units"))?;
     let list = part(services(target, "shares=true").map(Value::from))?;
     let or_error = |part: &Result<Value, String>| match part {

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod events;
+mod top;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;

@@ -1,0 +1,50 @@
+//! The flags of `unitring top`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Target;
+use crate::config::parse_duration;
+use crate::top::View;
+
+/// The shortest and the longest time between two samples.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// What `top` shows, and how.
+#[derive(Debug, Args)]
+pub struct TopFlags {
+    /// What to show first; with --service the instances of that service, else services.
+    #[arg(long, value_enum)]
+    pub view: Option<View>,
+    /// Only this service.
+    #[arg(long)]
+    pub service: Option<String>,
+    /// Order the rows by this column of the view: its title in small letters, with - for a space.
+    #[arg(long, value_name = "COLUMN")]
+    pub sort: Option<String>,
+    /// Reverse the order.
+    #[arg(long)]
+    pub reverse: bool,
+    /// Also each instance's share of the keys and its capacity, which cost the companion a ring each time.
+    #[arg(long)]
+    pub shares: bool,
+    /// Time between two samples, such as 500ms or 5s.
+    #[arg(long, default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Print so many frames as text, without a terminal, and end. The first has no rates.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub frames: Option<u32>,
+    /// Which companion.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+fn interval(text: &str) -> Result<Duration, &'static str> {
+    let interval = parse_duration(text).ok_or("must be a number with ms, s, m or h, such as 2s")?;
+    match (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+        true => Ok(interval),
+        false => Err("must be from 100ms to 1h"),
+    }
+}
