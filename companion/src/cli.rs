@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use unitring_protocol::PROTOCOL_VERSION;
 
 use crate::config::raw::Raw;
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, LOG_FORMAT, LogFormat, Settings};
 use crate::store::LAYOUT;
 
 /// The version, and what else must agree between programs.
@@ -272,6 +272,9 @@ pub struct Fields {
     /// Log filter, such as info or unitring=debug.
     #[arg(long, env = "UNITRING_LOG")]
     log: Option<String>,
+    /// Form of log lines: text or json.
+    #[arg(long, env = "UNITRING_LOG_FORMAT")]
+    log_format: Option<String>,
     /// Store: embedded or redis.
     #[arg(long, env = "UNITRING_STORE_KIND")]
     store_kind: Option<String>,
@@ -357,6 +360,17 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// The form of log lines, for what is said before the settings are known to be valid.
+    pub fn log_format(&self) -> LogFormat {
+        let said = self.log_format.clone().filter(|said| !said.is_empty());
+        let read = || {
+            let raw = Raw::read(self.config.as_ref()?).ok()?;
+            raw.peek(LOG_FORMAT).map(str::to_owned)
+        };
+        let said = said.or_else(read).unwrap_or_default();
+        LogFormat::of(&said).unwrap_or_default()
+    }
+
     /// The settings in force: flag over environment over file over default.
     ///
     /// # Errors
@@ -380,6 +394,7 @@ impl Fields {
             ("tls_key", &self.tls_key),
             ("tls_client_ca", &self.tls_client_ca),
             ("log", &self.log),
+            (LOG_FORMAT, &self.log_format),
             ("store.kind", &self.store_kind),
             ("store.path", &self.store_path),
             ("store.redis_url", &self.store_redis_url),

@@ -5,6 +5,7 @@
 
 mod door;
 mod group;
+mod log;
 pub mod raw;
 mod secret;
 mod sections;
@@ -16,12 +17,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
 use unitring_protocol::ids::UnitId;
 
 pub use door::{DoorSettings, TlsServer};
 pub(crate) use door::{TOKEN, is_safe, is_token};
 pub use group::{GroupSettings, Persistence};
+pub(crate) use log::LOG_FORMAT;
+pub use log::{LogFormat, LogSettings};
 use raw::{Raw, Said};
 pub use secret::{Secret, Url};
 
@@ -64,8 +66,8 @@ pub struct Settings {
     pub xds_listen: SocketAddr,
     /// Who may do what, and how connections are encrypted.
     pub door: DoorSettings,
-    /// Filter of the log, as `tracing` reads it.
-    pub log: String,
+    /// What is logged, and how.
+    pub log: LogSettings,
     /// The store of the unit's state.
     pub store: StoreSettings,
     /// The servers of the unit's group; `None` if the companion shall not watch them.
@@ -212,7 +214,7 @@ impl TryFrom<Raw> for Settings {
         let listen = address(raw.take("listen").or("127.0.0.1:7001"))?;
         let xds_listen = address(raw.take("xds_listen").or("127.0.0.1:7002"))?;
         let door = door::door(&mut raw, &[("listen", listen), ("xds_listen", xds_listen)])?;
-        let log = log(raw.take("log").or("info"))?;
+        let log = log::log(&mut raw)?;
         let tls = sections::tls_files(&mut raw, sections::STORE_TLS)?;
         let store = sections::store(&mut raw, &tls)?;
         let group = sections::group(&mut raw, tls)?;
@@ -244,19 +246,6 @@ fn address(said: Said) -> Result<SocketAddr, ConfigError> {
     said.text
         .parse()
         .map_err(|_| said.breaks("must be an ip:port, as 127.0.0.1:7001"))
-}
-
-fn log(said: Said) -> Result<String, ConfigError> {
-    const RULE: &str =
-        "must be a level (error, warn, info, debug, trace, off) or target=level, comma separated";
-    let is_filter = said.text.parse::<Targets>().is_ok();
-    // A word alone would count as a target, and nothing else would be logged.
-    let mut words = said.text.split(',').map(str::trim);
-    let is_plain = words.all(|word| word.contains('=') || word.parse::<LevelFilter>().is_ok());
-    if is_filter && is_plain {
-        return Ok(said.text);
-    }
-    Err(said.breaks(RULE))
 }
 
 fn url_of(said: Said, schemes: &[&str]) -> Result<Url, ConfigError> {

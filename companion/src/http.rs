@@ -19,6 +19,7 @@ mod overview;
 mod reports;
 pub mod server;
 mod services;
+mod traced;
 mod units;
 mod updates;
 mod wiring;
@@ -40,6 +41,7 @@ use crate::door::kept::Kept;
 use crate::door::strain::Strain;
 use crate::group::status::Status;
 use crate::leadership::Role;
+use crate::log::pace::Pace;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::sync::Handle;
@@ -66,6 +68,29 @@ pub struct Group {
     pub settings: GroupSettings,
     /// Their last observed state; `None` while another companion watches them.
     pub seen: watch::Receiver<Option<Status>>,
+}
+
+/// Lines in a second about what filters report.
+const REPORTED_LINES_MAX: u64 = 50;
+/// Lines in a second about requests that failed.
+const FAILURE_LINES_MAX: u64 = 10;
+
+/// How many lines the log gets of what clients bring about.
+#[derive(Debug)]
+pub struct Paces {
+    /// What filters report.
+    reports: Pace,
+    /// Requests that failed.
+    failures: Pace,
+}
+
+impl Default for Paces {
+    fn default() -> Self {
+        Self {
+            reports: Pace::new(REPORTED_LINES_MAX),
+            failures: Pace::new(FAILURE_LINES_MAX),
+        }
+    }
 }
 
 /// The parts of the process that requests use.
@@ -110,6 +135,8 @@ pub struct App {
     pub refused_updates: RefusedUpdates,
     /// Work that takes a core for a while.
     pub heavy: Heavy,
+    /// How many lines the log gets of what clients bring about.
+    pub paces: Paces,
     /// Whether requests were turned away lately.
     pub strain: Arc<Strain>,
 }
@@ -158,5 +185,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), entry::enter))
         // Only this is for everybody.
         .route("/healthz", get(health::healthz))
+        .layer(from_fn_with_state(Arc::clone(&app), traced::traced))
         .with_state(app)
 }

@@ -182,6 +182,8 @@ pub struct Advance {
     pub growth: BTreeMap<InstanceId, Totals>,
     /// Events that are new, oldest first.
     pub events: Vec<Event>,
+    /// How its wiring changed.
+    pub wiring: wiring::Changed,
     /// What was not kept as it was said.
     pub cut: Cut,
 }
@@ -234,6 +236,7 @@ pub fn advance(
     }
     let alive_until_ms = now_ms.saturating_add(alive_ms(report));
     let (wiring, findings) = wiring::kept(&service.wiring);
+    let changed = wiring::changed(last.map_or(&[], |last| &last.wiring), &wiring);
     let (instances, loads) = plausible::kept(&service.instances);
     let growth = totals::growth(last, &instances);
     // A report that was held up is followed closely by the next, which is no burst of updates.
@@ -259,6 +262,7 @@ pub fn advance(
         next,
         growth,
         events,
+        wiring: changed,
         cut: Cut { loads, findings },
     })
 }

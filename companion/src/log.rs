@@ -1,10 +1,15 @@
-//! What a log line shows of a field.
+//! The log: which lines, in which form, and what a line shows of a field.
 //!
 //! Invariant: whatever a client, a peer or a server says, it is one part of one line, and not a long one. So
 //! nobody forges a line, and none is lost among the bytes of another.
 
+mod json;
+pub mod pace;
+mod start;
+
 use std::fmt;
 
+pub use start::{Changer, say, start};
 use tracing::field::Field;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::FormatFields;
@@ -14,7 +19,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 const CHARS_MAX: usize = 1_000;
 
 /// Shows the fields of an event.
-pub fn fields() -> impl for<'a> FormatFields<'a> + 'static {
+fn fields() -> impl for<'a> FormatFields<'a> + 'static {
     use tracing_subscriber::field::MakeExt as _;
     debug_fn(
         |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
@@ -57,7 +62,7 @@ const TALKATIVE: [&str; 6] = ["h2", "hyper", "hyper_util", "redis", "rustls", "t
 
 /// The filter of the settings. The broker client logs each lost connection several times, and the driver says
 /// it once.
-pub fn filter(asked: &str) -> EnvFilter {
+fn filter(asked: &str) -> EnvFilter {
     let mut filter = asked.to_owned();
     if !asked.contains("lapin") {
         filter.push_str(",lapin=off,io_loop=off");

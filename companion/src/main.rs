@@ -7,9 +7,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::reload;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing::Level;
 use unitring::cli::ask::AskError;
 use unitring::cli::demo::DemoFlags;
 use unitring::cli::exit::Exit;
@@ -17,8 +15,8 @@ use unitring::cli::group::GroupCommand;
 use unitring::cli::{
     self, Cli, Command, Fields, ask, data, doctor, events, instance, service, status, store, unit,
 };
-use unitring::config::Settings;
 use unitring::config::raw::nearest;
+use unitring::config::{LogFormat, LogSettings, Settings};
 use unitring::serve::{Reload, ServeError};
 use unitring::{demo, log, serve, top};
 
@@ -27,26 +25,31 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(code) => return code,
     };
-    warn_of_unknown_variables();
+    // Of all commands one has a log, whose form all that it says has.
+    let format = match &command {
+        Command::Serve(fields) => fields.log_format(),
+        _ => LogFormat::Text,
+    };
+    warn_of_unknown_variables(format);
     let result = match command {
         Command::Serve(fields) => match fields.settings() {
             Ok(settings) => serve(&fields, &settings),
-            Err(error) => return bad_config(&error),
+            Err(error) => return bad_config(format, &error),
         },
         Command::Demo(flags) => demo(flags),
         Command::Check(fields) => match fields.settings() {
             Ok(settings) => match serve::check(&settings.door) {
                 Ok(()) => print(&settings.to_string()),
-                Err(error) => return bad_config(&error),
+                Err(error) => return bad_config(format, &error),
             },
-            Err(error) => return bad_config(&error),
+            Err(error) => return bad_config(format, &error),
         },
         Command::Locate(asked) => ask::locate(&asked)
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Group(command) => match command.fields().settings() {
             Ok(settings) => return group(command, settings),
-            Err(error) => return bad_config(&error),
+            Err(error) => return bad_config(format, &error),
         },
         Command::Data(command) => match data::run(&command) {
             Ok(code) => return code,
@@ -87,7 +90,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => failed(format, &error),
     }
 }
 
@@ -103,19 +106,19 @@ fn command_line() -> Result<Cli, ExitCode> {
     })
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
+fn failed(format: LogFormat, error: &anyhow::Error) -> ExitCode {
     if let Some(error @ (ServeError::Certificates(_) | ServeError::Tokens(_))) =
         error.downcast_ref()
     {
-        return bad_config(error);
+        return bad_config(format, error);
     }
-    eprintln!("unitring: {error:#}");
+    log::say(format, Level::ERROR, &format!("{error:#}"));
     let asked = error.downcast_ref::<AskError>();
     asked.map_or(Exit::Failure, AskError::exit).into()
 }
 
 /// Variables that begin as ours do and are none, as a misspelt one is.
-fn warn_of_unknown_variables() {
+fn warn_of_unknown_variables(format: LogFormat) {
     let command = Cli::command();
     let known = cli::variables(&command);
     for (name, _) in std::env::vars_os() {
@@ -123,7 +126,8 @@ fn warn_of_unknown_variables() {
         if name.starts_with("UNITRING_") && !known.contains(name.as_ref()) {
             let meant = nearest(&name, known.iter().map(String::as_str));
             let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-            eprintln!("unitring: warning: {name} is no variable of unitring{meant}");
+            let message = format!("{name} is no variable of unitring{meant}");
+            log::say(format, Level::WARN, &message);
         }
     }
 }
@@ -138,8 +142,8 @@ fn group(command: GroupCommand, settings: Settings) -> ExitCode {
     }
 }
 
-fn bad_config(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("unitring: bad configuration: {error}");
+fn bad_config(format: LogFormat, error: &dyn std::error::Error) -> ExitCode {
+    log::say(format, Level::ERROR, &format!("bad configuration: {error}"));
     Exit::Usage.into()
 }
 
@@ -154,15 +158,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn serve(fields: &Fields, settings: &Settings) -> anyhow::Result<()> {
-    let (filter, change_filter) = reload::Layer::new(log::filter(&settings.log));
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(
-            tracing_subscriber::fmt::layer()
-                .fmt_fields(log::fields())
-                .with_writer(std::io::stderr),
-        )
-        .init();
+    let log = log::start(&settings.log);
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     let ended = runtime.block_on(async {
         let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
@@ -172,7 +168,7 @@ fn serve(fields: &Fields, settings: &Settings) -> anyhow::Result<()> {
                 hangup.recv().await;
                 let (done, is_in_force) = oneshot::channel();
                 let read = fields.settings();
-                let filter = read.as_ref().ok().map(|read| log::filter(&read.log));
+                let filter = read.as_ref().ok().map(|read| read.log.filter.clone());
                 if let Ok(read) = &read {
                     warn_of_restart(settings, read);
                 }
@@ -180,7 +176,7 @@ fn serve(fields: &Fields, settings: &Settings) -> anyhow::Result<()> {
                 // It ends with the process.
                 drop(sender.send(Reload { door, done }).await);
                 if let (Ok(true), Some(filter)) = (is_in_force.await, filter)
-                    && let Err(error) = change_filter.reload(filter)
+                    && let Err(error) = log.change(&filter)
                 {
                     tracing::warn!(%error, "the log filter stays as it was");
                 }
@@ -201,7 +197,10 @@ fn serve(fields: &Fields, settings: &Settings) -> anyhow::Result<()> {
 fn warn_of_restart(started: &Settings, read: &Settings) {
     let same = Settings {
         door: read.door.clone(),
-        log: read.log.clone(),
+        log: LogSettings {
+            filter: read.log.filter.clone(),
+            ..started.log
+        },
         ..started.clone()
     };
     if same != *read {

@@ -25,8 +25,8 @@ use crate::door::kept::Kept;
 use crate::door::listener::Listener;
 use crate::door::strain::Strain;
 use crate::http::{
-    self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Overview, RefusedUpdates, Sizes,
-    Wiring,
+    self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Overview, Paces, RefusedUpdates,
+    Sizes, Wiring,
 };
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
@@ -215,6 +215,7 @@ pub async fn run(
         event_streams: Kept::new(EVENT_STREAMS_MAX),
         reports: Sizes::default(),
         refused_updates: RefusedUpdates::default(),
+        paces: Paces::default(),
         heavy: Heavy::default(),
         strain,
     });

@@ -50,6 +50,10 @@ impl Raw {
                 })?;
         let mut raw = Self::default();
         raw.flatten("", &table)?;
+        // A file that also says the format has a table, in which the filter needs a name.
+        if let Some(filter) = raw.said.remove("log.filter") {
+            raw.set("log", &filter);
+        }
         raw.file = Some((path.to_owned(), text.to_owned()));
         Ok(raw)
     }
@@ -76,6 +80,11 @@ impl Raw {
     /// Overrides a value by the environment or a flag.
     pub fn set(&mut self, path: &str, text: &str) {
         self.said.insert(path.to_owned(), text.to_owned());
+    }
+
+    /// The value of a field, if one was given, without taking it.
+    pub(crate) fn peek(&self, path: &str) -> Option<&str> {
+        self.said.get(path).map(String::as_str)
     }
 
     /// Takes the value of a field.

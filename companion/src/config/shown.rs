@@ -49,7 +49,8 @@ impl fmt::Display for Settings {
         writeln!(f, "listen = \"{}\"", self.listen)?;
         writeln!(f, "xds_listen = \"{}\"", self.xds_listen)?;
         door(f, &self.door)?;
-        writeln!(f, "log = {:?}", self.log)?;
+        writeln!(f, "log.filter = {:?}", self.log.filter)?;
+        writeln!(f, "log.format = {:?}", self.log.format.as_str())?;
         writeln!(f, "\n[store]")?;
         match &self.store {
             StoreSettings::Embedded { path } => {

@@ -17,6 +17,30 @@ fn nothing_said_is_one_unit_on_the_embedded_store() {
 }
 
 #[test]
+fn the_log_is_a_filter_alone_or_a_table_with_a_form() {
+    let log = |text: &str| settings(text).unwrap().log;
+    let of = |filter: &str, format| LogSettings {
+        filter: filter.to_owned(),
+        format,
+    };
+    assert_eq!(log(""), of("info", LogFormat::Text));
+    assert_eq!(log("log = \"warn\""), of("warn", LogFormat::Text));
+    assert_eq!(log("log.format = \"json\""), of("info", LogFormat::Json));
+    let table = "[log]\nfilter = \"warn\"\nformat = \"json\"";
+    assert_eq!(log(table), of("warn", LogFormat::Json));
+    // What is printed reads the same.
+    let printed = settings(table).unwrap().to_string();
+    assert_eq!(log(&printed), of("warn", LogFormat::Json), "{printed}");
+    // A flag or the environment goes over either.
+    let mut raw = Raw::parse(Path::new("u.toml"), table).unwrap();
+    raw.set("log", "debug");
+    assert_eq!(
+        Settings::try_from(raw).unwrap().log,
+        of("debug", LogFormat::Json)
+    );
+}
+
+#[test]
 fn a_bad_field_names_its_path_its_value_and_the_rule() {
     for (text, error) in [
         ("unit = \"a b\"", "unit: \"a b\": must be 1 to 64"),
@@ -34,6 +58,15 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
             "u.toml, line 1: colour: unknown field; `unitring check`",
         ),
         ("log = \"verbose\"", "log: \"verbose\": must be a level"),
+        ("[log]\nfilter = \"loud\"", "log: \"loud\": must be a level"),
+        (
+            "log.format = \"jsno\"",
+            "log.format: \"jsno\": must be one of text, json; did you mean json?",
+        ),
+        (
+            "log.fromat = \"json\"",
+            "u.toml, line 1: log.fromat: unknown field; did you mean log.format?",
+        ),
         (
             "[sync]\nlinger = \"1h\"",
             "sync.linger: \"1h\": must be a duration from 0ms to 1s, as \"2ms\"",

@@ -18,6 +18,10 @@ pub(super) struct Refusal {
     is_full: bool,
 }
 
+/// An extension of an answer: why it is an error, for the log.
+#[derive(Debug, Clone)]
+pub(super) struct Why(pub(super) String);
+
 /// An extension of an answer: a bound of the store is reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IsFull;
@@ -64,7 +68,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let is_full = self.is_full.then_some(Extension(IsFull));
         let body = Json(serde_json::json!({ "error": self.error }));
-        (self.status, is_full, body).into_response()
+        (self.status, is_full, Extension(Why(self.error)), body).into_response()
     }
 }
 

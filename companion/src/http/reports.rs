@@ -14,6 +14,7 @@ use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::{ServiceSnapshot, Snapshot};
 
 mod sizes;
+mod told;
 
 use sizes::OF_ONE_MAX;
 pub use sizes::{REPORTS_BYTES_MAX, Sizes};
@@ -102,10 +103,18 @@ async fn answer(
         app.metrics.reporters_displaced.inc_by(taken.displaced);
         app.metrics.loads_lowered.inc_by(taken.cut.loads);
         app.metrics.findings_cut.inc_by(taken.cut.findings);
-        if taken.events > 0 {
-            app.metrics.events_stored.inc_by(taken.events);
+        if !taken.events.is_empty() {
+            let stored = u64::try_from(taken.events.len()).unwrap_or(u64::MAX);
+            app.metrics.events_stored.inc_by(stored);
             app.events_changed.notify_waiters();
         }
+        told::tell(
+            &app.paces.reports,
+            &report.reporter,
+            service,
+            &taken,
+            now_ms,
+        );
         snapshot.events_through = snapshot.events_through.max(taken.events_through);
         let (of, reporter) = (&service.service, &report.reporter);
         let mut rest = app.store.rest(of, reporter, now_ms).await?;

@@ -15,6 +15,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use futures::StreamExt as _;
+use tracing::Instrument as _;
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::updates::{Failed, Updated};
 
@@ -69,12 +70,13 @@ pub(super) async fn post(
             tracing::warn!(%client, refused, why, "a batch of data updates is refused");
         }
     })?;
-    let work = tokio::spawn(async move {
+    let work = async move {
         let updated = apply(&app, &caller, batch).await;
         // Until here the batch has its place among those that are worked on, whether or not its sender waits.
         drop(held);
         updated
-    });
+    };
+    let work = tokio::spawn(work.in_current_span());
     let failed = |error: tokio::task::JoinError| {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     };

@@ -37,6 +37,30 @@ fn text(reported: &str) -> String {
     kept.map(shown).collect()
 }
 
+/// How the findings of a filter differ from those of its last report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The first of each kind that it did not find before.
+    pub found: Vec<Finding>,
+    /// The first of each kind that it finds no longer.
+    pub mended: Vec<Finding>,
+}
+
+/// What changed from these findings to those.
+pub fn changed(last: &[Finding], next: &[Finding]) -> Changed {
+    Changed {
+        found: beyond(next, last),
+        mended: beyond(last, next),
+    }
+}
+
+/// The first finding of each kind that the others lack.
+fn beyond(findings: &[Finding], others: &[Finding]) -> Vec<Finding> {
+    let mut kinds: BTreeSet<&str> = others.iter().map(|it| it.kind.as_str()).collect();
+    let new = findings.iter().filter(|it| kinds.insert(it.kind.as_str()));
+    new.cloned().collect()
+}
+
 /// A filter that is wired wrongly for a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Miswired {
@@ -98,6 +122,17 @@ mod tests {
         bad.seen = "a\nb\x1b[2J\u{9b}1m".to_owned();
         let (kept, cut) = kept(&[bad]);
         assert_eq!((kept[0].seen.as_str(), cut), ("a b [2J 1m", 0));
+    }
+
+    #[test]
+    fn a_kind_is_new_once_and_mended_once() {
+        let of = |kinds: &[&str]| -> Vec<Finding> { kinds.iter().map(|it| finding(it)).collect() };
+        let changed = changed(&of(&["a", "b", "b"]), &of(&["b", "c", "c"]));
+        assert_eq!((changed.found, changed.mended), (of(&["c"]), of(&["a"])));
+        assert_eq!(
+            super::changed(&of(&["a"]), &of(&["a", "a"])),
+            Changed::default()
+        );
     }
 
     #[test]

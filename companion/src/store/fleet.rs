@@ -8,8 +8,8 @@ use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::StoreError;
-use crate::events::{Cursor, Entry};
-use crate::loads::wiring::Miswired;
+use crate::events::{Cursor, Entry, Event};
+use crate::loads::wiring::{self, Miswired};
 use crate::loads::{Cut, Owner, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
@@ -21,7 +21,7 @@ pub const REPORTERS_MAX: u64 = 4_096;
 pub const REGISTERED_MAX: u64 = 20_000;
 
 /// The result of a report.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Taken {
     /// The highest event number of this reporter that is stored.
     pub events_through: u64,
@@ -30,7 +30,9 @@ pub struct Taken {
     /// Whether the report was dropped as old.
     pub old: bool,
     /// Events that were stored.
-    pub events: u64,
+    pub events: Vec<Event>,
+    /// How the reporter's wiring changed.
+    pub wiring: wiring::Changed,
     /// The parts of the report that were not stored as sent.
     pub cut: Cut,
     /// Quiet reporters that made room.

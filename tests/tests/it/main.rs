@@ -55,6 +55,7 @@
 //! | [`door`] | strangers, pages of other sites and floods keep nobody from the companion, and each does what its role says |
 //! | [`tcp`] | a TCP connection is placed, counted and bounded as a request is, and loses no byte |
 //! | [`native`] | what the native module does otherwise than the filter is what its page says |
+//! | [`logs`] | each line of the log is JSON where that is asked for, those of a request share its id |
 //! | [`demo`] | the commands that `unitring demo` prints work as printed |
 //! | [`commands`] | a command reports an error once, with the way out, and its exit code |
 
@@ -122,6 +123,8 @@ mod limits;
 mod links;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]

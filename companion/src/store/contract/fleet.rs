@@ -1,6 +1,6 @@
 //! What a store promises about registry, loads and events.
 
-use unitring_protocol::report::{EventKind, InstanceLoad, Report};
+use unitring_protocol::report::{EventKind, Finding, InstanceLoad, Report};
 
 use crate::events::Entry;
 use crate::loads::plausible::IN_FLIGHT_MAX;
@@ -176,18 +176,19 @@ fn report(reporter: &str, sequence: u64, calls: u64, events: &[u64]) -> Report {
 
 pub async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Store) {
     let service = "carts".parse().unwrap();
-    for (report, old, events_through, calls) in [
-        (report("e1", 10, 5, &[1, 2]), false, 2, 5),
-        (report("e1", 10, 5, &[1, 2]), true, 2, 5),
-        (report("e1", 9, 4, &[1]), true, 2, 5),
-        (report("e2", 1, 100, &[]), false, 0, 105),
-        (report("e1", 11, 8, &[2, 3]), false, 3, 108),
+    for (report, old, events_through, events, calls) in [
+        (report("e1", 10, 5, &[1, 2]), false, 2, 2, 5),
+        (report("e1", 10, 5, &[1, 2]), true, 2, 0, 5),
+        (report("e1", 9, 4, &[1]), true, 2, 0, 5),
+        (report("e2", 1, 100, &[]), false, 0, 0, 105),
+        (report("e1", 11, 8, &[2, 3]), false, 3, 1, 108),
     ] {
         let taken = store
             .take(&report, &report.services[0], &samples::owner(), 10_000)
             .await
             .unwrap();
         assert_eq!((taken.old, taken.events_through), (old, events_through));
+        assert_eq!(taken.events.len(), events);
         assert_eq!(
             store.totals(&service).await.unwrap()["10.0.0.9:80"].calls,
             calls
@@ -274,7 +275,13 @@ pub async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
     let taken = store
         .take(&many, &many.services[0], &samples::owner(), 15_000_002)
         .await;
-    assert_eq!(taken.unwrap().cut.findings, 4);
+    let taken = taken.unwrap();
+    assert_eq!(taken.cut.findings, 4);
+    let kinds = |findings: &[Finding]| -> Vec<String> {
+        findings.iter().map(|it| it.kind.clone()).collect()
+    };
+    let changed = (kinds(&taken.wiring.found), kinds(&taken.wiring.mended));
+    assert_eq!(changed, (vec!["d".to_owned()], vec!["c".to_owned()]));
     assert_eq!(found(15_000_003).await.len(), 1);
     assert!(
         found(15_006_000).await.is_empty(),

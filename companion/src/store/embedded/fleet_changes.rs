@@ -110,7 +110,8 @@ pub(super) fn take(
         events_through: step.next.events_through,
         growth: step.growth,
         old: false,
-        events: u64::try_from(step.events.len()).unwrap_or(u64::MAX),
+        events: step.events,
+        wiring: step.wiring,
         cut: step.cut,
         displaced,
     };

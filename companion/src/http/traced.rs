@@ -1,0 +1,132 @@
+//! Each request's id: the client's or a new one. It is in the answer, and in all lines that the log gets while the
+//! request is worked on.
+
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument as _;
+
+use super::App;
+use super::answer::Why;
+use crate::door::listener::Peer;
+use crate::now_ms;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken from a client.
+const ID_BYTES_MAX: usize = 128;
+
+/// Of this process, so that the ids of two differ.
+static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// The id of a request: visible ASCII.
+#[derive(Debug, Clone)]
+struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's, if it can be one, which tells a span of a trace from a header that is to fill the log.
+    fn given(headers: &HeaderMap) -> Option<Self> {
+        let given = headers.get(HEADER)?;
+        let bytes = given.as_bytes();
+        let is_id =
+            (1..=ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        is_id.then(|| Self(given.clone()))
+    }
+
+    fn new() -> Option<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}-{number:x}", *PROCESS);
+        HeaderValue::from_str(&id).ok().map(Self)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_str().unwrap_or_default())
+    }
+}
+
+/// Answers a request within its span.
+pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = RequestId::given(request.headers()).or_else(RequestId::new);
+    let Some(id) = id else {
+        // Hexadecimal digits are always a value.
+        return next.run(request).await;
+    };
+    // The level is that of errors, so that each line that is written has it.
+    let span = tracing::error_span!("http", request_id = %id);
+    let answering = async {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let client = peer.map_or_else(String::new, |peer| peer.address.ip().to_string());
+        let response = next.run(request).await;
+        tell(&app, (method.as_str(), &path, &client), &response);
+        response
+    };
+    let mut response = answering.instrument(span).await;
+    response.headers_mut().insert(HEADER, id.0);
+    response
+}
+
+/// Writes how a request ended; failures as warnings, of which there are so many a second at most.
+fn tell(app: &App, (method, path, client): (&str, &str, &str), response: &Response) {
+    let status = response.status();
+    let why = response.extensions().get::<Why>();
+    let (code, error) = (status.as_u16(), why.map_or("", |why| why.0.as_str()));
+    // Who asks for readiness is told; the log has why it ended.
+    if !status.is_server_error() || path == "/readyz" {
+        tracing::debug!(
+            method,
+            path,
+            client,
+            status = code,
+            error,
+            "request answered"
+        );
+        return;
+    }
+    let (pace, now_ms) = (&app.paces.failures, now_ms());
+    if let Some(lines) = pace.left_out(now_ms) {
+        tracing::warn!(
+            lines,
+            "further failures of requests were left out of the log"
+        );
+    }
+    if pace.admits(client, now_ms) {
+        tracing::warn!(method, path, client, status = code, error, "request failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(value: &[u8]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, HeaderValue::from_bytes(value).unwrap());
+        RequestId::given(&headers).map(|id| id.to_string())
+    }
+
+    #[test]
+    fn an_id_of_a_client_is_taken_if_it_is_short_and_visible() {
+        assert_eq!(given(b"4Qd-x7:/a").as_deref(), Some("4Qd-x7:/a"));
+        let longest = "x".repeat(ID_BYTES_MAX);
+        assert_eq!(given(longest.as_bytes()), Some(longest.clone()));
+        for wrong in ["", "a b", "a\tb", "é", &format!("{longest}x")] {
+            assert_eq!(given(wrong.as_bytes()), None, "{wrong:?}");
+        }
+        assert!(RequestId::given(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn no_two_new_ids_are_alike() {
+        let new = || RequestId::new().unwrap().to_string();
+        assert_ne!(new(), new());
+    }
+}
