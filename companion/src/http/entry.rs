@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
@@ -137,7 +137,11 @@ async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
     parts.extensions.insert(caller);
     parts.extensions.insert(held.clone());
     let request = Request::from_parts(parts, Body::from(bytes));
-    let response = answered(app, request, next).await;
+    let started = Instant::now();
+    let mut response = answered(app, request, next).await;
+    if need.is_read() {
+        tells_its_time(&mut response, started.elapsed());
+    }
     let mut answer_share = app.answers.share(principal);
     let counted = response.body().size_hint().exact().unwrap_or(0);
     let counted = usize::try_from(counted).unwrap_or(usize::MAX);
@@ -149,6 +153,16 @@ async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
     }
     drop(held);
     response.map(|body| Body::new(Guarded::new(body, (let_in, answer_share))))
+}
+
+/// Says in the answer how long the handler took, so that a client that asks again and again, as the console does, knows
+/// what it costs. What came before, credentials among it, is not counted.
+fn tells_its_time(response: &mut Response, taken: Duration) {
+    let text = format!("app;dur={:.1}", taken.as_secs_f64() * 1_000.0);
+    if let Ok(value) = HeaderValue::try_from(text) {
+        let name = HeaderName::from_static("server-timing");
+        response.headers_mut().insert(name, value);
+    }
 }
 
 /// The handler's answer, in time.

@@ -1,5 +1,7 @@
 //! `GET /v1/services…`: registry, loads and rings at this moment.
 
+mod summary;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::metrics::{INSTANCES_SHOWN_MAX, ShownInstance, ShownService};
 use crate::now_ms;
 use crate::registry::{Registered, Registry};
 use crate::store::{Fleet, StoreError};
+use summary::Summary;
 
 /// A service in an answer.
 #[derive(Debug, Serialize)]
@@ -46,6 +49,8 @@ impl View {
 #[derive(Debug, Serialize)]
 struct ReporterView {
     reporter: ReporterId,
+    /// How long ago its last report was taken.
+    age_ms: u64,
     alive_until_ms: u64,
     ring: String,
     bound: Option<BoundReport>,
@@ -110,15 +115,38 @@ pub(super) struct Asked {
     after: Option<ServiceName>,
     /// Most services in the answer.
     limit: Option<usize>,
+    /// Whether the list has sums in place of instances and reporters.
+    #[serde(default)]
+    summary: bool,
+}
+
+/// A service in the list.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Row {
+    Whole(View),
+    Summary(Summary),
+}
+
+impl Row {
+    fn service(&self) -> &ServiceName {
+        match self {
+            Self::Whole(view) => &view.service,
+            Self::Summary(summary) => &summary.service,
+        }
+    }
 }
 
 /// The share and capacity of each instance, measured away from the threads that answer requests.
 async fn parts(
     app: &App,
     caller: &Caller,
-    loads: &[StoredLoad],
+    loads: &Arc<Vec<StoredLoad>>,
 ) -> Result<BTreeMap<InstanceId, Part>, Refusal> {
-    let all = loads.to_vec();
+    if loads::latest(loads).is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let all = Arc::clone(loads);
     app.heavy
         .run(&app.metrics, caller, move || parts_of(&all))
         .await
@@ -169,18 +197,22 @@ async fn view(
     Ok(View {
         ring: loads::latest(&loads).map(|load| load.ring.clone()),
         registry,
-        reporters: loads.into_iter().map(reporter).collect(),
+        reporters: loads
+            .into_iter()
+            .map(|load| reporter(load, now_ms()))
+            .collect(),
         instances: instances.into_values().collect(),
         service,
     })
 }
 
-fn reporter(load: StoredLoad) -> ReporterView {
+fn reporter(load: StoredLoad, now_ms: u64) -> ReporterView {
     let counts = load.instances.iter().map(Totals::reported);
     let counts = counts.fold(Totals::default(), Totals::plus);
     let rates = load.update_rates.values().copied();
     let rate = rates.fold(UpdateRate::default(), UpdateRate::plus);
     ReporterView {
+        age_ms: now_ms.saturating_sub(load.taken_ms),
         reporter: load.reporter,
         alive_until_ms: load.alive_until_ms,
         ring: load.ring.version,
@@ -268,28 +300,38 @@ pub(super) async fn list(
     let names = names(fleet, &registry).await?;
     let from = asked.after.map_or(Unbounded, Excluded);
     let limit = asked.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
-    let (mut views, mut instances, mut after) = (Vec::new(), 0, None);
+    let (mut rows, mut instances, mut after) = (Vec::new(), 0, None);
     for name in names.range((from, Unbounded)) {
-        if views.len() >= limit || instances >= PAGE_INSTANCES_MAX {
-            after = views.last().map(|view: &View| view.service.clone());
+        if rows.len() >= limit || instances >= PAGE_INSTANCES_MAX {
+            after = rows.last().map(|row: &Row| row.service().clone());
             break;
         }
         let registered = registry.services.remove(name).unwrap_or_default();
-        let loads = fleet.loads(name, now_ms()).await?;
-        let parts = match asked.shares {
+        let loads = Arc::new(fleet.loads(name, now_ms()).await?);
+        let parts = match asked.shares && !asked.summary {
             true => parts(&app, &caller, &loads).await?,
             false => BTreeMap::new(),
         };
         let registered = registered.into_values().collect();
-        let view = view(fleet, name.clone(), registered, loads, &parts).await?;
+        let view = view(
+            fleet,
+            name.clone(),
+            registered,
+            Arc::unwrap_or_clone(loads),
+            &parts,
+        )
+        .await?;
         // Its reporters are silent: a service that a filter named once, by mistake perhaps.
         if view.is_used() {
             instances += view.instances.len() + view.registry.len();
-            views.push(view);
+            rows.push(match asked.summary {
+                true => Row::Summary(Summary::of(&view)),
+                false => Row::Whole(view),
+            });
         }
     }
     Ok(Json(
-        serde_json::json!({ "services": views, "after": after }),
+        serde_json::json!({ "services": rows, "after": after }),
     ))
 }
 
@@ -302,12 +344,19 @@ pub(super) async fn one(
     let service: ServiceName = service.parse()?;
     let registry = app.store.registry().await?;
     let registered = registry.instances(service.as_str()).cloned().collect();
-    let loads = app.store.loads(&service, now_ms()).await?;
+    let loads = Arc::new(app.store.loads(&service, now_ms()).await?);
     let parts = match asked.shares {
         true => parts(&app, &caller, &loads).await?,
         false => BTreeMap::new(),
     };
-    let view = view(&*app.store, service, registered, loads, &parts).await?;
+    let view = view(
+        &*app.store,
+        service,
+        registered,
+        Arc::unwrap_or_clone(loads),
+        &parts,
+    )
+    .await?;
     if !view.is_used() {
         return Err(Refusal::absent(format!("service {}", view.service)));
     }
