@@ -20,6 +20,7 @@ mod reports;
 pub mod server;
 mod services;
 mod traced;
+mod ui;
 mod units;
 mod updates;
 mod wiring;
@@ -176,6 +177,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/group", get(group::group))
         .route("/v1/fixed", get(fixed::all))
         .route("/v1/fixed/{dataset}/{*key}", get(fixed::value))
+        .route("/ui", get(ui::redirect))
+        .route("/ui/", get(ui::page))
+        .route("/ui/{*path}", get(ui::file))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .fallback(entry::not_found)

@@ -135,11 +135,13 @@ impl Place {
         format!(
             "{heading}  Envoy      {scheme}127.0.0.1:{}   admin http://127.0.0.1:{}\n  \
              companion  http://{}   EDS 127.0.0.1:{}\n  \
+             console    http://{}/ui\n  \
              instances  a b c d, of the service `orders`   control 127.0.0.1:{}{}",
             self.ports.listener,
             self.ports.admin,
             self.ports.companion_address(),
             self.ports.xds,
+            self.ports.companion_address(),
             self.ports.control,
             redis.unwrap_or_default(),
         )

@@ -74,6 +74,11 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
             is_open: true,
             ..needs(&[Role::Read], Scope::All, Kind::Look)
         },
+        // The same files for everybody, without anything of this unit: what they ask for needs a role of its own.
+        (["ui", ..], true) => Need {
+            is_open: true,
+            ..needs(&[Role::Read], Scope::All, kind)
+        },
         (["metrics"], true) => needs(&[Role::Read], Scope::All, Kind::Look),
         (["v1", "reports"], _) => Need {
             body_max: REPORT_BYTES_MAX,
@@ -136,6 +141,18 @@ fn decoded(part: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readiness_and_the_files_of_the_console_need_no_credential_and_nothing_else_does() {
+        let is_open = |method: Method, path| need(&method, path).is_open;
+        for path in ["/readyz", "/ui", "/ui/", "/ui/app.js"] {
+            assert!(is_open(Method::GET, path), "{path}");
+            assert!(!is_open(Method::POST, path), "{path}");
+        }
+        for path in ["/v1/ui", "/uix", "/v1/services", "/metrics", "/"] {
+            assert!(!is_open(Method::GET, path), "{path}");
+        }
+    }
 
     #[test]
     fn each_path_needs_what_it_changes() {
