@@ -24,10 +24,12 @@
 //! | [`tcp`], [`ftp`] | the same for a TCP service, and for FTP servers |
 //! | [`sessions`] | the shipped session service in two units |
 //! | [`traffic`], [`upgraded`], [`writers`], [`rivals`], [`raw`] | clients: a steady load, a stream that stays open, writers that remember their acknowledged writes, concurrent changes of the same records, raw bytes |
+//! | [`browser`] | a real browser, driven by its own protocol |
 //! | [`seed`] | the seed of a random test |
 //!
 //! No test is skipped: a missing program is an error that names the command that fetches it.
 
+pub mod browser;
 pub mod certificates;
 pub mod companion;
 pub mod config;

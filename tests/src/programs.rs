@@ -15,8 +15,8 @@ pub fn root() -> Result<PathBuf> {
         .context("the crate has no folder above it")
 }
 
-/// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`, `valgrind`; `vsftpd` and
-/// `aiosmtpd`, which `make test` gets.
+/// A program that `make parts` gets ready: `envoy`, `redis-server`, `rabbitmq-server`, `epmd`, `valgrind`; `chromium`,
+/// `vsftpd` and `aiosmtpd`, which `make test` gets.
 ///
 /// Another Envoy by `UNITRING_ENVOY_VERSION`, as `make compat` says it, or by the path `UNITRING_ENVOY`.
 ///
@@ -47,6 +47,15 @@ pub fn asked_envoy() -> Option<String> {
 pub fn envoy(version: &str) -> Result<PathBuf> {
     let program = parts()?.join(format!("envoy-{version}/envoy"));
     existing(program, &format!("scripts/parts {version}"))
+}
+
+/// axe-core, a script that judges a page's accessibility.
+///
+/// # Errors
+/// It is not there; the text names the command.
+pub fn axe() -> Result<PathBuf> {
+    let script = parts()?.join("axe-4.12.1/axe.min.js");
+    existing(script, "scripts/parts browser")
 }
 
 fn parts() -> Result<PathBuf> {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
+use unitring_tests::browser::{Look, Page};
 use unitring_tests::statistics::quantile;
 
 use super::body::INSTANCES;
@@ -53,23 +54,30 @@ pub(crate) async fn measure(cores: Cores) -> Result<()> {
     );
     println!("|---|{}", "---:|".repeat(9));
     let (mut report, mut answer, mut busy) = (0, 0, 0_f64);
+    let mut consoles = Vec::new();
     for store in Store::ALL {
         eprintln!("{}: {REPORTERS} reporters, open loop", store.name());
-        let figures = at(store, cores).await?;
+        let figures = at(store, cores, false).await?;
         println!("{}", row(store, &figures)?);
         busy = busy.max(figures.generator_percent);
         report = figures.report_bytes;
         answer = answer.max(figures.answer_bytes);
+        eprintln!("{}: the same while a console is open", store.name());
+        let watched = at(store, cores, true).await?;
+        let more = watched.companion_percent - figures.companion_percent;
+        consoles.push(format!("{}: {more:+.1} %", store.name()));
     }
     println!(
         "\n{INSTANCES} instances in each report, which has {report} bytes, and its answer {answer}; reports are due \
          evenly spread over the second; from the moment when one is due to the last byte of its answer; of those due in {} s \
          after {} s of warming up; what has no answer {} s later is unanswered. A report that was not taken \
          counts as one that takes for ever. Memory is what the resident set grew by from before the first \
-         connection. The generator of the load took {busy:.0} % of its core.\n",
+         connection. The generator of the load took {busy:.0} % of its core. With [a console](console.md) open that shows the \
+         service, the companion took this much more of its core, give or take the noise of both measurements: {}.\n",
         MEASURED.as_secs(),
         WARM_UP.as_secs(),
         PATIENCE.as_secs(),
+        consoles.join(", "),
     );
     Ok(())
 }
@@ -99,7 +107,7 @@ fn row(store: Store, figures: &Figures) -> Result<String> {
     ))
 }
 
-async fn at(store: Store, cores: Cores) -> Result<Figures> {
+async fn at(store: Store, cores: Cores, is_watched: bool) -> Result<Figures> {
     let server = Server::start(store, cores).await?;
     let resident = server.resident_bytes()?;
     let (done, mut all_done) = mpsc::unbounded_channel();
@@ -118,10 +126,15 @@ async fn at(store: Store, cores: Cores) -> Result<Figures> {
     let start = Instant::now() + Duration::from_millis(100);
     let (begin, end) = (start + WARM_UP, start + WARM_UP + MEASURED);
     let clock = thread::spawn(move || tick(&wake, start, end));
+    let console = match is_watched {
+        true => Some(console(server.port()).await?),
+        false => None,
+    };
     sleep_until(begin.into()).await;
     let before = server.used()?;
     sleep_until(end.into()).await;
     let used = server.used()?;
+    drop(console);
     let resident_now = server.resident_bytes()?;
     let mut reports = Vec::new();
     // The channel closes early once all reporters have ended, after the last answer.
@@ -150,6 +163,14 @@ async fn at(store: Store, cores: Cores) -> Result<Figures> {
         answer_bytes,
         resident_kib: f64::from(u32::try_from(grown / 1024)?) / f64::from(REPORTERS),
     })
+}
+
+/// A browser that shows the service. It runs on the generator's core.
+async fn console(port: u16) -> Result<Page> {
+    let page = Page::start(Look::DESK).await?;
+    page.goes_to(&format!("http://127.0.0.1:{port}/ui/#/service/orders"))
+        .await?;
+    Ok(page)
 }
 
 /// Tells each reporter when its reports are due, and returns all these moments. It is a thread because

@@ -53,6 +53,7 @@
 //! | [`bounds`] | everything that can grow has a named bound, and reaching it is counted |
 //! | [`units`] | three units hold the same after all servers and links between them failed, by `redis-cli` |
 //! | [`door`] | strangers, pages of other sites and floods keep nobody from the companion, and each does what its role says |
+//! | [`console`] | the console shows what the API says, to whom may see it, and nothing that a name contains runs |
 //! | [`tcp`] | a TCP connection is placed, counted and bounded as a request is, and loses no byte |
 //! | [`native`] | what the native module does otherwise than the filter is what its page says |
 //! | [`logs`] | each line of the log is JSON where that is asked for, those of a request share its id |
@@ -79,6 +80,8 @@ mod commands;
 mod companions;
 #[cfg(test)]
 mod compatibility;
+#[cfg(test)]
+mod console;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
