@@ -7,13 +7,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`page`] | the format |
-//! | [`labelled`] | metrics with labels that this program chooses |
-//! | [`fleet`] | services and instances |
-//! | [`fallbacks`] | requests left to Envoy, by service |
-//! | [`links`] | other units |
-//! | [`process`] | the process and its build |
-//! | [`old`] | the names of before |
+//! | `page` | the format |
+//! | `labelled` | metrics with labels that this program chooses |
+//! | `fleet` | services and instances |
+//! | `fallbacks` | requests left to Envoy, by service |
+//! | `links` | other units |
+//! | `process` | the process and its build |
+//! | `old` | the names of before |
 
 mod fallbacks;
 mod fleet;
