@@ -19,10 +19,9 @@ pub enum Kind {
 pub struct Prefix(String);
 
 impl Prefix {
-    /// By the service's own name, which the companion uses, too; an `alias` that was set replaces it.
-    pub fn new(service: &ServiceName, alias: Option<&str>) -> Self {
-        let name = part(alias.unwrap_or(service.as_str()));
-        Self(format!("unitring_filter.{name};."))
+    /// By the service's own name, as the companion's metrics have it. Its `alias` is for the names of before.
+    pub fn new(service: &ServiceName) -> Self {
+        Self(format!("unitring_filter.{};.", part(service.as_str())))
     }
 
     /// A stat of the service.
@@ -66,7 +65,7 @@ mod tests {
     #[test]
     fn a_name_is_exported_as_it_is_and_its_end_is_known() {
         let istio = "outbound|8080||orders.default.svc".parse().unwrap();
-        let prefix = Prefix::new(&istio, None);
+        let prefix = Prefix::new(&istio);
         assert_eq!(
             prefix.of_service("report.sent", Kind::Counter),
             "unitring_filter.outbound|8080||orders.default.svc;.report_sent_total"
@@ -81,16 +80,16 @@ mod tests {
             named.ends_with(";.instance.10.0.0.1:80;.in_flight"),
             "{named}"
         );
-        let aliased = Prefix::new(&istio, Some("a;b"));
+        let odd = Prefix::new(&"a;b".parse().unwrap());
         assert_eq!(
-            aliased.of_service("fallback.no_key", Kind::Counter),
+            odd.of_service("fallback.no_key", Kind::Counter),
             "unitring_filter.a_b;.fallback_total.no_key"
         );
         assert_eq!(
-            aliased.of_service("wiring.stats", Kind::Gauge),
+            odd.of_service("wiring.stats", Kind::Gauge),
             "unitring_filter.a_b;.wiring.stats"
         );
-        let slot = aliased.of_instance("instance.slot-7", "10.0.0.1:80", "calls", Kind::Counter);
+        let slot = odd.of_instance("instance.slot-7", "10.0.0.1:80", "calls", Kind::Counter);
         assert_eq!(slot, "unitring_filter.a_b;.instance.slot-7;.calls_total");
     }
 }

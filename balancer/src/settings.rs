@@ -101,12 +101,12 @@ impl Settings {
         let companion = companion(root.section("companion")?)?;
         let interval = companion.as_ref().map(|companion| companion.interval);
         let service = service(root)?;
-        let (stat_name, exported) = names::stat_names(root, &service)?;
+        let stat_name = names::stat_name(root, &service)?;
         let ring = ring::read(root.section("ring")?)?;
         let health = health::health(root.section("health")?)?;
         let settings = Self {
             stat_name,
-            exported,
+            exported: Prefix::new(&service),
             service,
             key: key::read(root)?,
             rule: ring.rule(&health),

@@ -150,12 +150,12 @@ metrics! {
     }
     /// Of the leader of a unit with peers.
     leader_link {
+        outbox_bytes: Level, "Estimated bytes of the ops in the outbox";
+        outbox_ops: Level, "Ops that wait for the other units";
         link_up: Level, "1 while this unit reads its queue and can send to another unit";
     }
     /// Of a unit with peers.
     sync {
-        outbox_ops: Level, "Ops that wait for the other units";
-        outbox_bytes: Level, "Estimated bytes of the ops in the outbox";
         outbox_dropped: Count, "Ops that left a full outbox before every unit had them";
         writes_refused: Count, "Writes refused because the outbox is full";
         links_blocked: Count, "Times that a broker blocked a connection";
@@ -214,19 +214,19 @@ pub struct Seen<'a> {
 }
 
 impl Metrics {
-    /// Takes how many requests a reporter has left to Envoy so far; it is remembered until `until_ms`.
+    /// Takes how many requests a reporter has left to Envoy so far; it is remembered until the second time.
     pub fn took_fallbacks(
         &self,
         service: &ServiceName,
         reporter: &ReporterId,
         count: u64,
-        until_ms: u64,
+        times: (u64, u64),
     ) {
         let mut fallbacks = self
             .fallbacks
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        fallbacks.took(service, reporter, count, until_ms);
+        fallbacks.took(service, reporter, count, times);
     }
 
     /// The page: this process's metrics, the fleet's, and all by the names of before.

@@ -200,7 +200,7 @@ pub async fn run(
         rules,
         store,
         follower,
-        overview: Overview::default(),
+        overview: Arc::new(Overview::default()),
         wiring: Wiring::default(),
         metrics,
         registry_changed,

@@ -8,24 +8,21 @@ use unitring_protocol::ids::ServiceName;
 use unitring_routing::hash::xxh64;
 
 use super::reader::{Section, SettingsError};
-use crate::exported::Prefix;
 use crate::json::Json;
 
 /// The longest `alias`, and the most characters taken from a service's name.
 const NAME_BYTES_MAX: usize = 100;
 
-/// The name in stats, and what begins the names of exported ones.
-pub(super) fn stat_names(
+pub(super) fn stat_name(
     root: &mut Section,
     service: &ServiceName,
-) -> Result<(String, Prefix), SettingsError> {
+) -> Result<String, SettingsError> {
     let alias = root.string("alias", "");
     if alias.is_empty() {
-        return Ok((derived(service.as_str()), Prefix::new(service, None)));
+        return Ok(derived(service.as_str()));
     }
     if is_plain(&alias) {
-        let prefix = Prefix::new(service, Some(&alias));
-        return Ok((alias, prefix));
+        return Ok(alias);
     }
     let rule = "must be 1 to 100 letters, digits, '_' or '-'";
     Err(root.error("alias", &Json::Text(alias), rule))

@@ -84,18 +84,19 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 /// The Prometheus text. While the store is away it has this process's metrics alone.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let (fleet, found, clock) = tokio::join!(
-        timeout(CHECK_TIMEOUT, app.overview.look(&*app.store)),
+        app.overview.look(&app.store, CHECK_TIMEOUT),
         timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
         timeout(CHECK_TIMEOUT, app.store.clock_ahead_ms()),
     );
-    if let Ok(ahead_ms) = in_time(clock) {
+    let clock = in_time(clock);
+    app.metrics.store_up.set(u64::from(clock.is_ok()));
+    // What was read before the store went away says nothing of now.
+    let fleet = if clock.is_ok() { fleet } else { Arc::default() };
+    if let Ok(ahead_ms) = clock {
         let ahead = Duration::from_millis(ahead_ms.unsigned_abs()).as_secs_f64();
         let ahead = if ahead_ms < 0 { -ahead } else { ahead };
         app.metrics.store_clock_ahead_seconds.set(ahead);
     }
-    let fleet = in_time(fleet);
-    app.metrics.store_up.set(u64::from(fleet.is_ok()));
-    let fleet = fleet.unwrap_or_default();
     let found = in_time(found).unwrap_or_default();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     let spoiled = app.store.spoiled().len();
@@ -104,7 +105,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let is_leader = app.role.borrow().term().is_some();
     let links = app.sync.as_ref().filter(|_| is_leader).map(|sync| {
         let links = sync.status().links.into_iter();
-        links.map(|(unit, link)| (unit, link.shown())).collect()
+        // A unit that was removed is not missed.
+        let members = links.filter(|(_, link)| !link.is_removed());
+        members.map(|(unit, link)| (unit, link.shown())).collect()
     });
     let group = app.group.as_ref();
     let watched = group.and_then(|group| group.seen.borrow().clone());

@@ -1,19 +1,22 @@
 //! The fleet as `/metrics` shows it, cached: every report of every Envoy is read for it.
 //!
-//! Invariant: looks take at most a fiftieth of a core, however large the fleet is and however often somebody asks.
-//! The price is the age of what is shown: what takes 10 ms to read is at most half a second old.
+//! Invariant: looks take at most a fiftieth of a core, however large the fleet is and however often a client asks: there
+//! is one look at a time, it ends although nobody waits for it any more, and it counts for fifty times what it took. The
+//! price is the age of what is shown: what takes 10 ms to read is at most half a second old.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::services;
 use crate::metrics::{ShownInstance, ShownService};
-use crate::store::{Fleet, StoreError};
+use crate::store::{Store, StoreError};
 
 /// A look counts for so many times the time that it took.
 const TIMES: u32 = 50;
+/// A failed look is not repeated for this long.
+const FAILED_FOR: Duration = Duration::from_millis(200);
 
 /// Services and instances at one moment.
 #[derive(Debug, Default)]
@@ -22,28 +25,68 @@ pub(super) struct Seen {
     pub(super) instances: Vec<ShownInstance>,
 }
 
-/// The last look, and until when it counts.
+/// The last look, and whose turn it is to look.
 #[derive(Debug, Default)]
-pub struct Overview(Mutex<Option<(Instant, Arc<Seen>)>>);
+pub struct Overview {
+    last: Mutex<Option<Last>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Last {
+    until: Instant,
+    seen: Arc<Seen>,
+}
 
 impl Overview {
-    pub(super) async fn look(&self, fleet: &dyn Fleet) -> Result<Arc<Seen>, StoreError> {
-        // Held while the store is read: whoever asks meanwhile gets the same answer.
-        let mut last = self.0.lock().await;
-        let now = Instant::now();
-        if let Some((until, seen)) = &*last
-            && now < *until
-        {
-            return Ok(Arc::clone(seen));
+    /// The fleet, from a look that ends within `patience`, else from the last one. Empty while the store is away.
+    pub(super) async fn look(
+        self: &Arc<Self>,
+        store: &Arc<dyn Store>,
+        patience: Duration,
+    ) -> Arc<Seen> {
+        let is_fresh = |last: &Last| Instant::now() < last.until;
+        let is_due = !self.with(|last| last.as_ref().is_some_and(is_fresh));
+        if is_due && let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
+            let (overview, store) = (Arc::clone(self), Arc::clone(store));
+            let look = tokio::spawn(async move {
+                let began = Instant::now();
+                let seen = read(&*store).await;
+                overview.keep(seen, began.elapsed());
+                drop(turn);
+            });
+            // A look that takes longer is kept for the next request.
+            drop(timeout(patience, look).await);
         }
-        let (services, instances) = services::shown(fleet).await?;
-        let seen = Arc::new(Seen {
-            services,
-            instances,
-        });
-        let took: Duration = now.elapsed();
-        let until = Instant::now() + took * TIMES;
-        *last = Some((until, Arc::clone(&seen)));
-        Ok(seen)
+        self.with(|last| {
+            last.as_ref()
+                .map_or_else(Arc::default, |last| Arc::clone(&last.seen))
+        })
     }
+
+    fn with<T>(&self, look: impl FnOnce(&Option<Last>) -> T) -> T {
+        look(&self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn keep(&self, seen: Result<Seen, StoreError>, took: Duration) {
+        let (seen, counts_for) = match seen {
+            Ok(seen) => (seen, took * TIMES),
+            Err(error) => {
+                tracing::debug!(%error, "the metrics of the fleet wait for the store");
+                (Seen::default(), FAILED_FOR)
+            }
+        };
+        let until = Instant::now() + counts_for;
+        let seen = Arc::new(seen);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Last { until, seen });
+    }
+}
+
+async fn read(store: &dyn Store) -> Result<Seen, StoreError> {
+    let (services, instances) = services::shown(store).await?;
+    Ok(Seen {
+        services,
+        instances,
+    })
 }

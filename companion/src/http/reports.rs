@@ -93,13 +93,12 @@ async fn answer(
         if taken.old {
             app.metrics.reports_old.inc();
         }
-        let until_ms = now_ms.saturating_add(loads::alive_ms(&report));
-        app.metrics.took_fallbacks(
-            &service.service,
-            &report.reporter,
-            service.fallbacks,
-            until_ms,
-        );
+        if !taken.old {
+            let until_ms = now_ms.saturating_add(loads::alive_ms(&report));
+            let (of, by) = (&service.service, &report.reporter);
+            let times = (now_ms, until_ms);
+            app.metrics.took_fallbacks(of, by, service.fallbacks, times);
+        }
         app.metrics.reporters_displaced.inc_by(taken.displaced);
         app.metrics.loads_lowered.inc_by(taken.cut.loads);
         app.metrics.findings_cut.inc_by(taken.cut.findings);

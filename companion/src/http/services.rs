@@ -279,6 +279,7 @@ pub(super) async fn shown(
             updates_dropped: instance.updates_dropped,
             updates_per_s: instance.updates_per_s,
             in_flight: instance.in_flight,
+            update_load: instance.update_load,
         }));
     }
     Ok((services, shown))

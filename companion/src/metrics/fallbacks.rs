@@ -7,30 +7,40 @@ use std::collections::BTreeMap;
 
 use unitring_protocol::ids::{ReporterId, ServiceName};
 
+/// How often what is forgotten is dropped, where nobody scrapes.
+const PRUNED_EVERY_MS: u64 = 10_000;
+
 /// The sums, and the last count of each reporter.
 #[derive(Debug, Default)]
-pub(super) struct Fallbacks(BTreeMap<ServiceName, OfService>);
+pub(super) struct Fallbacks {
+    services: BTreeMap<ServiceName, OfService>,
+    pruned_ms: u64,
+}
 
 #[derive(Debug, Default)]
 struct OfService {
     total: u64,
+    /// The count of each reporter, and until when it matters.
     last: BTreeMap<ReporterId, (u64, u64)>,
 }
 
 impl Fallbacks {
-    /// Takes a report's count; it matters until `until_ms`. What a reporter counted before its first report to this
-    /// companion is not added, since another companion may have.
+    /// Takes a report's count at a time, which matters until another time. What a reporter counted before its first
+    /// report to this companion is not added.
     pub(super) fn took(
         &mut self,
         service: &ServiceName,
         reporter: &ReporterId,
         count: u64,
-        until_ms: u64,
+        (now_ms, until_ms): (u64, u64),
     ) {
-        if !self.0.contains_key(service) {
-            self.0.insert(service.clone(), OfService::default());
+        if self.pruned_ms.abs_diff(now_ms) >= PRUNED_EVERY_MS {
+            self.prune(now_ms);
         }
-        let Some(of) = self.0.get_mut(service) else {
+        if !self.services.contains_key(service) {
+            self.services.insert(service.clone(), OfService::default());
+        }
+        let Some(of) = self.services.get_mut(service) else {
             return;
         };
         let before = of.last.insert(reporter.clone(), (count, until_ms));
@@ -38,17 +48,21 @@ impl Fallbacks {
         of.total = of.total.saturating_add(grown);
     }
 
-    /// The sums. Reporters that are forgotten by now are dropped, and services without any.
+    /// The sums.
     pub(super) fn totals(&mut self, now_ms: u64) -> Vec<(ServiceName, u64)> {
-        self.0.retain(|_, of| {
+        self.prune(now_ms);
+        let all = self.services.iter();
+        all.map(|(service, of)| (service.clone(), of.total))
+            .collect()
+    }
+
+    /// Drops reporters that do not matter any more, and services without any.
+    fn prune(&mut self, now_ms: u64) {
+        self.pruned_ms = now_ms;
+        self.services.retain(|_, of| {
             of.last.retain(|_, (_, until_ms)| now_ms < *until_ms);
             !of.last.is_empty()
         });
-        let totals = self
-            .0
-            .iter()
-            .map(|(service, of)| (service.clone(), of.total));
-        totals.collect()
     }
 }
 
@@ -61,17 +75,29 @@ mod tests {
         let mut fallbacks = Fallbacks::default();
         let service: ServiceName = "orders".parse().unwrap();
         let [one, two]: [ReporterId; 2] = ["e1", "e2"].map(|id| id.parse().unwrap());
-        fallbacks.took(&service, &one, 100, 10);
-        fallbacks.took(&service, &two, 7, 20);
+        fallbacks.took(&service, &one, 100, (1, 10));
+        fallbacks.took(&service, &two, 7, (1, 20));
         assert_eq!(fallbacks.totals(5), [(service.clone(), 0)]);
-        fallbacks.took(&service, &one, 103, 10);
-        fallbacks.took(&service, &two, 9, 20);
+        fallbacks.took(&service, &one, 103, (1, 10));
+        fallbacks.took(&service, &two, 9, (1, 20));
         assert_eq!(fallbacks.totals(5), [(service.clone(), 5)]);
         // The first is gone; then the second started anew.
         assert_eq!(fallbacks.totals(15), [(service.clone(), 5)]);
-        fallbacks.took(&service, &two, 1, 20);
-        fallbacks.took(&service, &two, 4, 20);
+        fallbacks.took(&service, &two, 1, (1, 20));
+        fallbacks.took(&service, &two, 4, (1, 20));
         assert_eq!(fallbacks.totals(15), [(service.clone(), 8)]);
         assert_eq!(fallbacks.totals(20), []);
+    }
+
+    #[test]
+    fn reporters_that_come_and_go_are_forgotten_although_nobody_scrapes() {
+        let mut fallbacks = Fallbacks::default();
+        for number in 0..1_000_u64 {
+            let reporter = format!("e{number}").parse().unwrap();
+            let (service, now_ms) = ("orders".parse().unwrap(), number * 1_000);
+            fallbacks.took(&service, &reporter, 1, (now_ms, now_ms + 5_000));
+        }
+        let kept: usize = fallbacks.services.values().map(|of| of.last.len()).sum();
+        assert!(kept <= 20, "{kept}");
     }
 }

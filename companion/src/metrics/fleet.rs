@@ -40,6 +40,8 @@ pub struct ShownInstance {
     pub updates_per_s: f64,
     /// Requests in flight over all reporters.
     pub in_flight: u64,
+    /// Requests in flight that its updates count as for the bound.
+    pub update_load: u64,
     /// What the bound leaves it; `None` without a bound.
     pub capacity: Option<u64>,
     /// The share of all keys that it owns, 0 to 1; `None` while no ring is known.
@@ -81,7 +83,7 @@ const fn family(
     }
 }
 
-pub(super) const INSTANCE_FAMILIES: [Family; 12] = [
+pub(super) const INSTANCE_FAMILIES: [Family; 13] = [
     family(
         "instance_healthy",
         Kind::Gauge,
@@ -102,6 +104,13 @@ pub(super) const INSTANCE_FAMILIES: [Family; 12] = [
         true,
         "Requests in flight on the instance, over all Envoys",
         |shown| Some(shown.in_flight.to_string()),
+    ),
+    family(
+        "instance_update_load",
+        Kind::Gauge,
+        false,
+        "Requests in flight that the instance's data updates count as for the bound, beside those",
+        |shown| Some(shown.update_load.to_string()),
     ),
     family(
         "instance_capacity",
@@ -212,8 +221,7 @@ pub(super) fn services(
         page.sample(name, &labels, shown.reporters)?;
     }
     let name = "unitring_companion_service_fallbacks_total";
-    let help =
-        "Requests that filters left to Envoy's own policy, by the reports that this companion took";
+    let help = "Requests that filters left to Envoy's own policy, by the reports that this companion took; companions of a unit may count the same ones, so take the largest";
     page.family(name, Kind::Counter, help)?;
     for (service, count) in fallbacks.iter().take(INSTANCES_SHOWN_MAX) {
         page.sample(name, &[("service", service.as_str())], count)?;

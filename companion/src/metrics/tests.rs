@@ -22,6 +22,7 @@ fn instance() -> ShownInstance {
         updates_dropped: 43,
         updates_per_s: 4.5,
         in_flight: 2,
+        update_load: 1,
         capacity: Some(16),
         share: Some(0.25),
     }
@@ -54,7 +55,7 @@ fn full(metrics: &Metrics) -> String {
         &HOSTILE.parse().unwrap(),
         &"e1".parse().unwrap(),
         5,
-        u64::MAX,
+        (0, u64::MAX),
     );
     let services = [ShownService {
         service: HOSTILE.parse().unwrap(),

@@ -18,6 +18,8 @@ use crate::store::{Backlog, StoreError};
 
 /// The state of a healthy link.
 pub(super) const UP: &str = "ok";
+/// The state of the link to a unit that was removed from the group.
+const REMOVED: &str = "removed";
 /// How many times its bound an outbox may reach before writes are refused. The leader shortens it
 /// long before.
 const OUTBOX_OVER: u64 = 2;
@@ -46,6 +48,11 @@ pub struct LinkStatus {
 }
 
 impl LinkStatus {
+    /// Whether its unit was removed from the group.
+    pub fn is_removed(&self) -> bool {
+        self.state == REMOVED
+    }
+
     /// The values that the metrics show.
     pub fn shown(&self) -> ShownLink {
         let compared = self.compared.as_ref();
@@ -105,7 +112,7 @@ impl Status {
         self.links.retain(|unit, _| peers.contains(unit));
         for peer in peers {
             let state = if removed.contains(peer) {
-                "removed"
+                REMOVED
             } else {
                 "not connected yet"
             };
@@ -145,7 +152,7 @@ impl Status {
     /// This unit is cut off only if no peer can be reached, or its own queue is not read; a single
     /// peer out of reach does not count.
     fn judge(&mut self) {
-        let mut members = self.links.values().filter(|link| link.state != "removed");
+        let mut members = self.links.values().filter(|link| !link.is_removed());
         let first = members.clone().find(|link| link.state != UP);
         let is_any_up = members.any(|link| link.state == UP);
         self.link = match first {

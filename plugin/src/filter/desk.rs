@@ -192,6 +192,9 @@ impl Desk {
             self.judge_again(now_ms);
             self.check(now_ms);
         }
+        if !reports {
+            self.exported.pause();
+        }
         if reports {
             self.report(now_ms);
         } else if discovers {

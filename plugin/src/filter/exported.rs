@@ -2,7 +2,7 @@
 //!
 //! The filter counts under the older names, `unitring.<service>.…`, which stay for one release. A copy costs a
 //! request nothing. A counter grows by its difference from what is exported, whichever VM exported that, so no VM
-//! needs to know what another did; and a value that did not change costs no call into Envoy.
+//! needs to know what another did; and a value that did not change costs no call into Envoy, until the VM loses the lease.
 
 use proxy_wasm::types::MetricType;
 use unitring_balancer::directory::{Entry, Shown};
@@ -10,15 +10,15 @@ use unitring_balancer::exported::{Kind, Prefix};
 
 use super::stats::{ServiceStats, Stat};
 
-/// An exported stat, and what this VM saw last.
+/// An exported stat, and the value that this VM gave it last.
 #[derive(Debug)]
-struct Copy {
+struct Twin {
     stat: Stat,
     kind: Kind,
     last: Option<u64>,
 }
 
-impl Copy {
+impl Twin {
     fn define(name: &str, kind: Kind) -> Self {
         let of = match kind {
             Kind::Counter => MetricType::Counter,
@@ -49,11 +49,12 @@ pub(super) struct Exported {
     prefix: Prefix,
     captures: bool,
     /// In the order in which the service's stats are visited.
-    service: Vec<Copy>,
+    service: Vec<Twin>,
     /// In order of their names.
     instances: Vec<Instance>,
     /// How often this VM has exported; wraps around.
     round: u32,
+    is_paused: bool,
 }
 
 /// What is exported of an instance.
@@ -61,7 +62,7 @@ pub(super) struct Exported {
 struct Instance {
     /// The name that the directory gave its stats.
     stat: String,
-    copies: Vec<Copy>,
+    copies: Vec<Twin>,
     /// When it was last there.
     round: u32,
 }
@@ -75,6 +76,21 @@ impl Exported {
             service: Vec::new(),
             instances: Vec::new(),
             round: 0,
+            is_paused: true,
+        }
+    }
+
+    /// Another VM exports from now on: what this one wrote may be there no longer.
+    pub(super) fn pause(&mut self) {
+        if !self.is_paused {
+            self.is_paused = true;
+            let instances = self
+                .instances
+                .iter_mut()
+                .flat_map(|known| &mut known.copies);
+            for twin in self.service.iter_mut().chain(instances) {
+                twin.last = None;
+            }
         }
     }
 
@@ -89,7 +105,7 @@ impl Exported {
         let mut at = 0;
         let mut visit = |name: &str, kind: Kind, value: u64| {
             if copies.len() <= at {
-                copies.push(Copy::define(&prefix.of_service(name, kind), kind));
+                copies.push(Twin::define(&prefix.of_service(name, kind), kind));
             }
             if let Some(copy) = copies.get_mut(at) {
                 copy.set(value);
@@ -98,6 +114,7 @@ impl Exported {
         };
         visit("in_flight", Kind::Gauge, in_flight);
         stats.visit(&mut visit);
+        self.is_paused = false;
         self.round = self.round.wrapping_add(1);
         for (entry, shown) in loads {
             self.instance(entry, shown);
@@ -130,7 +147,7 @@ impl Exported {
         let at = place.unwrap_or_else(|at| {
             let id = entry.member.id.as_str();
             let define = |(what, kind, _): &(&str, Kind, u64)| {
-                Copy::define(&self.prefix.of_instance(stat, id, what, *kind), *kind)
+                Twin::define(&self.prefix.of_instance(stat, id, what, *kind), *kind)
             };
             let copies = values.iter().take(kept).map(define).collect();
             let stat = stat.to_owned();
