@@ -2,7 +2,7 @@
 
 import { startAccess } from "./access.js";
 import { el } from "./dom.js";
-import { resumeEvents, startEvents } from "./events.js";
+import { restartEvents, resumeEvents, startEvents } from "./events.js";
 import { short } from "./format.js";
 import { startHealth } from "./health.js";
 import { startTheme } from "./theme.js";
@@ -91,7 +91,7 @@ const access = startAccess({
   forget: by("forget"),
   onChange() {
     go(true);
-    resumeEvents();
+    restartEvents();
   },
 });
 const health = startHealth({

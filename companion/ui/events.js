@@ -18,6 +18,8 @@ let failures = 0;
 let timer = null;
 let onRefused = () => {};
 let isRefused = false;
+/** Whether the next stream is to begin as soon as this one has ended. */
+let isWanted = false;
 
 /** The events that are kept, the latest first. */
 export const events = () => kept;
@@ -95,6 +97,11 @@ async function run() {
     }
   } finally {
     abort = null;
+    if (isWanted) {
+      isWanted = false;
+      timer = setTimeout(run, 0);
+      return;
+    }
     failures += 1;
     const pause = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** (failures - 1));
     if (!document.hidden) timer = setTimeout(run, pause);
@@ -111,8 +118,23 @@ export function startEvents(refused) {
   run();
 }
 
-/** Tries again at once: with another token, or since the companion is back. */
+/** Tries again at once, since the companion is back. */
 export function resumeEvents() {
   isRefused = false;
   run();
+}
+
+/** Begins anew, since another token counts, or none: what the last one could read is forgotten. */
+export function restartEvents() {
+  isRefused = false;
+  kept = [];
+  last = null;
+  failures = 0;
+  for (const listener of listeners) listener([]);
+  if (abort) {
+    isWanted = true;
+    abort.abort();
+  } else {
+    run();
+  }
 }

@@ -33,7 +33,7 @@ export function eventTable({ keeps = () => true, most = Infinity, withService })
       }] : []),
       { title: "Instance", class: "name", text: (event) => event.instance ?? "–" },
       { title: "Keys moved", isNumber: true, isMinor: true, text: (event) => (event.moved > 0 ? share(event.moved) : "–") },
-      { title: "Why", class: "why", text: (event) => event.reason ?? (event.problems ?? []).join("; ") },
+      { title: "Why", class: "why", text: (event) => event.reason ?? "" },
       { title: "Seen by", isMinor: true, class: "name", text: (event) => short(event.reporter ?? (event.unit ? `unit ${event.unit}` : "registry"), 32) },
     ],
   });

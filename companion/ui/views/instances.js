@@ -8,7 +8,9 @@ import { filter, refill, table } from "../table.js";
 /** From which part of its capacity on an instance counts as full. */
 const FULL = 0.9;
 
-const fullness = (row) => (row.capacity > 0 ? row.in_flight / row.capacity : undefined);
+/** What the bound counts: requests in flight, and those that data updates count as. */
+const loadOf = (row) => row.in_flight + (row.update_load ?? 0);
+const fullness = (row) => (row.capacity > 0 ? loadOf(row) / row.capacity : undefined);
 
 /** `12 / 20` with a bar. */
 function load(cell, row) {
@@ -19,7 +21,7 @@ function load(cell, row) {
   }
   const [text, bar] = cell.children;
   const part = fullness(row);
-  setText(text, !row.isReported ? "–" : row.capacity === undefined ? count(row.in_flight) : `${count(row.in_flight)} / ${count(row.capacity)}`);
+  setText(text, !row.isReported ? "–" : row.capacity === undefined ? count(loadOf(row)) : `${count(loadOf(row))} / ${count(row.capacity)}`);
   bar.classList.toggle("none", part === undefined);
   bar.lastElementChild.setAttribute("width", String(40 * Math.min(part ?? 0, 1)));
   cell.classList.toggle("hot", part >= FULL);
@@ -55,7 +57,7 @@ export function instanceTable(rates) {
           cell.parentElement.dataset.state = now;
         },
       },
-      { title: "In flight", isNumber: true, fill: load, sort: (row) => fullness(row) ?? row.in_flight },
+      { title: "In flight", isNumber: true, fill: load, sort: (row) => fullness(row) ?? loadOf(row) },
       { title: "Share", isNumber: true, text: (row) => share(row.share), sort: (row) => row.share },
       { title: "Weight", isNumber: true, isMinor: true, text: (row) => count(row.weight), sort: (row) => row.weight },
       { title: "Calls/s", isNumber: true, text: (row) => rate(calls(row)), sort: calls },

@@ -14,6 +14,8 @@ import { locate } from "./locate.js";
 import { findings, reporterTable } from "./reporters.js";
 
 /** So many lines in the chart at once. */
+/** Of how many instances the page remembers what they had in flight. */
+const REMEMBERED_MAX = 200;
 const LINES = 8;
 
 /** The fill of a ring, in words. */
@@ -131,7 +133,9 @@ export function serviceView(problem, name) {
     const silent = body.registry.filter((one) => !addresses.has(one.address)).map((one) => ({ ...one, isReported: false }));
     rows = [...body.instances, ...silent];
     rates.put(now, body.instances.map((one) => [one.id, { calls: one.calls, failures: one.failures }]));
-    history.put(Date.now(), body.instances.map((one) => [one.id, [one.in_flight, one.capacity]]));
+    const loadOf = (one) => one.in_flight + (one.update_load ?? 0);
+    const fullest = body.instances.length > REMEMBERED_MAX ? body.instances.toSorted((a, b) => loadOf(b) - loadOf(a)).slice(0, REMEMBERED_MAX) : body.instances;
+    history.put(Date.now(), fullest.map((one) => [one.id, [loadOf(one), one.capacity]]));
     const sum = (of) => body.instances.reduce((sum, one) => sum + one[of], 0);
     const bound = body.reporters[0]?.bound;
     about.update([

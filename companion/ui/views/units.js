@@ -9,6 +9,13 @@ import { refill, table } from "../table.js";
 
 const CONFLICTS = 50;
 
+/** How a link looks. A follower has none: the leader of the unit syncs. */
+function looksLike({ state, isFollower }) {
+  if (state === "ok") return "healthy";
+  if (state === "removed") return "draining";
+  return isFollower ? "unknown" : "unhealthy";
+}
+
 function linkTable() {
   return table({
     label: "Links",
@@ -17,7 +24,7 @@ function linkTable() {
       { title: "Unit", class: "name", text: (row) => row.unit, sort: (row) => row.unit },
       {
         title: "Link", class: "why",
-        fill: (cell, row) => refill(cell, row.state, () => mark(row.state === "ok" ? "healthy" : row.state === "removed" ? "draining" : "unhealthy", row.state)),
+        fill: (cell, row) => refill(cell, `${row.state} ${row.isFollower}`, () => mark(looksLike(row), row.state)),
       },
       { title: "Lag, median", isNumber: true, text: (row) => duration(row.lag?.p50_ms), sort: (row) => row.lag?.p50_ms },
       { title: "Lag, p99", isNumber: true, text: (row) => duration(row.lag?.p99_ms), sort: (row) => row.lag?.p99_ms },
@@ -96,7 +103,7 @@ export function unitsView(problem) {
       place.replaceChildren(wanted);
     }
     if (!sync) return;
-    links.update(Object.entries(sync.links ?? {}).map(([unit, link]) => ({ unit, ...link })));
+    links.update(Object.entries(sync.links ?? {}).map(([unit, link]) => ({ unit, ...link, isFollower: body.role === "follower" })));
     const { set_aside: aside, strangers, namesakes } = sync;
     refill(troubled, JSON.stringify([aside, strangers, namesakes, body.spoiled]), () => el("div", null, troubles(body)));
   }
