@@ -140,13 +140,13 @@ codes! {
         "A key whose requests fail with 500 wherever they run ejects one instance after another.";
 
     AdminExposed = "UR0401", Error, "The admin interface listens beyond loopback",
-        "Whoever reaches it reads the configuration with its tokens, and may stop this Envoy.";
+        "Anybody who reaches it reads the configuration with its tokens, and may stop this Envoy.";
     AdminUnbounded = "UR0402", Warn, "The admin interface allows every path",
         "A mistake in a route would let clients stop this Envoy (/quitquitquit).";
     AdminRouted = "UR0403", Error, "A route leads to the admin interface",
         "Clients of this listener read the configuration, or stop this Envoy.";
     CompanionPlaintext = "UR0404", Error, "Reports leave the host in plain text",
-        "Whoever is on the way reads loads, names and the token, and may answer in the companion's place.";
+        "Anybody on the way reads loads, names and the token, and may answer in the companion's place.";
     CompanionAnonymous = "UR0405", Warn, "Reports have no credential",
         "The companion must take reports from everybody, or takes none of this Envoy's.";
 

@@ -150,6 +150,8 @@ fn companion(
     gathered.names(&source);
     let mend = "unitring serve  # and --url is its address (listen)";
     let missing = |why: &str| doctor::of_source(&source, Code::NoCompanion, why, mend);
+    // An error has the URL that was asked.
+    let text = |error: AskError| error.to_string().replace(url, &source);
     let ready = match ask(&target, "/readyz") {
         Ok(ready) if ready.get("checks").is_some() => ready,
         // An older companion, or one that is not for us, says why.
@@ -161,12 +163,11 @@ fn companion(
         }
         Err(error @ AskError::Usage(_)) => return Err(error),
         Err(error) => {
-            gathered.findings.push(missing(&error.to_string()));
+            gathered.findings.push(missing(&text(error)));
             return Ok(());
         }
     };
     gathered.reached += 1;
-    let text = |error: AskError| error.to_string();
     let answers = Answers {
         ready,
         units: ask(&target, "/v1/units").map_err(text),

@@ -11,7 +11,7 @@ use ureq::http::Request;
 use super::super::Target;
 use super::super::ask::{AskError, agent, ask, escape, services, text};
 use super::DoctorFlags;
-use super::fetch::why;
+use super::fetch::{why, without_login};
 use crate::doctor::{Answered, Known, Located, Probe};
 
 /// How long the answer to a probe may take.
@@ -151,7 +151,7 @@ impl Prober<'_> {
             KeyFrom::SourceIp => {}
         }
         let request = request.uri(url).body(());
-        let request = request.map_err(|error| format!("{}: {error}", self.url))?;
+        let request = request.map_err(|error| format!("{}: {error}", without_login(self.url)))?;
         let answer = self.agent.run(request).map_err(|error| why(&error))?;
         let header = |name: &str| {
             let value = answer.headers().get(name)?.to_str().ok()?;
@@ -170,7 +170,10 @@ impl Prober<'_> {
             escape(&self.service),
             escape(key)
         );
-        let answer = ask(&self.companion, &path).map_err(|error| error.to_string())?;
+        let answer = ask(&self.companion, &path).map_err(|error| {
+            let url = &self.companion.url;
+            error.to_string().replace(url, &without_login(url))
+        })?;
         let named = |place: &str| {
             let place = answer.pointer(place).filter(|place| !place.is_null())?;
             let part = |field| place.get(field).and_then(Value::as_str).map(str::to_owned);

@@ -37,7 +37,7 @@ pub(in super::super) fn judge(answers: &Answers) -> Vec<Finding> {
     for (unit, _) in fields(sync, "strangers") {
         let seen = format!("{unit} sends and is no member");
         let mend = format!(
-            "unitring unit add --unit {}  # or stop its companions",
+            "unitring unit add {}  # or stop its companions",
             shown(unit)
         );
         found.push(Finding::new(
