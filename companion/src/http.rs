@@ -105,7 +105,7 @@ pub struct App {
     /// The source of changes for the watchers of records.
     pub follower: Follower,
     /// The fleet as `/metrics` shows it.
-    pub overview: Overview,
+    pub overview: Arc<Overview>,
     /// The reporters that are wired wrongly.
     pub wiring: Wiring,
     /// Counters and gauges.

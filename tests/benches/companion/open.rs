@@ -54,18 +54,27 @@ pub(crate) async fn measure(cores: Cores) -> Result<()> {
     );
     println!("|---|{}", "---:|".repeat(9));
     let (mut report, mut answer, mut busy) = (0, 0, 0_f64);
-    let mut consoles = Vec::new();
+    let (mut consoles, mut scrapes) = (Vec::new(), Vec::new());
     for store in Store::ALL {
         eprintln!("{}: {REPORTERS} reporters, open loop", store.name());
-        let figures = at(store, cores, false).await?;
+        let figures = at(store, cores, Watcher::Nobody).await?;
         println!("{}", row(store, &figures)?);
         busy = busy.max(figures.generator_percent);
         report = figures.report_bytes;
         answer = answer.max(figures.answer_bytes);
-        eprintln!("{}: the same while a console is open", store.name());
-        let watched = at(store, cores, true).await?;
-        let more = watched.companion_percent - figures.companion_percent;
-        consoles.push(format!("{}: {more:+.1} %", store.name()));
+        for (watcher, name, told) in [
+            (Watcher::Console, "a console is open", &mut consoles),
+            (
+                Watcher::Scraper,
+                "/metrics is read each second",
+                &mut scrapes,
+            ),
+        ] {
+            eprintln!("{}: the same while {name}", store.name());
+            let watched = at(store, cores, watcher).await?;
+            let more = watched.companion_percent - figures.companion_percent;
+            told.push(format!("{}: {more:+.1} %", store.name()));
+        }
     }
     println!(
         "\n{INSTANCES} instances in each report, which has {report} bytes, and its answer {answer}; reports are due \
@@ -73,11 +82,13 @@ pub(crate) async fn measure(cores: Cores) -> Result<()> {
          after {} s of warming up; what has no answer {} s later is unanswered. A report that was not taken \
          counts as one that takes for ever. Memory is what the resident set grew by from before the first \
          connection. The generator of the load took {busy:.0} % of its core. With [a console](console.md) open that shows the \
-         service, the companion took this much more of its core, give or take the noise of both measurements: {}.\n",
+         service, the companion took this much more of its core, give or take the noise of both measurements: {}; \
+         while `/metrics` was read each second: {}.\n",
         MEASURED.as_secs(),
         WARM_UP.as_secs(),
         PATIENCE.as_secs(),
         consoles.join(", "),
+        scrapes.join(", "),
     );
     Ok(())
 }
@@ -107,7 +118,15 @@ fn row(store: Store, figures: &Figures) -> Result<String> {
     ))
 }
 
-async fn at(store: Store, cores: Cores, is_watched: bool) -> Result<Figures> {
+/// Who looks at the companion beside the Envoys.
+#[derive(Clone, Copy)]
+enum Watcher {
+    Nobody,
+    Console,
+    Scraper,
+}
+
+async fn at(store: Store, cores: Cores, watcher: Watcher) -> Result<Figures> {
     let server = Server::start(store, cores).await?;
     let resident = server.resident_bytes()?;
     let (done, mut all_done) = mpsc::unbounded_channel();
@@ -126,15 +145,23 @@ async fn at(store: Store, cores: Cores, is_watched: bool) -> Result<Figures> {
     let start = Instant::now() + Duration::from_millis(100);
     let (begin, end) = (start + WARM_UP, start + WARM_UP + MEASURED);
     let clock = thread::spawn(move || tick(&wake, start, end));
-    let console = match is_watched {
-        true => Some(console(server.port()).await?),
-        false => None,
+    let console = match watcher {
+        Watcher::Console => Some(console(server.port()).await?),
+        Watcher::Nobody | Watcher::Scraper => None,
     };
+    let mut scraper = JoinSet::new();
+    if matches!(watcher, Watcher::Scraper) {
+        scraper.spawn(scrape(server.port()));
+    }
     sleep_until(begin.into()).await;
     let before = server.used()?;
     sleep_until(end.into()).await;
     let used = server.used()?;
     drop(console);
+    // One that ended early scraped nothing.
+    if let Some(ended) = scraper.try_join_next() {
+        ended??;
+    }
     let resident_now = server.resident_bytes()?;
     let mut reports = Vec::new();
     // The channel closes early once all reporters have ended, after the last answer.
@@ -163,6 +190,21 @@ async fn at(store: Store, cores: Cores, is_watched: bool) -> Result<Figures> {
         answer_bytes,
         resident_kib: f64::from(u32::try_from(grown / 1024)?) / f64::from(REPORTERS),
     })
+}
+
+/// Reads the metrics each second.
+async fn scrape(port: u16) -> Result<()> {
+    let (client, mut every) = (reqwest::Client::new(), tokio::time::interval(INTERVAL));
+    loop {
+        every.tick().await;
+        let url = format!("http://127.0.0.1:{port}/metrics");
+        let page = client.get(url).send().await?.error_for_status()?;
+        let text = page.text().await?;
+        anyhow::ensure!(
+            text.contains("unitring_companion_instance_in_flight{"),
+            "{text}"
+        );
+    }
 }
 
 /// A browser that shows the service. It runs on the generator's core.

@@ -101,6 +101,8 @@ fn redactions(numbers_vary: bool) -> Result<Redactions> {
         ("[ADDRESS]", r"\b(127\.0\.0\.1|10\.0\.0\.\d+):\d+\b"),
         ("[HEX]", r"\b[0-9a-f]{16}\b"),
         ("[SHARE]", r"\b\d+\.\d %"),
+        // A request that just ended may be in the last report.
+        ("[LOAD]", r"in flight (?<redacted>\d+) of"),
         ("[MS]", r"(?m)upstream-service-time: (?<redacted>\d+)"),
         ("[INSTANCE]", r#""instance":"(?<redacted>[a-d])""#),
         ("[GREETER]", "^instance (?<redacted>[a-d]), "),
