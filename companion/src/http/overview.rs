@@ -1,8 +1,8 @@
 //! The fleet as `/metrics` shows it, cached: every report of every Envoy is read for it.
 //!
-//! Invariant: looks take at most a fiftieth of a core, however large the fleet is and however often a client asks: there
-//! is one look at a time, it ends although nobody waits for it any more, and it counts for fifty times what it took. The
-//! price is the age of what is shown: what takes 10 ms to read is at most half a second old.
+//! Invariant: looks take at most a hundredth of a core, however large the fleet is and however often a client asks: there
+//! is one look at a time, it ends although nobody waits for it any more, and it counts for a hundred times what it took. The
+//! price is the age of what is shown: what takes 10 ms to read is at most a second old.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::metrics::{ShownInstance, ShownService};
 use crate::store::{Store, StoreError};
 
 /// A look counts for so many times the time that it took.
-const TIMES: u32 = 50;
+const TIMES: u32 = 100;
 /// A failed look is not repeated for this long.
 const FAILED_FOR: Duration = Duration::from_millis(200);
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
 use unitring_tests::browser::{Look, Page};
+use unitring_tests::scrape::{self, Sample};
 use unitring_tests::statistics::quantile;
 
 use super::body::INSTANCES;
@@ -45,6 +46,8 @@ struct Figures {
     report_bytes: usize,
     answer_bytes: usize,
     resident_kib: f64,
+    /// For which part of the time the companion worked for the one who looks.
+    watched_percent: f64,
 }
 
 pub(crate) async fn measure(cores: Cores) -> Result<()> {
@@ -72,8 +75,11 @@ pub(crate) async fn measure(cores: Cores) -> Result<()> {
         ] {
             eprintln!("{}: the same while {name}", store.name());
             let watched = at(store, cores, watcher).await?;
-            let more = watched.companion_percent - figures.companion_percent;
-            told.push(format!("{}: {more:+.1} %", store.name()));
+            told.push(format!(
+                "{}: {:.1} %",
+                store.name(),
+                watched.watched_percent
+            ));
         }
     }
     println!(
@@ -82,8 +88,8 @@ pub(crate) async fn measure(cores: Cores) -> Result<()> {
          after {} s of warming up; what has no answer {} s later is unanswered. A report that was not taken \
          counts as one that takes for ever. Memory is what the resident set grew by from before the first \
          connection. The generator of the load took {busy:.0} % of its core. With [a console](console.md) open that shows the \
-         service, the companion took this much more of its core, give or take the noise of both measurements: {}; \
-         while `/metrics` was read each second: {}.\n",
+         service, the companion worked on its requests for this part of the time: {}; on `/metrics`, read each second: {}. \
+         (By `unitring_companion_request_duration_seconds_sum`: waits for the store count, too.)\n",
         MEASURED.as_secs(),
         WARM_UP.as_secs(),
         PATIENCE.as_secs(),
@@ -151,12 +157,18 @@ async fn at(store: Store, cores: Cores, watcher: Watcher) -> Result<Figures> {
     };
     let mut scraper = JoinSet::new();
     if matches!(watcher, Watcher::Scraper) {
-        scraper.spawn(scrape(server.port()));
+        scraper.spawn(scrape_each_second(server.port()));
     }
     sleep_until(begin.into()).await;
-    let before = server.used()?;
+    let (before, watched_before) = (
+        server.used()?,
+        watched_seconds(server.port(), watcher).await?,
+    );
     sleep_until(end.into()).await;
-    let used = server.used()?;
+    let (used, watched) = (
+        server.used()?,
+        watched_seconds(server.port(), watcher).await?,
+    );
     drop(console);
     // One that ended early scraped nothing.
     if let Some(ended) = scraper.try_join_next() {
@@ -183,6 +195,7 @@ async fn at(store: Store, cores: Cores, watcher: Watcher) -> Result<Figures> {
         refused: reports.iter().filter(is_refused).count(),
         unanswered: due.saturating_sub(reports.len()),
         latencies_ms: latencies_ms(&reports, due),
+        watched_percent: (watched - watched_before) / seconds * 100.0,
         companion_percent: used.companion_since(before) / seconds * 100.0,
         redis_percent: used.redis_since(before).map(|used| used / seconds * 100.0),
         generator_percent: used.generator_percent_since(before),
@@ -192,19 +205,36 @@ async fn at(store: Store, cores: Cores, watcher: Watcher) -> Result<Figures> {
     })
 }
 
+/// How long the companion has worked on the requests of the one who looks, in seconds; 0 if nobody does.
+async fn watched_seconds(port: u16, watcher: Watcher) -> Result<f64> {
+    if matches!(watcher, Watcher::Nobody) {
+        return Ok(0.0);
+    }
+    let page = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await?;
+    let samples = scrape::samples(&page.text().await?)?.into_iter();
+    let is_theirs = |sample: &Sample| {
+        let is = |label: &str, value: &str| sample.labels.get(label).is_some_and(|is| is == value);
+        let is_scrape = is("route", "/metrics");
+        is("method", "GET") && is_scrape == matches!(watcher, Watcher::Scraper)
+    };
+    let name = "unitring_companion_request_duration_seconds_sum";
+    let theirs = samples.filter(|sample| sample.name == name && is_theirs(sample));
+    Ok(theirs.map(|sample| sample.value).sum())
+}
+
 /// Reads the metrics each second.
-async fn scrape(port: u16) -> Result<()> {
+async fn scrape_each_second(port: u16) -> Result<()> {
     let (client, mut every) = (reqwest::Client::new(), tokio::time::interval(INTERVAL));
-    loop {
+    for scrape in 0_u32.. {
         every.tick().await;
         let url = format!("http://127.0.0.1:{port}/metrics");
         let page = client.get(url).send().await?.error_for_status()?;
         let text = page.text().await?;
-        anyhow::ensure!(
-            text.contains("unitring_companion_instance_in_flight{"),
-            "{text}"
-        );
+        // The first may come before any report.
+        let has_fleet = text.contains("unitring_companion_instance_in_flight{");
+        anyhow::ensure!(scrape < 3 || has_fleet, "{text}");
     }
+    Ok(())
 }
 
 /// A browser that shows the service. It runs on the generator's core.
