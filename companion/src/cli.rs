@@ -206,10 +206,18 @@ pub struct Target {
     /// The companion's bearer token.
     #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// Certificates for https://.
+    #[command(flatten)]
+    pub certificates: Certificates,
+}
+
+/// The certificates of a request by https://.
+#[derive(Debug, Clone, Args)]
+pub struct Certificates {
     /// File of the roots that are trusted for https://, PEM; without it, the public ones.
     #[arg(long, env = "UNITRING_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// File of our certificate for https://, PEM, if the companion wants one.
+    /// File of our certificate for https://, PEM, if the server wants one.
     #[arg(
         long,
         env = "UNITRING_CERT",

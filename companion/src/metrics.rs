@@ -101,7 +101,7 @@ metrics! {
         instances_expired: Count, "Instances removed because their time to live ran out";
         records_written: Count, "Records put or deleted here";
         records_swept: Count, "Records freed because they had expired";
-        updates: UpdateCounts, "Data updates that filters sent, by what became of them";
+        updates: UpdateCounts, "Data updates that filters sent, by outcome";
         update_bytes: Count, "Bytes of the values that data updates put";
         requests_unauthorized: Count, "Requests without the token they need, or with one that may not do this";
         requests_foreign: Count, "Requests refused because a page of another site may have sent them";

@@ -232,11 +232,11 @@ fn tls(target: &Target) -> Result<TlsConfig, AskError> {
             false => Ok(found),
         }
     };
-    let roots = match &target.ca {
+    let roots = match &target.certificates.ca {
         Some(path) => RootCerts::new_with_certs(&certificates("--ca", path)?),
         None => RootCerts::WebPki,
     };
-    let own = match (&target.cert, &target.key_file) {
+    let own = match (&target.certificates.cert, &target.certificates.key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates("--cert", cert)?;
             let text = read("--key-file", key)?;

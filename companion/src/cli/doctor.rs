@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Target;
 use super::ask::AskError;
 use super::exit::Exit;
+use super::{Certificates, Target};
 use crate::doctor::{Finding, Severity};
 use gather::Gathered;
 
@@ -57,25 +57,9 @@ pub struct DoctorFlags {
     /// From which severity on findings end the program with 1.
     #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOn::Error)]
     pub fail_on: FailOn,
-    /// File of the roots that are trusted for https://, PEM; without it, the public ones.
-    #[arg(long, env = "UNITRING_CA", value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// File of our certificate for https://, PEM, if the other side wants one.
-    #[arg(
-        long,
-        env = "UNITRING_CERT",
-        value_name = "FILE",
-        requires = "key_file"
-    )]
-    pub cert: Option<PathBuf>,
-    /// File of its key.
-    #[arg(
-        long = "key-file",
-        env = "UNITRING_KEY_FILE",
-        value_name = "FILE",
-        requires = "cert"
-    )]
-    pub key_file: Option<PathBuf>,
+    /// Certificates for https://.
+    #[command(flatten)]
+    pub certificates: Certificates,
 }
 
 /// From which severity on findings count.
@@ -93,9 +77,7 @@ impl DoctorFlags {
         Target {
             url: url.to_owned(),
             token: token.map(str::to_owned),
-            ca: self.ca.clone(),
-            cert: self.cert.clone(),
-            key_file: self.key_file.clone(),
+            certificates: self.certificates.clone(),
         }
     }
 

@@ -81,7 +81,7 @@ mod tests {
         fallbacks.took(&service, &one, 103, (1, 10));
         fallbacks.took(&service, &two, 9, (1, 20));
         assert_eq!(fallbacks.totals(5), [(service.clone(), 5)]);
-        // The first is gone; then the second started anew.
+        // The first reporter is gone; then the second one restarts.
         assert_eq!(fallbacks.totals(15), [(service.clone(), 5)]);
         fallbacks.took(&service, &two, 1, (1, 20));
         fallbacks.took(&service, &two, 4, (1, 20));

@@ -4,6 +4,8 @@ mod doctor;
 mod events;
 mod top;
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -34,6 +36,23 @@ fn ends(arguments: &[&str], code: i32, error: &str) -> Result<()> {
         "{arguments:?} ended with {ended}: {out}{said}"
     );
     ensure!(said.trim_end() == error, "{arguments:?} said: {said}");
+    Ok(())
+}
+
+/// Runs a command whose reader ends before it writes: that is no error.
+fn outlasts_its_reader(arguments: &str) -> Result<()> {
+    let program = programs::built("unitring")?;
+    let script = format!(
+        "set -o pipefail; {{ sleep 1; {} {arguments}; }} | true",
+        program.display()
+    );
+    let output = Command::new("bash").args(["-c", &script]).output()?;
+    let text = String::from_utf8(output.stderr)?;
+    ensure!(
+        output.status.success() && text.is_empty(),
+        "{}: {text}",
+        output.status
+    );
     Ok(())
 }
 

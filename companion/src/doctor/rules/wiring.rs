@@ -113,16 +113,7 @@ fn discovery(view: &View<'_>, service: &Placed<'_>) -> Option<Finding> {
         let host = host
             .filter(|host| *host != "0.0.0.0" && *host != "::")
             .unwrap_or("127.0.0.1");
-        format!(
-            "clusters:
-  - name: {}
-    type: STATIC
-    connect_timeout: 1s
-    load_assignment:
-      cluster_name: {}
-      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ socket_address: {{ address: {}, port_value: {} }} }} }} }}] }}]",
-            shown(name), shown(name), shown(host), port.unwrap_or(9901)
-        )
+        static_cluster(name, host, port.unwrap_or(9901))
     };
     let Some(cluster) = view.envoy.cluster(name) else {
         return (!view.envoy.has_more_clusters).then(|| {
@@ -169,22 +160,27 @@ fn companion(view: &View<'_>, service: &Placed<'_>) -> Option<Finding> {
         return None;
     }
     let seen = format!("companion.cluster {name}: there is no cluster of this name");
-    let mend = format!(
-        "clusters:
-  - name: {}
-    type: STATIC
-    connect_timeout: 1s
-    load_assignment:
-      cluster_name: {}
-      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 7001 }} }} }} }}] }}]",
-        shown(name), shown(name)
-    );
+    let mend = static_cluster(name, "127.0.0.1", 7001);
     Some(Finding::new(
         Code::CompanionCluster,
         &service.place,
         &seen,
         &mend,
     ))
+}
+
+/// A cluster of this name with one endpoint, as YAML.
+fn static_cluster(name: &str, host: &str, port: u64) -> String {
+    let (name, host) = (shown(name), shown(host));
+    format!(
+        "clusters:
+  - name: {name}
+    type: STATIC
+    connect_timeout: 1s
+    load_assignment:
+      cluster_name: {name}
+      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ socket_address: {{ address: {host}, port_value: {port} }} }} }} }}] }}]"
+    )
 }
 
 /// Whether the native module has the extension by which it reports.

@@ -90,7 +90,7 @@ fn of_link(unit: &str, link: &Link, conflicts: &[Conflict]) -> Row {
             true => Tone::Bad,
             false => Tone::Plain,
         };
-        // The largest, whoever is ahead.
+        // The largest skew, whichever clock is ahead.
         Cell::ordered(ms.to_string(), ms.unsigned_abs() as f64).toned(tone)
     };
     let cells = vec![

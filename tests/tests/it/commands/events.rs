@@ -101,18 +101,5 @@ async fn what_is_no_time_or_number_is_refused_and_a_closed_pipe_is_no_error() ->
     let instance = Instance::start("a").await?;
     companion.register(&instance).await?;
     companion.tells("added", "a", "").await?;
-    let program = programs::built("unitring")?;
-    let script = format!(
-        "set -o pipefail; {{ sleep 1; {} events --url http://127.0.0.1:{}; }} | true",
-        program.display(),
-        companion.port
-    );
-    let output = Command::new("bash").args(["-c", &script]).output()?;
-    let text = String::from_utf8(output.stderr)?;
-    ensure!(
-        output.status.success() && text.is_empty(),
-        "{}: {text}",
-        output.status
-    );
-    Ok(())
+    super::outlasts_its_reader(&format!("events --url http://127.0.0.1:{}", companion.port))
 }

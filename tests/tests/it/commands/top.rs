@@ -290,19 +290,7 @@ async fn frames_go_into_a_pipe_with_the_values_of_the_api() -> Result<()> {
         ensure!(words[9] == calls, "{line}");
     }
     // Who reads only the beginning is no error.
-    let program = programs::built("unitring")?;
-    let script = format!(
-        "set -o pipefail; {{ sleep 1; {} top --frames 3 --interval 100ms --url {at}; }} | true",
-        program.display()
-    );
-    let output = Command::new("bash").args(["-c", &script]).output()?;
-    let text = String::from_utf8(output.stderr)?;
-    ensure!(
-        output.status.success() && text.is_empty(),
-        "{}: {text}",
-        output.status
-    );
-    Ok(())
+    super::outlasts_its_reader(&format!("top --frames 3 --interval 100ms --url {at}"))
 }
 
 #[tokio::test]
