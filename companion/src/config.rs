@@ -11,6 +11,7 @@ mod secret;
 mod sections;
 mod shown;
 pub(crate) mod topology;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub(crate) use log::LOG_FORMAT;
 pub use log::{LogFormat, LogSettings};
 use raw::{Raw, Said};
 pub use secret::{Secret, Url};
+pub use trace::TraceSettings;
 
 /// The default file of the embedded store.
 const STORE_PATH: &str = "unitring.redb";
@@ -68,6 +70,8 @@ pub struct Settings {
     pub door: DoorSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// What is traced, and where to; `None` for nothing.
+    pub trace: Option<TraceSettings>,
     /// The store of the unit's state.
     pub store: StoreSettings,
     /// The servers of the unit's group; `None` if the companion shall not watch them.
@@ -215,6 +219,7 @@ impl TryFrom<Raw> for Settings {
         let xds_listen = address(raw.take("xds_listen").or("127.0.0.1:7002"))?;
         let door = door::door(&mut raw, &[("listen", listen), ("xds_listen", xds_listen)])?;
         let log = log::log(&mut raw)?;
+        let trace = trace::trace(&mut raw)?;
         let tls = sections::tls_files(&mut raw, sections::STORE_TLS)?;
         let store = sections::store(&mut raw, &tls)?;
         let group = sections::group(&mut raw, tls)?;
@@ -226,6 +231,7 @@ impl TryFrom<Raw> for Settings {
             xds_listen,
             door,
             log,
+            trace,
             store,
             group,
             sync,

@@ -28,6 +28,7 @@
 //! | [`group`] | the servers of a unit → created, verified, watched |
 //! | [`log`] | events → lines, whatever is in them |
 //! | [`metrics`] | counters and gauges of all of it |
+//! | [`trace`] | what a request causes, here and in other units → a collector of spans |
 
 pub mod changefeed;
 pub mod cli;
@@ -52,6 +53,7 @@ pub mod store;
 pub mod sync;
 pub mod tls;
 pub mod top;
+pub mod trace;
 pub mod xds;
 
 use std::time::{SystemTime, UNIX_EPOCH};

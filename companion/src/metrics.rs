@@ -51,7 +51,9 @@ type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<f64, AtomicU64>;
 
 /// Metrics that were not there before, or whose name or unit is another now.
-const RENAMED: [&str; 4] = [
+const RENAMED: [&str; 6] = [
+    "spans_exported",
+    "spans_lost",
     "store_up",
     "store_clock_ahead_seconds",
     "request_duration_seconds",
@@ -136,6 +138,11 @@ metrics! {
         store_clock_ahead_seconds: Signed, "How far the clock of the store is ahead of the companion's, in seconds";
         request_duration_seconds: RequestTimes, "Time until answers of the HTTP API began, in seconds";
     }
+    /// Of a companion that traces.
+    traces {
+        spans_exported: Count, "Spans that the collector took";
+        spans_lost: Count, "Spans that the collector did not take";
+    }
     /// Of a companion that watches the servers of its group.
     group_watch {
         group_healthy: Level, "1 while the unit's group of Redis servers is healthy";
@@ -199,6 +206,8 @@ pub struct Seen<'a> {
     pub services: &'a [ShownService],
     /// The reporters that are wired wrongly.
     pub found: &'a [Miswired],
+    /// Whether requests are traced.
+    pub traces: bool,
     /// Whether the unit has peers.
     pub has_peers: bool,
     /// Its links to them, if this companion leads.
@@ -282,6 +291,7 @@ impl Parts {
     fn shown(&self, seen: &Seen<'_>) -> impl Iterator<Item = &Registry> {
         let parts = [
             (true, &self.always),
+            (seen.traces, &self.traces),
             (seen.has_group, &self.group),
             (seen.watches_group, &self.group_watch),
             (seen.has_peers, &self.sync),

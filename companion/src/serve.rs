@@ -36,7 +36,7 @@ use crate::store::{Agreement, Housekeeping, Store, StoreError};
 use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
-use crate::{group, now_ms, registry_feed, xds};
+use crate::{group, now_ms, registry_feed, trace, xds};
 
 use reload::{Door, Keeper};
 pub use reload::{Reload, check};
@@ -67,6 +67,9 @@ pub enum ServeError {
     /// The certificates of our addresses can't be used.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
+    /// Nothing can be traced.
+    #[error(transparent)]
+    Trace(#[from] trace::StartError),
     /// The tokens can't be used.
     #[error(transparent)]
     Tokens(#[from] KeyringError),
@@ -89,6 +92,12 @@ pub async fn run(
     let connections = descriptors::raise();
     let store = open(&settings, has_peers)?;
     let metrics = Arc::new(Metrics::default());
+    let (unit, process) = (settings.unit.clone(), name_of_process());
+    let traces = settings.trace.as_ref().map(|collector| {
+        let metrics = Arc::clone(&metrics);
+        trace::start(collector, (unit.as_str(), &process), metrics)
+    });
+    let traces = traces.transpose()?;
     let listener = listen(settings.listen).await?;
     let xds_listener = listen(settings.xds_listen).await?;
     let mut tasks = JoinSet::new();
@@ -113,7 +122,7 @@ pub async fn run(
     let (role_sender, role) = watch::channel(Role::Unknown);
     tasks.spawn(leadership::run(
         Arc::clone(&store) as _,
-        name_of_process(),
+        process,
         role_sender,
         Arc::clone(&metrics),
         stopping.clone(),
@@ -220,7 +229,7 @@ pub async fn run(
         strain,
     });
     let ended = background_ended(&mut tasks, stopping.clone());
-    tokio::select! {
+    let outcome = tokio::select! {
         outcome = serve(listener, app, stop, &stopping_sender, stopping) => {
             // So that another companion need not wait for the lease to end.
             drop(tokio::time::timeout(RESIGN_TIMEOUT, resigned).await);
@@ -230,7 +239,11 @@ pub async fn run(
             let error = "a background task ended: restart the companion";
             Err(ServeError::Ended(std::io::Error::other(error)))
         }
+    };
+    if let Some(traces) = traces {
+        traces.end().await;
     }
+    outcome
     // Dropping the tasks ends them.
 }
 

@@ -13,6 +13,7 @@
 //! | [`updates`] | filter → companion: data updates, and what became of them |
 //! | [`record`] | a record, its version, and an op: one change of it |
 //! | [`digest`] | checksums of buckets |
+//! | [`trace`] | the context of a trace, which an op has with it |
 //! | [`envelope`] | unit → unit: the message around all of it |
 
 pub mod digest;
@@ -21,6 +22,7 @@ pub mod ids;
 pub mod record;
 pub mod report;
 pub mod snapshot;
+pub mod trace;
 pub mod updates;
 
 /// The version of everything in this crate. A reader refuses a newer version.

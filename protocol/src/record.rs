@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{DatasetName, RecordKey, UnitId};
+use crate::trace::TraceParent;
 
 /// The largest value of a record, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -181,6 +182,13 @@ pub struct Op {
     /// this, and not this op's own, sees two changes that did not know of each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Version>,
+    /// The span that made or sent this change, if it is traced.
+    #[serde(
+        default,
+        deserialize_with = "TraceParent::if_valid",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub trace: Option<TraceParent>,
 }
 
 /// How far the ops of one unit for one bucket are known: all ops up to this one.
@@ -253,6 +261,29 @@ mod tests {
         assert!(version(2, 0, "a") > version(1, 9, "z"));
         assert!(version(1, 10, "a") > version(1, 9, "z"));
         assert!(version(1, 1, "b") > version(1, 1, "a"));
+    }
+
+    #[test]
+    fn an_op_is_read_whatever_its_trace_is() {
+        let op = |trace: &str| {
+            let text = format!(
+                r#"{{"sequence":1,"dataset":"d","key":"k","at":"5.0@west","value":"dg=="{trace}}}"#
+            );
+            serde_json::from_str::<Op>(&text).unwrap()
+        };
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = op(&format!(r#","trace":"{parent}""#));
+        assert_eq!(traced.trace, Some(parent.parse().unwrap()));
+        let again: Op = serde_json::from_str(&serde_json::to_string(&traced).unwrap()).unwrap();
+        assert_eq!(again, traced);
+        for other in [
+            r#","trace":"?""#,
+            r#","trace":7"#,
+            r#","trace":{"a":[1]}"#,
+            "",
+        ] {
+            assert_eq!(op(other).trace, None, "{other}");
+        }
     }
 
     proptest! {

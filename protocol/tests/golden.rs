@@ -196,11 +196,13 @@ fn ops_a_put_and_a_delete() {
             sequence: 11,
             record: record("users/42", Some(b"\x00\xffhello")),
             over: Some("1600000000000.0@west".parse().unwrap()),
+            trace: None,
         },
         Op {
             sequence: 12,
             record: record("users/43", None),
             over: None,
+            trace: None,
         },
     ];
     let part = |skipped: bool| Part {

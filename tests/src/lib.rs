@@ -13,6 +13,7 @@
 //! | [`tally`] | an instance's count of its own load |
 //! | [`instance`] | an instance of a service: a small real HTTP server |
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`], [`prometheus`] | one server each |
+//! | [`collector`] | a collector of spans |
 //! | [`gauges`] | what the filter counts in flight |
 //! | [`report`] | hand-made reports of a filter to a companion |
 //! | [`scrape`] | pages of metrics, and what `promtool` says of them |
@@ -31,6 +32,7 @@
 
 pub mod browser;
 pub mod certificates;
+pub mod collector;
 pub mod companion;
 pub mod config;
 pub mod deadline;

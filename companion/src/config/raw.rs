@@ -70,6 +70,7 @@ impl Raw {
                 }
                 toml::Value::String(text) => self.set(&path, text),
                 toml::Value::Integer(number) => self.set(&path, &number.to_string()),
+                toml::Value::Float(number) => self.set(&path, &number.to_string()),
                 toml::Value::Boolean(is) => self.set(&path, &is.to_string()),
                 _ => return Err(not_text(&path, value)),
             }
@@ -207,7 +208,6 @@ fn not_text(path: &str, value: &toml::Value) -> ConfigError {
             "must be a text, a number, true, false or a list of texts, not {}",
             match value {
                 toml::Value::Array(_) => "a list with something else",
-                toml::Value::Float(_) => "a number with a fraction",
                 toml::Value::Datetime(_) => "a date",
                 _ => "this",
             }

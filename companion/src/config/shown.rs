@@ -51,6 +51,13 @@ impl fmt::Display for Settings {
         door(f, &self.door)?;
         writeln!(f, "log.filter = {:?}", self.log.filter)?;
         writeln!(f, "log.format = {:?}", self.log.format.as_str())?;
+        if let Some(trace) = &self.trace {
+            writeln!(f, "trace.otlp = \"{}\"", trace.otlp)?;
+            writeln!(f, "trace.sample = {}", trace.sample)?;
+            if let Some(ca) = &trace.tls_ca {
+                writeln!(f, "trace.tls_ca = {:?}", ca.display().to_string())?;
+            }
+        }
         writeln!(f, "\n[store]")?;
         match &self.store {
             StoreSettings::Embedded { path } => {

@@ -41,6 +41,27 @@ fn the_log_is_a_filter_alone_or_a_table_with_a_form() {
 }
 
 #[test]
+fn nothing_is_traced_unless_a_collector_is_named() {
+    let trace = |text: &str| settings(text).unwrap().trace;
+    assert_eq!(trace(""), None);
+    let of = |otlp: &str, sample| {
+        let otlp = Url::new(otlp);
+        let tls_ca = None;
+        Some(TraceSettings {
+            otlp,
+            sample,
+            tls_ca,
+        })
+    };
+    let text = "trace.otlp = \"http://127.0.0.1:4317\"";
+    assert_eq!(trace(text), of("http://127.0.0.1:4317", 1.0));
+    let table = "[trace]\notlp = \"https://collector\"\nsample = 0.05";
+    assert_eq!(trace(table), of("https://collector", 0.05));
+    let printed = settings(table).unwrap().to_string();
+    assert_eq!(trace(&printed), of("https://collector", 0.05), "{printed}");
+}
+
+#[test]
 fn a_bad_field_names_its_path_its_value_and_the_rule() {
     for (text, error) in [
         ("unit = \"a b\"", "unit: \"a b\": must be 1 to 64"),
@@ -66,6 +87,34 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
         (
             "log.fromat = \"json\"",
             "u.toml, line 1: log.fromat: unknown field; did you mean log.format?",
+        ),
+        (
+            "trace.otlp = \"collector:4317\"",
+            "trace.otlp: <redacted>: must start with one of http://, https://",
+        ),
+        (
+            "trace.otlp = \"http://\"",
+            "trace.otlp: <redacted>: must be a URL as http://127.0.0.1:4317",
+        ),
+        (
+            "trace.otlp = \"https://me:s3cret@collector\"",
+            "trace.otlp: <redacted>: must have no login; OTEL_EXPORTER_OTLP_HEADERS",
+        ),
+        (
+            "trace.otlp = \"http://h:1\"\ntrace.sample = 1.5",
+            "trace.sample: \"1.5\": must be a number from 0 to 1",
+        ),
+        (
+            "trace.otlp = \"http://h:1\"\ntrace.sample = nan",
+            "trace.sample: \"NaN\": must be a number from 0 to 1",
+        ),
+        (
+            "[trace]\nsample = 0.5",
+            "trace.sample: \"0.5\": needs trace.otlp",
+        ),
+        (
+            "trace.oltp = \"http://h:1\"",
+            "u.toml, line 1: trace.oltp: unknown field; did you mean trace.otlp?",
         ),
         (
             "[sync]\nlinger = \"1h\"",
@@ -104,7 +153,7 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
             "sync.outbox_max: \"0\": must be a number",
         ),
         (
-            "log = 1.5",
+            "log = 2026-01-02",
             "log: must be a text, a number, true, false or a list of texts",
         ),
         ("open_reads = 1", "open_reads: \"1\": must be true or false"),

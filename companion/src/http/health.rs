@@ -115,6 +115,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         instances: &fleet.instances,
         services: &fleet.services,
         found: &found,
+        traces: crate::trace::is_on(),
         has_peers: app.sync.is_some(),
         links: links.as_ref(),
         has_group: group.is_some(),

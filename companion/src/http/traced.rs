@@ -1,23 +1,27 @@
 //! Each request's id: the client's or a new one. It is in the answer, and in all lines that the log gets while the
-//! request is worked on.
+//! request is worked on. A traced request is a span besides, and its lines have the trace's id.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::App;
 use super::answer::Why;
 use crate::door::listener::Peer;
 use crate::now_ms;
+use crate::trace::{self, Work};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// The span of the client that asks, as W3C Trace Context has it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest id that is taken from a client.
 const ID_BYTES_MAX: usize = 128;
 
@@ -60,7 +64,11 @@ pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: 
         return next.run(request).await;
     };
     // The level is that of errors, so that each line that is written has it.
-    let span = tracing::error_span!("http", request_id = %id);
+    let span = tracing::error_span!("http", request_id = %id, trace_id = Empty);
+    let work = begin(&request);
+    if let Some(traced) = work.as_ref().and_then(Work::parent) {
+        span.record("trace_id", format!("{:032x}", traced.trace()));
+    }
     let answering = async {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let peer = request.extensions().get::<Arc<Peer>>();
@@ -69,9 +77,43 @@ pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: 
         tell(&app, (method.as_str(), &path, &client), &response);
         response
     };
-    let mut response = answering.instrument(span).await;
+    let mut response = trace::within(work.as_ref(), answering.instrument(span)).await;
+    if let Some(work) = &work {
+        end(work, &response);
+    }
     response.headers_mut().insert(HEADER, id.0);
     response
+}
+
+/// Paths that are asked every few seconds, whoever uses the unit.
+const UNTRACED: [&str; 3] = ["/healthz", "/metrics", "/readyz"];
+
+/// The span of a request. It has the path that matched, not the one that was asked: a record's key may be a secret.
+fn begin(request: &Request) -> Option<Work> {
+    if !trace::is_on() {
+        return None;
+    }
+    let method = request.method().as_str();
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("", MatchedPath::as_str);
+    if UNTRACED.contains(&route) {
+        return None;
+    }
+    let caller = request.headers().get(TRACEPARENT);
+    let caller = caller.and_then(|value| value.to_str().ok()?.parse().ok());
+    let work = Work::request(format!("{method} {route}").trim_end().to_owned(), caller)?;
+    work.set("http.request.method", method.to_owned());
+    work.set("http.route", route.to_owned());
+    Some(work)
+}
+
+fn end(work: &Work, response: &Response) {
+    let status = response.status();
+    work.set("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        let why = response.extensions().get::<Why>();
+        work.failed(why.map_or("", |why| why.0.as_str()));
+    }
 }
 
 /// Writes how a request ended; failures as warnings, of which there are so many a second at most.

@@ -66,6 +66,7 @@ fn full(metrics: &Metrics) -> String {
             instances: &[instance()],
             services: &services,
             found: &[miswired()],
+            traces: true,
             has_peers: true,
             links: Some(&BTreeMap::from([(unit, link)])),
             has_group: true,

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use opentelemetry::trace::SpanKind;
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
@@ -33,6 +34,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::{Compacted, LAYOUT, Spoiled, StoreError};
 use crate::replica::Rules;
+use crate::trace::{self, Work};
 use grouped::Waiting;
 use pictures::Pictures;
 use standings::Standings;
@@ -196,7 +198,8 @@ impl Embedded {
         change: impl FnOnce(&WriteTransaction, &Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        off_thread(move || store.write_now(durability, change)).await
+        let done = off_thread(move || store.write_now(durability, change));
+        trace::call(span("change"), done).await
     }
 
     async fn look<T: Send + 'static>(
@@ -204,8 +207,17 @@ impl Embedded {
         look: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        off_thread(move || store.with(|database| look(&database.begin_read().map_err(away)?))).await
+        let look = move || store.with(|database| look(&database.begin_read().map_err(away)?));
+        trace::call(span("look"), off_thread(look)).await
     }
+}
+
+/// The span of a transaction that traced work waits for.
+fn span(name: &'static str) -> Option<Work> {
+    let span = Work::part(SpanKind::Client, name)?;
+    span.set("db.system.name", "redb");
+    span.set("db.operation.name", name);
+    Some(span)
 }
 
 /// Opens or creates the file, for its owner alone.

@@ -20,21 +20,25 @@ mod outbox;
 mod pictures;
 mod records;
 mod replica;
+mod scripts;
 pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use redis::{AsyncCommands as _, Cmd, RedisError, Script};
+use opentelemetry::trace::SpanKind;
+use redis::{AsyncCommands as _, Cmd, RedisError};
 use unitring_protocol::ids::UnitId;
 
 use super::{Agreement, LAYOUT, Spoiled, StoreError};
 use crate::config::RedisSettings;
 use crate::config::topology::Topology;
+use crate::trace::{self, Work};
 use connection::{Connection, Login};
 use durable::Durable;
 use keys::Keys;
 use pictures::Pictures;
+use scripts::Scripts;
 
 /// How often counters of unknown instances are looked for.
 const PRUNE_MS: u64 = 30_000;
@@ -55,72 +59,6 @@ pub struct Redis {
     is_checked: Arc<AtomicBool>,
     pruned_ms: Arc<AtomicU64>,
     pictures: Arc<Pictures>,
-}
-
-struct Scripts {
-    write: Script,
-    /// The same as `write` for deletions, which run although Redis is full.
-    delete: Script,
-    apply: Script,
-    /// Applies only changes that free memory, although Redis is full.
-    apply_freeing: Script,
-    outbox: Script,
-    read: Script,
-    state: Script,
-    confirm: Script,
-    registry: Script,
-    sweep: Script,
-    recount: Script,
-    reset: Script,
-    lead: Script,
-    resign: Script,
-    append: Script,
-    take: Script,
-    changed: Script,
-    register: Script,
-    remove: Script,
-    forget: Script,
-}
-
-impl Scripts {
-    fn new() -> Self {
-        macro_rules! script {
-            ($($file:literal),*) => { Script::new(concat!($(include_str!($file)),*)) };
-        }
-        // These run although memory is at its limit: they free memory, or nothing is freed without
-        // them.
-        macro_rules! over_the_limit {
-            ($head:literal; $($file:literal),*) => {
-                Script::new(concat!("#!lua flags=allow-oom\n", $head, $(include_str!($file)),*))
-            };
-        }
-        Self {
-            write: script!("redis/common.lua", "redis/write.lua"),
-            delete: over_the_limit!(""; "redis/common.lua", "redis/write.lua"),
-            apply: Script::new(concat!(
-                "local FREES = false\n",
-                include_str!("redis/common.lua"),
-                include_str!("redis/apply.lua")
-            )),
-            apply_freeing: over_the_limit!("local FREES = true\n"; "redis/common.lua", "redis/apply.lua"),
-            outbox: script!("redis/outbox.lua"),
-            read: script!("redis/read.lua"),
-            state: script!("redis/state.lua"),
-            confirm: over_the_limit!(""; "redis/confirm.lua"),
-            registry: script!("redis/registry.lua"),
-            sweep: over_the_limit!(""; "redis/common.lua", "redis/sweep.lua"),
-            recount: over_the_limit!(""; "redis/common.lua", "redis/recount.lua"),
-            reset: over_the_limit!(""; "redis/reset.lua"),
-            lead: over_the_limit!(""; "redis/lead.lua"),
-            resign: script!("redis/resign.lua"),
-            append: script!("redis/append.lua"),
-            take: script!("redis/take.lua"),
-            changed: script!("redis/changed.lua"),
-            register: script!("redis/register.lua"),
-            remove: script!("redis/remove.lua"),
-            forget: script!("redis/forget.lua"),
-        }
-    }
 }
 
 impl Redis {
@@ -177,7 +115,9 @@ impl Redis {
     ) -> Result<T, StoreError> {
         let mut connection = self.connection().await?;
         if let Some(durable) = &self.durable {
-            let answer = durable.write(bucket, call).await?;
+            // Their connection is another task's.
+            let span = Work::part(SpanKind::Client, "write, with replicas");
+            let answer = trace::call(span, durable.write(bucket, call)).await?;
             return Ok(redis::from_redis_value(answer)?);
         }
         match call.query_async(&mut connection).await {

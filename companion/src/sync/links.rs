@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
+use unitring_protocol::trace::TraceParent;
 
 use crate::sync::machine::{Lasts, MessageId, Tag};
 
@@ -21,6 +22,8 @@ pub struct Publish {
     pub lasts: Lasts,
     /// The encoded message, which all links share.
     pub bytes: Arc<[u8]>,
+    /// The span that sends it, or the first of them.
+    pub trace: Option<TraceParent>,
 }
 
 /// What becomes of a delivery.

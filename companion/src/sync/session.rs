@@ -2,6 +2,7 @@
 //! pure state machine on the other. It decides nothing.
 
 mod perform;
+mod traced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -25,6 +26,7 @@ use crate::config::SyncSettings;
 use crate::leadership::Role;
 use crate::now_ms;
 use crate::store::Backlog;
+use traced::Sent;
 
 /// How often the state machine gets a tick when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
@@ -61,6 +63,8 @@ pub(super) struct Session {
     /// The units that had left when the links were started.
     removed: BTreeSet<UnitId>,
     skews: BTreeMap<UnitId, i64>,
+    /// The spans of messages on their way.
+    sent: Sent,
     work: FuturesUnordered<Work>,
     /// When the machine's time began. It advances by the monotonic clock, so that it does not stand
     /// still when the wall clock is set back.
@@ -110,6 +114,7 @@ impl Session {
             gossip: Some(gossip),
             removed,
             skews: BTreeMap::new(),
+            sent: Sent::default(),
             work: FuturesUnordered::new(),
             started: (now_ms(), Instant::now()),
         }
@@ -185,6 +190,9 @@ impl Session {
 
     /// The same for a delivery with these bytes.
     fn handle_with(&mut self, input: Input, bytes: &[u8]) {
+        if let Input::Published(unit, id, is_confirmed) = &input {
+            self.sent.published(unit, *id, *is_confirmed);
+        }
         for effect in self.machine.handle(input, self.moment()) {
             self.perform(effect, bytes);
         }
@@ -203,6 +211,7 @@ impl Session {
                 if self.link(&unit, &why) {
                     tracing::warn!(unit = %self.unit, to = %unit, %why, "no link");
                 }
+                self.sent.link_down(&unit);
                 self.handle(Input::LinkDown(unit));
             }
             Event::Blocked(unit, Some(why)) => {

@@ -169,6 +169,7 @@ mod tcp;
 #[cfg(test)]
 mod topology;
 #[cfg(test)]
+mod traces;
 mod traffic;
 #[cfg(test)]
 mod units;

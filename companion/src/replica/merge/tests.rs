@@ -26,6 +26,7 @@ fn op(version: &str, over: Option<&str>) -> Op {
         sequence: 1,
         record: record(version, Some("v")),
         over: over.map(|over| over.parse().unwrap()),
+        trace: None,
     }
 }
 
@@ -163,6 +164,7 @@ proptest! {
                     sequence: 1,
                     record: Record { version: mark.version.clone(), ..record("1.0@east", None) },
                     over: None,
+                    trace: None,
                 };
                 if decide_op(&rules(), there.as_ref(), &op, false, 9).is_put() {
                     there = Some(mark);

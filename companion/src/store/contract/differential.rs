@@ -127,6 +127,7 @@ impl<A: Store, B: Store> History<'_, A, B> {
             sequence: first + number,
             record: self.record(),
             over: (self.dice.roll(3) > 0).then(|| self.version()),
+            trace: None,
         });
         let ops = ops.collect();
         let incarnation = self.incarnation();

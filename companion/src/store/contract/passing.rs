@@ -78,6 +78,7 @@ fn op(sequence: u64, record: Record, over: Option<&str>) -> Batch {
             sequence,
             over: over.map(|over| over.parse().unwrap()),
             record,
+            trace: None,
         }],
         passed: BTreeSet::new(),
     }

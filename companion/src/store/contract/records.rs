@@ -206,6 +206,7 @@ pub(super) fn ops(origin: &str, incarnation: u64, first: u64, records: Vec<Recor
                 sequence,
                 record,
                 over: None,
+                trace: None,
             })
             .collect(),
         passed: BTreeSet::new(),

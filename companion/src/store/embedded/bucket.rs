@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable as _, WriteTransaction};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, RecordId, Value};
+use unitring_protocol::trace::TraceParent;
 
 use super::tables::{
     APPLIED, CHANGES, CONFLICTS, DIGESTS, EXPIRING, FENCE, GONE, HEADS, META, OUTBOX, STAMPS,
-    STAMPS_DUE, VALUES, VERSIONS,
+    STAMPS_DUE, TRACES, VALUES, VERSIONS,
 };
 use super::{Embedded, away, encode};
 use crate::replica::transaction::{BucketTransaction, Outgoing};
@@ -57,6 +58,8 @@ pub(super) struct Rows<'a> {
     store: &'a Embedded,
     number: u8,
     pub(super) meta: Meta,
+    /// The span that writes.
+    pub(super) trace: Option<TraceParent>,
 }
 
 impl<'a> Rows<'a> {
@@ -72,6 +75,7 @@ impl<'a> Rows<'a> {
             store,
             number,
             meta: meta.map_or_else(Meta::default, |meta| meta.value().into()),
+            trace: None,
         })
     }
 
@@ -211,6 +215,11 @@ impl BucketTransaction for Rows<'_> {
         let row = (id.as_str(), mark.as_str(), value, over.as_str());
         let key = (self.number, op.sequence);
         outbox.insert(key, row).map_err(away)?;
+        if let Some(trace) = self.trace {
+            let mut traces = self.transaction.open_table(TRACES).map_err(away)?;
+            let trace = trace.to_string();
+            traces.insert(key, trace.as_str()).map_err(away)?;
+        }
         Ok(())
     }
 

@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::{Durability, WriteTransaction};
 use tokio::sync::oneshot;
 
-use super::{Embedded, away, off_thread};
+use super::{Embedded, away, off_thread, span};
 use crate::store::{Outcome, StoreError};
+use crate::trace;
 
 /// Most writes of one transaction: they wait for each other.
 const WRITES_MAX: usize = 128;
@@ -41,12 +42,15 @@ impl Embedded {
         let (sender, outcome) = oneshot::channel();
         lock(&self.waiting.writes).push((Box::new(write), sender));
         let store = self.clone();
-        off_thread(move || {
-            store.make_waiting();
-            Ok(())
-        })
-        .await?;
-        outcome.await.map_err(away)?
+        let made = async {
+            off_thread(move || {
+                store.make_waiting();
+                Ok(())
+            })
+            .await?;
+            outcome.await.map_err(away)?
+        };
+        trace::call(span("write"), made).await
     }
 
     /// Makes what waits, its own write among it unless somebody else has made that.
@@ -140,7 +144,13 @@ mod tests {
         let id = contract::id("d", "k");
         let good = store.write_grouped(move |transaction, store| {
             let write = (Change::Delete, &Condition::Any);
-            super::super::records::write(transaction, store, &contract::id("d", "k"), write, 1)
+            super::super::records::write(
+                transaction,
+                store,
+                &contract::id("d", "k"),
+                write,
+                (None, 1),
+            )
         });
         let bad = store.write_grouped(|_, _| Err(StoreError::Corrupt("no".to_owned())));
         let put = store.write(&id, Some(b"v"), 1);

@@ -9,7 +9,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Op, Position, Record, Value};
 
 use super::bucket::Meta;
-use super::tables::{CURSORS, META, OUTBOX};
+use super::tables::{CURSORS, META, OUTBOX, TRACES};
 use super::{Embedded, away, unit_of};
 use crate::replica::InvalidMark;
 use crate::replica::digest::record_id;
@@ -22,6 +22,7 @@ fn op(
     sequence: u64,
     (id, mark, over): (&str, &str, &str),
     value: &[u8],
+    trace: Option<&str>,
 ) -> Result<Op, InvalidMark> {
     let over = match over {
         "" => None,
@@ -39,6 +40,7 @@ fn op(
         sequence,
         record,
         over,
+        trace: trace.and_then(|text| text.parse().ok()),
     })
 }
 
@@ -58,6 +60,7 @@ fn outbox(
         ..Waiting::default()
     };
     let outbox = transaction.open_table(OUTBOX).map_err(away)?;
+    let traces = transaction.open_table(TRACES).map_err(away)?;
     let is_same = after.incarnation == waiting.incarnation;
     let after = if is_same { after.sequence } else { 0 };
     let first = (bucket, after.saturating_add(1));
@@ -72,7 +75,9 @@ fn outbox(
             break;
         }
         let (_, sequence) = key.value();
-        match op(sequence, (id, mark, over), value) {
+        let trace = traces.get(key.value()).map_err(away)?;
+        let trace = trace.as_ref().map(|trace| trace.value());
+        match op(sequence, (id, mark, over), value, trace) {
             Ok(op) => ops.push(op),
             Err(why) => {
                 spoiled.note(id, &why);
@@ -81,6 +86,21 @@ fn outbox(
         }
     }
     Ok(waiting)
+}
+
+/// Forgets what made the ops up to this one, which left the outbox.
+fn forget_traces(
+    transaction: &WriteTransaction,
+    bucket: u8,
+    through: u64,
+) -> Result<(), StoreError> {
+    let mut traces = transaction.open_table(TRACES).map_err(away)?;
+    let gone = (bucket, 0)..=(bucket, through);
+    let gone = traces.extract_from_if(gone, |_, _| true).map_err(away)?;
+    for row in gone {
+        row.map_err(away)?;
+    }
+    Ok(())
 }
 
 /// The position of the last op of this unit.
@@ -166,6 +186,7 @@ impl Outbox for Embedded {
                     row.map_err(away)?;
                     removed += 1;
                 }
+                forget_traces(transaction, bucket, first)?;
             }
             Ok(removed)
         })
@@ -188,10 +209,13 @@ impl Outbox for Embedded {
                     left = left.saturating_sub(1);
                     goes
                 };
+                let mut last = 0;
                 for row in outbox.extract_from_if(all, oldest).map_err(away)? {
-                    row.map_err(away)?;
+                    let (key, _) = row.map_err(away)?;
+                    last = key.value().1;
                     removed += 1;
                 }
+                forget_traces(transaction, bucket, last)?;
             }
             Ok(removed)
         })

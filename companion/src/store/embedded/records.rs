@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use redb::WriteTransaction;
 use unitring_protocol::ids::DatasetName;
 use unitring_protocol::record::{Record, RecordId};
+use unitring_protocol::trace::TraceParent;
 
 use super::bucket::Rows;
 use super::tables::{VALUES, VERSIONS};
@@ -14,15 +15,17 @@ use crate::replica::bounds::fault_of_change;
 use crate::replica::digest::{bucket_of, record_id};
 use crate::replica::transaction;
 use crate::store::{Change, Condition, Listed, Mark, Outcome, Records, StoreError};
+use crate::trace;
 
 pub(super) fn write(
     transaction: &WriteTransaction,
     store: &Embedded,
     id: &RecordId,
     write: (Change<'_>, &Condition),
-    now_ms: u64,
+    (trace, now_ms): (Option<TraceParent>, u64),
 ) -> Result<Outcome, StoreError> {
     let mut rows = Rows::of(transaction, store, bucket_of(id))?;
+    rows.trace = trace;
     let outcome = transaction::write(&mut rows, &store.rules, id, write, now_ms)?;
     if matches!(outcome, Outcome::Done(_)) {
         rows.finish()?;
@@ -48,13 +51,16 @@ impl Records for Embedded {
         };
         let is_again = change == Change::Again;
         let (id, condition) = (id.clone(), condition.clone());
+        // The transaction is another thread's.
+        let trace = trace::current();
         self.write_grouped(move |transaction, store| {
             let change = match &value {
                 Some(value) => Change::Put { value, expires_ms },
                 None if is_again => Change::Again,
                 None => Change::Delete,
             };
-            write(transaction, store, &id, (change, &condition), now_ms)
+            let write_of = (change, &condition);
+            write(transaction, store, &id, write_of, (trace, now_ms))
         })
         .await
     }

@@ -25,6 +25,8 @@ pub(super) const FENCE: TableDefinition<'_, (u8, &str), (u64, u64)> = TableDefin
 /// (bucket, sequence) → op.
 pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), Change<'_>> =
     TableDefinition::new("outbox");
+/// (bucket, sequence) → the span that made the op, if it is traced. Beside [`OUTBOX`], whose type older files have.
+pub(super) const TRACES: TableDefinition<'_, (u8, u64), &str> = TableDefinition::new("traces");
 /// (unit, bucket) → incarnation and sequence of the last op that the broker confirmed for it.
 pub(super) const CURSORS: TableDefinition<'_, (&str, u8), (u64, u64)> =
     TableDefinition::new("cursors");
@@ -78,6 +80,7 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(APPLIED).map_err(away)?;
     transaction.open_table(FENCE).map_err(away)?;
     transaction.open_table(OUTBOX).map_err(away)?;
+    transaction.open_table(TRACES).map_err(away)?;
     transaction.open_table(CURSORS).map_err(away)?;
     transaction.open_table(EXPIRING).map_err(away)?;
     transaction.open_table(GONE).map_err(away)?;

@@ -4,23 +4,26 @@
 //! Invariant: no command is sent twice on a primary's connection. If a connection breaks, the
 //! outcome is unknown, and only the caller knows whether to try again.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use opentelemetry::trace::SpanKind;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, RedisResult,
+    Arg, AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, RedisResult,
     TlsCertificates, TlsMode, Value,
 };
 
-use super::tls;
+use super::{scripts, tls};
 use crate::config::Secret;
 use crate::config::topology::{Sentinels, Topology};
+use crate::trace::{self, Work};
 
 /// How long an answer may take. The largest is a page of a bucket, a few megabytes.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -252,6 +255,29 @@ impl Cluster {
     }
 }
 
+/// The span of a call that traced work waits for. The name is that of the command, or of our script.
+fn span(name: impl FnOnce() -> String) -> Option<Work> {
+    trace::current()?;
+    let name = name();
+    let span = Work::part(SpanKind::Client, name.clone())?;
+    span.set("db.system.name", "redis");
+    span.set("db.operation.name", name);
+    Some(span)
+}
+
+fn name_of(cmd: &Cmd) -> String {
+    let mut parts = cmd.args_iter().map(|part| match part {
+        Arg::Simple(part) => String::from_utf8_lossy(part),
+        _ => Cow::default(),
+    });
+    let command = parts.next().unwrap_or_default();
+    let script = parts.next().filter(|_| command == "EVALSHA");
+    match script.and_then(|digest| scripts::name_of(&digest)) {
+        Some(script) => format!("{command} {script}"),
+        None => command.into_owned(),
+    }
+}
+
 /// Whether the answer, or a part of it, says that the server is no primary.
 fn is_refusal(answer: &Value) -> bool {
     match answer {
@@ -264,16 +290,19 @@ fn is_refusal(answer: &Value) -> bool {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        let span = span(|| name_of(cmd));
         match self {
-            Self::Cluster(cluster) => cluster
-                .run(async |connection| connection.req_packed_command(cmd).await)
-                .boxed(),
-            Self::Primary(primary) => primary
-                .run(
+            Self::Cluster(cluster) => {
+                let send = cluster.run(async |connection| connection.req_packed_command(cmd).await);
+                trace::call(span, send).boxed()
+            }
+            Self::Primary(primary) => {
+                let send = primary.run(
                     async |connection| connection.req_packed_command(cmd).await,
                     is_refusal,
-                )
-                .boxed(),
+                );
+                trace::call(span, send).boxed()
+            }
         }
     }
 
@@ -283,13 +312,14 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
+        let span = span(|| "PIPELINE".to_owned());
         match self {
             Self::Cluster(cluster) => {
                 let send = async move |connection: &mut ClusterConnection| {
                     let answers = connection.req_packed_commands(pipeline, offset, count);
                     answers.await
                 };
-                cluster.run(send).boxed()
+                trace::call(span, cluster.run(send)).boxed()
             }
             Self::Primary(primary) => {
                 let send = async move |connection: &mut MultiplexedConnection| {
@@ -297,12 +327,31 @@ impl ConnectionLike for Connection {
                     answers.await
                 };
                 let refuses = |answers: &Vec<Value>| answers.iter().any(is_refusal);
-                primary.run(send, refuses).boxed()
+                trace::call(span, primary.run(send, refuses)).boxed()
             }
         }
     }
 
     fn get_db(&self) -> i64 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_named_by_its_command_or_script_and_by_nothing_that_may_be_secret() {
+        let mut get = redis::cmd("GET");
+        get.arg("users/42");
+        assert_eq!(name_of(&get), "GET");
+        let write = scripts::Scripts::new().write;
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(write.get_hash()).arg(1).arg("users/42");
+        assert_eq!(name_of(&call), "EVALSHA write");
+        let mut other = redis::cmd("EVALSHA");
+        other.arg("5f0e").arg(0);
+        assert_eq!(name_of(&other), "EVALSHA");
     }
 }

@@ -6,7 +6,7 @@
 -- ARGV: incarnation and sequence after which to read, how many at most, bytes of values at most (at least
 --       one op is returned)
 -- Answers: {incarnation, the last sequence of it, 1 if there are more, {sequence, id, mark, value, over,
---          sequence, id, ...}}
+--          span that made it or '', sequence, id, ...}}
 
 local own = redis.call('HMGET', KEYS[2], 'incarnation', 'sequence')
 local incarnation = own[1] or '0'
@@ -24,7 +24,7 @@ while more == 0 do
       break
     end
     local sequence = string.match(entry[1], '^(%d+)')
-    for _, part in ipairs({ sequence, fields[2], fields[4], fields[6], fields[8] or '' }) do
+    for _, part in ipairs({ sequence, fields[2], fields[4], fields[6], fields[8] or '', fields[10] or '' }) do
       answer[#answer + 1] = part
     end
     from = '(' .. entry[1]

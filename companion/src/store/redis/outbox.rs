@@ -14,14 +14,16 @@ use crate::replica::{InvalidMark, Mark};
 use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, Outbox, StoreError, Waiting};
 
 /// The answer of outbox.lua: incarnation, last sequence, whether there are more, and of each op
-/// sequence, id, mark, value, and the version before.
-type Rows = (u64, u64, u8, Vec<(u64, Vec<u8>, String, Vec<u8>, String)>);
+/// sequence, id, mark, value, the version before, and the span that made it.
+type Rows = (u64, u64, u8, Vec<Row>);
+type Row = (u64, Vec<u8>, String, Vec<u8>, String, Vec<u8>);
 
 /// An op of the outbox; an error if no unitring wrote it.
 fn op(
     sequence: u64,
     (id, mark, over): (&str, &str, &str),
     value: Vec<u8>,
+    trace: &[u8],
 ) -> Result<Op, InvalidMark> {
     let over = match over {
         "" => None,
@@ -38,6 +40,9 @@ fn op(
         sequence,
         record,
         over,
+        trace: str::from_utf8(trace)
+            .ok()
+            .and_then(|text| text.parse().ok()),
     })
 }
 
@@ -62,9 +67,9 @@ impl Outbox for Redis {
                     .await?;
                 let mut ops = Vec::with_capacity(rows.len());
                 let mut passed = BTreeSet::new();
-                for (sequence, id, mark, value, over) in rows {
+                for (sequence, id, mark, value, over, trace) in rows {
                     let id = String::from_utf8_lossy(&id);
-                    let read = op(sequence, (&id, &mark, &over), value);
+                    let read = op(sequence, (&id, &mark, &over), value, &trace);
                     match self.spoiled.keep(&id, read) {
                         Some(op) => ops.push(op),
                         None => drop(passed.insert(sequence)),

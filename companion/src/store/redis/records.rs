@@ -11,6 +11,7 @@ use crate::replica::bounds::{AHEAD_MS_MAX, fault_of_change};
 use crate::replica::digest::{bucket_of, record_id};
 use crate::replica::stamps::{SOURCES_MAX, STAMPS_KEPT_MS};
 use crate::store::{CHANGES_MAX, Change, Condition, Listed, Outcome, Records, StoreError, Written};
+use crate::trace;
 
 /// What write.lua answers if the condition does not hold, …
 const REFUSED: u8 = 2;
@@ -170,6 +171,7 @@ impl Redis {
             None => call.arg(""),
         };
         call.arg(CHANGES_MAX).arg(AHEAD_MS_MAX);
+        call.arg(trace::current().map_or_else(String::new, String::from));
         if let Condition::After(stamp) = condition {
             call.arg(stamp.source.to_string())
                 .arg(stamp.sequence)

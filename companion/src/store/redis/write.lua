@@ -8,8 +8,8 @@
 -- ARGV: id, this unit, now in ms, 1 to put, 0 to delete or 2 to keep the record with a new version, value,
 --       1 if there are peers, the condition: '' for none, '*' for a live record, '-' for no record, or
 --       versions of a live one with spaces between them; when it expires in ms or '', how many changes are
---       kept, how far the clock may be ahead of now; for a data update also its stamp (source, sequence, VM),
---       for how many ms stamps are kept, of how many sources
+--       kept, how far the clock may be ahead of now, the span that writes or ''; for a data update also its
+--       stamp (source, sequence, VM), for how many ms stamps are kept, of how many sources
 -- Answers: {version, 1 if there was no live record}, {the present version or '', 2} if the condition does
 --          not hold, {by how many ms the clock is ahead, 3} if that is too far, {'', 4} if the update or a later
 --          one of its source was applied, or false if there is nothing to delete
@@ -23,7 +23,7 @@ if puts and not (expires and expires <= now) then value = ARGV[5] end
 -- What replica/stamps.rs does: `stamps` are those of the record after this update.
 local stamps
 if KEYS[8] then
-  local source, sequence, vm = ARGV[11], tonumber(ARGV[12]), ARGV[13]
+  local source, sequence, vm = ARGV[12], tonumber(ARGV[13]), ARGV[14]
   local before, applied = redis.call('GET', KEYS[8]), {}
   if before and tonumber(string.match(before, '^%d+') or '0') > now then
     for stamp, of, number, by in string.gmatch(before, '((%x+)%.(%d+)%.(%x+))') do
@@ -39,11 +39,11 @@ if KEYS[8] then
     end
   end
   table.insert(applied, source .. '.' .. integer(sequence) .. '.' .. vm)
-  while #applied > tonumber(ARGV[15]) do table.remove(applied, 1) end
-  stamps = integer(now + tonumber(ARGV[14])) .. ' ' .. table.concat(applied, ' ')
+  while #applied > tonumber(ARGV[16]) do table.remove(applied, 1) end
+  stamps = integer(now + tonumber(ARGV[15])) .. ' ' .. table.concat(applied, ' ')
 end
 local function keep_stamps()
-  if stamps then redis.call('SET', KEYS[8], stamps, 'PX', ARGV[14]) end
+  if stamps then redis.call('SET', KEYS[8], stamps, 'PX', ARGV[15]) end
 end
 
 local old = mark_of(keys.versions, id)
@@ -123,8 +123,12 @@ redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'sequen
   'changes', integer(number), 'digest', settle(meta, deltas, stored[3] or ZERO),
   'incarnation', integer(incarnation))
 if has_peers then
-  redis.call('XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark,
-    'value', again and value or puts and not again and ARGV[5] or '', 'over', before)
+  local entry = { 'XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark,
+    'value', again and value or puts and not again and ARGV[5] or '', 'over', before }
+  if ARGV[11] ~= '' then
+    entry[#entry + 1], entry[#entry + 2] = 'trace', ARGV[11]
+  end
+  redis.call(unpack(entry))
 end
 note(changes, number, id, mark, ARGV[9])
 keep_stamps()

@@ -8,6 +8,7 @@ use unitring_protocol::envelope::Body;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::Op;
 
+use super::traced::applying;
 use super::{Done, Session};
 use crate::now_ms;
 use crate::replica::epoch;
@@ -15,6 +16,7 @@ use crate::store::Batch;
 use crate::sync::links::{Publish, Verdict};
 use crate::sync::machine::{Effect, Input, Lasts, MessageId, Note, message};
 use crate::sync::seen;
+use crate::trace;
 
 impl Session {
     pub(super) fn perform(&mut self, effect: Effect, delivered: &[u8]) {
@@ -52,7 +54,15 @@ impl Session {
                 });
             }
             Effect::Apply(parts) => {
-                self.spawn(async move { Input::Applied(seen(store.apply(&parts, now_ms()).await)) })
+                let spans = applying(&parts);
+                self.spawn(async move {
+                    let apply = store.apply(&parts, now_ms());
+                    let applied = trace::within(spans.first(), apply).await;
+                    if let Err(error) = &applied {
+                        spans.iter().for_each(|span| span.failed(error));
+                    }
+                    Input::Applied(seen(applied))
+                })
             }
             Effect::ReadStates(purpose) => self.spawn(async move {
                 let now_ms = now_ms();
@@ -159,7 +169,8 @@ impl Session {
 
     /// Hands a message to its links. A link whose channel is full or closed reports it as not
     /// confirmed, as the broker would.
-    fn publish(&mut self, id: MessageId, to: &[UnitId], lasts: Lasts, body: Body) {
+    fn publish(&mut self, id: MessageId, to: &[UnitId], lasts: Lasts, mut body: Body) {
+        let trace = self.sent.publish(id, to, &mut body);
         let bytes: Arc<[u8]> = match message::encode(&self.unit, body) {
             Ok(bytes) => bytes.into(),
             Err(error) => return tracing::error!(%error, "a message has no JSON form"),
@@ -169,6 +180,7 @@ impl Session {
                 id,
                 lasts,
                 bytes: Arc::clone(&bytes),
+                trace,
             };
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             let link = self.links.publish.get(unit);

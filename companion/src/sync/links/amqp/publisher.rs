@@ -6,10 +6,12 @@ use std::pin::pin;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::options::BasicPublishOptions;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 use unitring_protocol::ids::UnitId;
+use unitring_protocol::trace::TraceParent;
 
 use super::super::{Event, Publish};
 use super::topology::{self, persistent};
@@ -194,6 +196,7 @@ impl Session {
             }
             Lasts::Ms(ms) => BasicProperties::default().with_expiration(ms.to_string().into()),
         };
+        let properties = with_trace(properties, message.trace);
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -219,6 +222,17 @@ impl Session {
             }
         }
     }
+}
+
+/// The header that tools at the broker look for. Each op in the message has its own besides.
+fn with_trace(properties: BasicProperties, trace: Option<TraceParent>) -> BasicProperties {
+    let Some(trace) = trace else {
+        return properties;
+    };
+    let mut headers = FieldTable::default();
+    let text = AMQPValue::LongString(trace.to_string().into());
+    headers.insert("traceparent".into(), text);
+    properties.with_headers(headers)
 }
 
 #[cfg(test)]

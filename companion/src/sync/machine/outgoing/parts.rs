@@ -122,6 +122,7 @@ mod tests {
                 expires_ms: None,
             },
             over: None,
+            trace: None,
         });
         Part {
             bucket: 1,

@@ -198,6 +198,7 @@ impl Store {
                 sequence: *sequence,
                 record: op.0.clone(),
                 over: op.1.clone(),
+                trace: None,
             });
             Waiting {
                 incarnation: bucket.meta.own.incarnation,

@@ -1,0 +1,81 @@
+//! An exporter that counts what it sent, and says when the collector does not take it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+
+use crate::config::Url;
+use crate::metrics::Metrics;
+
+/// An exporter with counters.
+pub(super) struct Counted<E> {
+    exporter: E,
+    collector: String,
+    metrics: Arc<Metrics>,
+    is_away: AtomicBool,
+}
+
+impl<E> Counted<E> {
+    pub(super) fn new(exporter: E, collector: &Url, metrics: Arc<Metrics>) -> Self {
+        Self {
+            exporter,
+            collector: collector.to_string(),
+            metrics,
+            is_away: AtomicBool::new(false),
+        }
+    }
+
+    fn ended(&self, spans: usize, result: &OTelSdkResult) {
+        let spans = u64::try_from(spans).unwrap_or(u64::MAX);
+        let collector = &self.collector;
+        match result {
+            Ok(()) => {
+                self.metrics.spans_exported.inc_by(spans);
+                if self.is_away.swap(false, Ordering::Relaxed) {
+                    tracing::info!(collector, "the collector takes spans again");
+                }
+            }
+            Err(error) => {
+                self.metrics.spans_lost.inc_by(spans);
+                if !self.is_away.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(collector, %error, "the collector takes no spans; they are lost");
+                }
+            }
+        }
+    }
+}
+
+impl<E> fmt::Debug for Counted<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.collector)
+    }
+}
+
+impl<E: SpanExporter> SpanExporter for Counted<E> {
+    fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
+        let spans = batch.len();
+        async move {
+            let result = self.exporter.export(batch).await;
+            self.ended(spans, &result);
+            result
+        }
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
