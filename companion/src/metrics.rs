@@ -51,7 +51,8 @@ type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<f64, AtomicU64>;
 
 /// Metrics that were not there before, or whose name or unit is another now.
-const RENAMED: [&str; 6] = [
+const RENAMED: [&str; 7] = [
+    "spans_ended",
     "spans_exported",
     "spans_lost",
     "store_up",
@@ -140,6 +141,7 @@ metrics! {
     }
     /// Of a companion that traces.
     traces {
+        spans_ended: Count, "Spans that ended: exported, lost, waiting, or without room to wait";
         spans_exported: Count, "Spans that the collector took";
         spans_lost: Count, "Spans that the collector did not take";
     }

@@ -127,10 +127,8 @@ fn parent(context: &Context) -> Option<TraceParent> {
     let of = span.span_context();
     let trace = u128::from_be_bytes(of.trace_id().to_bytes());
     let span = u64::from_be_bytes(of.span_id().to_bytes());
-    let parent = of
-        .is_sampled()
-        .then(|| TraceParent::new(trace, span, true))?;
-    parent
+    let parent = || TraceParent::new(trace, span, true);
+    of.is_sampled().then(parent)?
 }
 
 fn context(parent: &TraceParent) -> Context {

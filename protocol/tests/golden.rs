@@ -220,6 +220,18 @@ fn ops_a_put_and_a_delete() {
 }
 
 #[test]
+fn an_op_with_the_span_that_made_it() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let op = Op {
+        sequence: 11,
+        record: record("users/42", None),
+        over: None,
+        trace: Some(trace.parse().unwrap()),
+    };
+    is_golden(&op, include_str!("golden/op_traced.json"));
+}
+
+#[test]
 fn digests() {
     let positions = [
         ("east".parse().unwrap(), at(12)),

@@ -1,4 +1,4 @@
-//! An exporter that counts what it sent, and says when the collector does not take it.
+//! Spans are counted when they end and when they are sent; the log says when the collector does not take them.
 
 use std::fmt;
 use std::future::Future;
@@ -6,12 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use opentelemetry::Context;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
 
 use crate::config::Url;
 use crate::metrics::Metrics;
+
+/// What spans go through once they end: a bounded queue, which drops in silence what finds no room.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) batches: BatchSpanProcessor,
+    pub(super) metrics: Arc<Metrics>,
+}
 
 /// An exporter with counters.
 pub(super) struct Counted<E> {
@@ -19,6 +27,29 @@ pub(super) struct Counted<E> {
     collector: String,
     metrics: Arc<Metrics>,
     is_away: AtomicBool,
+}
+
+impl SpanProcessor for Ended {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.batches.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.metrics.spans_ended.inc();
+        self.batches.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batches.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.batches.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batches.set_resource(resource);
+    }
 }
 
 impl<E> Counted<E> {

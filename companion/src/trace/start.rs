@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 use super::TRACER;
-use super::counted::Counted;
+use super::counted::{Counted, Ended};
 use crate::config::TraceSettings;
 use crate::metrics::Metrics;
 use crate::tls::FileError;
@@ -69,13 +69,14 @@ pub fn start(
         };
         exporter = exporter.with_tls_config(tls);
     }
-    let exporter = Counted::new(exporter.build()?, &settings.otlp, metrics);
+    let exporter = Counted::new(exporter.build()?, &settings.otlp, Arc::clone(&metrics));
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(SPANS_WAITING_MAX)
         .with_max_export_batch_size(SPANS_SENT_MAX)
         .with_scheduled_delay(SEND_EVERY)
         .build();
     let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches);
+    let batches = batches.build();
     let sample = Sampler::TraceIdRatioBased(settings.sample);
     let own = Resource::builder_empty().with_attributes([
         KeyValue::new("service.name", "unitring"),
@@ -88,7 +89,7 @@ pub fn start(
     let provider = SdkTracerProvider::builder()
         .with_resource(own.build())
         .with_sampler(Sampler::ParentBased(Box::new(sample)))
-        .with_span_processor(batches.build())
+        .with_span_processor(Ended { batches, metrics })
         .build();
     // A process starts once; a second start would go on with the first.
     let _first = TRACER.set(provider.tracer("unitring"));
