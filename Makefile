@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 UNITS ?= 1
 # The version that tests/tests/it/older.rs uses.
 OLDEST_ENVOY := 1.36.4
-BENCHES := request store sync companion tcp routing interval
+BENCHES := request store sync companion tcp traces routing interval
 
 help: ## this text
 	@echo 'unitring: make TARGET'
@@ -49,7 +49,7 @@ guard: parts ## fails if a choice, a change or a report takes more instructions 
 # One build with the same features, so that nothing is compiled twice; without debug information.
 bench: export CARGO_PROFILE_RELEASE_DEBUG = false
 bench: export CARGO_PROFILE_BENCH_DEBUG = false
-bench: parts ## measures and writes the tables of docs/; AREA=request, updates, scale, load, routing, protocol, store, sync, companion or tcp for one
+bench: parts ## measures and writes the tables of docs/; AREA=request, updates, scale, load, routing, protocol, store, sync, companion, tcp or traces for one
 	@scripts/build-plugin
 	@scripts/build-plugin nothing
 	@scripts/build-plugin lookup

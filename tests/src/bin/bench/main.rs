@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use unitring_tests::{process, programs};
 
 /// The areas that can be measured, and the page that shows each.
-const AREAS: [(&str, &str); 10] = [
+const AREAS: [(&str, &str); 11] = [
     ("request", "docs/benchmarks.md"),
     ("updates", "docs/updates.md"),
     ("scale", "docs/benchmarks.md"),
@@ -34,6 +34,7 @@ const AREAS: [(&str, &str); 10] = [
     ("sync", "docs/sync.md"),
     ("companion", "docs/companion.md"),
     ("tcp", "docs/tcp.md"),
+    ("traces", "docs/traces.md"),
 ];
 
 #[tokio::main]
@@ -81,6 +82,7 @@ async fn measure_all(wanted: Option<String>) -> Result<()> {
             "sync" => sync::measure().await?,
             "companion" => target::output("companion", &[]).await?,
             "tcp" => target::output("tcp", &[]).await?,
+            "traces" => target::output("traces", &[]).await?,
             other => bail!("{other}: nobody measures it"),
         };
         let text = format!("{measured}\n{}", machine::origin(area)?);
