@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::json;
+use unitring_tests::collector::Collector;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
@@ -239,6 +240,8 @@ async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Resu
     let (redis, rabbit) = (Redis::start().await?, Rabbit::start().await?);
     let settings = Settings::unit("east", &["west"], &redis, &rabbit);
     let settings = settings.variable("UNITRING_GROUP_SERVERS", &redis.url());
+    let collector = Collector::start().await?;
+    let settings = settings.variable("UNITRING_TRACE_OTLP", &collector.url());
     let companion = settings.start().await?;
     // As leader, whose page has all.
     companion.counts("unitring_companion_leader 1").await?;

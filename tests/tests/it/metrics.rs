@@ -5,6 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use unitring_tests::collector::Collector;
 use unitring_tests::companion::Settings;
 use unitring_tests::deadline::until;
 use unitring_tests::programs;
@@ -149,7 +150,9 @@ async fn promtool_accepts_the_page_of_a_lone_unit_which_shows_nothing_that_it_do
     site.envoy.get("ada").await?;
     let page = site.companion.metrics().await?;
     scrape::is_accepted(&page)?;
-    for absent in ["_group_", "_link_up", "_outbox_", "_unit_", "quantile"] {
+    for absent in [
+        "_group_", "_link_up", "_outbox_", "_unit_", "_spans_", "quantile",
+    ] {
         ensure!(!page.contains(absent), "{absent}: {page}");
     }
     for name in [
@@ -176,6 +179,8 @@ async fn promtool_accepts_the_page_of_a_unit_with_peers_and_a_group() -> Result<
     let (east_redis, west_redis) = (Redis::start().await?, Redis::start().await?);
     let east = Settings::unit("east", &["west"], &east_redis, &rabbit);
     let east = east.variable("UNITRING_GROUP_SERVERS", &east_redis.url());
+    let collector = Collector::start().await?;
+    let east = east.variable("UNITRING_TRACE_OTLP", &collector.url());
     let east = east.start().await?;
     let west = Settings::unit("west", &["east"], &west_redis, &rabbit);
     let west = west.start().await?;

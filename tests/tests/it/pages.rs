@@ -279,6 +279,9 @@ tokens_file = "FOLDER/tokens.toml"
 tls_cert = "FOLDER/server.pem"
 tls_key = "FOLDER/server.key"
 tls_client_ca = "FOLDER/ca.pem"
+[trace]
+otlp = "https://127.0.0.1:4317"
+tls_ca = "ca.pem"
 [store]
 redis_url = "rediss://127.0.0.1:1"
 sentinel_password = "s"
