@@ -32,6 +32,19 @@ pub enum Fallback {
     Left(LeftAll),
 }
 
+impl Fallback {
+    /// The reason as an access log has it: the name of the stat that counts it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoKey => "fallback.no_key",
+            Self::NoRing => "fallback.no_ring",
+            Self::Unnameable => "fallback.unnameable",
+            Self::Ambiguous => "fallback.ambiguous",
+            Self::Left(_) => "fallback.left",
+        }
+    }
+}
+
 /// A snapshot and the time it arrived, as kept in shared data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {

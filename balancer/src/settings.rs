@@ -69,6 +69,8 @@ pub struct Settings {
     pub capture: Capture,
     /// Whether the caller gets the allocation in response headers.
     pub explain: bool,
+    /// Whether Envoy's access log gets the choice, as filter state.
+    pub access_log: bool,
 }
 
 /// The companion, and how often the filter reports to it.
@@ -120,6 +122,7 @@ impl Settings {
             capture: capture::read(root.section("capture")?, companion.is_some())?,
             companion,
             explain: root.boolean("explain", false),
+            access_log: root.boolean("access_log", false),
         };
         let steer = &settings.steer.header;
         let is_steer = |source: &KeySource| source.from == KeyFrom::Header(steer.clone());

@@ -9,6 +9,7 @@
 //! | [`service`] | the state that a VM's streams share for a service |
 //! | [`stream`] | headers of one request and its answer |
 //! | [`explain`] | headers of its answer |
+//! | [`access_log`] | what Envoy's access log can show of the choice |
 //! | [`capture`] | the data updates that its answer announces |
 //! | [`hand_over`] | updates on their way to the companion, and the answers that wait for them |
 //! | [`trouble`] | what a caller gets in place of an answer |
@@ -18,6 +19,7 @@
 //! | [`shared`] | data shared by the VMs of the process |
 //! | [`callout`] | requests to Envoy's admin interface and to the companion |
 
+mod access_log;
 mod call;
 mod callout;
 mod capture;

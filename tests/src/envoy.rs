@@ -439,6 +439,8 @@ fn spawn(
         .arg(&file)
         .arg("--disable-hot-restart");
     command.args(["--concurrency", &workers.to_string()]);
+    // An access log is written at once, in place of every ten seconds.
+    command.args(["--file-flush-interval-msec", "100"]);
     // Only the balancer's own log lines, which the tests read.
     command.args([
         "--log-level",

@@ -8,7 +8,7 @@ use super::{Settings, encoding};
 use crate::json::Json;
 
 /// The sections that only the filter has, and what a policy has in their place.
-const FILTERS: [(&str, &str); 8] = [
+const FILTERS: [(&str, &str); 9] = [
     (
         "services",
         "is for the filter: here each cluster has a policy of its own",
@@ -40,6 +40,10 @@ const FILTERS: [(&str, &str); 8] = [
     (
         "explain",
         "is for the filter: the policy does not see answers",
+    ),
+    (
+        "access_log",
+        "is for the filter: Envoy gives a policy no access to filter state",
     ),
 ];
 
@@ -88,6 +92,10 @@ mod tests {
             (
                 r#"{"service": "a", "explain": true}"#,
                 "explain = true: is for the filter",
+            ),
+            (
+                r#"{"service": "a", "access_log": false}"#,
+                "access_log = false: is for the filter: Envoy gives",
             ),
             (
                 r#"{"service": "a", "ring": {"identity": "id"}}"#,

@@ -60,7 +60,7 @@ fn only_the_service_is_required_and_the_defaults_are_those_of_the_documentation(
             attempts_in_response: false,
         }
     );
-    assert!(!settings.explain);
+    assert!(!settings.explain && !settings.access_log);
 }
 
 #[test]
@@ -186,6 +186,10 @@ fn a_refusal_names_path_value_and_rule() {
             r#"{"service": "a", "steer": {"candidates": 9}}"#,
             "steer.candidates = 9: must be",
         ),
+        (
+            r#"{"service": "a", "access_log": {"format": "json"}}"#,
+            "access_log = {\"format\":\"json\"}: must be true or false",
+        ),
     ] {
         let error = error(json);
         assert!(
@@ -306,7 +310,7 @@ fn every_kind_of_ring_and_key_can_be_asked_for() {
 #[test]
 fn services_have_sections_of_their_own_or_those_beside_them() {
     let services = Services::parse(
-        br#"{"load": {"min_capacity": 3}, "explain": true, "services": [
+        br#"{"load": {"min_capacity": 3}, "explain": true, "access_log": true, "services": [
             {"service": "a"}, {"service": "b", "load": {"min_capacity": 7}}]}"#,
     )
     .unwrap();
@@ -317,7 +321,8 @@ fn services_have_sections_of_their_own_or_those_beside_them() {
         .map(|settings| (settings.service.as_str(), settings.load.bound.min_capacity))
         .collect();
     assert_eq!(capacities, [("a", 3), ("b", 7)]);
-    assert!(services.all.iter().all(|settings| settings.explain));
+    let told = |settings: &Settings| settings.explain && settings.access_log;
+    assert!(services.all.iter().all(told));
     let one = Services::parse(br#"{"service": "a"}"#).unwrap();
     assert!(!one.by_route);
 }
@@ -384,7 +389,7 @@ proptest! {
 
     #[test]
     fn parsing_something_like_settings_never_panics(
-        field in "(service|services|key|ring|load|ejection|slow_start|discovery|companion|steer|capture|explain)",
+        field in "(service|services|key|ring|load|ejection|slow_start|discovery|companion|steer|capture|explain|access_log)",
         inner in "(header|fill|min_size|balance_factor|instances|interval|candidates|mode)",
         value in r#"(-?[0-9]{1,25}(\.[0-9]{1,3})?|"[^"\\\p{C}]{0,9}"|\[\]|\{\}|null|true|1e308)"#,
     ) {

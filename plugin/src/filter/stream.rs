@@ -14,6 +14,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 use unitring_routing::bounded::Reason;
 
+use super::access_log;
 use super::capture::Updates;
 use super::explain::{End, Explanation};
 use super::root::Routes;
@@ -65,6 +66,7 @@ impl Stream {
             Reason::Full => {
                 stats.full.add(1);
                 self.explanation = Explanation::of(service, reason.as_str());
+                access_log::tell(service, reason.as_str(), None);
                 let body = b"every instance is at load.max_in_flight\n";
                 self.send_http_response(503, vec![("retry-after", "1")], Some(body));
                 return Action::Pause;
@@ -73,6 +75,7 @@ impl Stream {
         // The filter has removed a client's own header, so adding needs no look-up.
         service.with_header(&placement.choice, |value| {
             self.add_http_request_header(&service.settings.steer.header, value);
+            access_log::tell(service, reason.as_str(), Some(value));
         });
         let first = placement.choice.candidates.first();
         self.taken = placement.routed.host(first).cloned();
@@ -94,6 +97,7 @@ impl Stream {
         };
         counter.add(1);
         self.explanation = Explanation::of(service, "fallback");
+        access_log::tell(service, fallback.as_str(), None);
     }
 
     /// Checks whether Envoy used the filter's choice. Only a few requests are sampled, since asking

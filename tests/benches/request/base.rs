@@ -133,6 +133,12 @@ impl Base {
         })
     }
 
+    /// Our filter, with its choice in filter state, for an access log.
+    pub(crate) fn logging(&self) -> Result<System> {
+        let config = alone(self.quiet()?)?.setting("access_log", json!(true))?;
+        Ok(self.ours("**unitring**, `scope: process`, `access_log`", config))
+    }
+
     /// Our filter, with its choice in response headers.
     pub(crate) fn explaining(&self) -> Result<System> {
         let config = alone(self.shipped.clone())?;

@@ -138,6 +138,7 @@ pub(crate) async fn all(upstream: &Upstream, only: Option<&str>) -> Result<Syste
         base.process()?,
         base.fleet()?,
         base.counting_updates()?,
+        base.logging()?,
         base.listed()?,
         base.explaining()?,
     ];

@@ -18,6 +18,7 @@
 //! | [`settings`] | bad settings are refused with path, value and rule |
 //! | [`garbage`] | no input makes the filter or the companion panic; a million malformed ones do not |
 //! | [`explain`] | the filter returns the allocation to the caller |
+//! | [`access_log`] | Envoy's access log can show why a request went where it went |
 //! | [`load`] | the count of requests in flight returns to zero |
 //! | [`fleet`] | the fleet's load is that of its living Envoys |
 //! | [`capacity`] | no instance passes its capacity while another candidate has room |
@@ -62,6 +63,8 @@
 
 #[cfg(test)]
 mod absence;
+#[cfg(test)]
+mod access_log;
 #[cfg(test)]
 mod alerts;
 #[cfg(test)]

@@ -5,8 +5,10 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use unitring_tests::config::EnvoyConfig;
-use unitring_tests::envoy::{Envoy, keys};
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::{Envoy, keys, send};
 use unitring_tests::instance::Instance;
+use unitring_tests::page_part::with;
 
 /// The version in the Makefile, which fetches it.
 const OLDEST: &str = "1.36.4";
@@ -68,4 +70,27 @@ async fn retries_of_the_oldest_envoy_go_to_the_candidates_in_turn() -> Result<()
         retried
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn the_oldest_envoys_access_log_shows_the_choice() -> Result<()> {
+    let instances = Instance::start_all(&["a", "b"]).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
+    let config = with(config, "settings.md", "access-log")?;
+    let envoy = start(&with(config, "settings.md", "access-log-of-others")?).await?;
+    envoy.steers_to(instances.len()).await?;
+    envoy.get("ada").await?;
+    send(envoy.request("/keyless")).await?;
+    let expected = [
+        r#""reason":"primary""#,
+        r#""reason":"fallback.no_key""#,
+        "/keyless 200 fallback.no_key - 127.0.0.1:",
+    ];
+    until("the lines", async || {
+        let log = envoy.log();
+        let missing = expected.iter().find(|part| !log.contains(**part));
+        ensure!(missing.is_none(), "{missing:?}");
+        Ok(())
+    })
+    .await
 }

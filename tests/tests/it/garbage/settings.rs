@@ -15,7 +15,7 @@ const VALID: [&str; 4] = [
     r#"{"service": "orders", "key": [{"header": "x-user-id"}, {"cookie": "sid"}, {"query": "user"},
         {"source_ip": true}, {"path": true, "terminal": true}],
         "ring": {"algorithm": "ring_hash", "hash": "xx_hash", "fill": "fixed", "min_size": 16,
-        "max_size": 4096, "virtual_nodes": 4, "identity": "address"}, "explain": false}"#,
+        "max_size": 4096, "virtual_nodes": 4, "identity": "address"}, "explain": false, "access_log": true}"#,
     r#"{"service": "orders", "ring": {"algorithm": "maglev", "table_size": 17, "identity": "id"},
         "load": {"balance_factor": 125, "min_capacity": 16, "scope": "fleet", "stale_after": "5s",
         "max_in_flight": 9, "threshold": 7, "update_threshold": 5}, "slow_start": {"window": "10s", "start_percent": 10}}"#,
