@@ -13,7 +13,7 @@ pub(super) fn tell(service: &Service, reason: &str, candidates: Option<&str>) {
     }
     let first = candidates.and_then(|all| all.split(',').next());
     host::set("unitring_reason", reason);
-    host::set("unitring_ring", &service.table().version());
+    host::set("unitring_ring", service.routed().ring());
     host::set("unitring_instance", first.unwrap_or(NONE));
 }
 

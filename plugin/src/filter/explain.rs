@@ -15,7 +15,7 @@ impl Explanation {
     pub(super) fn of(service: &Service, reason: &'static str) -> Option<Self> {
         service.settings.explain.then(|| Self {
             reason,
-            ring: service.table().version(),
+            ring: service.routed().ring().to_owned(),
         })
     }
 

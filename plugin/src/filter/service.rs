@@ -70,9 +70,15 @@ pub(super) struct Routed {
     entries: Vec<Rc<InstanceStats>>,
     /// Per host of the table.
     hosts: Vec<Rc<InstanceStats>>,
+    /// The version of the table: text, so that no request has to write it.
+    ring: String,
 }
 
 impl Routed {
+    pub(super) fn ring(&self) -> &str {
+        &self.ring
+    }
+
     pub(super) fn host(&self, index: HostIndex) -> Option<&Rc<InstanceStats>> {
         self.hosts.get(index.get())
     }
@@ -127,6 +133,7 @@ impl Service {
             directory: Arc::clone(balancer.directory()),
             entries: Vec::new(),
             hosts: Vec::new(),
+            ring: balancer.table().version(),
         };
         Self {
             stats,
@@ -208,6 +215,7 @@ impl Service {
             directory,
             hosts,
             entries,
+            ring: balancer.table().version(),
         });
         self.estimated.set(false);
         Ok((old, Arc::clone(balancer.table())))
