@@ -112,6 +112,8 @@ codes! {
         "With capture.mode sync an announcement with `;body` gets 503.";
     AdminPaths = "UR0112", Error, "The admin interface refuses what the filter reads",
         "The filter learns of no instance, or assumes Envoy's defaults for how they are placed.";
+    LogsNothing = "UR0113", Warn, "An access log shows fields that nobody sets",
+        "They are empty in every line.";
 
     HashPolicy = "UR0201", Error, "A route hashes another key",
         "A request that is left to Envoy's own policy goes to another instance; with the native module each one does.";

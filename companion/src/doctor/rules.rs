@@ -1,6 +1,7 @@
 //! The rules: each file looks at one side of an Envoy, or at one answer of the companion. A rule says what it saw and
 //! how to mend it; what follows stands with its code.
 
+mod access_log;
 pub(super) mod companion;
 mod exposure;
 mod health;
@@ -69,6 +70,7 @@ pub(super) fn examine(envoy: &Envoy, only: Option<&str>) -> Vec<Finding> {
         found.extend(health::service(&view, service));
         found.extend(exposure::service(&view, service));
     }
+    found.extend(access_log::all(&view));
     found.extend(exposure::admin(&view, &services));
     found.extend(unseen(&view));
     found

@@ -91,3 +91,22 @@ fn a_part_that_comes_later_is_said_to_be_unseen() {
     ];
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn an_access_log_of_fields_that_a_filter_sets_or_may_set_is_as_it_should_be() {
+    let changes: [fn(&mut Value); 2] = [
+        |json| set(json, &settings(), "access_log", json!(true)),
+        |json| {
+            let later =
+                json!([{"name": "unitring", "config_discovery": {"config_source": {"ads": {}}}}]);
+            set(json, MANAGER, "http_filters", later);
+        },
+    ];
+    for change in changes {
+        let mut json = shipped("envoy.yaml");
+        set(&mut json, MANAGER, "access_log", wiring::access_log());
+        change(&mut json);
+        let found = found(&json);
+        assert_eq!(codes(&found), BTreeSet::new(), "{found:#?}");
+    }
+}

@@ -229,5 +229,25 @@ pub(super) fn all() -> Vec<Seed> {
                 );
             },
         ),
+        seed(
+            Code::LogsNothing,
+            "envoy.yaml",
+            "listener ingress",
+            "the filter's access_log is not true",
+            |json| set(json, MANAGER, "access_log", access_log()),
+        ),
+        seed(
+            Code::LogsNothing,
+            "tcp.yaml",
+            "listener ingress",
+            "there is no filter of unitring",
+            |json| set(json, MANAGER, "access_log", access_log()),
+        ),
     ]
+}
+
+/// A log that shows the filter's choice.
+pub(super) fn access_log() -> Value {
+    let format = "%FILTER_STATE(wasm.unitring_reason:PLAIN)%";
+    json!([{"typed_config": {"log_format": {"json_format": {"reason": format}}}}])
 }
