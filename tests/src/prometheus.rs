@@ -106,6 +106,26 @@ impl Prometheus {
         Ok(firing.filter_map(name).collect())
     }
 
+    /// An annotation of an alert that fires.
+    ///
+    /// # Errors
+    /// It does not fire, or has none.
+    pub async fn annotation(&self, alert: &str, name: &str) -> Result<String> {
+        let data = self.get("alerts", &[]).await?;
+        let alerts = data.get("alerts").and_then(Value::as_array);
+        let mut alerts = alerts.context("no alerts")?.iter();
+        let is = |one: &&Value| {
+            one.pointer("/labels/alertname")
+                .is_some_and(|it| it == alert)
+        };
+        let found = alerts.find(is).context("it does not fire")?;
+        let text = found
+            .get("annotations")
+            .and_then(|all| all.get(name)?.as_str());
+        text.map(str::to_owned)
+            .with_context(|| format!("no {name}: {found}"))
+    }
+
     /// Waits until these alerts fire.
     ///
     /// # Errors

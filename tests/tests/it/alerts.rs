@@ -1,5 +1,7 @@
 //! A real Prometheus scrapes two units and an Envoy, with the shipped alerts and the expressions of the dashboards.
 
+mod path;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
