@@ -187,10 +187,13 @@ impl Positions {
         if told.begins {
             return self.advance(store).await;
         }
-        let mut news = News {
-            missed: told.missed,
-            ..News::default()
-        };
+        if told.missed {
+            // The store may have gone back, and have given our numbers to other changes.
+            let mut news = self.read(store, true).await?;
+            news.missed = true;
+            return Ok(news);
+        }
+        let mut news = News::default();
         let mut after = self.clone();
         for step in &told.steps {
             let Some(at) = after.at.get_mut(usize::from(step.bucket)) else {
@@ -295,6 +298,7 @@ impl Follower {
     /// Reads for ever, while there are watchers.
     pub async fn run(self, store: Arc<dyn ChangeFeed>, unit: UnitId) {
         let mut positions: Option<Positions> = None;
+        let mut was_away = false;
         loop {
             if self.sender.receiver_count() == 0 {
                 positions = None;
@@ -302,6 +306,8 @@ impl Follower {
                 continue;
             }
             let news = match &mut positions {
+                // Meanwhile another server may have taken over, whose changes have our numbers.
+                Some(positions) if was_away => positions.resume(&*store, &unit).await,
                 Some(positions) => positions.advance(&*store).await,
                 None => Positions::now(&*store, &unit).await.map(|now| {
                     positions = Some(now);
@@ -311,6 +317,7 @@ impl Follower {
                     }
                 }),
             };
+            was_away = news.is_err();
             match news {
                 // The last watcher may be gone by now.
                 Ok(news) if news != News::default() => drop(self.sender.send(Arc::new(news))),

@@ -85,3 +85,46 @@ async fn a_store_that_went_back_and_a_position_of_another_unit_are_told_as_misse
     let west = "west".parse().unwrap();
     assert_eq!(resumed(&before, &west).await, (true, 0));
 }
+
+#[tokio::test]
+async fn a_watcher_that_stayed_gets_what_comes_after_a_store_went_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = crate::store::contract::id("d", "k");
+    let path = folder.path().join("store.redb");
+    let store = Embedded::open(&path, east(), false).unwrap();
+    for now_ms in 1..=3 {
+        store.write(&id, Some(b"v"), now_ms).await.unwrap();
+    }
+    // It saw three more, which are lost.
+    let mut watcher = Positions::now(&store, &east()).await.unwrap();
+    let bucket = crate::replica::digest::bucket_of(&id);
+    watcher.at[usize::from(bucket)] = Place {
+        number: 6,
+        print: 7,
+    };
+    let mut reader = watcher.clone();
+    for now_ms in [4, 5] {
+        store.write(&id, Some(b"x"), now_ms).await.unwrap();
+        let told = reader.advance(&store).await.unwrap();
+        let news = watcher.follow(&told, &store).await.unwrap();
+        assert_eq!(
+            (news.missed, news.steps.len()),
+            (now_ms == 4, (now_ms - 4) as usize)
+        );
+    }
+    assert_eq!(watcher, Positions::now(&store, &east()).await.unwrap());
+}
+
+#[tokio::test]
+async fn after_an_outage_a_store_with_as_many_other_changes_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = crate::store::contract::id("d", "k");
+    let path = folder.path().join("store.redb");
+    let store = Embedded::open(&path, east(), false).unwrap();
+    store.write(&id, Some(b"v"), 1).await.unwrap();
+    let mut reader = Positions::now(&store, &east()).await.unwrap();
+    let bucket = usize::from(crate::replica::digest::bucket_of(&id));
+    reader.at[bucket].print ^= 1;
+    assert!(!reader.clone().advance(&store).await.unwrap().missed);
+    assert!(reader.resume(&store, &east()).await.unwrap().missed);
+}

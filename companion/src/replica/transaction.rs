@@ -109,13 +109,17 @@ pub fn write<T: BucketTransaction>(
         WriteDecision::Ahead(ahead) => return Err(ahead.into()),
         WriteDecision::Put(put) => put,
     };
-    if let Some(stamps) = &stamps {
-        store.set_stamps(id, stamps)?;
-    }
     let there = match change {
         Change::Again => store.value(id)?,
         Change::Put { .. } | Change::Delete => None,
     };
+    if change == Change::Again && !put.mark.is_deleted && there.is_none() {
+        // Its value was lost, or it has expired: neither is an empty value, so nothing is written again.
+        return Ok(Outcome::Nothing);
+    }
+    if let Some(stamps) = &stamps {
+        store.set_stamps(id, stamps)?;
+    }
     let value = match change {
         Change::Put { value, .. } => Some(value),
         Change::Again => there.as_ref().map(|value| value.0.as_slice()),

@@ -110,7 +110,7 @@ async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
     }
     let per_second = u32::try_from(written).map(f64::from)? / start.elapsed().as_secs_f64();
     let units = north.companion.get("/v1/units").await?;
-    let told = units.pointer("/links/east/lag/p99_ms");
+    let told = units.pointer("/sync/links/east/lag/p99_ms");
     let told = told.and_then(serde_json::Value::as_f64);
     let told_p99_ms = told.context("no lag is told")?;
     units::settled(group).await?;

@@ -114,6 +114,16 @@ async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_o
     ensure!(west_redis.cli(&["EXISTS", &key])? == "0", "it is there");
     let read = west.call(Method::GET, "/v1/data/profiles/ada", vec![]);
     assert_eq!(read.await?.status().as_u16(), 404);
+    // Nor is it given a new version, with which an empty value would go to the other unit.
+    let versions = format!("{own}versions");
+    let mark = east_redis.cli(&["HGET", &versions, "profiles/ada"])?;
+    let (_, rest) = mark.split_once('.').context("no version")?;
+    let before = format!("{YEAR_2500}.{rest}");
+    east_redis.cli(&["HSET", &versions, "profiles/ada", &before])?;
+    let (is_done, text) = east.ask(&["unit", "repair", "--clocks"])?;
+    ensure!(is_done, "{text}");
+    ensure!(east_redis.cli(&["HGET", &versions, "profiles/ada"])? == before);
+    ensure!(west_redis.cli(&["EXISTS", &key])? == "0", "it is there");
     // Writing the record again repairs it.
     east.put_record("ada", "again").await?;
     west.has_record("ada", "again").await?;

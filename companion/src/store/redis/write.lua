@@ -74,6 +74,8 @@ local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 
 local ms, counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 -- No other unit would take a change with a clock so far ahead.
 if has_peers and ms > now + tonumber(ARGV[10]) then return { integer(ms - now), 3 } end
+-- Its value was lost, which differs from an empty value: nothing is written again.
+if again and puts and not value then return false end
 local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '0') + 1
 local incarnation = tonumber(stored[6] or '0')
 -- Ops of this unit that others have beyond its own position come from a store that is lost. Their
