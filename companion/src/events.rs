@@ -1,5 +1,7 @@
 //! The events of instances and of the unit's servers, as they are stored and shown.
 
+pub mod merging;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -31,13 +33,28 @@ pub struct Event {
     /// The unit that sent it; absent for events of this unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
+    /// How many reports of it came: the entry stands for all of them, with the fields of the first. Absent for one.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub seen_by: u64,
+    /// When the last of those that saw it did, by its clock; absent if the first did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at_ms: Option<u64>,
+}
+
+const fn once() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_once(count: &u64) -> bool {
+    *count == 1
 }
 
 impl Event {
     /// An event that a reporter saw.
     pub fn reported(service: &ServiceName, reporter: &ReporterId, event: &InstanceEvent) -> Self {
         Self {
-            at_ms: event.at_ms,
+            at_ms: event.at_ms.min(AT_MS_MAX),
             kind: event.kind,
             service: service.clone(),
             instance: event.instance.clone(),
@@ -46,13 +63,15 @@ impl Event {
             moved: event.moved.clamp(0.0, 1.0),
             reporter: Some(reporter.clone()),
             unit: None,
+            seen_by: 1,
+            last_at_ms: None,
         }
     }
 
     /// An event that another unit sent.
     pub fn of_unit(unit: &UnitId, event: UnitEvent) -> Self {
         Self {
-            at_ms: event.at_ms,
+            at_ms: event.at_ms.min(AT_MS_MAX),
             kind: event.event,
             service: event.service,
             instance: event.instance,
@@ -61,6 +80,8 @@ impl Event {
             moved: 0.0,
             reporter: None,
             unit: Some(unit.clone()),
+            seen_by: 1,
+            last_at_ms: None,
         }
     }
 
@@ -97,7 +118,15 @@ impl Event {
             moved: 0.0,
             reporter: None,
             unit: None,
+            seen_by: 1,
+            last_at_ms: None,
         }
+    }
+
+    /// The event as an entry that stands for so many reports of it, the last of them at this time.
+    pub fn counted(&mut self, seen_by: u64, last_ms: u64) {
+        self.seen_by = seen_by;
+        self.last_at_ms = (last_ms > self.at_ms).then_some(last_ms);
     }
 }
 
@@ -132,10 +161,22 @@ pub enum Entry {
     Group(GroupEvent),
 }
 
+impl Entry {
+    /// When it happened, in milliseconds since the Unix epoch.
+    pub fn at_ms(&self) -> u64 {
+        match self {
+            Self::Instance(event) => event.at_ms,
+            Self::Group(event) => event.at_ms,
+        }
+    }
+}
+
 /// Characters of a reason that are stored.
 const REASON_CHARS_MAX: usize = 256;
 /// Characters of a ring's version that are stored.
 const RING_CHARS_MAX: usize = 64;
+/// The last moment that has a date of four digits. A clock that is later is wrong, and numbers up to it are exact in Lua.
+const AT_MS_MAX: u64 = 253_402_300_799_999;
 
 /// A position in the event log, written `<a>-<b>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -50,7 +50,7 @@ use crate::sync::Handle;
 pub use entry::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
 pub use heavy::{Heavy, WAITING_MAX};
 pub use overview::Overview;
-pub use reports::{REPORTS_BYTES_MAX, Sizes};
+pub use reports::{REPORTS_BYTES_MAX, Room, Sizes};
 pub use updates::RefusedUpdates;
 pub use wiring::Wiring;
 
@@ -132,6 +132,8 @@ pub struct App {
     pub event_streams: Arc<Kept>,
     /// The bytes of the reports that are kept.
     pub reports: Sizes,
+    /// The room of reporters in the event log.
+    pub events_room: Room,
     /// The data updates that were refused and not logged yet.
     pub refused_updates: RefusedUpdates,
     /// Work that takes a core for a while.

@@ -40,6 +40,9 @@ const AHEAD_MS: u64 = 24 * 3_600_000;
 pub const SERVICES_MAX: usize = 256;
 /// Instances of a service in a report.
 pub const INSTANCES_MAX: usize = 16_384;
+/// Events of a service that are taken of a report: as many as wait in a filter. It reports the others again, since they
+/// are not confirmed.
+pub const EVENTS_TAKEN_MAX: usize = 1_024;
 
 /// The last report of a reporter on a service, as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -229,7 +232,7 @@ pub fn advance(
     let mut through = last.map_or(0, |last| last.events_through);
     let mut events = Vec::new();
     for event in &service.events {
-        if event.number > through {
+        if event.number > through && events.len() < EVENTS_TAKEN_MAX {
             through = event.number;
             events.push(Event::reported(&service.service, &report.reporter, event));
         }

@@ -34,6 +34,7 @@ use prometheus_client::registry::Registry;
 use unitring_protocol::ids::{ReporterId, ServiceName, UnitId};
 
 use crate::loads::wiring::{self, Miswired};
+use crate::store::LogSize;
 
 use fallbacks::Fallbacks;
 pub use fleet::{ShownInstance, ShownService};
@@ -51,7 +52,9 @@ type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<f64, AtomicU64>;
 
 /// Metrics that were not there before, or whose name or unit is another now.
-const RENAMED: [&str; 7] = [
+const RENAMED: [&str; 9] = [
+    "events_merged",
+    "events_left_out",
     "spans_ended",
     "spans_exported",
     "spans_lost",
@@ -100,7 +103,9 @@ metrics! {
         reports: Count, "Reports taken";
         reports_old: Count, "Reports dropped because a newer one was known";
         reports_refused: Count, "Reports refused: newer, malformed, or too many reporters";
-        events_stored: Count, "Instance events stored";
+        events_stored: Count, "Events of instances that filters reported and that became entries of the event log";
+        events_merged: Count, "Events of instances that filters reported and that were counted with an equal entry of the event log";
+        events_left_out: Count, "Events of instances left out of the event log because their reporter had added too many";
         instances_expired: Count, "Instances removed because their time to live ran out";
         records_written: Count, "Records put or deleted here";
         records_swept: Count, "Records freed because they had expired";
@@ -218,6 +223,8 @@ pub struct Seen<'a> {
     pub has_group: bool,
     /// Whether this companion watches it.
     pub watches_group: bool,
+    /// The size of the event log, if the store answered.
+    pub log: Option<LogSize>,
     /// The memory of its fullest server as a part of its limit, if it has one.
     pub group_memory_ratio: Option<f64>,
     /// The time, in ms since the Unix epoch.
@@ -269,6 +276,9 @@ impl Metrics {
             let name = "unitring_companion_group_memory_ratio";
             let help = "Memory of the fullest server of the group, as a part of its limit";
             page.single(name, Kind::Gauge, help, ratio)?;
+        }
+        if let Some(log) = &seen.log {
+            fleet::log(&mut page, log, seen.now_ms)?;
         }
         fleet::services(&mut page, seen.services, &fallbacks)?;
         fleet::instances(&mut page, seen.instances)?;

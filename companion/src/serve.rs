@@ -26,7 +26,7 @@ use crate::door::listener::Listener;
 use crate::door::strain::Strain;
 use crate::http::{
     self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Overview, Paces, RefusedUpdates,
-    Sizes, Wiring,
+    Room, Sizes, Wiring,
 };
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
@@ -223,6 +223,7 @@ pub async fn run(
         answers: Kept::new(ANSWERS_BYTES_MAX),
         event_streams: Kept::new(EVENT_STREAMS_MAX),
         reports: Sizes::default(),
+        events_room: Room::default(),
         refused_updates: RefusedUpdates::default(),
         paces: Paces::default(),
         heavy: Heavy::default(),

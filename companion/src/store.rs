@@ -22,6 +22,7 @@ mod changefeed;
 pub mod contract;
 pub mod embedded;
 mod error;
+mod event_log;
 mod fixed;
 mod fleet;
 mod health;
@@ -36,8 +37,9 @@ mod spoiled;
 
 pub use changefeed::{CHANGES_MAX, ChangeFeed, Changes};
 pub use error::StoreError;
+pub use event_log::{EVENTS_BYTES_MAX, LATEST_INSTANCES_MAX, LATEST_MS, LogSize, Logged, TRIMMED_MAX};
 pub use fixed::{Fixed, FixedStore};
-pub use fleet::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
+pub use fleet::{Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
 pub use health::{Agreement, Health, Keeping};
 pub use housekeeping::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX};
 pub use leadership::{LEASE, Leadership};

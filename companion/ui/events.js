@@ -1,7 +1,7 @@
 // The companion's events as they come: server-sent events read from a fetch, since an EventSource can send no token.
 // The stream resumes after the last event that was seen, ends while the page is hidden, and comes back by itself.
 
-import { ApiError, open, refusal } from "./api.js";
+import { ApiError, ask, open, refusal } from "./api.js";
 
 /** The most that are kept. */
 const KEPT = 1_000;
@@ -9,6 +9,11 @@ const PAUSE_MIN_MS = 1_000;
 const PAUSE_MAX_MS = 30_000;
 /** A stream without even a comment for so long is dead: the companion sends one each 15 s. */
 const SILENT_MS = 40_000;
+
+/** How long after an entry came its number of reports is read again: an entry comes with the first of them. */
+const COUNTED_AFTER_MS = 5_000;
+/** The latest entries whose numbers are read again. */
+const COUNTED = 100;
 
 const listeners = new Set();
 let kept = [];
@@ -20,6 +25,7 @@ let onRefused = () => {};
 let isRefused = false;
 /** Whether the next stream is to begin as soon as this one has ended. */
 let isWanted = false;
+let counting = null;
 
 /** The events that are kept, the latest first. */
 export const events = () => kept;
@@ -63,6 +69,23 @@ function take(batch) {
   fresh.reverse();
   kept = fresh.concat(kept).slice(0, KEPT);
   for (const listener of listeners) listener(fresh);
+  counting ??= setTimeout(count, COUNTED_AFTER_MS);
+}
+
+/** Reads again how many reports the latest entries stand for. Without an answer they stay as they came. */
+async function count() {
+  counting = null;
+  if (document.hidden || isRefused) return;
+  try {
+    const { body } = await ask(`v1/events?format=json&limit=${COUNTED}`);
+    const now = new Map(body.map((event) => [event.cursor, event]));
+    const changed = kept.some((event) => now.has(event.cursor) && now.get(event.cursor).seen_by !== event.seen_by);
+    if (!changed) return;
+    kept = kept.map((event) => now.get(event.cursor) ?? event);
+    for (const listener of listeners) listener([]);
+  } catch {
+    // The stream tells whether the companion is there.
+  }
 }
 
 async function follow(signal) {

@@ -111,7 +111,7 @@ fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>
     let from_ms = now.saturating_sub(since).as_millis();
     each(asked, |event| {
         // An event has the time of its observer's clock, so the log is not quite in order of time.
-        if u128::from(at_ms(event)) >= from_ms {
+        if u128::from(last_ms(event)) >= from_ms {
             show(asked, event)?;
         }
         Ok(())
@@ -155,6 +155,36 @@ fn at_ms(event: &Value) -> u64 {
     event.get("at_ms").and_then(Value::as_u64).unwrap_or(0)
 }
 
+/// When the last of those that saw it did.
+fn last_ms(event: &Value) -> u64 {
+    let last = event.get("last_at_ms").and_then(Value::as_u64);
+    last.unwrap_or(0).max(at_ms(event))
+}
+
+/// Who saw it, and within which time.
+fn observers(event: &Value) -> String {
+    let seen_by = event.get("seen_by").and_then(Value::as_u64).unwrap_or(1);
+    let mut text = String::new();
+    if event.pointer("/unit").is_some() {
+        text.push_str(&format!("; in unit {}", self::text(event, "/unit")));
+    }
+    match (event.pointer("/reporter").is_some(), seen_by) {
+        (true, 0..=1) => text.push_str(&format!("; seen by {}", self::text(event, "/reporter"))),
+        (true, _) => {
+            let first = self::text(event, "/reporter");
+            text.push_str(&format!("; seen by {first} and {} more", seen_by - 1));
+        }
+        (false, 0..=1) => {}
+        (false, _) => text.push_str(&format!("; seen {seen_by} times")),
+    }
+    let within_ms = last_ms(event) - at_ms(event);
+    if within_ms > 0 {
+        let seconds = Duration::from_millis(within_ms).as_secs_f64();
+        text.push_str(&format!(" within {seconds:.1} s"));
+    }
+    text
+}
+
 fn show(asked: &Events, event: &Value) -> io::Result<()> {
     let line = if asked.json {
         event.to_string()
@@ -183,11 +213,7 @@ fn line(event: &Value) -> String {
     if moved > 0.0 {
         line.push_str(&format!("; {:.1} % of keys moved", moved * 100.0));
     }
-    for (field, word) in [("/reporter", "seen by"), ("/unit", "in unit")] {
-        if event.pointer(field).is_some() {
-            line.push_str(&format!("; {word} {}", text(event, field)));
-        }
-    }
+    line.push_str(&observers(event));
     line
 }
 
@@ -214,6 +240,18 @@ mod tests {
         assert_eq!(
             line(&event),
             "1970-01-01T00:00:00Z  orders  added       a: registered; in unit west"
+        );
+        let event = json!({"at_ms": 1_000, "last_at_ms": 4_250, "kind": "ejected", "service": "orders", "instance": "a",
+            "reason": "unhealthy", "moved": 0.0, "reporter": "edge-1", "seen_by": 998});
+        assert_eq!(
+            line(&event),
+            "1970-01-01T00:00:01Z  orders  ejected     a: unhealthy; seen by edge-1 and 997 more within 3.2 s"
+        );
+        let event = json!({"at_ms": 1_000, "kind": "ejected", "service": "orders", "instance": "a",
+            "reason": "unhealthy", "moved": 0.0, "unit": "west", "seen_by": 3});
+        assert_eq!(
+            line(&event),
+            "1970-01-01T00:00:01Z  orders  ejected     a: unhealthy; in unit west; seen 3 times"
         );
         let event = json!({"at_ms": u64::MAX, "kind": "group_restored", "reason": "-"});
         assert_eq!(line(&event), "9999-12-31T23:59:59Z  group_restored: -");

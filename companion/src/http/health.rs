@@ -83,10 +83,11 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// The Prometheus text. While the store is away it has this process's metrics alone.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let (fleet, found, clock) = tokio::join!(
+    let (fleet, found, clock, log) = tokio::join!(
         app.overview.look(&app.store, CHECK_TIMEOUT),
         timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
         timeout(CHECK_TIMEOUT, app.store.clock_ahead_ms()),
+        timeout(CHECK_TIMEOUT, app.store.log_size()),
     );
     let clock = in_time(clock);
     app.metrics.store_up.set(u64::from(clock.is_ok()));
@@ -120,6 +121,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         links: links.as_ref(),
         has_group: group.is_some(),
         watches_group: watched.is_some(),
+        log: in_time(log).ok(),
         group_memory_ratio: watched.and_then(|status| status.memory_ratio()),
         now_ms: now_ms(),
     };

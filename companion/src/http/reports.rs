@@ -9,21 +9,24 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::ids::InstanceId;
+use unitring_protocol::ids::{InstanceId, ReporterId};
 use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::{ServiceSnapshot, Snapshot};
 
+mod room;
 mod sizes;
 mod told;
 
+pub use room::Room;
 use sizes::OF_ONE_MAX;
 pub use sizes::{REPORTS_BYTES_MAX, Sizes};
 
 use super::App;
 use super::answer::{Refusal, json};
 use crate::door::Caller;
+use crate::door::credentials::Principal;
 use crate::loads::Owner;
-use crate::store::StoreError;
+use crate::store::{Logged, StoreError};
 use crate::{loads, now_ms};
 
 pub(super) async fn take(
@@ -88,7 +91,9 @@ async fn answer(
         services: Vec::with_capacity(report.services.len()),
     };
     for service in &report.services {
-        let taken = app.store.take(&report, service, &owner, now_ms).await;
+        let room = app.events_room.left(&report.reporter, &principal, now_ms);
+        let taken = app.store.take(&report, service, &owner, room, now_ms);
+        let taken = taken.await;
         let taken = taken.inspect_err(|error| count(app, error))?;
         if taken.old {
             app.metrics.reports_old.inc();
@@ -102,11 +107,7 @@ async fn answer(
         app.metrics.reporters_displaced.inc_by(taken.displaced);
         app.metrics.loads_lowered.inc_by(taken.cut.loads);
         app.metrics.findings_cut.inc_by(taken.cut.findings);
-        if !taken.events.is_empty() {
-            let stored = u64::try_from(taken.events.len()).unwrap_or(u64::MAX);
-            app.metrics.events_stored.inc_by(stored);
-            app.events_changed.notify_waiters();
-        }
+        logged(app, &report.reporter, &principal, &taken.logged, now_ms);
         told::tell(
             &app.paces.reports,
             &report.reporter,
@@ -122,6 +123,26 @@ async fn answer(
     }
     app.metrics.reports.inc();
     Ok(Json(snapshot))
+}
+
+/// Counts what became of the events of a report, and wakes those that wait for entries.
+fn logged(
+    app: &App,
+    reporter: &ReporterId,
+    principal: &Principal,
+    logged: &Logged,
+    now_ms: u64,
+) {
+    app.metrics.events_stored.inc_by(logged.stored);
+    app.metrics.events_merged.inc_by(logged.counted);
+    app.metrics.events_left_out.inc_by(logged.left_out);
+    app.events_room.took(reporter, principal, logged.bytes, now_ms);
+    if logged.stored > 0 {
+        app.events_changed.notify_waiters();
+    }
+    if logged.left_out > 0 && app.events_room.tells(reporter, now_ms) {
+        told::tell_left_out(&app.paces.reports, reporter, logged.left_out, now_ms);
+    }
 }
 
 /// Leaves out instances that the reporter does not know, if there are more than a filter can have: others may have

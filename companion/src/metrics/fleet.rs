@@ -4,12 +4,14 @@
 //! (`instance` would be overwritten by a scraper, whose own label that is.)
 
 use std::fmt;
+use std::time::Duration;
 
 use unitring_protocol::ids::{InstanceId, ServiceName};
 
 use super::page::{Kind, Page};
 use super::{FINDINGS_SHOWN_MAX, INSTANCES_SHOWN_MAX};
 use crate::loads::wiring::{self, Miswired};
+use crate::store::LogSize;
 
 /// The values of an instance.
 #[derive(Debug, Clone)]
@@ -55,6 +57,20 @@ pub struct ShownService {
     pub service: ServiceName,
     /// Envoys that report on it.
     pub reporters: usize,
+}
+
+/// The size of the event log.
+pub(super) fn log(page: &mut Page, log: &LogSize, now_ms: u64) -> fmt::Result {
+    let help = "Bytes of the entries in the event log";
+    page.single("unitring_companion_event_log_bytes", Kind::Gauge, help, log.bytes)?;
+    let help = "Entries in the event log";
+    page.single("unitring_companion_event_log_entries", Kind::Gauge, help, log.entries)?;
+    let Some(oldest_ms) = log.oldest_ms else {
+        return Ok(());
+    };
+    let age = Duration::from_millis(now_ms.saturating_sub(oldest_ms)).as_secs_f64();
+    let help = "Age of the oldest entry in the event log, in seconds";
+    page.single("unitring_companion_event_log_age_seconds", Kind::Gauge, help, age)
 }
 
 /// A family with a sample for each instance.

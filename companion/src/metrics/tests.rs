@@ -71,6 +71,11 @@ fn full(metrics: &Metrics) -> String {
             links: Some(&BTreeMap::from([(unit, link)])),
             has_group: true,
             watches_group: true,
+            log: Some(LogSize {
+                bytes: 230,
+                entries: 1,
+                oldest_ms: Some(0),
+            }),
             group_memory_ratio: Some(0.5),
             now_ms: 0,
         })

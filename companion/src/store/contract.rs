@@ -15,6 +15,7 @@
 mod browse;
 mod counters;
 mod differential;
+mod event_log;
 mod fleet;
 mod leadership;
 mod names;
@@ -27,6 +28,7 @@ use std::any::Any;
 use super::Store;
 
 pub use differential::differential;
+pub use event_log::event_logs_are_alike;
 pub use fleet::{rest_is_the_sum, shared_fleet, shared_fleet_after_loss};
 pub use leadership::leadership;
 pub use names::NAMES;
@@ -36,6 +38,7 @@ pub use records::id;
 pub mod promises {
     pub use super::browse::*;
     pub use super::counters::*;
+    pub use super::event_log::*;
     pub use super::fleet::*;
     pub use super::names::*;
     pub use super::passing::*;
@@ -50,6 +53,7 @@ pub struct Stores<S> {
     pub mine: S,
     pub north: S,
     pub named: S,
+    pub logged: S,
     pub south: S,
     pub alone: S,
     /// What has to outlast the stores: their folder, or their server.
@@ -71,6 +75,7 @@ impl<S> Stores<S> {
             mine: open("mine", true)?,
             north: open("north", true)?,
             named: open("named", true)?,
+            logged: open("logged", true)?,
             south: open("south", true)?,
             alone: open("alone", false)?,
             kept,
@@ -120,6 +125,14 @@ macro_rules! with_all_promises {
                 counters_stay_at_the_top(north),
                 counters_are_exact(north),
                 all_counters_of_updates_add_up_and_have_a_rate(north),
+            }
+            event_log {
+                what_many_report_is_one_entry_with_their_number(logged),
+                a_flap_has_an_entry_for_each_turn_in_whatever_order_it_is_told(logged),
+                an_event_is_not_counted_across_what_is_forgotten(logged),
+                other_events_lie_between_too_and_are_their_own(logged),
+                a_reporter_without_room_is_left_out_and_still_counted_with_others(logged),
+                the_log_has_so_many_bytes_and_the_oldest_entries_go(logged),
             }
             names {
                 each_name_is_a_service_of_its_own(named),

@@ -3,6 +3,7 @@
 
 mod bucket;
 mod changefeed;
+mod event_log;
 mod fixed;
 mod fleet;
 mod fleet_changes;
@@ -279,7 +280,7 @@ fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::contract;
+    use crate::store::{EVENTS_BYTES_MAX, contract};
 
     fn open_as(folder: &tempfile::TempDir, unit: &str, has_peers: bool) -> Embedded {
         let path = folder.path().join(format!("{unit}.redb"));
@@ -333,7 +334,7 @@ mod tests {
         let store = open(&folder, "east");
         let first = report(1);
         store
-            .take(&first, &first.services[0], &samples::owner(), 1_000)
+            .take(&first, &first.services[0], &samples::owner(), EVENTS_BYTES_MAX, 1_000)
             .await
             .unwrap();
         // Such a file has no tables for failures and for more of updates, and no such fields.
@@ -366,7 +367,7 @@ mod tests {
         assert_eq!(counted().await, (11, 0, 0));
         let second = report(2);
         store
-            .take(&second, &second.services[0], &samples::owner(), 1_500)
+            .take(&second, &second.services[0], &samples::owner(), EVENTS_BYTES_MAX, 1_500)
             .await
             .unwrap();
         assert_eq!(counted().await, (12, 4, 2));

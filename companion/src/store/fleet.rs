@@ -7,14 +7,12 @@ use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
-use super::StoreError;
+use super::{LogSize, Logged, StoreError};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::wiring::{self, Miswired};
 use crate::loads::{Cut, Owner, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
-/// Most events kept; older ones are dropped.
-pub const EVENTS_MAX: u64 = 10_000;
 /// Most reports kept, one per reporter and service; more are refused.
 pub const REPORTERS_MAX: u64 = 4_096;
 /// Most instances in the registry; more are refused.
@@ -29,8 +27,10 @@ pub struct Taken {
     pub growth: BTreeMap<InstanceId, Totals>,
     /// Whether the report was dropped as old.
     pub old: bool,
-    /// Events that were stored.
+    /// Events that are new.
     pub events: Vec<Event>,
+    /// What became of them.
+    pub logged: Logged,
     /// How the reporter's wiring changed.
     pub wiring: wiring::Changed,
     /// The parts of the report that were not stored as sent.
@@ -43,12 +43,14 @@ pub struct Taken {
 #[async_trait]
 pub trait Fleet: Send + Sync {
     /// Stores one service's part of a report. Where the store is full of reporters, the one of the lowest
-    /// [`crate::loads::standing`] may make room.
+    /// [`crate::loads::standing`] may make room. Its events get entries of at most `room` bytes; the others are left
+    /// out, unless they are counted with an entry.
     async fn take(
         &self,
         report: &Report,
         service: &ServiceReport,
         owner: &Owner,
+        room: u64,
         now_ms: u64,
     ) -> Result<Taken, StoreError>;
 
@@ -110,10 +112,13 @@ pub trait Fleet: Send + Sync {
     /// The registry's revision: it grows with each change, but not with a renewal.
     async fn revision(&self) -> Result<u64, StoreError>;
 
-    /// Events after a cursor, oldest first; without one, the latest `limit`.
+    /// Entries of the event log after a cursor, oldest first; without one, the latest `limit`.
     async fn events(
         &self,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<(Cursor, Entry)>, StoreError>;
+
+    /// The size of the event log.
+    async fn log_size(&self) -> Result<LogSize, StoreError>;
 }

@@ -8,6 +8,7 @@ mod catch_up;
 mod changefeed;
 pub(crate) mod connection;
 mod durable;
+mod event_log;
 pub(crate) mod fixed;
 mod fleet;
 mod forgetting;

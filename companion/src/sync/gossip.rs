@@ -232,7 +232,7 @@ async fn loads(
                 unit: Some(from.clone()),
             };
             let owner = Owner::unit(from);
-            match parts.store.take(&report, &part, &owner, now_ms()).await {
+            match parts.store.take(&report, &part, &owner, 0, now_ms()).await {
                 // Who reports here by that name is nearer.
                 Err(StoreError::NotYours(reporter)) => {
                     tracing::debug!(%from, %reporter, "a reporter of another unit has a name that is taken here");

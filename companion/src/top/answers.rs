@@ -126,6 +126,8 @@ pub(super) struct Event {
     pub(super) instance: Option<String>,
     pub(super) reason: String,
     pub(super) moved: f64,
+    /// Absent for one.
+    pub(super) seen_by: u64,
     pub(super) reporter: Option<String>,
     pub(super) unit: Option<String>,
 }

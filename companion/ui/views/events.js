@@ -18,6 +18,12 @@ const lookOf = (event) => (event.kind === "ejected" && String(event.reason).star
 /** All of an event that is text, to filter by. */
 const textOf = (event) => [event.kind, event.service, event.instance, event.reason, event.reporter, event.unit].filter(Boolean).join(" ");
 
+/** Who saw an event: the first, and how many more did when it was read. */
+function observers(event) {
+  const first = short(event.reporter ?? (event.unit ? `unit ${event.unit}` : "registry"), 32);
+  return event.seen_by > 1 && event.reporter ? `${first} and ${event.seen_by - 1} more` : first;
+}
+
 /** A table of events that follows them. `keeps` chooses which; `most` is how many. */
 export function eventTable({ keeps = () => true, most = Infinity, withService }) {
   const shown = table({
@@ -34,7 +40,7 @@ export function eventTable({ keeps = () => true, most = Infinity, withService })
       { title: "Instance", class: "name", text: (event) => event.instance ?? "–" },
       { title: "Keys moved", isNumber: true, isMinor: true, text: (event) => (event.moved > 0 ? share(event.moved) : "–") },
       { title: "Why", class: "why", text: (event) => event.reason ?? "" },
-      { title: "Seen by", isMinor: true, class: "name", text: (event) => short(event.reporter ?? (event.unit ? `unit ${event.unit}` : "registry"), 32) },
+      { title: "Seen by", isMinor: true, class: "name", text: observers },
     ],
   });
   const draw = () => shown.update(events().filter(keeps).slice(0, most));

@@ -39,6 +39,18 @@ pub(super) fn tell(
     }
 }
 
+/// Writes that a reporter's events are not in the event log.
+pub(super) fn tell_left_out(pace: &Pace, reporter: &ReporterId, events: u64, now_ms: u64) {
+    let reporter = reporter.as_str();
+    if pace.admits(reporter, now_ms) {
+        tracing::warn!(
+            reporter,
+            events,
+            "events left out of the event log: the reporter, or its credential, added too many within an hour"
+        );
+    }
+}
+
 fn tell_event(reporter: &ReporterId, event: &Event) {
     let (service, instance) = (event.service.as_str(), event.instance.as_str());
     let (reporter, reason, moved) = (reporter.as_str(), &*event.reason, event.moved);

@@ -8,7 +8,7 @@ use unitring_protocol::report::InstanceLoad;
 use crate::events::Entry;
 use crate::loads::samples;
 use crate::registry::{Registered, Registration};
-use crate::store::Store;
+use crate::store::{EVENTS_BYTES_MAX, Store};
 
 /// As Istio, Envoy Gateway and Contour make them, and as nobody should; the last ones would be one if parts
 /// of keys were put together as they are.
@@ -78,7 +78,7 @@ async fn is_reported(store: &dyn Store, name: &ServiceName, number: u16) {
     };
     let report = samples::report(("unit/e1", 1), name.as_str(), vec![load], Vec::new());
     let taken = store
-        .take(&report, &report.services[0], &samples::owner(), 1_000)
+        .take(&report, &report.services[0], &samples::owner(), EVENTS_BYTES_MAX, 1_000)
         .await;
     assert!(!taken.unwrap().old, "{name}");
 }

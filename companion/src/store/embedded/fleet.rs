@@ -10,13 +10,13 @@ use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::fleet_changes::{all, forget_service, register, remove, take};
 use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY};
-use super::{Embedded, away, decode, off_thread, totals};
+use super::{Embedded, away, decode, event_log, off_thread, totals};
 use crate::events::{Cursor, Entry};
 use crate::loads::picture::Picture;
 use crate::loads::wiring::Miswired;
 use crate::loads::{Owner, StoredLoad, Totals, standing};
 use crate::registry::{Registered, Registration, Registry};
-use crate::store::{Fleet, StoreError, Taken};
+use crate::store::{Fleet, LogSize, StoreError, Taken};
 
 /// The reports on a service that still count.
 fn alive(
@@ -62,6 +62,7 @@ impl Fleet for Embedded {
         report: &Report,
         service: &ServiceReport,
         owner: &Owner,
+        room: u64,
         now_ms: u64,
     ) -> Result<Taken, StoreError> {
         let (report, service, owner) = (report.clone(), service.clone(), owner.clone());
@@ -78,6 +79,7 @@ impl Fleet for Embedded {
                     transaction,
                     &store.standings,
                     (&report, &service, &owner),
+                    room,
                     now_ms,
                 )
             })?;
@@ -250,5 +252,9 @@ impl Fleet for Embedded {
             Ok(found)
         })
         .await
+    }
+
+    async fn log_size(&self) -> Result<LogSize, StoreError> {
+        self.look(event_log::size).await
     }
 }

@@ -7,31 +7,14 @@ use unitring_protocol::ids::{InstanceId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 
 use super::standings::{Standing, Standings};
-use super::tables::{EVENTS, LOADS, NUMBERS, REGISTRY};
+use super::event_log::append;
+use super::tables::{LOADS, NUMBERS, REGISTRY};
 use super::{away, decode, encode, totals};
 use crate::events::{Entry, Event};
 use crate::loads::{Owner, StoredLoad, advance, makes_room_below, may_replace, standing};
 use crate::registry::{Registered, Registration};
 use crate::store::names::{split, within};
-use crate::store::{EVENTS_MAX, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
-
-pub(super) fn append(transaction: &WriteTransaction, events: &[Entry]) -> Result<(), StoreError> {
-    let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
-    let mut log = transaction.open_table(EVENTS).map_err(away)?;
-    let mut number = numbers
-        .get("event")
-        .map_err(away)?
-        .map_or(0, |number| number.value());
-    for event in events {
-        number += 1;
-        log.insert(number, encode(event)?.as_str()).map_err(away)?;
-    }
-    numbers.insert("event", number).map_err(away)?;
-    while log.len().map_err(away)? > EVENTS_MAX {
-        log.pop_first().map_err(away)?;
-    }
-    Ok(())
-}
+use crate::store::{EVENTS_BYTES_MAX, Logged, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
 fn bump_revision(transaction: &WriteTransaction) -> Result<(), StoreError> {
     let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
@@ -64,6 +47,7 @@ pub(super) fn take(
     transaction: &WriteTransaction,
     standings: &Standings,
     (report, service, owner): (&Report, &ServiceReport, &Owner),
+    room: u64,
     now_ms: u64,
 ) -> Result<(Taken, Option<StoredLoad>), StoreError> {
     let key = (service.service.as_str(), report.reporter.as_str());
@@ -102,15 +86,17 @@ pub(super) fn take(
         .insert(key, encode(&step.next)?.as_str())
         .map_err(away)?;
     totals::add(transaction, &service.service, &step.growth)?;
+    let mut logged = Logged::default();
     if !step.events.is_empty() {
         let events: Vec<Entry> = step.events.iter().cloned().map(Entry::Instance).collect();
-        append(transaction, &events)?;
+        logged = append(transaction, &events, room)?;
     }
     let taken = Taken {
         events_through: step.next.events_through,
         growth: step.growth,
         old: false,
         events: step.events,
+        logged,
         wiring: step.wiring,
         cut: step.cut,
         displaced,
@@ -158,7 +144,7 @@ pub(super) fn register(
         (drains != was_draining).then_some(drained),
     ];
     let events: Vec<Entry> = events.into_iter().flatten().map(Entry::Instance).collect();
-    append(transaction, &events)?;
+    append(transaction, &events, EVENTS_BYTES_MAX)?;
     Ok((done, instance))
 }
 
@@ -176,7 +162,7 @@ pub(super) fn remove(
     }
     bump_revision(transaction)?;
     let event = Event::registry(EventKind::Removed, service, id, reason, now_ms);
-    append(transaction, &[Entry::Instance(event)])?;
+    append(transaction, &[Entry::Instance(event)], EVENTS_BYTES_MAX)?;
     Ok(true)
 }
 

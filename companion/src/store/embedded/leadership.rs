@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use redb::Durability;
 
-use super::{Embedded, fleet_changes};
+use super::{Embedded, event_log};
 use crate::events::Entry;
-use crate::store::{Leadership, StoreError};
+use crate::store::{EVENTS_BYTES_MAX, Leadership, StoreError};
 
 #[async_trait]
 impl Leadership for Embedded {
@@ -22,7 +22,7 @@ impl Leadership for Embedded {
     async fn append(&self, _term: u64, event: &Entry) -> Result<bool, StoreError> {
         let entry = event.clone();
         self.change(Durability::Immediate, move |transaction, _| {
-            fleet_changes::append(transaction, &[entry])
+            event_log::append(transaction, &[entry], EVENTS_BYTES_MAX)
         })
         .await?;
         Ok(true)

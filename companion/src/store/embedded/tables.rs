@@ -62,13 +62,15 @@ pub(super) const FAILURES: TableDefinition<'_, (&str, &str), u64> =
 /// (service, instance) → bytes of updates, refused updates, dropped updates. Beside [`TOTALS`], too.
 pub(super) const UPDATE_TOTALS: TableDefinition<'_, (&str, &str), (u64, u64, u64)> =
     TableDefinition::new("update_totals");
-/// number → event, JSON.
+/// number → entry of the event log, JSON.
 pub(super) const EVENTS: TableDefinition<'_, u64, &str> = TableDefinition::new("events");
+/// `<service>/<instance>` → its latest entries in the event log, [`crate::events::merging::Latest`], JSON.
+pub(super) const LATEST: TableDefinition<'_, &str, &str> = TableDefinition::new("events_latest");
 /// (dataset, key) → value of the fixed data.
 pub(super) const FIXED: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("fixed");
 /// `version`, `checksum` of the fixed data.
 pub(super) const FIXED_STATE: TableDefinition<'_, &str, &str> = TableDefinition::new("fixed_state");
-/// `layout`, `revision`, `event`, `probe` → number.
+/// `layout`, `revision`, `event`, `event_counted`, `event_bytes`, `probe` → number.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Creates all tables, so that no reader meets a missing one.
@@ -95,6 +97,7 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(FAILURES).map_err(away)?;
     transaction.open_table(UPDATE_TOTALS).map_err(away)?;
     transaction.open_table(EVENTS).map_err(away)?;
+    transaction.open_table(LATEST).map_err(away)?;
     transaction.open_table(FIXED).map_err(away)?;
     transaction.open_table(FIXED_STATE).map_err(away)?;
     transaction.open_table(NUMBERS).map_err(away)?;

@@ -9,6 +9,7 @@ use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
+use super::event_log::{limits, tell};
 use super::pictures::lock;
 use super::{Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
@@ -16,7 +17,7 @@ use crate::loads::wiring::Miswired;
 use crate::loads::{Owner, StoredLoad, Totals, advance, may_replace, standing};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::names::{split, within};
-use crate::store::{EVENTS_MAX, Fleet, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
+use crate::store::{EVENTS_BYTES_MAX, Fleet, LogSize, Logged, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
 
 /// Tries for a report while another companion takes one of the same reporter.
 const TRIES_MAX: usize = 8;
@@ -47,19 +48,19 @@ impl Redis {
     ) -> Result<bool, StoreError> {
         let mut connection = self.connection().await?;
         let event = Event::registry(EventKind::Removed, service, id, reason, now_ms);
-        let removed: u8 = self
-            .scripts
-            .remove
-            .key(self.keys.registry())
+        let mut call = self.scripts.remove.prepare_invoke();
+        call.key(self.keys.registry())
             .key(self.keys.expiry())
             .key(self.keys.revision())
             .key(self.keys.events())
+            .key(self.keys.events_index())
+            .key(self.keys.events_latest(service, id))
             .arg(within(service, id))
             .arg(expired_by.map_or_else(String::new, |ms| ms.to_string()))
-            .arg(EVENTS_MAX)
-            .arg(encode(&event)?)
-            .invoke_async(&mut connection)
-            .await?;
+            .arg(limits())
+            .arg(EVENTS_BYTES_MAX);
+        tell(&mut call, &event)?;
+        let removed: u8 = call.invoke_async(&mut connection).await?;
         Ok(removed == 1)
     }
 }
@@ -71,6 +72,7 @@ impl Fleet for Redis {
         report: &Report,
         service: &ServiceReport,
         owner: &Owner,
+        room: u64,
         now_ms: u64,
     ) -> Result<Taken, StoreError> {
         let mut connection = self.connection().await?;
@@ -105,24 +107,30 @@ impl Fleet for Redis {
                 .key(self.keys.events())
                 .key(self.keys.loads_changes(&service.service))
                 .key(self.keys.standing())
-                .arg(reporter)
+                .key(self.keys.events_index());
+            for event in &step.events {
+                call.key(self.keys.events_latest(&event.service, &event.instance));
+            }
+            call.arg(reporter)
                 .arg(text.as_ref().map_or_else(String::new, hex))
                 .arg(encode(&step.next)?)
                 .arg(within(&service.service, reporter))
                 .arg(step.next.remembered_until_ms)
                 .arg(REPORTERS_MAX)
-                .arg(EVENTS_MAX)
+                .arg(limits())
                 .arg(step.next.remembered_until_ms.saturating_sub(now_ms))
                 .arg(now_ms.saturating_mul(NUMBERS_PER_MS))
                 .arg(standing(owner, now_ms))
+                .arg(room)
                 .arg(grown.len());
             for (field, growth) in &grown {
                 call.arg(field).arg(growth);
             }
             for event in &step.events {
-                call.arg(encode(event)?);
+                tell(&mut call, event)?;
             }
-            let done: String = call.invoke_async(&mut connection).await?;
+            let done: (String, u64, u64, u64, u64) = call.invoke_async(&mut connection).await?;
+            let (done, stored, bytes, counted, left_out) = done;
             let number: u64 = match done.as_str() {
                 "changed" => continue,
                 "full" if self.make_room(owner, now_ms).await? => {
@@ -143,6 +151,12 @@ impl Fleet for Redis {
                 growth: step.growth,
                 old: false,
                 events: step.events,
+                logged: Logged {
+                    stored,
+                    bytes,
+                    counted,
+                    left_out,
+                },
                 wiring: step.wiring,
                 cut: step.cut,
                 displaced,
@@ -227,13 +241,13 @@ impl Fleet for Redis {
             (false, true) => "drain",
             (false, false) => "serve",
         };
-        let (done, draining): (String, u8) = self
-            .scripts
-            .register
-            .key(self.keys.registry())
+        let mut call = self.scripts.register.prepare_invoke();
+        call.key(self.keys.registry())
             .key(self.keys.expiry())
             .key(self.keys.revision())
             .key(self.keys.events())
+            .key(self.keys.events_index())
+            .key(self.keys.events_latest(service, id))
             .arg(within(service, id))
             .arg(encode(&with(false))?)
             .arg(encode(&with(true))?)
@@ -244,12 +258,12 @@ impl Fleet for Redis {
                     .map_or_else(String::new, |ms| ms.to_string()),
             )
             .arg(REGISTERED_MAX)
-            .arg(EVENTS_MAX)
-            .arg(encode(&event)?)
-            .arg(encode(&Event::draining(true, service, id, now_ms))?)
-            .arg(encode(&Event::draining(false, service, id, now_ms))?)
-            .invoke_async(&mut connection)
-            .await?;
+            .arg(limits())
+            .arg(EVENTS_BYTES_MAX);
+        tell(&mut call, &event)?;
+        tell(&mut call, &Event::draining(true, service, id, now_ms))?;
+        tell(&mut call, &Event::draining(false, service, id, now_ms))?;
+        let (done, draining): (String, u8) = call.invoke_async(&mut connection).await?;
         let done = match done.as_str() {
             "created" => Registration::Created,
             "changed" => Registration::Changed,
@@ -307,27 +321,10 @@ impl Fleet for Redis {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<(Cursor, Entry)>, StoreError> {
-        let mut connection = self.connection().await?;
-        let key = self.keys.events();
-        let mut rows: Vec<(String, Vec<String>)> = match after {
-            Some(cursor) => {
-                connection
-                    .xrange_count(key, format!("({cursor}"), "+", limit)
-                    .await?
-            }
-            None => connection.xrevrange_count(key, "+", "-", limit).await?,
-        };
-        if after.is_none() {
-            rows.reverse();
-        }
-        rows.iter()
-            .map(|(id, fields)| {
-                let cursor = id.parse().map_err(|_| corrupt(id))?;
-                let [_, text] = fields.as_slice() else {
-                    return Err(corrupt(id));
-                };
-                Ok((cursor, decode(text)?))
-            })
-            .collect()
+        self.read_events(after, limit).await
+    }
+
+    async fn log_size(&self) -> Result<LogSize, StoreError> {
+        self.read_log_size().await
     }
 }

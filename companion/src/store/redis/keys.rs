@@ -1,7 +1,7 @@
 //! Every key, and its content. Redis Cluster hashes only the part in `{…}`: keys that change
 //! together share it. [`crate::store::names`] encodes a service's name as a part of a key.
 
-use unitring_protocol::ids::{ServiceName, UnitId};
+use unitring_protocol::ids::{InstanceId, ServiceName, UnitId};
 use unitring_protocol::record::RecordId;
 
 use crate::replica::digest::bucket_of;
@@ -162,9 +162,20 @@ impl Keys {
         self.of_unit("revision")
     }
 
-    /// stream: `event` → JSON.
+    /// stream: `event` → JSON, an entry of the event log.
     pub(crate) fn events(&self) -> String {
         self.of_unit("events")
+    }
+
+    /// hash: id of an entry that stands for several events → `<count> <latest time in ms>`; `bytes` and `entries`
+    /// of the log up to the entry `last`; `foreign`, the last entry that a companion without this key wrote.
+    pub(crate) fn events_index(&self) -> String {
+        self.of_unit("events-index")
+    }
+
+    /// string: the latest entries of an instance in the event log, as event_log.lua writes them; it expires.
+    pub(crate) fn events_latest(&self, service: &ServiceName, instance: &InstanceId) -> String {
+        self.of_unit(&format!("events-latest:{}", names::within(service, instance)))
     }
 
     /// string: the companion that leads; it expires.

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use redis::streams::StreamMaxlen;
 
-use super::{Redis, corrupt, encode};
+use super::event_log::{limits, tell_entry};
+use super::{Redis, corrupt};
 use crate::events::Entry;
-use crate::store::{EVENTS_MAX, LEASE, Leadership, StoreError};
+use crate::store::{EVENTS_BYTES_MAX, LEASE, Leadership, StoreError};
 
 /// Hints that are kept, about. For a dropped hint the leader counts the outboxes a little later.
 const HINTS_MAX: usize = 1_000;
@@ -49,8 +50,14 @@ impl Leadership for Redis {
     async fn append(&self, term: u64, event: &Entry) -> Result<bool, StoreError> {
         let mut connection = self.connection().await?;
         let mut call = self.scripts.append.prepare_invoke();
-        call.key(self.keys.term()).key(self.keys.events());
-        call.arg(term).arg(EVENTS_MAX).arg(encode(event)?);
+        call.key(self.keys.term())
+            .key(self.keys.events())
+            .key(self.keys.events_index())
+            .key(self.latest_key(event))
+            .arg(term)
+            .arg(limits())
+            .arg(EVENTS_BYTES_MAX);
+        tell_entry(&mut call, event)?;
         Ok(call.invoke_async(&mut connection).await?)
     }
 

@@ -3,10 +3,11 @@
 -- Atomic, because the revision must grow with every change, an event must belong to its change, and a
 -- heartbeat must not undo a drain that was ordered a moment before.
 --
--- KEYS: registry, expiry, revision, events
+-- KEYS: registry, expiry, revision, events, their index, the latest entries of the instance
 -- ARGV: `<service>/<id>`, the instance as JSON if it serves and if it drains, 'serve', 'drain' or
---       'keep' for the present state, when it expires in ms or '', instances at most, events at most,
---       the events for a new instance, the start of a drain and its end
+--       'keep' for the present state, when it expires in ms or '', instances at most, the limits of
+--       the event log, bytes that an event may have, sketch and event for a new instance, for the start of a
+--       drain and for its end
 -- Answers: {'created', 'changed', 'renewed' or 'full', 1 if it drains}
 
 local registry, expiry, revision, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -23,18 +24,19 @@ else
   redis.call('ZADD', expiry, ARGV[5], ARGV[1])
 end
 
-local function tell(event)
-  redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'event', event)
-end
 local flag = drains and 1 or 0
 if before then
   local now = cjson.decode(new)
   if before.address == now.address and before.weight == now.weight and drained == drains then
     return { 'renewed', flag }
   end
-else
-  tell(ARGV[8])
 end
-if drains ~= drained then tell(drains and ARGV[9] or ARGV[10]) end
+local log = open_log(events, KEYS[5], ARGV[7], ARGV[8])
+if not before then tell(log, KEYS[6], ARGV[9], ARGV[10]) end
+if drains ~= drained then
+  local at = drains and 11 or 13
+  tell(log, KEYS[6], ARGV[at], ARGV[at + 1])
+end
+close_log(log)
 redis.call('INCR', revision)
 return { before and 'changed' or 'created', flag }

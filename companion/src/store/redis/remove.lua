@@ -3,8 +3,9 @@
 -- Atomic, because an instance may be renewed between the check that found it expired and its
 -- removal.
 --
--- KEYS: registry, expiry, revision, events
--- ARGV: `<service>/<id>`, only if it expired by this time in ms or '', events at most, the event
+-- KEYS: registry, expiry, revision, events, their index, the latest entries of the instance
+-- ARGV: `<service>/<id>`, only if it expired by this time in ms or '', the limits of the event log, bytes
+--       that the event may have, its sketch, the event
 -- Answers: 1 if it was removed
 
 local registry, expiry, revision, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -15,5 +16,7 @@ end
 redis.call('ZREM', expiry, ARGV[1])
 if redis.call('HDEL', registry, ARGV[1]) == 0 then return 0 end
 redis.call('INCR', revision)
-redis.call('XADD', events, 'MAXLEN', '~', ARGV[3], '*', 'event', ARGV[4])
+local log = open_log(events, KEYS[5], ARGV[3], ARGV[4])
+tell(log, KEYS[6], ARGV[5], ARGV[6])
+close_log(log)
 return 1

@@ -57,11 +57,13 @@ scripts! {
     reset: over_the_limit!(""; "reset.lua");
     lead: over_the_limit!(""; "lead.lua");
     resign: script!("resign.lua");
-    append: script!("append.lua");
-    take: script!("take.lua");
+    append: script!("event_log.lua", "append.lua");
+    take: script!("event_log.lua", "take.lua");
     changed: script!("changed.lua");
-    register: script!("register.lua");
-    remove: script!("remove.lua");
+    register: script!("event_log.lua", "register.lua");
+    remove: script!("event_log.lua", "remove.lua");
+    events: script!("events.lua");
+    log_size: over_the_limit!(""; "event_log.lua", "log_size.lua");
     forget: script!("forget.lua");
 }
 
@@ -80,7 +82,7 @@ mod tests {
         let scripts = Scripts::new();
         assert_eq!(name_of(scripts.write.get_hash()), Some("write"));
         assert_eq!(name_of(scripts.delete.get_hash()), Some("delete"));
-        assert_eq!(Scripts::named().len(), 20);
+        assert_eq!(Scripts::named().len(), 22);
         assert_eq!(name_of("?"), None);
     }
 }

@@ -7,12 +7,12 @@
 -- given, `,first` the one before the first. No reporter has a comma in its name.
 --
 -- KEYS: loads of the service, totals of the service, reporters, events, numbers of the loads, standing of
---       reporters
+--       reporters, the index of the events, then for each new event the latest entries of its instance
 -- ARGV: reporter, sha1 of the report it replaces or '', the new one, `<service>/<reporter>`, when the
---       report is forgotten in ms, reporters at most, events at most, how long it is kept in ms, where
---       numbers begin if there are none, the standing of the reporter, how many counters, then a field and its growth for each, then
---       the new events
--- Answers: its number, 'changed' or 'full'
+--       report is forgotten in ms, reporters at most, the limits of the event log, how long the report is kept
+--       in ms, where numbers begin if there are none, the standing of the reporter, bytes that its events may
+--       have, how many counters, then a field and its growth for each, then a sketch and the event for each new one
+-- Answers: {its number, 'changed' or 'full', new entries, their bytes, events counted with one, events left out}
 
 -- Two numbers of so many digits, and their sum, are exact in a double.
 local DIGITS = 15
@@ -22,8 +22,8 @@ local CHUNK = 500
 
 local loads, totals, reporters, events, numbers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local old = redis.call('HGET', loads, ARGV[1])
-if (old and redis.sha1hex(old) or '') ~= ARGV[2] then return 'changed' end
-if not old and redis.call('ZCARD', reporters) >= tonumber(ARGV[6]) then return 'full' end
+if (old and redis.sha1hex(old) or '') ~= ARGV[2] then return { 'changed', 0, 0, 0, 0 } end
+if not old and redis.call('ZCARD', reporters) >= tonumber(ARGV[6]) then return { 'full', 0, 0, 0, 0 } end
 
 redis.call('HSET', loads, ARGV[1], ARGV[3])
 redis.call('ZADD', reporters, ARGV[5], ARGV[4])
@@ -35,15 +35,15 @@ end
 local number = redis.call('ZINCRBY', numbers, 1, ',last')
 redis.call('ZADD', numbers, number, ARGV[1])
 redis.call('PEXPIRE', numbers, ARGV[8])
-local count = tonumber(ARGV[11])
+local count = tonumber(ARGV[12])
 for first = 1, count, CHUNK do
   local fields = {}
   for index = first, math.min(first + CHUNK - 1, count) do
-    fields[#fields + 1] = ARGV[10 + index * 2]
+    fields[#fields + 1] = ARGV[11 + index * 2]
   end
   local sums = {}
   for at, sum in ipairs(redis.call('HMGET', totals, unpack(fields))) do
-    local field, growth = fields[at], ARGV[9 + (first + at) * 2]
+    local field, growth = fields[at], ARGV[10 + (first + at) * 2]
     local before = #(sum or '0') <= DIGITS and tonumber(sum or '0')
     if before and #growth <= DIGITS then
       sums[#sums + 1] = field
@@ -58,7 +58,11 @@ for first = 1, count, CHUNK do
   end
   if #sums > 0 then redis.call('HSET', totals, unpack(sums)) end
 end
-for at = 12 + count * 2, #ARGV do
-  redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'event', ARGV[at])
+local first = 13 + count * 2
+if first > #ARGV then return { number, 0, 0, 0, 0 } end
+local log = open_log(events, KEYS[7], ARGV[7], ARGV[11])
+for at = first, #ARGV, 2 do
+  tell(log, KEYS[8 + (at - first) / 2], ARGV[at], ARGV[at + 1])
 end
-return number
+close_log(log)
+return { number, log.stored, log.added, log.counted, log.left_out }

@@ -48,6 +48,9 @@ fn row(event: &Event) -> Row {
     };
     let percent = |share: f64| Cell::ordered(format!("{:.1} %", share * 100.0), share);
     let seen_by = match (&event.reporter, &event.unit) {
+        (Some(reporter), _) if event.seen_by > 1 => {
+            Some(format!("{reporter} and {} more", event.seen_by - 1))
+        }
         (Some(reporter), _) => Some(reporter.clone()),
         (None, Some(unit)) => Some(format!("unit {unit}")),
         (None, None) => None,

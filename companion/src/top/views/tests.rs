@@ -151,7 +151,7 @@ fn a_unit_shows_its_outbox_and_of_each_link_lag_skew_and_conflicts() {
 fn events_tell_when_what_and_who_and_can_be_those_of_one_service() {
     let events = json!([
         {"cursor": "1-0", "at_ms": 1_764_400_000_999_u64, "kind": "ejected", "service": "orders",
-            "instance": "a", "reason": "5 failures", "moved": 0.251, "reporter": "edge-1"},
+            "instance": "a", "reason": "5 failures", "moved": 0.251, "reporter": "edge-1", "seen_by": 998},
         {"cursor": "2-0", "at_ms": u64::MAX, "kind": "group_degraded", "reason": "no replica"},
         {"cursor": "3-0", "at_ms": 0, "kind": "added", "service": "carts", "instance": "b", "moved": 0.0,
             "unit": "west"}]);
@@ -167,7 +167,7 @@ fn events_tell_when_what_and_who_and_can_be_those_of_one_service() {
                 "orders",
                 "a",
                 "25.1 %",
-                "edge-1",
+                "edge-1 and 997 more",
                 "5 failures"
             ],
             [
