@@ -37,7 +37,9 @@ mod spoiled;
 
 pub use changefeed::{CHANGES_MAX, ChangeFeed, Changes};
 pub use error::StoreError;
-pub use event_log::{EVENTS_BYTES_MAX, LATEST_INSTANCES_MAX, LATEST_MS, LogSize, Logged, TRIMMED_MAX};
+pub use event_log::{
+    EVENTS_BYTES_MAX, LATEST_INSTANCES_MAX, LATEST_MS, LogSize, Logged, TRIMMED_MAX,
+};
 pub use fixed::{Fixed, FixedStore};
 pub use fleet::{Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
 pub use health::{Agreement, Health, Keeping};

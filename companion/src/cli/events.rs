@@ -86,7 +86,7 @@ fn print(asked: &Events) -> anyhow::Result<()> {
 fn print_latest(asked: &Events) -> anyhow::Result<Option<String>> {
     if asked.service.is_some() {
         let mut latest = VecDeque::new();
-        let last = each(asked, |event| {
+        let last = each(asked, 0, |event| {
             latest.push_back(event.clone());
             if latest.len() > usize::from(asked.limit) {
                 latest.pop_front();
@@ -109,7 +109,7 @@ fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let from_ms = now.saturating_sub(since).as_millis();
-    each(asked, |event| {
+    each(asked, from_ms, |event| {
         // An event has the time of its observer's clock, so the log is not quite in order of time.
         if u128::from(last_ms(event)) >= from_ms {
             show(asked, event)?;
@@ -118,15 +118,17 @@ fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>
     })
 }
 
-/// Passes on each event of the log that is wanted, and returns the position of the last one.
+/// Passes on each event of the log that is wanted, and some that are from before `from_ms`; returns the position of the
+/// last one.
 fn each(
     asked: &Events,
+    from_ms: u128,
     mut pass_on: impl FnMut(&Value) -> io::Result<()>,
 ) -> anyhow::Result<Option<String>> {
     let mut last: Option<String> = None;
     loop {
         let after = escape(last.as_deref().unwrap_or(START));
-        let path = format!("/v1/events?format=json&limit={PAGE}&after={after}");
+        let path = format!("/v1/events?format=json&limit={PAGE}&after={after}&since={from_ms}");
         let page = ask(&asked.target, &path)?;
         let events = page.as_array().map_or(&[][..], Vec::as_slice);
         let mut wanted = events.iter().filter(|event| asked.wants(event));

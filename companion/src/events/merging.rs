@@ -6,6 +6,11 @@
 //! instance lies within it. Otherwise it becomes an entry of its own. So each change from one state to the other has its
 //! entry, whatever the order of arrival, and [`super::Event::last_at_ms`] says up to when it was seen.
 //!
+//! Where many Envoys eject an instance and let it back, each by what it saw itself, turns of all of them alternate. Once
+//! the last [`LATEST_MAX`] entries of an instance lie within [`WINDOW_MS`], it is unsettled: then an event is also counted
+//! across contrary ones, with an entry that it lies within [`UNSETTLED_MS`] of. So each state has an entry a second, and
+//! not one for each Envoy.
+//!
 //! The embedded store calls [`Latest`]; `event_log.lua` does the same in Redis, and the contract tests hold both together.
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +24,8 @@ use super::Event;
 pub const WINDOW_MS: u64 = 10_000;
 /// The entries of an instance that further events may be counted with.
 pub const LATEST_MAX: usize = 16;
+/// The time that the events of an entry lie within while an instance is unsettled: as often as Envoys look.
+pub const UNSETTLED_MS: u64 = 1_000;
 
 /// What makes an event contrary to others: it ends the state that they report.
 pub fn undone_by(kind: EventKind) -> &'static [EventKind] {
@@ -78,6 +85,19 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Whether it has events that are equal to this one.
+    fn is_equal(&self, event: &Sketch) -> bool {
+        self.kind == event.kind && self.print == event.print
+    }
+
+    /// Its time with this event.
+    fn with(&self, event: &Sketch) -> (u64, u64) {
+        (
+            self.first_ms.min(event.at_ms),
+            self.last_ms.max(event.at_ms),
+        )
+    }
+
     /// Whether the kind is contrary, and an event of it may lie in this time.
     fn undoes(&self, kind: EventKind, (from_ms, to_ms): (u64, u64)) -> bool {
         undone_by(kind).contains(&self.kind) && self.first_ms <= to_ms && from_ms <= self.last_ms
@@ -98,22 +118,36 @@ impl Latest {
     /// its own. `is_there` says whether the log still has an entry of this number.
     pub fn count(&mut self, event: &Sketch, is_there: impl Fn(u64) -> bool) -> Option<Counted> {
         let may_have = |entry: &Counted| {
-            let time @ (from_ms, to_ms) = (
-                entry.first_ms.min(event.at_ms),
-                entry.last_ms.max(event.at_ms),
-            );
-            entry.print == event.print
-                && entry.kind == event.kind
+            let (from_ms, to_ms) = entry.with(event);
+            entry.is_equal(event)
                 && to_ms - from_ms <= WINDOW_MS
-                && self.forgotten_ms.is_none_or(|forgotten| forgotten < from_ms)
-                && !self.entries.iter().any(|other| other.undoes(event.kind, time))
+                && !self.is_undone(event.kind, (from_ms, to_ms))
                 && is_there(entry.number)
         };
-        let at = self.entries.iter().rposition(may_have)?;
+        let is_unsettled = self.is_unsettled(event);
+        let is_close = |entry: &Counted| {
+            let (from_ms, to_ms) = entry.with(event);
+            let is_close = entry.is_equal(event) && to_ms - from_ms <= UNSETTLED_MS;
+            is_unsettled && is_close && is_there(entry.number)
+        };
+        let at = self.entries.iter().rposition(may_have);
+        let at = at.or_else(|| self.entries.iter().rposition(is_close))?;
         let entry = self.entries.get_mut(at)?;
-        entry.first_ms = entry.first_ms.min(event.at_ms);
-        entry.last_ms = entry.last_ms.max(event.at_ms);
+        (entry.first_ms, entry.last_ms) = entry.with(event);
         Some(*entry)
+    }
+
+    /// Whether a contrary event may lie within this time.
+    fn is_undone(&self, kind: EventKind, time: (u64, u64)) -> bool {
+        self.forgotten_ms
+            .is_some_and(|forgotten| forgotten >= time.0)
+            || self.entries.iter().any(|entry| entry.undoes(kind, time))
+    }
+
+    /// Whether as many entries as are remembered lie close to the event.
+    fn is_unsettled(&self, event: &Sketch) -> bool {
+        let is_near = |entry: &Counted| entry.first_ms.abs_diff(event.at_ms) <= WINDOW_MS;
+        self.entries.len() >= LATEST_MAX && self.entries.iter().all(is_near)
     }
 
     /// Takes in a new entry.

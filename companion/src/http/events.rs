@@ -26,10 +26,14 @@ const LIMIT_MAX: usize = 1_000;
 const LIMIT: usize = 100;
 /// How often a stream looks for events that another companion stored.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How far an observer's clock may be ahead of the store's, at most, for its events to be found by `since`.
+const AHEAD_MS: u64 = 3_600_000;
+
 /// The query.
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
     after: Option<String>,
+    since: Option<u64>,
     limit: Option<usize>,
     format: Option<String>,
 }
@@ -43,6 +47,11 @@ pub(super) async fn events(
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let after = question.after.as_deref().or_else(|| text("last-event-id"));
     let after: Option<Cursor> = after.map(str::parse).transpose().map_err(Refusal::bad)?;
+    // Skips what is older, as far as the store can tell; the client leaves out the rest.
+    let since = question
+        .since
+        .map(|ms| app.store.cursor_at(ms.saturating_sub(AHEAD_MS)));
+    let after = after.max(since);
     let is_json = match question.format.as_deref() {
         Some("json") => true,
         Some("sse") => false,

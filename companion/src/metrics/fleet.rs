@@ -62,15 +62,30 @@ pub struct ShownService {
 /// The size of the event log.
 pub(super) fn log(page: &mut Page, log: &LogSize, now_ms: u64) -> fmt::Result {
     let help = "Bytes of the entries in the event log";
-    page.single("unitring_companion_event_log_bytes", Kind::Gauge, help, log.bytes)?;
+    page.single(
+        "unitring_companion_event_log_bytes",
+        Kind::Gauge,
+        help,
+        log.bytes,
+    )?;
     let help = "Entries in the event log";
-    page.single("unitring_companion_event_log_entries", Kind::Gauge, help, log.entries)?;
+    page.single(
+        "unitring_companion_event_log_entries",
+        Kind::Gauge,
+        help,
+        log.entries,
+    )?;
     let Some(oldest_ms) = log.oldest_ms else {
         return Ok(());
     };
     let age = Duration::from_millis(now_ms.saturating_sub(oldest_ms)).as_secs_f64();
     let help = "Age of the oldest entry in the event log, in seconds";
-    page.single("unitring_companion_event_log_age_seconds", Kind::Gauge, help, age)
+    page.single(
+        "unitring_companion_event_log_age_seconds",
+        Kind::Gauge,
+        help,
+        age,
+    )
 }
 
 /// A family with a sample for each instance.

@@ -334,7 +334,13 @@ mod tests {
         let store = open(&folder, "east");
         let first = report(1);
         store
-            .take(&first, &first.services[0], &samples::owner(), EVENTS_BYTES_MAX, 1_000)
+            .take(
+                &first,
+                &first.services[0],
+                &samples::owner(),
+                EVENTS_BYTES_MAX,
+                1_000,
+            )
             .await
             .unwrap();
         // Such a file has no tables for failures and for more of updates, and no such fields.
@@ -367,7 +373,13 @@ mod tests {
         assert_eq!(counted().await, (11, 0, 0));
         let second = report(2);
         store
-            .take(&second, &second.services[0], &samples::owner(), EVENTS_BYTES_MAX, 1_500)
+            .take(
+                &second,
+                &second.services[0],
+                &samples::owner(),
+                EVENTS_BYTES_MAX,
+                1_500,
+            )
             .await
             .unwrap();
         assert_eq!(counted().await, (12, 4, 2));

@@ -119,6 +119,9 @@ pub trait Fleet: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(Cursor, Entry)>, StoreError>;
 
+    /// A cursor before every entry that was stored at this moment or later, as near to them as the store knows.
+    fn cursor_at(&self, at_ms: u64) -> Cursor;
+
     /// The size of the event log.
     async fn log_size(&self) -> Result<LogSize, StoreError>;
 }

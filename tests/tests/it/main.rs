@@ -59,6 +59,7 @@
 //! | [`native`] | what the native module does otherwise than the filter is what its page says |
 //! | [`logs`] | each line of the log is JSON where that is asked for, those of a request share its id |
 //! | [`demo`] | the commands that `unitring demo` prints work as printed |
+//! | [`event_log`] | what many Envoys see is one entry of the event log, which keeps a day |
 //! | [`commands`] | a command reports an error once, with the way out, and its exit code |
 
 #[cfg(test)]
@@ -95,6 +96,8 @@ mod differential;
 mod door;
 #[cfg(test)]
 mod drain;
+#[cfg(test)]
+mod event_log;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]

@@ -65,6 +65,20 @@ async fn scripts_in_redis_decide_as_the_rule_in_rust_does() -> Result<()> {
 }
 
 #[tokio::test]
+async fn scripts_in_redis_merge_events_as_the_rule_in_rust_does() -> Result<()> {
+    let server = Redis::start_with(&["save \"\""]).await?;
+    let settings = RedisSettings::at(Url::new(server.url()));
+    for seed in 0..HISTORIES {
+        server.cli(&["FLUSHALL"])?;
+        let folder = tempfile::tempdir()?;
+        let rust = Embedded::open(&folder.path().join("a.redb"), "east".parse()?, true)?;
+        let lua = redis::Redis::open(&settings, "east".parse()?, true)?;
+        contract::event_logs_are_alike(&rust, &lua, seed).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn companions_of_one_redis_know_what_the_others_took_even_after_a_loss() -> Result<()> {
     let server = Redis::start().await?;
     let settings = RedisSettings::at(Url::new(server.url()));

@@ -91,17 +91,23 @@ impl Room {
         }
     }
 
-    /// Whether it is to be told now that events of this reporter were left out: once in an hour.
-    pub(super) fn tells(&self, reporter: &ReporterId, now_ms: u64) -> bool {
+    /// Whether it is to be told now that events of this reporter were left out: once in an hour, if the log `admits` it.
+    pub(super) fn tells(
+        &self,
+        reporter: &ReporterId,
+        now_ms: u64,
+        admits: impl FnOnce() -> bool,
+    ) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let user = User::Reporter(reporter.clone());
         make_room(&mut used, &user, now_ms);
         let of = used.entry(user).or_default();
-        let is_due = of.told_ms.is_none_or(|told| now_ms.saturating_sub(told) >= HOUR_MS);
-        if is_due {
+        let is_due = |told| now_ms.saturating_sub(told) >= HOUR_MS;
+        let tells = of.told_ms.is_none_or(is_due) && admits();
+        if tells {
             of.told_ms = Some(now_ms);
         }
-        is_due
+        tells
     }
 }
 
@@ -110,10 +116,15 @@ fn make_room(used: &mut BTreeMap<User, Used>, user: &User, now_ms: u64) {
     if used.len() < USERS_MAX || used.contains_key(user) {
         return;
     }
-    let is_told = |of: &Used| of.told_ms.is_some_and(|told| now_ms.saturating_sub(told) < HOUR_MS);
+    let is_told = |of: &Used| {
+        of.told_ms
+            .is_some_and(|told| now_ms.saturating_sub(told) < HOUR_MS)
+    };
     used.retain(|user, of| of.now(user.bytes_max(), now_ms) > 0 || is_told(of));
     if used.len() >= USERS_MAX {
-        let least = used.iter().min_by_key(|(user, of)| of.now(user.bytes_max(), now_ms));
+        let least = used
+            .iter()
+            .min_by_key(|(user, of)| of.now(user.bytes_max(), now_ms));
         if let Some(least) = least.map(|(user, _)| user.clone()) {
             used.remove(&least);
         }
@@ -154,8 +165,10 @@ mod tests {
     #[test]
     fn it_is_told_once_in_an_hour() {
         let room = Room::default();
-        assert!(room.tells(&named(1), 5) && !room.tells(&named(1), 6) && room.tells(&named(2), 6));
-        assert!(!room.tells(&named(1), 4 + HOUR_MS) && room.tells(&named(1), 5 + HOUR_MS));
+        let tells = |number, now_ms| room.tells(&named(number), now_ms, || true);
+        assert!(!room.tells(&named(1), 5, || false));
+        assert!(tells(1, 5) && !tells(1, 6) && tells(2, 6));
+        assert!(!tells(1, 4 + HOUR_MS) && tells(1, 5 + HOUR_MS));
     }
 
     #[test]

@@ -40,15 +40,13 @@ pub(super) fn tell(
 }
 
 /// Writes that a reporter's events are not in the event log.
-pub(super) fn tell_left_out(pace: &Pace, reporter: &ReporterId, events: u64, now_ms: u64) {
+pub(super) fn tell_left_out(reporter: &ReporterId, events: u64) {
     let reporter = reporter.as_str();
-    if pace.admits(reporter, now_ms) {
-        tracing::warn!(
-            reporter,
-            events,
-            "events left out of the event log: the reporter, or its credential, added too many within an hour"
-        );
-    }
+    tracing::warn!(
+        reporter,
+        events,
+        "events left out of the event log: the reporter, or its client, added too many within an hour"
+    );
 }
 
 fn tell_event(reporter: &ReporterId, event: &Event) {

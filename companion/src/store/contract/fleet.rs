@@ -184,7 +184,13 @@ pub async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Store) {
         (report("e1", 11, 8, &[2, 3]), false, 3, 1, 108),
     ] {
         let taken = store
-            .take(&report, &report.services[0], &samples::owner(), EVENTS_BYTES_MAX, 10_000)
+            .take(
+                &report,
+                &report.services[0],
+                &samples::owner(),
+                EVENTS_BYTES_MAX,
+                10_000,
+            )
             .await
             .unwrap();
         assert_eq!((taken.old, taken.events_through), (old, events_through));
@@ -209,7 +215,13 @@ pub async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Store) {
     // Back in time, its counters still count from where they were.
     let report = report("e1", 12, 9, &[]);
     let taken = store
-        .take(&report, &report.services[0], &samples::owner(), EVENTS_BYTES_MAX, 60_000)
+        .take(
+            &report,
+            &report.services[0],
+            &samples::owner(),
+            EVENTS_BYTES_MAX,
+            60_000,
+        )
         .await
         .unwrap();
     assert_eq!(taken.growth.values().next().unwrap().calls, 1);
@@ -273,7 +285,13 @@ pub async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
     take(store, &report("e1", 2, &[]), 15_000_002).await;
     let many = report("e2", 2, &["d"; 20]);
     let taken = store
-        .take(&many, &many.services[0], &samples::owner(), EVENTS_BYTES_MAX, 15_000_002)
+        .take(
+            &many,
+            &many.services[0],
+            &samples::owner(),
+            EVENTS_BYTES_MAX,
+            15_000_002,
+        )
         .await;
     let taken = taken.unwrap();
     assert_eq!(taken.cut.findings, 4);
@@ -321,7 +339,13 @@ pub async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn St
     let report = samples::report(("huge", 1), "huge", instances, vec![]);
     let part = &report.services[0];
     let taken = store
-        .take(&report, part, &samples::owner(), EVENTS_BYTES_MAX, 19_000_000)
+        .take(
+            &report,
+            part,
+            &samples::owner(),
+            EVENTS_BYTES_MAX,
+            19_000_000,
+        )
         .await
         .unwrap();
     assert_eq!(taken.cut.loads, 3);

@@ -181,12 +181,9 @@ impl<'a> Log<'a> {
         }
         if self.latest.len().map_err(away)? > LATEST_INSTANCES_MAX {
             let from = self.last.saturating_sub(LATEST_INSTANCES_MAX / 2);
-            let is_late = |text: &str| {
-                decode(text).is_ok_and(|latest: Latest| latest.last_number() > from)
-            };
-            self.latest
-                .retain(|_, text| is_late(text))
-                .map_err(away)?;
+            let is_late =
+                |text: &str| decode(text).is_ok_and(|latest: Latest| latest.last_number() > from);
+            self.latest.retain(|_, text| is_late(text)).map_err(away)?;
         }
         for (name, number) in [
             ("event", self.last),

@@ -6,8 +6,8 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use unitring_protocol::ids::{InstanceId, ServiceName};
 use unitring_protocol::report::{EventKind, Report, ServiceReport};
 
-use super::standings::{Standing, Standings};
 use super::event_log::append;
+use super::standings::{Standing, Standings};
 use super::tables::{LOADS, NUMBERS, REGISTRY};
 use super::{away, decode, encode, totals};
 use crate::events::{Entry, Event};

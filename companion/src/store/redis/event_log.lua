@@ -49,12 +49,13 @@ local function recount(log)
 end
 
 -- Opens the log. `limits`: `<bytes> <entries trimmed at a time> <window in ms> <latest entries of an
--- instance> <ms that they are remembered>`; `room`: bytes that new entries may have.
+-- instance> <ms that they are remembered> <window of an unsettled instance in ms>`; `room`: bytes that new entries may have.
 local function open_log(stream, index, limits, room)
   local log = { stream = stream, index = index, room = tonumber(room), stored = 0, added = 0, counted = 0, left_out = 0 }
-  local bytes, trimmed, window, latest, remembered = string.match(limits, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  local bytes, trimmed, window, latest, remembered, unsettled =
+    string.match(limits, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
   log.max, log.trimmed, log.window = tonumber(bytes), tonumber(trimmed), tonumber(window)
-  log.latest, log.remembered = tonumber(latest), remembered
+  log.latest, log.remembered, log.unsettled = tonumber(latest), remembered, tonumber(unsettled)
   local size = redis.call('HMGET', index, 'bytes', 'entries', 'last', 'foreign')
   local tail = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   log.bytes, log.entries = tonumber(size[1]), tonumber(size[2])
@@ -97,19 +98,41 @@ local function remember(log, key, latest)
   redis.call('SET', key, table.concat(lines, '\n'), 'PX', log.remembered)
 end
 
--- The latest entry that may have this event.
-local function entry_for(log, latest, event)
+-- Whether a contrary event may lie within this time.
+local function is_undone(latest, event, from, to)
+  if latest.forgotten >= from then return true end
+  for _, other in ipairs(latest) do
+    local undoes = string.find(event.undone_by, ',' .. other.kind .. ',', 1, true)
+    if undoes and other.first <= to and from <= other.last then return true end
+  end
+  return false
+end
+
+-- Whether as many entries as are remembered lie close to the event.
+local function is_unsettled(log, latest, event)
+  for _, entry in ipairs(latest) do
+    if math.abs(entry.first - event.at) > log.window then return false end
+  end
+  return #latest >= log.latest
+end
+
+-- The latest entry that may have this event, within `window`; if it is `settled`, not across contrary ones.
+local function entry_within(log, latest, event, window, settled)
   for at = #latest, 1, -1 do
     local entry = latest[at]
     local from, to = math.min(entry.first, event.at), math.max(entry.last, event.at)
-    local may = entry.print == event.print and entry.kind == event.kind and to - from <= log.window
-      and latest.forgotten < from and is_later(entry.id, log.foreign)
-    for _, other in ipairs(may and latest or {}) do
-      local undoes = string.find(event.undone_by, ',' .. other.kind .. ',', 1, true)
-      if undoes and other.first <= to and from <= other.last then may = false end
-    end
+    local may = entry.print == event.print and entry.kind == event.kind and to - from <= window
+      and is_later(entry.id, log.foreign) and not (settled and is_undone(latest, event, from, to))
     if may and #redis.call('XRANGE', log.stream, entry.id, entry.id) == 1 then return entry end
   end
+end
+
+local function entry_for(log, latest, event)
+  local entry = entry_within(log, latest, event, log.window, true)
+  if not entry and is_unsettled(log, latest, event) then
+    entry = entry_within(log, latest, event, log.unsettled, false)
+  end
+  return entry
 end
 
 -- Counts an event with an entry, or adds one. `key`: of its instance's latest entries; `sketch`: `<at in

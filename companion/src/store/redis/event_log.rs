@@ -3,13 +3,13 @@
 use redis::ScriptInvocation;
 
 use super::{Redis, corrupt, decode, encode};
-use crate::events::merging::{LATEST_MAX, Sketch, WINDOW_MS, undone_by};
+use crate::events::merging::{LATEST_MAX, Sketch, UNSETTLED_MS, WINDOW_MS, undone_by};
 use crate::events::{Cursor, Entry, Event};
 use crate::store::{EVENTS_BYTES_MAX, LATEST_MS, LogSize, StoreError, TRIMMED_MAX};
 
 /// The limits of the log, as event_log.lua takes them.
 pub(super) fn limits() -> String {
-    format!("{EVENTS_BYTES_MAX} {TRIMMED_MAX} {WINDOW_MS} {LATEST_MAX} {LATEST_MS}")
+    format!("{EVENTS_BYTES_MAX} {TRIMMED_MAX} {WINDOW_MS} {LATEST_MAX} {LATEST_MS} {UNSETTLED_MS}")
 }
 
 /// What of an event decides where it is counted, as event_log.lua takes it.

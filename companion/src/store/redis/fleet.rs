@@ -17,7 +17,9 @@ use crate::loads::wiring::Miswired;
 use crate::loads::{Owner, StoredLoad, Totals, advance, may_replace, standing};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::names::{split, within};
-use crate::store::{EVENTS_BYTES_MAX, Fleet, LogSize, Logged, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
+use crate::store::{
+    EVENTS_BYTES_MAX, Fleet, LogSize, Logged, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken,
+};
 
 /// Tries for a report while another companion takes one of the same reporter.
 const TRIES_MAX: usize = 8;
@@ -322,6 +324,11 @@ impl Fleet for Redis {
         limit: usize,
     ) -> Result<Vec<(Cursor, Entry)>, StoreError> {
         self.read_events(after, limit).await
+    }
+
+    /// The entries of a stream have the time of Redis.
+    fn cursor_at(&self, at_ms: u64) -> Cursor {
+        Cursor(at_ms, 0)
     }
 
     async fn log_size(&self) -> Result<LogSize, StoreError> {

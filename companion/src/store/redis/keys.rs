@@ -175,7 +175,10 @@ impl Keys {
 
     /// string: the latest entries of an instance in the event log, as event_log.lua writes them; it expires.
     pub(crate) fn events_latest(&self, service: &ServiceName, instance: &InstanceId) -> String {
-        self.of_unit(&format!("events-latest:{}", names::within(service, instance)))
+        self.of_unit(&format!(
+            "events-latest:{}",
+            names::within(service, instance)
+        ))
     }
 
     /// string: the companion that leads; it expires.
