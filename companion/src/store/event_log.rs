@@ -5,8 +5,8 @@
 
 use std::ops::AddAssign;
 
-/// Most bytes of the entries, counted as the JSON that is stored; then the oldest go. An entry has about 230 bytes, so
-/// these are some 70,000: a day of a large fleet.
+/// Most bytes of the entries, counted as the JSON that is stored; then the oldest go. An entry has about 200 bytes, so
+/// these are some 83,000: a day of a large fleet.
 pub const EVENTS_BYTES_MAX: u64 = 16 << 20;
 /// Most entries that go in one step, so that no step takes long; the next one continues.
 pub const TRIMMED_MAX: u64 = 2_000;

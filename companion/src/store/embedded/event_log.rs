@@ -195,3 +195,81 @@ impl<'a> Log<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::Durability;
+    use unitring_protocol::report::EventKind;
+
+    use super::*;
+    use crate::store::Fleet as _;
+    use crate::store::embedded::Embedded;
+
+    fn told(kind: EventKind, at_ms: u64) -> Entry {
+        let (service, instance) = ("orders".parse().unwrap(), "a".parse().unwrap());
+        Entry::Instance(Event::registry(kind, &service, &instance, "seen", at_ms))
+    }
+
+    fn change(store: &Embedded, change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>) {
+        let done = store.write_now(Durability::Immediate, |transaction, _| change(transaction));
+        done.unwrap();
+    }
+
+    fn append_now(store: &Embedded, kind: EventKind, at_ms: u64) {
+        change(store, |transaction| {
+            append(transaction, &[told(kind, at_ms)], EVENTS_BYTES_MAX).map(drop)
+        });
+    }
+
+    /// As the version before did, which knows neither the size nor the latest entries.
+    fn append_as_before(store: &Embedded, kind: EventKind, at_ms: u64) {
+        change(store, |transaction| {
+            let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
+            let number = numbers.get("event").map_err(away)?;
+            let number = number.map_or(0, |number| number.value()) + 1;
+            let mut log = transaction.open_table(EVENTS).map_err(away)?;
+            let text = encode(&told(kind, at_ms))?;
+            log.insert(number, text.as_str()).map_err(away)?;
+            numbers.insert("event", number).map_err(away)?;
+            Ok(())
+        });
+    }
+
+    #[tokio::test]
+    async fn what_an_older_program_logged_is_counted_and_hides_no_turn() {
+        use EventKind::{Ejected, Recovered};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("east.redb");
+        let open = || Embedded::open(&path, "east".parse().unwrap(), true).unwrap();
+        let size = async |store: &Embedded| {
+            let (size, all) = (
+                store.log_size().await.unwrap(),
+                store.events(None, 100).await,
+            );
+            let all = all.unwrap();
+            let bytes = all.iter().map(|(_, entry)| encode(entry).unwrap().len());
+            assert_eq!(size.bytes, bytes.sum::<usize>() as u64);
+            assert_eq!(size.entries, all.len() as u64);
+            all.len()
+        };
+        let store = open();
+        append_as_before(&store, Ejected, 1);
+        change(&store, |transaction| {
+            transaction.delete_table(LATEST).map_err(away).map(drop)
+        });
+        drop(store);
+        let store = open();
+        assert_eq!(size(&store).await, 1);
+        append_now(&store, Ejected, 2);
+        append_now(&store, Ejected, 3);
+        assert_eq!(size(&store).await, 2);
+        // The older program, once more.
+        append_as_before(&store, Recovered, 4);
+        assert_eq!(size(&store).await, 3);
+        append_now(&store, Ejected, 5);
+        append_now(&store, Ejected, 6);
+        assert_eq!(size(&store).await, 4);
+        let (_, last) = store.events(None, 1).await.unwrap().remove(0);
+        assert!(matches!(last, Entry::Instance(event) if event.seen_by == 2));
+    }
+}
