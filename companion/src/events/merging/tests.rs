@@ -207,8 +207,8 @@ fn envoys_that_disagree_make_a_few_entries_a_second_and_the_last_says_how_it_end
         (2_000, 2),
         (4_000, 2),
         (10_000, 70),
-        (30_000, 140),
-        (60_000, 210),
+        (30_000, 200),
+        (60_000, 260),
     ] {
         let lines = log(&wave(spread_ms));
         assert!(lines.len() <= most, "{spread_ms}: {}", lines.len());
