@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::uri::AMQPUri;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
 use crate::changefeed::Follower;
-use crate::config::{Settings, StoreSettings};
+use crate::config::{Settings, StoreSettings, Url};
 use crate::door::budget::{Budget, EVENT_STREAMS_MAX};
 use crate::door::certificates::CertificateError;
 use crate::door::credentials::KeyringError;
@@ -32,7 +33,7 @@ use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
-use crate::store::{Agreement, Housekeeping, Store, StoreError};
+use crate::store::{Agreement, Housekeeping, SINCE_AGREED, Store, StoreError};
 use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
@@ -321,7 +322,8 @@ fn open(settings: &Settings, has_peers: bool) -> Result<Arc<dyn Store>, StoreErr
 }
 
 /// The settings that all companions of a unit must share: a companion with other peers would keep
-/// no outbox, or one for other units.
+/// no outbox, or one for other units; one with another virtual host would send to queues that nobody reads, and take
+/// the broker's confirm for a delivery. Hosts and logins of one broker may differ.
 fn agreement(settings: &Settings) -> Agreement {
     let Some(sync) = &settings.sync else {
         return Agreement("no peers".to_owned());
@@ -329,7 +331,27 @@ fn agreement(settings: &Settings) -> Agreement {
     let mut peers: Vec<&str> = sync.peers.iter().map(UnitId::as_str).collect();
     peers.sort_unstable();
     let (peers, bytes) = (peers.join(","), sync.queue_bytes_max);
-    Agreement(format!("peers {peers}, queue_bytes_max {bytes}"))
+    let mut units: Vec<&UnitId> = sync.peers.iter().chain([&settings.unit]).collect();
+    units.sort_unstable();
+    let hosts = units.iter().map(|unit| {
+        let own = if sync.brokers.contains_key(*unit) {
+            " at its own broker"
+        } else {
+            ""
+        };
+        format!("{unit}={}{own}", virtual_host(sync.broker(unit)))
+    });
+    let hosts: Vec<String> = hosts.collect();
+    let hosts = hosts.join(" ");
+    Agreement(format!(
+        "peers {peers}, queue_bytes_max {bytes}{SINCE_AGREED}{hosts}"
+    ))
+}
+
+/// The virtual host of a broker's URL, which was read before.
+fn virtual_host(url: &Url) -> String {
+    let read = url.reveal().parse::<AMQPUri>();
+    read.map_or_else(|_| "?".to_owned(), |read| read.vhost)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -42,7 +42,7 @@ pub use event_log::{
 };
 pub use fixed::{Fixed, FixedStore};
 pub use fleet::{Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
-pub use health::{Agreement, Health, Keeping};
+pub use health::{Agreement, Health, Keeping, SINCE_AGREED};
 pub use housekeeping::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX};
 pub use leadership::{LEASE, Leadership};
 pub use outbox::{Backlog, Cursors, Outbox, Waiting};

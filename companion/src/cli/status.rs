@@ -277,6 +277,9 @@ impl Seen {
             if state != "ok" && state != "removed" {
                 problems.push(format!("link to {unit}: {state}"));
             }
+            if let Some(silent_ms) = link.pointer("/silent_ms").and_then(Value::as_u64) {
+                problems.push(super::unit::silent(unit, silent_ms));
+            }
             if link.pointer("/clock_skew_alarm") == Some(&Value::Bool(true)) {
                 let skew = link.pointer("/clock_skew_ms").cloned().unwrap_or_default();
                 problems.push(format!("the clock of {unit} is {skew} ms ahead of ours"));

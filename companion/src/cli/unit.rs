@@ -149,9 +149,21 @@ fn path(unit: &str) -> String {
     format!("/v1/units/{}", escape(unit))
 }
 
+/// A unit that is not heard.
+pub(super) fn silent(unit: &str, silent_ms: u64) -> String {
+    let seconds = silent_ms / 1_000;
+    format!(
+        "nothing heard of {unit} for {seconds} s: its companion is away, cannot send here, or does not name this unit \
+         in sync.peers"
+    )
+}
+
 /// How a link is, in one line.
 pub(super) fn line(unit: &str, link: &Value) -> String {
     let mut line = format!("{unit}: {}", text(link, "/state"));
+    if let Some(silent_ms) = link.pointer("/silent_ms").and_then(Value::as_u64) {
+        line.push_str(&format!(", {}", silent(unit, silent_ms)));
+    }
     if link.pointer("/lag/p50_ms").is_some() {
         let (half, most) = (number(link, "/lag/p50_ms"), number(link, "/lag/p99_ms"));
         line.push_str(&format!(", its changes take {half} ms (p99 {most} ms)"));

@@ -12,6 +12,18 @@ use super::StoreError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement(pub String);
 
+/// Where in the text of an [`Agreement`] begins what earlier versions did not have.
+pub const SINCE_AGREED: &str = ", virtual hosts ";
+
+impl Agreement {
+    /// Whether a companion with these settings may join a unit that agreed on this text: it is the same, or an
+    /// earlier version wrote it, as far as that goes. Redis' script decides alike.
+    pub fn joins(&self, agreed: &str) -> bool {
+        let rest = self.0.strip_prefix(agreed);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(SINCE_AGREED))
+    }
+}
+
 /// How the store keeps what it has, as far as it tells: a server may refuse to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Keeping {
@@ -59,4 +71,26 @@ pub trait Health: Send + Sync {
 pub(super) fn any_identity() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(crate::now_ms())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_join_those_that_are_equal_or_older() {
+        let ours = Agreement("peers a,b, queue_bytes_max 1, virtual hosts a=/ b=/x".to_owned());
+        assert!(ours.joins(&ours.0));
+        assert!(ours.joins("peers a,b, queue_bytes_max 1"));
+        for other in [
+            "no peers",
+            "",
+            "peers a",
+            "peers a,b, queue_bytes_max 12",
+            "peers a,b, queue_bytes_max 1, virtual hosts a=/",
+            "peers a,b, queue_bytes_max 1, virtual hosts a=/ b=/y",
+        ] {
+            assert!(!ours.joins(other), "{other}");
+        }
+    }
 }

@@ -183,9 +183,10 @@ impl Redis {
 
     /// The first companion stores the settings that all must share; one that differs is refused.
     async fn check_agreement(&self) -> Result<(), StoreError> {
-        let Some(Agreement(ours)) = &self.agreement else {
+        let Some(agreement) = &self.agreement else {
             return Ok(());
         };
+        let ours = &agreement.0;
         let (mut connection, key) = (self.connection.clone(), self.keys.agreement());
         let mut theirs: Option<String> = connection.get(&key).await?;
         if theirs.is_none() {
@@ -193,7 +194,7 @@ impl Redis {
             theirs = connection.get(&key).await?;
         }
         match theirs {
-            Some(theirs) if theirs != *ours => Err(StoreError::Disagrees {
+            Some(theirs) if !agreement.joins(&theirs) => Err(StoreError::Disagrees {
                 ours: ours.clone(),
                 theirs,
             }),

@@ -24,6 +24,9 @@ const REMOVED: &str = "removed";
 /// long before.
 const OUTBOX_OVER: u64 = 2;
 
+/// How long what was set aside, strangers and namesakes are told after the last time that they were seen: what is
+/// mended is no problem any more.
+const TOLD_MS: u64 = 600_000;
 /// Most records set aside, and most strangers, that are named; the metrics count all of them.
 const ASIDE_MAX: usize = 64;
 
@@ -34,6 +37,13 @@ pub struct LinkStatus {
     pub state: String,
     /// Ops that the broker has confirmed for the unit: the sum of its cursors.
     pub confirmed: u64,
+    /// When it was last heard, in ms since the Unix epoch; `None` if it was not since this companion leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<u64>,
+    /// For how long nothing was heard of it, in ms, if that is over three intervals of digests: it sends one each
+    /// interval. Its companion is away, cannot send here, or has other members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
     /// The last comparison of digests with it.
     pub compared: Option<Comparison>,
     /// The replication lag of its changes.
@@ -97,6 +107,9 @@ pub struct Status {
     /// Records set aside, by unit and name, with the reason. At most 64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub set_aside: BTreeMap<String, String>,
+    /// When each was last set aside.
+    #[serde(skip)]
+    set_aside_ms: BTreeMap<String, u64>,
     /// Units that send to this one and are no members. At most 64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub strangers: BTreeMap<UnitId, Stranger>,
@@ -110,14 +123,20 @@ impl Status {
     pub(super) fn begin(&mut self, peers: &[UnitId], removed: &BTreeSet<UnitId>, out: bool) {
         "not connected yet".clone_into(&mut self.inbox);
         self.links.retain(|unit, _| peers.contains(unit));
+        let is_member = |unit: &UnitId| peers.contains(unit) && !removed.contains(unit);
+        self.strangers.retain(|unit, _| !is_member(unit));
         for peer in peers {
             let state = if removed.contains(peer) {
                 REMOVED
             } else {
                 "not connected yet"
             };
-            let link = self.links.entry(peer.clone()).or_default();
-            state.clone_into(&mut link.state);
+            // What was known of it before says nothing of now.
+            let link = LinkStatus {
+                state: state.to_owned(),
+                ..LinkStatus::default()
+            };
+            self.links.insert(peer.clone(), link);
         }
         if out {
             "removed from the group".clone_into(&mut self.inbox);
@@ -131,7 +150,31 @@ impl Status {
         self.inbox.clone_from(&self.link);
         for link in self.links.values_mut() {
             link.state.clone_from(&self.link);
+            link.silent_ms = None;
         }
+    }
+
+    /// A message of this unit arrived.
+    pub(super) fn heard(&mut self, unit: &UnitId, now_ms: u64) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.heard_ms = Some(now_ms);
+            link.silent_ms = None;
+        }
+    }
+
+    /// Notes who was not heard for so long, and forgets what was not seen again.
+    pub(super) fn age(&mut self, silent_ms: impl Fn(&UnitId) -> Option<u64>, now_ms: u64) {
+        for (unit, link) in &mut self.links {
+            let is_removed = link.is_removed();
+            link.silent_ms = silent_ms(unit).filter(|_| !is_removed);
+        }
+        let is_told = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < TOLD_MS;
+        self.strangers
+            .retain(|_, stranger| is_told(stranger.last_ms));
+        self.namesakes.retain(|_, last_ms| is_told(*last_ms));
+        self.set_aside_ms.retain(|_, last_ms| is_told(*last_ms));
+        self.set_aside
+            .retain(|name, _| self.set_aside_ms.contains_key(name));
     }
 
     pub(super) fn link_is(&mut self, unit: &UnitId, state: &str) -> bool {
@@ -163,13 +206,23 @@ impl Status {
     }
 
     /// Returns whether the record is new and was added; it is not while the table is full.
-    pub(super) fn set_aside(&mut self, from: &UnitId, record: &str, why: &str) -> bool {
+    pub(super) fn set_aside(
+        &mut self,
+        from: &UnitId,
+        record: &str,
+        why: &str,
+        now_ms: u64,
+    ) -> bool {
         let name = format!("{from}: {record}");
-        if self.set_aside.contains_key(&name) || self.set_aside.len() >= ASIDE_MAX {
+        let is_new = !self.set_aside.contains_key(&name);
+        if is_new && self.set_aside.len() >= ASIDE_MAX {
             return false;
         }
-        self.set_aside.insert(name, why.to_owned());
-        true
+        self.set_aside_ms.insert(name.clone(), now_ms);
+        if is_new {
+            self.set_aside.insert(name, why.to_owned());
+        }
+        is_new
     }
 
     /// Counts a message of a stranger; returns whether the unit is new and was added.
@@ -360,5 +413,58 @@ impl Shared {
         if done.is_err() {
             self.waiting.store(0, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(name: &str) -> UnitId {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_not_seen_again_is_no_longer_told() {
+        let mut status = Status::default();
+        assert!(status.set_aside(&unit("west"), "d/k", "why", 1_000));
+        assert!(!status.set_aside(&unit("west"), "d/k", "why", 2_000));
+        assert!(status.stranger(&unit("south"), 1_000));
+        assert!(status.namesake(&unit("north"), 1_000));
+        let now_ms = 1_000 + TOLD_MS;
+        status.age(|_| None, now_ms - 1);
+        assert_eq!((status.set_aside.len(), status.strangers.len()), (1, 1));
+        status.age(|_| None, now_ms);
+        assert_eq!((status.set_aside.len(), status.strangers.len()), (1, 0));
+        assert_eq!(status.namesakes.len(), 0);
+        status.age(|_| None, now_ms + 1_000);
+        assert_eq!(status.set_aside.len(), 0);
+        assert!(status.set_aside(&unit("west"), "d/k", "why", now_ms + 2_000));
+    }
+
+    #[test]
+    fn a_unit_is_silent_until_it_is_heard_and_a_removed_one_never_is() {
+        let (west, north) = (unit("west"), unit("north"));
+        let mut status = Status::default();
+        let removed = BTreeSet::from([north.clone()]);
+        status.begin(&[west.clone(), north.clone()], &removed, false);
+        status.age(|_| Some(30_000), 1_000);
+        assert_eq!(status.links[&west].silent_ms, Some(30_000));
+        assert_eq!(status.links[&north].silent_ms, None);
+        status.heard(&west, 1_500);
+        assert_eq!(status.links[&west].heard_ms, Some(1_500));
+        assert_eq!(status.links[&west].silent_ms, None);
+    }
+
+    #[test]
+    fn a_new_beginning_knows_nothing_of_before_and_a_member_is_no_stranger() {
+        let west = unit("west");
+        let mut status = Status::default();
+        status.begin(&[west.clone()], &BTreeSet::new(), false);
+        status.skew(&west, 7, true);
+        status.stranger(&west, 1_000);
+        status.begin(&[west.clone()], &BTreeSet::new(), false);
+        assert_eq!(status.links[&west].clock_skew_ms, None);
+        assert!(status.strangers.is_empty());
     }
 }

@@ -30,6 +30,9 @@ use traced::Sent;
 
 /// How often the state machine gets a tick when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
+/// A unit of which nothing was heard for so many intervals of digests, and for so long, is told as silent.
+const SILENT_INTERVALS: u32 = 3;
+const SILENT_MIN: Duration = Duration::from_secs(10);
 /// How often loads and events are sent to the peers, and membership is read.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,8 @@ pub(super) struct Session {
     /// The units that had left when the links were started.
     removed: BTreeSet<UnitId>,
     skews: BTreeMap<UnitId, i64>,
+    /// When each unit was last heard, by the machine's time.
+    heard: BTreeMap<UnitId, u64>,
     /// The spans of messages on their way.
     sent: Sent,
     work: FuturesUnordered<Work>,
@@ -114,6 +119,7 @@ impl Session {
             gossip: Some(gossip),
             removed,
             skews: BTreeMap::new(),
+            heard: BTreeMap::new(),
             sent: Sent::default(),
             work: FuturesUnordered::new(),
             started: (now_ms(), Instant::now()),
@@ -249,6 +255,11 @@ impl Session {
             Event::Delivered(tag, bytes) => match message::decode(&bytes, &self.unit) {
                 Ok((envelope, aside)) => {
                     let from = envelope.from.clone();
+                    self.heard.insert(from.clone(), self.moment().now_ms);
+                    self.status.send_if_modified(|status| {
+                        status.heard(&from, now_ms());
+                        false
+                    });
                     for aside in &aside {
                         self.parts.metrics.records_set_aside.inc();
                         self.set_aside(&from, &aside.name, &aside.why);
@@ -334,8 +345,16 @@ impl Session {
             Done::Removed(removed.ok())
         }));
         let confirmed = self.machine.confirmed();
+        let (now, started_ms) = (self.moment(), self.started.0);
+        let most = (self.settings.digest_interval * SILENT_INTERVALS).max(SILENT_MIN);
+        let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        let silent_ms = |unit: &UnitId| {
+            let heard_ms = self.heard.get(unit).copied().unwrap_or(started_ms);
+            Some(now.now_ms.saturating_sub(heard_ms)).filter(|ms| *ms > most_ms)
+        };
         self.status.send_if_modified(|status| {
             status.confirmed(confirmed);
+            status.age(silent_ms, now.wall_ms);
             false
         });
     }

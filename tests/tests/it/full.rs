@@ -163,6 +163,43 @@ async fn a_companion_with_another_quota_of_the_queue_than_its_unit_is_refused_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_companion_that_would_send_to_other_queues_than_its_unit_is_refused() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (redis, east) = unit("east", "west", &rabbit).await?;
+    leads(&east).await?;
+    let settings = Settings::unit("east", &["west"], &redis, &rabbit);
+    let url = rabbit.url();
+    let elsewhere = format!(
+        "{}/other",
+        url.trim_end_matches("/%2f").trim_end_matches('/')
+    );
+    let own = format!("west={url}");
+    for (name, value, said) in [
+        (
+            "UNITRING_SYNC_AMQP_URL",
+            &elsewhere,
+            "east=other west=other",
+        ),
+        ("UNITRING_SYNC_BROKERS", &own, "west=/ at its own broker"),
+    ] {
+        let other = settings.clone().variable(name, value).start().await?;
+        assert_eq!(call(&other, Method::PUT, "k").await?, 503);
+        let ready = other.call(Method::GET, "/readyz", vec![]).await?;
+        let text = ready.text().await?;
+        ensure!(text.contains(said), "{said}: {text}");
+        ensure!(text.contains("virtual hosts east=/ west=/"), "{text}");
+    }
+    // What an earlier version agreed on is joined as far as it goes.
+    let agreed = redis.cli(&["GET", "unitring:{east}:agreed"])?;
+    let (before, _) = agreed.split_once(", virtual hosts").context("not there")?;
+    redis.cli(&["SET", "unitring:{east}:agreed", before])?;
+    let beside = settings.start().await?;
+    assert_eq!(call(&beside, Method::PUT, "k").await?, 201);
+    drop(east);
+    leads(&beside).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_companion_with_other_members_than_its_unit_leads_nothing_and_writes_nothing()
 -> Result<()> {
     let rabbit = Rabbit::start().await?;

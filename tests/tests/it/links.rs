@@ -298,3 +298,41 @@ async fn a_queue_that_is_full_costs_its_own_link_alone() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_is_not_heard_is_told_although_its_link_takes_messages() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let unit = async |name: &str, peer: &str| {
+        let redis = Redis::start().await?;
+        let settings = Settings::unit(name, &[peer], &redis, &rabbit)
+            .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
+        let companion = settings.start().await?;
+        companion.is_ready().await?;
+        Ok::<_, anyhow::Error>((redis, companion))
+    };
+    let (_r1, east) = unit("east", "west").await?;
+    // It runs, and names another unit.
+    let (redis, west) = unit("west", "north").await?;
+    let silent = async |is_silent: bool| {
+        until("what is heard of west", async || {
+            let link = east.get("/v1/units").await?["sync"]["links"]["west"].clone();
+            ensure!(link["state"] == "ok", "{link}");
+            ensure!(link["silent_ms"].is_u64() == is_silent, "{link}");
+            let (is_well, said) = east.ask(&["status"])?;
+            let is_told = said.contains("nothing heard of west for 1");
+            ensure!(is_well != is_silent && is_told == is_silent, "{said}");
+            Ok(())
+        })
+        .await
+    };
+    silent(true).await?;
+    // A broker that takes messages does not make it unready: it can do its work.
+    east.is_ready().await?;
+    drop(west);
+    let settings = Settings::unit("west", &["east"], &redis, &rabbit)
+        .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
+    redis.cli(&["FLUSHALL"])?;
+    let west = settings.start().await?;
+    west.is_ready().await?;
+    silent(false).await
+}

@@ -21,6 +21,7 @@ pub(in super::super) fn judge(answers: &Answers) -> Vec<Finding> {
     let mut found = Vec::new();
     for (unit, link) in fields(sync, "links") {
         found.extend(down(unit, link));
+        found.extend(silent(unit, link));
         found.extend(skew(unit, link));
         found.extend(too_large(unit, link));
     }
@@ -75,6 +76,19 @@ fn down(unit: &str, link: &Value) -> Option<Finding> {
         Code::LinkDown,
         &format!("link to {unit}"),
         state,
+        mend,
+    ))
+}
+
+fn silent(unit: &str, link: &Value) -> Option<Finding> {
+    let silent_ms = at(link, "silent_ms").and_then(Value::as_u64)?;
+    let seen = format!("nothing heard of {unit} for {} s", silent_ms / 1_000);
+    let mend = "unitring status at that unit: its companion runs, reaches this unit's broker, and names this unit in \
+                sync.peers";
+    Some(Finding::new(
+        Code::LinkDown,
+        &format!("link to {unit}"),
+        &seen,
         mend,
     ))
 }

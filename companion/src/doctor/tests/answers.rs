@@ -96,6 +96,9 @@ pub(super) fn seeds() -> impl Iterator<Item = (Code, &'static str, Break)> {
         (Code::LinkDown, "not connected yet", |one| {
             in_units(one, "/sync/links/west", "state", json!("not connected yet"));
         }),
+        (Code::LinkDown, "nothing heard of west for 40 s", |one| {
+            in_units(one, "/sync/links/west", "silent_ms", json!(40_000));
+        }),
         (Code::ClockSkew, "3000 ms ahead", |one| {
             in_units(one, "/sync/links/west", "clock_skew_ms", json!(3000));
             in_units(one, "/sync/links/west", "clock_skew_alarm", json!(true));

@@ -10,7 +10,7 @@ use redis::streams::StreamMaxlen;
 use super::event_log::{limits, tell_entry};
 use super::{Redis, corrupt};
 use crate::events::Entry;
-use crate::store::{EVENTS_BYTES_MAX, LEASE, Leadership, StoreError};
+use crate::store::{EVENTS_BYTES_MAX, LEASE, Leadership, SINCE_AGREED, StoreError};
 
 /// Hints that are kept, about. For a dropped hint the leader counts the outboxes a little later.
 const HINTS_MAX: usize = 1_000;
@@ -28,7 +28,8 @@ impl Leadership for Redis {
         let agreement = self.agreement.as_ref();
         call.arg(me)
             .arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX))
-            .arg(agreement.map_or("", |agreement| &agreement.0));
+            .arg(agreement.map_or("", |agreement| &agreement.0))
+            .arg(SINCE_AGREED);
         let term: Option<i64> = call.invoke_async(&mut connection).await?;
         let Some(term) = term else { return Ok(None) };
         if let Ok(term) = u64::try_from(term) {

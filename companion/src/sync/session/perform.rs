@@ -203,7 +203,7 @@ impl Session {
 
     /// Reports a record that is set aside: once in the log, and in the status while there is room.
     pub(super) fn set_aside(&self, from: &UnitId, record: &str, why: &str) {
-        let is_new = self.note_status(|status| status.set_aside(from, record, why));
+        let is_new = self.note_status(|status| status.set_aside(from, record, why, now_ms()));
         if is_new {
             tracing::warn!(%from, record, why, "record set aside");
         }
