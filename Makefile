@@ -22,6 +22,9 @@ quick: ## format and the unit tests of all crates, in under a minute once they a
 	cargo fmt --all --check
 	SEEDS=0..100 cargo test --workspace --lib
 
+# `unitring version` and the metrics show the commit that was built, with -dirty if files had changed. One program is
+# linked again when it changes.
+build test: export BUILD_COMMIT = $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 # Tests wait for servers more than they compute: one more at a time than there are cores shortens them by a quarter.
 test: export RUST_TEST_THREADS ?= $(shell expr $$(nproc) + 1)
 # An error says what failed; the frames of the runtime that would follow it hide what was printed before.

@@ -1,20 +1,23 @@
-//! Gives the program the commit that it was built from, in release builds only: cargo rebuilds a crate that
-//! depends on the commit after each of them, and a developer would wait for that.
+//! Gives a release build the commit that it is made from, whatever command makes it. A debug build gets it from
+//! `make`, in `BUILD_COMMIT`: after each commit cargo would otherwise run this and compile the whole crate again.
 
 use std::env;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let commit = match env::var("PROFILE").as_deref() {
-        Ok("release") => {
-            println!("cargo::rerun-if-changed=../.git/HEAD");
-            println!("cargo::rerun-if-changed=../.git/refs/heads");
-            commit().unwrap_or_else(|| "unknown".to_owned())
-        }
-        _ => "of a debug build".to_owned(),
-    };
-    println!("cargo::rustc-env=UNITRING_COMMIT={commit}");
+    if env::var("PROFILE").as_deref() != Ok("release") {
+        return;
+    }
+    println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
+    println!("cargo::rerun-if-changed=../.git/HEAD");
+    println!("cargo::rerun-if-changed=../.git/refs/heads");
+    // A packager who builds without the repository says it.
+    let said = env::var("BUILD_COMMIT").ok();
+    let said = said.filter(|commit| !commit.is_empty());
+    if let Some(commit) = said.or_else(commit) {
+        println!("cargo::rustc-env=BUILD_COMMIT={commit}");
+    }
 }
 
 fn commit() -> Option<String> {

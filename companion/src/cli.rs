@@ -26,6 +26,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand};
 use unitring_protocol::PROTOCOL_VERSION;
 
+use crate::commit;
 use crate::store::LAYOUT;
 pub use fields::Fields;
 
@@ -34,7 +35,7 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{}\ncommit    {}\nlayout    {LAYOUT}, of the data in Redis\nprotocol  {PROTOCOL_VERSION}, between filters, companions and units",
         env!("CARGO_PKG_VERSION"),
-        env!("UNITRING_COMMIT"),
+        commit::get(),
     )
 });
 
@@ -89,6 +90,8 @@ pub enum Command {
     Doctor(doctor::DoctorFlags),
     /// Watch a running companion on the terminal: services, instances, Envoys, units and events, with rates.
     Top(top::TopFlags),
+    /// Print the version and commit of this program, and the layout and the protocol that programs must agree on.
+    Version,
     /// Print a completion script for a shell.
     Completions {
         /// Which.

@@ -28,10 +28,12 @@
 //! | [`group`] | the servers of a unit → created, verified, watched |
 //! | [`log`] | events → lines, whatever is in them |
 //! | [`metrics`] | counters and gauges of all of it |
+//! | [`commit`] | which build this is |
 //! | [`trace`] | what a request causes, here and in other units → a collector of spans |
 
 pub mod changefeed;
 pub mod cli;
+pub mod commit;
 pub mod config;
 pub mod demo;
 pub mod doctor;

@@ -18,9 +18,10 @@ use unitring::cli::{
 use unitring::config::raw::nearest;
 use unitring::config::{LogFormat, LogSettings, Settings};
 use unitring::serve::{Reload, ServeError};
-use unitring::{demo, log, serve, top};
+use unitring::{commit, demo, log, serve, top};
 
 fn main() -> ExitCode {
+    commit::set(option_env!("BUILD_COMMIT"));
     let command = match command_line() {
         Ok(cli) => cli.command,
         Err(code) => return code,
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
             .map_err(anyhow::Error::from)
             .and_then(|text| print(&text)),
         Command::Top(flags) => top::run(flags),
+        Command::Version => print(&Cli::command().render_long_version()),
         Command::Completions { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(shell, &mut command, "unitring", &mut std::io::stdout());

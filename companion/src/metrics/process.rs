@@ -20,7 +20,7 @@ pub(super) fn build(page: &mut Page) -> fmt::Result {
     let (layout, protocol) = (LAYOUT.to_string(), PROTOCOL_VERSION.to_string());
     let labels = [
         ("version", env!("CARGO_PKG_VERSION")),
-        ("commit", env!("UNITRING_COMMIT")),
+        ("commit", crate::commit::get()),
         ("layout", layout.as_str()),
         ("protocol", protocol.as_str()),
     ];
