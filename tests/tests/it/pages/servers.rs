@@ -101,7 +101,7 @@ impl Servers {
 
     /// Runs a command as the reader does, and returns what it prints.
     pub(super) async fn run(&self, command: &str) -> Result<String> {
-        let mut command = command.replace("target/debug/unitring", "unitring");
+        let mut command = command.replace("target/unitring ", "unitring ");
         let mut shell = Command::new("sh");
         match &self.kind {
             Kind::Site {
