@@ -125,9 +125,10 @@ pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(),
     Ok(())
 }
 
-/// Starts only the instances; they run until this is dropped.
+/// Starts only the instances; they run until this is dropped. Another process names their ports, so other free ones
+/// would not do.
 async fn only_instances(protocol: Protocol, port_base: Option<u16>) -> Result<(), DemoError> {
-    let mut ports = Ports::new(port_base);
+    let mut ports = Ports::new(port_base.or(Some(ports::FIRST_INSTANCE)));
     let mut instances = Vec::new();
     for id in place::FIRST_INSTANCES {
         instances.push(Instance::start(protocol, id, ports.instance(0)?).await?);

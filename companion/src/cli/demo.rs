@@ -17,7 +17,7 @@ pub struct DemoFlags {
     #[arg(long)]
     pub native: bool,
     /// First of the ports to use; fails if one of them is in use. Without it: the default ports, or the
-    /// next free ones.
+    /// next free ones; with --only-instances 8081 to 8084.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=65000))]
     pub port_base: Option<u16>,
     /// The Envoy to start, if it is not the one on PATH.
@@ -37,7 +37,7 @@ pub struct DemoFlags {
     /// Folder for logs and data; a new one in the folder for temporary files by default.
     #[arg(long, value_name = "FOLDER")]
     pub folder: Option<PathBuf>,
-    /// Start four instances on the ports that envoy/envoy.yaml names, and nothing else.
-    #[arg(long, conflicts_with = "units")]
+    /// Start four instances on the ports that envoy/envoy.yaml names, and nothing else; fails if one of them is in use.
+    #[arg(long, conflicts_with_all = ["units", "native", "folder"])]
     pub only_instances: bool,
 }

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use super::DemoError;
 
+/// The port of the first instance in the shipped files.
+pub(super) const FIRST_INSTANCE: u16 = 8081;
 /// The distance from a unit's ports to those of the next.
 const UNIT_STEP: u16 = 10;
 /// How many ports are tried from the default on.
@@ -54,7 +56,7 @@ impl Ports {
     }
 
     pub(super) fn instance(&mut self, unit: usize) -> Result<u16, DemoError> {
-        self.of_unit(8081, unit)
+        self.of_unit(FIRST_INSTANCE, unit)
     }
 
     /// For Redis and RabbitMQ, whose ports the shipped files do not name.

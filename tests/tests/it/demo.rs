@@ -218,6 +218,30 @@ fn a_port_that_was_asked_for_and_is_taken_is_named() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn instances_alone_take_the_ports_that_the_shipped_files_name_and_no_others() -> Result<()> {
+    // Another demo may have it for a while.
+    let _taken = until("port 8081 to be free", async || {
+        Ok(std::net::TcpListener::bind("127.0.0.1:8081")?)
+    })
+    .await?;
+    let text = refused(demo(&["--only-instances"])?)?;
+    ensure!(
+        text == "unitring: port 8081 is in use: choose another --port-base\n",
+        "{text}"
+    );
+    for more in [&["--native"][..], &["--folder", "x"], &["--units", "2"]] {
+        let output = demo(&[&["--only-instances"], more].concat())?.output()?;
+        let text = String::from_utf8(output.stderr)?;
+        ensure!(
+            output.status.code() == Some(64) && text.contains("cannot be used with"),
+            "{more:?}: {}: {text}",
+            output.status
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn the_request_of_the_readme_is_one_that_the_demo_prints() -> Result<()> {
     let root: PathBuf = programs::root()?;
