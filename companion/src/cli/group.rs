@@ -120,7 +120,8 @@ fn shown(status: &Status) -> String {
     let mut out = String::new();
     for server in &status.servers {
         let line = match &server.error {
-            Some(error) => format!("{error}\n"),
+            // It is among the problems.
+            Some(_) => continue,
             None => format!(
                 "{}: {}, offset {}, lag {} bytes, {} ({}), {} keys, {} bytes of memory{}\n",
                 server.server,
@@ -142,11 +143,59 @@ fn shown(status: &Status) -> String {
         };
         out.push_str(&line);
     }
+    let is_silent = |problem: &String| {
+        let errors = status.servers.iter();
+        errors
+            .filter_map(|server| server.error.as_ref())
+            .any(|error| error == problem)
+    };
     for problem in &status.problems {
-        out.push_str(&format!("problem: {problem}\n"));
+        let way_out = match is_silent(problem) {
+            true => ": does this server run, and has group.servers its address and password?",
+            false => "",
+        };
+        out.push_str(&format!("problem: {problem}{way_out}\n"));
     }
     if status.healthy {
         out.push_str("healthy\n");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::status::ServerStatus;
+
+    #[test]
+    fn a_server_that_does_not_answer_is_told_once_with_the_way_out() {
+        let error = "redis://10.0.0.2:6379: connection refused".to_owned();
+        let there = ServerStatus {
+            server: "redis://10.0.0.1:6379".to_owned(),
+            role: "primary".to_owned(),
+            ..ServerStatus::default()
+        };
+        let away = ServerStatus {
+            server: "redis://10.0.0.2:6379".to_owned(),
+            error: Some(error.clone()),
+            ..ServerStatus::default()
+        };
+        let status = Status {
+            healthy: false,
+            problems: vec![
+                "redis://10.0.0.1:6379: 0 of 1 replicas follow".to_owned(),
+                error,
+            ],
+            servers: vec![there, away],
+        };
+        let shown = shown(&status);
+        assert_eq!(shown.matches("10.0.0.2").count(), 1, "{shown}");
+        let lines: Vec<&str> = shown.lines().skip(1).collect();
+        let told = [
+            "problem: redis://10.0.0.1:6379: 0 of 1 replicas follow",
+            "problem: redis://10.0.0.2:6379: connection refused: does this server run, and has group.servers its \
+             address and password?",
+        ];
+        assert_eq!(lines, told);
+    }
 }
