@@ -125,6 +125,7 @@ macro_rules! with_all_promises {
                 counters_stay_at_the_top(north),
                 counters_are_exact(north),
                 all_counters_of_updates_add_up_and_have_a_rate(north),
+                a_silent_service_is_forgotten_after_ten_minutes(north),
             }
             event_log {
                 what_many_report_is_one_entry_with_their_number(logged),

@@ -1,5 +1,6 @@
 //! What a store promises about registry, loads and events.
 
+use unitring_protocol::ids::ServiceName;
 use unitring_protocol::report::{EventKind, Finding, InstanceLoad, Report};
 
 use crate::events::Entry;
@@ -255,6 +256,33 @@ pub async fn a_service_is_forgotten_with_its_counters(store: &dyn Store) {
     take(store, &report("e1", 2, 9, &[]), 12_060_002).await;
     rest_is_the_sum(store, "e2", 12_060_002).await;
     store.expire(14_000_000).await.unwrap();
+}
+
+pub async fn a_silent_service_is_forgotten_after_ten_minutes(store: &dyn Store) {
+    let names = ["early", "late"].map(|name| name.parse::<ServiceName>().unwrap());
+    // A reporter counts for five seconds after its report. A store looks at most once a minute.
+    let (start_ms, until_ms, minute_ms) = (100_000_000, 605_000, 60_000);
+    for (name, at_ms) in names.iter().zip([start_ms, start_ms + minute_ms]) {
+        let mut instance = samples::instance("10.0.0.1:80");
+        instance.calls = 5;
+        let report = samples::report(("e1", at_ms), name.as_str(), vec![instance], vec![]);
+        take(store, &report, at_ms).await;
+    }
+    let just_before_ms = start_ms + until_ms - 1;
+    for (at_ms, known) in [
+        (just_before_ms, &names[..]),
+        (just_before_ms + minute_ms, &names[1..]),
+        (just_before_ms + 2 * minute_ms, &[]),
+    ] {
+        store.expire(at_ms).await.unwrap();
+        let reported = store.reported().await.unwrap();
+        assert!(reported.iter().eq(known), "at {at_ms}: {reported:?}");
+        for name in &names {
+            let is_known = known.contains(name);
+            let totals = store.totals(name).await.unwrap();
+            assert_eq!(!totals.is_empty(), is_known, "{name} at {at_ms}");
+        }
+    }
 }
 
 pub async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
