@@ -111,7 +111,7 @@ pub(crate) fn services(target: &Target, query: &str) -> Result<Vec<Value>, AskEr
     let (mut all, mut from) = (Vec::new(), String::new());
     loop {
         let page = ask(target, &format!("/v1/services?{query}{from}"))?;
-        all.extend_from_slice(list(&page, "/services"));
+        all.extend_from_slice(listed(target, &page, "/services")?);
         match page.get("after").and_then(Value::as_str) {
             Some(after) => from = format!("&after={}", escape(after)),
             None => return Ok(all),
@@ -133,8 +133,7 @@ pub(super) fn call(
     let text = text.map_err(|error| AskError::unanswered(path, &error))?;
     // An answer of 503 still has the report of what is not ready.
     if !status.is_success() && path != "/readyz" {
-        let refused = refusal(path, status.as_u16(), text.as_bytes());
-        return Err(AskError::Refused(refused));
+        return Err(refused(target, path, status.as_u16(), text.as_bytes()));
     }
     Ok(
         serde_json::from_str(&text).unwrap_or(match text.is_empty() {
@@ -263,6 +262,26 @@ pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
     }
 }
 
+/// An answer that is no success, as an error: every companion says why in JSON, and other servers do not.
+pub(super) fn refused(target: &Target, path: &str, status: u16, body: &[u8]) -> AskError {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    match answer.get("error").is_some_and(Value::is_string) {
+        true => AskError::Refused(refusal(path, status, body)),
+        false => AskError::NoCompanion(target.url.clone()),
+    }
+}
+
+/// The list at this place, which every companion's answer has.
+pub(super) fn listed<'a>(
+    target: &Target,
+    answer: &'a Value,
+    pointer: &str,
+) -> Result<&'a [Value], AskError> {
+    let list = answer.pointer(pointer).and_then(Value::as_array);
+    let none = || AskError::NoCompanion(target.url.clone());
+    list.map(Vec::as_slice).ok_or_else(none)
+}
+
 /// A name as a part of a path or query.
 pub(crate) fn escape(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
@@ -320,6 +339,7 @@ pub fn locate(asked: &Locate) -> Result<String, AskError> {
         }
     }
     let answer = ask(target, &path)?;
+    listed(target, &answer, "/candidates")?;
     if asked.json {
         return Ok(format!("{answer:#}\n"));
     }
@@ -377,12 +397,15 @@ fn located(answer: &Value) -> String {
     out
 }
 
+/// The only service, or of several the only one that Envoys report on: keys of the others cannot be located.
 fn only_service(target: &Target) -> Result<String, AskError> {
     let services = services(target, "")?;
-    let names: Vec<&str> = services
-        .iter()
-        .map(|service| text(service, "/service"))
-        .collect();
+    let name = |service| text(service, "/service");
+    let has_reporters = |service: &&Value| !list(service, "/reporters").is_empty();
+    let mut names: Vec<&str> = services.iter().filter(has_reporters).map(name).collect();
+    if names.is_empty() {
+        names = services.iter().map(name).collect();
+    }
     match names.as_slice() {
         [one] => Ok((*one).to_owned()),
         [] => Err(AskError::Refused(

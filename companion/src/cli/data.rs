@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::Target;
-use super::ask::{self, escape, refusal, send};
+use super::ask::{self, AskError, escape, refused, send};
 use super::dataset::{self, Import, Records};
 use super::exit::Exit;
 
@@ -138,13 +138,21 @@ fn done(
     let tag = response.headers().get("etag").cloned();
     let answer = ask::body(&path, &mut response)?;
     match status {
+        // A companion tells the version of what it reads and writes.
+        200..=299 if tag.is_none() => {
+            return Err(AskError::NoCompanion(one.target.url.clone()).into());
+        }
         200..=299 if method == "GET" => io::stdout().write_all(&answer)?,
         200..=299 => {
             let tag = tag.as_ref().and_then(|tag| tag.to_str().ok());
             println!("{}", tag.unwrap_or("?").trim_matches('"'));
         }
         _ => {
-            eprintln!("unitring: {}", refusal(&path, status, &answer));
+            let error = refused(&one.target, &path, status, &answer);
+            if matches!(error, AskError::NoCompanion(_)) {
+                return Err(error.into());
+            }
+            eprintln!("unitring: {error}");
             return Ok(ExitCode::from(match status {
                 404 => Exit::Absent,
                 412 => Exit::Conflict,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use unitring_protocol::record;
 
 use super::Target;
-use super::ask::{AskError, ask, body, escape, list, refusal, send, text};
+use super::ask::{AskError, ask, body, escape, list, listed, refused, send, text};
 use super::stream::{follow, say};
 
 /// Lines of one batch, and about how many bytes of them.
@@ -46,7 +46,8 @@ impl Records {
         let mut after = String::new();
         loop {
             let page = ask(&self.target, &self.path(&format!("&limit={PAGE}{after}")))?;
-            list(&page, "/records").iter().try_for_each(&mut each)?;
+            let records = listed(&self.target, &page, "/records")?;
+            records.iter().try_for_each(&mut each)?;
             match page.pointer("/after").and_then(Value::as_str) {
                 Some(next) => after = format!("&after={}", escape(next)),
                 None => return Ok(()),
@@ -82,7 +83,7 @@ pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
             200 => {}
             // It was deleted or expired after it was listed.
             404 => return Ok(()),
-            status => return Err(AskError::Refused(refusal(&path, status, &value)).into()),
+            status => return Err(refused(&some.target, &path, status, &value).into()),
         }
         let mut line = match String::from_utf8(value) {
             Ok(text) => json!({"key": key, "text": text}),
@@ -138,8 +139,11 @@ impl Imported {
         let status = response.status().as_u16();
         let answer = body(&path, &mut response)?;
         if !(200..=299).contains(&status) {
-            let error = refusal(&path, status, &answer);
-            return Err(AskError::Refused(lines.by_file(&error)).into());
+            let error = match refused(&asked.target, &path, status, &answer) {
+                AskError::Refused(error) => AskError::Refused(lines.by_file(&error)),
+                other => other,
+            };
+            return Err(error.into());
         }
         let answer: Value = serde_json::from_slice(&answer)?;
         for (result, number) in list(&answer, "/results").iter().zip(&lines.numbers) {

@@ -1,14 +1,14 @@
 //! `unitring events`: the event log of a running companion.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::Value;
 
 use super::Target;
-use super::ask::{ask, escape, text};
+use super::ask::{ask, escape, listed, text};
 use super::stream::{follow, say};
 use crate::config::parse_duration;
 
@@ -64,10 +64,19 @@ fn is_gone(error: &anyhow::Error) -> bool {
 }
 
 fn print(asked: &Events) -> anyhow::Result<()> {
-    let last = match asked.since {
-        Some(since) => print_since(asked, since)?,
-        None => print_latest(asked)?,
+    let mut is_empty = true;
+    let mut tell = |event: &Value| {
+        is_empty = false;
+        show(asked, event)
     };
+    let last = match asked.since {
+        Some(since) => print_since(asked, since, &mut tell)?,
+        None => print_latest(asked, &mut tell)?,
+    };
+    if is_empty && !asked.json {
+        // Not among the events, which somebody may count.
+        writeln!(io::stderr(), "{}", asked.nothing())?;
+    }
     if asked.follow {
         // Without any event so far, the stream begins with the first one.
         let after = last.or_else(|| Some(START.to_owned()));
@@ -82,8 +91,11 @@ fn print(asked: &Events) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the latest events, and returns the position of the last one.
-fn print_latest(asked: &Events) -> anyhow::Result<Option<String>> {
+/// Passes the latest events on, and returns the position of the last one.
+fn print_latest(
+    asked: &Events,
+    mut tell: impl FnMut(&Value) -> io::Result<()>,
+) -> anyhow::Result<Option<String>> {
     if asked.service.is_some() {
         let mut latest = VecDeque::new();
         let last = each(asked, 0, |event| {
@@ -93,18 +105,22 @@ fn print_latest(asked: &Events) -> anyhow::Result<Option<String>> {
             }
             Ok(())
         })?;
-        latest.iter().try_for_each(|event| show(asked, event))?;
+        latest.iter().try_for_each(tell)?;
         return Ok(last);
     }
     let path = format!("/v1/events?format=json&limit={}", asked.limit);
     let page = ask(&asked.target, &path)?;
-    let events = page.as_array().map_or(&[][..], Vec::as_slice);
-    events.iter().try_for_each(|event| show(asked, event))?;
+    let events = listed(&asked.target, &page, "")?;
+    events.iter().try_for_each(&mut tell)?;
     Ok(position(events))
 }
 
-/// Prints the events of so much time, and returns the position of the last one.
-fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>> {
+/// Passes the events of so much time on, and returns the position of the last one.
+fn print_since(
+    asked: &Events,
+    since: Duration,
+    mut tell: impl FnMut(&Value) -> io::Result<()>,
+) -> anyhow::Result<Option<String>> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -112,7 +128,7 @@ fn print_since(asked: &Events, since: Duration) -> anyhow::Result<Option<String>
     each(asked, from_ms, |event| {
         // An event has the time of its observer's clock, so the log is not quite in order of time.
         if u128::from(last_ms(event)) >= from_ms {
-            show(asked, event)?;
+            tell(event)?;
         }
         Ok(())
     })
@@ -130,7 +146,7 @@ fn each(
         let after = escape(last.as_deref().unwrap_or(START));
         let path = format!("/v1/events?format=json&limit={PAGE}&after={after}&since={from_ms}");
         let page = ask(&asked.target, &path)?;
-        let events = page.as_array().map_or(&[][..], Vec::as_slice);
+        let events = listed(&asked.target, &page, "")?;
         let mut wanted = events.iter().filter(|event| asked.wants(event));
         wanted.try_for_each(&mut pass_on)?;
         last = position(events).or(last);
@@ -150,6 +166,16 @@ impl Events {
     fn wants(&self, event: &Value) -> bool {
         let of = self.service.as_ref();
         of.is_none_or(|service| event.get("service").and_then(Value::as_str) == Some(service))
+    }
+
+    /// What is said in place of events.
+    fn nothing(&self) -> String {
+        let of = self.service.as_ref();
+        let of = of.map_or(String::new(), |service| format!(" of {service}"));
+        match self.since {
+            Some(_) => format!("no event{of} in this time"),
+            None => format!("no event{of} is known"),
+        }
     }
 }
 

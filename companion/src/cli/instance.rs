@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::ask::{AskError, ask, call, escape, list, number, text};
-use super::{InstanceCommand, OneInstance};
+use super::ask::{AskError, body, call, escape, listed, number, refused, send, text};
+use super::{InstanceCommand, OneInstance, Target};
 
 /// Does it, and says what was done.
 ///
@@ -16,12 +16,11 @@ pub fn run(command: &InstanceCommand) -> Result<String, AskError> {
             json,
             target,
         } => {
-            let service = ask(target, &format!("/v1/services/{}", escape(service)))?;
-            let registry = list(&service, "/registry");
+            let registry = registry(target, service)?;
             Ok(if *json {
                 format!("{:#}\n", Value::from(registry))
             } else if registry.is_empty() {
-                "no instance is registered\n".to_owned()
+                format!("no instance is registered for {service}\n")
             } else {
                 registry.iter().map(line).collect()
             })
@@ -46,6 +45,21 @@ pub fn run(command: &InstanceCommand) -> Result<String, AskError> {
     }
 }
 
+/// The registered instances of a service. One that the companion does not know has none.
+fn registry(target: &Target, service: &str) -> Result<Vec<Value>, AskError> {
+    let path = format!("/v1/services/{}", escape(service));
+    let mut response = send(target, "GET", &path, &[], &[])?;
+    let status = response.status();
+    let body = body(&path, &mut response)?;
+    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    match status.as_u16() {
+        200 => Ok(listed(target, &answer, "/registry")?.to_vec()),
+        // Any server may have no such path; the error is a companion's.
+        404 if answer.get("error").is_some() => Ok(Vec::new()),
+        status => Err(refused(target, &path, status, &body)),
+    }
+}
+
 fn path(one: &OneInstance) -> String {
     let (service, id) = (escape(&one.service), escape(&one.id));
     format!("/v1/services/{service}/instances/{id}")
@@ -53,12 +67,8 @@ fn path(one: &OneInstance) -> String {
 
 fn drain(one: &OneInstance, drain: bool) -> Result<String, AskError> {
     // The API would register an unknown instance that is called by its address.
-    let service = ask(
-        &one.target,
-        &format!("/v1/services/{}", escape(&one.service)),
-    )?;
-    let mut known = list(&service, "/registry").iter();
-    if !known.any(|instance| text(instance, "/id") == one.id) {
+    let mut known = registry(&one.target, &one.service)?.into_iter();
+    if !known.any(|instance| text(&instance, "/id") == one.id) {
         let (id, service) = (&one.id, &one.service);
         let error = format!("no instance {id} is registered for {service}");
         return Err(AskError::Refused(error));

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::Target;
-use super::ask::{AskError, ask, call, escape, number, text};
+use super::ask::{AskError, ask, call, escape, listed, number, text};
 use super::sure::Sure;
 
 /// What is done to units.
@@ -96,12 +96,16 @@ pub fn run(command: &UnitCommand) -> Result<String, AskError> {
     match command {
         UnitCommand::List(ListUnits { json, target }) => {
             let units = ask(target, "/v1/units")?;
+            if units.get("sync").is_none() {
+                return Err(AskError::NoCompanion(target.url.clone()));
+            }
             let links = units.pointer("/sync/links").cloned().unwrap_or_default();
             if *json {
                 return Ok(format!("{links:#}\n"));
             }
             let lines = links.as_object().into_iter().flatten();
-            Ok(lines.map(|(unit, link)| line(unit, link)).collect())
+            let lines: String = lines.map(|(unit, link)| line(unit, link)).collect();
+            Ok(or_words(lines, "this unit has no peers\n"))
         }
         UnitCommand::Remove { one, sure } => {
             let OneUnit { unit, target } = one;
@@ -196,10 +200,10 @@ pub fn conflicts(asked: &Conflicts) -> Result<String, AskError> {
         &asked.target,
         &format!("/v1/conflicts?limit={}", asked.limit),
     )?;
+    let conflicts = listed(&asked.target, &answer, "")?;
     if asked.json {
         return Ok(format!("{answer:#}\n"));
     }
-    let conflicts = answer.as_array().into_iter().flatten();
     let line = |conflict: &Value| {
         format!(
             "{}/{}: {} lost against {}\n",
@@ -209,5 +213,14 @@ pub fn conflicts(asked: &Conflicts) -> Result<String, AskError> {
             text(conflict, "/kept"),
         )
     };
-    Ok(conflicts.map(line).collect())
+    let lines: String = conflicts.iter().map(line).collect();
+    Ok(or_words(lines, "no conflict is known\n"))
+}
+
+/// An empty list is said in words: silence may be a mistake.
+fn or_words(lines: String, words: &str) -> String {
+    match lines.is_empty() {
+        true => words.to_owned(),
+        false => lines,
+    }
 }

@@ -22,7 +22,7 @@ fn events(companion: &Companion, arguments: &[&str]) -> Result<Vec<String>> {
 #[tokio::test]
 async fn events_are_told_by_number_by_time_by_service_and_as_they_come() -> Result<()> {
     let companion = Settings::default().start().await?;
-    ensure!(events(&companion, &[])?.is_empty());
+    ensure!(events(&companion, &[])? == ["no event is known"]);
     let instances = Instance::start_all(&["a", "b", "c"]).await?;
     for instance in &instances {
         companion.register(instance).await?;
@@ -38,9 +38,10 @@ async fn events_are_told_by_number_by_time_by_service_and_as_they_come() -> Resu
     );
     let latest = events(&companion, &["--limit", "2"])?;
     ensure!(latest == lines[1..], "{latest:?}");
-    ensure!(events(&companion, &["--service", "carts"])?.is_empty());
+    ensure!(events(&companion, &["--service", "carts"])? == ["no event of carts is known"]);
+    ensure!(events(&companion, &["--service", "carts", "--json"])?.is_empty());
     ensure!(events(&companion, &["--since", "1h"])? == lines);
-    ensure!(events(&companion, &["--since", "0ms"])?.is_empty());
+    ensure!(events(&companion, &["--since", "0ms"])? == ["no event in this time"]);
 
     let lines = events(
         &companion,
