@@ -29,7 +29,7 @@ pub struct StatusFlags {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,
-    /// Show every instance, and not only the 20 that need attention most.
+    /// Show every problem, instance and Envoy, and not only the 20 of each that need attention most.
     #[arg(long)]
     pub all: bool,
     /// Which companion.

@@ -1,18 +1,23 @@
 //! The status as people read it: what is wrong first, then the unit, then tables.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::super::ask::count;
 use super::super::unit;
-use super::{Instance, Seen, Service, Sync};
+use super::{Instance, Reporter, Seen, Service, Sync};
 
 /// Unhealthy instances of a service that are named.
 pub(super) const NAMED_MAX: usize = 5;
 /// Instances that are shown unless all are asked for.
 const INSTANCES_MAX: usize = 20;
+/// Envoys that are shown unless all are asked for.
+const ENVOYS_MAX: usize = 20;
+/// Problems that are shown unless all are asked for: each Envoy of a fleet may report the same one.
+const PROBLEMS_MAX: usize = 20;
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 
@@ -20,9 +25,11 @@ const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) fn text(seen: &Seen, shows_all: bool) -> String {
     let mut out = String::new();
     // A finding of the wiring starts its own line, as in the log and in /readyz.
-    for problem in &seen.problems {
+    let cut = cut(seen.problems.len(), PROBLEMS_MAX, shows_all);
+    for problem in seen.problems.iter().take(seen.problems.len() - cut) {
         line(&mut out, &format!("{BAD}{problem}{BAD:#}"));
     }
+    out.push_str(&more(cut, "problem"));
     let word = match seen.problems.len() {
         0 => format!("{GOOD}healthy{GOOD:#}"),
         1 => format!("{BAD}degraded{BAD:#}, 1 problem"),
@@ -109,24 +116,67 @@ fn of_service(service: &Service, shows_all: bool) -> String {
         line(&mut out, &format!("{what} no Envoy reports: {named}"));
     }
     if !service.reporters.is_empty() {
-        let mut table = table(&["ENVOY", "RING", "FALLBACKS"], 2);
-        for reporter in &service.reporters {
-            table.add_row([
-                reporter.reporter.clone(),
-                reporter.ring.clone(),
-                reporter.fallbacks.to_string(),
-            ]);
-        }
-        line(&mut out, &shown(&table));
+        out.push_str(&envoys(service, shows_all));
     }
     out
 }
 
+fn envoys(service: &Service, shows_all: bool) -> String {
+    let mut worst: Vec<&Reporter> = service.reporters.iter().collect();
+    let cut = cut(worst.len(), ENVOYS_MAX, shows_all);
+    if cut > 0 {
+        let usual = usual_ring(&service.reporters);
+        worst.sort_by_key(|one| {
+            (
+                Reverse(!one.wiring.is_empty()),
+                Reverse(one.ring != usual),
+                Reverse(one.fallbacks),
+            )
+        });
+        worst.truncate(ENVOYS_MAX);
+    }
+    let mut table = table(&["ENVOY", "RING", "FALLBACKS"], 2);
+    for reporter in worst {
+        table.add_row([
+            reporter.reporter.clone(),
+            reporter.ring.clone(),
+            reporter.fallbacks.to_string(),
+        ]);
+    }
+    format!("{}\n{}", shown(&table), more(cut, "Envoy"))
+}
+
+/// The ring of most Envoys: one that differs places keys elsewhere.
+fn usual_ring(reporters: &[Reporter]) -> &str {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for reporter in reporters {
+        *counts.entry(&reporter.ring).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map_or("", |(ring, _)| ring)
+}
+
+/// How many of so many are left out.
+fn cut(count: usize, most: usize, shows_all: bool) -> usize {
+    if shows_all {
+        return 0;
+    }
+    count.saturating_sub(most)
+}
+
+/// What is left out, and the way to see it.
+fn more(cut: usize, what: &str) -> String {
+    match cut {
+        0 => String::new(),
+        1 => format!("and 1 more {what}: --all shows it\n"),
+        _ => format!("and {cut} more {what}s: --all shows them\n"),
+    }
+}
+
 fn instances(service: &Service, shows_all: bool) -> String {
     let mut worst: Vec<&Instance> = service.instances.iter().collect();
-    let cut = worst.len().saturating_sub(INSTANCES_MAX);
-    let hides = cut > 0 && !shows_all;
-    if hides {
+    let cut = cut(worst.len(), INSTANCES_MAX, shows_all);
+    if cut > 0 {
         // Instances that need attention come first, then the fullest.
         worst.sort_by_key(|one| {
             (
@@ -187,9 +237,7 @@ fn instances(service: &Service, shows_all: bool) -> String {
             );
         }
     }
-    if hides {
-        line(&mut out, &format!("and {cut} more: --all shows them"));
-    }
+    out.push_str(&more(cut, "instance"));
     out
 }
 
@@ -248,6 +296,73 @@ mod tests {
         assert!(shown.contains(" 12345678     1250.5\n"), "{shown}");
         let line = "\n172.20.100.100:18080: 1 announcement refused, 20 updates dropped\n";
         assert!(shown.contains(line), "{shown}");
+    }
+
+    fn reporter(number: u32, ring: &str, findings: &[serde_json::Value]) -> serde_json::Value {
+        json!({"reporter": format!("envoy-{number}"), "ring": ring, "fallbacks": number, "wiring": findings})
+    }
+
+    fn first_words(shown: &str, heading: &str) -> Vec<String> {
+        let rows = shown.lines().skip_while(|line| !line.starts_with(heading));
+        let words = rows
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next());
+        words.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn of_a_large_fleet_the_envoys_that_need_attention_are_shown_and_the_others_counted() {
+        let finding = json!({"kind": "filter_order", "seen": "x", "mend": "y"});
+        let mut reporters: Vec<_> = (0..201).map(|number| reporter(number, "a", &[])).collect();
+        reporters[3] = reporter(3, "b", &[]);
+        reporters[4] = reporter(4, "a", &[finding]);
+        let fleet = Service::deserialize(json!({
+            "service": "orders", "registry": [], "instances": [], "reporters": reporters,
+        }))
+        .unwrap();
+        let shown = of_service(&fleet, false);
+        let rows = first_words(&shown, "ENVOY");
+        assert_eq!(rows.len(), 21, "{shown}");
+        assert_eq!(
+            rows[..4],
+            ["envoy-4", "envoy-3", "envoy-200", "envoy-199"],
+            "{shown}"
+        );
+        assert!(
+            shown.ends_with("\nand 181 more Envoys: --all shows them\n"),
+            "{shown}"
+        );
+        let all = of_service(&fleet, true);
+        assert_eq!(first_words(&all, "ENVOY").len(), 201);
+        assert!(!all.contains("more"), "{all}");
+    }
+
+    #[test]
+    fn of_a_thousand_instances_the_worst_twenty_are_shown_and_the_others_counted() {
+        let instance = |number: u64| {
+            json!({
+                "id": format!("i{number}"), "address": "10.0.0.1:80", "healthy": number != 700,
+                "draining": number == 701, "warmth": 100, "calls": 1, "failures": 0,
+                "in_flight": number, "updates": 0,
+            })
+        };
+        let instances: Vec<_> = (0..1_000).map(instance).collect();
+        let shown = of_service(&service(&instances), false);
+        let rows = first_words(&shown, "INSTANCE");
+        assert_eq!(rows.len(), 21, "{shown}");
+        assert_eq!(rows[..4], ["i700", "i701", "i999", "i998"], "{shown}");
+        assert!(
+            shown.ends_with("\nand 980 more instances: --all shows them\n"),
+            "{shown}"
+        );
+        let all = of_service(&service(&instances), true);
+        assert_eq!(first_words(&all, "INSTANCE").len(), 1_000);
+    }
+
+    #[test]
+    fn one_that_is_left_out_is_one() {
+        assert_eq!(more(1, "problem"), "and 1 more problem: --all shows it\n");
+        assert_eq!(more(0, "problem"), "");
     }
 
     #[test]
