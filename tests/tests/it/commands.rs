@@ -2,6 +2,10 @@
 
 mod doctor;
 mod events;
+mod exits;
+mod nothing;
+mod status;
+mod sure;
 mod top;
 
 use std::process::Command;
@@ -119,6 +123,8 @@ async fn errors_are_said_once_with_the_way_out_and_the_codes_of_the_page() -> Re
         code == 0 && out.contains("\nlayout    2") && out.contains("\nprotocol  1"),
         "{out}"
     );
+    let (code, same, said) = run(&["version"], &[])?;
+    ensure!(code == 0 && same == out && said.is_empty(), "{same}{said}");
     let (code, out, _) = run(&["completions", "bash"], &[])?;
     ensure!(code == 0 && out.contains("_unitring"), "{out}");
     let pages = TempDir::new()?;
