@@ -19,6 +19,7 @@
 //! | [`garbage`] | no input makes the filter or the companion panic; a million malformed ones do not |
 //! | [`explain`] | the filter returns the allocation to the caller |
 //! | [`access_log`] | Envoy's access log can show why a request went where it went |
+//! | [`capture`] | an update that an answer announces is stored before the caller has the answer |
 //! | [`load`] | the count of requests in flight returns to zero |
 //! | [`fleet`] | the fleet's load is that of its living Envoys |
 //! | [`capacity`] | no instance passes its capacity while another candidate has room |
@@ -57,7 +58,9 @@
 //! | [`console`] | the console shows what the API says, to whom may see it, and nothing that a name contains runs |
 //! | [`tcp`] | a TCP connection is placed, counted and bounded as a request is, and loses no byte |
 //! | [`native`] | what the native module does otherwise than the filter is what its page says |
+//! | [`traces`] | the spans of a request and of a write, from unit to unit, reach a collector |
 //! | [`logs`] | each line of the log is JSON where that is asked for, those of a request share its id |
+//! | [`pages`] | what the pages show is what their commands print |
 //! | [`demo`] | the commands that `unitring demo` prints work as printed |
 //! | [`event_log`] | what many Envoys see is one entry of the event log, which keeps a day |
 //! | [`commands`] | a command reports an error once, with the way out, and its exit code |

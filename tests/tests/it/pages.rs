@@ -4,6 +4,7 @@
 //! lines, `…` within a line for any text. What varies from run to run (addresses, rings, shares) is compared by
 //! its form; after `; numbers vary`, so are all numbers.
 
+mod by_hand;
 mod servers;
 
 use std::collections::BTreeSet;
@@ -365,5 +366,45 @@ async fn every_stat_of_the_filter_is_on_its_page() -> Result<()> {
         };
         ensure!(named.contains(name), "{name}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_table_of_the_integration_tests_has_each_module() -> Result<()> {
+    let source = fs::read_to_string(programs::root()?.join("tests/tests/it/main.rs"))?;
+    let between = |start: &str, end: &str| -> BTreeSet<String> {
+        let lines = source.lines().filter_map(|line| line.strip_prefix(start));
+        let names = lines.filter_map(|line| line.split_once(end));
+        names.map(|(name, _)| name.to_owned()).collect()
+    };
+    let (modules, rows) = (between("mod ", ";"), between("//! | [`", "`] | "));
+    ensure!(modules == rows, "{:?}", modules.symmetric_difference(&rows));
+    // What contributors are told to run is one of them.
+    let page = fs::read_to_string(programs::root()?.join("CONTRIBUTING.md"))?;
+    for named in page.split("ONLY=").skip(1) {
+        let name: String = named
+            .chars()
+            .take_while(|letter| is_of_name(*letter))
+            .collect();
+        ensure!(
+            name.is_empty() || modules.contains(&name),
+            "ONLY={name}: no such module"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_files_that_contributors_are_sent_to_are_there() -> Result<()> {
+    let root = programs::root()?;
+    let page = fs::read_to_string(root.join("CONTRIBUTING.md"))?;
+    let code = page.split('`').skip(1).step_by(2);
+    let is_path = |word: &&str| word.contains('/') && !word.contains([' ', '<', '=']);
+    for path in code.filter(is_path) {
+        ensure!(root.join(path).exists(), "{path}: not there");
+    }
+    // Flags and their sections stand in the file that is named for them.
+    let fields = fs::read_to_string(root.join("companion/src/cli/fields.rs"))?;
+    ensure!(page.contains("companion/src/cli/fields.rs") && fields.contains("sync_linger"));
     Ok(())
 }
