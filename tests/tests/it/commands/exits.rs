@@ -18,7 +18,7 @@ const UNREACHABLE: i32 = 2;
 const USAGE: i32 = 64;
 
 /// The commands in an order that makes sense, and the code with the companion there, and with its store away.
-const COMMANDS: [(&str, i32, i32); 31] = [
+const COMMANDS: [(&str, i32, i32); 32] = [
     ("status", 0, 1),
     ("status --json", 0, 1),
     ("locate --key ada", 0, 1),
@@ -54,6 +54,7 @@ const COMMANDS: [(&str, i32, i32); 31] = [
     ("events", 0, 1),
     ("store compact", 0, 1),
     ("top --frames 1 --interval 100ms", 0, 1),
+    ("doctor --fail-on error", 0, 1),
 ];
 
 /// Whether a command ends with this code at this address.
@@ -111,6 +112,7 @@ async fn each_command_ends_as_the_page_says_whatever_is_at_its_address() -> Resu
             "list",
             "conflicts",
             "events",
+            "doctor",
         ];
         if reads.iter().any(|read| command.contains(read)) {
             ends(command, &file, &foreign[1], UNREACHABLE)?;
@@ -124,9 +126,8 @@ fn every_command_that_takes_the_address_of_a_companion_is_in_the_table() -> Resu
     let page = std::fs::read_to_string(programs::root()?.join("docs/cli.md"))?;
     for part in page.split("\n## unitring ").skip(1) {
         let (name, text) = part.split_once('\n').context("no help")?;
-        // Those that go on for ever, and doctor, have tests of their own.
-        let is_apart = ["data watch", "doctor"].contains(&name);
-        if is_apart || !text.contains("--url <URL>") {
+        // It goes on for ever.
+        if name == "data watch" || !text.contains("--url <URL>") {
             continue;
         }
         let is_there = COMMANDS
@@ -134,5 +135,43 @@ fn every_command_that_takes_the_address_of_a_companion_is_in_the_table() -> Resu
             .any(|(command, ..)| command.starts_with(name));
         ensure!(is_there, "{name} is in no row");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_of_a_group_ends_by_what_its_servers_say() -> Result<()> {
+    let redis = Redis::start().await?;
+    let companion = Settings::default().start().await?;
+    let nobody = format!("redis://127.0.0.1:{}/", ports::free()?);
+    let foreign = format!("redis://127.0.0.1:{}/", companion.port);
+    let status = |servers: &[&str]| {
+        let servers = servers.join(",");
+        run(
+            &["group", "status"],
+            &[("UNITRING_GROUP_SERVERS", &servers)],
+        )
+    };
+    // No group was created on it.
+    let (code, out, said) = status(&[&redis.url()])?;
+    ensure!(
+        code == 1 && out.contains("run `unitring group create`"),
+        "{code}: {out}{said}"
+    );
+    let (code, out, said) = status(&[&redis.url(), &nobody])?;
+    ensure!(
+        code == 1 && out.matches(nobody.as_str()).count() == 1,
+        "{code}: {out}{said}"
+    );
+    let way_out = ": does this server run, and has group.servers its address and password?\n";
+    ensure!(out.contains(way_out), "{out}");
+    for server in [&nobody, &foreign] {
+        let (code, out, said) = status(&[server])?;
+        ensure!(
+            code == UNREACHABLE && out.contains(way_out),
+            "{code}: {out}{said}"
+        );
+    }
+    let (code, ..) = run(&["group", "status", "--nonsense"], &[])?;
+    ensure!(code == USAGE);
     Ok(())
 }

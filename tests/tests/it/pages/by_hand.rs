@@ -13,32 +13,41 @@ use unitring_tests::deadline::until;
 use unitring_tests::process::Process;
 use unitring_tests::{ports, programs};
 
-/// The ports of the shipped files, those of the four instances last.
-const SHOWN: [u16; 8] = [10_000, 9901, 7001, 7002, 8081, 8082, 8083, 8084];
-const INSTANCES: usize = 4;
+/// The ports of the shipped files, without those of the instances.
+const SHOWN: [u16; 4] = [10_000, 9901, 7001, 7002];
+const INSTANCES: [u16; 4] = [8081, 8082, 8083, 8084];
+/// The same of `docs/updates.md`, in the order of its two units, with their servers.
+const OF_UNITS: [u16; 13] = [
+    10_000, 10_001, 9901, 7001, 7002, 6379, 10_010, 10_011, 9902, 7011, 7012, 6380, 5672,
+];
 
-/// A free port in place of each of [`SHOWN`].
-struct Ports([u16; SHOWN.len()]);
+/// Free ports in place of those that are shown.
+struct Ports(Vec<(u16, u16)>);
 
 impl Ports {
-    fn free() -> Result<Self> {
-        let mut free = [0; SHOWN.len()];
-        for port in &mut free {
-            *port = ports::free()?;
+    fn free(shown: &[u16]) -> Result<Self> {
+        let free = |port: &u16| Ok((*port, ports::free()?));
+        Ok(Self(shown.iter().map(free).collect::<Result<_>>()?))
+    }
+
+    /// Those of [`SHOWN`] and of the instances, which `--port-base` gives ports in a row.
+    fn of_files() -> Result<Self> {
+        let mut ports = Self::free(&SHOWN)?;
+        let mut row = vec![ports::free()?];
+        while row.len() < INSTANCES.len() {
+            let next = ports::free()?;
+            if row.last().is_some_and(|last| last + 1 != next) {
+                row.clear();
+            }
+            row.push(next);
         }
-        // `--port-base` gives the instances ports in a row.
-        let (_, instances) = free.split_at_mut(INSTANCES);
-        while instances.windows(2).any(|two| two[0] + 1 != two[1]) {
-            instances.rotate_left(1);
-            instances[INSTANCES - 1] = ports::free()?;
-        }
-        Ok(Self(free))
+        ports.0.extend(INSTANCES.into_iter().zip(row));
+        Ok(ports)
     }
 
     fn of(&self, shown: u16) -> u16 {
-        let mut both = SHOWN.iter().zip(self.0);
-        both.find(|(port, _)| **port == shown)
-            .map_or(shown, |(_, free)| free)
+        let found = self.0.iter().find(|(port, _)| *port == shown);
+        found.map_or(shown, |(_, free)| *free)
     }
 
     /// The text with these ports.
@@ -72,7 +81,7 @@ fn checkout(ports: &Ports) -> Result<TempDir> {
         let name = path.file_name().context("no name")?;
         let is_config = path
             .extension()
-            .is_some_and(|end| end == "yaml" || end == "toml");
+            .is_some_and(|end| ["yaml", "toml", "py"].iter().any(|it| end == *it));
         if is_config {
             let text = ports.put(&fs::read_to_string(&path)?)?;
             fs::write(folder.path().join("envoy").join(name), text)?;
@@ -134,7 +143,7 @@ fn shell(command: &str, folder: &Path) -> Command {
 
 /// Runs the commands as a reader does, each that does not end in a terminal of its own; returns what the last one shows.
 async fn typed(commands: &[String]) -> Result<String> {
-    let ports = Ports::free()?;
+    let ports = Ports::of_files()?;
     let folder = checkout(&ports)?;
     let companion = format!("http://127.0.0.1:{}", ports.of(7001));
     let mut running = Vec::new();
@@ -197,7 +206,7 @@ async fn the_head_of_the_file_with_a_registry_ends_in_an_answer_of_four_instance
     let adds = commands
         .iter()
         .filter(|line| line.contains(" instance add "));
-    ensure!(adds.count() == INSTANCES, "{commands:?}");
+    ensure!(adds.count() == INSTANCES.len(), "{commands:?}");
     answers(&commands).await
 }
 
@@ -215,37 +224,78 @@ async fn the_heads_of_the_files_for_tcp_end_in_an_answer() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_servers_of_two_units_start_as_their_page_says() -> Result<()> {
-    let page = fs::read_to_string(programs::root()?.join("docs/updates.md"))?;
-    let (_, rest) = page.split_once("For two units,").context("no units")?;
-    let (_, rest) = rest.split_once("```sh\n").context("no block")?;
-    let (block, _) = rest.split_once("\n```").context("no end")?;
-    let (mut block, mut redis) = (block.to_owned(), Vec::new());
-    for shown in ["6379", "6380"] {
-        ensure!(block.contains(shown), "{block}");
-        let port = ports::free()?;
-        block = block.replace(shown, &port.to_string());
-        redis.push(port);
+/// The blocks of a page from these words on that are for a shell.
+fn blocks_of(page: &str, words: &str) -> Result<Vec<String>> {
+    let page = fs::read_to_string(programs::root()?.join("docs").join(page))?;
+    let (_, rest) = page.split_once(words).with_context(|| words.to_owned())?;
+    let blocks = rest.split("```sh\n").skip(1);
+    let blocks = blocks.filter_map(|block| block.split_once("\n```"));
+    Ok(blocks.map(|(block, _)| block.to_owned()).collect())
+}
+
+/// Ports whose last digits are 1 and 2, by their other digits: `sed` of the page goes by these.
+fn two_of_ten() -> Result<u16> {
+    loop {
+        let first = ports::free()?;
+        if first % 10 == 1 && ports::free()? == first + 1 {
+            return Ok(first / 10);
+        }
     }
-    let folder = TempDir::with_prefix("unitring-by-hand-")?;
-    let parts = programs::part("redis-server")?;
-    let parts = parts.parent().context("no folder")?;
-    fs::create_dir(folder.path().join(".parts"))?;
-    std::os::unix::fs::symlink(parts, folder.path().join(".parts/bin"))?;
-    let rabbit = ports::free()?;
-    // The page leaves Erlang's and RabbitMQ's ports as they are by default.
-    let mut shell = shell(&format!("{block}\nwait"), folder.path());
-    shell
-        .env("TMPDIR", folder.path())
-        .env("RABBITMQ_NODE_PORT", rabbit.to_string())
-        .env("RABBITMQ_DIST_PORT", ports::free()?.to_string())
-        .env("ERL_EPMD_PORT", ports::free()?.to_string());
-    let servers = Process::start("servers", &mut shell, folder.path())?;
-    for port in redis.into_iter().chain([rabbit]) {
-        until(&format!("a server at {port}"), async || {
-            let reached = TcpStream::connect(("127.0.0.1", port)).await;
+}
+
+#[tokio::test]
+async fn two_units_that_are_started_by_hand_share_a_session() -> Result<()> {
+    let mut ports = Ports::free(&OF_UNITS)?;
+    for tens in [808, 809] {
+        let free = two_of_ten()?;
+        let last = [
+            (tens * 10 + 1, free * 10 + 1),
+            (tens * 10 + 2, free * 10 + 2),
+        ];
+        ports.0.extend([(tens, free)].into_iter().chain(last));
+    }
+    let folder = checkout(&ports)?;
+    for name in ["redis-server", "epmd", "rabbitmq-server"] {
+        let link = folder.path().join(".parts/bin").join(name);
+        std::os::unix::fs::symlink(programs::part(name)?, link)?;
+    }
+    let (distribution, mapper) = (ports::free()?, ports::free()?);
+    let started = |name: &str, block: &str| -> Result<Process> {
+        // Envoys of other tests run beside these.
+        let block = block.replace("bin/envoy ", "bin/envoy --disable-hot-restart ");
+        let mut shell = shell(&format!("{}\nwait", ports.put(&block)?), folder.path());
+        // The page leaves the ports of RabbitMQ and Erlang as they are by default.
+        shell
+            .env("TMPDIR", folder.path())
+            .env("RABBITMQ_NODE_PORT", ports.of(5672).to_string())
+            .env("RABBITMQ_DIST_PORT", distribution.to_string())
+            .env("ERL_EPMD_PORT", mapper.to_string());
+        Process::start(name, &mut shell, folder.path())
+    };
+    let blocks = blocks_of("updates.md", "For two units,")?;
+    let [servers, east, west] = blocks.as_slice() else {
+        anyhow::bail!("{blocks:?}");
+    };
+    let servers = started("servers", servers)?;
+    for shown in [6379, 6380, 5672] {
+        until(&format!("a server in place of {shown}"), async || {
+            let reached = TcpStream::connect(("127.0.0.1", ports.of(shown))).await;
             reached.with_context(|| servers.log_end())
+        })
+        .await?;
+    }
+    let units = [started("east", east)?, started("west", west)?];
+    for command in [
+        "curl -sf -X POST --cookie-jar jar '127.0.0.1:10000/login?user=ada'",
+        "curl -sf --cookie jar 127.0.0.1:10010/cart",
+    ] {
+        let command = ports.put(command)?;
+        until(&command, async || {
+            let output = shell(&command, folder.path()).output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let logs = || units.each_ref().map(Process::log_end).join("\n");
+            ensure!(text.contains(r#""user": "ada""#), "{text}{}", logs());
+            Ok(())
         })
         .await?;
     }
