@@ -301,3 +301,24 @@ async fn two_units_that_are_started_by_hand_share_a_session() -> Result<()> {
     }
     Ok(())
 }
+
+/// A block that is for a shell and shows no output can be wrong unseen.
+#[test]
+fn each_block_for_a_shell_is_run_by_a_test_or_is_make() -> Result<()> {
+    for path in super::pages()? {
+        let text = fs::read_to_string(&path)?;
+        let blocks = text.split("```sh\n").skip(1);
+        for block in blocks.filter_map(|block| block.split("\n```").next()) {
+            let is_make = block.lines().all(|line| line.starts_with("make "));
+            // Here, and the last one by the servers `tls` of the pages.
+            let run = ["envoy/README.md", "docs/updates.md", "docs/security.md"];
+            let is_run = run.iter().any(|page| path.ends_with(page));
+            ensure!(
+                is_make || is_run,
+                "{}: nothing runs {block}",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
