@@ -8,9 +8,11 @@ pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod exit;
+pub mod failure;
 mod fields;
 pub mod group;
 pub mod instance;
+pub mod out;
 pub mod service;
 pub mod status;
 pub mod store;
@@ -18,15 +20,21 @@ mod stream;
 pub mod sure;
 pub mod top;
 pub mod unit;
+mod url;
+mod values;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::ids::{InstanceId, ServiceName};
 
 use crate::commit;
+use crate::registry::WEIGHT_MAX;
 use crate::store::LAYOUT;
 pub use fields::Fields;
 
@@ -112,13 +120,16 @@ pub fn variables(command: &clap::Command) -> BTreeSet<String> {
     own.chain(below).collect()
 }
 
+/// The weights that an instance may have.
+const WEIGHTS: RangeInclusive<i64> = 1..=WEIGHT_MAX as i64;
+
 /// What is done to instances.
 #[derive(Debug, Subcommand)]
 pub enum InstanceCommand {
     /// Show the registered instances of a service.
     List {
         /// The service.
-        #[arg(long)]
+        #[arg(long, value_parser = values::name::<ServiceName>)]
         service: String,
         /// As JSON.
         #[arg(long)]
@@ -133,13 +144,13 @@ pub enum InstanceCommand {
         #[command(flatten)]
         one: OneInstance,
         /// Where requests for it go.
-        #[arg(long, value_name = "IP:PORT")]
-        address: Option<String>,
+        #[arg(long, value_name = "IP:PORT", value_parser = values::address)]
+        address: Option<SocketAddr>,
         /// Its share is its weight of the sum of weights.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(WEIGHTS))]
         weight: u32,
         /// Forget it after this time unless it is added again, as 30s; without this it stays.
-        #[arg(long)]
+        #[arg(long, value_parser = values::instance_ttl)]
         ttl: Option<String>,
     },
     /// Drain it: it gets no new keys and finishes its requests. Heartbeats do not end that.
@@ -161,10 +172,10 @@ pub enum InstanceCommand {
 #[derive(Debug, Args)]
 pub struct OneInstance {
     /// The service.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name::<ServiceName>)]
     pub service: String,
     /// The instance, as it was registered.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name::<InstanceId>)]
     pub id: String,
     /// Which companion.
     #[command(flatten)]
@@ -178,19 +189,19 @@ pub struct Locate {
     #[arg(long)]
     pub key: String,
     /// The service; needed only if the companion knows more than one.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name::<ServiceName>)]
     pub service: Option<String>,
     /// Also show which keys would move without this instance.
-    #[arg(long, value_name = "INSTANCE")]
+    #[arg(long, value_name = "INSTANCE", value_parser = values::name::<InstanceId>)]
     pub without: Option<String>,
     /// Also show what would move if this instance were added: its ip:port, or its id with --address.
-    #[arg(long, value_name = "INSTANCE")]
+    #[arg(long, value_name = "INSTANCE", value_parser = values::name::<InstanceId>)]
     pub with: Option<String>,
     /// The address of the instance of --with.
-    #[arg(long, value_name = "IP:PORT", requires = "with")]
-    pub address: Option<String>,
+    #[arg(long, value_name = "IP:PORT", requires = "with", value_parser = values::address)]
+    pub address: Option<SocketAddr>,
     /// The weight of the instance of --with.
-    #[arg(long, requires = "with")]
+    #[arg(long, requires = "with", value_parser = clap::value_parser!(u32).range(WEIGHTS))]
     pub weight: Option<u32>,
     /// As JSON.
     #[arg(long)]

@@ -49,6 +49,7 @@ use crate::sync::Handle;
 
 pub use entry::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
 pub use heavy::{Heavy, WAITING_MAX};
+pub(crate) use instances::TTLS as INSTANCE_TTLS;
 pub use overview::Overview;
 pub use reports::{REPORTS_BYTES_MAX, Room, Sizes};
 pub use updates::RefusedUpdates;

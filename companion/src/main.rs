@@ -11,7 +11,9 @@ use tracing::Level;
 use unitring::cli::ask::AskError;
 use unitring::cli::demo::DemoFlags;
 use unitring::cli::exit::Exit;
+use unitring::cli::failure::told;
 use unitring::cli::group::GroupCommand;
+use unitring::cli::out::{self, OutputError};
 use unitring::cli::{
     self, Cli, Command, Fields, ask, data, doctor, events, instance, service, status, store, unit,
 };
@@ -40,14 +42,14 @@ fn main() -> ExitCode {
         Command::Demo(flags) => demo(flags),
         Command::Check(fields) => match fields.settings() {
             Ok(settings) => match serve::check(&settings.door) {
-                Ok(()) => print(&settings.to_string()),
+                Ok(()) => out::say(settings.to_string()).map_err(anyhow::Error::from),
                 Err(error) => return bad_config(format, &error),
             },
             Err(error) => return bad_config(format, &error),
         },
         Command::Locate(asked) => ask::locate(&asked)
             .map_err(anyhow::Error::from)
-            .and_then(|text| print(&text)),
+            .and_then(|text| Ok(out::say(text)?)),
         Command::Group(command) => match command.fields().settings() {
             Ok(settings) => return group(command, settings),
             Err(error) => return bad_config(format, &error),
@@ -58,36 +60,38 @@ fn main() -> ExitCode {
         },
         Command::Instance(command) => instance::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| print(&text)),
+            .and_then(|text| Ok(out::say(text)?)),
         Command::Service(command) => service::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| print(&text)),
+            .and_then(|text| Ok(out::say(text)?)),
         Command::Unit(command) => unit::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| print(&text)),
+            .and_then(|text| Ok(out::say(text)?)),
         Command::Store(command) => store::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| print(&text)),
+            .and_then(|text| Ok(out::say(text)?)),
         Command::Events(asked) => events::run(&asked),
         Command::Conflicts(asked) => unit::conflicts(&asked)
             .map_err(anyhow::Error::from)
-            .and_then(|text| print(&text)),
+            .and_then(|text| Ok(out::say(text)?)),
         Command::Top(flags) => top::run(flags),
-        Command::Version => print(&Cli::command().render_long_version()),
+        Command::Version => {
+            out::say(Cli::command().render_long_version()).map_err(anyhow::Error::from)
+        }
         Command::Completions { shell } => {
-            let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "unitring", &mut std::io::stdout());
-            Ok(())
+            let (mut command, mut script) = (Cli::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "unitring", &mut script);
+            out::say(script).map_err(anyhow::Error::from)
         }
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
             .with_context(|| folder.display().to_string()),
         Command::Doctor(flags) => match doctor::run(&flags) {
             Ok(exit) => return exit.into(),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         },
         Command::Status(flags) => match status::run(&flags) {
             Ok(exit) => return exit.into(),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         },
     };
     match result {
@@ -99,22 +103,27 @@ fn main() -> ExitCode {
 /// The command line; one that is wrong ends the program as a wrong configuration does.
 fn command_line() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
-        // A terminal that is gone does not read it.
-        drop(error.print());
-        match error.exit_code() {
-            0 => ExitCode::SUCCESS,
+        let printed = error.print();
+        match (error.exit_code(), printed) {
+            // It is help: where its reader is gone, nothing is missing.
+            (0, Ok(())) => ExitCode::SUCCESS,
+            (0, Err(error)) => failed(LogFormat::Text, &OutputError::from(error).into()),
             _ => Exit::Usage.into(),
         }
     })
 }
 
 fn failed(format: LogFormat, error: &anyhow::Error) -> ExitCode {
+    let output: Option<&OutputError> = error.downcast_ref();
+    if output.is_some_and(OutputError::is_reader_gone) {
+        return ExitCode::SUCCESS;
+    }
     if let Some(error @ (ServeError::Certificates(_) | ServeError::Tokens(_))) =
         error.downcast_ref()
     {
         return bad_config(format, error);
     }
-    log::say(format, Level::ERROR, &format!("{error:#}"));
+    log::say(format, Level::ERROR, &told(error));
     let asked = error.downcast_ref::<AskError>();
     asked.map_or(Exit::Failure, AskError::exit).into()
 }
@@ -138,7 +147,7 @@ fn group(command: GroupCommand, settings: Settings) -> ExitCode {
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(command.run(settings)),
         Err(error) => {
-            eprintln!("unitring: start the runtime: {error}");
+            out::complain(format_args!("start the runtime: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -147,13 +156,6 @@ fn group(command: GroupCommand, settings: Settings) -> ExitCode {
 fn bad_config(format: LogFormat, error: &dyn std::error::Error) -> ExitCode {
     log::say(format, Level::ERROR, &format!("bad configuration: {error}"));
     Exit::Usage.into()
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("write to standard output")
 }
 
 /// How long what runs beside the requests may take to end.

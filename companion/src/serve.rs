@@ -6,6 +6,7 @@
 mod reload;
 
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,12 +53,14 @@ const RESIGN_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address could not be bound.
-    #[error("listen on {address}: {source}")]
+    #[error("listen on {address}: {source}{}", way_out(source, flag))]
     Listen {
+        /// The flag that chooses it.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
         /// The reason.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The store could not be opened.
     #[error(transparent)]
@@ -76,7 +79,7 @@ pub enum ServeError {
     Tokens(#[from] KeyringError),
     /// The server ended unexpectedly.
     #[error("serving ended: {0}")]
-    Ended(std::io::Error),
+    Ended(io::Error),
 }
 
 /// Serves until `stop` completes. What `reloads` brings replaces the tokens, names and certificates in force.
@@ -99,8 +102,8 @@ pub async fn run(
         trace::start(collector, (unit.as_str(), &process), metrics)
     });
     let traces = traces.transpose()?;
-    let listener = listen(settings.listen).await?;
-    let xds_listener = listen(settings.xds_listen).await?;
+    let listener = listen("--listen", settings.listen).await?;
+    let xds_listener = listen("--xds-listen", settings.xds_listen).await?;
     let mut tasks = JoinSet::new();
     let strain = Arc::new(Strain::default());
     let (rules_sender, rules) = watch::channel(door.rules);
@@ -239,7 +242,7 @@ pub async fn run(
         }
         () = ended => {
             let error = "a background task ended: restart the companion";
-            Err(ServeError::Ended(std::io::Error::other(error)))
+            Err(ServeError::Ended(io::Error::other(error)))
         }
     };
     if let Some(traces) = traces {
@@ -354,9 +357,24 @@ fn virtual_host(url: &Url) -> String {
     read.map_or_else(|_| "?".to_owned(), |read| read.vhost)
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| ServeError::Listen { address, source })
+    listener.map_err(|source| ServeError::Listen {
+        flag,
+        address,
+        source,
+    })
+}
+
+/// What to do about an address that cannot be bound.
+fn way_out(error: &io::Error, flag: &str) -> String {
+    let why = match error.kind() {
+        ErrorKind::AddrInUse => "does another companion run there?",
+        ErrorKind::AddrNotAvailable => "this machine has no such address:",
+        ErrorKind::PermissionDenied => "ports below 1024 need a privilege:",
+        _ => return String::new(),
+    };
+    format!(": {why} choose another by {flag}")
 }
 
 fn bound(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {

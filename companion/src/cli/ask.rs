@@ -12,6 +12,7 @@ use ureq::http::{Request, Response};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::exit::Exit;
+use super::url::base;
 use super::{Locate, Target};
 
 /// How long an answer may take.
@@ -176,20 +177,18 @@ fn request(
     body: &[u8],
     timeout: Option<Duration>,
 ) -> Result<Response<Body>, AskError> {
-    if !["http://", "https://"]
-        .iter()
-        .any(|scheme| target.url.starts_with(scheme))
-    {
-        let error = format!("--url {}: must begin with http:// or https://", target.url);
-        return Err(AskError::Usage(error));
-    }
-    let url = format!("{}{path}", target.url.trim_end_matches('/'));
+    let url = format!("{}{path}", base("--url", &target.url)?);
     let agent = agent(target, timeout)?;
     let mut request = Request::builder().method(method).uri(&url);
     for (name, value) in headers {
         request = request.header(*name, value);
     }
     if let Some(token) = &target.token {
+        // The value is a secret.
+        if !token.chars().all(|letter| letter.is_ascii_graphic()) {
+            let error = "--token or UNITRING_TOKEN: must have visible ASCII characters only";
+            return Err(AskError::Usage(error.to_owned()));
+        }
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let sent = request.body(body).map_err(ureq::Error::from);
@@ -328,10 +327,11 @@ pub fn locate(asked: &Locate) -> Result<String, AskError> {
         escape(&asked.key)
     );
     let weight = asked.weight.map(|weight| weight.to_string());
+    let address = asked.address.map(|address| address.to_string());
     for (name, value) in [
         ("without", &asked.without),
         ("with", &asked.with),
-        ("with_address", &asked.address),
+        ("with_address", &address),
         ("with_weight", &weight),
     ] {
         if let Some(value) = value {

@@ -1,16 +1,18 @@
 //! `data`: records of a running companion, by its own API; whole datasets are in [`dataset`].
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use unitring_protocol::ids::{DatasetName, RecordKey};
 
-use super::Target;
 use super::ask::{self, AskError, escape, refused, send};
 use super::dataset::{self, Import, Records};
 use super::exit::Exit;
+use super::out::{complain, line, say};
+use super::{Target, values};
 
 /// What is done with a record.
 #[derive(Debug, Subcommand)]
@@ -32,10 +34,10 @@ pub enum DataCommand {
         #[arg(long, conflicts_with = "if_match")]
         create: bool,
         /// Time to live, such as 60s.
-        #[arg(long)]
+        #[arg(long, value_parser = values::record_ttl)]
         ttl: Option<String>,
         /// Only if the record is there in this version.
-        #[arg(long, value_name = "VERSION")]
+        #[arg(long, value_name = "VERSION", value_parser = values::version)]
         if_match: Option<String>,
     },
     /// Delete a record. Exit code 4 if there is no such record.
@@ -44,7 +46,7 @@ pub enum DataCommand {
         #[command(flatten)]
         one: One,
         /// Only if the record is there in this version.
-        #[arg(long, value_name = "VERSION")]
+        #[arg(long, value_name = "VERSION", value_parser = values::version)]
         if_match: Option<String>,
     },
     /// Print the keys of a dataset.
@@ -106,10 +108,10 @@ impl DataCommand {
 #[derive(Debug, Args)]
 pub struct One {
     /// Its dataset.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
     /// Its key in that set.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name::<RecordKey>)]
     key: String,
     /// Which companion.
     #[command(flatten)]
@@ -142,17 +144,17 @@ fn done(
         200..=299 if tag.is_none() => {
             return Err(AskError::NoCompanion(one.target.url.clone()).into());
         }
-        200..=299 if method == "GET" => io::stdout().write_all(&answer)?,
+        200..=299 if method == "GET" => say(&answer)?,
         200..=299 => {
             let tag = tag.as_ref().and_then(|tag| tag.to_str().ok());
-            println!("{}", tag.unwrap_or("?").trim_matches('"'));
+            line(tag.unwrap_or("?").trim_matches('"'))?;
         }
         _ => {
             let error = refused(&one.target, &path, status, &answer);
             if matches!(error, AskError::NoCompanion(_)) {
                 return Err(error.into());
             }
-            eprintln!("unitring: {error}");
+            complain(error);
             return Ok(ExitCode::from(match status {
                 404 => Exit::Absent,
                 412 => Exit::Conflict,

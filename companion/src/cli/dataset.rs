@@ -1,17 +1,20 @@
 //! `data list`, `watch`, `export` and `import`: the records of a dataset, of a running companion.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
+use unitring_protocol::ids::DatasetName;
 use unitring_protocol::record;
 
-use super::Target;
 use super::ask::{AskError, ask, body, escape, list, listed, refused, send, text};
-use super::stream::{follow, say};
+use super::out::{complain, line};
+use super::stream::follow;
+use super::{Target, values};
 
 /// Lines of one batch, and about how many bytes of them.
 const BATCH_LINES: usize = 200;
@@ -25,7 +28,7 @@ const SHOWN_MAX: usize = 10;
 #[derive(Debug, Args)]
 pub struct Records {
     /// Their dataset.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
     /// Only keys that start with this.
     #[arg(long, default_value = "")]
@@ -58,21 +61,15 @@ impl Records {
 
 /// Prints their keys; as JSON Lines with version and expiry.
 pub fn run_list(some: &Records, as_json: bool) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    some.each(|record| {
-        if as_json {
-            writeln!(out, "{record}")?;
-        } else {
-            writeln!(out, "{}", text(record, "/key"))?;
-        }
-        Ok(())
+    some.each(|record| match as_json {
+        true => Ok(line(record)?),
+        false => Ok(line(text(record, "/key"))?),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints each record with its value, a JSON object a line, as `import` reads it.
 pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
     some.each(|listed| {
         let key = text(listed, "/key");
         let path = format!("/v1/data/{}/{}", escape(&some.dataset), escape(key));
@@ -85,17 +82,16 @@ pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
             404 => return Ok(()),
             status => return Err(refused(&some.target, &path, status, &value).into()),
         }
-        let mut line = match String::from_utf8(value) {
+        let mut record = match String::from_utf8(value) {
             Ok(text) => json!({"key": key, "text": text}),
             Err(bytes) => json!({"key": key, "value": record::Value(bytes.into_bytes())}),
         };
         let expires = response.headers().get("x-unitring-expires");
         let expires: Option<u64> = expires.and_then(|ms| ms.to_str().ok()?.parse().ok());
-        if let (Some(fields), Some(expires_ms)) = (line.as_object_mut(), expires) {
+        if let (Some(fields), Some(expires_ms)) = (record.as_object_mut(), expires) {
             fields.insert("expires_ms".to_owned(), expires_ms.into());
         }
-        writeln!(out, "{line}")?;
-        Ok(())
+        Ok(line(record)?)
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -104,7 +100,7 @@ pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
 #[derive(Debug, Args)]
 pub struct Import {
     /// The dataset that they go to.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
     /// The file; without it, standard input.
     #[arg(long)]
@@ -174,7 +170,6 @@ impl Lines {
 
 /// Writes each line, and says how many. What is refused is shown, and ends it with 1.
 pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
-    use anyhow::Context as _;
     let input: Box<dyn BufRead> = match &asked.file {
         Some(file) => {
             let opened = File::open(file).with_context(|| file.display().to_string())?;
@@ -182,10 +177,15 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
         }
         None => Box::new(io::stdin().lock()),
     };
+    let name = asked.file.as_ref().map(|file| file.display().to_string());
+    let name = name.as_deref().unwrap_or("standard input");
     let (mut lines, mut done, mut all) = (Lines::default(), Imported::default(), 0);
     let go = || -> anyhow::Result<()> {
         for (line, number) in input.lines().zip(1..) {
-            let line = line.with_context(|| format!("read line {number}"))?;
+            let line = line.map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => anyhow!("{name}: line {number}: must be UTF-8"),
+                _ => anyhow::Error::from(error).context(format!("{name}: line {number}")),
+            })?;
             if line.trim().is_empty() {
                 continue;
             }
@@ -201,14 +201,15 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
     };
     let outcome = go();
     // After an error, too: earlier lines stay written.
-    println!("{} of {all} written", done.written);
+    let counted = line(format_args!("{} of {all} written", done.written));
     outcome?;
     for one in done.refused.iter().take(SHOWN_MAX) {
-        eprintln!("unitring: {one}");
+        complain(one);
     }
     if done.refused.len() > SHOWN_MAX {
-        eprintln!("unitring: and {} more", done.refused.len() - SHOWN_MAX);
+        complain(format_args!("and {} more", done.refused.len() - SHOWN_MAX));
     }
+    counted?;
     Ok(ExitCode::from(u8::from(!done.refused.is_empty())))
 }
 
@@ -216,5 +217,5 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
 /// was. Runs until it is killed, or refused.
 pub fn watch(some: &Records, after: Option<String>) -> anyhow::Result<ExitCode> {
     let path = some.path("&watch=true");
-    Err(follow(&some.target, &path, after, say))
+    Err(follow(&some.target, &path, after, |change| line(change)))
 }

@@ -6,13 +6,13 @@ mod gather;
 mod probe;
 mod show;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use super::ask::AskError;
 use super::exit::Exit;
+use super::out::say_in_colour;
 use super::{Certificates, Target};
 use crate::doctor::{Finding, Severity};
 use gather::Gathered;
@@ -97,19 +97,18 @@ impl DoctorFlags {
 /// Prints what is found.
 ///
 /// # Errors
-/// [`AskError`]: the command line is wrong, or a file that it names cannot be read.
-pub fn run(flags: &DoctorFlags) -> Result<Exit, AskError> {
+/// [`AskError`]: the command line is wrong, or a file that it names cannot be read. Or standard output is full.
+pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
     if flags.envoy_config.is_empty() && flags.admin.is_none() && flags.url.is_none() {
         let error = "at least one of --envoy-config, --admin and --url is needed";
-        return Err(AskError::Usage(error.to_owned()));
+        return Err(AskError::Usage(error.to_owned()).into());
     }
     let gathered = gather::gather(flags)?;
     let text = match flags.json {
         true => format!("{:#}\n", show::json(&gathered)),
         false => show::text(&gathered),
     };
-    // Where nobody reads it any more, the exit code still tells.
-    drop(anstream::stdout().lock().write_all(text.as_bytes()));
+    say_in_colour(&text)?;
     let Gathered {
         findings, reached, ..
     } = &gathered;

@@ -1,16 +1,15 @@
 //! `unitring events`: the event log of a running companion.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::Value;
 
-use super::Target;
 use super::ask::{ask, escape, listed, text};
-use super::stream::{follow, say};
-use crate::config::parse_duration;
+use super::out::{self, OutputError};
+use super::stream::follow;
+use super::{Target, values};
 
 /// Events of a page, which the companion bounds.
 const PAGE: u16 = 1_000;
@@ -23,7 +22,7 @@ const LAST_MS: u64 = 253_402_300_799_999;
 #[derive(Debug, Args)]
 pub struct Events {
     /// All events of this time, such as 90s, 15m or 24h, in place of the latest few.
-    #[arg(long, value_parser = duration, conflicts_with = "limit")]
+    #[arg(long, value_parser = values::duration, conflicts_with = "limit")]
     since: Option<Duration>,
     /// The latest events: how many at most.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
@@ -42,28 +41,11 @@ pub struct Events {
     target: Target,
 }
 
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text).ok_or("must be a number with ms, s, m or h, such as 15m")
-}
-
 /// Prints the events, oldest first.
 ///
 /// # Errors
 /// [`super::ask::AskError`], or nobody reads the output.
 pub fn run(asked: &Events) -> anyhow::Result<()> {
-    match print(asked) {
-        // As in `unitring events | head`.
-        Err(error) if is_gone(&error) => Ok(()),
-        ended => ended,
-    }
-}
-
-fn is_gone(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-}
-
-fn print(asked: &Events) -> anyhow::Result<()> {
     let mut is_empty = true;
     let mut tell = |event: &Value| {
         is_empty = false;
@@ -75,7 +57,7 @@ fn print(asked: &Events) -> anyhow::Result<()> {
     };
     if is_empty && !asked.json {
         // Not among the events, which somebody may count.
-        writeln!(io::stderr(), "{}", asked.nothing())?;
+        out::aside(asked.nothing());
     }
     if asked.follow {
         // Without any event so far, the stream begins with the first one.
@@ -94,7 +76,7 @@ fn print(asked: &Events) -> anyhow::Result<()> {
 /// Passes the latest events on, and returns the position of the last one.
 fn print_latest(
     asked: &Events,
-    mut tell: impl FnMut(&Value) -> io::Result<()>,
+    mut tell: impl FnMut(&Value) -> Result<(), OutputError>,
 ) -> anyhow::Result<Option<String>> {
     if asked.service.is_some() {
         let mut latest = VecDeque::new();
@@ -119,7 +101,7 @@ fn print_latest(
 fn print_since(
     asked: &Events,
     since: Duration,
-    mut tell: impl FnMut(&Value) -> io::Result<()>,
+    mut tell: impl FnMut(&Value) -> Result<(), OutputError>,
 ) -> anyhow::Result<Option<String>> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -139,7 +121,7 @@ fn print_since(
 fn each(
     asked: &Events,
     from_ms: u128,
-    mut pass_on: impl FnMut(&Value) -> io::Result<()>,
+    mut pass_on: impl FnMut(&Value) -> Result<(), OutputError>,
 ) -> anyhow::Result<Option<String>> {
     let mut last: Option<String> = None;
     loop {
@@ -213,13 +195,13 @@ fn observers(event: &Value) -> String {
     text
 }
 
-fn show(asked: &Events, event: &Value) -> io::Result<()> {
+fn show(asked: &Events, event: &Value) -> Result<(), OutputError> {
     let line = if asked.json {
         event.to_string()
     } else {
         line(event)
     };
-    say(&line)
+    out::line(line)
 }
 
 /// An event for people.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::Fields;
 use super::exit::Exit;
+use super::out::{OutputError, complain, line, say};
 use crate::config::GroupSettings;
 use crate::config::Settings;
 use crate::group::GroupError;
@@ -38,7 +39,7 @@ pub struct Create {
     #[arg(long)]
     dry_run: bool,
     /// A server, as ip:port, whose own data may be replaced by the primary's.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = super::values::address)]
     force_replica: Vec<SocketAddr>,
     /// The configuration.
     #[command(flatten)]
@@ -56,9 +57,9 @@ impl GroupCommand {
     /// Does it; answers, and errors, go where they belong.
     pub async fn run(self, settings: Settings) -> ExitCode {
         let Some(group) = &settings.group else {
-            eprintln!(
-                "unitring: bad configuration: group.servers is not set: name the Redis servers in the \
-                 file of --config, or by --group-servers"
+            complain(
+                "bad configuration: group.servers is not set: name the Redis servers in the \
+                 file of --config, or by --group-servers",
             );
             return Exit::Usage.into();
         };
@@ -77,8 +78,7 @@ impl GroupCommand {
                 } else {
                     shown(&status)
                 };
-                print!("{text}");
-                exit.into()
+                said(say(text), exit)
             }
         }
     }
@@ -90,13 +90,26 @@ async fn run_create(group: &GroupSettings, settings: &Settings, asked: Create) -
         force: asked.force_replica.into_iter().collect(),
     };
     let dry_run = options.dry_run;
-    match create(group, &settings.unit, options, |line| println!("{line}")).await {
-        Ok(0) => println!("nothing to do: the group is as it shall be"),
-        Ok(count) if dry_run => println!("{count} steps would be done; nothing was touched"),
-        Ok(count) => println!("done and verified: {count} steps"),
+    // A step is done whether or not somebody reads of it.
+    let tell = |step: &str| drop(line(step));
+    let outcome = match create(group, &settings.unit, options, tell).await {
+        Ok(0) => "nothing to do: the group is as it shall be".to_owned(),
+        Ok(count) if dry_run => format!("{count} steps would be done; nothing was touched"),
+        Ok(count) => format!("done and verified: {count} steps"),
         Err(error) => return failed(&error),
+    };
+    said(line(outcome), Exit::Success)
+}
+
+/// How the program ends, which what was written must not hide.
+fn said(written: Result<(), OutputError>, exit: Exit) -> ExitCode {
+    match written {
+        Err(error) if !error.is_reader_gone() => {
+            complain(error);
+            Exit::Failure.into()
+        }
+        _ => exit.into(),
     }
-    ExitCode::SUCCESS
 }
 
 fn failed(error: &GroupError) -> ExitCode {
@@ -104,7 +117,7 @@ fn failed(error: &GroupError) -> ExitCode {
         GroupError::Refused(_) => "refused, and nothing was touched:\n",
         _ => "",
     };
-    eprintln!("unitring: {prefix}{error}");
+    complain(format_args!("{prefix}{error}"));
     exit(error).into()
 }
 

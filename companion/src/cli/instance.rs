@@ -32,7 +32,17 @@ pub fn run(command: &InstanceCommand) -> Result<String, AskError> {
             ttl,
         } => {
             let body = json!({"address": address, "weight": weight, "ttl": ttl});
-            Ok(line(&call(&one.target, "PUT", &path(one), Some(&body))?))
+            let added = call(&one.target, "PUT", &path(one), Some(&body));
+            Ok(line(&added.map_err(|error| match error {
+                // Without an address, the id is taken for one.
+                AskError::Refused(why) if address.is_none() && why.starts_with("address: ") => {
+                    AskError::Usage(format!(
+                        "--address is needed: --id {} is no ip:port",
+                        one.id
+                    ))
+                }
+                error => error,
+            })?))
         }
         InstanceCommand::Drain(one) => drain(one, true),
         InstanceCommand::Undrain(one) => drain(one, false),

@@ -2,10 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use unitring_protocol::ids::ServiceName;
 
-use super::Target;
 use super::ask::{AskError, call, count, escape, list, services, text};
 use super::sure::Sure;
+use super::{Target, values};
 
 /// What is done to services.
 #[derive(Debug, Subcommand)]
@@ -32,6 +33,7 @@ pub struct ListServices {
 #[derive(Debug, Args)]
 pub struct ForgetService {
     /// The service.
+    #[arg(value_parser = values::name::<ServiceName>)]
     pub service: String,
     /// Whether to ask first.
     #[command(flatten)]

@@ -133,10 +133,10 @@ struct Instance {
 ///
 /// # Errors
 /// [`AskError`]: nobody answers, or no companion does.
-pub fn run(flags: &StatusFlags) -> Result<Exit, AskError> {
+pub fn run(flags: &StatusFlags) -> anyhow::Result<Exit> {
     let Some(seconds) = flags.watch else {
         let seen = look(&flags.target)?;
-        print(&text(&seen, flags));
+        super::out::say_in_colour(&text(&seen, flags))?;
         return Ok(seen.exit());
     };
     let clear = if std::io::stdout().is_terminal() {

@@ -1,11 +1,13 @@
 //! Streams of a running companion that are followed for ever.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::thread::sleep;
 use std::time::Duration;
 
 use super::Target;
 use super::ask::{AskError, Reader, body, open, refusal};
+use super::failure::told;
+use super::out::{OutputError, complain};
 
 /// From the end of a stream to the next attempt.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
@@ -16,24 +18,17 @@ pub(super) fn follow(
     target: &Target,
     path: &str,
     after: Option<String>,
-    mut show: impl FnMut(&str) -> io::Result<()>,
+    mut show: impl FnMut(&str) -> Result<(), OutputError>,
 ) -> anyhow::Error {
     let mut last = after;
     loop {
         match stream(target, path, &mut last, &mut show) {
             Ok(()) => {}
             Err(Broken::Refused(error)) => return error,
-            Err(Broken::Away(error)) => eprintln!("unitring: {error:#}: trying again"),
+            Err(Broken::Away(error)) => complain(format_args!("{}: trying again", told(&error))),
         }
         sleep(RECONNECT_AFTER);
     }
-}
-
-/// Prints a line at once.
-pub(super) fn say(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
 }
 
 enum Broken {
@@ -42,24 +37,38 @@ enum Broken {
     Away(anyhow::Error),
 }
 
+/// What a refusal means.
+fn refused(status: u16, why: String, id: Option<(&str, String)>) -> Broken {
+    match (status, id) {
+        (503, _) => Broken::Away(AskError::Refused(why).into()),
+        (400, Some((header, id))) if why.starts_with(header) => {
+            let error =
+                format!("--after {id}: must be the id of an event, as an earlier stream sent it");
+            Broken::Refused(AskError::Usage(error).into())
+        }
+        _ => Broken::Refused(AskError::Refused(why).into()),
+    }
+}
+
 /// One connection, to its end.
 fn stream(
     target: &Target,
     path: &str,
     last: &mut Option<String>,
-    show: &mut impl FnMut(&str) -> io::Result<()>,
+    show: &mut impl FnMut(&str) -> Result<(), OutputError>,
 ) -> Result<(), Broken> {
     let id = last.clone().map(|id| ("last-event-id", id));
     let away = |error: AskError| Broken::Away(error.into());
-    let mut response = open(target, path, id.as_slice()).map_err(away)?;
+    let opened = open(target, path, id.as_slice());
+    let mut response = opened.map_err(|error| match error {
+        // The command line will be as wrong the next time.
+        error @ AskError::Usage(_) => Broken::Refused(error.into()),
+        error => away(error),
+    })?;
     let status = response.status().as_u16();
     if status != 200 {
         let answer = body(path, &mut response).unwrap_or_default();
-        let error = AskError::Refused(refusal(path, status, &answer));
-        return Err(match status {
-            503 => away(error),
-            _ => Broken::Refused(error.into()),
-        });
+        return Err(refused(status, refusal(path, status, &answer), id));
     }
     let mut id: Option<String> = None;
     let lines: Reader = response.into_body().into_reader();

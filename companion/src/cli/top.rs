@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Target;
-use crate::config::parse_duration;
+use super::{Target, values};
 use crate::top::View;
 
 /// The shortest and the longest time between two samples.
@@ -41,10 +40,6 @@ pub struct TopFlags {
     pub target: Target,
 }
 
-fn interval(text: &str) -> Result<Duration, &'static str> {
-    let interval = parse_duration(text).ok_or("must be a number with ms, s, m or h, such as 2s")?;
-    match (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
-        true => Ok(interval),
-        false => Err("must be from 100ms to 1h"),
-    }
+fn interval(text: &str) -> Result<Duration, String> {
+    values::within(text, INTERVAL_MIN..=INTERVAL_MAX)
 }

@@ -2,10 +2,11 @@
 
 use clap::Subcommand;
 use serde_json::Value;
+use unitring_protocol::ids::UnitId;
 
-use super::Target;
 use super::ask::{AskError, ask, call, escape, listed, number, text};
 use super::sure::Sure;
+use super::{Target, values};
 
 /// What is done to units.
 #[derive(Debug, Subcommand)]
@@ -44,6 +45,7 @@ pub struct ListUnits {
 #[derive(Debug, clap::Args)]
 pub struct OneUnit {
     /// The unit, as in sync.peers.
+    #[arg(value_parser = values::name::<UnitId>)]
     pub unit: String,
     /// Which companion.
     #[command(flatten)]

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::registry::{Registered, Registration, WEIGHT_MAX};
 /// Bounds of the time to live of a registration.
 const TTL_MIN: Duration = Duration::from_millis(500);
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const TTLS: RangeInclusive<Duration> = TTL_MIN..=TTL_MAX;
 
 /// The body of a registration.
 #[derive(Debug, Default, Deserialize)]
@@ -59,7 +61,7 @@ fn registered(id: InstanceId, body: &Body, now_ms: u64) -> Result<Registered, Re
     let expires_ms = match &body.ttl {
         None => None,
         Some(text) => {
-            let ttl = parse_duration(text).filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl));
+            let ttl = parse_duration(text).filter(|ttl| TTLS.contains(ttl));
             let rule = || {
                 Refusal::bad(format!(
                     "ttl: {text:?}: must be from 500ms to 24h, as \"30s\""

@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::{fields, filter, json, one_line};
+use crate::cli::out::complain;
 use crate::config::{LogFormat, LogSettings};
 
 /// Changes which lines are written while the process runs.
@@ -48,10 +49,8 @@ pub fn start(settings: &LogSettings) -> Changer {
 /// Says something that is no part of the log: before it starts, or after the process has failed.
 pub fn say(format: LogFormat, level: Level, message: &str) {
     match format {
-        LogFormat::Text if level == Level::ERROR => eprintln!("unitring: {message}"),
-        LogFormat::Text => {
-            eprintln!("unitring: {}: {message}", in_words(level));
-        }
+        LogFormat::Text if level == Level::ERROR => complain(message),
+        LogFormat::Text => complain(format_args!("{}: {message}", in_words(level))),
         LogFormat::Json => {
             json::write(&json::line(
                 level,

@@ -1,6 +1,5 @@
 //! The screen → plain text, without a terminal: all rows and all columns, for scripts.
 
-use std::io::{self, ErrorKind, Write as _};
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -10,6 +9,7 @@ use super::sampler;
 use super::table::GAP;
 use crate::cli::Target;
 use crate::cli::ask::AskError;
+use crate::cli::out;
 
 /// Prints so many frames, an interval apart. The first has no rates yet.
 ///
@@ -42,11 +42,7 @@ pub(super) fn print(
             }
         }
         let text = text(&model.screen(start.elapsed()), number > 0);
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            // As in `unitring top --frames 9 | head`.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            written => written?,
-        }
+        out::say(text)?;
     }
     match unanswered {
         Some(error) if !has_answered => Err(error.into()),

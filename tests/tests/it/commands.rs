@@ -1,9 +1,11 @@
 //! The output and exit codes of the commands of `unitring`: docs/cli.md lists the codes.
 
 mod doctor;
+mod errors;
 mod events;
 mod exits;
 mod nothing;
+mod output;
 mod status;
 mod sure;
 mod top;
@@ -54,7 +56,7 @@ fn outlasts_its_reader(arguments: &str) -> Result<()> {
     let text = String::from_utf8(output.stderr)?;
     ensure!(
         output.status.success() && text.is_empty(),
-        "{}: {text}",
+        "{arguments}: {}: {text}",
         output.status
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! The bytes of a file or of an answer, bounded; and how a URL is shown.
+//! The bytes of a file or of an answer, bounded.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -8,7 +8,6 @@ use ureq::http::Request;
 
 use super::super::Target;
 use super::super::ask::{AskError, TIMEOUT, agent};
-use crate::doctor::finding::shown;
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -62,26 +61,5 @@ pub(super) fn why(error: &ureq::Error) -> String {
         ureq::Error::ConnectionFailed => "no connection".to_owned(),
         ureq::Error::Io(error) => error.to_string(),
         error => error.to_string(),
-    }
-}
-
-/// A URL that may be shown: `http://user:password@host` is without both.
-pub(super) fn without_login(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return shown(url);
-    };
-    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let host = host.rsplit('@').next().unwrap_or(host);
-    shown(&format!("{scheme}://{host}{path}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_password_of_a_url_is_shown() {
-        assert_eq!(without_login("http://a:b@c:1/d@e"), "http://c:1/d@e");
-        assert_eq!(without_login("https://c"), "https://c");
     }
 }

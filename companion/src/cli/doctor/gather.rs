@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::super::ask::{AskError, ask, services};
-use super::fetch::{get, read, without_login};
+use super::super::url::{base, checked, without_login};
+use super::fetch::{get, read};
 use super::{DoctorFlags, probe};
 use crate::doctor::finding::shown;
 use crate::doctor::{self, Answers, Code, Finding, Known, envoy};
@@ -16,6 +17,26 @@ pub(super) struct Gathered {
     pub(super) sources: Vec<String>,
     /// How many of them could be reached.
     pub(super) reached: usize,
+}
+
+/// The URLs of the command line, which requests can be sent to.
+struct Urls {
+    admin: Option<String>,
+    companion: Option<String>,
+    probe: Option<String>,
+}
+
+impl Urls {
+    fn of(flags: &DoctorFlags) -> Result<Self, AskError> {
+        let part = |url: &Option<String>, read: &dyn Fn(&str) -> Result<String, AskError>| {
+            url.as_deref().map(read).transpose()
+        };
+        Ok(Self {
+            admin: part(&flags.admin, &|url| base("--admin", url))?,
+            companion: part(&flags.url, &|url| base("--url", url))?,
+            probe: part(&flags.probe, &|url| checked("--probe", url))?,
+        })
+    }
 }
 
 impl Gathered {
@@ -31,15 +52,8 @@ impl Gathered {
 pub(super) fn gather(flags: &DoctorFlags) -> Result<Gathered, AskError> {
     let mut gathered = Gathered::default();
     let mut known = Vec::new();
-    for url in [&flags.admin, &flags.url, &flags.probe]
-        .into_iter()
-        .flatten()
-    {
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            let error = format!("{url}: must begin with http:// or https://");
-            return Err(AskError::Usage(error));
-        }
-    }
+    // All of them before the first is asked.
+    let urls = Urls::of(flags)?;
     let only = flags.service.as_deref();
     for path in &flags.envoy_config {
         let source = shown(&path.display().to_string());
@@ -64,13 +78,13 @@ pub(super) fn gather(flags: &DoctorFlags) -> Result<Gathered, AskError> {
             )),
         }
     }
-    if let Some(url) = &flags.admin {
+    if let Some(url) = &urls.admin {
         admin(flags, url, &mut gathered, &mut known)?;
     }
-    if let Some(url) = &flags.url {
+    if let Some(url) = &urls.companion {
         companion(flags, url, &mut gathered, &known)?;
     }
-    if let (Some(url), Some(companion)) = (&flags.probe, &flags.url) {
+    if let (Some(url), Some(companion)) = (&urls.probe, &urls.companion) {
         let source = without_login(url);
         let probes = probe::all(flags, url, companion, &known)?;
         gathered.reached += usize::from(probes.iter().any(|probe| probe.answer.is_ok()));
@@ -98,7 +112,7 @@ fn admin(
     known: &mut Vec<Known>,
 ) -> Result<(), AskError> {
     let source = without_login(url);
-    let target = flags.target(url.trim_end_matches('/'), None);
+    let target = flags.target(url, None);
     let only = flags.service.as_deref();
     let mend = "admin:\n  address: { socket_address: { address: 127.0.0.1, port_value: 9901 } }  # and --admin http://127.0.0.1:9901";
     match get(&target, "/config_dump")? {

@@ -10,8 +10,9 @@ use ureq::http::Request;
 
 use super::super::Target;
 use super::super::ask::{AskError, agent, ask, escape, services, text};
+use super::super::url::without_login;
 use super::DoctorFlags;
-use super::fetch::{why, without_login};
+use super::fetch::why;
 use crate::doctor::{Answered, Known, Located, Probe};
 
 /// How long the answer to a probe may take.

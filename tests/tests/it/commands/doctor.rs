@@ -238,7 +238,7 @@ fn a_wrong_command_line_is_told_from_a_finding() -> Result<()> {
         64,
         missing,
     )?;
-    let short = "unitring: 127.0.0.1:9901: must begin with http:// or https://";
+    let short = "unitring: --admin 127.0.0.1:9901: must begin with http:// or https://";
     ends(&["doctor", "--admin", "127.0.0.1:9901"], 64, short)?;
     let (code, _, said) = run(
         &["doctor", "--admin", "http://a", "--probe", "http://b"],
