@@ -22,8 +22,8 @@ pub mod top;
 pub mod unit;
 mod url;
 mod values;
+pub mod variables;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -110,14 +110,6 @@ pub enum Command {
         /// The folder; it must be there.
         folder: PathBuf,
     },
-}
-
-/// The variables of the environment that any command goes by.
-pub fn variables(command: &clap::Command) -> BTreeSet<String> {
-    let own = command.get_arguments().filter_map(clap::Arg::get_env);
-    let own = own.map(|name| name.to_string_lossy().into_owned());
-    let below = command.get_subcommands().flat_map(variables);
-    own.chain(below).collect()
 }
 
 /// The weights that an instance may have.

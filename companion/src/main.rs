@@ -15,9 +15,9 @@ use unitring::cli::failure::told;
 use unitring::cli::group::GroupCommand;
 use unitring::cli::out::{self, OutputError};
 use unitring::cli::{
-    self, Cli, Command, Fields, ask, data, doctor, events, instance, service, status, store, unit,
+    Cli, Command, Fields, ask, data, doctor, events, instance, service, status, store, unit,
+    variables,
 };
-use unitring::config::raw::nearest;
 use unitring::config::{LogFormat, LogSettings, Settings};
 use unitring::serve::{Reload, ServeError};
 use unitring::{commit, demo, log, serve, top};
@@ -128,17 +128,14 @@ fn failed(format: LogFormat, error: &anyhow::Error) -> ExitCode {
     asked.map_or(Exit::Failure, AskError::exit).into()
 }
 
-/// Variables that begin as ours do and are none, as a misspelt one is.
+/// Variables that are almost ours, as a misspelt one is.
 fn warn_of_unknown_variables(format: LogFormat) {
     let command = Cli::command();
-    let known = cli::variables(&command);
+    let known = variables::known(&command);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("UNITRING_") && !known.contains(name.as_ref()) {
-            let meant = nearest(&name, known.iter().map(String::as_str));
-            let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-            let message = format!("{name} is no variable of unitring{meant}");
-            log::say(format, Level::WARN, &message);
+        if let Some(warning) = variables::warning(&name, &known) {
+            log::say(format, Level::WARN, &warning);
         }
     }
 }

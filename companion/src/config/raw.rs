@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use toml::de::{DeTable, DeValue};
+
 use super::ConfigError;
 
 /// Fields by path (`store.kind`), as text.
@@ -48,13 +50,15 @@ impl Raw {
                     path: path.to_owned(),
                     message: syntax(text, &error),
                 })?;
-        let mut raw = Self::default();
+        let mut raw = Self {
+            file: Some((path.to_owned(), text.to_owned())),
+            ..Self::default()
+        };
         raw.flatten("", &table)?;
         // A file that also says the format has a table, in which the filter needs a name.
-        if let Some(filter) = raw.said.remove("log.filter") {
+        if let Some(filter) = raw.said.remove(LOG_FILTER) {
             raw.set("log", &filter);
         }
-        raw.file = Some((path.to_owned(), text.to_owned()));
         Ok(raw)
     }
 
@@ -65,17 +69,31 @@ impl Raw {
                 toml::Value::Table(inner) => self.flatten(&format!("{path}."), inner)?,
                 toml::Value::Array(items) => {
                     let text: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
-                    let text = text.ok_or_else(|| not_text(&path, value))?;
+                    let text = text.ok_or_else(|| self.not_text(&path, value))?;
                     self.said.insert(path, text.join(","));
                 }
                 toml::Value::String(text) => self.set(&path, text),
                 toml::Value::Integer(number) => self.set(&path, &number.to_string()),
                 toml::Value::Float(number) => self.set(&path, &number.to_string()),
                 toml::Value::Boolean(is) => self.set(&path, &is.to_string()),
-                _ => return Err(not_text(&path, value)),
+                _ => return Err(self.not_text(&path, value)),
             }
         }
         Ok(())
+    }
+
+    fn not_text(&self, path: &str, value: &toml::Value) -> ConfigError {
+        ConfigError::Unshown {
+            path: place(self.file.as_ref(), path) + path,
+            rule: format!(
+                "must be a text, a number, true, false or a list of texts, not {}",
+                match value {
+                    toml::Value::Array(_) => "a list with something else",
+                    toml::Value::Datetime(_) => "a date",
+                    _ => "this",
+                }
+            ),
+        }
     }
 
     /// Overrides a value by the environment or a flag.
@@ -107,47 +125,51 @@ impl Raw {
         let Some((path, _)) = self.said.into_iter().next() else {
             return Ok(());
         };
-        let place = self.file.as_ref().and_then(|(file, text)| {
-            let line = line_of(text, &path)?;
-            Some(format!("{}, line {line}: ", file.display()))
-        });
-        let rule = match nearest(&path, self.known.iter().copied()) {
+        let known = self.known.iter().copied().chain([LOG_FILTER]);
+        let rule = match nearest(&path, known) {
             Some(known) => format!("unknown field; did you mean {known}?"),
-            None => "unknown field; `unitring check` prints the known fields".to_owned(),
+            None => "unknown field; `unitring serve --help` lists the settings".to_owned(),
         };
         // Its value may be a secret of a field whose name was misspelt.
         Err(ConfigError::Unshown {
-            path: place.unwrap_or_default() + &path,
+            path: place(self.file.as_ref(), &path) + &path,
             rule,
         })
     }
 }
 
-/// The line of a field in the text of a file, from 1 on.
+/// The line of a field in the text of a file, from 1 on, however the file says it: in a section, in an inline table, or
+/// with quotes.
 fn line_of(text: &str, path: &str) -> Option<usize> {
-    let mut section = String::new();
-    for (line, number) in text.lines().map(str::trim).zip(1..) {
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.split(']').next())
-        {
-            section = format!("{}.", name.trim());
+    let table = DeTable::parse(text).ok()?;
+    let start = start_of(table.get_ref(), path)?;
+    Some(text.get(..start)?.matches('\n').count() + 1)
+}
+
+fn start_of(table: &DeTable<'_>, path: &str) -> Option<usize> {
+    table.iter().find_map(|(name, value)| {
+        let rest = path.strip_prefix(name.get_ref().as_ref())?;
+        if rest.is_empty() {
+            return Some(name.span().start);
         }
-        let name = line.split('=').next().unwrap_or_default().trim();
-        if line.contains('=') && format!("{section}{name}") == path {
-            return Some(number);
+        match value.get_ref() {
+            DeValue::Table(inner) => start_of(inner, rest.strip_prefix('.')?),
+            _ => None,
         }
-    }
-    None
+    })
 }
 
 /// The known name that was probably meant.
 pub fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|name| (strsim::normalized_damerau_levenshtein(said, name), name));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (best.0 >= ALIKE).then_some(best.1)
+    // A letter of a short word weighs more.
+    let is_by_a_letter = || said.len() > 2 && strsim::damerau_levenshtein(said, best.1) == 1;
+    (best.0 >= ALIKE || is_by_a_letter()).then_some(best.1)
 }
 
+/// The log's filter in a file that also says the log's format; elsewhere it is `log`.
+const LOG_FILTER: &str = "log.filter";
 /// The similarity above which one name may be meant for another.
 const ALIKE: f64 = 0.7;
 
@@ -201,18 +223,13 @@ impl Said {
     }
 }
 
-fn not_text(path: &str, value: &toml::Value) -> ConfigError {
-    ConfigError::Unshown {
-        path: path.to_owned(),
-        rule: format!(
-            "must be a text, a number, true, false or a list of texts, not {}",
-            match value {
-                toml::Value::Array(_) => "a list with something else",
-                toml::Value::Datetime(_) => "a date",
-                _ => "this",
-            }
-        ),
-    }
+/// `FILE, line 3: `, if a file has the field.
+fn place(file: Option<&(PathBuf, String)>, path: &str) -> String {
+    let place = file.and_then(|(file, text)| {
+        let line = line_of(text, path)?;
+        Some(format!("{}, line {line}: ", file.display()))
+    });
+    place.unwrap_or_default()
 }
 
 /// What is wrong and where, without the line itself: a token may be in it.

@@ -76,7 +76,27 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
         ),
         (
             "colour = \"red\"",
-            "u.toml, line 1: colour: unknown field; `unitring check`",
+            "u.toml, line 1: colour: unknown field; `unitring serve --help`",
+        ),
+        (
+            "unit = \"a\"\n[sync]\n\"lingr\" = \"2ms\"",
+            "u.toml, line 3: sync.lingr: unknown field; did you mean sync.linger?",
+        ),
+        (
+            "unit = \"a\"\nsync = { lingr = \"2ms\" }",
+            "u.toml, line 2: sync.lingr: unknown field; did you mean sync.linger?",
+        ),
+        (
+            "unit = \"a\"\n'sync'.\"lingr\" = \"2ms\"",
+            "u.toml, line 2: sync.lingr: unknown field; did you mean sync.linger?",
+        ),
+        (
+            "unit = \"a\"\n\"un.ti\" = 1",
+            "u.toml, line 2: un.ti: unknown field",
+        ),
+        (
+            "unit = \"a\"\n[log]\nfiltr = \"warn\"",
+            "u.toml, line 3: log.filtr: unknown field; did you mean log.filter?",
         ),
         ("log = \"verbose\"", "log: \"verbose\": must be a level"),
         ("[log]\nfilter = \"loud\"", "log: \"loud\": must be a level"),
@@ -154,7 +174,7 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
         ),
         (
             "log = 2026-01-02",
-            "log: must be a text, a number, true, false or a list of texts",
+            "u.toml, line 1: log: must be a text, a number, true, false or a list of texts",
         ),
         ("open_reads = 1", "open_reads: \"1\": must be true or false"),
         ("tls_cert = \"c.pem\"", "tls_cert: \"c.pem\": needs tls_key"),

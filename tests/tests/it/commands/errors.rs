@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use unitring_tests::companion::Settings;
 use unitring_tests::report;
@@ -315,5 +315,46 @@ async fn a_scheme_in_capitals_is_one() -> Result<()> {
     ensure!(code == 0 && out == "no service is known\n", "{out}{said}");
     let (code, out, said) = run(&["doctor", "--url", &at], &[])?;
     ensure!(code == 0, "{code}: {out}{said}");
+    Ok(())
+}
+
+#[test]
+fn a_misspelt_field_of_any_form_has_its_line() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("u.toml");
+    for (text, error) in [
+        (
+            "unit = \"a\"\nsync = { lingr = \"2ms\" }\n",
+            ", line 2: sync.lingr: unknown field; did you mean sync.linger?",
+        ),
+        (
+            "[sync]\n\"lingr\" = \"2ms\"\n",
+            ", line 2: sync.lingr: unknown field; did you mean sync.linger?",
+        ),
+        (
+            "[log]\nfiltr = \"info\"\n",
+            ", line 2: log.filtr: unknown field; did you mean log.filter?",
+        ),
+        (
+            "colour = \"red\"\n",
+            ", line 1: colour: unknown field; `unitring serve --help` lists the settings",
+        ),
+    ] {
+        std::fs::write(&file, text)?;
+        let path = file.to_str().context("a path")?;
+        let (code, _, said) = run(&["check", "--config", path], &[])?;
+        let error = format!("bad configuration: {path}{error}");
+        ensure!(code == 64 && first(&said) == error, "{said}");
+    }
+    for (name, said) in [
+        ("UNITRING_FOO", "UNITRING_FOO is no variable of unitring\n"),
+        (
+            "UNITRNG_UNIT",
+            "UNITRNG_UNIT is no variable of unitring; did you mean UNITRING_UNIT?\n",
+        ),
+    ] {
+        let (code, _, warned) = run(&["check"], &[(name, "x")])?;
+        ensure!(code == 0 && warned.ends_with(said), "{warned}");
+    }
     Ok(())
 }
