@@ -8,6 +8,7 @@ mod data;
 mod entry;
 mod events;
 mod extract;
+mod fault;
 mod fixed;
 mod group;
 mod guarded;

@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 use unitring_protocol::ids::InvalidName;
 
+use super::fault;
 use crate::loads::ReportError;
 use crate::store::StoreError;
 
@@ -105,11 +106,16 @@ impl From<ReportError> for Refusal {
 
 impl From<BytesRejection> for Refusal {
     fn from(rejection: BytesRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
+        let status = rejection.status();
+        let why = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => "is too large",
+            _ => "broke off before its end",
+        };
+        Self::new(status, format!("body: {why}"))
     }
 }
 
-/// Parses a JSON body.
+/// Parses a body, an object of JSON.
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("body: {error}")))
+    fault::object(body).map_err(|why| Refusal::bad(format!("body: {why}")))
 }

@@ -18,6 +18,7 @@ const LIMIT_MAX: usize = 1_000;
 
 /// The query.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Question {
     limit: Option<usize>,
 }

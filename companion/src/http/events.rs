@@ -31,6 +31,7 @@ const AHEAD_MS: u64 = 3_600_000;
 
 /// The query.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Question {
     after: Option<String>,
     since: Option<u64>,
@@ -45,8 +46,16 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let after = question.after.as_deref().or_else(|| text("last-event-id"));
-    let after: Option<Cursor> = after.map(str::parse).transpose().map_err(Refusal::bad)?;
+    let asked = question
+        .after
+        .as_deref()
+        .map(|after| ("query: after", after));
+    let after = asked.or_else(|| Some(("last-event-id", text("last-event-id")?)));
+    let after = after.map(|(field, after)| {
+        let after: Result<Cursor, _> = after.parse();
+        after.map_err(|error| Refusal::bad(format!("{field}: {error}")))
+    });
+    let after = after.transpose()?;
     // Skips what is older, as far as the store can tell; the client leaves out the rest.
     let since = question
         .since
@@ -57,7 +66,7 @@ pub(super) async fn events(
         Some("sse") => false,
         Some(other) => {
             return Err(Refusal::bad(format!(
-                "format: {other:?}: must be json or sse"
+                "query: format: {other:?}: must be json or sse"
             )));
         }
         None => {

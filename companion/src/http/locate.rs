@@ -118,13 +118,13 @@ fn question(asked: Asked, by: &StoredLoad) -> Result<Question, Refusal> {
         let address = asked.with_address.as_deref().unwrap_or(id.as_str());
         let address: SocketAddr = address.parse().map_err(|_| {
             Refusal::bad(format!(
-                "with_address: {address:?}: must be an ip:port, unless `with` is one"
+                "query: with_address: {address:?}: must be an ip:port, unless `with` is one"
             ))
         })?;
         let weight = asked.with_weight.unwrap_or(NonZeroU32::MIN);
         if weight.get() > WEIGHT_MAX {
             return Err(Refusal::bad(format!(
-                "with_weight: {weight}: must be from 1 to {WEIGHT_MAX}"
+                "query: with_weight: {weight}: must be from 1 to {WEIGHT_MAX}"
             )));
         }
         Ok::<_, Refusal>(Newcomer {

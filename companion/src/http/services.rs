@@ -107,6 +107,7 @@ const PAGE_INSTANCES_MAX: usize = 20_000;
 
 /// The query of services.
 #[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// Whether to include each instance's share of keys and its capacity.
     #[serde(default)]
@@ -403,6 +404,7 @@ pub(super) async fn instances(
 
 /// The query of a snapshot.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wait {
     version: Option<String>,
     wait: Option<String>,

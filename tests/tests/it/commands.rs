@@ -304,7 +304,7 @@ async fn every_error_of_the_api_has_one_shape() -> Result<()> {
             Method::GET,
             "/v1/services/orders/locate?key=a&balance_factor=x",
             400,
-            "query: balance_factor: invalid digit",
+            "query: balance_factor: must be a whole number",
         ),
         (
             Method::GET,
@@ -323,19 +323,79 @@ async fn every_error_of_the_api_has_one_shape() -> Result<()> {
             Method::GET,
             "/v1/data/a?limit=x",
             400,
-            "query: limit: invalid digit",
+            "query: limit: must be a whole number from 0 on",
         ),
         (
             Method::GET,
             "/v1/conflicts?limit=-1",
             400,
-            "query: limit: invalid digit",
+            "query: limit: must be a whole number from 0 on",
         ),
         (
             Method::GET,
             "/v1/services?shares=perhaps",
             400,
-            "query: shares: ",
+            "query: shares: must be true or false",
+        ),
+        (
+            Method::GET,
+            "/v1/services/orders/locate?key=%ff",
+            400,
+            "query: key: must be UTF-8",
+        ),
+        (
+            Method::GET,
+            "/v1/services/orders/locate?key=a&key=b",
+            400,
+            "query: key: is given twice",
+        ),
+        (
+            Method::GET,
+            "/v1/services/orders/locate?key=a&with_weight=0",
+            400,
+            "query: with_weight: must be a whole number from 1",
+        ),
+        (
+            Method::GET,
+            "/v1/conflicts?limt=1",
+            400,
+            "query: limt: unknown field; did you mean limit?",
+        ),
+        (
+            Method::GET,
+            "/v1/events?limt=1",
+            400,
+            "query: limt: unknown field; did you mean limit?",
+        ),
+        (
+            Method::GET,
+            "/v1/services?share=true",
+            400,
+            "query: share: unknown field; did you mean shares?",
+        ),
+        (
+            Method::GET,
+            "/v1/services/orders?share=true",
+            400,
+            "query: share: unknown field; did you mean shares?",
+        ),
+        (
+            Method::GET,
+            "/v1/events?format=json&after=zz",
+            400,
+            "query: after: a cursor is",
+        ),
+        (
+            Method::GET,
+            "/v1/data/a?after=zz",
+            400,
+            "query: after: must be",
+        ),
+        (
+            Method::PUT,
+            "/v1/data/a/b?tll=3s",
+            400,
+            "query: tll: unknown field; did you mean ttl?",
         ),
         (Method::GET, "/nowhere", 404, "/nowhere: not found"),
         (
@@ -363,7 +423,62 @@ async fn every_error_of_the_api_has_one_shape() -> Result<()> {
             "{path}: {got} {answer}"
         );
     }
+    refused_bodies(&companion).await?;
     refused_token(&companion)
+}
+
+async fn refused_bodies(companion: &Companion) -> Result<()> {
+    let (put, post) = (Method::PUT, Method::POST);
+    let instance = "/v1/services/orders/instances/a";
+    for (method, path, body, error) in [
+        (&put, instance, "{", "body: must be JSON: it ends too early"),
+        (
+            &put,
+            instance,
+            "{]",
+            "body: must be JSON: wrong at column 2",
+        ),
+        (&put, instance, "[]", "body: must be an object"),
+        (
+            &put,
+            instance,
+            r#"{"tll": "3s"}"#,
+            "body: tll: unknown field; did you mean ttl?",
+        ),
+        (
+            &put,
+            instance,
+            r#"{"weight": "3"}"#,
+            "body: weight: must be a whole number from 0 to 4294967295",
+        ),
+        (&post, "/v1/updates", "[]", "body: must be an object"),
+        (&post, "/v1/updates", "{}", "body: version: is missing"),
+        (&post, "/v1/reports", "[]", "body: must be an object"),
+        (
+            &post,
+            "/v1/data/d",
+            "{\"key\": \"a\", \"text\": \"b\"}\n{\"key\"",
+            "line 2: must be JSON: it ends too early",
+        ),
+        (
+            &post,
+            "/v1/data/d",
+            r#"{"key": "a", "txt": "b"}"#,
+            "line 1: txt: unknown field; did you mean text?",
+        ),
+    ] {
+        let body = body.as_bytes().to_vec();
+        let response = companion
+            .call_as("s3cret", method.clone(), path, body)
+            .await?;
+        let status = response.status().as_u16();
+        let answer: Value = response.json().await?;
+        ensure!(
+            status == 400 && answer["error"] == error,
+            "{path}: {status} {answer}"
+        );
+    }
+    Ok(())
 }
 
 fn refused_token(companion: &Companion) -> Result<()> {
@@ -411,7 +526,7 @@ async fn an_import_names_the_line_of_the_file_and_says_how_many_were_written() -
     ];
     let (code, out, said) = run(&import, &[])?;
     ensure!(
-        code == 1 && said.starts_with("unitring: line 1300: "),
+        code == 1 && said.starts_with("unitring: line 1300: must be JSON: "),
         "{said}"
     );
     let written: Vec<&str> = out.split(" of ").collect();

@@ -85,7 +85,7 @@ async fn a_dataset(companion: &Companion) -> Result<()> {
         ),
         (
             json!({"key": "k", "text": "a", "color": 1}),
-            "line 1: unknown field",
+            "line 1: color: unknown field",
         ),
         (json!({"key": "", "text": "a"}), "line 1: "),
     ] {

@@ -19,6 +19,7 @@ use unitring_protocol::record::{RecordId, VALUE_BYTES_MAX, Version};
 use super::super::App;
 use super::super::answer::Refusal;
 use super::super::extract::Path;
+use super::super::fault;
 use super::{date, expiry, write};
 use crate::now_ms;
 use crate::store::{Change, Condition, Outcome};
@@ -109,7 +110,7 @@ fn read(body: &[u8], dataset: &DatasetName) -> Result<Vec<Ready>, Refusal> {
         if ready.len() >= WRITES_MAX {
             return Err(bad(&format!("must be at most {WRITES_MAX} writes")));
         }
-        let line: Line = serde_json::from_slice(line).map_err(|error| bad(&error))?;
+        let line: Line = fault::object(line).map_err(|why| bad(&why))?;
         let one = line.ready(dataset).map_err(|why| bad(&why))?;
         // The writes run concurrently, so the last one of a key would be undefined.
         if !keys.insert(one.id.key.clone()) {

@@ -77,5 +77,5 @@ pub(in crate::http) async fn list(
 fn place(after: &str) -> Result<(u8, String), Refusal> {
     let place = after.split_once('.');
     let place = place.and_then(|(bucket, from)| Some((bucket.parse().ok()?, from.to_owned())));
-    place.ok_or_else(|| Refusal::bad("after: must be the cursor of the previous page"))
+    place.ok_or_else(|| Refusal::bad("query: after: must be the cursor of the previous page"))
 }
