@@ -181,8 +181,8 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
     })
 }
 
-/// The policy of a list: Envoy takes the first that it knows. `depth` limits nested subset
-/// policies.
+/// The policy of a list: Envoy takes the first that it knows. `depth` limits policies that contain
+/// others.
 fn policy(json: &Json, depth: u8) -> Result<Policy, JsonError> {
     let Some(config) = first_config(json)? else {
         return Ok(Policy::default());
@@ -212,19 +212,14 @@ fn policy(json: &Json, depth: u8) -> Result<Policy, JsonError> {
             headers.push(header.to_ascii_lowercase());
         }
     }
+    // Subsets inside the fallback divide what the filter chooses among, too.
     let fallback = match config.field("fallback_policy")? {
-        Some(fallback) => first_config(fallback)?,
-        None => None,
-    };
-    let (fallback, hash_policy) = match fallback {
-        Some(config) => (ring(config)?, hash_policy(config)?),
-        None => (Fallback::Other, Vec::new()),
+        Some(fallback) if depth > 0 => policy(fallback, depth - 1)?,
+        _ => Policy::default(),
     };
     Ok(Policy {
         steer_headers: Some(headers),
-        has_subsets: false,
-        fallback,
-        hash_policy,
+        ..fallback
     })
 }
 

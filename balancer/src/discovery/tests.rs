@@ -332,30 +332,45 @@ fn a_threshold_is_the_whole_number_that_envoys_doubles_make_of_it() {
 #[test]
 fn subsets_and_policies_that_are_no_ring_are_known_as_such() {
     let cluster = |policy: &str| {
-        let json = format!(
-            r#"{{"configs": [{{"cluster": {{"load_balancing_policy": {{"policies": [
-                {{"typed_extension_config": {{"typed_config": {policy}}}}}]}}}}}}]}}"#
-        );
+        let json =
+            format!(r#"{{"configs": [{{"cluster": {{"load_balancing_policy": {policy}}}}}]}}"#);
         cluster::read(json.as_bytes()).unwrap().unwrap().policy
     };
-    let least =
-        r#"{"@type": "x/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"}"#;
-    assert_eq!(cluster(least), Policy::default());
-    let inner = r#"{"@type": "x/a.b.OverrideHost", "override_host_sources": [{"header": "h"}],
-        "fallback_policy": {"policies": [{"typed_extension_config": {"typed_config":
-            {"@type": "x/a.b.Maglev", "table_size": "17"}}}]}}"#;
-    let subset = format!(
-        r#"{{"@type": "x/a.b.Subset", "subset_lb_policy": {{"policies": [
-            {{"typed_extension_config": {{"typed_config": {inner}}}}}]}}}}"#
-    );
-    let policy = cluster(&subset);
-    assert!(policy.has_subsets);
-    assert_eq!(policy.steer_headers, Some(vec!["h".to_owned()]));
-    let maglev = Fallback::Maglev {
+    let listed = |config: &str| {
+        format!(r#"{{"policies": [{{"typed_extension_config": {{"typed_config": {config}}}}}]}}"#)
+    };
+    let least = "x/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest";
+    let least = listed(&format!(r#"{{"@type": "{least}"}}"#));
+    assert_eq!(cluster(&least), Policy::default());
+    let maglev = listed(r#"{"@type": "x/a.b.Maglev", "table_size": "17"}"#);
+    let subset = |inner: &str| {
+        listed(&format!(
+            r#"{{"@type": "x/a.b.Subset", "subset_lb_policy": {inner}}}"#
+        ))
+    };
+    let steered = |fallback: &str| {
+        listed(&format!(
+            r#"{{"@type": "x/a.b.OverrideHost", "override_host_sources": [{{"header": "h"}}],
+            "fallback_policy": {fallback}}}"#
+        ))
+    };
+    let fallback = Fallback::Maglev {
         table_size: NonZeroU32::new(17),
         hashing: Hashing::default(),
     };
-    assert_eq!(policy.fallback, maglev);
+    for (policy, has_subsets) in [
+        (steered(&maglev), false),
+        (subset(&steered(&maglev)), true),
+        (steered(&subset(&maglev)), true),
+    ] {
+        let expected = Policy {
+            steer_headers: Some(vec!["h".to_owned()]),
+            has_subsets,
+            fallback: fallback.clone(),
+            ..Policy::default()
+        };
+        assert_eq!(cluster(&policy), expected, "{policy}");
+    }
 }
 
 #[test]

@@ -40,16 +40,23 @@ async fn the_one_host_of_logical_dns_gets_every_key() -> Result<()> {
     Ok(())
 }
 
-/// Two subsets of two instances each; requests below `/v1` ask for the first.
-fn with_subsets(config: EnvoyConfig) -> Result<EnvoyConfig> {
+/// The cluster's policy, which contains that of the other pointer.
+const WHOLE: &str = "/load_balancing_policy";
+/// The fallback of `override_host`.
+const FALLBACK: &str =
+    "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy";
+
+/// Two subsets of two instances each, around the policy at `place`; requests below `/v1` ask for the first.
+fn with_subsets(config: EnvoyConfig, place: &str) -> Result<EnvoyConfig> {
     let config = config.edit_cluster("orders", |cluster| {
         let endpoints = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
         let endpoints = endpoints.and_then(Value::as_array_mut).context("none")?;
         for (endpoint, version) in endpoints.iter_mut().zip(["v1", "v1", "v2", "v2"]) {
             endpoint["metadata"] = json!({"filter_metadata": {"envoy.lb": {"version": version}}});
         }
-        let inner = cluster["load_balancing_policy"].take();
-        cluster["load_balancing_policy"] = json!({"policies": [{"typed_extension_config": {
+        let policy = cluster.pointer_mut(place).context("no policy")?;
+        let inner = policy.take();
+        *policy = json!({"policies": [{"typed_extension_config": {
             "name": "envoy.load_balancing_policies.subset",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.subset.v3.Subset",
@@ -69,13 +76,22 @@ fn with_subsets(config: EnvoyConfig) -> Result<EnvoyConfig> {
 
 #[tokio::test]
 async fn in_a_cluster_with_subsets_every_key_is_where_envoy_alone_has_it() -> Result<()> {
+    subsets_are_left_to_envoy(WHOLE).await
+}
+
+#[tokio::test]
+async fn no_choice_leaves_the_subset_that_the_fallback_of_override_host_would_take() -> Result<()> {
+    subsets_are_left_to_envoy(FALLBACK).await
+}
+
+async fn subsets_are_left_to_envoy(place: &str) -> Result<()> {
     let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
     let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
-    let native = with_subsets(config.clone().without_filter()?);
+    let native = with_subsets(config.clone().without_filter()?, WHOLE);
     // The filter's placement differs from Envoy's, so an agreement shows that Envoy chose.
     let config = config.setting("ring.fill", json!("fixed"))?;
     let native = Envoy::start(&native?).await?;
-    let filtered = Envoy::start(&with_subsets(config)?).await?;
+    let filtered = Envoy::start(&with_subsets(config, place)?).await?;
     for envoy in [&native, &filtered] {
         envoy.has_healthy(4).await?;
     }
