@@ -29,7 +29,7 @@ pub struct LocalityEndpoints {
     pub hosts: Vec<(String, Option<String>)>,
 }
 
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 26] = [
     "configs",
     "endpoint_config",
     "endpoints",
@@ -44,6 +44,9 @@ const FIELDS: [&str; 23] = [
     "port_value",
     "pipe",
     "path",
+    "envoy_internal_address",
+    "server_listener_name",
+    "endpoint_id",
     "metadata",
     "filter_metadata",
     "envoy.lb",
@@ -124,6 +127,11 @@ fn address(json: &Json) -> Result<String, JsonError> {
         } else {
             format!("{ip}:{port}")
         });
+    }
+    if let Some(internal) = json.field("envoy_internal_address")? {
+        let listener = internal.text("server_listener_name")?.unwrap_or_default();
+        let endpoint = internal.text("endpoint_id")?.unwrap_or_default();
+        return Ok(format!("envoy://{listener}/{endpoint}"));
     }
     let path = match json.field("pipe")? {
         Some(pipe) => pipe.text("path")?,

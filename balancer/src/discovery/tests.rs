@@ -249,6 +249,23 @@ fn localities_hash_keys_and_the_policy_come_from_the_configuration() {
 }
 
 #[test]
+fn an_endpoint_of_an_internal_listener_has_its_hash_key_and_no_header_can_name_it() {
+    let mut look = look("a", &page("a", &[host("a", "envoy://inner/e1", &[])]));
+    let endpoints = br#"{"configs": [{"endpoint_config": {"endpoints": [{"lb_endpoints": [
+        {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": "inner", "endpoint_id": "e1"}}},
+         "metadata": {"filter_metadata": {"envoy.lb": {"hash_key": "k"}}}}]}]}}]}"#;
+    look.on_endpoints(Some(endpoints)).unwrap();
+    let found = look.found(None);
+    let [member] = &found.members[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (member.hash_key.as_deref(), member.steerable),
+        (Some("k"), false)
+    );
+}
+
+#[test]
 fn the_configuration_is_asked_for_when_hosts_change_and_now_and_then() {
     let mut look = configured();
     let same = [host("a", "10.0.0.1:80", &[])];

@@ -19,6 +19,8 @@ pub(super) enum Address {
     Scoped(u16),
     /// A Unix socket, which no header can name either.
     Socket(PathBuf),
+    /// An endpoint of an internal listener, which no header can name either. Envoy has no such listener.
+    Internal(u16),
 }
 
 impl Address {
@@ -28,6 +30,10 @@ impl Address {
             Self::Tcp(address) => front::address(&address.ip().to_string(), address.port()),
             Self::Scoped(port) => front::address("fe80::1%1", *port),
             Self::Socket(path) => json!({"pipe": {"path": path}}),
+            Self::Internal(endpoint) => json!({"envoy_internal_address": {
+                "server_listener_name": "inner",
+                "endpoint_id": format!("e{endpoint}"),
+            }}),
         }
     }
 }
@@ -38,6 +44,7 @@ impl fmt::Display for Address {
             Self::Tcp(address) => address.fmt(f),
             Self::Scoped(port) => write!(f, "[fe80::1%1]:{port}"),
             Self::Socket(path) => path.display().fmt(f),
+            Self::Internal(endpoint) => write!(f, "envoy://inner/e{endpoint}"),
         }
     }
 }
@@ -80,6 +87,7 @@ impl Addresses {
             .collect();
         refusing.push(tcp(Ipv6Addr::LOCALHOST.into(), 1));
         refusing.extend([Address::Scoped(80), Address::Scoped(port)]);
+        refusing.extend([Address::Internal(1), Address::Internal(2)]);
         Self {
             answering,
             refusing,

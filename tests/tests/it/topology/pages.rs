@@ -65,7 +65,7 @@ impl Pages {
 
     /// Properties of these pages that a test run should have seen.
     pub(super) fn sights(&self) -> impl Iterator<Item = &'static str> {
-        const FLAGS: [&str; 14] = [
+        const FLAGS: [&str; 15] = [
             "failed_active_health_check",
             "failed_outlier_check",
             "failed_active_degraded_check",
@@ -80,6 +80,7 @@ impl Pages {
             "locality_weighted_lb_config",
             "weighted_priority_health",
             "pipe",
+            "envoy_internal_address",
         ];
         let pages = [&self.hosts, &self.endpoints, &self.settings].map(Value::to_string);
         FLAGS

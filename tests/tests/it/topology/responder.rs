@@ -86,7 +86,7 @@ impl Responder {
                 Address::Socket(path) => {
                     unix.push((address.to_string(), UnixListener::bind(path)?))
                 }
-                Address::Scoped(_) => {}
+                Address::Scoped(_) | Address::Internal(_) => {}
             }
         }
         for (name, listener) in tcp {

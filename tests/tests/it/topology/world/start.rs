@@ -79,6 +79,12 @@ pub(super) fn front(clusters: &[Cluster], folder: &Path, numbers: &mut Numbers) 
     let cds = json!({"path": clusters_file(folder)});
     let cds = json!({"path_config_source": cds, "resource_api_version": "V3"});
     others.insert("dynamic_resources".to_owned(), json!({"cds_config": cds}));
+    // Without it no address of an internal listener is accepted.
+    let extension = json!([{
+        "name": "envoy.bootstrap.internal_listener",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
+    }]);
+    others.insert("bootstrap_extensions".to_owned(), extension);
     front.others = others;
     front
 }
