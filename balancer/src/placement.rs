@@ -73,7 +73,7 @@ impl Placing {
         let rule = Rule {
             shape: shape(&settings.ring, &cluster.policy.fallback),
             identity: settings.ring.identity.unwrap_or(Identity::Address),
-            health: health(&settings.health, cluster, found.overprovisioning_factor),
+            health: health(&settings.health, found, cluster),
         };
         let left = if cluster.policy.has_subsets {
             Some(LeftAll::Subsets)
@@ -98,11 +98,11 @@ fn depends_on_weighting(members: &[Member], rule: HealthRule) -> bool {
     by(false) != by(true)
 }
 
-fn health(settings: &Health, cluster: &Cluster, factor: Option<u32>) -> HealthRule {
+fn health(settings: &Health, found: &Found, cluster: &Cluster) -> HealthRule {
     let usual = HealthRule::default();
     let factor = settings
         .overprovisioning_factor
-        .or(factor)
+        .or(found.overprovisioning_factor)
         .or(cluster.overprovisioning_factor);
     HealthRule {
         panic_threshold: settings
@@ -163,36 +163,70 @@ impl Ring {
         Rule {
             shape: shape(self, &Fallback::Other),
             identity: self.identity.unwrap_or(Identity::Address),
-            health: self::health(health, &Cluster::default(), None),
+            health: self::health(health, &Found::default(), &Cluster::default()),
         }
     }
 }
 
-/// The settings by which the filter places keys differently from Envoy, for the log: keys that are
-/// left to Envoy then go elsewhere.
-pub fn contradictions(settings: &Settings, cluster: &Cluster) -> Vec<&'static str> {
-    let (ring, fallback) = (&settings.ring, &cluster.policy.fallback);
-    let as_envoy = shape(&Ring::default(), fallback);
-    let mut found = Vec::new();
-    if shape(ring, fallback) != as_envoy {
-        found.push("ring");
-    }
-    if ring.identity == Some(Identity::Id) && !fallback.hashing().by_hostname {
-        found.push("ring.identity");
-    }
-    let says = |setting: Option<u32>, envoys: Option<u32>, usual| {
-        setting.is_some_and(|setting| setting != envoys.unwrap_or(usual))
+/// Where the filter places keys differently from Envoy's cluster, as lines for the log.
+pub fn contradictions(settings: &Settings, found: &Found) -> Vec<String> {
+    let Some(cluster) = &found.cluster else {
+        return Vec::new();
     };
-    let usual = HealthRule::default();
-    let health = &settings.health;
-    if says(
-        health.panic_threshold,
-        cluster.panic_threshold,
-        usual.panic_threshold,
-    ) {
-        found.push("health.panic_threshold");
+    let settings_that_differ = placed_otherwise(settings, found, cluster);
+    let mut lines: Vec<String> = settings_that_differ
+        .iter()
+        .map(|setting| {
+            format!(
+                "{setting} is not as in Envoy's cluster, so requests that are left to Envoy go elsewhere than the \
+                 filter would send them"
+            )
+        })
+        .collect();
+    if let Some(factor) = cluster.policy.hash_balance_factor {
+        lines.push(format!(
+            "hash_balance_factor {factor} of the cluster bounds only what is left to Envoy, by the load of this \
+             Envoy alone; the filter bounds by load.balance_factor"
+        ));
     }
-    found
+    lines
+}
+
+/// The settings by which the filter places keys differently.
+fn placed_otherwise(settings: &Settings, found: &Found, cluster: &Cluster) -> Vec<&'static str> {
+    let (ring, fallback) = (&settings.ring, &cluster.policy.fallback);
+    let mut differing = Vec::new();
+    if shape(ring, fallback) != shape(&Ring::default(), fallback) {
+        differing.push("ring");
+    }
+    let by_hostname = fallback.hashing().by_hostname;
+    if let Some(identity) = ring.identity
+        && (found.has_hash_keys || (identity == Identity::Id) != by_hostname)
+    {
+        differing.push("ring.identity");
+    }
+    let (own, envoys) = (&settings.health, health(&Health::default(), found, cluster));
+    if own
+        .panic_threshold
+        .is_some_and(|own| own != envoys.panic_threshold)
+    {
+        differing.push("health.panic_threshold");
+    }
+    if own
+        .overprovisioning_factor
+        .is_some_and(|own| own != envoys.overprovisioning_factor)
+    {
+        differing.push("health.overprovisioning_factor");
+    }
+    // Envoy does not show it for a cluster by EDS.
+    if !cluster.by_eds
+        && own
+            .weighted_priority_health
+            .is_some_and(|own| own != envoys.weighted)
+    {
+        differing.push("health.weighted_priority_health");
+    }
+    differing
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub struct Policy {
     /// What the ring's own `hash_policy` hashes, whatever the routes say; empty if the routes
     /// decide.
     pub hash_policy: Vec<HashSource>,
+    /// The ring's `hash_balance_factor`: a bound of Envoy's own, in percent.
+    pub hash_balance_factor: Option<u32>,
 }
 
 /// The policy for requests that the filter leaves to Envoy.
@@ -90,7 +92,7 @@ impl Fallback {
     }
 }
 
-const FIELDS: [&str; 39] = [
+const FIELDS: [&str; 40] = [
     "configs",
     "cluster",
     "type",
@@ -119,6 +121,7 @@ const FIELDS: [&str; 39] = [
     "table_size",
     "use_hostname_for_hashing",
     "consistent_hashing_lb_config",
+    "hash_balance_factor",
     "locality_weighted_lb_config",
     "hash_policy",
     "header_name",
@@ -202,6 +205,7 @@ fn policy(json: &Json, depth: u8) -> Result<Policy, JsonError> {
         return Ok(Policy {
             fallback: ring(config)?,
             hash_policy: hash_policy(config)?,
+            hash_balance_factor: hash_balance_factor(config)?,
             ..Policy::default()
         });
     }
@@ -270,6 +274,15 @@ fn hash_policy(config: &Json) -> Result<Vec<HashSource>, JsonError> {
         Some(common) => routes::hash_policy(common),
         None => Ok(Vec::new()),
     }
+}
+
+/// 0 stands for no bound.
+fn hash_balance_factor(config: &Json) -> Result<Option<u32>, JsonError> {
+    let factor = match config.field("consistent_hashing_lb_config")? {
+        Some(common) => wrapped(common, "hash_balance_factor")?,
+        None => None,
+    };
+    Ok(factor.filter(|factor| *factor > 0))
 }
 
 fn inside<'a>(json: &'a Json, name: &'static str) -> Result<Option<&'a Json>, JsonError> {

@@ -43,6 +43,8 @@ pub struct Found {
     pub overprovisioning_factor: Option<u32>,
     /// Whether its localities are known, or it has only one.
     pub knows_localities: bool,
+    /// Whether an instance has a hash key, by which Envoy places it.
+    pub has_hash_keys: bool,
 }
 
 /// The state of the looks at one service.
@@ -132,11 +134,13 @@ impl Look {
         let hashing = hashing.unwrap_or_default();
         let mut index = self.endpoints.as_ref().map(Index::new);
         let mut members = Vec::with_capacity(page.hosts.len());
+        let mut has_hash_keys = false;
         for host in &page.hosts {
             let place = index
                 .as_ref()
                 .and_then(|index| index.place(host.priority, &host.locality));
             let key = place.and_then(|at| index.as_mut()?.next_key(at, &host.address));
+            has_hash_keys |= key.is_some();
             let by_hostname = hashing.by_hostname.then_some(host.hostname.as_str());
             let weight = place.and_then(|at| index.as_ref()?.weight(at));
             let locality = weight
@@ -172,6 +176,7 @@ impl Look {
                 .as_ref()
                 .and_then(|endpoints| endpoints.overprovisioning_factor),
             knows_localities: self.endpoints.is_some() || !has_several_localities(page),
+            has_hash_keys,
         }
     }
 }

@@ -171,7 +171,7 @@ const CLUSTER: &[u8] = br#"{"configs": [{"cluster": {"name": "a", "type": "EDS",
         "fallback_policy": {"policies": [{"typed_extension_config": {"typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
             "hash_function": "MURMUR_HASH_2", "minimum_ring_size": "77",
-            "consistent_hashing_lb_config": {"use_hostname_for_hashing": true},
+            "consistent_hashing_lb_config": {"use_hostname_for_hashing": true, "hash_balance_factor": 150},
             "locality_weighted_lb_config": {}}}}]}}}}]}}}]}"#;
 
 fn configured() -> Look {
@@ -237,9 +237,12 @@ fn localities_hash_keys_and_the_policy_come_from_the_configuration() {
         has_subsets: false,
         fallback,
         hash_policy: Vec::new(),
+        hash_balance_factor: Some(150),
     };
     assert_eq!(cluster.policy, policy);
+    assert!(found.has_hash_keys);
     let by_address = configured().found(Some(Identity::Address));
+    assert!(by_address.has_hash_keys, "what a setting ignores is seen");
     assert!(
         by_address
             .members

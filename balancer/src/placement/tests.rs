@@ -132,3 +132,50 @@ fn what_depends_on_what_is_not_known_is_left_to_envoy() {
     known.knows_localities = false;
     assert_eq!(placing("", &known).left, Some(LeftAll::UnknownConfig));
 }
+
+#[test]
+fn a_setting_that_contradicts_the_cluster_is_told_and_one_that_agrees_is_not() {
+    let told = |settings: &str, found: &Found| {
+        let settings = Settings::of(&format!(r#"{{"service": "a"{settings}}}"#));
+        let lines = contradictions(&settings, found);
+        let first = |line: &String| line.split(' ').next().map(str::to_owned);
+        lines.iter().filter_map(first).collect::<Vec<_>>()
+    };
+    let mut found = found(ring(77));
+    let nothing: [&str; 0] = [];
+    assert_eq!(told("", &found), nothing);
+    let identity = |identity| format!(r#", "ring": {{"identity": "{identity}"}}"#);
+    let health = r#", "health": {"panic_threshold": 40, "overprovisioning_factor": 200,
+        "weighted_priority_health": true}"#;
+    let all = [
+        "health.panic_threshold",
+        "health.overprovisioning_factor",
+        "health.weighted_priority_health",
+    ];
+    assert_eq!(told(health, &found), all);
+    assert_eq!(told(r#", "ring": {"min_size": 99}"#, &found), ["ring"]);
+    assert_eq!(told(&identity("id"), &found), ["ring.identity"]);
+    assert_eq!(told(&identity("address"), &found), nothing);
+    found.has_hash_keys = true;
+    assert_eq!(told(&identity("address"), &found), ["ring.identity"]);
+    found.has_hash_keys = false;
+    found.overprovisioning_factor = Some(200);
+    let cluster = found.cluster.as_mut().unwrap();
+    cluster.panic_threshold = Some(40);
+    cluster.weighted_priority_health = true;
+    let mut by_hostname = ring(77);
+    if let Fallback::RingHash { hashing, .. } = &mut by_hostname {
+        hashing.by_hostname = true;
+    }
+    cluster.policy.fallback = by_hostname;
+    cluster.policy.hash_balance_factor = Some(150);
+    assert_eq!(told(health, &found), ["hash_balance_factor"]);
+    let both = ["ring.identity", "hash_balance_factor"];
+    assert_eq!(told(&identity("address"), &found), both);
+    assert_eq!(told(&identity("id"), &found), ["hash_balance_factor"]);
+    let cluster = found.cluster.as_mut().unwrap();
+    (cluster.by_eds, cluster.weighted_priority_health) = (true, false);
+    assert_eq!(told(health, &found), ["hash_balance_factor"], "not shown");
+    found.cluster = None;
+    assert_eq!(told(health, &found), nothing);
+}

@@ -17,7 +17,7 @@ fn cluster(headers: Option<&[&str]>) -> Cluster {
                 table_size: None,
                 hashing: Hashing::default(),
             },
-            hash_policy: Vec::new(),
+            ..Policy::default()
         },
         ..Cluster::default()
     }

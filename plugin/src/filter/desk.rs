@@ -77,6 +77,8 @@ pub(super) struct Desk {
     wiring: Wiring,
     samples: Samples,
     checked_ms: u64,
+    /// Those that were told last.
+    contradictions: Vec<String>,
     exported: Exported,
     exported_ms: u64,
 }
@@ -164,6 +166,7 @@ impl Desk {
             wiring: Wiring::default(),
             samples: Samples::default(),
             checked_ms: 0,
+            contradictions: Vec::new(),
             exported: Exported::new(
                 settings.exported.clone(),
                 settings.capture.mode != CaptureMode::Off,

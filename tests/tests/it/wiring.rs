@@ -248,6 +248,37 @@ async fn a_stats_matcher_that_leaves_the_filters_stats_out_is_told() -> Result<(
 }
 
 #[tokio::test]
+async fn settings_that_contradict_the_cluster_are_told() -> Result<()> {
+    let front = Front::start(|config| {
+        let health = json!({"overprovisioning_factor": 200, "weighted_priority_health": true});
+        let config = config.setting("health", health)?;
+        let config = config.setting("ring.identity", json!("address"))?;
+        config.edit_cluster("orders", |cluster| {
+            let ring = "/load_balancing_policy/policies/0/typed_extension_config/typed_config\
+                /fallback_policy/policies/0/typed_extension_config/typed_config";
+            let ring = cluster.pointer_mut(ring).context("no ring")?;
+            ring["consistent_hashing_lb_config"] =
+                json!({"use_hostname_for_hashing": true, "hash_balance_factor": 150});
+            Ok(())
+        })
+    })
+    .await?;
+    until("the log to tell all", async || {
+        let log = front.envoy.log();
+        for line in [
+            "health.overprovisioning_factor is not as in Envoy's cluster",
+            "health.weighted_priority_health is not as in Envoy's cluster",
+            "ring.identity is not as in Envoy's cluster",
+            "hash_balance_factor 150 of the cluster bounds only what is left to Envoy",
+        ] {
+            ensure!(log.contains(line), "{line}: {log}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn outlier_detection_that_can_eject_nobody_is_told() -> Result<()> {
     let front = Front::start(|config| {
         config.edit_cluster("orders", |cluster| {

@@ -195,6 +195,7 @@ impl Desk {
         self.discovery.has_found = true;
         self.discovery_done();
         self.check_cluster();
+        self.tell_contradictions();
         self.count();
         let members = std::mem::take(&mut self.discovery.found.members);
         self.judge(&members, now_ms);

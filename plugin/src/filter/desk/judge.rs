@@ -103,7 +103,7 @@ impl Desk {
         after
     }
 
-    /// Logs where and why the filter places requests differently from Envoy.
+    /// Logs why requests are left to Envoy.
     fn tell_placing(&self, placing: Placing) {
         let service = &self.service.settings.service;
         if let Some(left) = placing.left {
@@ -112,14 +112,18 @@ impl Desk {
                 left.as_str()
             );
         }
-        if let Some(cluster) = &self.discovery.found.cluster {
-            for setting in contradictions(&self.service.settings, cluster) {
-                log::info!(
-                    "unitring: {service}: {setting} is not as in Envoy's cluster, so requests that are \
-                     left to Envoy go elsewhere than the filter would send them"
-                );
+    }
+
+    /// Logs each contradiction between the settings and Envoy's cluster once, when it begins.
+    pub(super) fn tell_contradictions(&mut self) {
+        let service = &self.service.settings;
+        let lines = contradictions(service, &self.discovery.found);
+        for line in &lines {
+            if !self.contradictions.contains(line) {
+                log::info!("unitring: {}: {line}", service.service);
             }
         }
+        self.contradictions = lines;
     }
 
     pub(super) fn note(&mut self, happening: Happening, now_ms: u64) {

@@ -130,7 +130,10 @@ fn address(address: &Value) -> Result<String> {
     }
     if let Some(internal) = address.get("envoy_internal_address") {
         let listener = text(&internal["server_listener_name"]);
-        return Ok(format!("envoy://{listener}/{}", text(&internal["endpoint_id"])));
+        return Ok(format!(
+            "envoy://{listener}/{}",
+            text(&internal["endpoint_id"])
+        ));
     }
     let socket = &address["socket_address"];
     let (ip, port) = (
