@@ -296,11 +296,25 @@ impl Service {
         let before = stats.failures_in_row.show();
         let after = growth.failures_in_row(before, errors_are_failures);
         if after != before {
-            stats
-                .failures_in_row
-                .set(usize::try_from(after).unwrap_or(usize::MAX));
+            stats.set_row(after);
         }
         stats.flush();
+    }
+
+    /// The name of a stat that Envoy does not keep; `None` if it keeps all that can be checked.
+    pub(super) fn lost_stat(&self) -> Option<String> {
+        let (routed, sides) = (self.routed(), self.sides.get());
+        let of_instance = || {
+            let mut entries = routed.directory.entries().iter().zip(&routed.entries);
+            entries.find_map(|(entry, stats)| {
+                let lost = stats.lost(sides)?;
+                Some(format!("{}.{lost}", entry.stat))
+            })
+        };
+        let lost = self.stats.lost(sides).map(str::to_owned);
+        let lost = lost.or_else(of_instance)?;
+        let service = &self.settings.stat_name;
+        Some(format!("wasmcustom.unitring.{service}.{lost}"))
     }
 
     /// Requests in flight by this process's gauges, by id, each id once.

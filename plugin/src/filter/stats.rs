@@ -4,6 +4,8 @@
 //! service may lag by a few requests, and counters by more: a VM collects them and adds them on its
 //! timer, so that a request makes no more calls into Envoy than it must.
 
+mod kept;
+
 use std::cell::{Cell, OnceCell};
 
 use proxy_wasm::hostcalls;
@@ -20,6 +22,8 @@ use unitring_balancer::wiring::Kind as Wiring;
 pub(super) struct Counter {
     id: Option<u32>,
     pending: Cell<u64>,
+    /// Whether this VM has ever added to it.
+    added: Cell<bool>,
 }
 
 impl Counter {
@@ -27,6 +31,7 @@ impl Counter {
         Self {
             id: define(MetricType::Counter, name),
             pending: Cell::new(0),
+            added: Cell::new(false),
         }
     }
 
@@ -38,6 +43,7 @@ impl Counter {
         let pending = i64::try_from(self.pending.take()).unwrap_or(i64::MAX);
         if pending > 0 {
             increment(self.id, pending);
+            self.added.set(true);
         }
     }
 
@@ -285,6 +291,10 @@ pub(super) struct InstanceStats {
     pub(super) failing: Cell<bool>,
     /// In flight at some time since the last tick.
     pub(super) estimate: Cell<u64>,
+    /// Whether Envoy is known to keep `in_flight`.
+    is_kept: Cell<bool>,
+    /// Whether Envoy does not keep `failures_in_row`.
+    row_lost: Cell<bool>,
 }
 
 /// The data updates of an instance, beside their number.
@@ -315,6 +325,8 @@ impl InstanceStats {
             failures_in_row: Gauge::define(&name("failures_in_row")),
             failing: Cell::new(false),
             estimate: Cell::new(0),
+            is_kept: Cell::new(false),
+            row_lost: Cell::new(false),
         }
     }
 
@@ -377,6 +389,8 @@ macro_rules! service_counters {
             pub(super) wiring: [Gauge; Wiring::ALL.len()],
             /// Always set to 1; reads 0 if Envoy excludes the filter's stats.
             pub(super) probe: Gauge,
+            /// Whether Envoy is known to keep `in_flight`.
+            is_kept: Cell<bool>,
             /// Warnings of malformed data updates.
             pub(super) malformed: Quiet,
             $($(#[$doc])* pub(super) $field: Counter,)*
@@ -393,6 +407,7 @@ macro_rules! service_counters {
                     wiring: Wiring::ALL
                         .map(|kind| Gauge::define(&name(&format!("wiring.{}", kind.as_str())))),
                     probe: Gauge::define(&name("probe")),
+                    is_kept: Cell::new(false),
                     malformed: Quiet::default(),
                     $($field: Counter::define(&name($name)),)*
                 }
@@ -400,6 +415,23 @@ macro_rules! service_counters {
 
             pub(super) fn flush(&self) {
                 $(self.$field.flush();)*
+            }
+
+            /// The name of a stat that Envoy does not keep.
+            #[inline(never)]
+            pub(super) fn lost(&self, sides: Sides) -> Option<&'static str> {
+                if self.probe.show() == 0 {
+                    return Some("probe");
+                }
+                if !self.is_kept.get() {
+                    if self.in_flight.is_lost(sides) {
+                        return Some("in_flight");
+                    }
+                    self.is_kept.set(true);
+                }
+                let mut counters = [$(($name, &self.$field),)*].into_iter();
+                let lost = counters.find(|(_, counter)| counter.is_lost());
+                lost.map(|(name, _)| name)
             }
 
             /// Shows each stat to `visit`, but requests in flight, always in the same order.

@@ -248,6 +248,50 @@ async fn a_stats_matcher_that_leaves_the_filters_stats_out_is_told() -> Result<(
 }
 
 #[tokio::test]
+async fn a_stats_matcher_that_leaves_some_of_the_filters_stats_out_is_told_with_their_name()
+-> Result<()> {
+    for (pattern, named) in [
+        (json!({"suffix": "in_flight"}), ".in_flight"),
+        (json!({"contains": ".instance."}), ".instance."),
+        (json!({"suffix": ".calls"}), ".calls"),
+        (json!({"suffix": "discovery.done"}), ".discovery.done"),
+    ] {
+        let front = Front::start(|config| {
+            config.edit(|bootstrap| {
+                let exclusion = json!({"exclusion_list": {"patterns": [pattern]}});
+                bootstrap["stats_config"]["stats_matcher"] = exclusion;
+                Ok(())
+            })
+        })
+        .await?;
+        front.finds("stats", true).await?;
+        let log = front.envoy.log();
+        let told = log.lines().find(|line| line.contains("wired wrongly"));
+        ensure!(told.is_some_and(|line| line.contains(named)), "{told:?}");
+    }
+    Ok(())
+}
+
+/// A probe of a gauge must not stay in it.
+#[tokio::test]
+async fn where_all_stats_are_kept_the_check_of_them_leaves_nothing_in_flight() -> Result<()> {
+    let front = Front::start(Ok).await?;
+    front.envoy.steers_to(4).await?;
+    let checked = front.envoy.ours("discovery.done").await? + 12;
+    until("some checks", async || {
+        ensure!(front.envoy.ours("discovery.done").await? >= checked);
+        Ok(())
+    })
+    .await?;
+    let stats = front.envoy.stats("wasmcustom.unitring.orders.").await?;
+    let busy = |(name, count): &(&String, &u64)| name.contains("in_flight") && **count != 0;
+    let busy: Vec<_> = stats.iter().filter(busy).collect();
+    ensure!(busy.is_empty(), "{busy:?}");
+    assert_eq!(front.shown().await?, Vec::<&str>::new());
+    Ok(())
+}
+
+#[tokio::test]
 async fn settings_that_contradict_the_cluster_are_told() -> Result<()> {
     let front = Front::start(|config| {
         let health = json!({"overprovisioning_factor": 200, "weighted_priority_health": true});

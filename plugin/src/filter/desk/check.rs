@@ -28,10 +28,10 @@ impl Desk {
     fn check_stats(&mut self) {
         let stats = &self.service.stats;
         stats.probe.set(1);
-        let mistake = (stats.probe.show() == 0).then(|| {
+        let mistake = self.service.lost_stat().map(|name| {
             Mistake::new(
-                "a gauge that was set reads 0, so the bound is off and nothing is counted",
-                "stats_config.stats_matcher: include the prefix wasmcustom.",
+                format!("Envoy does not keep {name}, so the bound is off, or not all is counted"),
+                "stats_config.stats_matcher: include the prefix wasmcustom., and exclude nothing that begins so",
             )
         });
         let samples = self
