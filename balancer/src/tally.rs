@@ -9,15 +9,50 @@ use unitring_routing::names::Names;
 use crate::discovery::page::HostCounts;
 use crate::stored::stored;
 
+/// How long an id is kept that only VMs with another identity of instances see. They look at least
+/// every ten minutes.
+const KEPT_MS: u64 = 30 * 60_000;
+
+/// What a VM knows instances by. VMs of one service may differ in it, and each counts by its own
+/// ids. An id may be both: an instance without a host name has its address as its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// By addresses.
+    Addresses,
+    /// By host names.
+    Hostnames,
+}
+
+impl Ids {
+    fn bit(self) -> u64 {
+        match self {
+            Ids::Addresses => 1,
+            Ids::Hostnames => 2,
+        }
+    }
+}
+
 /// The last counts of each instance of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// When the last page that was adopted arrived.
-    came_ms: u64,
+    /// When the last page that was adopted by addresses arrived, and the last by host names.
+    addresses_ms: u64,
+    hostnames_ms: u64,
+    /// The kind of ids by which the service as a whole is counted, as two kinds would count each
+    /// attempt twice; 0 if nobody has counted yet.
+    leading: u64,
+    /// Since when that kind leads.
+    leading_ms: u64,
     seen: Vec<Seen>,
 }
 
-stored!(Tally { came_ms, seen });
+stored!(Tally {
+    addresses_ms,
+    hostnames_ms,
+    leading,
+    leading_ms,
+    seen
+});
 
 /// When a page was made: between these two times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,9 +67,24 @@ pub struct Made {
 struct Seen {
     id: String,
     counts: HostCounts,
+    came_ms: u64,
+    /// The kinds of ids that it is.
+    kinds: u64,
 }
 
-stored!(Seen { id, counts });
+stored!(Seen {
+    id,
+    counts,
+    came_ms,
+    kinds
+});
+
+impl Seen {
+    /// Whether its counts may be newer than those of a page.
+    fn is_newer(&self, made: Made) -> bool {
+        made.asked_ms <= self.came_ms && self.came_ms <= made.came_ms
+    }
+}
 
 /// The growth of an instance's counts since the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,11 +99,14 @@ pub struct Growth {
     pub successes: u64,
     /// Of the failures, those that are failures for certain.
     pub sure: u64,
+    /// Whether it counts for the service as a whole, too.
+    pub of_service: bool,
 }
 
 impl Tally {
     /// Adopts the counts of a page and returns the growth. An instance for which `counts_now` is
-    /// `false` is skipped, and so counted in full at a later look.
+    /// `false` is skipped, and so counted in full at a later look. `leads` says whether this VM's
+    /// kind of ids is the one by which the service as a whole is counted.
     ///
     /// A page that may be older than the last one is ignored: its counts are lower, as if the hosts
     /// had started anew. Two VMs may look at the same time, while a lease changes hands or because
@@ -63,35 +116,77 @@ impl Tally {
         now: &[(String, HostCounts)],
         counts_now: impl Fn(&str) -> bool,
         made: Made,
+        (ids, leads): (Ids, bool),
     ) -> Vec<Growth> {
-        let clock_went_back = made.came_ms < self.came_ms;
-        if made.asked_ms <= self.came_ms && !clock_went_back {
+        let came_ms = match ids {
+            Ids::Addresses => &mut self.addresses_ms,
+            Ids::Hostnames => &mut self.hostnames_ms,
+        };
+        let clock_went_back = made.came_ms < *came_ms;
+        if made.asked_ms <= *came_ms && !clock_went_back {
             return Vec::new();
         }
-        self.came_ms = made.came_ms;
-        let before = std::mem::take(&mut self.seen);
-        let known = Names::of(before.iter().map(|seen| seen.id.as_str()));
+        let last_ms = std::mem::replace(came_ms, made.came_ms);
+        self.lead(ids, leads, made);
+        let mut before: Vec<Option<Seen>> = std::mem::take(&mut self.seen)
+            .into_iter()
+            .map(Some)
+            .collect();
+        let known: Vec<String> = before
+            .iter()
+            .flatten()
+            .map(|seen| seen.id.clone())
+            .collect();
+        let known = Names::of(known.iter().map(String::as_str));
         let mut growths = Vec::new();
         for (id, counts) in now {
-            let before = known.last(id).and_then(|at| before.get(at));
-            if counts_now(id) {
-                growths.push(grown(id, counts, before.map(|seen| seen.counts)));
-                self.seen.push(Seen {
-                    id: id.clone(),
-                    counts: *counts,
-                });
-            } else {
-                self.seen.extend(before.cloned());
+            let before = known.last(id).and_then(|at| before.get_mut(at)?.take());
+            if !counts_now(id) || before.as_ref().is_some_and(|seen| seen.is_newer(made)) {
+                self.seen.extend(before);
+                continue;
             }
+            let seen = Seen {
+                id: id.clone(),
+                counts: *counts,
+                came_ms: made.came_ms,
+                kinds: ids.bit() | before.as_ref().map_or(0, |before| before.kinds),
+            };
+            let last_ms = before.as_ref().map_or(last_ms, |before| before.came_ms);
+            let of_service = seen.kinds & self.leading != 0 && last_ms >= self.leading_ms;
+            let before = before.map(|before| before.counts);
+            growths.push(grown(id, counts, before, of_service));
+            self.seen.push(seen);
         }
+        self.keep_others(before, ids, made);
         growths.retain(|growth| growth.calls + growth.failures + growth.successes > 0);
         growths
+    }
+
+    fn lead(&mut self, ids: Ids, leads: bool, made: Made) {
+        if self.leading == 0 {
+            self.leading = ids.bit();
+        } else if leads && self.leading != ids.bit() {
+            self.leading = ids.bit();
+            // What this kind has yet to count was counted by the other.
+            self.leading_ms = made.came_ms;
+        }
+    }
+
+    /// Keeps what this page does not have but the pages of VMs with other ids may have. Otherwise
+    /// they would count it in full each time.
+    fn keep_others(&mut self, rest: Vec<Option<Seen>>, ids: Ids, made: Made) {
+        let others = rest.into_iter().flatten().filter_map(|mut seen| {
+            seen.kinds &= !ids.bit();
+            let is_fresh = made.came_ms.abs_diff(seen.came_ms) <= KEPT_MS;
+            (seen.kinds != 0 && is_fresh).then_some(seen)
+        });
+        self.seen.extend(others);
     }
 }
 
 /// Envoy counts from 0 when a host is new, comes back or is renamed; then the whole count is
 /// growth.
-fn grown(id: &str, now: &HostCounts, before: Option<HostCounts>) -> Growth {
+fn grown(id: &str, now: &HostCounts, before: Option<HostCounts>, of_service: bool) -> Growth {
     let before = before.unwrap_or_default();
     let began_anew =
         now.calls < before.calls || now.errors < before.errors || now.successes < before.successes;
@@ -107,6 +202,7 @@ fn grown(id: &str, now: &HostCounts, before: Option<HostCounts>) -> Growth {
         failures,
         successes: now.successes.saturating_sub(before.successes),
         sure: now.sure.saturating_sub(before.sure).min(failures),
+        of_service,
     }
 }
 
@@ -131,80 +227,4 @@ impl Growth {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counts(calls: u64, errors: u64, successes: u64) -> HostCounts {
-        HostCounts {
-            calls,
-            errors,
-            successes,
-            ..HostCounts::default()
-        }
-    }
-
-    /// The calls, failures and successes that a page adds, with the times of the page.
-    fn step(tally: &mut Tally, counts: HostCounts, asked_ms: u64, came_ms: u64) -> (u64, u64, u64) {
-        let made = Made { asked_ms, came_ms };
-        let growth = tally.take(&[("a".to_owned(), counts)], |_| true, made);
-        let first = growth.first();
-        first.map_or((0, 0, 0), |g| (g.calls, g.failures, g.successes))
-    }
-
-    #[test]
-    fn what_has_grown_is_told_once_and_a_counter_that_began_anew_counts_whole() {
-        let mut tally = Tally::default();
-        let mut step = |counts, at| step(&mut tally, counts, at, at + 1);
-        assert_eq!(step(counts(5, 1, 4), 10), (5, 1, 4));
-        assert_eq!(step(counts(5, 1, 4), 20), (0, 0, 0));
-        assert_eq!(step(counts(7, 1, 6), 30), (2, 0, 2));
-        assert_eq!(step(counts(3, 1, 2), 40), (3, 1, 2), "a new host object");
-    }
-
-    #[test]
-    fn a_page_that_may_be_older_than_the_last_one_adds_nothing() {
-        let mut tally = Tally::default();
-        let mut step = |counts, asked, came| step(&mut tally, counts, asked, came);
-        assert_eq!(step(counts(7, 1, 6), 10, 20), (7, 1, 6));
-        assert_eq!(step(counts(5, 1, 4), 5, 25), (0, 0, 0));
-        assert_eq!(step(counts(9, 1, 8), 21, 30), (2, 0, 2));
-        assert_eq!(
-            step(counts(10, 1, 9), 3, 4),
-            (1, 0, 1),
-            "a clock that went back"
-        );
-    }
-
-    #[test]
-    fn an_instance_that_is_not_counted_for_a_while_loses_nothing_and_gains_nothing() {
-        let mut tally = Tally::default();
-        let mut step = |is_known: bool, calls, at| {
-            let page = [("a".to_owned(), counts(calls, 0, calls))];
-            let made = Made {
-                asked_ms: at,
-                came_ms: at,
-            };
-            let growth = tally.take(&page, |_| is_known, made);
-            growth.first().map_or(0, |growth| growth.calls)
-        };
-        assert_eq!(step(false, 5, 1), 0);
-        assert_eq!(step(true, 6, 2), 6);
-        assert_eq!(step(false, 8, 3), 0);
-        assert_eq!(step(true, 9, 4), 3);
-    }
-
-    #[test]
-    fn a_row_of_failures_ends_with_a_success_and_grows_by_what_is_a_failure_for_certain() {
-        let growth = |failures, successes, sure| Growth {
-            id: "a".to_owned(),
-            calls: 0,
-            failures,
-            successes,
-            sure,
-        };
-        assert_eq!(growth(3, 0, 1).failures_in_row(2, true), 5);
-        assert_eq!(growth(3, 0, 1).failures_in_row(2, false), 3);
-        assert_eq!(growth(9, 1, 9).failures_in_row(2, true), 0);
-        assert_eq!(growth(0, 0, 0).failures_in_row(2, true), 2);
-    }
-}
+mod tests;

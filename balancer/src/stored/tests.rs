@@ -18,7 +18,7 @@ use crate::lease::Lease;
 use crate::placement::{LeftAll, Placing};
 use crate::roster::Roster;
 use crate::settings::Settings;
-use crate::tally::{Made, Tally};
+use crate::tally::{Ids, Made, Tally};
 
 fn member(number: u8, state: State) -> Member {
     Member {
@@ -93,7 +93,8 @@ fn every_value_of_shared_data_reads_back_as_it_was_written() {
         asked_ms: 1,
         came_ms: 2,
     };
-    tally.take(&[("a".to_owned(), HostCounts::default())], |_| true, made);
+    let page = [("a".to_owned(), HostCounts::default())];
+    tally.take(&page, |_| true, made, (Ids::Hostnames, true));
     assert_eq!(decode(&encode(&tally)), Some(tally));
     let mut roster = Roster::new();
     roster.beat(7);

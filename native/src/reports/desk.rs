@@ -14,7 +14,7 @@ use unitring_balancer::reporter::{
     AUTHORITY, Happening, Reporter, Threshold, Warming, placed_line, read_answer,
 };
 use unitring_balancer::settings::{Companion, Settings};
-use unitring_balancer::tally::{Made, Tally};
+use unitring_balancer::tally::{Ids, Made, Tally};
 use unitring_balancer::threshold::Watch;
 use unitring_balancer::wiring::{Kind, Mistake, REPORTS_FAILED_MAX, Wiring};
 use unitring_protocol::ids::ReporterId;
@@ -198,7 +198,8 @@ impl Desk {
             asked_ms: now_ms,
             came_ms: now_ms,
         };
-        for growth in self.tally.take(&counts, |_| true, made) {
+        let alone = (Ids::Addresses, true);
+        for growth in self.tally.take(&counts, |_| true, made, alone) {
             let totals = self.totals.entry(growth.id).or_default();
             totals.calls = totals.calls.saturating_add(growth.calls);
             totals.failures = totals.failures.saturating_add(growth.failures);

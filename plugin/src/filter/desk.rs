@@ -60,6 +60,8 @@ pub(super) struct Desk {
     own_lease: Leased,
     /// The lease of all VMs of the service.
     service_lease: Leased,
+    /// Whether this VM held both at its last tick.
+    leads: bool,
     reporter: Reporter,
     watch: Option<Watch>,
     update_watch: Option<Watch>,
@@ -151,6 +153,7 @@ impl Desk {
             drift: Shared::new(own("drift")),
             own_lease: Leased::new(own("lease"), random(), 0),
             service_lease: Leased::new(of_all("lease"), random(), since_ms),
+            leads: false,
             reporter: Reporter::new(reporter),
             watch: settings.load.threshold.map(Watch::new),
             update_watch: settings.load.update_threshold.map(Watch::new),
@@ -189,6 +192,7 @@ impl Desk {
         let discovers = self.own_lease.is_held(serves, now_ms);
         // Only the VM that discovers reports, since it has the findings.
         let reports = discovers && self.service_lease.is_held(serves, now_ms);
+        self.leads = reports;
         self.vms.tick(&self.service, reports, now_ms);
         if discovers {
             self.discover(now_ms);

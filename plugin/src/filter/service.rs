@@ -292,7 +292,9 @@ impl Service {
         };
         stats.calls.add(growth.calls);
         stats.failures.add(growth.failures);
-        self.stats.failures.add(growth.failures);
+        if growth.of_service {
+            self.stats.failures.add(growth.failures);
+        }
         let before = stats.failures_in_row.show();
         let after = growth.failures_in_row(before, errors_are_failures);
         if after != before {

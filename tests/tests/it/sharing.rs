@@ -67,6 +67,75 @@ async fn a_filter_with_a_list_of_two_takes_nothing_from_one_on_another_listener(
     Ok(())
 }
 
+/// The sum of a counter of all instances whose stats have this in their name.
+async fn sum_of(envoy: &Envoy, named: &str, counter: &str) -> Result<u64> {
+    let stats = envoy.stats("wasmcustom.unitring.orders.instance.").await?;
+    let is_it = |name: &str| name.contains(named) && name.ends_with(counter);
+    let counts = stats.iter().filter(|(name, _)| is_it(name));
+    Ok(counts.map(|(_, count)| count).sum())
+}
+
+#[tokio::test]
+async fn filters_that_know_instances_by_other_ids_count_each_attempt_once() -> Result<()> {
+    let mut instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let second = ports::free()?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&instances, &[])?
+        .unchecked()?
+        .edit_cluster("orders", |cluster| {
+            let endpoints = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
+            let endpoints = endpoints.and_then(Value::as_array_mut).context("none")?;
+            // One has no name, so both know it by its address.
+            for (endpoint, name) in endpoints.iter_mut().zip(["host-a", "host-b", "host-c"]) {
+                endpoint["endpoint"]["hostname"] = json!(name);
+            }
+            Ok(())
+        })?
+        .edit(|bootstrap| {
+            let listeners = bootstrap.pointer_mut("/static_resources/listeners");
+            let listeners = listeners.and_then(Value::as_array_mut).context("none")?;
+            let mut other = listeners.first().context("no listener")?.clone();
+            other["name"] = json!("second");
+            other["address"]["socket_address"]["port_value"] = json!(second);
+            set(&mut other, "ring", json!({"identity": "id"}))?;
+            listeners.push(other);
+            Ok(())
+        })?;
+    let envoy = Envoy::start_with_workers(&config, 2).await?;
+    envoy.has_eligible(4).await?;
+    let failing = instances.get_mut(1).context("no b")?;
+    failing.fail_with(503).await?;
+    let looks = envoy.ours("discovery.done").await?;
+    until("ten looks of each", async || {
+        for key in keys(10) {
+            envoy.get(&key).await?;
+        }
+        ensure!(envoy.ours("discovery.done").await? >= looks + 20);
+        Ok(())
+    })
+    .await?;
+    until("every attempt to be counted, and none twice", async || {
+        let attempts = envoy.stat("cluster.orders.upstream_rq_total").await?;
+        let by_name = sum_of(&envoy, ".host-", ".calls").await?;
+        let by_address = sum_of(&envoy, ".127.0.0.1_", ".calls").await?;
+        let unnamed = instances
+            .last()
+            .context("no d")?
+            .address()
+            .replace(':', "_");
+        let of_both = sum_of(&envoy, &unnamed, ".calls").await?;
+        let failed = sum_of(&envoy, ".host-", ".failures").await?;
+        let told = envoy.ours("failures").await?;
+        ensure!(
+            (by_address, by_name + of_both) == (attempts, attempts) && (failed, told) != (0, 0),
+            "{attempts} attempts, counted {by_address} and {by_name} + {of_both}"
+        );
+        ensure!(failed == told, "{failed} failures, told {told}");
+        Ok(())
+    })
+    .await
+}
+
 fn put(folder: &Path, version: u32, listener: &Value) -> Result<()> {
     let text = json!({"version_info": version.to_string(), "resources": [listener]}).to_string();
     // Envoy notices a file that is moved into place.

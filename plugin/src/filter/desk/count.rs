@@ -5,11 +5,13 @@ use unitring_routing::names::Names;
 use super::Desk;
 use crate::filter::shared::{self, key};
 use unitring_balancer::drift::Sample;
-use unitring_balancer::tally::{Growth, Tally};
+use unitring_balancer::tally::{Growth, Ids, Tally};
+use unitring_routing::membership::Identity;
 
 impl Desk {
     /// Adds the growth since the last look. VMs with other settings may look, too; only the VM that
-    /// succeeds in writing the tally adds the growth.
+    /// succeeds in writing the tally adds the growth. VMs that know instances by other ids have stats of
+    /// their own for them.
     pub(super) fn count(&mut self) {
         let service = &self.service;
         if !service.settings.counts_by_envoy() {
@@ -20,13 +22,18 @@ impl Desk {
         let known = Names::of(known.map(|entry| entry.member.id.as_str()));
         let found = &self.discovery.found;
         let made = self.discovery.page_made;
+        let ids = match service.settings.ring.identity {
+            Some(Identity::Id) => Ids::Hostnames,
+            _ => Ids::Addresses,
+        };
+        let counter = (ids, self.leads);
         let mut growth: Vec<Growth> = Vec::new();
         let written = shared::change::<Tally>(
             &key("tally", None, service.settings.service.as_str()),
             |tally| {
                 let before = tally.clone();
                 // An instance without stats is counted in full at a later look.
-                growth = tally.take(&found.counts, |id| known.has(id), made);
+                growth = tally.take(&found.counts, |id| known.has(id), made, counter);
                 *tally != before
             },
         );
