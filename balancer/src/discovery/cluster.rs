@@ -28,6 +28,9 @@ pub struct Cluster {
     pub outlier_ejection_percent: Option<u32>,
     /// `always_eject_one_host`.
     pub always_ejects_one: bool,
+    /// Whether the cluster's own `retry_policy` may retry an answer that is no failure, whatever
+    /// route leads to it.
+    pub retries_answers: bool,
 }
 
 /// A cluster's load-balancing policy, as far as it matters to the filter.
@@ -92,7 +95,7 @@ impl Fallback {
     }
 }
 
-const FIELDS: [&str; 40] = [
+const FIELDS: [&str; 46] = [
     "configs",
     "cluster",
     "type",
@@ -103,6 +106,12 @@ const FIELDS: [&str; 40] = [
     "policy",
     "overprovisioning_factor",
     "weighted_priority_health",
+    "typed_extension_protocol_options",
+    HTTP_OPTIONS,
+    "retry_policy",
+    "retry_on",
+    "retriable_status_codes",
+    "retriable_headers",
     "outlier_detection",
     "max_ejection_percent",
     "always_eject_one_host",
@@ -135,6 +144,9 @@ const FIELDS: [&str; 40] = [
     "name",
 ];
 
+/// The extension that has a cluster's options of HTTP.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
 /// Reads the answer; `None` if Envoy knows no cluster of that name.
 ///
 /// # Errors
@@ -156,6 +168,10 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
     let threshold = inside_of(threshold, "healthy_panic_threshold")?;
     let assignment = inside_of(inside(json, "load_assignment")?, "policy")?;
     let outlier = json.field("outlier_detection")?;
+    let options = inside_of(
+        inside(json, "typed_extension_protocol_options")?,
+        HTTP_OPTIONS,
+    )?;
     // Envoy's default is 10 %.
     let percent = match outlier {
         Some(outlier) => Some(wrapped(outlier, "max_ejection_percent")?.unwrap_or(10)),
@@ -179,6 +195,10 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
         outlier_ejection_percent: percent,
         always_ejects_one: match outlier {
             Some(outlier) => outlier.flag("always_eject_one_host")?,
+            None => false,
+        },
+        retries_answers: match inside_of(options, "retry_policy")? {
+            Some(retry) => routes::retries_answers(retry)?,
             None => false,
         },
     })

@@ -33,7 +33,8 @@ pub fn cluster(service: &str, via_api: bool) -> String {
         "static_clusters"
     };
     const MASK: &str = "cluster.name,cluster.type,cluster.load_balancing_policy,cluster.lb_policy,\
-        cluster.common_lb_config,cluster.load_assignment.policy,cluster.outlier_detection";
+        cluster.common_lb_config,cluster.load_assignment.policy,cluster.outlier_detection,\
+        cluster.typed_extension_protocol_options";
     format!(
         "/config_dump?resource={resource}&name_regex={}&mask={MASK}",
         exactly(service)

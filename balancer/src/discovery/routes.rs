@@ -4,6 +4,33 @@ use crate::json::{self, Json, JsonError};
 
 use super::DiscoveryError;
 
+/// What the routes say of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// The routes that name it.
+    pub naming: Vec<Route>,
+    /// Of each route that decides by the request where it leads, whether it may retry an answer that is
+    /// no failure. It may lead to the cluster.
+    pub deciding: Vec<bool>,
+}
+
+impl Routes {
+    /// Whether attempts that Envoy counts as errors are failures: no route that may lead to the
+    /// cluster retries anything else, and such a route is known at all. An aggregate cluster, which
+    /// other routes name, may lead to it, too.
+    pub fn retry_failures_alone(&self) -> bool {
+        let naming = self.naming.iter().map(|route| route.retries_answers);
+        let mut all = naming.chain(self.deciding.iter().copied()).peekable();
+        all.peek().is_some() && !all.any(|retries_answers| retries_answers)
+    }
+
+    /// Adds what another answer says.
+    pub fn append(&mut self, mut other: Self) {
+        self.naming.append(&mut other.naming);
+        self.deciding.append(&mut other.deciding);
+    }
+}
+
 /// A route to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -44,7 +71,7 @@ pub enum HashFrom {
     Other,
 }
 
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 30] = [
     "configs",
     "route_config",
     "virtual_hosts",
@@ -52,6 +79,9 @@ const FIELDS: [&str; 27] = [
     "routes",
     "route",
     "cluster",
+    "cluster_header",
+    "cluster_specifier_plugin",
+    "inline_cluster_specifier_plugin",
     "weighted_clusters",
     "clusters",
     "hash_policy",
@@ -88,13 +118,13 @@ const ANSWERS: [&str; 7] = [
     "internal",
 ];
 
-/// The routes that lead to a cluster, directly or by weight.
+/// The routes that lead to a cluster, directly or by weight, and those that may.
 ///
 /// # Errors
 /// If the answer has another form than Envoy's.
-pub fn read(service: &str, body: &[u8]) -> Result<Vec<Route>, DiscoveryError> {
+pub fn read(service: &str, body: &[u8]) -> Result<Routes, DiscoveryError> {
     let answer = json::read(body, &FIELDS)?;
-    let mut found = Vec::new();
+    let mut found = Routes::default();
     for config in answer.list("configs")?.unwrap_or_default() {
         let Some(config) = config.field("route_config")? else {
             continue;
@@ -108,12 +138,26 @@ pub fn read(service: &str, body: &[u8]) -> Result<Vec<Route>, DiscoveryError> {
                 let one = weighed.find(|cluster| is_named(cluster, "name", service));
                 if one.is_some() || is_named(action, "cluster", service) {
                     let places = [Some(config), Some(host), Some(route), one];
-                    found.push(self::route(host, action, &places)?);
+                    found.naming.push(self::route(host, action, &places)?);
+                }
+                if decides(action) {
+                    found.deciding.push(may_retry_answers(host, action)?);
                 }
             }
         }
     }
     Ok(found)
+}
+
+/// Whether a route's cluster depends on the request.
+fn decides(action: &Json) -> bool {
+    let has = |json: &Json, name| json.field(name).is_ok_and(|field| field.is_some());
+    has(action, "cluster_header")
+        || has(action, "cluster_specifier_plugin")
+        || has(action, "inline_cluster_specifier_plugin")
+        || weighed(action)
+            .iter()
+            .any(|cluster| has(cluster, "cluster_header"))
 }
 
 /// The clusters that a route weighs against each other.
@@ -129,18 +173,10 @@ fn is_named(json: &Json, field: &'static str, service: &str) -> bool {
 
 /// `places` are all that may name headers to remove.
 fn route(host: &Json, action: &Json, places: &[Option<&Json>]) -> Result<Route, JsonError> {
-    let retry = action.field("retry_policy")?;
-    let retry = match retry {
-        Some(retry) => Some(retry),
-        None => host.field("retry_policy")?,
-    };
     Ok(Route {
         virtual_host: host.text("name")?.unwrap_or_default().to_owned(),
         hash_policy: hash_policy(action)?,
-        retries_answers: match retry {
-            Some(retry) => retries_answers(retry)?,
-            None => false,
-        },
+        retries_answers: may_retry_answers(host, action)?,
         removes_from_requests: removed(places, FROM_REQUESTS),
         removes_from_answers: removed(places, FROM_ANSWERS),
     })
@@ -201,7 +237,16 @@ fn source(json: &Json) -> Result<HashSource, JsonError> {
     })
 }
 
-fn retries_answers(retry: &Json) -> Result<bool, JsonError> {
+fn may_retry_answers(host: &Json, action: &Json) -> Result<bool, JsonError> {
+    let retry = match action.field("retry_policy")? {
+        Some(retry) => Some(retry),
+        None => host.field("retry_policy")?,
+    };
+    retry.map_or(Ok(false), retries_answers)
+}
+
+/// Whether a `retry_policy` may retry an answer that is no failure.
+pub(super) fn retries_answers(retry: &Json) -> Result<bool, JsonError> {
     let tokens = retry.text("retry_on")?.unwrap_or_default();
     let mut tokens = tokens.split(',').map(str::trim);
     let codes = retry.list("retriable_status_codes")?.unwrap_or_default();

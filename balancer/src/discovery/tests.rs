@@ -9,7 +9,7 @@ use unitring_routing::membership::{Cause, Identity, Locality, Member, State};
 use super::cluster::{Fallback, Hashing, Policy};
 use super::look::{Ask, Look};
 use super::page::HostCounts;
-use super::routes::{HashFrom, HashSource};
+use super::routes::{HashFrom, HashSource, Routes};
 use super::*;
 
 /// The lines of a host, as Envoy writes them.
@@ -408,7 +408,7 @@ fn routes_to_the_cluster_are_found_with_their_key_and_what_they_retry() {
                 {"name": "a", "request_headers_to_remove": ["x-e", 7]}]},
                 "retry_policy": {"retry_on": "retriable-status-codes", "retriable_status_codes": [503]}}},
             {"redirect": {}}]}]}}]}"#;
-    let routes = routes::read("a", body).unwrap();
+    let routes = routes::read("a", body).unwrap().naming;
     assert_eq!(routes.len(), 2);
     let source = |from, terminal| HashSource { from, terminal };
     let expected = [
@@ -428,7 +428,53 @@ fn routes_to_the_cluster_are_found_with_their_key_and_what_they_retry() {
     };
     assert_eq!(removed(0), ("x-c".to_owned(), "x-a x-b".to_owned()));
     assert_eq!(removed(1), ("x-e".to_owned(), "x-a x-b".to_owned()));
-    assert!(routes::read("a", b"{}").unwrap().is_empty());
+    assert_eq!(routes::read("a", b"{}").unwrap(), Routes::default());
+}
+
+#[test]
+fn errors_are_failures_only_if_no_route_that_may_lead_to_the_cluster_retries_answers() {
+    let alone = |routes: &str| {
+        let body = format!(
+            r#"{{"configs": [{{"route_config": {{"virtual_hosts": [{{"routes": [{routes}]}}]}}}}]}}"#
+        );
+        let routes = routes::read("a", body.as_bytes()).unwrap();
+        routes.retry_failures_alone()
+    };
+    let plain = r#"{"route": {"cluster": "a", "retry_policy": {"retry_on": "5xx"}}}"#;
+    let other = r#"{"route": {"cluster": "b", "retry_policy": {"retry_on": "retriable-4xx"}}}"#;
+    assert!(!alone(""), "no route is known");
+    assert!(!alone(other), "it may be an aggregate cluster");
+    assert!(alone(plain) && alone(&format!("{plain}, {other}")));
+    for cluster in [
+        r#""cluster_header": "x""#,
+        r#""cluster_specifier_plugin": "p""#,
+        r#""inline_cluster_specifier_plugin": {}"#,
+        r#""weighted_clusters": {"clusters": [{"cluster_header": "x"}]}"#,
+    ] {
+        let deciding = |on: &str| {
+            let retry = format!(r#""retry_policy": {{"retry_on": "{on}"}}"#);
+            format!(r#"{plain}, {{"route": {{{cluster}, {retry}}}}}"#)
+        };
+        assert!(alone(&deciding("5xx")), "{cluster}");
+        assert!(!alone(&deciding("retriable-4xx")), "{cluster}");
+    }
+}
+
+#[test]
+fn a_clusters_own_retry_policy_is_read() {
+    let retries = |on: &str| {
+        let json = format!(
+            r#"{{"configs": [{{"cluster": {{"typed_extension_protocol_options": {{
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {{"@type": "x",
+                "retry_policy": {{"retry_on": "{on}", "retriable_status_codes": [429]}}}}}}}}}}]}}"#
+        );
+        cluster::read(json.as_bytes())
+            .unwrap()
+            .unwrap()
+            .retries_answers
+    };
+    assert!(retries("5xx,retriable-status-codes"));
+    assert!(!retries("5xx"));
 }
 
 fn drop_all(bytes: &[u8]) {

@@ -43,7 +43,9 @@ pub(super) fn routes_to<'a>(manager: &Manager<'a>, service: &str) -> Vec<RouteTo
                 with_field(host, "routes", json!([route])),
             );
             let body = json!({"configs": [{"route_config": alone}]}).to_string();
-            let read = routes::read(service, body.as_bytes()).unwrap_or_default();
+            let read = routes::read(service, body.as_bytes())
+                .unwrap_or_default()
+                .naming;
             found.extend(read.into_iter().map(|read| RouteTo {
                 place: format!(
                     "{}, virtual host {}, route {}",

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::Envoy;
+use unitring_tests::envoy::{Envoy, send};
 use unitring_tests::site::Site;
 
 /// Makes Envoy retry answers with this status, too.
@@ -52,6 +52,84 @@ async fn an_instance_whose_429_or_409_is_retried_is_not_ejected() -> Result<()> 
             of(&format!("instance.{stat}.failures")) > Some(5),
             "as Envoy counts: {stats:?}"
         );
+    }
+    Ok(())
+}
+
+/// Another way for requests to the cluster, with the route's `retry_policy`.
+fn by_another_way(config: EnvoyConfig, way: &str) -> Result<EnvoyConfig> {
+    const ROUTE: &str = "/route_config/virtual_hosts/0/routes/0/route";
+    let mut retry = Value::Null;
+    let config = config.edit_connections(|manager| {
+        let route = manager.pointer_mut(ROUTE).context("no route")?;
+        let fields = route.as_object_mut().context("not an object")?;
+        match way {
+            "cluster_header" => {
+                fields.remove("cluster");
+                route["cluster_header"] = json!("x-cluster");
+            }
+            "aggregate" => route["cluster"] = json!("both"),
+            _ => retry = fields.remove("retry_policy").context("no retry_policy")?,
+        }
+        Ok(())
+    })?;
+    if way == "aggregate" {
+        return config.add_cluster(json!({
+            "name": "both",
+            "connect_timeout": "1s",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "cluster_type": {
+                "name": "envoy.clusters.aggregate",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig",
+                    "clusters": ["orders"],
+                },
+            },
+        }));
+    }
+    if retry.is_null() {
+        return Ok(config);
+    }
+    config.edit_cluster("orders", |cluster| {
+        let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        cluster["typed_extension_protocol_options"] = json!({options: {
+            "@type": format!("type.googleapis.com/{options}"),
+            "explicit_http_config": {"http_protocol_options": {}},
+            "retry_policy": retry,
+        }});
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn an_instance_whose_429_is_retried_is_not_ejected_whatever_route_leads_to_it() -> Result<()>
+{
+    for way in ["cluster_header", "aggregate", "options of the cluster"] {
+        let mut site =
+            Site::start_with(|config| by_another_way(retrying(config.unchecked()?, 429)?, way))
+                .await?;
+        site.instance("b").fail_with(429).await?;
+        let looks = site.envoy.ours("discovery.done").await?;
+        let mut ran = 0;
+        until("some looks", async || {
+            for number in 0..30 {
+                let request = site.envoy.request("/").header("x-cluster", "orders");
+                let answer = send(request.header("x-user-id", format!("user-{number}"))).await?;
+                ran += u64::from(answer.status == 200);
+            }
+            ensure!(site.envoy.ours("discovery.done").await? >= looks + 5);
+            Ok(())
+        })
+        .await?;
+        ensure!(ran > 0, "{way}: none was served");
+        let stat = site.instance("b").address().replace(':', "_");
+        let failures = format!("instance.{stat}.failures");
+        ensure!(
+            site.envoy.ours(&failures).await? > 5,
+            "{way}: nothing was retried"
+        );
+        let ejections = site.envoy.ours("ejections").await?;
+        ensure!(ejections == 0, "{way}: {ejections} ejections");
     }
     Ok(())
 }

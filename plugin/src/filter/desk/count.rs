@@ -4,6 +4,7 @@ use unitring_routing::names::Names;
 
 use super::Desk;
 use crate::filter::shared::{self, key};
+use unitring_balancer::discovery::routes::Routes;
 use unitring_balancer::drift::Sample;
 use unitring_balancer::tally::{Growth, Ids, Tally};
 use unitring_routing::membership::Identity;
@@ -41,8 +42,9 @@ impl Desk {
             return;
         }
         let routes = self.discovery.routes.as_ref();
-        let errors_are_failures =
-            routes.is_some_and(|routes| routes.iter().all(|route| !route.retries_answers));
+        let cluster = self.discovery.found.cluster.as_ref();
+        let errors_are_failures = routes.is_some_and(Routes::retry_failures_alone)
+            && cluster.is_some_and(|cluster| !cluster.retries_answers);
         for growth in &growth {
             service.add(growth, errors_are_failures);
         }

@@ -8,7 +8,7 @@ use unitring_routing::membership::Member;
 use super::Desk;
 use crate::filter::callout::{Callout, Outgoing, answer};
 use unitring_balancer::discovery::look::{Ask, Found, Look};
-use unitring_balancer::discovery::routes::Route;
+use unitring_balancer::discovery::routes::Routes;
 use unitring_balancer::discovery::{DiscoveryError, paths, registry, routes};
 use unitring_balancer::settings::{Settings, Source};
 use unitring_balancer::tally::Made;
@@ -36,9 +36,9 @@ pub(super) struct Discovery {
     pub(super) has_found: bool,
     /// The gauges at the time that the page was asked for.
     pub(super) gauges: Vec<(String, u64)>,
-    /// The routes to the service's cluster, once known.
-    pub(super) routes: Option<Vec<Route>>,
-    new_routes: Vec<Route>,
+    /// The routes that lead or may lead to the service's cluster, once known.
+    pub(super) routes: Option<Routes>,
+    new_routes: Routes,
     routes_ms: Option<u64>,
     failed_in_row: u32,
 }
@@ -65,7 +65,7 @@ impl Discovery {
             has_found: false,
             gauges: Vec::new(),
             routes: None,
-            new_routes: Vec::new(),
+            new_routes: Routes::default(),
             routes_ms: None,
             failed_in_row: 0,
         }
@@ -220,7 +220,7 @@ impl Desk {
             body.and_then(|body| routes::read(name, &body).ok())
         };
         self.discovery.routes_ms = Some(now_ms);
-        let Some(mut read) = read else {
+        let Some(read) = read else {
             self.discovery.routes = None;
             return None;
         };
@@ -229,8 +229,8 @@ impl Desk {
             return Some(Asked::Routes { via_api: true });
         }
         let mut all = std::mem::take(&mut self.discovery.new_routes);
-        all.append(&mut read);
-        self.check_routes(&all);
+        all.append(read);
+        self.check_routes(&all.naming);
         self.discovery.routes = Some(all);
         None
     }
