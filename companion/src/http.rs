@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
 use tokio::sync::{Notify, watch};
 use unitring_protocol::ids::UnitId;
@@ -190,6 +190,8 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(entry::not_allowed)
         // Each body is read, and bounded, before.
         .layer(DefaultBodyLimit::disable())
+        // Within what follows, so that nobody is traced who may not come in.
+        .layer(from_fn(traced::spanned))
         .layer(from_fn_with_state(Arc::clone(&app), entry::enter))
         // Only this is for everybody.
         .route("/healthz", get(health::healthz))

@@ -147,8 +147,8 @@ metrics! {
     /// Of a companion that traces.
     traces {
         spans_ended: Count, "Spans that ended: exported, lost, waiting, or without room to wait";
-        spans_exported: Count, "Spans that the collector took";
-        spans_lost: Count, "Spans that the collector did not take";
+        spans_exported: Count, "Spans that were sent to the collector, which may have refused some";
+        spans_lost: Count, "Spans that could not be sent to the collector";
     }
     /// Of a companion that watches the servers of its group.
     group_watch {

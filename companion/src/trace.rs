@@ -25,6 +25,8 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 use unitring_protocol::trace::TraceParent;
 
+use crate::store::StoreError;
+
 pub use start::{StartError, Traces, start};
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
@@ -104,14 +106,14 @@ pub async fn within<T>(span: Option<&Work>, work: impl Future<Output = T>) -> T 
     }
 }
 
-/// A call as a part of the current work, which is noted as failed with the call.
-pub async fn call<T, E: ToString>(
+/// A call of the store as a part of the current work, which is noted as failed with the call.
+pub async fn call<T>(
     span: Option<Work>,
-    call: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     let answer = within(span.as_ref(), call).await;
     if let (Some(span), Err(error)) = (&span, &answer) {
-        span.failed(error.to_string());
+        span.failed(error.word());
     }
     answer
 }

@@ -33,6 +33,9 @@ pub enum Body {
     Digests {
         /// When the sender sent it, by its own clock, in ms since the Unix epoch.
         sent_ms: u64,
+        /// How often the sender tells its digests, in ms.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interval_ms: Option<u64>,
         /// The epoch of the digests: records that expire by then are not in them.
         epoch: u64,
         /// The last message that the sender read from each unit, and when, so that units can

@@ -244,6 +244,7 @@ fn digests() {
     }];
     let body = Body::Digests {
         sent_ms: 1_700_000_000_500,
+        interval_ms: Some(10_000),
         epoch: 2_833_333,
         echoes: vec![Echo {
             unit: "west".parse().unwrap(),

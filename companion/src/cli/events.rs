@@ -51,8 +51,9 @@ pub fn run(asked: &Events) -> anyhow::Result<()> {
         is_empty = false;
         show(asked, event)
     };
+    let from_ms = asked.since.map_or(0, from_ms);
     let last = match asked.since {
-        Some(since) => print_since(asked, since, &mut tell)?,
+        Some(_) => print_since(asked, from_ms, &mut tell)?,
         None => print_latest(asked, &mut tell)?,
     };
     if is_empty && !asked.json {
@@ -60,11 +61,12 @@ pub fn run(asked: &Events) -> anyhow::Result<()> {
         out::aside(asked.nothing());
     }
     if asked.follow {
-        // Without any event so far, the stream begins with the first one.
+        // Without any event so far, the stream begins with the first one; with `--since`, with the first of then.
         let after = last.or_else(|| Some(START.to_owned()));
-        return Err(follow(&asked.target, "/v1/events", after, |event| {
+        let path = format!("/v1/events?since={from_ms}");
+        return Err(follow(&asked.target, &path, after, |event| {
             let event = serde_json::from_str(event).unwrap_or_default();
-            if asked.wants(&event) {
+            if asked.wants(&event) && u128::from(last_ms(&event)) >= from_ms {
                 show(asked, &event)?;
             }
             Ok(())
@@ -97,16 +99,20 @@ fn print_latest(
     Ok(position(events))
 }
 
-/// Passes the events of so much time on, and returns the position of the last one.
-fn print_since(
-    asked: &Events,
-    since: Duration,
-    mut tell: impl FnMut(&Value) -> Result<(), OutputError>,
-) -> anyhow::Result<Option<String>> {
+/// When so much time ago was, in ms since the Unix epoch.
+fn from_ms(since: Duration) -> u128 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let from_ms = now.saturating_sub(since).as_millis();
+    now.saturating_sub(since).as_millis()
+}
+
+/// Passes the events since then on, and returns the position of the last one.
+fn print_since(
+    asked: &Events,
+    from_ms: u128,
+    mut tell: impl FnMut(&Value) -> Result<(), OutputError>,
+) -> anyhow::Result<Option<String>> {
     each(asked, from_ms, |event| {
         // An event has the time of its observer's clock, so the log is not quite in order of time.
         if u128::from(last_ms(event)) >= from_ms {

@@ -59,9 +59,9 @@ pub(super) fn without_login(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return shown(url);
     };
-    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let host = host.rsplit('@').next().unwrap_or(host);
-    shown(&format!("{scheme}://{host}{path}"))
+    // The last one: a password may have any character, unencoded by mistake.
+    let place = rest.rsplit('@').next().unwrap_or(rest);
+    shown(&format!("{scheme}://{place}"))
 }
 
 #[cfg(test)]
@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn no_password_of_a_url_is_shown() {
-        assert_eq!(without_login("http://a:b@c:1/d@e"), "http://c:1/d@e");
+        assert_eq!(without_login("http://a:b@c:1/d"), "http://c:1/d");
+        assert_eq!(without_login("http://a:b/c@d:1"), "http://d:1");
         assert_eq!(without_login("https://c"), "https://c");
         let error = base("--url", "http://a:b@c:99999").unwrap_err().to_string();
         assert_eq!(

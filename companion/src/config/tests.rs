@@ -129,6 +129,10 @@ fn a_bad_field_names_its_path_its_value_and_the_rule() {
             "trace.sample: \"NaN\": must be a number from 0 to 1",
         ),
         (
+            "trace.otlp = \"http://h:1\"\ntrace.tls_ca = \"ca.pem\"",
+            "trace.tls_ca: \"ca.pem\": needs trace.otlp with https://",
+        ),
+        (
             "[trace]\nsample = 0.5",
             "trace.sample: \"0.5\": needs trace.otlp",
         ),

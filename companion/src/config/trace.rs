@@ -37,6 +37,12 @@ pub(super) fn trace(raw: &mut Raw) -> Result<Option<TraceSettings>, ConfigError>
     if !read.is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty())) {
         return Err(otlp.breaks("must be a URL as http://127.0.0.1:4317"));
     }
+    if let Some(ca) = tls_ca
+        .as_ref()
+        .filter(|_| url.reveal().starts_with("http://"))
+    {
+        return Err(ca.breaks("needs trace.otlp with https://"));
+    }
     if url.reveal().contains('@') {
         let rule =
             "must have no login; OTEL_EXPORTER_OTLP_HEADERS says what the collector asks for";

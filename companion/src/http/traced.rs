@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
@@ -65,10 +65,6 @@ pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: 
     };
     // The level is that of errors, so that each line that is written has it.
     let span = tracing::error_span!("http", request_id = %id, trace_id = Empty);
-    let work = begin(&request);
-    if let Some(traced) = work.as_ref().and_then(Work::parent) {
-        span.record("trace_id", format!("{:032x}", traced.trace()));
-    }
     let answering = async {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let peer = request.extensions().get::<Arc<Peer>>();
@@ -77,23 +73,38 @@ pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: 
         tell(&app, (method.as_str(), &path, &client), &response);
         response
     };
-    let mut response = trace::within(work.as_ref(), answering.instrument(span)).await;
-    if let Some(work) = &work {
-        end(work, &response);
-    }
+    let mut response = answering.instrument(span).await;
     response.headers_mut().insert(HEADER, id.0);
     response
 }
 
+/// Answers a request that was let in, as a span of a trace if there is a collector.
+pub(super) async fn spanned(request: Request, next: Next) -> Response {
+    let Some(work) = begin(&request) else {
+        return next.run(request).await;
+    };
+    if let Some(traced) = work.parent() {
+        // Of the span of the log, which the request is in.
+        let trace = format!("{:032x}", traced.trace());
+        tracing::Span::current().record("trace_id", trace);
+    }
+    let response = work.run(next.run(request)).await;
+    end(&work, &response);
+    response
+}
+
 /// Paths that are asked every few seconds, whoever uses the unit.
-const UNTRACED: [&str; 3] = ["/healthz", "/metrics", "/readyz"];
+const UNTRACED: [&str; 2] = ["/metrics", "/readyz"];
+/// The methods of our paths; any other has one name.
+const METHODS: [Method; 4] = [Method::GET, Method::PUT, Method::POST, Method::DELETE];
 
 /// The span of a request. It has the path that matched, not the one that was asked: a record's key may be a secret.
 fn begin(request: &Request) -> Option<Work> {
     if !trace::is_on() {
         return None;
     }
-    let method = request.method().as_str();
+    let method = METHODS.iter().find(|method| *method == request.method());
+    let method = method.map_or("_OTHER", Method::as_str);
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("", MatchedPath::as_str);
     if UNTRACED.contains(&route) {
@@ -111,8 +122,8 @@ fn end(work: &Work, response: &Response) {
     let status = response.status();
     work.set("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
-        let why = response.extensions().get::<Why>();
-        work.failed(why.map_or("", |why| why.0.as_str()));
+        // Why is in the log: it may name a record.
+        work.failed(status.canonical_reason().unwrap_or_default());
     }
 }
 

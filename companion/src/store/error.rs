@@ -8,6 +8,19 @@ use crate::replica::bounds::Fault;
 use crate::replica::{ClockAhead, InvalidMark};
 use crate::tls::FileError;
 
+impl StoreError {
+    /// The kind of failure in a word, without what the store has: a record's name may be in that.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Away(_) => "away",
+            Self::NotReplicated { .. } => "not replicated",
+            Self::OutboxFull { .. } | Self::OutboxBytesFull { .. } => "outbox full",
+            Self::Corrupt(_) => "corrupt",
+            _ => "refused",
+        }
+    }
+}
+
 /// Why a store could not do what was requested. Nothing was changed, unless the variant says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

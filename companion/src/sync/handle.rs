@@ -131,9 +131,11 @@ impl Status {
             } else {
                 "not connected yet"
             };
-            // What was known of it before says nothing of now.
+            // What was known of it before says nothing of now; what is counted stays, so that no rate has a step.
+            let confirmed = self.links.get(peer).map_or(0, |link| link.confirmed);
             let link = LinkStatus {
                 state: state.to_owned(),
+                confirmed,
                 ..LinkStatus::default()
             };
             self.links.insert(peer.clone(), link);

@@ -254,6 +254,7 @@ impl Machine {
                 fixed,
                 store,
                 buckets,
+                ..
             } => {
                 // Acknowledged at once: digests that get lost are replaced by the next ones.
                 effects.push(Effect::Ack(tag));
@@ -345,6 +346,7 @@ impl Machine {
                     .look(members, &states, compare, moment, effects);
                 let body = Body::Digests {
                     sent_ms: moment.wall_ms,
+                    interval_ms: Some(self.rules.digest_interval_ms),
                     epoch,
                     echoes: self.skews.echoes(),
                     fixed: self.fixed.clone(),

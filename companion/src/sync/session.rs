@@ -14,6 +14,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
+use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::ids::UnitId;
 
 use super::driver::Driver;
@@ -31,8 +32,8 @@ use traced::Sent;
 /// How often the state machine gets a tick when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
 /// A unit of which nothing was heard for so many intervals of digests, and for so long, is told as silent.
-const SILENT_INTERVALS: u32 = 3;
-const SILENT_MIN: Duration = Duration::from_secs(10);
+const SILENT_INTERVALS: u64 = 3;
+const SILENT_MIN_MS: u64 = 10_000;
 /// How often loads and events are sent to the peers, and membership is read.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 
@@ -66,8 +67,8 @@ pub(super) struct Session {
     /// The units that had left when the links were started.
     removed: BTreeSet<UnitId>,
     skews: BTreeMap<UnitId, i64>,
-    /// When each unit was last heard, by the machine's time.
-    heard: BTreeMap<UnitId, u64>,
+    /// When each unit was last heard, by the machine's time, and how often it tells its digests, in ms.
+    heard: BTreeMap<UnitId, (u64, u64)>,
     /// The spans of messages on their way.
     sent: Sent,
     work: FuturesUnordered<Work>,
@@ -255,11 +256,7 @@ impl Session {
             Event::Delivered(tag, bytes) => match message::decode(&bytes, &self.unit) {
                 Ok((envelope, aside)) => {
                     let from = envelope.from.clone();
-                    self.heard.insert(from.clone(), self.moment().now_ms);
-                    self.status.send_if_modified(|status| {
-                        status.heard(&from, now_ms());
-                        false
-                    });
+                    self.note_heard(&envelope);
                     for aside in &aside {
                         self.parts.metrics.records_set_aside.inc();
                         self.set_aside(&from, &aside.name, &aside.why);
@@ -273,6 +270,31 @@ impl Session {
                 }
             },
         }
+    }
+
+    fn interval_ms(&self) -> u64 {
+        u64::try_from(self.settings.digest_interval.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that a peer was heard.
+    fn note_heard(&mut self, envelope: &Envelope) {
+        let from = &envelope.from;
+        if !self.settings.peers.contains(from) {
+            return;
+        }
+        let known = self.heard.get(from).map(|(_, interval_ms)| *interval_ms);
+        let told = match &envelope.body {
+            Body::Digests { interval_ms, .. } => *interval_ms,
+            _ => None,
+        };
+        // A peer of an earlier version does not tell.
+        let interval_ms = told.or(known).unwrap_or_else(|| self.interval_ms());
+        let now_ms = self.moment().now_ms;
+        self.heard.insert(from.clone(), (now_ms, interval_ms));
+        self.status.send_if_modified(|status| {
+            status.heard(from, crate::now_ms());
+            false
+        });
     }
 
     /// Sets the state of a link; returns whether it changed.
@@ -346,11 +368,15 @@ impl Session {
         }));
         let confirmed = self.machine.confirmed();
         let (now, started_ms) = (self.moment(), self.started.0);
-        let most = (self.settings.digest_interval * SILENT_INTERVALS).max(SILENT_MIN);
-        let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = self.interval_ms();
+        // Who does not read its queue hears nobody.
+        let reads = self.status.borrow().inbox == handle::UP;
         let silent_ms = |unit: &UnitId| {
-            let heard_ms = self.heard.get(unit).copied().unwrap_or(started_ms);
-            Some(now.now_ms.saturating_sub(heard_ms)).filter(|ms| *ms > most_ms)
+            let heard = self.heard.get(unit).copied();
+            let (heard_ms, interval_ms) = heard.unwrap_or((started_ms, interval_ms));
+            let most_ms = interval_ms.saturating_mul(SILENT_INTERVALS);
+            let silent_ms = now.now_ms.saturating_sub(heard_ms);
+            (reads && silent_ms > most_ms.max(SILENT_MIN_MS)).then_some(silent_ms)
         };
         self.status.send_if_modified(|status| {
             status.confirmed(confirmed);

@@ -22,8 +22,8 @@ use unitring_balancer::wiring::Kind as Wiring;
 pub(super) struct Counter {
     id: Option<u32>,
     pending: Cell<u64>,
-    /// Whether this VM has ever added to it.
-    added: Cell<bool>,
+    /// Whether Envoy keeps it, which is known once this VM has added to it.
+    is_kept: Cell<Option<bool>>,
 }
 
 impl Counter {
@@ -31,7 +31,7 @@ impl Counter {
         Self {
             id: define(MetricType::Counter, name),
             pending: Cell::new(0),
-            added: Cell::new(false),
+            is_kept: Cell::new(None),
         }
     }
 
@@ -43,7 +43,10 @@ impl Counter {
         let pending = i64::try_from(self.pending.take()).unwrap_or(i64::MAX);
         if pending > 0 {
             increment(self.id, pending);
-            self.added.set(true);
+            // Later it may read 0 because somebody reset all counters.
+            if self.is_kept.get() != Some(true) {
+                self.is_kept.set(Some(self.show() > 0));
+            }
         }
     }
 

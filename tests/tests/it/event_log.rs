@@ -353,3 +353,38 @@ async fn an_older_companion_beside_a_new_one_is_read_and_hides_no_turn() -> Resu
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_from_some_time_ago_is_not_shown_what_was_before() -> Result<()> {
+    let redis = Redis::start().await?;
+    let companion = Settings::on_redis(&redis)
+        .variable("UNITRING_UNIT", "unit-1")
+        .start()
+        .await?;
+    // All that there is happened, and was stored, three hours ago.
+    let before_ms = now_ms()?.saturating_sub(3 * 3_600_000);
+    let text = json!({"at_ms": before_ms, "kind": "ejected", "service": "orders", "instance": "a", "reason": "r",
+        "ring": "", "moved": 0.0, "reporter": "old"});
+    let (key, id) = ("unitring:{unit-1}:events", format!("{before_ms}-0"));
+    redis.cli(&["XADD", key, &id, "event", &text.to_string()])?;
+    let folder = TempDir::new()?;
+    let mut command = Command::new(programs::built("unitring")?);
+    command
+        .args(["events", "--json", "--since", "15m", "--follow"])
+        .env(
+            "UNITRING_URL",
+            format!("http://127.0.0.1:{}", companion.port),
+        );
+    let mut follower = Process::start("events", &mut command, folder.path())?;
+    let told = event(1, now_ms()?, "recovered", "10.0.0.5:8080");
+    tell(&companion, "edge-1", 1, vec![told]).await?;
+    let log = folder.path().join("events.log");
+    until("the follower to have the event", async || {
+        let text = fs::read_to_string(&log)?;
+        ensure!(text.contains("recovered"), "{text}");
+        ensure!(!text.contains("ejected"), "{text}");
+        Ok(())
+    })
+    .await?;
+    follower.kill()
+}

@@ -359,3 +359,33 @@ async fn a_collector_with_tls_is_known_by_its_authority() -> Result<()> {
     assert!(others.iter().all(|span| span.trace == TRACE), "{others:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn who_is_not_let_in_is_not_traced_and_a_full_redis_is_seen_in_the_span() -> Result<()> {
+    let collector = Collector::start().await?;
+    let redis = Redis::start_with(&["maxmemory 1mb"]).await?;
+    let settings = traced(Settings::on_redis(&redis), &collector);
+    let companion = settings.variable("UNITRING_TOKEN", "t").start().await?;
+    let refused = put(&companion, "stranger", Some(&sampled())).await;
+    assert!(refused.is_err());
+    let id = "00f067aa0ba902b8";
+    let url = format!("http://127.0.0.1:{}/v1/data/profiles/full", companion.port);
+    let request = Client::new().put(url).body("value").bearer_auth("t");
+    let request = request.header("traceparent", format!("00-{TRACE}-{id}-01"));
+    let answer = request.send().await?;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let request = collector.has("local", PUT, id).await?;
+    until("the refused write", async || {
+        let spans = collector.spans();
+        let writes = spans.iter().filter(|span| span.parent == request.id);
+        let mut failures = writes.map(|span| span.failure.as_deref());
+        ensure!(failures.any(|failure| failure == Some("OOM")), "{spans:#?}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(request.failure.as_deref(), Some("Service Unavailable"));
+    let spans = collector.spans();
+    let strangers = spans.iter().filter(|span| span.parent == CALLER);
+    assert_eq!(strangers.count(), 0, "{spans:#?}");
+    Ok(())
+}

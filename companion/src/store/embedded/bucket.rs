@@ -217,7 +217,8 @@ impl BucketTransaction for Rows<'_> {
         outbox.insert(key, row).map_err(away)?;
         if let Some(trace) = self.trace {
             let mut traces = self.transaction.open_table(TRACES).map_err(away)?;
-            let trace = trace.to_string();
+            // With the mark, so that what an older version left of another op is not taken for this one's.
+            let trace = format!("{mark} {trace}");
             traces.insert(key, trace.as_str()).map_err(away)?;
         }
         Ok(())

@@ -76,7 +76,10 @@ fn outbox(
         }
         let (_, sequence) = key.value();
         let trace = traces.get(key.value()).map_err(away)?;
-        let trace = trace.as_ref().map(|trace| trace.value());
+        let trace = trace
+            .as_ref()
+            .and_then(|trace| trace.value().split_once(' '));
+        let trace = trace.filter(|(of, _)| *of == mark).map(|(_, trace)| trace);
         match op(sequence, (id, mark, over), value, trace) {
             Ok(op) => ops.push(op),
             Err(why) => {

@@ -25,7 +25,7 @@ pub(super) const FENCE: TableDefinition<'_, (u8, &str), (u64, u64)> = TableDefin
 /// (bucket, sequence) → op.
 pub(super) const OUTBOX: TableDefinition<'_, (u8, u64), Change<'_>> =
     TableDefinition::new("outbox");
-/// (bucket, sequence) → the span that made the op, if it is traced. Beside [`OUTBOX`], whose type older files have.
+/// (bucket, sequence) → the op's version with its mark, and the span that made it, if it is traced. Beside [`OUTBOX`], whose type older files have.
 pub(super) const TRACES: TableDefinition<'_, (u8, u64), &str> = TableDefinition::new("traces");
 /// (unit, bucket) → incarnation and sequence of the last op that the broker confirmed for it.
 pub(super) const CURSORS: TableDefinition<'_, (&str, u8), (u64, u64)> =

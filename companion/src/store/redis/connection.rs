@@ -265,6 +265,41 @@ fn span(name: impl FnOnce() -> String) -> Option<Work> {
     Some(span)
 }
 
+/// A call within its span, which has the code of an error: what the server says of it may name a key.
+async fn traced<T>(
+    span: Option<Work>,
+    call: impl Future<Output = RedisResult<T>>,
+    code: for<'a> fn(&'a T) -> Option<&'a str>,
+) -> RedisResult<T> {
+    let answer = trace::within(span.as_ref(), call).await;
+    if let Some(span) = &span {
+        match &answer {
+            Ok(answer) => {
+                if let Some(code) = code(answer) {
+                    span.failed(code);
+                }
+            }
+            Err(error) => span.failed(error.category()),
+        }
+    }
+    answer
+}
+
+/// The code of an error that a server answered. Without a script it gets one, and is asked again.
+fn error_code(answer: &Value) -> Option<&str> {
+    match answer {
+        Value::ServerError(error) => Some(error.code()).filter(|code| *code != "NOSCRIPT"),
+        Value::Array(answers) => answers.iter().find_map(error_code),
+        _ => None,
+    }
+}
+
+/// The first of them of many answers.
+#[expect(clippy::ptr_arg, reason = "it is the answer as the client has it")]
+fn first_code(answers: &Vec<Value>) -> Option<&str> {
+    answers.iter().find_map(error_code)
+}
+
 fn name_of(cmd: &Cmd) -> String {
     let mut parts = cmd.args_iter().map(|part| match part {
         Arg::Simple(part) => String::from_utf8_lossy(part),
@@ -294,14 +329,14 @@ impl ConnectionLike for Connection {
         match self {
             Self::Cluster(cluster) => {
                 let send = cluster.run(async |connection| connection.req_packed_command(cmd).await);
-                trace::call(span, send).boxed()
+                traced(span, send, error_code).boxed()
             }
             Self::Primary(primary) => {
                 let send = primary.run(
                     async |connection| connection.req_packed_command(cmd).await,
                     is_refusal,
                 );
-                trace::call(span, send).boxed()
+                traced(span, send, error_code).boxed()
             }
         }
     }
@@ -319,7 +354,7 @@ impl ConnectionLike for Connection {
                     let answers = connection.req_packed_commands(pipeline, offset, count);
                     answers.await
                 };
-                trace::call(span, cluster.run(send)).boxed()
+                traced(span, cluster.run(send), first_code).boxed()
             }
             Self::Primary(primary) => {
                 let send = async move |connection: &mut MultiplexedConnection| {
@@ -327,7 +362,7 @@ impl ConnectionLike for Connection {
                     answers.await
                 };
                 let refuses = |answers: &Vec<Value>| answers.iter().any(is_refusal);
-                trace::call(span, primary.run(send, refuses)).boxed()
+                traced(span, primary.run(send, refuses), first_code).boxed()
             }
         }
     }

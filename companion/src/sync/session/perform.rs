@@ -59,7 +59,7 @@ impl Session {
                     let apply = store.apply(&parts, now_ms());
                     let applied = trace::within(spans.first(), apply).await;
                     if let Err(error) = &applied {
-                        spans.iter().for_each(|span| span.failed(error));
+                        spans.iter().for_each(|span| span.failed(error.word()));
                     }
                     Input::Applied(seen(applied))
                 })

@@ -2,13 +2,13 @@
 //!
 //! A stat that Envoy excludes takes every call and reads 0. A gauge is raised, read and lowered
 //! again, and only if it reads 0 and has not been checked yet, so that a real count is not
-//! disturbed. A counter cannot be lowered, so it is lost if this VM has added to it and it reads 0.
+//! disturbed. A counter cannot be lowered, so it is lost if it reads 0 just after this VM has added to it.
 
 use super::{Counter, Gauge, InstanceStats, Sides, Total, increment};
 
 impl Counter {
     pub(super) fn is_lost(&self) -> bool {
-        self.added.get() && self.show() == 0
+        self.is_kept.get() == Some(false)
     }
 }
 
