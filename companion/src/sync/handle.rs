@@ -462,10 +462,10 @@ mod tests {
     fn a_new_beginning_knows_nothing_of_before_and_a_member_is_no_stranger() {
         let west = unit("west");
         let mut status = Status::default();
-        status.begin(&[west.clone()], &BTreeSet::new(), false);
+        status.begin(std::slice::from_ref(&west), &BTreeSet::new(), false);
         status.skew(&west, 7, true);
         status.stranger(&west, 1_000);
-        status.begin(&[west.clone()], &BTreeSet::new(), false);
+        status.begin(std::slice::from_ref(&west), &BTreeSet::new(), false);
         assert_eq!(status.links[&west].clock_skew_ms, None);
         assert!(status.strangers.is_empty());
     }
