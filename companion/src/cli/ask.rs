@@ -264,9 +264,7 @@ pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
 /// An answer that is no success, as an error: every companion says why in JSON, and other servers do not.
 pub(super) fn refused(target: &Target, path: &str, status: u16, body: &[u8]) -> AskError {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-    // A proxy before a companion says this in words of its own.
-    let is_of_a_proxy = matches!(status, 401 | 403 | 429 | 502..=504);
-    match answer.get("error").is_some_and(Value::is_string) || is_of_a_proxy {
+    match answer.get("error").is_some_and(Value::is_string) {
         true => AskError::Refused(refusal(path, status, body)),
         false => AskError::NoCompanion(target.url.clone()),
     }

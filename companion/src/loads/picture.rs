@@ -31,6 +31,7 @@ pub struct Picture {
 #[derive(Debug)]
 struct Row {
     taken_ms: u64,
+    sequence: u64,
     alive_until_ms: u64,
     /// Column and load as bounds count it; a column may come twice, as an instance may in a report.
     cells: Vec<(usize, u64)>,
@@ -56,9 +57,9 @@ impl Picture {
     /// Puts a report in place of the reporter's last one, unless it is older.
     pub fn put(&mut self, load: &StoredLoad) {
         let last = self.rows.get(&load.reporter);
-        // By when it was taken, since the store decides whether a lower sequence counts, and in the order of taking
-        // within a millisecond.
-        if last.is_some_and(|last| load.taken_ms < last.taken_ms) {
+        // By when it was taken, since the store decides whether a lower sequence counts.
+        let order = (load.taken_ms, load.sequence);
+        if last.is_some_and(|last| order < (last.taken_ms, last.sequence)) {
             return;
         }
         // Before the old ones go, so that columns of both stay.
@@ -82,6 +83,7 @@ impl Picture {
         }
         let row = Row {
             taken_ms: load.taken_ms,
+            sequence: load.sequence,
             alive_until_ms: load.alive_until_ms,
             cells,
             rates,

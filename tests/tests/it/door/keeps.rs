@@ -231,10 +231,16 @@ async fn a_reporters_name_is_its_owners_and_no_sequence_silences_it() -> Result<
     ensure!(response.await?.status() == 403);
     // The same client may say so, by mistake or not: the next report counts all the same.
     ensure!(send("one", u64::MAX, 5).await? == 200);
-    ensure!(send("one", 3_000, 7).await? == 200);
-    let body = report("e~2", 1, vec![service("orders", vec![])]).to_string();
-    let response = companion.call_as("two", Method::POST, "/v1/reports", body.into_bytes());
-    let told: serde_json::Value = response.await?.json().await?;
+    let mut number = 0;
+    let mut told = serde_json::Value::Null;
+    // Of reports of one millisecond the greater number counts, so the first may not.
+    while number < 20 && told["services"][0]["rest"][0]["in_flight"] != 7 {
+        number += 1;
+        ensure!(send("one", 3_000 + number, 7).await? == 200);
+        let body = report("e~2", number, vec![service("orders", vec![])]).to_string();
+        let response = companion.call_as("two", Method::POST, "/v1/reports", body.into_bytes());
+        told = response.await?.json().await?;
+    }
     ensure!(told["services"][0]["rest"][0]["in_flight"] == 7, "{told}");
     Ok(())
 }
