@@ -6,6 +6,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`handle`] | a write → whether sync admits it, and that it was stored |
+//! | `status` | what is known of each link → what `/v1/units` shows |
 //! | [`driver`] | role and membership → a session, or none |
 //! | `session` | performs the machine's effects and feeds it inputs |
 //! | [`machine`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |
@@ -23,10 +24,12 @@ pub mod machine;
 pub mod members;
 mod parts;
 mod session;
+mod status;
 
 pub use driver::Driver;
 pub use gossip::Gathering;
-pub use handle::{Handle, LinkStatus, Status};
+pub use handle::Handle;
 pub use parts::Parts;
+pub use status::{LinkStatus, Status};
 
 use parts::seen;

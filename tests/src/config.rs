@@ -265,6 +265,23 @@ impl EnvoyConfig {
         Ok(self)
     }
 
+    /// Adds an aggregate cluster `both` over these clusters.
+    ///
+    /// # Errors
+    /// The file has no clusters.
+    pub fn add_aggregate(self, clusters: &[&str]) -> Result<Self> {
+        let kind = "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig";
+        self.add_cluster(json!({
+            "name": "both",
+            "connect_timeout": "1s",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "cluster_type": {
+                "name": "envoy.clusters.aggregate",
+                "typed_config": {"@type": kind, "clusters": clusters},
+            },
+        }))
+    }
+
     /// Without active health checks and outlier detection of `orders`, so that only the filter detects
     /// failures.
     ///

@@ -94,7 +94,7 @@ fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-/// What a value must be, by what serde or a parser says.
+/// The rule that a value breaks, from the message of serde or of a parser.
 fn wanted(fault: &str) -> Option<String> {
     let known = match fault {
         "invalid digit found in string" | "cannot parse integer from empty string" => {

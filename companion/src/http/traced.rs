@@ -93,7 +93,7 @@ pub(super) async fn spanned(request: Request, next: Next) -> Response {
     response
 }
 
-/// Paths that are asked every few seconds, whoever uses the unit.
+/// Paths that probes and scrapers request every few seconds.
 const UNTRACED: [&str; 2] = ["/metrics", "/readyz"];
 /// The methods of our paths; any other has one name.
 const METHODS: [Method; 4] = [Method::GET, Method::PUT, Method::POST, Method::DELETE];

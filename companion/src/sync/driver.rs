@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use unitring_protocol::ids::UnitId;
 
-use super::handle::{Handle, Status};
+use super::handle::Handle;
 use super::links::amqp;
 use super::session::Session;
+use super::status::Status;
 use super::{Parts, members};
 use crate::config::SyncSettings;
 use crate::leadership::Role;

@@ -19,9 +19,10 @@ use unitring_protocol::ids::UnitId;
 
 use super::driver::Driver;
 use super::gossip::Gossip;
-use super::handle::{self, Handle, Status};
+use super::handle::Handle;
 use super::links::{Event, Links, Verdict, amqp};
 use super::machine::{Input, Machine, Moment, Rules, message};
+use super::status::{self, Status};
 use super::{Parts, members};
 use crate::config::SyncSettings;
 use crate::leadership::Role;
@@ -86,10 +87,9 @@ impl Session {
             .filter(|peer| !removed.contains(*peer))
             .cloned()
             .collect();
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let rules = Rules {
-            digest_interval_ms: ms(settings.digest_interval),
-            keep_ms: ms(settings.tombstones_kept),
+            digest_interval_ms: millis(settings.digest_interval),
+            keep_ms: millis(settings.tombstones_kept),
             outbox_max: Backlog {
                 ops: settings.outbox_max,
                 bytes: settings.outbox_bytes_max,
@@ -129,7 +129,7 @@ impl Session {
 
     fn moment(&self) -> Moment {
         let (started_ms, started) = self.started;
-        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed_ms = millis(started.elapsed());
         Moment {
             now_ms: started_ms.saturating_add(elapsed_ms),
             wall_ms: now_ms(),
@@ -210,7 +210,7 @@ impl Session {
         match event {
             Event::Up(unit) => {
                 tracing::info!(unit = %self.unit, to = %unit, "linked");
-                self.link(&unit, handle::UP);
+                self.link(&unit, status::UP);
                 self.handle(Input::LinkUp(unit));
             }
             Event::Down(unit, why) => {
@@ -228,11 +228,11 @@ impl Session {
             }
             Event::Blocked(unit, None) => {
                 tracing::info!(unit = %self.unit, to = %unit, "the broker takes messages again");
-                self.link(&unit, handle::UP);
+                self.link(&unit, status::UP);
             }
             Event::InboxUp => {
                 tracing::info!(unit = %self.unit, "the unit's own queue is read");
-                self.inbox(handle::UP);
+                self.inbox(status::UP);
             }
             Event::InboxDown(why) => {
                 self.parts.metrics.link_failures.inc();
@@ -272,10 +272,6 @@ impl Session {
         }
     }
 
-    fn interval_ms(&self) -> u64 {
-        u64::try_from(self.settings.digest_interval.as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// Notes that a peer was heard.
     fn note_heard(&mut self, envelope: &Envelope) {
         let from = &envelope.from;
@@ -288,7 +284,9 @@ impl Session {
             _ => None,
         };
         // A peer of an earlier version does not tell.
-        let interval_ms = told.or(known).unwrap_or_else(|| self.interval_ms());
+        let interval_ms = told
+            .or(known)
+            .unwrap_or(millis(self.settings.digest_interval));
         let now_ms = self.moment().now_ms;
         self.heard.insert(from.clone(), (now_ms, interval_ms));
         self.status.send_if_modified(|status| {
@@ -312,7 +310,7 @@ impl Session {
             is_new = change(status);
             is_new
         });
-        let is_up = u64::from(self.status.borrow().link == handle::UP);
+        let is_up = u64::from(self.status.borrow().link == status::UP);
         self.parts.metrics.link_up.set(is_up);
         is_new
     }
@@ -368,9 +366,9 @@ impl Session {
         }));
         let confirmed = self.machine.confirmed();
         let (now, started_ms) = (self.moment(), self.started.0);
-        let interval_ms = self.interval_ms();
+        let interval_ms = millis(self.settings.digest_interval);
         // Who does not read its queue hears nobody.
-        let reads = self.status.borrow().inbox == handle::UP;
+        let reads = self.status.borrow().inbox == status::UP;
         let silent_ms = |unit: &UnitId| {
             let heard = self.heard.get(unit).copied();
             let (heard_ms, interval_ms) = heard.unwrap_or((started_ms, interval_ms));
@@ -391,6 +389,11 @@ impl Session {
             tracing::debug!("verdict dropped: the reader has ended");
         }
     }
+}
+
+/// A duration in ms.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Sleeps until that instant; for ever if there is none.

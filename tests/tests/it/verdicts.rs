@@ -74,18 +74,7 @@ fn by_another_way(config: EnvoyConfig, way: &str) -> Result<EnvoyConfig> {
         Ok(())
     })?;
     if way == "aggregate" {
-        return config.add_cluster(json!({
-            "name": "both",
-            "connect_timeout": "1s",
-            "lb_policy": "CLUSTER_PROVIDED",
-            "cluster_type": {
-                "name": "envoy.clusters.aggregate",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig",
-                    "clusters": ["orders"],
-                },
-            },
-        }));
+        return config.add_aggregate(&["orders"]);
     }
     if retry.is_null() {
         return Ok(config);

@@ -73,7 +73,7 @@ fn what_many_see_within_the_window_is_one_entry() {
 fn a_flap_is_never_hidden() {
     let flap = [(0, Ejected), (1, Recovered), (2, Ejected), (3, Recovered)];
     assert_eq!(told(&flap).len(), 4);
-    // Seen by two, one of whom is late.
+    // Two Envoys saw it, and the report of one is late.
     let late = [
         (0, Ejected),
         (5, Recovered),

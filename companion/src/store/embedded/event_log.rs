@@ -1,7 +1,8 @@
 //! The event log in the file: what event_log.lua does in Redis.
 //!
 //! `event_bytes` counts the bytes of the entries up to the number in `event_counted`. An older program changes neither:
-//! then all are counted anew, and nothing is counted with the entries so far, since contrary ones may lie between.
+//! then the next write recounts all entries, and no event joins an entry from before, since a contrary one of the older
+//! program may lie between.
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction};
 

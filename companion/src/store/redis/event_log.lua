@@ -3,8 +3,8 @@
 --
 -- An entry of the stream never changes, so what it counts stands beside it, in the index: id →
 -- `<count> <latest time in ms>`. There, too, `bytes` and `entries` have the size of the log up to the
--- entry `last`. An older companion writes to the stream alone: then all is counted anew, and entries up
--- to `foreign` take no more events, as contrary ones of that companion may lie between.
+-- entry `last`. An older companion writes to the stream alone: then the next script recounts the log, and no
+-- event joins an entry up to `foreign`, since a contrary one of that companion may lie between.
 --
 -- The latest entries of an instance have a key of their own, which expires: `<time in ms of the latest
 -- event that is forgotten, or -1>`, then a line for each, `<id> <first ms> <last ms> <kind> <print>`.
@@ -26,7 +26,7 @@ local function text_of(row)
   return row[2] and row[2][2] or ''
 end
 
--- Counts all entries anew, and drops the counts of those that are gone.
+-- Recounts all entries, and drops the counts of those that are gone.
 local function recount(log)
   log.bytes, log.entries = 0, 0
   local from, first = '-', nil

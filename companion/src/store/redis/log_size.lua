@@ -1,7 +1,7 @@
 -- The size of the event log.
 --
--- Atomic, because the first entry may be trimmed meanwhile. If an older companion wrote last, all is
--- counted anew.
+-- Atomic, because the first entry may be trimmed meanwhile. If an older companion wrote last, it
+-- recounts the log.
 --
 -- KEYS: events, their index
 -- ARGV: the limits of the log

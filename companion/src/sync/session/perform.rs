@@ -9,7 +9,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::Op;
 
 use super::traced::applying;
-use super::{Done, Session};
+use super::{Done, Session, millis};
 use crate::now_ms;
 use crate::replica::epoch;
 use crate::store::Batch;
@@ -210,7 +210,7 @@ impl Session {
     }
 
     fn skew(&mut self, unit: UnitId, skew_ms: i64) {
-        let max_ms = u64::try_from(self.settings.skew_max.as_millis()).unwrap_or(u64::MAX);
+        let max_ms = millis(self.settings.skew_max);
         let is_over = |skew_ms: i64| skew_ms.unsigned_abs() > max_ms;
         let before = self.skews.insert(unit.clone(), skew_ms).unwrap_or(0);
         match (is_over(before), is_over(skew_ms)) {

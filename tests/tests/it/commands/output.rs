@@ -71,16 +71,10 @@ async fn no_command_fails_by_its_reader_or_hides_that_its_output_is_full() -> Re
     let instance = Instance::start("a").await?;
     companion.register(&instance).await?;
     companion.tells("added", "a", "").await?;
-    let (is_done, text) = companion.ask(&[
-        "data",
-        "put",
-        "--dataset",
-        "d",
-        "--key",
-        "k",
-        "--value",
-        "v",
-    ])?;
+    let put: Vec<&str> = "data put --dataset d --key k --value v"
+        .split(' ')
+        .collect();
+    let (is_done, text) = companion.ask(&put)?;
     ensure!(is_done, "{text}");
     let at = url(companion.port);
     for command in ASK {

@@ -123,18 +123,7 @@ async fn an_aggregate_cluster_fails_over_as_without_the_filter() -> Result<()> {
     let backup = Instance::start_all(&["x", "y", "z"]).await?;
     let mut pair = Pair::start(&|config| {
         let config = config.copy_cluster("orders", "backup", &backup)?;
-        let config = config.add_cluster(json!({
-            "name": "both",
-            "connect_timeout": "1s",
-            "lb_policy": "CLUSTER_PROVIDED",
-            "cluster_type": {
-                "name": "envoy.clusters.aggregate",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig",
-                    "clusters": ["orders", "backup"],
-                },
-            },
-        }))?;
+        let config = config.add_aggregate(&["orders", "backup"])?;
         edit_route(config, |route| {
             route["cluster"] = json!("both");
             Ok(())

@@ -1,0 +1,332 @@
+//! The status of sync: how each link is, and what was set aside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use unitring_protocol::ids::UnitId;
+use unitring_protocol::record::RecordId;
+
+use super::lag::Lag;
+use super::machine::compare::Comparison;
+use crate::metrics::ShownLink;
+
+/// The state of a healthy link.
+pub(super) const UP: &str = "ok";
+/// The state of the link to a unit that was removed from the group.
+const REMOVED: &str = "removed";
+/// How long what was set aside, strangers and namesakes are told after the last time that they were seen: what is
+/// mended is no problem any more.
+const TOLD_MS: u64 = 600_000;
+/// Most records set aside, and most strangers, that are named; the metrics count all of them.
+const ASIDE_MAX: usize = 64;
+
+/// The status of a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LinkStatus {
+    /// `ok`, `removed`, or why nothing can be sent.
+    pub state: String,
+    /// Ops that the broker has confirmed for the unit: the sum of its cursors.
+    pub confirmed: u64,
+    /// When it was last heard, in ms since the Unix epoch; `None` if it was not since this companion leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<u64>,
+    /// For how long nothing was heard of it, in ms, if that is over three intervals of digests: it sends one each
+    /// interval. Its companion is away, cannot send here, or has other members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
+    /// The last comparison of digests with it.
+    pub compared: Option<Comparison>,
+    /// The replication lag of its changes.
+    pub lag: Option<Lag>,
+    /// How far its clock is ahead of ours, in ms.
+    pub clock_skew_ms: Option<i64>,
+    /// Whether the skew is over the limit.
+    pub clock_skew_alarm: bool,
+    /// Records that are too large for its broker, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unsendable: BTreeMap<String, String>,
+}
+
+impl LinkStatus {
+    /// Whether its unit was removed from the group.
+    pub fn is_removed(&self) -> bool {
+        self.state == REMOVED
+    }
+
+    /// The values that the metrics show.
+    pub fn shown(&self) -> ShownLink {
+        let compared = self.compared.as_ref();
+        ShownLink {
+            is_up: self.state == UP,
+            confirmed: self.confirmed,
+            missing_ops: compared.map(|compared| compared.missing),
+            diverged_buckets: compared.map(|compared| compared.diverged.len()),
+            clock_skew_ms: self.clock_skew_ms,
+        }
+    }
+}
+
+/// A record that is set aside: why, which alone is shown, and when it last came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Aside {
+    /// The reason.
+    pub why: String,
+    #[serde(skip)]
+    last_ms: u64,
+}
+
+/// A unit that sends to this one and is no member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Stranger {
+    /// How many of its messages were set aside.
+    pub messages: u64,
+    /// When the last one arrived, in ms since the Unix epoch.
+    pub last_ms: u64,
+}
+
+/// The status of sync, as `/v1/units` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// `ok`, or why this unit is cut off from all others.
+    pub link: String,
+    /// `ok`, or why this unit's own queue is not read.
+    pub inbox: String,
+    /// The other units.
+    pub peers: Vec<String>,
+    /// The link to each unit.
+    pub links: BTreeMap<UnitId, LinkStatus>,
+    /// Ops in the outbox, which not all peers have confirmed.
+    pub outbox: u64,
+    /// Most ops that the outbox may hold.
+    pub outbox_max: u64,
+    /// Estimated bytes of the ops in the outbox.
+    pub outbox_bytes: u64,
+    /// Records changed by repairs since the process started.
+    pub repaired_records: u64,
+    /// Records set aside, by unit and name, with the reason. At most 64.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, Aside>,
+    /// Units that send to this one and are no members. At most 64.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub strangers: BTreeMap<UnitId, Stranger>,
+    /// Units in whose name two stores speak, and when that was last seen, in ms since the Unix epoch: two units of
+    /// one name, or two groups at one broker.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub namesakes: BTreeMap<UnitId, u64>,
+}
+
+impl Status {
+    pub(super) fn begin(&mut self, peers: &[UnitId], removed: &BTreeSet<UnitId>, out: bool) {
+        "not connected yet".clone_into(&mut self.inbox);
+        self.links.retain(|unit, _| peers.contains(unit));
+        let is_member = |unit: &UnitId| peers.contains(unit) && !removed.contains(unit);
+        self.strangers.retain(|unit, _| !is_member(unit));
+        for peer in peers {
+            let state = if removed.contains(peer) {
+                REMOVED
+            } else {
+                "not connected yet"
+            };
+            // What was known of it before says nothing of now; what is counted stays, so that no rate has a step.
+            let confirmed = self.links.get(peer).map_or(0, |link| link.confirmed);
+            let link = LinkStatus {
+                state: state.to_owned(),
+                confirmed,
+                ..LinkStatus::default()
+            };
+            self.links.insert(peer.clone(), link);
+        }
+        if out {
+            "removed from the group".clone_into(&mut self.inbox);
+        }
+        self.judge();
+    }
+
+    /// Another companion leads, or this one does not know who does.
+    pub(super) fn end(&mut self) {
+        "another companion of the unit syncs".clone_into(&mut self.link);
+        self.inbox.clone_from(&self.link);
+        for link in self.links.values_mut() {
+            link.state.clone_from(&self.link);
+            link.silent_ms = None;
+        }
+    }
+
+    /// A message of this unit arrived.
+    pub(super) fn heard(&mut self, unit: &UnitId, now_ms: u64) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.heard_ms = Some(now_ms);
+            link.silent_ms = None;
+        }
+    }
+
+    /// Notes who was not heard for so long, and forgets what was not seen again.
+    pub(super) fn age(&mut self, silent_ms: impl Fn(&UnitId) -> Option<u64>, now_ms: u64) {
+        for (unit, link) in &mut self.links {
+            let is_removed = link.is_removed();
+            link.silent_ms = silent_ms(unit).filter(|_| !is_removed);
+        }
+        let is_told = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < TOLD_MS;
+        self.strangers
+            .retain(|_, stranger| is_told(stranger.last_ms));
+        self.namesakes.retain(|_, last_ms| is_told(*last_ms));
+        self.set_aside.retain(|_, aside| is_told(aside.last_ms));
+    }
+
+    pub(super) fn link_is(&mut self, unit: &UnitId, state: &str) -> bool {
+        let link = self.links.entry(unit.clone()).or_default();
+        let is_new = link.state != state;
+        state.clone_into(&mut link.state);
+        self.judge();
+        is_new
+    }
+
+    pub(super) fn inbox_is(&mut self, state: &str) -> bool {
+        let is_new = self.inbox != state;
+        state.clone_into(&mut self.inbox);
+        self.judge();
+        is_new
+    }
+
+    /// This unit is cut off only if no peer can be reached, or its own queue is not read; a single
+    /// peer out of reach does not count.
+    fn judge(&mut self) {
+        let mut members = self.links.values().filter(|link| !link.is_removed());
+        let first = members.clone().find(|link| link.state != UP);
+        let is_any_up = members.any(|link| link.state == UP);
+        self.link = match first {
+            _ if self.inbox != UP => self.inbox.clone(),
+            Some(link) if !is_any_up => link.state.clone(),
+            _ => UP.to_owned(),
+        };
+    }
+
+    /// Returns whether the record is new and was added; it is not while the table is full.
+    pub(super) fn set_aside(
+        &mut self,
+        from: &UnitId,
+        record: &str,
+        why: &str,
+        now_ms: u64,
+    ) -> bool {
+        let name = format!("{from}: {record}");
+        let is_new = !self.set_aside.contains_key(&name);
+        if is_new && self.set_aside.len() >= ASIDE_MAX {
+            return false;
+        }
+        let aside = self.set_aside.entry(name).or_insert_with(|| Aside {
+            why: why.to_owned(),
+            last_ms: 0,
+        });
+        aside.last_ms = now_ms;
+        is_new
+    }
+
+    /// Counts a message of a stranger; returns whether the unit is new and was added.
+    pub(super) fn stranger(&mut self, unit: &UnitId, now_ms: u64) -> bool {
+        let is_new = !self.strangers.contains_key(unit);
+        if is_new && self.strangers.len() >= ASIDE_MAX {
+            return false;
+        }
+        let stranger = self.strangers.entry(unit.clone()).or_default();
+        stranger.messages = stranger.messages.saturating_add(1);
+        stranger.last_ms = now_ms;
+        is_new
+    }
+
+    /// Whether it is new.
+    pub(super) fn namesake(&mut self, unit: &UnitId, now_ms: u64) -> bool {
+        self.namesakes.insert(unit.clone(), now_ms).is_none()
+    }
+
+    pub(super) fn unsendable(
+        &mut self,
+        unit: &UnitId,
+        limit: usize,
+        records: &BTreeMap<RecordId, usize>,
+    ) {
+        if let Some(link) = self.links.get_mut(unit) {
+            let why =
+                |bytes: &usize| format!("{bytes} bytes in a message, its broker takes {limit}");
+            let named = records
+                .iter()
+                .map(|(id, bytes)| (id.to_string(), why(bytes)));
+            link.unsendable = named.collect();
+        }
+    }
+
+    pub(super) fn compared(&mut self, unit: &UnitId, comparison: Comparison) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.compared = Some(comparison);
+        }
+    }
+
+    pub(super) fn skew(&mut self, unit: &UnitId, skew_ms: i64, is_over: bool) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.clock_skew_ms = Some(skew_ms);
+            link.clock_skew_alarm = is_over;
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, confirmed: BTreeMap<UnitId, u64>) {
+        for (unit, ops) in confirmed {
+            if let Some(link) = self.links.get_mut(&unit) {
+                link.confirmed = ops;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(name: &str) -> UnitId {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_not_seen_again_is_no_longer_told() {
+        let mut status = Status::default();
+        assert!(status.set_aside(&unit("west"), "d/k", "why", 1_000));
+        assert!(!status.set_aside(&unit("west"), "d/k", "why", 2_000));
+        assert!(status.stranger(&unit("south"), 1_000));
+        assert!(status.namesake(&unit("north"), 1_000));
+        let now_ms = 1_000 + TOLD_MS;
+        status.age(|_| None, now_ms - 1);
+        assert_eq!((status.set_aside.len(), status.strangers.len()), (1, 1));
+        status.age(|_| None, now_ms);
+        assert_eq!((status.set_aside.len(), status.strangers.len()), (1, 0));
+        assert_eq!(status.namesakes.len(), 0);
+        status.age(|_| None, now_ms + 1_000);
+        assert_eq!(status.set_aside.len(), 0);
+        assert!(status.set_aside(&unit("west"), "d/k", "why", now_ms + 2_000));
+    }
+
+    #[test]
+    fn a_unit_is_silent_until_it_is_heard_and_a_removed_one_never_is() {
+        let (west, north) = (unit("west"), unit("north"));
+        let mut status = Status::default();
+        let removed = BTreeSet::from([north.clone()]);
+        status.begin(&[west.clone(), north.clone()], &removed, false);
+        status.age(|_| Some(30_000), 1_000);
+        assert_eq!(status.links[&west].silent_ms, Some(30_000));
+        assert_eq!(status.links[&north].silent_ms, None);
+        status.heard(&west, 1_500);
+        assert_eq!(status.links[&west].heard_ms, Some(1_500));
+        assert_eq!(status.links[&west].silent_ms, None);
+    }
+
+    #[test]
+    fn a_new_beginning_knows_nothing_of_before_and_a_member_is_no_stranger() {
+        let west = unit("west");
+        let mut status = Status::default();
+        status.begin(std::slice::from_ref(&west), &BTreeSet::new(), false);
+        status.skew(&west, 7, true);
+        status.stranger(&west, 1_000);
+        status.begin(std::slice::from_ref(&west), &BTreeSet::new(), false);
+        assert_eq!(status.links[&west].clock_skew_ms, None);
+        assert!(status.strangers.is_empty());
+    }
+}
