@@ -18,14 +18,17 @@ pub struct Lease {
     pub holder: u64,
     /// When it expires, in milliseconds since the Unix epoch.
     pub until_ms: u64,
-    /// When the holder's settings were loaded, in milliseconds since the Unix epoch.
+    /// When the holder's settings came into force, in milliseconds since the Unix epoch.
     pub since_ms: u64,
+    /// The holder's settings, by their hash.
+    pub configuration: u64,
 }
 
 stored!(Lease {
     holder,
     until_ms,
-    since_ms
+    since_ms,
+    configuration
 });
 
 impl Lease {
@@ -34,6 +37,7 @@ impl Lease {
         holder: 0,
         until_ms: 0,
         since_ms: 0,
+        configuration: 0,
     };
 }
 
@@ -42,7 +46,8 @@ impl Lease {
 pub struct Claimant {
     /// Unique among the VMs of the process, and not 0.
     vm: u64,
-    /// When its settings were loaded, in milliseconds since the Unix epoch.
+    configuration: u64,
+    /// When its settings came into force, in milliseconds since the Unix epoch.
     since_ms: u64,
     gave_up: bool,
 }
@@ -59,15 +64,22 @@ pub enum Claim {
 }
 
 impl Claimant {
-    /// `vm` is any number that no other VM of the process has. `since_ms` is when its settings were
-    /// loaded, if holders may have different settings: a VM with newer settings takes the lease at
-    /// once, since Envoy keeps a replaced filter chain for its drain time, ten minutes by default.
-    pub fn new(vm: u64, since_ms: u64) -> Self {
+    /// `vm` is any number that no other VM of the process has, and `configuration` a hash of its
+    /// settings. `since_ms` is when these were loaded, if holders may have different settings: a VM
+    /// with newer settings takes the lease at once, since Envoy keeps a replaced filter chain for its
+    /// drain time, ten minutes by default.
+    pub fn new(vm: u64, configuration: u64, since_ms: u64) -> Self {
         Self {
             vm: vm.max(1),
+            configuration,
             since_ms,
             gave_up: false,
         }
+    }
+
+    /// The settings of this VM came into force again, so they are the newest.
+    pub fn renew(&mut self, now_ms: u64) {
+        self.since_ms = self.since_ms.max(now_ms);
     }
 
     /// Decides by the current lease, and by whether this VM has served requests.
@@ -80,6 +92,7 @@ impl Claimant {
                     holder: 0,
                     until_ms: now_ms,
                     since_ms: lease.since_ms,
+                    configuration: lease.configuration,
                 });
             }
             return self.take(now_ms);
@@ -101,6 +114,7 @@ impl Claimant {
             holder: self.vm,
             until_ms: now_ms.saturating_add(LEASE_MS),
             since_ms: self.since_ms,
+            configuration: self.configuration,
         })
     }
 }
@@ -125,7 +139,8 @@ mod tests {
 
     #[test]
     fn one_of_several_holds_it_and_another_takes_over_when_it_dies() {
-        let (mut a, mut b, mut lease) = (Claimant::new(1, 0), Claimant::new(2, 0), Lease::FREE);
+        let (mut a, mut b, mut lease) =
+            (Claimant::new(1, 0, 0), Claimant::new(2, 0, 0), Lease::FREE);
         assert!(step(&mut a, &mut lease, false, 1_000));
         assert!(!step(&mut b, &mut lease, false, 1_100));
         assert!(step(&mut a, &mut lease, false, 2_000), "renewed");
@@ -136,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_worker_hands_it_to_a_vm_that_serves_nobody() {
-        let (mut worker, mut main) = (Claimant::new(1, 0), Claimant::new(2, 0));
+        let (mut worker, mut main) = (Claimant::new(1, 0, 0), Claimant::new(2, 0, 0));
         let mut lease = Lease::FREE;
         assert!(step(&mut worker, &mut lease, false, 10_000));
         assert!(!step(&mut worker, &mut lease, true, 10_250), "serves now");
@@ -150,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_worker_takes_it_where_nobody_else_is_left() {
-        let (mut worker, mut lease) = (Claimant::new(1, 0), Lease::FREE);
+        let (mut worker, mut lease) = (Claimant::new(1, 0, 0), Lease::FREE);
         assert!(step(&mut worker, &mut lease, false, 10_000));
         assert!(!step(&mut worker, &mut lease, true, 10_250));
         assert!(!step(&mut worker, &mut lease, true, 16_249));
@@ -160,7 +175,7 @@ mod tests {
 
     #[test]
     fn newer_settings_take_it_at_once_and_keep_it() {
-        let (mut old, mut new) = (Claimant::new(1, 100), Claimant::new(2, 5_000));
+        let (mut old, mut new) = (Claimant::new(1, 0, 100), Claimant::new(2, 0, 5_000));
         let mut lease = Lease::FREE;
         assert!(step(&mut old, &mut lease, false, 1_000));
         assert!(
@@ -176,13 +191,25 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_come_into_force_again_take_it() {
+        let (mut first, mut second) = (Claimant::new(1, 7, 100), Claimant::new(2, 8, 5_000));
+        let mut lease = Lease::FREE;
+        assert!(step(&mut second, &mut lease, false, 5_000));
+        assert!(!step(&mut first, &mut lease, false, 5_100));
+        first.renew(6_000);
+        assert!(step(&mut first, &mut lease, false, 6_000));
+        assert_eq!((lease.configuration, lease.since_ms), (7, 6_000));
+        assert!(!step(&mut second, &mut lease, false, 6_100));
+    }
+
+    #[test]
     fn a_clock_that_jumps_back_does_not_freeze_it() {
         let (mut a, mut lease) = (
-            Claimant::new(1, 0),
+            Claimant::new(1, 0, 0),
             Lease {
                 holder: 9,
                 until_ms: 1_000_000,
-                since_ms: 0,
+                ..Lease::FREE
             },
         );
         assert!(step(&mut a, &mut lease, false, 1_000));

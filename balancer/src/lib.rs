@@ -27,11 +27,13 @@
 //! | [`reporter`] | loads and events → report; snapshot → fleet |
 //! | [`exported`] | stats → the names that Prometheus gets |
 //! | [`lease`] | which VM of the process discovers, judges and reports |
+//! | [`configurations`] | which of a service's configurations reports, and which others there are |
 //! | [`roster`] | which VMs count requests, and how a dead VM's counts are cleared |
 //! | [`stored`] | values that VMs share → bytes, and back |
 
 pub mod balancer;
 pub mod capture;
+pub mod configurations;
 pub mod directory;
 pub mod discovery;
 pub mod drift;

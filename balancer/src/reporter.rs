@@ -198,6 +198,19 @@ impl Reporter {
     }
 }
 
+/// Adds the instances that only filters of this process with other settings know, with weight 0: no
+/// table here contains them, and their load counts in the fleet.
+pub fn add_others<'a>(report: &mut Report, others: impl Iterator<Item = (&'a Entry, Shown)>) {
+    let others = others.filter_map(|(entry, shown)| load(entry, shown));
+    if let Some(service) = report.services.first_mut() {
+        service.instances.extend(others.map(|load| InstanceLoad {
+            weight: 0,
+            locality: 0,
+            ..load
+        }));
+    }
+}
+
 /// The instances of a report.
 struct Loads {
     loads: Vec<InstanceLoad>,

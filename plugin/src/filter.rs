@@ -6,6 +6,7 @@
 //! | [`root`] | configuration, the timer, answers to callouts: one per VM |
 //! | [`desk`] | a VM's work for a service outside of requests |
 //! | [`vms`] | this VM among those of the process |
+//! | [`connections`] | the newest client connection |
 //! | [`service`] | the state that a VM's streams share for a service |
 //! | [`stream`] | headers of one request and its answer |
 //! | [`explain`] | headers of its answer |
@@ -24,6 +25,7 @@ mod call;
 mod callout;
 mod capture;
 mod clock;
+mod connections;
 mod desk;
 mod explain;
 mod exported;
@@ -52,6 +54,12 @@ fn property(path: &[&str]) -> Option<Vec<u8>> {
 
 fn text(path: &[&str]) -> Option<String> {
     property(path).and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+/// A numeric attribute of the current request, which Envoy passes as 8 bytes in little-endian order.
+fn number(path: &[&str]) -> Option<u64> {
+    let bytes = property(path)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 /// The headers of the current request, or of its answer.

@@ -177,7 +177,8 @@ pub struct InstanceLoad {
     pub id: InstanceId,
     /// Where its requests go, `ip:port`.
     pub address: String,
-    /// Its weight; its share of requests is its part of the sum of weights.
+    /// Its weight; its share of requests is its part of the sum of weights. 0 for an instance that is
+    /// on no table here: only a filter of this process with other settings knows it.
     pub weight: u32,
     /// Whether its health lets it take new requests.
     pub healthy: bool,

@@ -189,6 +189,8 @@ async fn view(
                 capacity: part.and_then(|part| part.capacity),
             }
         });
+        // Weight 0 is that of a filter whose table does not contain it.
+        seen.weight = seen.weight.max(reported.weight);
         seen.healthy &= reported.healthy;
         seen.draining |= reported.draining;
         seen.warmth = seen.warmth.min(reported.warmth);

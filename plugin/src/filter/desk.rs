@@ -4,7 +4,7 @@
 //! There are two leases. VMs with the same settings share one: its holder finds the instances and
 //! publishes how requests are placed on them. All VMs of a service, whatever their settings, share
 //! the other: its holder reports to the companion for the process, and watches the VMs that count.
-//! A VM with the newest settings holds it.
+//! A VM whose settings came into force last holds it.
 //!
 //! What makes a desk and its parts is not inlined into one function: the memory that compiling the
 //! largest function takes stays with the process.
@@ -15,12 +15,14 @@
 //! | [`judge`] | instances → which of them take requests; events for changes |
 //! | [`count`] | Envoy's counts → stats, and the errors of the gauges |
 //! | [`check`] | the wiring |
+//! | [`others`] | the service's other configurations in this process |
 //! | [`report`] | reports, and the snapshot of the fleet |
 
 mod check;
 mod count;
 mod discover;
 mod judge;
+mod others;
 mod report;
 
 use std::rc::Rc;
@@ -34,6 +36,7 @@ use super::service::Service;
 use super::shared::{self, Shared, key};
 use super::vms::Vms;
 use discover::Discovery;
+use others::Others;
 use unitring_balancer::directory::reader::Reader;
 use unitring_balancer::drift::{Drift, Drifts};
 use unitring_balancer::health::{Judge, Memory};
@@ -60,6 +63,7 @@ pub(super) struct Desk {
     own_lease: Leased,
     /// The lease of all VMs of the service.
     service_lease: Leased,
+    others: Others,
     /// Whether this VM held both at its last tick.
     leads: bool,
     reporter: Reporter,
@@ -92,21 +96,23 @@ struct Leased {
 }
 
 impl Leased {
-    fn new(key: String, vm: u64, since_ms: u64) -> Self {
+    #[inline(never)]
+    fn new(key: String, claimant: Claimant) -> Self {
         // The first VM of a process is configured before the others exist, and writes these keys:
         // Envoy does not compare versions when it writes an absent key.
         if shared::read::<Lease>(&key).is_none() {
             shared::write(&key, &Lease::FREE, None);
         }
-        Self {
-            key,
-            claimant: Claimant::new(vm, since_ms),
-        }
+        Self { key, claimant }
+    }
+
+    fn read(&self) -> (Lease, Option<u32>) {
+        let read = shared::read::<Lease>(&self.key);
+        read.map_or((Lease::FREE, None), |(lease, v)| (lease, Some(v)))
     }
 
     fn is_held(&mut self, serves: bool, now_ms: u64) -> bool {
-        let read = shared::read::<Lease>(&self.key);
-        let (lease, version) = read.map_or((Lease::FREE, None), |(lease, v)| (lease, Some(v)));
+        let (lease, version) = self.read();
         match self.claimant.claim(&lease, serves, now_ms) {
             Claim::Follow => false,
             Claim::Take(lease) => shared::write(&self.key, &lease, version),
@@ -140,6 +146,7 @@ impl Desk {
             id
         });
         let since_ms = loaded_ms(&own("since"), now_ms);
+        let claimant = |since_ms| Claimant::new(random(), configuration, since_ms);
         let companion = settings.companion.as_ref();
         let reports = companion.map_or(super::root::TICK_MAX, |companion| companion.interval);
         let service = Rc::new(Service::new(settings, root, reporter.clone(), random()));
@@ -151,8 +158,9 @@ impl Desk {
             fleet: Shared::new(of_all("fleet")),
             health: Shared::new(own("health")),
             drift: Shared::new(own("drift")),
-            own_lease: Leased::new(own("lease"), random(), 0),
-            service_lease: Leased::new(of_all("lease"), random(), since_ms),
+            own_lease: Leased::new(own("lease"), claimant(0)),
+            service_lease: Leased::new(of_all("lease"), claimant(since_ms)),
+            others: Others::new(configuration, &name),
             leads: false,
             reporter: Reporter::new(reporter),
             watch: settings.load.threshold.map(Watch::new),
@@ -189,7 +197,14 @@ impl Desk {
     pub(super) fn tick(&mut self, serves: bool, now_ms: u64) {
         self.follow();
         self.service.tick(now_ms);
+        self.service
+            .connections
+            .tick(self.others.connection(), now_ms);
         let discovers = self.own_lease.is_held(serves, now_ms);
+        if discovers {
+            self.others.tick(now_ms);
+            self.come_back(now_ms);
+        }
         // Only the VM that discovers reports, since it has the findings.
         let reports = discovers && self.service_lease.is_held(serves, now_ms);
         self.leads = reports;
@@ -207,6 +222,15 @@ impl Desk {
         } else if discovers {
             // A VM with newer settings reports the events.
             self.reporter.confirm(u64::MAX);
+        }
+    }
+
+    /// Makes these settings the newest if Envoy uses them again in place of those that report.
+    #[inline(never)]
+    fn come_back(&mut self, now_ms: u64) {
+        let (lease, _) = self.service_lease.read();
+        if self.others.are_replaced(lease.configuration, now_ms) {
+            self.service_lease.claimant.renew(now_ms);
         }
     }
 

@@ -11,6 +11,7 @@ use unitring_routing::names::Names;
 use unitring_routing::ring::{HostIndex, RingError};
 use unitring_routing::table::Table;
 
+use super::connections::Connections;
 use super::hand_over::HandOver;
 use super::stats::{InstanceStats, ServiceStats, Sides};
 use unitring_balancer::balancer::{Balancer, Fallback, Fleet};
@@ -31,6 +32,7 @@ pub(super) struct Service {
     /// Where data updates go; `None` unless they are handed over.
     pub(super) hand_over: Option<Rc<HandOver>>,
     pub(super) sides: Cell<Sides>,
+    pub(super) connections: Connections,
     routing: RefCell<Routing>,
     /// Buffer for the value of the steering header, reused by each request.
     header: RefCell<String>,
@@ -140,6 +142,7 @@ impl Service {
             hand_over,
             settings,
             sides: Cell::default(),
+            connections: Connections::default(),
             routing: RefCell::new(Routing {
                 balancer,
                 routed: Rc::new(nobody),

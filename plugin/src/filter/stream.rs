@@ -115,7 +115,7 @@ impl Stream {
             Some(0) => true,
             // A retry goes to the next candidates, a first attempt by Envoy's own choice to any of them.
             Some(_) => {
-                number(&["upstream", "request_attempt_count"]).is_some_and(|count| count > 1)
+                super::number(&["upstream", "request_attempt_count"]).is_some_and(|count| count > 1)
             }
             None => false,
         };
@@ -132,7 +132,7 @@ impl Stream {
         let attempts = answer
             .filter(|_| is_told)
             .and_then(|answer| answer.attempts)
-            .or_else(|| number(&["upstream", "request_attempt_count"]))
+            .or_else(|| super::number(&["upstream", "request_attempt_count"]))
             .unwrap_or(1);
         if attempts == 0 {
             return;
@@ -142,7 +142,7 @@ impl Stream {
             return;
         };
         stats.calls.add(1);
-        let flags = || number(&["response", "flags"]).unwrap_or(0);
+        let flags = || super::number(&["response", "flags"]).unwrap_or(0);
         match answer.map(|answer| outcome(answer, flags)) {
             Some(Outcome::Success) => stats.succeeded(),
             Some(Outcome::Failure) => {
@@ -222,6 +222,7 @@ impl HttpContext for Stream {
             let forged = u64::try_from(seen.forged.len()).unwrap_or(u64::MAX);
             service.stats.forged_headers.add(forged);
         }
+        service.connections.on_request();
         self.service = Some(Rc::clone(&service));
         let action = match service.place(seen.hash) {
             Ok(placement) => self.steer(&service, placement),
@@ -299,10 +300,4 @@ impl Drop for Stream {
             service.stats.in_flight.lower(service.sides.get());
         }
     }
-}
-
-/// A numeric attribute of this request, which Envoy passes as 8 bytes in little-endian order.
-fn number(path: &[&str]) -> Option<u64> {
-    let bytes = super::property(path)?;
-    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }

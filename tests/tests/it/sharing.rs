@@ -175,10 +175,13 @@ async fn settings_that_lds_changes_hold_at_once_and_are_reported() -> Result<()>
     let mut envoy = Envoy::start_with_workers(&config, 2).await?;
     envoy.port = port;
     envoy.steers_to(4).await?;
-    let points = async |expected: u64| {
+    let points = async |envoy: &Envoy, expected: u64| {
         until(
             &format!("a ring of {expected} to be reported"),
             async || {
+                // New connections come to the settings in force.
+                let answer = envoy.get("ada").await?;
+                ensure!(answer.status == 200, "{answer:?}");
                 let service = companion.get("/v1/services/orders").await?;
                 let text = service.to_string();
                 ensure!(text.contains(&format!("\"points\":{expected}")), "{text}");
@@ -187,14 +190,70 @@ async fn settings_that_lds_changes_hold_at_once_and_are_reported() -> Result<()>
         )
         .await
     };
-    points(1024).await?;
-    // The old filter chain drains for ten minutes, and its VMs live on.
-    for (version, size) in [(2, 64), (3, 2048)] {
+    points(&envoy, 1024).await?;
+    // The old filter chain drains for ten minutes, and its VMs live on. Envoy wakes them when the
+    // listener gets its earlier settings again, and loads nothing.
+    for (version, size) in [(2, 64), (3, 2048), (4, 64), (5, 2048)] {
         set(&mut listener, "ring", json!({"min_size": size}))?;
         put(folder.path(), version, &listener)?;
-        points(size).await?;
-        let answer = envoy.get("ada").await?;
-        ensure!(answer.status == 200, "{answer:?}");
+        points(&envoy, size).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_report_has_the_load_of_instances_that_another_listener_alone_lists() -> Result<()> {
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let companion = Settings::default().start().await?;
+    let second = ports::free()?;
+    let listed = |instances: &[Instance]| -> Value {
+        let all = instances.iter();
+        all.map(|i| json!({"address": i.address()})).collect()
+    };
+    let (first_two, last_two) = instances.split_at(2);
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&instances, &[])?
+        .companion(&companion)?
+        .node("e")?
+        .edit(|bootstrap| {
+            let listeners = bootstrap.pointer_mut("/static_resources/listeners");
+            let listeners = listeners.and_then(Value::as_array_mut).context("none")?;
+            let first = listeners.first_mut().context("no listener")?;
+            let source = json!({"source": "static", "instances": listed(first_two)});
+            set(first, "discovery", source)?;
+            let mut other = first.clone();
+            other["name"] = json!("second");
+            other["address"]["socket_address"]["port_value"] = json!(second);
+            let source = json!({"source": "static", "instances": listed(last_two)});
+            set(&mut other, "discovery", source)?;
+            listeners.push(other);
+            Ok(())
+        })?;
+    let mut envoy = Envoy::start_with_workers(&config, 2).await?;
+    let first = envoy.port;
+    let all: BTreeSet<String> = instances.iter().map(Instance::address).collect();
+    until("every call to be reported, and none twice", async || {
+        for port in [first, second] {
+            envoy.port = port;
+            for key in keys(20) {
+                let answer = envoy.get(&key).await?;
+                ensure!(answer.status == 200, "{answer:?}");
+            }
+        }
+        let service = companion.get("/v1/services/orders").await?;
+        let shown = service["instances"].as_array().context("no instances")?;
+        let called = shown.iter().filter(|one| one["calls"].as_u64() > Some(0));
+        let called: BTreeSet<String> = called
+            .filter_map(|one| Some(one["id"].as_str()?.to_owned()))
+            .collect();
+        ensure!(called == all && shown.len() == 4, "{service}");
+        Ok(())
+    })
+    .await?;
+    // The table of one listener contains its own.
+    let located = companion.get("/v1/services/orders/locate?key=ada").await?;
+    let text = located.to_string();
+    let named = all.iter().filter(|address| text.contains(*address)).count();
+    ensure!(named <= 2, "{text}");
     Ok(())
 }

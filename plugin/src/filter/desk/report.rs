@@ -6,7 +6,7 @@ use super::Desk;
 use crate::filter::callout::Outgoing;
 use unitring_balancer::balancer::Fleet;
 use unitring_balancer::directory::{Entry, Shown};
-use unitring_balancer::reporter::{Happening, Threshold, read_answer};
+use unitring_balancer::reporter::{Happening, Threshold, add_others, read_answer};
 use unitring_balancer::wiring::{Kind, Mistake, REPORTS_FAILED_MAX};
 use unitring_protocol::report::EventKind;
 
@@ -63,13 +63,19 @@ impl Desk {
         let fallbacks = service.stats.fallbacks();
         let table = service.table();
         let wiring = self.wiring.findings();
-        let report = self.reporter.report(
+        let mut report = self.reporter.report(
             &service.settings,
             &table,
             loads.iter().copied(),
             fallbacks,
             wiring,
             now_ms,
+        );
+        let others = self.others.instances(&directory);
+        let others = others.iter().map(|entry| &**entry);
+        add_others(
+            &mut report,
+            others.map(|entry| (entry, service.shown(&entry.stat))),
         );
         let sent = serde_json::to_vec(&report)
             .map_err(|error| error.to_string())
