@@ -425,14 +425,18 @@ impl EnvoyConfig {
 
 /// A part of a configuration, without the fields that this version of Envoy does not know.
 pub fn without_newer(mut json: Value, version: &str) -> Value {
-    let minor = version.split('.').nth(1);
-    let minor: Option<u32> = minor.and_then(|minor| minor.parse().ok());
     for (field, since) in NEWER {
-        if minor.is_some_and(|minor| minor < since) {
+        if is_before(version, since) {
             remove_field(&mut json, field);
         }
     }
     json
+}
+
+/// Whether a version of Envoy is before this minor version of Envoy 1; an empty one is not.
+pub fn is_before(version: &str, minor: u32) -> bool {
+    let own = version.split('.').nth(1).map(str::parse);
+    own.and_then(Result::ok).is_some_and(|own: u32| own < minor)
 }
 
 /// These ports of 127.0.0.1 as Envoy's list of endpoints.

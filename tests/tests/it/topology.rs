@@ -25,6 +25,8 @@ use std::env;
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
+use unitring_tests::config::is_before;
+use unitring_tests::programs;
 use unitring_tests::seed::seed;
 use unitring_tests::shell::Shell;
 use unitring_tests::traffic::keys::Numbers;
@@ -76,6 +78,12 @@ async fn rounds(usual: u64, shell: Shell) -> Result<()> {
     tally.is_enough()
 }
 
+/// How often the clusters change. Envoys before 1.39 crash at some changes, although they run no filter here.
+fn changes() -> usize {
+    let asked = programs::asked_envoy().unwrap_or_default();
+    if is_before(&asked, 39) { 0 } else { CHANGES }
+}
+
 /// One Envoy through its states.
 async fn round(seed: u64, shell: Shell) -> Result<Tally> {
     let _permit = ENVOYS.acquire().await?;
@@ -95,7 +103,7 @@ async fn states(seed: u64, shell: Shell) -> Result<Tally> {
     let mut tally = Tally::default();
     let filters: Result<Vec<Option<Filter>>> = world.clusters.iter().map(Filter::beside).collect();
     let mut filters = filters?;
-    for number in 0..=CHANGES {
+    for number in 0..=changes() {
         let what = || format!("after {number} changes");
         if number > 0 {
             world.change(&mut numbers).await.with_context(what)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use unitring_tests::config::without_newer;
+use unitring_tests::config::{is_before, without_newer};
 use unitring_tests::programs;
 use unitring_tests::shell::Shell;
 
@@ -184,9 +184,22 @@ impl Cluster {
         if self.weighted_priority_health {
             policy["weighted_priority_health"] = json!(true);
         }
-        let endpoints: Value = self.localities.iter().map(Locality::config).collect();
+        let mut endpoints: Vec<Value> = self.localities.iter().map(Locality::config).collect();
+        let has_first = self
+            .localities
+            .iter()
+            .any(|locality| locality.priority == 0);
+        if !endpoints.is_empty() && !has_first && is_older() {
+            endpoints.push(json!({"priority": 0}));
+        }
         json!({"cluster_name": name, "endpoints": endpoints, "policy": policy})
     }
+}
+
+/// Whether this is Envoy 1.36 or 1.37. They crash at a cluster with RING_HASH or MAGLEV that names priorities and
+/// not the first, and refuse additional addresses other than those of IP.
+fn is_older() -> bool {
+    is_before(&programs::asked_envoy().unwrap_or_default(), 39)
 }
 
 impl Outliers {
@@ -235,7 +248,9 @@ impl Host {
             },
             "health_status": self.eds_health,
         });
-        if let Some(address) = &self.additional {
+        let has_ip = |address: &Address| matches!(address, Address::Tcp(_) | Address::Scoped(_));
+        let is_known = |more: &&Address| !is_older() || (has_ip(more) && has_ip(&self.address));
+        if let Some(address) = self.additional.as_ref().filter(is_known) {
             let addresses = json!([{"address": address.config()}]);
             config["endpoint"]["additional_addresses"] = addresses;
         }

@@ -52,6 +52,10 @@ impl Pages {
             ))
             .await?,
         };
+        // Envoy before 1.38 ignores the filter.
+        if let Some(statuses) = pages.hosts["cluster_statuses"].as_array_mut() {
+            statuses.retain(|status| status["name"] == cluster.name.as_str());
+        }
         if cluster.shell == Shell::Native
             && let Some(shown) = pages
                 .settings
