@@ -27,7 +27,7 @@ pub mod variables;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use clap::{Args, Parser, Subcommand};
 use unitring_protocol::PROTOCOL_VERSION;
@@ -215,6 +215,9 @@ pub struct Target {
     /// Certificates for https://.
     #[command(flatten)]
     pub certificates: Certificates,
+    /// Set once a companion has answered there.
+    #[arg(skip)]
+    pub(crate) is_known: OnceLock<()>,
 }
 
 /// The certificates of a request by https://.

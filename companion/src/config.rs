@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use unitring_protocol::ids::UnitId;
 
+use crate::files;
 pub use door::{DoorSettings, TlsServer};
 pub(crate) use door::{TOKEN, is_safe, is_token};
 pub use group::{GroupSettings, Persistence};
@@ -120,6 +121,8 @@ impl RedisSettings {
 /// Files for TLS, PEM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
+    /// The settings or flags that name them, in the order of the fields, for errors.
+    pub(crate) settings: [&'static str; 3],
     /// Root certificates to trust instead of the system's.
     pub ca: Option<PathBuf>,
     /// Our certificate and its key, if servers require one.
@@ -175,7 +178,7 @@ impl SyncSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("{path}: {source}")]
+    #[error("--config {path}: {}", files::why(source))]
     Unreadable {
         /// The file.
         path: PathBuf,

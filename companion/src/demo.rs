@@ -29,12 +29,13 @@ mod web;
 
 use std::fs::DirBuilder;
 use std::future::Future;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::demo::DemoFlags;
+use crate::cli::out::{self, OutputError};
 use instance::Instance;
 use place::{Ground, Place};
 use ports::Ports;
@@ -59,6 +60,16 @@ pub enum DemoError {
     /// This Envoy cannot run the filter.
     #[error("{0}")]
     Envoy(String),
+    /// A file that a flag names can't be used.
+    #[error("{flag} {path}: {why}")]
+    Flag {
+        /// The flag.
+        flag: String,
+        /// The file.
+        path: PathBuf,
+        /// The reason, and the way out.
+        why: String,
+    },
     /// A requested port is taken.
     #[error("port {0} is in use: choose another --port-base")]
     Taken(u16),
@@ -96,6 +107,9 @@ pub enum DemoError {
     /// A shipped configuration lacks a piece that the demo changes.
     #[error("the files of envoy/ in this build do not fit: not exactly one `{0}`")]
     Configuration(&'static str),
+    /// Nobody can read what the demo prints.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A request of the demo itself failed.
     #[error("{0}")]
     Request(String),
@@ -121,7 +135,8 @@ pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(),
         outcome = play => outcome?,
         () = stop => {}
     }
-    say("\nstopped");
+    // A terminal that is closed ends the demo, and reads no more.
+    drop(say("\nstopped"));
     Ok(())
 }
 
@@ -139,18 +154,18 @@ async fn only_instances(protocol: Protocol, port_base: Option<u16>) -> Result<()
     say(&format!(
         "instances  {}\nCtrl-C stops them.",
         each.collect::<Vec<_>>().join("   ")
-    ));
+    ))?;
     std::future::pending().await
 }
 
 async fn play(protocol: Protocol, flags: &DemoFlags) -> Result<(), DemoError> {
     let programs = Programs::find(flags)?;
     let folder = folder(flags)?;
-    say(&format!("logs and data in {}", folder.display()));
+    say(&format!("logs and data in {}", folder.display()))?;
     let names = UNITS.get(..usize::from(flags.units)).unwrap_or_default();
     let mut ports = Ports::new(flags.port_base);
     let broker = if names.len() > 1 {
-        say("starting RabbitMQ, which takes some seconds");
+        say("starting RabbitMQ, which takes some seconds")?;
         Some(Broker::start(&programs, &folder, &mut ports).await?)
     } else {
         None
@@ -160,7 +175,7 @@ async fn play(protocol: Protocol, flags: &DemoFlags) -> Result<(), DemoError> {
         say(&match names.len() {
             1 => "starting Envoy, the companion, four instances".to_owned(),
             _ => format!("starting {name}"),
-        });
+        })?;
         let ground = Ground {
             protocol,
             programs: &programs,
@@ -180,20 +195,20 @@ async fn play(protocol: Protocol, flags: &DemoFlags) -> Result<(), DemoError> {
         places.push(place);
     }
     for place in &places {
-        say(&format!("\n{}", place.describe(names.len() > 1)));
+        say(&format!("\n{}", place.describe(names.len() > 1)))?;
     }
     match places.as_slice() {
         [here, there] => say(&format!(
             "\n{}",
             suggestions::in_two_units(protocol, &here.name, here.ports, there.ports)
-        )),
+        ))?,
         [place] => say(&format!(
             "\nTry:\n{}",
             suggestions::in_one_unit(protocol, programs.shell.explains(), place.ports)
-        )),
+        ))?,
         _ => {}
     }
-    say("\nCtrl-C stops all of it.");
+    say("\nCtrl-C stops all of it.")?;
     let processes = places.iter().map(|place| place.ended());
     tokio::select! {
         outcome = futures::future::try_join_all(controls) => outcome.map(|_| ()),
@@ -253,8 +268,7 @@ fn write(path: &Path, text: &str) -> Result<(), DemoError> {
     })
 }
 
-/// Prints a line; a closed terminal is no error.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+/// Prints a line.
+fn say(line: &str) -> Result<(), DemoError> {
+    Ok(out::line(line)?)
 }

@@ -10,6 +10,8 @@ use sha1::{Digest as _, Sha1};
 use unitring_protocol::ids::{DatasetName, RecordKey};
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
+use crate::files;
+
 /// The largest file, in bytes: it is loaded in one step.
 pub const BYTES_MAX: u64 = 64 << 20;
 
@@ -48,11 +50,11 @@ impl FixedData {
             path: path.to_owned(),
             why,
         };
-        let size = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+        let size = fs::metadata(path).map_err(|error| wrong(files::why(&error)))?;
         if size.len() > BYTES_MAX {
             return Err(wrong(format!("must be at most {BYTES_MAX} bytes")));
         }
-        let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let text = fs::read_to_string(path).map_err(|error| wrong(files::why(&error)))?;
         Self::parse(&text).map_err(wrong)
     }
 

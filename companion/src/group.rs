@@ -27,7 +27,7 @@ pub enum GroupError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<plan::Refusal>),
     /// The file of the fixed data is wrong.
-    #[error("group.fixed_data {0}")]
+    #[error("group.fixed_data: {0}")]
     FixedData(#[from] crate::fixed::FixedDataError),
     /// All actions were performed, and yet the servers are not as wanted.
     #[error("not all is done after {seconds} s; still to do:\n{left}")]

@@ -20,6 +20,7 @@
 //! | [`registry_feed`] | the registry in the store → its subscribers |
 //! | [`xds`] | registry → Envoy |
 //! | [`replica`] | how a change of a record is merged (pure) |
+//! | `files` | why a file that a setting names cannot be read, and what to do |
 //! | [`fixed`] | the file of the fixed data → values (pure) |
 //! | [`store`] | stores records, registry, loads and events; each change is one atomic step |
 //! | [`leadership`] | which companion of a unit does what only one may do |
@@ -40,6 +41,7 @@ pub mod doctor;
 pub mod door;
 pub mod events;
 pub mod explain;
+mod files;
 pub mod fixed;
 pub mod group;
 pub mod http;

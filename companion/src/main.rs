@@ -1,5 +1,6 @@
 //! Parses, runs, exits.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use unitring::cli::{
     variables,
 };
 use unitring::config::{LogFormat, LogSettings, Settings};
+use unitring::demo::DemoError;
 use unitring::serve::{Reload, ServeError};
 use unitring::{commit, demo, log, serve, top};
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         },
         Command::Demo(flags) => demo(flags),
         Command::Check(fields) => match fields.settings() {
-            Ok(settings) => match serve::check(&settings.door) {
+            Ok(settings) => match serve::check(&settings) {
                 Ok(()) => out::say(settings.to_string()).map_err(anyhow::Error::from),
                 Err(error) => return bad_config(format, &error),
             },
@@ -83,8 +85,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "unitring", &mut script);
             out::say(script).map_err(anyhow::Error::from)
         }
-        Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
-            .with_context(|| folder.display().to_string()),
+        Command::Man { folder } => manual(&folder),
         Command::Doctor(flags) => match doctor::run(&flags) {
             Ok(exit) => return exit.into(),
             Err(error) => Err(error),
@@ -100,12 +101,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Writes the manual pages.
+fn manual(folder: &Path) -> anyhow::Result<()> {
+    if !folder.is_dir() {
+        let error = format!("{}: must be a folder that is there", folder.display());
+        return Err(AskError::Usage(error).into());
+    }
+    clap_mangen::generate_to(Cli::command(), folder).with_context(|| folder.display().to_string())
+}
+
 /// The command line; one that is wrong ends the program as a wrong configuration does.
 fn command_line() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         let printed = error.print();
         match (error.exit_code(), printed) {
-            // It is help: where its reader is gone, nothing is missing.
             (0, Ok(())) => ExitCode::SUCCESS,
             (0, Err(error)) => failed(LogFormat::Text, &OutputError::from(error).into()),
             _ => Exit::Usage.into(),
@@ -116,14 +125,18 @@ fn command_line() -> Result<Cli, ExitCode> {
 fn failed(format: LogFormat, error: &anyhow::Error) -> ExitCode {
     let output: Option<&OutputError> = error.downcast_ref();
     if output.is_some_and(OutputError::is_reader_gone) {
-        return ExitCode::SUCCESS;
+        // As of a program that SIGPIPE ends: a failure, of which nobody wants to read.
+        return Exit::Failure.into();
     }
-    if let Some(error @ (ServeError::Certificates(_) | ServeError::Tokens(_))) =
-        error.downcast_ref()
-    {
+    let serve: Option<&ServeError> = error.downcast_ref();
+    if let Some(error) = serve.filter(|error| error.is_of_configuration()) {
         return bad_config(format, error);
     }
     log::say(format, Level::ERROR, &told(error));
+    let demo: Option<&DemoError> = error.downcast_ref();
+    if demo.is_some_and(|error| matches!(error, DemoError::Flag { .. })) {
+        return Exit::Usage.into();
+    }
     let asked = error.downcast_ref::<AskError>();
     asked.map_or(Exit::Failure, AskError::exit).into()
 }
@@ -223,7 +236,10 @@ fn demo(flags: DemoFlags) -> anyhow::Result<()> {
                 _ = hangup.recv() => {}
             }
         };
-        demo::run(flags, stop).await.map_err(anyhow::Error::from)
+        demo::run(flags, stop).await.map_err(|error| match error {
+            DemoError::Output(error) => error.into(),
+            error => error.into(),
+        })
     })
 }
 

@@ -20,12 +20,12 @@ use unitring_protocol::ids::UnitId;
 use crate::changefeed::Follower;
 use crate::config::{Settings, StoreSettings, Url};
 use crate::door::budget::{Budget, EVENT_STREAMS_MAX};
-use crate::door::certificates::CertificateError;
 use crate::door::credentials::KeyringError;
 use crate::door::descriptors;
 use crate::door::kept::Kept;
 use crate::door::listener::Listener;
 use crate::door::strain::Strain;
+use crate::fixed::{FixedData, FixedDataError};
 use crate::http::{
     self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Overview, Paces, RefusedUpdates,
     Room, Sizes, Wiring,
@@ -38,10 +38,10 @@ use crate::store::{Agreement, Housekeeping, SINCE_AGREED, Store, StoreError};
 use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
-use crate::{group, now_ms, registry_feed, trace, xds};
+use crate::{group, now_ms, registry_feed, tls, trace, xds};
 
+pub use reload::Reload;
 use reload::{Door, Keeper};
-pub use reload::{Reload, check};
 
 /// How long requests under way may take once the process is to stop.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,12 +65,12 @@ pub enum ServeError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file of certificates or keys can't be read.
+    /// A file of certificates or keys can't be used.
     #[error(transparent)]
     Tls(#[from] FileError),
-    /// The certificates of our addresses can't be used.
-    #[error(transparent)]
-    Certificates(#[from] CertificateError),
+    /// The file of the fixed data can't be used.
+    #[error("group.fixed_data: {0}")]
+    FixedData(#[from] FixedDataError),
     /// Nothing can be traced.
     #[error(transparent)]
     Trace(#[from] trace::StartError),
@@ -80,6 +80,20 @@ pub enum ServeError {
     /// The server ended unexpectedly.
     #[error("serving ended: {0}")]
     Ended(io::Error),
+}
+
+impl ServeError {
+    /// Whether the configuration is wrong, so that starting again does not help.
+    pub fn is_of_configuration(&self) -> bool {
+        let store =
+            |error: &StoreError| matches!(error, StoreError::File { .. } | StoreError::Tls(_));
+        match self {
+            Self::Tls(_) | Self::FixedData(_) | Self::Tokens(_) => true,
+            Self::Store(error) => store(error),
+            Self::Trace(error) => matches!(error, trace::StartError::Tls(_)),
+            Self::Listen { .. } | Self::Ended(_) => false,
+        }
+    }
 }
 
 /// Serves until `stop` completes. What `reloads` brings replaces the tokens, names and certificates in force.
@@ -93,6 +107,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let has_peers = settings.sync.is_some();
     let door = Door::read(&settings.door)?;
+    check_tls(&settings)?;
     let connections = descriptors::raise();
     let store = open(&settings, has_peers)?;
     let metrics = Arc::new(Metrics::default());
@@ -307,6 +322,38 @@ async fn serve(
     }
     stopping.mark_unchanged();
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Whether every file that the settings name can be used.
+///
+/// # Errors [`ServeError`], which names the setting and the file.
+pub fn check(settings: &Settings) -> Result<(), ServeError> {
+    Door::read(&settings.door)?;
+    check_tls(settings)?;
+    let fixed = settings.group.as_ref();
+    if let Some(path) = fixed.and_then(|group| group.fixed_data.as_ref()) {
+        FixedData::read(path)?;
+    }
+    Ok(())
+}
+
+/// The files by which this companion is a client of servers: they are used later, where an error would be one of a
+/// connection, which is tried again for ever.
+fn check_tls(settings: &Settings) -> Result<(), FileError> {
+    if let StoreSettings::Redis(redis) = &settings.store {
+        tls::check(&redis.tls)?;
+    }
+    if let Some(group) = &settings.group {
+        tls::check(&group.tls)?;
+    }
+    if let Some(sync) = &settings.sync {
+        tls::check(&sync.tls)?;
+    }
+    let trace = settings.trace.as_ref();
+    if let Some(path) = trace.and_then(|trace| trace.tls_ca.as_ref()) {
+        tls::roots("trace.tls_ca", path)?;
+    }
     Ok(())
 }
 

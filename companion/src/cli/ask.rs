@@ -9,11 +9,20 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::Body;
 use ureq::http::{Request, Response};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::exit::Exit;
 use super::url::base;
-use super::{Locate, Target};
+use super::{Certificates, Locate, Target};
+use crate::config::TlsFiles;
+use crate::files;
+use crate::tls::{self, FileError};
+
+/// The flags of [`Certificates`].
+const CERTIFICATE_FLAGS: [&str; 3] = ["--ca", "--cert", "--key-file"];
+
+/// The path that only a companion answers in its way.
+const READY: &str = "/readyz";
 
 /// How long an answer may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +63,12 @@ impl AskError {
         }
     }
 
+    /// The file of `--file` cannot be read.
+    pub(super) fn of_file(path: &Path, error: &std::io::Error) -> Self {
+        let path = path.display();
+        Self::Usage(format!("--file {path}: {}", files::why(error)))
+    }
+
     /// How the program ends.
     pub fn exit(&self) -> Exit {
         match self {
@@ -88,10 +103,20 @@ pub(crate) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     call(target, "GET", path, None)
 }
 
+/// Refuses a server that is no companion before it gets a request: a `DELETE` is not for it, and its answer of 200
+/// would look like success. Every version of a companion answers `/readyz` in its own shape, without a token. Asked once
+/// for each target.
+fn is_companion(target: &Target) -> Result<(), AskError> {
+    match target.is_known.get() {
+        Some(()) => Ok(()),
+        None => ready(target).map(drop),
+    }
+}
+
 /// Whether the companion is ready, which one of unitring always says.
 pub(crate) fn ready(target: &Target) -> Result<Value, AskError> {
     let not_a_companion = || AskError::NoCompanion(target.url.clone());
-    let answer = match ask(target, "/readyz") {
+    let answer = match ask(target, READY) {
         Err(AskError::Refused(_)) => return Err(not_a_companion()),
         answer => answer?,
     };
@@ -102,7 +127,10 @@ pub(crate) fn ready(target: &Target) -> Result<Value, AskError> {
         return Err(AskError::Refused(error.to_owned()));
     }
     match answer.get("checks").is_some_and(Value::is_object) {
-        true => Ok(answer),
+        true => {
+            target.is_known.get_or_init(|| ());
+            Ok(answer)
+        }
         false => Err(not_a_companion()),
     }
 }
@@ -133,7 +161,7 @@ pub(super) fn call(
     let text = response.body_mut().read_to_string();
     let text = text.map_err(|error| AskError::unanswered(path, &error))?;
     // An answer of 503 still has the report of what is not ready.
-    if !status.is_success() && path != "/readyz" {
+    if !status.is_success() && path != READY {
         return Err(refused(target, path, status.as_u16(), text.as_bytes()));
     }
     Ok(
@@ -178,6 +206,9 @@ fn request(
     timeout: Option<Duration>,
 ) -> Result<Response<Body>, AskError> {
     let url = format!("{}{path}", base("--url", &target.url)?);
+    if path != READY {
+        is_companion(target)?;
+    }
     let agent = agent(target, timeout)?;
     let mut request = Request::builder().method(method).uri(&url);
     for (name, value) in headers {
@@ -210,39 +241,35 @@ pub(super) fn agent(target: &Target, timeout: Option<Duration>) -> Result<ureq::
 
 /// The roots and the certificate that the command line names.
 fn tls(target: &Target) -> Result<TlsConfig, AskError> {
-    let wrong = |flag: &str, path: &Path, why: &dyn std::fmt::Display| {
-        AskError::Usage(format!("{flag} {}: {why}", path.display()))
+    let Certificates { ca, cert, key_file } = &target.certificates;
+    let files = TlsFiles {
+        settings: CERTIFICATE_FLAGS,
+        ca: ca.clone(),
+        identity: cert.clone().zip(key_file.clone()),
     };
-    let read = |flag: &str, path: &Path| {
-        crate::tls::read(path).map_err(|error| wrong(flag, path, &error.why()))
+    let wrong = |error: FileError| AskError::Usage(error.to_string());
+    tls::check(&files).map_err(wrong)?;
+    let [ca_flag, cert_flag, key_flag] = CERTIFICATE_FLAGS;
+    let certificates = |flag, path: &Path| -> Result<Vec<Certificate<'static>>, AskError> {
+        let chain = tls::chain(flag, path).map_err(wrong)?;
+        let chain = chain
+            .iter()
+            .map(|one| Certificate::from_der(one).to_owned());
+        Ok(chain.collect())
     };
-    let certificates = |flag: &str, path: &Path| {
-        let text = read(flag, path)?;
-        let items: Result<Vec<PemItem<'static>>, _> = parse_pem(&text).collect();
-        let items = items.map_err(|error| wrong(flag, path, &error))?;
-        let found = items.into_iter().filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        });
-        let found: Vec<Certificate<'static>> = found.collect();
-        match found.is_empty() {
-            true => Err(wrong(flag, path, &"must have a certificate, PEM")),
-            false => Ok(found),
-        }
-    };
-    let roots = match &target.certificates.ca {
-        Some(path) => RootCerts::new_with_certs(&certificates("--ca", path)?),
+    let roots = match &files.ca {
+        Some(path) => RootCerts::new_with_certs(&certificates(ca_flag, path)?),
         None => RootCerts::WebPki,
     };
-    let own = match (&target.certificates.cert, &target.certificates.key_file) {
-        (Some(cert), Some(key)) => {
-            let chain = certificates("--cert", cert)?;
-            let text = read("--key-file", key)?;
-            let key =
-                PrivateKey::from_pem(&text).map_err(|error| wrong("--key-file", key, &error))?;
+    let own = match &files.identity {
+        Some((cert, key)) => {
+            let chain = certificates(cert_flag, cert)?;
+            let text = tls::read(key_flag, key).map_err(wrong)?;
+            let read = PrivateKey::from_pem(&text);
+            let key = read.map_err(|error| wrong(FileError::new(key_flag, key, error)))?;
             Some(ClientCert::new_with_certs(&chain, key))
         }
-        _ => None,
+        None => None,
     };
     let tls = TlsConfig::builder().root_certs(roots).client_cert(own);
     Ok(tls.build())

@@ -176,7 +176,7 @@ fn value_of(value: Option<&str>, file: Option<&PathBuf>) -> anyhow::Result<Vec<u
         return Ok(value.as_bytes().to_vec());
     }
     if let Some(file) = file {
-        return fs::read(file).with_context(|| file.display().to_string());
+        return fs::read(file).map_err(|error| AskError::of_file(file, &error).into());
     }
     let mut bytes = Vec::new();
     io::stdin()

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value, json};
 use unitring_protocol::ids::DatasetName;
@@ -172,7 +172,11 @@ impl Lines {
 pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
     let input: Box<dyn BufRead> = match &asked.file {
         Some(file) => {
-            let opened = File::open(file).with_context(|| file.display().to_string())?;
+            let opened = File::open(file).and_then(|opened| match opened.metadata()?.is_dir() {
+                true => Err(ErrorKind::IsADirectory.into()),
+                false => Ok(opened),
+            });
+            let opened = opened.map_err(|error| AskError::of_file(file, &error))?;
             Box::new(BufReader::new(opened))
         }
         None => Box::new(io::stdin().lock()),

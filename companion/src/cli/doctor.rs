@@ -7,6 +7,7 @@ mod probe;
 mod show;
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 
@@ -78,6 +79,7 @@ impl DoctorFlags {
             url: url.to_owned(),
             token: token.map(str::to_owned),
             certificates: self.certificates.clone(),
+            is_known: OnceLock::new(),
         }
     }
 

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The command succeeded; what it was asked about is healthy.
     Success = 0,
-    /// The command failed; or what was asked about (`status`, `group status`) is degraded, or `doctor` has
-    /// findings.
+    /// The command failed, or its output could not be written; or what was asked about (`status`, `group status`) is
+    /// degraded, or `doctor` has findings.
     Failure = 1,
-    /// No companion answers at that address; `doctor` reached nothing at all.
+    /// No companion answers at that address: nothing does, or another server; `doctor` reached nothing at all.
     Unreachable = 2,
     /// `group create`: refused, and nothing was touched.
     Refused = 3,

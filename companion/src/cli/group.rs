@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::group::GroupError;
 use crate::group::create::{Options, create};
 use crate::group::status::{Status, status};
+use crate::tls;
 
 /// What is done with the group.
 #[derive(Debug, Subcommand)]
@@ -63,6 +64,10 @@ impl GroupCommand {
             );
             return Exit::Usage.into();
         };
+        if let Err(error) = tls::check(&group.tls) {
+            complain(format_args!("bad configuration: {error}"));
+            return Exit::Usage.into();
+        }
         match self {
             Self::Create(asked) => run_create(group, &settings, asked).await,
             Self::Status { json, .. } => {
@@ -101,14 +106,16 @@ async fn run_create(group: &GroupSettings, settings: &Settings, asked: Create) -
     said(line(outcome), Exit::Success)
 }
 
-/// How the program ends, which what was written must not hide.
+/// How the program ends: output that could not be written is a failure, whatever it would say.
 fn said(written: Result<(), OutputError>, exit: Exit) -> ExitCode {
     match written {
-        Err(error) if !error.is_reader_gone() => {
-            complain(error);
+        Err(error) => {
+            if !error.is_reader_gone() {
+                complain(error);
+            }
             Exit::Failure.into()
         }
-        _ => exit.into(),
+        Ok(()) => exit.into(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What commands write to standard output, and what they complain of.
 //!
-//! Invariant: a reader that is gone (`unitring … | head`) is no failure, and no stream that is closed or full makes the
-//! program panic. The macros of the standard library do that, so that nothing else here may write.
+//! Invariant: output that cannot be written ends the program with 1, in silence if only its reader has ended
+//! (`unitring … | head`), as SIGPIPE ends other programs. No stream that is closed or full makes the program panic. The
+//! macros of the standard library do that, so that nothing else here may write.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -34,16 +35,12 @@ pub fn line(text: impl Display) -> Result<(), OutputError> {
     say(format!("{text}\n"))
 }
 
-/// Writes text with colours, which are left out where nobody sees them. The exit code of the command tells enough, so
-/// that a reader who is gone is no error.
+/// Writes text with colours, which are left out where nobody sees them.
 ///
 /// # Errors
 /// [`OutputError`].
 pub fn say_in_colour(text: &str) -> Result<(), OutputError> {
-    match write(&mut anstream::stdout().lock(), text.as_bytes()) {
-        Err(error) if error.is_reader_gone() => Ok(()),
-        written => written,
-    }
+    write(&mut anstream::stdout().lock(), text.as_bytes())
 }
 
 /// Writes a line beside the output, which somebody may count.

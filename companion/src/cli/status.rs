@@ -3,7 +3,7 @@
 mod show;
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,6 +14,7 @@ use unitring_protocol::report::Finding;
 use super::Target;
 use super::ask::{AskError, ask, ready, services};
 use super::exit::Exit;
+use super::out::say_in_colour;
 use crate::loads::wiring;
 
 /// From which on the clock of the store is not ours.
@@ -132,11 +133,11 @@ struct Instance {
 /// Prints how a companion is, once or for as long as it is watched.
 ///
 /// # Errors
-/// [`AskError`]: nobody answers, or no companion does.
+/// [`AskError`]: nobody answers, or no companion does. Or the output cannot be written.
 pub fn run(flags: &StatusFlags) -> anyhow::Result<Exit> {
     let Some(seconds) = flags.watch else {
         let seen = look(&flags.target)?;
-        super::out::say_in_colour(&text(&seen, flags))?;
+        say_in_colour(&text(&seen, flags))?;
         return Ok(seen.exit());
     };
     let clear = if std::io::stdout().is_terminal() {
@@ -151,19 +152,9 @@ pub fn run(flags: &StatusFlags) -> anyhow::Result<Exit> {
             // The companion may come back.
             Err(error) => format!("{error}\n"),
         };
-        if !print(&format!("{clear}{text}\n")) {
-            return Ok(Exit::Success);
-        }
+        say_in_colour(&format!("{clear}{text}\n"))?;
         std::thread::sleep(Duration::from_secs(seconds));
     }
-}
-
-/// Whether somebody still reads it. Colours are left out where nobody sees them.
-fn print(text: &str) -> bool {
-    let mut out = anstream::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_ok()
 }
 
 fn text(seen: &Seen, flags: &StatusFlags) -> String {

@@ -62,7 +62,7 @@ fn stream(
     let opened = open(target, path, id.as_slice());
     let mut response = opened.map_err(|error| match error {
         // The command line will be as wrong the next time.
-        error @ AskError::Usage(_) => Broken::Refused(error.into()),
+        error @ (AskError::Usage(_) | AskError::NoCompanion(_)) => Broken::Refused(error.into()),
         error => away(error),
     })?;
     let status = response.status().as_u16();

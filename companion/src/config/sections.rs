@@ -58,8 +58,9 @@ const SYNC_TLS: [&str; 3] = ["sync.tls_ca", "sync.tls_cert", "sync.tls_key"];
 
 pub(super) fn tls_files(
     raw: &mut Raw,
-    [ca, certificate, key]: [&'static str; 3],
+    settings: [&'static str; 3],
 ) -> Result<TlsFiles, ConfigError> {
+    let [ca, certificate, key] = settings;
     let path = |said: Option<Said>| said.map(|said| PathBuf::from(said.text));
     let needs = |name: &str| format!("needs {name}");
     let names = (certificate, key);
@@ -70,7 +71,11 @@ pub(super) fn tls_files(
         (None, Some(key)) => return Err(key.breaks(&needs(names.0))),
         (None, None) => None,
     };
-    Ok(TlsFiles { ca, identity })
+    Ok(TlsFiles {
+        settings,
+        ca,
+        identity,
+    })
 }
 
 fn wait(raw: &mut Raw) -> Result<Option<Wait>, ConfigError> {

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::DemoError;
 use crate::cli::demo::DemoFlags;
+use crate::files;
 
 /// The oldest Envoy that the filter is tested with, as 1.x.
 const OLDEST_MINOR: u32 = 36;
@@ -153,8 +154,11 @@ fn server(name: &str, package: &str) -> Result<PathBuf, DemoError> {
 }
 
 fn existing(path: &Path, flag: &str) -> Result<PathBuf, DemoError> {
-    path.canonicalize()
-        .map_err(|error| DemoError::Missing(format!("{flag} {}: {error}", path.display())))
+    path.canonicalize().map_err(|error| DemoError::Flag {
+        flag: flag.to_owned(),
+        path: path.to_owned(),
+        why: files::why(&error),
+    })
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

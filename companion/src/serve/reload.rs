@@ -20,13 +20,6 @@ pub struct Reload {
     pub done: oneshot::Sender<bool>,
 }
 
-/// Checks what the settings say about the way in, and the files that they name.
-///
-/// # Errors [`ServeError`].
-pub fn check(door: &DoorSettings) -> Result<(), ServeError> {
-    Door::read(door).map(|_| ())
-}
-
 /// What the settings say about the way in, with all files read.
 pub(super) struct Door {
     pub(super) rules: Arc<Rules>,

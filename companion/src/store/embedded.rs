@@ -34,6 +34,7 @@ use redb::{
 use unitring_protocol::ids::UnitId;
 
 use super::{Compacted, LAYOUT, Spoiled, StoreError};
+use crate::files;
 use crate::replica::Rules;
 use crate::trace::{self, Work};
 use grouped::Waiting;
@@ -233,7 +234,7 @@ fn open_file(path: &Path) -> Result<Database, StoreError> {
     let existed = path.exists();
     let file = options
         .open(path)
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(files::why(&error)))?;
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     if existed && metadata.len() == 0 {
         let why = "is empty, and so no store: what was in it is lost, or remove it to begin anew";

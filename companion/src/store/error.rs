@@ -116,19 +116,22 @@ pub enum StoreError {
         known: u64,
     },
     /// Another process has the file open.
-    #[error("{path}: in use by another process; a file serves one companion")]
+    #[error("store.path: {path}: in use by another process; a file serves one companion")]
     InUse {
         /// The file.
         path: PathBuf,
     },
     /// The file can't be used.
-    #[error("{path}: {message}")]
+    #[error("store.path: {path}: {message}")]
     File {
         /// The file.
         path: PathBuf,
         /// The reason.
         message: String,
     },
+    /// A file of certificates or keys can't be used.
+    #[error(transparent)]
+    Tls(FileError),
     /// The stored data are not in this program's format.
     #[error("corrupt data in the store: {0}")]
     Corrupt(String),
@@ -172,10 +175,6 @@ impl From<ClockAhead> for StoreError {
 
 impl From<FileError> for StoreError {
     fn from(error: FileError) -> Self {
-        let message = error.why();
-        Self::File {
-            path: error.path,
-            message,
-        }
+        Self::Tls(error)
     }
 }

@@ -66,7 +66,7 @@ impl Redis {
     /// The store that the settings point to; it need not answer yet. With peers, writes go to the
     /// outbox, too. Needs a tokio runtime.
     ///
-    /// # Errors [`StoreError::Corrupt`] if this is no Redis URL, [`StoreError::File`] for a file of
+    /// # Errors [`StoreError::Corrupt`] if this is no Redis URL, [`StoreError::Tls`] for a file of
     /// TLS.
     pub fn open(
         settings: &RedisSettings,

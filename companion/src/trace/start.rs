@@ -64,7 +64,10 @@ pub fn start(
     if settings.otlp.reveal().starts_with("https://") {
         let mut tls = ClientTlsConfig::new();
         tls = match &settings.tls_ca {
-            Some(path) => tls.ca_certificate(Certificate::from_pem(crate::tls::read(path)?)),
+            Some(path) => tls.ca_certificate(Certificate::from_pem(crate::tls::read(
+                "trace.tls_ca",
+                path,
+            )?)),
             None => tls.with_native_roots(),
         };
         exporter = exporter.with_tls_config(tls);

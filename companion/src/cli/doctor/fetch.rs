@@ -8,6 +8,7 @@ use ureq::http::Request;
 
 use super::super::Target;
 use super::super::ask::{AskError, TIMEOUT, agent};
+use crate::files;
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -17,11 +18,11 @@ const DUMP_BYTES_MAX: u64 = 256 << 20;
 /// The text of a file of the command line.
 pub(super) fn read(path: &Path) -> Result<String, AskError> {
     let wrong = |why: String| AskError::Usage(format!("--envoy-config {}: {why}", path.display()));
-    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let file = File::open(path).map_err(|error| wrong(files::why(&error)))?;
     let mut bytes = Vec::new();
     let mut bounded = file.take(FILE_BYTES_MAX + 1);
     let read = bounded.read_to_end(&mut bytes);
-    read.map_err(|error| wrong(error.to_string()))?;
+    read.map_err(|error| wrong(files::why(&error)))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
         return Err(wrong(format!("is larger than {FILE_BYTES_MAX} bytes")));
     }

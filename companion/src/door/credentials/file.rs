@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use super::{Credential, Proof, Role};
 use crate::config::raw::{nearest, syntax};
 use crate::config::{Secret, TOKEN, is_token};
+use crate::files;
 
 /// Why a file of tokens is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// It could not be read.
-    #[error("tokens_file: {path}: {source}")]
+    #[error("tokens_file: {path}: {}", files::why(source))]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -21,18 +21,20 @@ pub(crate) fn client(
 /// # Errors [`FileError`] if a file can't be read.
 pub(crate) fn certificates(files: &TlsFiles) -> Result<Option<TlsCertificates>, FileError> {
     choose_provider();
-    if *files == TlsFiles::default() {
+    if files.ca.is_none() && files.identity.is_none() {
         return Ok(None);
     }
+    let [ca, certificate_setting, key_setting] = files.settings;
     let identity = files.identity.as_ref();
     let client_tls = identity.map(|(certificate, key)| {
         Ok::<_, FileError>(ClientTlsConfig {
-            client_cert: read(certificate)?,
-            client_key: read(key)?,
+            client_cert: read(certificate_setting, certificate)?,
+            client_key: read(key_setting, key)?,
         })
     });
+    let roots = files.ca.as_deref().map(|path| read(ca, path));
     Ok(Some(TlsCertificates {
         client_tls: client_tls.transpose()?,
-        root_cert: files.ca.as_deref().map(read).transpose()?,
+        root_cert: roots.transpose()?,
     }))
 }

@@ -24,6 +24,7 @@ use unitring_protocol::ids::UnitId;
 
 use super::Links;
 use crate::config::{TlsFiles, Url};
+use crate::tls::{FileError, choose_provider, read};
 
 /// How long each step of opening a session may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,13 +78,16 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors The first file that can't be read, with the reason.
-    pub fn read(files: &TlsFiles) -> Result<Self, crate::tls::FileError> {
-        crate::tls::choose_provider();
-        let roots = files.ca.as_deref().map(crate::tls::read).transpose()?;
+    pub fn read(files: &TlsFiles) -> Result<Self, FileError> {
+        choose_provider();
+        let [ca_setting, certificate_setting, key_setting] = files.settings;
+        let roots = files.ca.as_deref().map(|path| read(ca_setting, path));
+        let roots = roots.transpose()?;
         let identity = match &files.identity {
-            Some((certificate, key)) => {
-                Some((crate::tls::read(certificate)?, crate::tls::read(key)?))
-            }
+            Some((certificate, key)) => Some((
+                read(certificate_setting, certificate)?,
+                read(key_setting, key)?,
+            )),
             None => None,
         };
         Ok(Self {

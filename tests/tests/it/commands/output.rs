@@ -1,4 +1,4 @@
-//! Output that is closed or full: no command panics, a reader that ends early is no error, and a full disk is one.
+//! Output that is closed or full: no command panics or ends with 0. A full disk is told, a reader that ended is not.
 
 use std::process::Command;
 
@@ -9,12 +9,13 @@ use unitring_tests::instance::Instance;
 use unitring_tests::programs;
 use unitring_tests::redis::Redis;
 
-use super::{outlasts_its_reader, url};
+use super::{ends_with_its_reader, url};
 
 /// Commands that print something of a companion, which has the service `orders` and the record `d`/`k`.
 const ASK: &[&str] = &[
     "status",
     "status --json",
+    "status --watch",
     "service list",
     "service list --json",
     "instance list --service orders",
@@ -35,6 +36,10 @@ const ASK: &[&str] = &[
     "events",
     "events --json",
     "events --since 1h",
+    "events --follow",
+    "data watch --dataset d",
+    "locate --key ada",
+    "service forget ordres --yes",
     "top --frames 2 --interval 100ms",
     "doctor",
 ];
@@ -80,13 +85,13 @@ async fn no_command_fails_by_its_reader_or_hides_that_its_output_is_full() -> Re
     for command in ASK {
         let command = format!("{command} --url {at}");
         if !command.starts_with("doctor") && !command.contains("remove") {
-            outlasts_its_reader(&command)?;
+            ends_with_its_reader(&command)?;
         }
         // `conflicts` and `unit list` have nothing to say of a unit alone.
         tells_that_it_is_full(&command)?;
     }
     for command in ALONE {
-        outlasts_its_reader(command)?;
+        ends_with_its_reader(command)?;
         tells_that_it_is_full(command)?;
     }
     Ok(())
@@ -97,8 +102,8 @@ async fn a_group_is_created_although_nobody_reads_of_it() -> Result<()> {
     let redis = Redis::start().await?;
     let servers = format!("--group-servers {}", redis.url());
     tells_that_it_is_full(&format!("group create {servers}"))?;
-    outlasts_its_reader(&format!("group create {servers}"))?;
-    outlasts_its_reader(&format!("group status {servers}"))?;
+    ends_with_its_reader(&format!("group create {servers}"))?;
+    ends_with_its_reader(&format!("group status {servers}"))?;
     tells_that_it_is_full(&format!("group status {servers}"))
 }
 
