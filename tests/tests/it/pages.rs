@@ -10,12 +10,14 @@ mod servers;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use snapbox::assert::DEFAULT_ACTION_ENV;
 use snapbox::{Assert, IntoData as _, RedactedValue, Redactions};
 use tempfile::TempDir;
 use unitring_tests::certificates::Certificates;
+use unitring_tests::deadline::until;
 use unitring_tests::programs;
 use unitring_tests::site::Site;
 
@@ -53,14 +55,11 @@ fn pages() -> Result<Vec<PathBuf>> {
 
 /// All blocks of all pages, in order.
 fn blocks() -> Result<Vec<Block>> {
+    let root = programs::root()?;
     let mut blocks = Vec::new();
     for path in pages()? {
         let text = fs::read_to_string(&path)?;
-        let page = path
-            .file_name()
-            .context("no name")?
-            .to_string_lossy()
-            .into_owned();
+        let page = path.strip_prefix(&root)?.display().to_string();
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().enumerate() {
             if *line != "```console" {
@@ -179,7 +178,11 @@ async fn run_with(name: &str) -> Result<()> {
     let servers = Servers::start(name).await?;
     let mut done = Ok(());
     for block in &blocks {
-        done = block.is_true(&servers).await;
+        done = match name {
+            // A reader takes a moment until the next command, in which what one unit wrote reaches the other.
+            "two units" => until(&block.command, async || block.is_true(&servers).await).await,
+            _ => block.is_true(&servers).await,
+        };
         if done.is_err() {
             break;
         }
@@ -190,7 +193,15 @@ async fn run_with(name: &str) -> Result<()> {
 
 #[test]
 fn every_block_says_what_runs_it() -> Result<()> {
-    let known = ["site", "group", "units", "tls", "sessions", "tcp"];
+    let known = [
+        "site",
+        "group",
+        "units",
+        "tls",
+        "sessions",
+        "tcp",
+        "two units",
+    ];
     for block in blocks()? {
         let at = format!("{}, line {}", block.page, block.line);
         ensure!(known.contains(&block.with.as_str()), "{at}: {}", block.with);
@@ -201,6 +212,51 @@ fn every_block_says_what_runs_it() -> Result<()> {
 #[tokio::test]
 async fn the_pages_are_true_of_one_envoy_and_its_companion() -> Result<()> {
     run_with("site").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_are_true_of_a_demo_of_two_units() -> Result<()> {
+    run_with("two units").await
+}
+
+/// A reader of the README alone has nothing else.
+#[test]
+fn each_block_of_the_readme_runs_with_what_the_readme_has_started() -> Result<()> {
+    let root = programs::root()?;
+    let text = fs::read_to_string(root.join("README.md"))?;
+    let blocks = blocks()?;
+    let blocks = blocks.iter().filter(|block| block.page == "README.md");
+    let mut count = 0;
+    for block in blocks {
+        count += 1;
+        let (words, target, demo) = match block.with.as_str() {
+            "site" => (
+                "With `make run` in another terminal",
+                "UNITS=1",
+                "--units 1",
+            ),
+            "two units" => ("With `make run UNITS=2`", "UNITS=2", "--units 2"),
+            other => bail!("line {}: {other} is started by another page", block.line),
+        };
+        let before: Vec<&str> = text.lines().take(block.line).collect();
+        ensure!(
+            before.join("\n").contains(words),
+            "line {}: nothing before it says: {words}",
+            block.line
+        );
+        let dry = Command::new("make")
+            .args(["--dry-run", "run", target])
+            .current_dir(&root)
+            .output()?;
+        let steps = String::from_utf8(dry.stdout)?;
+        let last = steps.lines().last().unwrap_or_default().trim_end();
+        ensure!(
+            last.ends_with(&format!("unitring demo {demo}")),
+            "make run {target}: {steps}"
+        );
+    }
+    ensure!(count >= 5, "only {count} blocks");
+    Ok(())
 }
 
 #[tokio::test]
@@ -282,24 +338,24 @@ tls_key = "FOLDER/server.key"
 tls_client_ca = "FOLDER/ca.pem"
 [trace]
 otlp = "https://127.0.0.1:4317"
-tls_ca = "ca.pem"
+tls_ca = "FOLDER/ca.pem"
 [store]
 redis_url = "rediss://127.0.0.1:1"
 sentinel_password = "s"
-tls_ca = "ca.pem"
-tls_cert = "c.pem"
-tls_key = "k.pem"
+tls_ca = "FOLDER/ca.pem"
+tls_cert = "FOLDER/client.pem"
+tls_key = "FOLDER/client.key"
 wait_replicas = 1
 [group]
 servers = ["redis://127.0.0.1:1", "redis://127.0.0.1:2"]
 min_replicas = 1
-fixed_data = "f.jsonl"
+fixed_data = "FOLDER/f.jsonl"
 [sync]
 amqp_url = "amqps://127.0.0.1"
 brokers = ["west=amqps://127.0.0.2"]
-tls_ca = "ca.pem"
-tls_cert = "c.pem"
-tls_key = "k.pem"
+tls_ca = "FOLDER/ca.pem"
+tls_cert = "FOLDER/client.pem"
+tls_key = "FOLDER/client.key"
 peers = ["west"]
 "#;
 
@@ -311,6 +367,8 @@ fn every_field_of_the_companion_is_on_its_page_and_in_what_check_prints() -> Res
     let certificates = Certificates::make()?;
     let tokens = "[b]\ntoken = 'b'\nroles = ['read']";
     fs::write(certificates.file("tokens.toml"), tokens)?;
+    let fixed = r#"{"dataset": "currencies", "key": "EUR", "value": "2"}"#;
+    fs::write(certificates.file("f.jsonl"), fixed)?;
     let named = certificates.path("");
     fs::write(&file, ALL_FIELDS.replace("FOLDER/", &named))?;
     let output = programs::unitring()?
@@ -319,7 +377,8 @@ fn every_field_of_the_companion_is_on_its_page_and_in_what_check_prints() -> Res
         .arg(&file)
         .output()?;
     let text = String::from_utf8(output.stdout)?;
-    ensure!(output.status.success(), "{text}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{text}{said}");
     let mut printed = BTreeSet::from(["store.path".to_owned()]);
     let mut section = String::new();
     for line in text.lines() {

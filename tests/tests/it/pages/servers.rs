@@ -23,12 +23,12 @@ pub(super) struct Servers {
 }
 
 enum Kind {
-    /// The demo, and the URLs of its Envoy, of that one's admin interface, and of its companion.
+    /// The demo, the URLs of its first Envoy and of that one's admin interface, and of the companion of each unit.
     Site {
         demo: Process,
         envoy: String,
         admin: String,
-        companion: String,
+        companions: Vec<String>,
     },
     /// Three Redis servers, and a configuration that names them.
     Group { _servers: Vec<Redis> },
@@ -50,6 +50,7 @@ impl Servers {
         let kind = match name {
             "site" => site(folder.path(), &[]).await?,
             "tcp" => site(folder.path(), &["--tcp"]).await?,
+            "two units" => site(folder.path(), &["--units", "2"]).await?,
             "group" => group(folder.path()).await?,
             "units" => units().await?,
             "sessions" => Kind::Sessions(Sessions::start().await?),
@@ -107,16 +108,19 @@ impl Servers {
             Kind::Site {
                 envoy,
                 admin,
-                companion,
+                companions,
                 ..
             } => {
-                for (shown, real) in [(9901, admin), (7001, companion)] {
-                    command = command.replace(&format!("http://127.0.0.1:{shown}"), real);
+                let shown = [10_000, 9901, 7001, 7011];
+                for (shown, real) in shown
+                    .iter()
+                    .zip([envoy, admin].into_iter().chain(companions))
+                {
+                    let real = real.trim_start_matches("http://");
+                    command = command.replace(&format!("127.0.0.1:{shown}"), real);
                 }
-                let listener = envoy.trim_start_matches("http://");
-                command = command.replace("127.0.0.1:10000", listener);
                 command = command.replacen("curl ", "curl --silent --show-error ", 1);
-                shell.env("UNITRING_URL", companion);
+                shell.env("UNITRING_URL", companions.first().context("no companion")?);
             }
             Kind::Group { .. } => {}
             Kind::Sessions(sessions) => {
@@ -140,16 +144,9 @@ impl Servers {
                 shell.env("UNITRING_URL", url);
             }
         }
-        let program = programs::built("unitring")?;
-        let programs = [
-            program.parent().context("no folder")?.to_path_buf(),
-            programs::root()?.join(".parts/bin"),
-        ];
-        let programs = programs.map(|path| path.display().to_string()).join(":");
-        let path = format!("{programs}:{}", std::env::var("PATH")?);
         let output = shell
             .args(["-c", &command])
-            .env("PATH", path)
+            .env("PATH", with_parts()?)
             .current_dir(self.folder.path())
             .output()?;
         let text = String::from_utf8(output.stdout)?;
@@ -161,6 +158,18 @@ impl Servers {
         }
         Ok(text)
     }
+}
+
+/// The folders of programs with that of `unitring` and of the fetched servers, as `make run` has them.
+fn with_parts() -> Result<String> {
+    let program = programs::built("unitring")?;
+    let folder = program.parent().context("no folder")?.display();
+    let parts = programs::root()?.join(".parts/bin");
+    Ok(format!(
+        "{folder}:{}:{}",
+        parts.display(),
+        std::env::var("PATH")?
+    ))
 }
 
 /// The files that the page names, and no certificates.
@@ -184,7 +193,8 @@ async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
         .args(options)
         .arg("--folder")
         .arg(folder.join("data"))
-        .env("UNITRING_ENVOY", programs::part("envoy")?);
+        .env("UNITRING_ENVOY", programs::part("envoy")?)
+        .env("PATH", with_parts()?);
     let alone = crate::demo::STARTING.lock().await;
     let mut demo = Process::start("demo", &mut command, folder)?;
     let mut printed = String::new();
@@ -198,15 +208,15 @@ async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
     })
     .await?;
     drop(alone);
-    let url = |name: &str| -> Result<String> {
+    let urls = |name: &str| -> Vec<String> {
         let lines = printed.lines().map(str::trim);
-        let mut words = lines.filter_map(|line| line.strip_prefix(name)?.split_whitespace().next());
-        Ok(words
-            .next()
-            .with_context(|| format!("no {name} in {printed}"))?
-            .to_owned())
+        let words = lines.filter_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+        words.map(str::to_owned).collect()
     };
-    let (envoy, companion) = (url("Envoy ")?, url("companion ")?);
+    let (envoy, companions) = (urls("Envoy "), urls("companion "));
+    let missing = || format!("no Envoy or companion in {printed}");
+    let envoy = envoy.first().with_context(missing)?.clone();
+    let companion = companions.first().with_context(missing)?.clone();
     let admin = printed.split("admin ").nth(1);
     let admin = admin.and_then(|rest| rest.split_whitespace().next());
     let admin = admin
@@ -228,7 +238,7 @@ async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
         demo,
         envoy,
         admin,
-        companion,
+        companions,
     })
 }
 
