@@ -31,6 +31,8 @@
 //! | [`roster`] | which VMs count requests, and how a dead VM's counts are cleared |
 //! | [`stored`] | values that VMs share → bytes, and back |
 
+#![warn(missing_docs)]
+
 pub mod balancer;
 pub mod capture;
 pub mod configurations;

@@ -61,7 +61,6 @@ const SKEW_MAX: Duration = Duration::from_millis(500);
 /// The settings that the companion runs with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// This unit.
     pub unit: UnitId,
     /// The address for HTTP; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -132,9 +131,7 @@ pub struct TlsFiles {
 /// How many replicas a write waits for, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// The number of replicas.
     pub replicas: u64,
-    /// The timeout of the wait.
     pub timeout: Duration,
 }
 
@@ -149,7 +146,6 @@ pub struct SyncSettings {
     pub tls: TlsFiles,
     /// The peers, at least one.
     pub peers: Vec<UnitId>,
-    /// The interval of digests.
     pub digest_interval: Duration,
     /// Most ops that the outbox keeps; peers that miss more get a repair.
     pub outbox_max: u64,
@@ -180,15 +176,12 @@ pub enum ConfigError {
     /// The file could not be read.
     #[error("--config {path}: {}", files::why(source))]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// The reason.
         source: std::io::Error,
     },
     /// The file is not TOML.
     #[error("{path}: {message}")]
     Syntax {
-        /// The file.
         path: PathBuf,
         /// The place and the reason.
         message: String,
@@ -200,7 +193,6 @@ pub enum ConfigError {
         path: String,
         /// The given value; `<redacted>` for secrets.
         value: String,
-        /// The rule it breaks.
         rule: String,
     },
     /// A field that breaks its rule, and whose value may be a secret.
@@ -208,7 +200,6 @@ pub enum ConfigError {
     Unshown {
         /// The field, or its file and line.
         path: String,
-        /// The rule it breaks.
         rule: String,
     },
 }

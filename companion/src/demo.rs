@@ -63,9 +63,7 @@ pub enum DemoError {
     /// A file that a flag names can't be used.
     #[error("{flag} {path}: {why}")]
     Flag {
-        /// The flag.
         flag: String,
-        /// The file.
         path: PathBuf,
         /// The reason, and the way out.
         why: String,
@@ -81,25 +79,19 @@ pub enum DemoError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// The reason.
         source: std::io::Error,
     },
     /// A program could not be started.
     #[error("start {name}: {source}")]
     Start {
-        /// The program.
         name: String,
-        /// The reason.
         source: std::io::Error,
     },
     /// A program ended, or did not become ready.
     #[error("{name} {what}; the end of {log}:\n{tail}", log = log.display())]
     Program {
-        /// The program.
         name: String,
-        /// What happened.
         what: String,
-        /// Its log.
         log: PathBuf,
         /// The last lines of the log.
         tail: String,
@@ -268,7 +260,6 @@ fn write(path: &Path, text: &str) -> Result<(), DemoError> {
     })
 }
 
-/// Prints a line.
 fn say(line: &str) -> Result<(), DemoError> {
     Ok(out::line(line)?)
 }

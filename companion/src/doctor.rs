@@ -47,7 +47,6 @@ pub struct Answers {
 /// A service that an Envoy places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Its name.
     pub service: String,
     /// The filter's key; empty with the native module, which has the route's.
     pub key: Vec<KeySource>,

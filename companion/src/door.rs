@@ -45,7 +45,6 @@ pub struct Rules {
     pub host_names: Vec<String>,
 }
 
-/// The rules in force.
 pub type InForce = watch::Receiver<Arc<Rules>>;
 
 /// A client as far as its address tells: all of a network of IPv6 that one machine may use counts as one.

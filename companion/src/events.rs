@@ -15,11 +15,9 @@ use unitring_protocol::report::{EventKind, InstanceEvent};
 pub struct Event {
     /// When it happened, in milliseconds since the Unix epoch, by the clock of its observer.
     pub at_ms: u64,
-    /// The kind of event.
     pub kind: EventKind,
     /// The service of the instance.
     pub service: ServiceName,
-    /// The instance.
     pub instance: InstanceId,
     /// The reason, for people.
     pub reason: String,
@@ -103,7 +101,6 @@ impl Event {
         Self::registry(kind, service, instance, reason, at_ms)
     }
 
-    /// An event of the registry.
     pub fn registry(
         kind: EventKind,
         service: &ServiceName,
@@ -138,7 +135,6 @@ impl Event {
 pub struct GroupEvent {
     /// When it was seen, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The kind of event.
     pub kind: GroupChange,
     /// All problems, or that there are none.
     pub reason: String,
@@ -158,7 +154,6 @@ pub enum GroupChange {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Entry {
-    /// An event of an instance.
     Instance(Event),
     /// An event of the unit's servers.
     Group(GroupEvent),

@@ -41,11 +41,8 @@ pub struct Question {
 /// An instance that does not exist yet.
 #[derive(Debug, Clone)]
 pub struct Newcomer {
-    /// Its id.
     pub id: InstanceId,
-    /// Its address.
     pub address: SocketAddr,
-    /// Its weight.
     pub weight: NonZeroU32,
 }
 

@@ -19,7 +19,6 @@ pub const BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {why}")]
 pub struct FixedDataError {
-    /// The file.
     path: PathBuf,
     /// The line, and the reason.
     why: String,

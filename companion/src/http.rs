@@ -98,7 +98,6 @@ impl Default for Paces {
 
 /// The parts of the process that requests use.
 pub struct App {
-    /// This unit.
     pub unit: UnitId,
     /// Who may do what, and our names.
     pub rules: InForce,
@@ -110,7 +109,6 @@ pub struct App {
     pub overview: Arc<Overview>,
     /// The reporters that are wired wrongly.
     pub wiring: Wiring,
-    /// Counters and gauges.
     pub metrics: Arc<Metrics>,
     /// Notified of every change of the registry.
     pub registry_changed: Arc<Notify>,

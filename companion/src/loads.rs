@@ -49,7 +49,6 @@ pub const EVENTS_TAKEN_MAX: usize = 1_024;
 pub struct StoredLoad {
     /// Who reported.
     pub reporter: ReporterId,
-    /// The report's sequence.
     pub sequence: u64,
     /// When it was taken, in milliseconds since the Unix epoch.
     #[serde(default)]
@@ -67,7 +66,6 @@ pub struct StoredLoad {
     pub bound: Option<BoundReport>,
     /// Requests left to Envoy's own policy.
     pub fallbacks: u64,
-    /// Instances with their loads.
     pub instances: Vec<InstanceLoad>,
     /// Data updates per second since the report before; instances without any are absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -100,7 +98,6 @@ impl StoredLoad {
 pub struct Owner(String);
 
 impl Owner {
-    /// A client.
     pub fn client(principal: &Principal) -> Self {
         Self(principal.to_string())
     }
@@ -144,7 +141,6 @@ pub enum ReportError {
     TooMany {
         /// What there is too much of.
         what: &'static str,
-        /// The bound.
         max: usize,
     },
 }

@@ -101,7 +101,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes the manual pages.
 fn manual(folder: &Path) -> anyhow::Result<()> {
     if !folder.is_dir() {
         let error = format!("{}: must be a folder that is there", folder.display());

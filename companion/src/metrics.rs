@@ -209,7 +209,6 @@ metrics! {
 pub struct Seen<'a> {
     /// The instances of all services, as far as they were read.
     pub instances: &'a [ShownInstance],
-    /// The services.
     pub services: &'a [ShownService],
     /// The reporters that are wired wrongly.
     pub found: &'a [Miswired],

@@ -13,10 +13,8 @@ use unitring_protocol::ids::{InstanceId, ServiceName};
 /// The largest weight, so that the sum of a service fits in Envoy's 32 bits.
 pub const WEIGHT_MAX: u32 = 65_536;
 
-/// One registered instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
-    /// Its id.
     pub id: InstanceId,
     /// Where requests for it go.
     pub address: SocketAddr,
@@ -53,7 +51,6 @@ pub enum Registration {
 pub struct Registry {
     /// Grows with each change.
     pub revision: u64,
-    /// Instances by service and id.
     pub services: BTreeMap<ServiceName, BTreeMap<InstanceId, Registered>>,
 }
 

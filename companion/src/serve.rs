@@ -57,9 +57,7 @@ pub enum ServeError {
     Listen {
         /// The flag that chooses it.
         flag: &'static str,
-        /// The address.
         address: SocketAddr,
-        /// The reason.
         source: io::Error,
     },
     /// The store could not be opened.
@@ -77,7 +75,6 @@ pub enum ServeError {
     /// The tokens can't be used.
     #[error(transparent)]
     Tokens(#[from] KeyringError),
-    /// The server ended unexpectedly.
     #[error("serving ended: {0}")]
     Ended(io::Error),
 }

@@ -22,7 +22,6 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// How many there are.
     #[inline]
     pub fn count(&self) -> usize {
         usize::from(self.count)

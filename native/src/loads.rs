@@ -41,14 +41,12 @@ pub struct Picks {
 const RACE_MAX: u64 = 64;
 
 impl Picks {
-    /// Counts a pick.
     #[inline]
     pub fn add(&self) {
         // Nothing else is published by these numbers, and each is exact by itself.
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes a pick back.
     #[inline]
     pub fn take_back(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);

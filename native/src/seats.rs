@@ -31,7 +31,6 @@ pub trait Places {
 /// Where a worker has a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seat {
-    /// Its priority.
     pub priority: u32,
     all: u32,
     healthy: u32,
@@ -71,10 +70,8 @@ fn narrow(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(NOWHERE)
 }
 
-/// A host of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct TableHost<'a> {
-    /// Its priority.
     pub priority: u32,
     /// Its address, as Envoy writes it.
     pub address: &'a str,

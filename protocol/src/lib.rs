@@ -16,6 +16,8 @@
 //! | [`trace`] | the context of a trace, which an op has with it |
 //! | [`envelope`] | unit → unit: the message around all of it |
 
+#![warn(missing_docs)]
+
 pub mod digest;
 pub mod envelope;
 pub mod ids;

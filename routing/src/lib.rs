@@ -18,6 +18,8 @@
 //! | [`bounded`] | owner and loads → candidates and the reason |
 //! | [`table`] | all of it for one service, priority by priority, as the filter and `locate` use it |
 
+#![warn(missing_docs)]
+
 pub mod bounded;
 pub mod hash;
 pub mod health;

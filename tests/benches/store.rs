@@ -1,6 +1,6 @@
 //! Writes per second of the Redis store, against the same commands on a bare connection in the same
 //! run. Prints a table; `make bench AREA=store` puts it into the docs.
-#![allow(missing_docs, clippy::indexing_slicing, clippy::print_stdout)]
+#![allow(clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -19,7 +19,6 @@ use unitring_tests::statistics::median;
 const WRITES: usize = 20_000;
 /// Pairs of measurements; the medians are shown.
 const PAIRS: usize = 7;
-/// Bytes of a value.
 const VALUE_BYTES: usize = 100;
 /// Lines of an answer to a write: `*2`, the length of the version, the version, whether it was created.
 const ANSWER_LINES: usize = 4;

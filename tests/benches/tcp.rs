@@ -3,7 +3,7 @@
 //!
 //! One worker. All ways take turns in each round; a ratio is the median over the rounds of that to the plain way in the
 //! same round. Processor time is that of Envoy alone.
-#![allow(missing_docs, clippy::print_stdout)]
+#![allow(clippy::print_stdout)]
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! What traces cost the companion: its CPU for a write, with and without a collector, in the same run. Prints a
 //! table; `make bench AREA=traces` puts it into the docs.
-#![allow(missing_docs, clippy::print_stdout)]
+#![allow(clippy::print_stdout)]
 
 use std::time::Duration;
 

@@ -22,7 +22,6 @@ use pipe::Pipe;
 pub struct Look {
     /// Width of the window in CSS pixels.
     pub width: u32,
-    /// Its height.
     pub height: u32,
     /// Whether the system prefers dark colours.
     pub is_dark: bool,

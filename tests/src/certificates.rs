@@ -43,7 +43,6 @@ impl Certificates {
         Ok(Self { folder })
     }
 
-    /// The path of one of the files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

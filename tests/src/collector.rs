@@ -25,7 +25,6 @@ use crate::{deadline, ports};
 pub struct Span {
     /// The unit of the companion that sent it.
     pub unit: String,
-    /// What it is of.
     pub name: String,
     /// 2 for a server, 3 for a client, 4 for a producer, 5 for a consumer.
     pub kind: i32,

@@ -40,7 +40,6 @@ pub fn keys(count: usize) -> Vec<String> {
 /// The answer to one request.
 #[derive(Debug)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
     /// The instance that answered; empty if none did.
     pub instance: String,
@@ -171,7 +170,6 @@ impl Envoy {
         self.client.get(self.url(path))
     }
 
-    /// The URL of this path at this Envoy.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -307,7 +305,6 @@ impl Envoy {
         self.stat(&format!("{}.{name}", self.shell.stats())).await
     }
 
-    /// The shell that this Envoy has.
     pub fn shell(&self) -> Shell {
         self.shell
     }

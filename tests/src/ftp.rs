@@ -115,7 +115,6 @@ fn setting<'a>(settings: &'a str, name: &str) -> Result<&'a str> {
 pub struct FtpSite {
     /// The Envoy before the servers.
     pub envoy: Envoy,
-    /// Its companion.
     pub companion: Companion,
     /// The servers, in the order of `ftp.yaml`.
     pub servers: Vec<FtpServer>,

@@ -23,7 +23,6 @@ pub struct Raw {
 /// The head of an answer.
 #[derive(Debug, Default)]
 pub struct Head {
-    /// The HTTP status.
     pub status: u16,
     headers: Vec<(String, String)>,
 }

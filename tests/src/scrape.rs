@@ -8,14 +8,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::programs;
 
-/// A sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// The metric.
     pub name: String,
-    /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its value.
     pub value: f64,
 }
 

@@ -23,7 +23,6 @@ const INSTANCES: [u16; 2] = [8081, 8082];
 /// One unit's part of the service.
 #[derive(Debug)]
 pub struct Side {
-    /// Its Envoy.
     pub envoy: Envoy,
     instances: Vec<Process>,
     _folder: TempDir,

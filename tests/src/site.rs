@@ -15,7 +15,6 @@ use crate::shell::Shell;
 pub struct Site {
     /// The Envoy that takes the requests.
     pub envoy: Envoy,
-    /// Its companion.
     pub companion: Companion,
     /// The instances of `orders`.
     pub instances: Vec<Instance>,
@@ -94,7 +93,6 @@ impl Site {
 /// A unit node: a companion and its Redis.
 #[derive(Debug)]
 pub struct UnitNode {
-    /// The companion.
     pub companion: Companion,
     /// Its store.
     pub redis: Redis,

@@ -219,7 +219,6 @@ pub fn client(number: u16) -> Ipv4Addr {
 pub struct TcpSite {
     /// The Envoy that takes the connections.
     pub envoy: Envoy,
-    /// Its companion.
     pub companion: Companion,
     /// The instances of `orders`.
     pub instances: Vec<TcpInstance>,

@@ -86,7 +86,6 @@ impl Terminal {
         Ok(tcsetwinsize(&self.ours, size(lines, columns))?)
     }
 
-    /// The text on the screen.
     pub fn screen(&self) -> String {
         lock(&self.screen).0.screen().contents()
     }

@@ -27,7 +27,6 @@ pub enum Brokers {
 pub struct Member {
     /// The name of the unit.
     pub name: String,
-    /// Its companion.
     pub companion: Companion,
     /// Its store.
     pub redis: Redis,
@@ -35,10 +34,8 @@ pub struct Member {
     pub links: Vec<Proxy>,
 }
 
-/// The group.
 #[derive(Debug)]
 pub struct UnitGroup {
-    /// The units.
     pub members: Vec<Member>,
     /// The brokers.
     pub rabbits: Vec<Rabbit>,

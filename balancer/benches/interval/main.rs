@@ -3,8 +3,6 @@
 //!
 //! That step parses names of groups and functions: `<group>/<what>/<instances>`.
 
-#![allow(missing_docs, reason = "criterion's macros define public functions")]
-
 mod service;
 
 use std::hint::black_box;

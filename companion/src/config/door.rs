@@ -32,7 +32,6 @@ pub struct DoorSettings {
 pub struct TlsServer {
     /// Our certificate, and those that lead to a root.
     pub certificate: PathBuf,
-    /// Its key.
     pub key: PathBuf,
     /// The roots of clients' certificates: who has none of theirs gets no connection.
     pub client_ca: Option<PathBuf>,

@@ -11,7 +11,6 @@ pub struct GroupSettings {
     pub servers: Vec<Url>,
     /// The files for servers with TLS: those of the store.
     pub tls: TlsFiles,
-    /// Their persistence.
     pub persistence: Persistence,
     /// How many replicas must be connected for a primary to take a write.
     pub min_replicas: u64,
@@ -22,13 +21,10 @@ pub struct GroupSettings {
 /// How a server persists its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// Snapshots.
     Rdb,
     /// An append-only log.
     Aof,
-    /// Both.
     Both,
-    /// Neither.
     None,
 }
 

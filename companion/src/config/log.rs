@@ -38,13 +38,11 @@ impl LogFormat {
         }
     }
 
-    /// The format of this name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.as_str() == name)
     }
 }
 
-/// Reads the fields.
 pub(super) fn log(raw: &mut Raw) -> Result<LogSettings, ConfigError> {
     Ok(LogSettings {
         filter: filter(raw.take("log").or("info"))?,

@@ -7,12 +7,10 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// A secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The value itself.
     pub fn reveal(&self) -> &str {
         &self.0
     }

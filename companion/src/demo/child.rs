@@ -19,7 +19,6 @@ const ENDED_EVERY: Duration = Duration::from_millis(500);
 /// Lines of the log in an error.
 const TAIL_LINES: usize = 15;
 
-/// A running program.
 #[derive(Debug)]
 pub(super) struct Child {
     name: String,

@@ -28,7 +28,6 @@ pub(super) struct Ground<'a> {
     pub(super) broker: Option<&'a Broker>,
 }
 
-/// A running unit.
 pub(super) struct Place {
     pub(super) name: String,
     protocol: Protocol,

@@ -11,7 +11,6 @@ const UNIT_STEP: u16 = 10;
 /// How many ports are tried from the default on.
 const TRIES: u16 = 100;
 
-/// The ports of a unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UnitPorts {
     pub(super) listener: u16,

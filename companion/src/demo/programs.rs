@@ -63,7 +63,6 @@ pub(super) struct Programs {
     /// Whether Envoy knows `admin.allow_paths`.
     pub(super) knows_allow_paths: bool,
     pub(super) shell: Shell,
-    /// This program.
     pub(super) unitring: PathBuf,
     pub(super) servers: Option<Servers>,
 }

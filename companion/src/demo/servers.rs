@@ -9,7 +9,6 @@ use super::ports::Ports;
 use super::programs::{Programs, Servers};
 use super::{DemoError, create, web, write};
 
-/// A unit's Redis.
 #[derive(Debug)]
 pub(super) struct Redis {
     pub(super) port: u16,

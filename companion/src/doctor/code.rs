@@ -68,7 +68,6 @@ macro_rules! codes {
                 match self { $(Code::$name => $title,)* }
             }
 
-            /// What follows from it.
             pub fn follows(self) -> &'static str {
                 match self { $(Code::$name => $follows,)* }
             }

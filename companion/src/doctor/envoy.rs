@@ -36,7 +36,6 @@ pub struct Envoy {
     pub(super) has_more_clusters: bool,
 }
 
-/// A cluster.
 #[derive(Debug)]
 pub(super) struct Cluster {
     /// Where it is written.
@@ -45,7 +44,6 @@ pub(super) struct Cluster {
     pub(super) json: Value,
 }
 
-/// A listener.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) name: String,

@@ -13,17 +13,13 @@ const CHARS_MAX: usize = 400;
 /// Something that is wrong, or worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which kind.
     pub code: Code,
-    /// How grave.
     pub severity: Severity,
     /// The file or address in which it was found.
     pub source: String,
-    /// Where in it.
     pub path: String,
     /// What was seen there.
     pub seen: String,
-    /// What follows from it.
     pub follows: &'static str,
     /// YAML to write, or a command to run.
     pub mend: String,

@@ -31,7 +31,6 @@ pub(super) enum Routes<'a> {
     Tcp(&'a str),
 }
 
-/// Our filter.
 #[derive(Debug)]
 pub(super) struct Filter<'a> {
     pub(super) place: String,

@@ -48,7 +48,6 @@ pub struct Place {
 /// What a new connection cost another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Nothing.
     Free,
     /// One that was quiet has to go.
     Made,
@@ -61,7 +60,6 @@ impl Connections {
         Arc::new(Self { max, all })
     }
 
-    /// The bound.
     pub fn max(&self) -> usize {
         self.max
     }
@@ -129,7 +127,6 @@ impl Connections {
         (self.max / 2).max(1)
     }
 
-    /// How many there are.
     #[cfg(test)]
     fn count(&self) -> usize {
         self.lock().open.len()
@@ -157,7 +154,6 @@ impl Place {
         });
     }
 
-    /// Ends the connection.
     pub fn end(&self) {
         self.end.notify_one();
     }

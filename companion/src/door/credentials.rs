@@ -70,7 +70,6 @@ enum Proof {
     Certificate(String),
 }
 
-/// All credentials.
 #[derive(Debug, Default)]
 pub struct Keyring {
     all: Vec<Arc<Credential>>,
@@ -91,7 +90,6 @@ pub enum Who {
 /// Who sent a request, and from where.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who.
     pub who: Who,
     /// From where.
     pub address: Address,

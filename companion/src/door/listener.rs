@@ -29,7 +29,6 @@ pub type Certificates = watch::Receiver<Option<Arc<ServerConfig>>>;
 /// How long accepting pauses where the system gives no connection, as without a free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A listening address.
 pub struct Listener {
     listener: TcpListener,
     connections: Arc<Connections>,
@@ -41,7 +40,6 @@ pub struct Listener {
 /// The other end of a connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// Its address.
     pub address: SocketAddr,
     /// The names in its certificate, if it has shown one.
     pub certificate_names: Vec<String>,
@@ -90,9 +88,7 @@ pub struct Arrival {
 
 /// A connection, plain or encrypted.
 pub enum Stream {
-    /// Plain.
     Plain(TcpStream),
-    /// Encrypted.
     Encrypted(Box<TlsStream<TcpStream>>),
 }
 

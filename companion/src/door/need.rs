@@ -14,7 +14,6 @@ use crate::http::{BATCH_BYTES_MAX, BODY_BYTES_MAX, REPORT_BYTES_MAX, UPDATES_BYT
 pub struct Need<'a> {
     /// Any of these roles.
     pub roles: &'static [Role],
-    /// For this.
     pub scope: Scope<'a>,
     /// Which quota of requests it is counted in.
     pub kind: Kind,
@@ -42,7 +41,6 @@ pub enum Scope<'a> {
 pub enum Kind {
     /// Reports and heartbeats: without them living instances and loads would be forgotten.
     Report,
-    /// Reads.
     Read,
     /// Writes of records, and of everything else.
     Write,

@@ -35,7 +35,6 @@ pub enum Phase {
 pub struct Line(AtomicU64);
 
 impl Line {
-    /// Begins a phase.
     pub fn set(&self, phase: Phase) {
         let next = |line| Some(((line >> PHASE_BITS) + 1) << PHASE_BITS | phase as u64);
         // It always has a next.
@@ -73,7 +72,6 @@ pub struct Patient<S> {
 
 struct Timer {
     sleep: Pin<Box<Sleep>>,
-    /// What it runs for.
     of: Option<u64>,
 }
 

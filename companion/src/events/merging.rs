@@ -44,14 +44,12 @@ pub fn undone_by(kind: EventKind) -> &'static [EventKind] {
 pub struct Sketch {
     /// When it happened, by its observer's clock.
     pub at_ms: u64,
-    /// The kind of event.
     pub kind: EventKind,
     /// Equal for equal events of an instance.
     pub print: u64,
 }
 
 impl Sketch {
-    /// The sketch of an event.
     pub fn of(event: &Event) -> Self {
         let observer = match (&event.reporter, &event.unit) {
             (Some(_), _) => "reporter",

@@ -10,7 +10,6 @@ use crate::store::LAYOUT;
 /// The observed state of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
-    /// The server's address.
     pub address: SocketAddr,
     /// The primary that it replicates from, and the state of that link; `None` for a primary.
     pub replicates: Option<(SocketAddr, Link)>,
@@ -59,9 +58,7 @@ pub struct Wanted {
 /// An action on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
-    /// The server.
     pub server: SocketAddr,
-    /// The action.
     pub what: Step,
 }
 
@@ -108,7 +105,6 @@ pub enum Refusal {
          take an empty server or database"
     )]
     Foreign {
-        /// Which server.
         server: SocketAddr,
         /// How many keys it has.
         keys: u64,
@@ -127,7 +123,6 @@ pub enum Refusal {
         "{server}: holds layout {found}, newer than {LAYOUT}, which this program knows: update it"
     )]
     Newer {
-        /// Which server.
         server: SocketAddr,
         /// Its layout.
         found: u64,
@@ -138,7 +133,6 @@ pub enum Refusal {
          run `redis-cli -h HOST -p PORT REPLICAOF NO ONE` on the replica first"
     )]
     ReplicaOfAnother {
-        /// Which server.
         server: SocketAddr,
         /// The primary that it follows.
         of: SocketAddr,
@@ -149,7 +143,6 @@ pub enum Refusal {
          {primary}; if that is what you want: --force-replica {server}"
     )]
     WouldLose {
-        /// Which server.
         server: SocketAddr,
         /// How many keys it has.
         keys: u64,

@@ -20,9 +20,7 @@ use crate::store::redis::tls::{certificates, client};
 /// How long connecting, and each answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connected server.
 pub struct Server {
-    /// The server's address.
     pub address: SocketAddr,
     /// Its URL without secrets.
     pub name: String,

@@ -46,7 +46,6 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, format!("{what}: not found"))
     }
 
-    /// The HTTP status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }

@@ -16,7 +16,6 @@ const LIMIT: usize = 100;
 /// … and the most that `limit` may ask for.
 const LIMIT_MAX: usize = 1_000;
 
-/// The query.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {

@@ -29,7 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How far an observer's clock may be ahead of the store's, at most, for its events to be found by `since`.
 const AHEAD_MS: u64 = 3_600_000;
 
-/// The query.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
@@ -88,7 +87,6 @@ pub(super) async fn events(
     Ok(Json(events).into_response())
 }
 
-/// An event with its cursor.
 fn shown(cursor: Cursor, event: &Entry) -> serde_json::Value {
     let mut value = serde_json::json!(event);
     if let Some(fields) = value.as_object_mut() {

@@ -20,7 +20,6 @@ use crate::store::StoreError;
 /// How long the store may take to answer a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The process is alive.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }

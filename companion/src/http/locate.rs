@@ -20,7 +20,6 @@ use crate::loads::{self, StoredLoad};
 use crate::now_ms;
 use crate::registry::WEIGHT_MAX;
 
-/// The query.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {

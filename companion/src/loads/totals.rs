@@ -10,7 +10,6 @@ use unitring_protocol::report::InstanceLoad;
 
 use super::StoredLoad;
 
-/// Counters of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Attempts sent to it.

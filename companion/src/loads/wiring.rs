@@ -64,9 +64,7 @@ fn beyond(findings: &[Finding], others: &[Finding]) -> Vec<Finding> {
 /// A filter that is wired wrongly for a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Miswired {
-    /// For which service.
     pub service: ServiceName,
-    /// Which filter.
     pub reporter: ReporterId,
     /// What it found, at least one.
     pub findings: Vec<Finding>,

@@ -48,7 +48,6 @@ impl Fallbacks {
         of.total = of.total.saturating_add(grown);
     }
 
-    /// The sums.
     pub(super) fn totals(&mut self, now_ms: u64) -> Vec<(ServiceName, u64)> {
         self.prune(now_ms);
         let all = self.services.iter();

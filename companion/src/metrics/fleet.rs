@@ -16,9 +16,7 @@ use crate::store::LogSize;
 /// The values of an instance.
 #[derive(Debug, Clone)]
 pub struct ShownInstance {
-    /// Its service.
     pub service: ServiceName,
-    /// The instance.
     pub instance: InstanceId,
     /// Where it is.
     pub address: String,
@@ -53,7 +51,6 @@ pub struct ShownInstance {
 /// The values of a service.
 #[derive(Debug, Clone)]
 pub struct ShownService {
-    /// The service.
     pub service: ServiceName,
     /// Envoys that report on it.
     pub reporters: usize,

@@ -26,7 +26,6 @@ pub enum UpdateOutcome {
 impl UpdateOutcome {
     const ALL: [Self; 4] = [Self::Applied, Self::Repeated, Self::Refused, Self::Failed];
 
-    /// The label.
     fn label(self) -> [(&'static str, &'static str); 1] {
         let outcome = match self {
             Self::Applied => "applied",
@@ -53,7 +52,6 @@ impl Default for UpdateCounts {
 }
 
 impl UpdateCounts {
-    /// Counts an update.
     pub fn count(&self, outcome: UpdateOutcome) {
         self.0.get_or_create(&outcome.label()).inc();
     }
@@ -69,7 +67,6 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-/// The labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,

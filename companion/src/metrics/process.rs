@@ -9,7 +9,6 @@ use unitring_protocol::PROTOCOL_VERSION;
 use super::page::{Kind, Page};
 use crate::store::LAYOUT;
 
-/// Which build it is.
 pub(super) fn build(page: &mut Page) -> fmt::Result {
     let name = "unitring_companion_build_info";
     page.family(

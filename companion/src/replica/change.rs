@@ -147,7 +147,6 @@ pub struct Applied {
 pub struct Conflict {
     /// When it was seen here, in ms since the Unix epoch.
     pub at_ms: u64,
-    /// The record.
     pub record: RecordId,
     /// The version that lost, with `!` behind it if it deleted, or `~<ms>` if it was to expire.
     pub lost: String,
@@ -161,7 +160,6 @@ pub struct Conflict {
 /// A step of a batch of ops.
 #[derive(Debug, Clone, Copy)]
 pub enum OpStep<'a> {
-    /// An op to apply.
     Op(&'a Op),
     /// A sequence without an op.
     Passed(u64),

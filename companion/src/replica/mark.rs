@@ -41,7 +41,6 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark of a record.
     pub fn of(record: &Record) -> Self {
         Self {
             version: record.version.clone(),

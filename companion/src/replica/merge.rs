@@ -13,7 +13,6 @@ use super::{Change, ClockAhead, Condition, Mark};
 /// The settings of a unit's decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// This unit.
     pub unit: UnitId,
     /// Whether other units must learn of changes made here.
     pub has_peers: bool,
@@ -22,7 +21,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules of a unit.
     pub fn of(unit: UnitId, has_peers: bool) -> Self {
         Self {
             unit,
@@ -37,12 +35,10 @@ impl Rules {
     }
 }
 
-/// The decision on a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteDecision {
     /// There is nothing to delete, or to write again.
     Keep,
-    /// The write is made.
     Put(Put),
     /// The condition does not hold; this is the present version.
     Refuse(Option<Version>),
@@ -140,9 +136,7 @@ pub enum Refusal {
 /// The winner of two concurrent changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stays {
-    /// The present record.
     There,
-    /// The change.
     Change,
 }
 

@@ -17,9 +17,7 @@ use super::{Applied, Batch, Change, Condition, Mark, Outcome, Part, Stamps, Writ
 /// A change to append to the outbox.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// Its sequence.
     pub sequence: u64,
-    /// The record's id.
     pub id: &'a RecordId,
     /// The record's mark after the change.
     pub mark: &'a Mark,
@@ -38,9 +36,7 @@ pub trait BucketTransaction {
     fn bucket(&mut self) -> Result<Bucket, Self::Error>;
     /// Stores its clock and the position of its last own op.
     fn set_bucket(&mut self, bucket: Bucket) -> Result<(), Self::Error>;
-    /// The mark of a record.
     fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, Self::Error>;
-    /// The value of a record.
     fn value(&mut self, id: &RecordId) -> Result<Option<Value>, Self::Error>;
     /// Replaces mark and value, and stores when the record is gone, if it is deleted or expires.
     /// Without a mark nothing is kept. Returns the former mark.

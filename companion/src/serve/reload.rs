@@ -48,7 +48,6 @@ impl Door {
 
 /// Keeps what the listening addresses and requests go by.
 pub(super) struct Keeper {
-    /// The settings themselves.
     pub(super) door: DoorSettings,
     /// The addresses that are listened on, with their settings.
     pub(super) addresses: [(&'static str, SocketAddr); 2],

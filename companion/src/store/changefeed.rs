@@ -7,7 +7,6 @@ use super::{Listed, StoreError};
 /// The log of a bucket keeps at least so many changes; older ones are dropped.
 pub const CHANGES_MAX: u64 = 512;
 
-/// Changes of a bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The changes with their numbers, in order: 1, 2, 3 …

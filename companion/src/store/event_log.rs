@@ -22,7 +22,6 @@ pub const LATEST_MS: u64 = 60_000;
 pub struct Logged {
     /// New entries.
     pub stored: u64,
-    /// Their bytes.
     pub bytes: u64,
     /// Events that were counted with an entry.
     pub counted: u64,
@@ -44,7 +43,6 @@ impl AddAssign for Logged {
 pub struct LogSize {
     /// Bytes of its entries.
     pub bytes: u64,
-    /// Its entries.
     pub entries: u64,
     /// When the oldest of them happened, in ms since the Unix epoch; `None` if it has none.
     pub oldest_ms: Option<u64>,

@@ -48,7 +48,6 @@ pub trait Housekeeping: Send + Sync {
 pub struct Compacted {
     /// Bytes of the file before.
     pub before: u64,
-    /// And after.
     pub after: u64,
 }
 

@@ -13,7 +13,6 @@ use super::StoreError;
 pub struct Waiting {
     /// The incarnation of their sequences.
     pub incarnation: u64,
-    /// The ops.
     pub ops: Vec<Op>,
     /// Sequences in between without an op.
     pub passed: BTreeSet<u64>,

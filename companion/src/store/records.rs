@@ -9,7 +9,6 @@ use super::{Change, Condition, Mark, Outcome, StoreError, Written};
 /// A record in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The record's id.
     pub id: RecordId,
     /// Its version, and when it expires.
     pub mark: Mark,

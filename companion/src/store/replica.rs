@@ -30,7 +30,6 @@ pub struct Page {
 }
 
 impl Page {
-    /// The first page.
     pub fn first() -> Self {
         Self {
             listed: Vec::new(),

@@ -65,7 +65,6 @@ pub struct Links {
     pub publish: BTreeMap<UnitId, mpsc::Sender<Publish>>,
     /// Verdicts to the reader of this unit's queue.
     pub verdicts: mpsc::UnboundedSender<Verdict>,
-    /// Events of all links.
     pub events: mpsc::Receiver<Event>,
     /// The tasks that run the links.
     pub tasks: JoinSet<()>,

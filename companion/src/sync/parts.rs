@@ -11,13 +11,11 @@ use crate::store::{Store, StoreError};
 /// What a driver uses.
 #[derive(Clone)]
 pub struct Parts {
-    /// The store.
     pub store: Arc<dyn Store>,
     /// Notified of every event that is stored.
     pub events_changed: Arc<Notify>,
     /// Fixed data of other units while their parts arrive.
     pub fixed: Gathering,
-    /// The counters and gauges.
     pub metrics: Arc<Metrics>,
 }
 

@@ -20,7 +20,6 @@ const TOLD_MS: u64 = 600_000;
 /// Most records set aside, and most strangers, that are named; the metrics count all of them.
 const ASIDE_MAX: usize = 64;
 
-/// The status of a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LinkStatus {
     /// `ok`, `removed`, or why nothing can be sent.
@@ -70,7 +69,6 @@ impl LinkStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Aside {
-    /// The reason.
     pub why: String,
     #[serde(skip)]
     last_ms: u64,
@@ -92,9 +90,7 @@ pub struct Status {
     pub link: String,
     /// `ok`, or why this unit's own queue is not read.
     pub inbox: String,
-    /// The other units.
     pub peers: Vec<String>,
-    /// The link to each unit.
     pub links: BTreeMap<UnitId, LinkStatus>,
     /// Ops in the outbox, which not all peers have confirmed.
     pub outbox: u64,

@@ -54,7 +54,6 @@ pub(super) enum Action {
     ClearFilter,
     /// By rows.
     Move(isize),
-    /// By pages.
     Page(isize),
     First,
     Last,

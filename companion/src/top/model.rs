@@ -63,7 +63,6 @@ impl Model {
         }
     }
 
-    /// Takes an answer to what was asked.
     pub(super) fn take(&mut self, asked: &Want, answer: Result<Sample, String>) {
         match answer {
             Ok(sample) => {

@@ -15,7 +15,6 @@ const TEXT_WIDTH_MIN: usize = 16;
 /// To which width a column of text is cut while others need the room.
 const TEXT_WIDTH: usize = 40;
 
-/// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Column {
     /// As in `--sort`.
@@ -47,7 +46,6 @@ impl Column {
     }
 }
 
-/// A row.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
     /// What it is about, so that a selection stays on it.
@@ -62,7 +60,6 @@ pub(super) struct Row {
 pub(super) struct Table {
     /// What the rows are about, such as `instances of orders`.
     pub(super) title: String,
-    /// Lines above it.
     pub(super) notes: Vec<(String, Tone)>,
     pub(super) columns: Vec<Column>,
     pub(super) rows: Vec<Row>,

@@ -50,7 +50,6 @@ impl<'a> Hosts<'a> {
         self.lb
     }
 
-    /// The cluster's name.
     pub(crate) fn cluster(&self) -> String {
         // SAFETY: `lb` is valid. Envoy fills the buffer.
         let name = unsafe {

@@ -29,12 +29,10 @@ impl Metrics {
         Self { config }
     }
 
-    /// Defines a counter.
     pub(crate) fn counter(&self, names: [&str; 2]) -> Counter {
         Counter(names.map(|name| self.define_counter(name)))
     }
 
-    /// Defines a gauge.
     pub(crate) fn gauge(&self, names: [&str; 2]) -> Gauge {
         Gauge(names.map(|name| self.define_gauge(name)))
     }
@@ -69,7 +67,6 @@ impl Metrics {
         (result == abi::METRIC_SUCCESS).then_some(id)
     }
 
-    /// Adds to a counter.
     pub(crate) fn add(&self, counter: Counter, by: u64) {
         for id in counter.0.into_iter().flatten() {
             // SAFETY: `config` is valid, and the id is one of its own.
@@ -85,7 +82,6 @@ impl Metrics {
         }
     }
 
-    /// Sets a gauge.
     pub(crate) fn set(&self, gauge: Gauge, value: usize) {
         let value = u64::try_from(value).unwrap_or(u64::MAX);
         for id in gauge.0.into_iter().flatten() {

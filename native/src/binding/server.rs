@@ -34,11 +34,9 @@ pub(crate) struct Server<'a> {
 /// A request to a cluster.
 #[derive(Debug)]
 pub(crate) struct Callout<'a> {
-    /// The cluster's name.
     pub(crate) cluster: &'a str,
     /// Its headers; Envoy needs `:method`, `:path` and `:authority`.
     pub(crate) headers: &'a [(&'a str, &'a str)],
-    /// Its body.
     pub(crate) body: &'a [u8],
     /// How long the answer may take.
     pub(crate) timeout_ms: u64,

@@ -57,7 +57,6 @@ pub(super) struct Exported {
     is_paused: bool,
 }
 
-/// What is exported of an instance.
 #[derive(Debug)]
 struct Instance {
     /// The name that the directory gave its stats.

@@ -276,7 +276,6 @@ fn show(id: Option<u32>) -> u64 {
         .unwrap_or(0)
 }
 
-/// The stats of one instance.
 #[derive(Debug)]
 pub(super) struct InstanceStats {
     /// Attempts sent to it.

@@ -3,8 +3,6 @@
 //!
 //! That step parses names of groups and functions: `<group>/<system>/<instances>`.
 
-#![allow(missing_docs, reason = "criterion's macros define public functions")]
-
 mod build;
 mod changes;
 mod fleet;

@@ -86,7 +86,6 @@ impl Number {
     }
 }
 
-/// All numbers of this field.
 fn numbers(text: &str, field: &str) -> Result<Vec<Number>> {
     let field = format!("\"{field}\":");
     let found = text.match_indices(&field).map(|(at, _)| {

@@ -3,7 +3,7 @@
 //!
 //! The companion is the real program. The Envoys are not: this program makes the same reports on as many
 //! connections, in a thread that does not run on the companion's core.
-#![allow(missing_docs, clippy::print_stdout)]
+#![allow(clippy::print_stdout)]
 
 mod body;
 mod closed;

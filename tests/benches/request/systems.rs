@@ -18,7 +18,6 @@ use crate::upstream::Upstream;
 /// Instances of the service.
 pub(crate) const INSTANCES: u32 = 4;
 
-/// One system.
 pub(crate) struct System {
     pub(crate) name: &'static str,
     pub(crate) config: EnvoyConfig,

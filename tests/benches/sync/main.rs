@@ -1,6 +1,6 @@
 //! What the sync of two units costs and carries: real companions, each with a Redis of its own, and one
 //! RabbitMQ between them. Prints tables; `make bench AREA=sync` puts them into the docs.
-#![allow(missing_docs, clippy::print_stdout)]
+#![allow(clippy::print_stdout)]
 
 mod cut;
 mod flood;
@@ -12,7 +12,6 @@ mod units;
 
 use anyhow::Result;
 
-/// Bytes of a value.
 const VALUE_BYTES: usize = 100;
 
 #[tokio::main]

@@ -34,7 +34,6 @@ impl Numbers {
         list.get(at).copied().unwrap_or(list[0])
     }
 
-    /// Shuffles a list.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for end in (1..list.len()).rev() {
             let span = u64::try_from(end + 1).unwrap_or(u64::MAX);
@@ -53,7 +52,6 @@ pub struct Keys {
     pub hot_percent: u64,
 }
 
-/// The hot key.
 pub const HOT_KEY: &str = "user-hot";
 
 impl Keys {

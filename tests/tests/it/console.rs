@@ -12,7 +12,6 @@ use serde_json::Value;
 use unitring_tests::browser::{Look, Page};
 use unitring_tests::companion::Companion;
 
-/// The origin of a companion.
 fn origin(companion: &Companion) -> String {
     format!("http://127.0.0.1:{}", companion.port)
 }

@@ -12,7 +12,6 @@ const EXCUSES: [&str; 5] = ["overflow", "least-loaded", "full", "retry", "ejecte
 /// One key: the answer to its request, and what the companion says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// The key.
     pub key: String,
     /// The answer, or why there is none.
     pub answer: Result<Answered, String>,
@@ -23,7 +22,6 @@ pub struct Probe {
 /// The answer to a probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answered {
-    /// The HTTP status.
     pub status: u16,
     /// The instance, as the answer tells it.
     pub instance: Option<String>,

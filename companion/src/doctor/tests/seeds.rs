@@ -7,7 +7,6 @@ mod wiring;
 
 use super::*;
 
-/// A fault.
 pub(super) struct Seed {
     pub(super) code: Code,
     file: &'static str,

@@ -14,17 +14,13 @@ pub enum KeyringError {
     /// It could not be read.
     #[error("tokens_file: {path}: {}", files::why(source))]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// The reason.
         source: std::io::Error,
     },
-    /// It breaks a rule.
     #[error("{place}: {rule}")]
     Invalid {
         /// Where: the file, or the field, and the credential.
         place: String,
-        /// The rule.
         rule: String,
     },
 }

@@ -21,7 +21,6 @@ use crate::store::Listed;
 const LIMIT_MAX: usize = 1_000;
 const LIMIT: usize = 100;
 
-/// The query.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Question {

@@ -25,7 +25,6 @@ use crate::store::StoreError;
 /// The pause before a retry while the store is away.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// A watcher.
 struct Watcher {
     app: Arc<App>,
     dataset: DatasetName,

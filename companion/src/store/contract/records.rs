@@ -12,7 +12,6 @@ use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Store, W
 /// When what is applied arrives.
 pub(super) const NOW_MS: u64 = 1_000;
 
-/// The id of a record.
 pub fn id(dataset: &str, key: &str) -> RecordId {
     RecordId {
         dataset: dataset.parse().unwrap(),
@@ -71,7 +70,6 @@ pub(super) async fn state(store: &dyn Store, bucket: u8) -> BucketState {
     found.unwrap_or_default().state
 }
 
-/// Applies one batch.
 pub(super) async fn apply(store: &dyn Store, bucket: u8, batch: Batch) -> Applied {
     let applied = store.apply(&[(bucket, batch)], NOW_MS).await.unwrap();
     assert_eq!(applied.len(), 1);

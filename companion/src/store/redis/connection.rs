@@ -54,7 +54,6 @@ pub(crate) enum Connection {
 /// Credentials that the URL does not have.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Login {
-    /// The password of the Sentinels.
     pub(crate) sentinel_password: Option<Secret>,
     /// Certificates for TLS, if the system's own roots are not enough.
     pub(crate) certificates: Option<TlsCertificates>,

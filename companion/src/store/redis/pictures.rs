@@ -14,7 +14,6 @@ use crate::loads::StoredLoad;
 use crate::loads::picture::Picture;
 use crate::loads::wiring::Miswired;
 
-/// The picture of each service.
 #[derive(Default)]
 pub(super) struct Pictures(Mutex<BTreeMap<ServiceName, Arc<Mutex<Known>>>>);
 

@@ -29,7 +29,6 @@ pub enum Poison {
     /// A newer program wrote it.
     #[error("version {0}, newer than {PROTOCOL_VERSION}: update unitring")]
     Newer(u32),
-    /// It breaks a rule.
     #[error("{0}")]
     Wrong(&'static str),
 }
@@ -39,7 +38,6 @@ pub enum Poison {
 pub struct Aside {
     /// The record's name, as far as the message has it.
     pub name: String,
-    /// The reason.
     pub why: String,
 }
 

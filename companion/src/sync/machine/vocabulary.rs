@@ -37,7 +37,6 @@ pub struct Rules {
     pub repair_rate: u64,
 }
 
-/// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The link to a unit is up, with everything declared.
@@ -106,7 +105,6 @@ pub enum Effect {
         to: Vec<UnitId>,
         /// How long it is of use.
         lasts: Lasts,
-        /// The message itself.
         body: Body,
     },
     /// Apply batches to buckets, in order.
@@ -161,7 +159,6 @@ pub enum Purpose {
     Repair,
 }
 
-/// Counters of sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Note {
     /// Ops that the broker confirmed.
@@ -172,7 +169,6 @@ pub enum Note {
     Unsendable,
     /// Messages that were not confirmed.
     PublishesFailed,
-    /// Ops received.
     OpsReceived,
     /// Records changed by ops.
     RecordsApplied,

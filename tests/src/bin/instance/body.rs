@@ -69,7 +69,6 @@ impl Tail {
         self
     }
 
-    /// With trailers.
     pub(crate) fn and_trailers(mut self, trailers: HeaderMap) -> Self {
         self.is_exact = false;
         self.pieces.push_back(Piece::Trailers(trailers));

@@ -53,7 +53,6 @@ struct Conduct {
 
 type Conducts = Arc<Mutex<BTreeMap<Place, Conduct>>>;
 
-/// The server.
 #[derive(Debug)]
 pub(super) struct Responder {
     conducts: Conducts,

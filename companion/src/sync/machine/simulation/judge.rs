@@ -27,7 +27,6 @@ pub(super) enum Kept {
 }
 
 impl World {
-    /// Positions never go back.
     pub(super) fn check_positions(&mut self) -> Result<(), String> {
         for node in &mut self.nodes {
             let now = node.store.positions();

@@ -25,7 +25,6 @@ pub(super) type Positions = BTreeMap<UnitId, Position>;
 /// A rule that a store can be told to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// None.
     Nothing,
     /// Deletions leave no tombstone.
     Tombstones,
@@ -45,7 +44,6 @@ pub(super) enum Broken {
     Limit,
 }
 
-/// The store.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     pub(super) rules: Rules,

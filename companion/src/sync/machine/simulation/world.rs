@@ -59,7 +59,6 @@ pub(super) struct Node {
 
 pub(super) struct World {
     pub(super) nodes: Vec<Node>,
-    /// Their names.
     pub(super) units: Arc<[UnitId]>,
     pub(super) dice: Dice,
     pub(super) now_ms: u64,
