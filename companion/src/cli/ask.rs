@@ -103,6 +103,11 @@ pub(crate) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     call(target, "GET", path, None)
 }
 
+/// Whether this is a companion's answer to `/readyz`.
+pub(super) fn is_readiness(answer: &Value) -> bool {
+    answer.get("checks").is_some_and(Value::is_object)
+}
+
 /// Refuses a server that is no companion before it gets a request: a `DELETE` is not for it, and its answer of 200
 /// would look like success. Every version of a companion answers `/readyz` in its own shape, without a token. Asked once
 /// for each target.
@@ -116,17 +121,14 @@ fn is_companion(target: &Target) -> Result<(), AskError> {
 /// Whether the companion is ready, which one of unitring always says.
 pub(crate) fn ready(target: &Target) -> Result<Value, AskError> {
     let not_a_companion = || AskError::NoCompanion(target.url.clone());
-    let answer = match ask(target, READY) {
-        Err(AskError::Refused(_)) => return Err(not_a_companion()),
-        answer => answer?,
-    };
+    let answer = ask(target, READY)?;
     if let (Some(error), None) = (
         answer.get("error").and_then(Value::as_str),
         answer.get("ready"),
     ) {
         return Err(AskError::Refused(error.to_owned()));
     }
-    match answer.get("checks").is_some_and(Value::is_object) {
+    match is_readiness(&answer) {
         true => {
             target.is_known.get_or_init(|| ());
             Ok(answer)
@@ -161,7 +163,7 @@ pub(super) fn call(
     let text = response.body_mut().read_to_string();
     let text = text.map_err(|error| AskError::unanswered(path, &error))?;
     // An answer of 503 still has the report of what is not ready.
-    if !status.is_success() && path != READY {
+    if !status.is_success() && !(path == READY && status.as_u16() == 503) {
         return Err(refused(target, path, status.as_u16(), text.as_bytes()));
     }
     Ok(

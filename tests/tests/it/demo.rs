@@ -167,10 +167,18 @@ async fn instances_alone_are_started_for_a_configuration_by_hand() -> Result<()>
 }
 
 /// The output of a demo that cannot start, which must fail.
-fn refused(mut command: Command) -> Result<String> {
+fn refused(command: Command) -> Result<String> {
+    ends_with(command, 1)
+}
+
+fn ends_with(mut command: Command, code: i32) -> Result<String> {
     let output = command.output()?;
     let text = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() == Some(1), "{}: {text}", output.status);
+    ensure!(
+        output.status.code() == Some(code),
+        "{}: {text}",
+        output.status
+    );
     Ok(text)
 }
 
@@ -184,7 +192,8 @@ fn what_the_demo_lacks_is_named_with_the_way_to_get_it() -> Result<()> {
         "{text}"
     );
 
-    let text = refused(demo(&["--envoy", "/nowhere/envoy"])?)?;
+    // The command line is wrong.
+    let text = ends_with(demo(&["--envoy", "/nowhere/envoy"])?, 64)?;
     ensure!(
         text.contains("--envoy /nowhere/envoy: No such file"),
         "{text}"
@@ -193,7 +202,7 @@ fn what_the_demo_lacks_is_named_with_the_way_to_get_it() -> Result<()> {
     let text = refused(demo(&["--envoy", "/bin/true"])?)?;
     ensure!(text.contains("tells no version of Envoy"), "{text}");
 
-    let text = refused(demo(&["--filter", "/nowhere/f.wasm"])?)?;
+    let text = ends_with(demo(&["--filter", "/nowhere/f.wasm"])?, 64)?;
     ensure!(
         text.contains("--filter /nowhere/f.wasm: No such file"),
         "{text}"

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::ask::{AskError, ask, services};
+use super::super::ask::{AskError, ask, is_readiness, services};
 use super::super::url::{base, checked, without_login};
 use super::fetch::{get, read};
 use super::{DoctorFlags, probe};
@@ -167,7 +167,7 @@ fn companion(
     // An error has the URL that was asked.
     let text = |error: AskError| error.to_string().replace(url, &source);
     let ready = match ask(&target, "/readyz") {
-        Ok(ready) if ready.get("checks").is_some() => ready,
+        Ok(ready) if is_readiness(&ready) => ready,
         // An older companion, or one that is not for us, says why.
         Ok(other) => {
             let why = other.get("error").and_then(Value::as_str);

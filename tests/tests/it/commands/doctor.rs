@@ -231,8 +231,8 @@ fn an_admin_interface_that_never_answers_is_given_up() -> Result<()> {
 fn a_wrong_command_line_is_told_from_a_finding() -> Result<()> {
     let needed = "unitring: at least one of --envoy-config, --admin and --url is needed";
     ends(&["doctor"], 64, needed)?;
-    let missing =
-        "unitring: --envoy-config /nowhere/envoy.yaml: No such file or directory (os error 2)";
+    let missing = "unitring: --envoy-config /nowhere/envoy.yaml: No such file or directory (os error 2): correct the \
+                   path, or create the file";
     ends(
         &["doctor", "--envoy-config", "/nowhere/envoy.yaml"],
         64,

@@ -89,7 +89,7 @@ async fn events_are_told_by_number_by_time_by_service_and_as_they_come() -> Resu
 }
 
 #[tokio::test]
-async fn what_is_no_time_or_number_is_refused_and_a_closed_pipe_is_no_error() -> Result<()> {
+async fn what_is_no_time_or_number_is_refused_and_a_closed_pipe_ends_with_1() -> Result<()> {
     let companion = Settings::default().start().await?;
     for wrong in [
         ["--since", "yesterday"],
@@ -102,5 +102,5 @@ async fn what_is_no_time_or_number_is_refused_and_a_closed_pipe_is_no_error() ->
     let instance = Instance::start("a").await?;
     companion.register(&instance).await?;
     companion.tells("added", "a", "").await?;
-    super::outlasts_its_reader(&format!("events --url http://127.0.0.1:{}", companion.port))
+    super::ends_with_its_reader(&format!("events --url http://127.0.0.1:{}", companion.port))
 }

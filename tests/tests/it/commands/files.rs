@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 use unitring_tests::certificates::Certificates;
+use unitring_tests::programs;
 
 use super::exits::USAGE;
 use super::run;
@@ -177,7 +178,11 @@ fn a_file_that_a_flag_names_wrongly_is_told_with_the_flag_and_ends_with_64() -> 
     }
     for flag in ["--envoy", "--filter", "--native --module"] {
         let [(file, way_out), ..] = wrong(&folder)?;
-        let words = format!("demo {flag} {file}");
+        let mut words = format!("demo {flag} {file}");
+        if flag != "--envoy" {
+            // Which is looked for first.
+            words.push_str(&format!(" --envoy {}", programs::part("envoy")?.display()));
+        }
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let flag = flag.rsplit(' ').next().unwrap_or(flag);
         is_refused(&words, flag, &file, way_out)?;
@@ -187,7 +192,7 @@ fn a_file_that_a_flag_names_wrongly_is_told_with_the_flag_and_ends_with_64() -> 
         &words,
         "/nowhere",
         "/nowhere",
-        "must be a folder that is there",
+        "must be a folder that exists",
     )
 }
 

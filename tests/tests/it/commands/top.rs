@@ -289,8 +289,8 @@ async fn frames_go_into_a_pipe_with_the_values_of_the_api() -> Result<()> {
         );
         ensure!(words[9] == calls, "{line}");
     }
-    // Who reads only the beginning is no error.
-    super::outlasts_its_reader(&format!("top --frames 3 --interval 100ms --url {at}"))
+    // A reader of the beginning alone ends it.
+    super::ends_with_its_reader(&format!("top --frames 3 --interval 100ms --url {at}"))
 }
 
 #[tokio::test]
