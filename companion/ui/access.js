@@ -4,7 +4,7 @@ import { ask, token } from "./api.js";
 import { el } from "./dom.js";
 import { lock } from "./poll.js";
 
-const NOT_A_TOKEN = "That is no token: a token has visible ASCII characters only, without spaces.";
+const NOT_A_TOKEN = "Not a token: a token has only visible ASCII characters, without spaces.";
 
 let panel = null;
 
@@ -41,7 +41,7 @@ export function startAccess({ main, forget, onChange }) {
       // With 403 the companion knows it: each view says what it lacks.
       if (error.status !== 403) {
         token.set(null);
-        problem.textContent = error.status === 401 ? `The companion does not know this token: ${error.message}` : `Not tried: ${error.message}`;
+        problem.textContent = error.status === 401 ? `The companion does not know this token: ${error.message}` : `The token could not be checked: ${error.message}`;
         return;
       }
     } finally {
@@ -63,7 +63,7 @@ export function startAccess({ main, forget, onChange }) {
       id: "token", type: "password", autocomplete: "off", spellcheck: "false", "aria-describedby": "token-note token-problem", required: true,
     });
     const problem = el("p", { id: "token-problem", class: "problem", role: "alert" });
-    if (had) problem.textContent = `The companion does not take the token any more: ${error.message}`;
+    if (had) problem.textContent = `The companion no longer accepts the token: ${error.message}`;
     const button = el("button", { type: "submit", class: "primary" }, "Use token");
     const submit = (event) => {
       event.preventDefault();

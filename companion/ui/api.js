@@ -69,7 +69,7 @@ export async function open(path, { headers, signal } = {}) {
 
 async function json(response) {
   const text = await response.text().catch(() => {
-    throw new ApiError(0, "the companion stopped within its answer");
+    throw new ApiError(0, "the companion's answer ended early");
   });
   try {
     return JSON.parse(text);

@@ -64,7 +64,7 @@ function gone({ health, banner }, error, pause, again) {
   document.documentElement.dataset.companion = "gone";
   banner.className = "banner bad";
   banner.dataset.text = "gone";
-  const text = `The companion does not answer: ${error.message}. What you see is from before. The next try is in ${duration(pause)}.`;
+  const text = `The companion does not answer: ${error.message}. The page shows the last answer. The next try is in ${duration(pause)}.`;
   const told = banner.querySelector("p");
   if (told && banner.querySelector("button")) setText(told, text);
   else banner.replaceChildren(el("p", null, text), el("button", { type: "button", click: again }, "Try now"));

@@ -4,7 +4,7 @@ import { el, svg } from "./dom.js";
 
 /** From the worst to the best. */
 export const STATES = {
-  unhealthy: { word: "unhealthy", rank: 0, what: "An Envoy sees that it fails: it gets no new keys." },
+  unhealthy: { word: "unhealthy", rank: 0, what: "An Envoy sees this instance fail: it gets no new keys." },
   draining: { word: "draining", rank: 1, what: "It gets no new keys and finishes its requests." },
   warming: { word: "warming", rank: 2, what: "It gets a part of its keys after it came back." },
   unknown: { word: "not reported", rank: 3, what: "It is registered, and no Envoy reports on it." },

@@ -29,7 +29,7 @@ export function eventTable({ keeps = () => true, most = Infinity, withService })
   const shown = table({
     label: "Events",
     key: (event) => event.cursor,
-    nothing: "Nothing has happened that the companion remembers.",
+    nothing: "The event log is empty.",
     columns: [
       { title: "Time", class: "time", text: (event) => time(event.at_ms) },
       { title: "Event", fill: (cell, event) => refill(cell, event.kind, () => mark(lookOf(event), String(event.kind).replaceAll("_", " "))) },

@@ -36,7 +36,7 @@ export function instanceTable(rates) {
   const shown = table({
     label: "Instances",
     key: (row) => `${row.isReported ? "" : "silent "}${row.id}`,
-    nothing: "No instance has what you typed in its name.",
+    nothing: "No instance name contains the filter text.",
     columns: [
       {
         title: "Instance", class: "name", sort: (row) => row.id,

@@ -10,7 +10,7 @@ const REASONS = {
   primary: "The owner has room, and takes the key.",
   overflow: "The owner is at its capacity: the key goes to the next candidate that has room.",
   "least-loaded": "All are at their capacity: the key goes to the least loaded.",
-  ejected: "The instance that owns the key in full health takes none: the key goes to the next owner.",
+  ejected: "The owner is unhealthy or draining: the key goes to the next instance on the ring.",
   full: "All are at their hard cap: the filter answers 503.",
   fallback: "The filter leaves the key to Envoy’s own policy.",
 };
@@ -36,7 +36,7 @@ function told(answer, without, withId) {
     lines.push(el("p", { class: "change" }, `${what.charAt(0).toUpperCase()}${what.slice(1)}, ${share(answer.change.moved)} of all keys would move; this key would belong to `,
       el("strong", null, answer.change.owner ?? "nobody"), "."));
   }
-  if (!answer.as_reported) lines.push(el("p", null, mark("warming", "The ring built from the report differs from the filter’s: take this with care.")));
+  if (!answer.as_reported) lines.push(el("p", null, mark("warming", "The ring that was built from the report differs from the filter’s, so this answer may be wrong.")));
   lines.push(el("p", { class: "note" }, `Hash ${answer.hash}, by the report of ${short(answer.reporter, 60)}.`));
   return lines;
 }

@@ -9,7 +9,7 @@ export function reporterTable() {
   const shown = table({
     label: "Envoys",
     key: (row) => row.reporter,
-    nothing: "No Envoy reports on this service. Its instances are registered, and no filter balances them: let an Envoy with the filter have a cluster of this name.",
+    nothing: "No Envoy reports on this service: its instances are registered, but no filter balances them. Add a cluster of this name to an Envoy with the filter.",
     columns: [
       { title: "Envoy", class: "name", text: (row) => row.reporter, sort: (row) => row.reporter },
       { title: "Last report", isNumber: true, text: (row) => `${duration(row.age_ms)} ago`, sort: (row) => row.age_ms },

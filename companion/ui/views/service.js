@@ -67,7 +67,7 @@ export function serviceView(problem, name) {
           el("label", { for: "chart-choice", class: "visually-hidden" }, "Instance of the chart"), choice),
         lines.element)),
     section("Instances", instances.filter, instances.element),
-    section("A key’s way", way.element),
+    section("The path of a key", way.element),
     section("Envoys", reporters.element),
     section("Wiring", wiring.element),
     section("Latest events", recent.element));
@@ -161,7 +161,7 @@ export function serviceView(problem, name) {
     if (error.status === 404) {
       whole.hidden = true;
       pending.hidden = false;
-      pending.replaceChildren(empty("Nobody reports on this service, and it has no registered instance.",
+      pending.replaceChildren(empty("No Envoy reports on this service, and it has no registered instance.",
         "A service has the name of its Envoy cluster. It appears here with the first report."));
     } else trouble.show(error);
   }

@@ -51,7 +51,7 @@ export function servicesView(problem) {
   const shown = table({
     label: "Services",
     key: (row) => row.service,
-    nothing: "No service has what you typed in its name.",
+    nothing: "No service name contains the filter text.",
     columns: [
       {
         title: "Service", class: "name", sort: (row) => row.service,
@@ -96,7 +96,7 @@ export function servicesView(problem) {
     if (services.length === 0) {
       summary.textContent = "";
       place.replaceChildren(empty("No Envoy has reported yet, and no instance is registered.",
-        "An Envoy with the filter reports to its cluster “unitring” once a second: let that cluster lead to this companion.",
+        "An Envoy with the filter reports to its cluster “unitring” once a second: that cluster must lead to this companion.",
         "To see a fleet without one, run “unitring demo”."));
       return;
     }

@@ -51,7 +51,7 @@ function conflictTable() {
   return table({
     label: "Conflicts",
     key: (row) => `${row.record.dataset}/${row.record.key} ${row.lost} ${row.at_ms}`,
-    nothing: "No change has lost against one that did not know of it.",
+    nothing: "No concurrent changes of one record are known.",
     columns: [
       { title: "Seen", class: "time", text: (row) => time(row.at_ms) },
       { title: "Record", class: "name", text: (row) => `${row.record.dataset}/${row.record.key}` },
@@ -72,7 +72,7 @@ function troubles(body) {
   return [
     ...named("Set aside", pairs(sync.set_aside, (why) => why)),
     ...named("Strangers: units that send and are no members", pairs(sync.strangers, (one) => `${counted(one.messages, "message")}, the last at ${time(one.last_ms)}`)),
-    ...named("Namesakes: two stores speak in the name of", pairs(sync.namesakes, (at) => `last seen at ${time(at)}`)),
+    ...named("Namesakes: two stores use the name of", pairs(sync.namesakes, (at) => `last seen at ${time(at)}`)),
     ...named("Records of this store that cannot be read", pairs(body.spoiled, (why) => why)),
   ];
 }
