@@ -76,13 +76,13 @@ pub enum Command {
     /// Show and change the registry: add an instance, let it drain, remove it.
     #[command(subcommand)]
     Instance(InstanceCommand),
-    /// Show services, or forget one that nobody uses any more.
+    /// Show services, or forget an unused one.
     #[command(subcommand)]
     Service(service::ServiceCommand),
     /// Show the other units, remove one from the group, or add it again.
     #[command(subcommand)]
     Unit(unit::UnitCommand),
-    /// Look after the embedded store.
+    /// Compact the embedded store.
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Show the events of instances and of the unit's servers: ejected, recovered, overloaded.
@@ -92,8 +92,8 @@ pub enum Command {
     /// Show the state of a running companion, its unit and its services. Exit code 0 if all is well, 1 if
     /// something is degraded, 2 if no companion answers.
     Status(status::StatusFlags),
-    /// Find what is wrong in the configuration of Envoy, in a running Envoy, and with a companion: each finding with
-    /// what follows and how to mend it. Exit code 1 if there is one at or above --fail-on, 2 if nothing could be
+    /// Find mistakes in the configuration of Envoy, in a running Envoy and in a companion: each finding with its
+    /// consequence and its mend. Exit code 1 if a finding is at or above --fail-on, 2 if no source could be
     /// reached.
     Doctor(doctor::DoctorFlags),
     /// Watch a running companion on the terminal: services, instances, Envoys, units and events, with rates.
@@ -102,12 +102,12 @@ pub enum Command {
     Version,
     /// Print a completion script for a shell.
     Completions {
-        /// Which.
+        /// The shell.
         shell: clap_complete::Shell,
     },
     /// Write the manual pages into a folder.
     Man {
-        /// The folder; it must be there.
+        /// The folder, which must exist.
         folder: PathBuf,
     },
 }
@@ -123,33 +123,34 @@ pub enum InstanceCommand {
         /// The service.
         #[arg(long, value_parser = values::name::<ServiceName>)]
         service: String,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         /// Which companion.
         #[command(flatten)]
         target: Target,
     },
-    /// Register it, or change what is registered.
+    /// Register an instance, or change a registered one.
     Add {
         /// Which.
         #[command(flatten)]
         one: OneInstance,
-        /// Where requests for it go.
+        /// The address that requests to the instance go to.
         #[arg(long, value_name = "IP:PORT", value_parser = values::address)]
         address: Option<SocketAddr>,
-        /// Its share is its weight of the sum of weights.
+        /// Its weight: its share of the keys is this, divided by the sum of all weights.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(WEIGHTS))]
         weight: u32,
-        /// Forget it after this time unless it is added again, as 30s; without this it stays.
+        /// Time to live, such as 30s: the companion removes the instance then, unless it is added again. Without this flag
+        /// it stays.
         #[arg(long, value_parser = values::instance_ttl)]
         ttl: Option<String>,
     },
-    /// Drain it: it gets no new keys and finishes its requests. Heartbeats do not end that.
+    /// Drain an instance: it gets no new keys and finishes its requests. A heartbeat does not end the draining.
     Drain(OneInstance),
-    /// End draining: it gets its keys again.
+    /// End the draining of an instance: it gets its keys again.
     Undrain(OneInstance),
-    /// Remove it from the registry.
+    /// Remove an instance from the registry.
     Remove {
         /// Which.
         #[command(flatten)]
@@ -195,7 +196,7 @@ pub struct Locate {
     /// The weight of the instance of --with.
     #[arg(long, requires = "with", value_parser = clap::value_parser!(u32).range(WEIGHTS))]
     pub weight: Option<u32>,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     /// Which companion.
@@ -223,7 +224,7 @@ pub struct Target {
 /// The certificates of a request by https://.
 #[derive(Debug, Clone, Args)]
 pub struct Certificates {
-    /// File of the roots that are trusted for https://, PEM; without it, the public ones.
+    /// File of the roots that are trusted for https://, PEM. Default: the public ones.
     #[arg(long, env = "UNITRING_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// File of our certificate for https://, PEM, if the server wants one.
@@ -234,7 +235,7 @@ pub struct Certificates {
         requires = "key_file"
     )]
     pub cert: Option<PathBuf>,
-    /// File of its key.
+    /// File of the private key of that certificate, PEM.
     #[arg(
         long = "key-file",
         env = "UNITRING_KEY_FILE",

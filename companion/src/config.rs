@@ -121,7 +121,7 @@ impl RedisSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The settings or flags that name them, in the order of the fields, for errors.
-    pub(crate) settings: [&'static str; 3],
+    pub settings: [&'static str; 3],
     /// Root certificates to trust instead of the system's.
     pub ca: Option<PathBuf>,
     /// Our certificate and its key, if servers require one.

@@ -17,12 +17,7 @@ pub mod watch;
 pub enum GroupError {
     /// A server did not answer, or refused a command.
     #[error("{server}: {why}")]
-    Server {
-        /// The server.
-        server: String,
-        /// The reason.
-        why: String,
-    },
+    Server { server: String, why: String },
     /// A server must not be touched.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<plan::Refusal>),

@@ -103,7 +103,7 @@ fn main() -> ExitCode {
 
 fn manual(folder: &Path) -> anyhow::Result<()> {
     if !folder.is_dir() {
-        let error = format!("{}: must be a folder that is there", folder.display());
+        let error = format!("{}: must be a folder that exists", folder.display());
         return Err(AskError::Usage(error).into());
     }
     clap_mangen::generate_to(Cli::command(), folder).with_context(|| folder.display().to_string())
@@ -191,7 +191,7 @@ fn serve(fields: &Fields, settings: &Settings) -> anyhow::Result<()> {
                 if let (Ok(true), Some(filter)) = (is_in_force.await, filter)
                     && let Err(error) = log.change(&filter)
                 {
-                    tracing::warn!(%error, "the log filter stays as it was");
+                    tracing::warn!(%error, "the last log filter stays in force");
                 }
             }
         };

@@ -111,16 +111,16 @@ metrics! {
         records_swept: Count, "Records freed because they had expired";
         updates: UpdateCounts, "Data updates that filters sent, by outcome";
         update_bytes: Count, "Bytes of the values that data updates put";
-        requests_unauthorized: Count, "Requests without the token they need, or with one that may not do this";
+        requests_unauthorized: Count, "Requests without a valid credential, or whose credential lacks the role";
         requests_foreign: Count, "Requests refused because a page of another site may have sent them";
         connections_displaced: Count, "Quiet connections closed to make room for new ones";
-        connections_refused: Count, "Connections refused because all others were at work";
-        accepts_failed: Count, "Connections that the system did not hand over, as without a free descriptor";
-        handshakes_failed: Count, "Connections without an agreement on TLS";
+        connections_refused: Count, "Connections refused because all open ones were in use";
+        accepts_failed: Count, "Connections that the operating system did not hand over, for example without a free file descriptor";
+        handshakes_failed: Count, "TLS handshakes that failed";
         connections_too_slow: Count, "Connections closed because their client was too slow to send a head or to read an answer";
-        questions_refused: Count, "Questions that need a ring refused because too many waited";
+        questions_refused: Count, "Requests that need a ring refused because too many of them waited";
         reporters_displaced: Count, "Quiet reporters forgotten to make room for new ones";
-        reloads_failed: Count, "Reloads of the settings that failed, so that the last ones stayed in force";
+        reloads_failed: Count, "Reloads of the settings that failed; the last settings stayed in force";
         requests_shed: Count, "Requests refused because too many, or too many bytes of them, were in flight";
         requests_too_large: Count, "Requests refused because their body was too large";
         requests_timed_out: Count, "Requests that were not answered in time";
@@ -182,14 +182,14 @@ metrics! {
         sequence_gaps: Count, "Ops that arrived before an earlier one";
         apply_failures: Count, "Batches that could not be applied and are retried";
         poison_messages: Count, "Messages set aside because they cannot be read";
-        namesakes: Count, "Digests of a unit in whose name two stores speak";
+        namesakes: Count, "Digests received from a unit whose name two stores use";
         strangers: Count, "Messages set aside because their unit is not a member";
         conflicts: Count, "Concurrent changes of a record seen here";
         records_refused: Count, "Records of a repair not applied because they may be deleted";
         store_went_back: Count, "Buckets whose store went back to an older copy of itself";
         changes_unsendable: Count, "Changes left out of a message because they are too large for the broker";
         records_set_aside: Count, "Records of other units set aside: over a bound, or too far in the future";
-        skipped_buckets: Count, "Buckets of which a sender no longer had all ops";
+        skipped_buckets: Count, "Buckets for which the sender no longer had all ops";
         clock_skew_alarms: Count, "Times that another unit's clock went over the skew limit";
         unit_loads: Count, "Load messages received from other units";
         unit_loads_merged: Count, "Times that loads were merged per service because there were too many";
@@ -281,7 +281,7 @@ impl Metrics {
         }
         fleet::services(&mut page, seen.services, &fallbacks)?;
         fleet::instances(&mut page, seen.instances)?;
-        let help = "Envoys whose filter reports this mistake in its wiring";
+        let help = "Envoys whose filter reports this mistake in the wiring";
         fleet::wiring(&mut page, "unitring_companion", help, seen.found)?;
         if let Some(units) = seen.links {
             links::units(&mut page, units)?;

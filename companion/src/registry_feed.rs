@@ -50,7 +50,7 @@ pub async fn run(
             if is_new && told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY / 2) {
                 told = Some(Instant::now());
                 if let Err(error) = store.hold_expiry(RENEWAL_GRACE).await {
-                    tracing::debug!(%error, "the other companions do not hear that requests are turned away");
+                    tracing::debug!(%error, "the other companions could not be told that this one refuses requests");
                 }
             }
         }

@@ -97,7 +97,7 @@ pub async fn serve(
         .add_service(InterceptedService::new(service, admit))
         .serve_with_incoming_shutdown(connection::incoming(listener), async move {
             if stopping.wait_for(|stopping| *stopping).await.is_err() {
-                tracing::debug!("nobody left to say stop");
+                tracing::debug!("the sender of the stop signal is gone; endpoint discovery stops");
             }
         })
         .await
@@ -278,7 +278,7 @@ impl Follower {
                     },
                     Ok(None) => return None,
                     Err(status) => {
-                        tracing::debug!(%status, "an Envoy left");
+                        tracing::debug!(%status, "an Envoy closed its stream");
                         return None;
                     }
                 },

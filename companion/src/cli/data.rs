@@ -30,13 +30,13 @@ pub enum DataCommand {
         /// A file with the value.
         #[arg(long)]
         file: Option<PathBuf>,
-        /// Only if there is no such record.
+        /// Write only if there is no such record.
         #[arg(long, conflicts_with = "if_match")]
         create: bool,
         /// Time to live, such as 60s.
         #[arg(long, value_parser = values::record_ttl)]
         ttl: Option<String>,
-        /// Only if the record is there in this version.
+        /// Only if the record has this version.
         #[arg(long, value_name = "VERSION", value_parser = values::version)]
         if_match: Option<String>,
     },
@@ -45,31 +45,31 @@ pub enum DataCommand {
         /// Which.
         #[command(flatten)]
         one: One,
-        /// Only if the record is there in this version.
+        /// Only if the record has this version.
         #[arg(long, value_name = "VERSION", value_parser = values::version)]
         if_match: Option<String>,
     },
     /// Print the keys of a dataset.
     List {
-        /// As JSON Lines, with version and expiry.
+        /// Print JSON Lines, with version and expiry.
         #[arg(long)]
         json: bool,
         /// Which.
         #[command(flatten)]
         records: Records,
     },
-    /// Print changes of a dataset as they come, a JSON object a line.
+    /// Print changes of a dataset as they come, one JSON object on each line.
     Watch {
         /// Which.
         #[command(flatten)]
         records: Records,
-        /// Go on after this id of an event, as an earlier stream sent it.
+        /// Resume after the event with this id, as an earlier stream sent it.
         #[arg(long)]
         after: Option<String>,
     },
-    /// Write the records of a dataset to standard output, a JSON object a line.
+    /// Write the records of a dataset to standard output, one JSON object on each line.
     Export(Records),
-    /// Write records from a file or standard input, a JSON object a line.
+    /// Write records from a file or standard input, one JSON object on each line.
     Import(Import),
 }
 
@@ -107,10 +107,10 @@ impl DataCommand {
 /// Which record.
 #[derive(Debug, Args)]
 pub struct One {
-    /// Its dataset.
+    /// The dataset.
     #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
-    /// Its key in that set.
+    /// The record's key in the dataset.
     #[arg(long, value_parser = values::name::<RecordKey>)]
     key: String,
     /// Which companion.

@@ -27,10 +27,10 @@ const SHOWN_MAX: usize = 10;
 /// Which records.
 #[derive(Debug, Args)]
 pub struct Records {
-    /// Their dataset.
+    /// The dataset.
     #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
-    /// Only keys that start with this.
+    /// Only keys with this prefix.
     #[arg(long, default_value = "")]
     prefix: String,
     /// Which companion.
@@ -99,7 +99,7 @@ pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
 /// Where lines come from, and where they go.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// The dataset that they go to.
+    /// The dataset to write to.
     #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
     /// The file; without it, standard input.

@@ -30,32 +30,33 @@ pub struct DoctorFlags {
     /// The admin interface of a running Envoy, such as http://127.0.0.1:9901.
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
-    /// A companion's HTTP address. UNITRING_URL does not count here: a check of a file asks nobody.
+    /// A companion's HTTP address. UNITRING_URL has no effect here: a check of a file asks no server.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     /// The companion's bearer token.
     #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// A URL of a listener: sends requests there, and compares who answers with what the companion says.
+    /// URL of a listener: doctor sends requests to it, and compares the instance that answers with the one that the
+    /// companion names.
     #[arg(long, value_name = "URL", requires = "url")]
     pub probe: Option<String>,
-    /// How many keys are probed, a GET each.
+    /// Number of keys to probe, each with a GET.
     #[arg(long, value_name = "N", default_value_t = 20, requires = "probe",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(PROBES_MAX)))]
     pub probes: u32,
-    /// The header of the key; without it, the first source of the filter's key.
+    /// The header that carries the key. Default: the first source of the filter's key.
     #[arg(long, value_name = "NAME", requires = "probe")]
     pub key_header: Option<String>,
-    /// The header by which an answer tells its instance, where the filter does not explain.
+    /// The header of answers that names the instance, for a filter without explain.
     #[arg(long, value_name = "NAME", requires = "probe")]
     pub instance_header: Option<String>,
     /// Only this service.
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
-    /// From which severity on findings end the program with 1.
+    /// The lowest severity at which a finding ends the program with 1.
     #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOn::Error)]
     pub fail_on: FailOn,
     /// Certificates for https://.

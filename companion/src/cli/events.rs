@@ -21,19 +21,19 @@ const LAST_MS: u64 = 253_402_300_799_999;
 /// What is shown of the event log.
 #[derive(Debug, Args)]
 pub struct Events {
-    /// All events of this time, such as 90s, 15m or 24h, in place of the latest few.
+    /// All events of the last 90s, 15m or 24h, for example, instead of the latest few.
     #[arg(long, value_parser = values::duration, conflicts_with = "limit")]
     since: Option<Duration>,
-    /// The latest events: how many at most.
+    /// Maximum number of the latest events.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     limit: u16,
     /// Only those of this service.
     #[arg(long)]
     service: Option<String>,
-    /// Then show further events as they come, until Ctrl-C.
+    /// Follow: then show new events as they come, until Ctrl-C.
     #[arg(long)]
     follow: bool,
-    /// As JSON, an event a line.
+    /// Print JSON Lines, one event on each.
     #[arg(long)]
     json: bool,
     /// Which companion.

@@ -28,7 +28,7 @@ pub struct Fields {
     /// File of further tokens with their roles (TOML).
     #[arg(long, env = "UNITRING_TOKENS_FILE")]
     tokens_file: Option<String>,
-    /// The text of such a file.
+    /// Further tokens with their roles, as the text of such a file.
     #[arg(long, env = "UNITRING_TOKENS", hide_env_values = true)]
     tokens: Option<String>,
     /// Whether reads need no token although tokens exist: true or false.
@@ -43,7 +43,7 @@ pub struct Fields {
     /// File of our certificate for TLS on both addresses, PEM.
     #[arg(long, env = "UNITRING_TLS_CERT")]
     tls_cert: Option<String>,
-    /// File of its key.
+    /// File of the private key of that certificate, PEM.
     #[arg(long, env = "UNITRING_TLS_KEY")]
     tls_key: Option<String>,
     /// File of the roots of clients' certificates, PEM; with it, only clients with a certificate connect.
@@ -55,13 +55,13 @@ pub struct Fields {
     /// Form of log lines: text or json.
     #[arg(long, env = "UNITRING_LOG_FORMAT")]
     log_format: Option<String>,
-    /// Collector of traces: the URL of OTLP over gRPC, such as http://127.0.0.1:4317; without it, nothing is traced.
+    /// URL of the collector of traces, OTLP over gRPC, such as http://127.0.0.1:4317. Without it, nothing is traced.
     #[arg(long, env = "UNITRING_TRACE_OTLP", hide_env_values = true)]
     trace_otlp: Option<String>,
-    /// Share of requests that are traced unless their caller decides: 0 to 1.
+    /// Share of the requests to trace if their caller has not decided: 0 to 1.
     #[arg(long, env = "UNITRING_TRACE_SAMPLE")]
     trace_sample: Option<String>,
-    /// File of the roots that are trusted for https:// to the collector, PEM; else the system's.
+    /// File of the roots that are trusted for https:// to the collector, PEM. Default: those of the system.
     #[arg(long, env = "UNITRING_TRACE_TLS_CA")]
     trace_tls_ca: Option<String>,
     /// Store: embedded or redis.
@@ -70,10 +70,10 @@ pub struct Fields {
     /// File of the embedded store.
     #[arg(long, env = "UNITRING_STORE_PATH")]
     store_path: Option<String>,
-    /// Replicas that must have a write before it is acknowledged.
+    /// Number of replicas that must have a write before it is acknowledged.
     #[arg(long, env = "UNITRING_STORE_WAIT_REPLICAS")]
     store_wait_replicas: Option<String>,
-    /// How long to wait for them, such as 500ms.
+    /// Timeout of the wait for these replicas, such as 500ms.
     #[arg(long, env = "UNITRING_STORE_WAIT_TIMEOUT")]
     store_wait_timeout: Option<String>,
     /// URL of the unit's Redis: redis://, redis-sentinel:// or redis-cluster://, rediss… for TLS.
@@ -82,13 +82,13 @@ pub struct Fields {
     /// Password of the Sentinels themselves, if they have one.
     #[arg(long, env = "UNITRING_STORE_SENTINEL_PASSWORD", hide_env_values = true)]
     store_sentinel_password: Option<String>,
-    /// File of the roots that are trusted for TLS to Redis, PEM; else the system's.
+    /// File of the roots that are trusted for TLS to Redis, PEM. Default: those of the system.
     #[arg(long, env = "UNITRING_STORE_TLS_CA")]
     store_tls_ca: Option<String>,
     /// File of our certificate for TLS to Redis, PEM.
     #[arg(long, env = "UNITRING_STORE_TLS_CERT")]
     store_tls_cert: Option<String>,
-    /// File of its key.
+    /// File of the private key of that certificate, PEM.
     #[arg(long, env = "UNITRING_STORE_TLS_KEY")]
     store_tls_key: Option<String>,
     /// URLs of the group's Redis servers, comma separated.
@@ -97,7 +97,7 @@ pub struct Fields {
     /// Persistence of these servers: rdb, aof, both or none.
     #[arg(long, env = "UNITRING_GROUP_PERSISTENCE")]
     group_persistence: Option<String>,
-    /// Replicas that must be connected for Redis to accept a write.
+    /// Number of replicas that must be connected for Redis to accept a write.
     #[arg(long, env = "UNITRING_GROUP_MIN_REPLICAS")]
     group_min_replicas: Option<String>,
     /// File of the fixed data, JSON Lines.
@@ -109,13 +109,13 @@ pub struct Fields {
     /// Brokers of units that have one of their own: unit=url, comma separated.
     #[arg(long, env = "UNITRING_SYNC_BROKERS", hide_env_values = true)]
     sync_brokers: Option<String>,
-    /// File of the roots that are trusted for amqps://, PEM; else the system's.
+    /// File of the roots that are trusted for amqps://, PEM. Default: those of the system.
     #[arg(long, env = "UNITRING_SYNC_TLS_CA")]
     sync_tls_ca: Option<String>,
     /// File of our certificate for amqps://, PEM.
     #[arg(long, env = "UNITRING_SYNC_TLS_CERT")]
     sync_tls_cert: Option<String>,
-    /// File of its key.
+    /// File of the private key of that certificate, PEM.
     #[arg(long, env = "UNITRING_SYNC_TLS_KEY")]
     sync_tls_key: Option<String>,
     /// The other units, comma separated.

@@ -24,7 +24,7 @@ pub enum GroupCommand {
     Create(Create),
     /// Show the state of each server. Exit code 1 if something is wrong, 2 if no server answers.
     Status {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
         /// The configuration.
@@ -98,7 +98,7 @@ async fn run_create(group: &GroupSettings, settings: &Settings, asked: Create) -
     // A step is done whether or not somebody reads of it.
     let tell = |step: &str| drop(line(step));
     let outcome = match create(group, &settings.unit, options, tell).await {
-        Ok(0) => "nothing to do: the group is as it shall be".to_owned(),
+        Ok(0) => "nothing to do: the group is as configured".to_owned(),
         Ok(count) if dry_run => format!("{count} steps would be done; nothing was touched"),
         Ok(count) => format!("done and verified: {count} steps"),
         Err(error) => return failed(&error),

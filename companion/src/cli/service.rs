@@ -11,17 +11,17 @@ use super::{Target, values};
 /// What is done to services.
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
-    /// Show the services that have registered instances or Envoys that report on them.
+    /// Show the services with registered instances or reporting Envoys.
     List(ListServices),
-    /// Forget a service that has neither, with its counters, at once. By itself it is forgotten ten minutes after
-    /// its last Envoy fell silent.
+    /// Forget a service without registered instances and reporting Envoys, and its counters, at once. The companion
+    /// forgets such a service by itself ten minutes after the last report on it.
     Forget(ForgetService),
 }
 
 /// How to show services.
 #[derive(Debug, Args)]
 pub struct ListServices {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     /// Which companion.

@@ -23,10 +23,10 @@ const CLOCK_APART_MS: u64 = 1_000;
 /// What `status` shows.
 #[derive(Debug, Args)]
 pub struct StatusFlags {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long, conflicts_with = "watch")]
     pub json: bool,
-    /// Show it again every two seconds, or as many as are given, until it is stopped.
+    /// Show it again every two seconds, or every SECONDS, until it is stopped.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,
@@ -241,7 +241,7 @@ impl Seen {
         let ahead_ms = units.store_clock_ahead_ms.unwrap_or(0);
         if ahead_ms.unsigned_abs() >= CLOCK_APART_MS {
             problems.push(format!(
-                "the clock of the store, by which values expire, is {ahead_ms} ms ahead of ours"
+                "the clock of the store, by which values expire, is {ahead_ms} ms ahead of the companion's"
             ));
         }
         let Some(sync) = units.sync.as_ref().filter(|_| self.leads()) else {
@@ -254,7 +254,7 @@ impl Seen {
         }
         for unit in sync.strangers.keys() {
             problems.push(format!(
-                "{unit} sends and is no member: its messages are set aside"
+                "{unit} sends messages and is no member of the group: they are set aside"
             ));
         }
         if let Some((name, why)) = sync.set_aside.first_key_value() {
@@ -273,7 +273,9 @@ impl Seen {
             }
             if link.pointer("/clock_skew_alarm") == Some(&Value::Bool(true)) {
                 let skew = link.pointer("/clock_skew_ms").cloned().unwrap_or_default();
-                problems.push(format!("the clock of {unit} is {skew} ms ahead of ours"));
+                problems.push(format!(
+                    "the clock of {unit} is {skew} ms ahead of this unit's"
+                ));
             }
         }
         problems

@@ -8,8 +8,8 @@ use super::ask::{AskError, call, number};
 /// What is done to the store.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Give the space of deleted records back to the file system. The companion answers nothing from its store
-    /// meanwhile; a file of 1 GB takes some seconds.
+    /// Return the space of deleted records to the file system. Meanwhile the companion answers nothing from its
+    /// store; a file of 1 GB takes some seconds.
     Compact(Target),
 }
 

@@ -9,7 +9,7 @@ use super::ask::AskError;
 /// Whether to ask.
 #[derive(Debug, Args)]
 pub struct Sure {
-    /// Do it without asking. Where standard input is no terminal nothing is asked.
+    /// Do not ask for confirmation. Where standard input is no terminal, no command asks.
     #[arg(long)]
     pub yes: bool,
 }

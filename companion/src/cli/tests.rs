@@ -22,8 +22,8 @@ that begins with `UNITRING_` and is none of these is named in a warning.
 | code | meaning |
 |---:|---|
 | 0 | the command succeeded; what it was asked about is healthy |
-| 1 | the command failed; or what was asked about (`status`, `group status`) is degraded; `doctor`: there are findings at or above `--fail-on` |
-| 2 | no companion answers at that address; `group status`: no server answers; `doctor`: nothing could be reached |
+| 1 | the command failed, or its output could not be written (a full disk, a closed pipe); or what was asked about (`status`, `group status`) is degraded; `doctor`: there are findings at or above `--fail-on` |
+| 2 | no companion answers at that address: nothing does, or another server; `group status`: no server answers; `doctor`: nothing could be reached |
 | 3 | `group create`: refused, and nothing was touched |
 | 4 | `data get`, `data delete`: there is no such record |
 | 5 | `data put`, `data delete`: the record is not in the version that the command requires |

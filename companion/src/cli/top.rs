@@ -14,7 +14,7 @@ const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 /// What `top` shows, and how.
 #[derive(Debug, Args)]
 pub struct TopFlags {
-    /// What to show first; with --service the instances of that service, else services.
+    /// The first view. Default: with --service its instances, otherwise the services.
     #[arg(long, value_enum)]
     pub view: Option<View>,
     /// Only this service.
@@ -26,13 +26,13 @@ pub struct TopFlags {
     /// Reverse the order.
     #[arg(long)]
     pub reverse: bool,
-    /// Also each instance's share of the keys and its capacity, which cost the companion a ring each time.
+    /// Also show each instance's share of the keys and its capacity: the companion builds a ring for each sample.
     #[arg(long)]
     pub shares: bool,
     /// Time between two samples, such as 500ms or 5s.
     #[arg(long, default_value = "1s", value_parser = interval)]
     pub interval: Duration,
-    /// Print so many frames as text, without a terminal, and end. The first has no rates.
+    /// Print this number of frames as text, without a terminal, then end. The first frame has no rates.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub frames: Option<u32>,
     /// Which companion.

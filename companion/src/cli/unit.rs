@@ -11,9 +11,9 @@ use super::{Target, values};
 /// What is done to units.
 #[derive(Debug, Subcommand)]
 pub enum UnitCommand {
-    /// Show the other units and how the links to them are.
+    /// Show the other units and the state of the links to them.
     List(ListUnits),
-    /// Take a unit out of the group for good, in all units: nothing waits for it any more.
+    /// Remove a unit from the group for good, in all units: no outbox keeps changes for it any more.
     Remove {
         /// Which.
         #[command(flatten)]
@@ -22,18 +22,18 @@ pub enum UnitCommand {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Add it to the group again; its store must be empty.
+    /// Add a removed unit to the group again; its store must be empty.
     Add(OneUnit),
-    /// Make the members and limits of this companion's configuration those of its unit.
+    /// Make the members and limits in this companion's configuration those of its unit.
     Agree(Target),
-    /// Repair what this unit's store holds.
+    /// Repair the store of this unit.
     Repair(Repair),
 }
 
 /// How to show units.
 #[derive(Debug, clap::Args)]
 pub struct ListUnits {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     /// Which companion.
@@ -56,11 +56,11 @@ pub struct OneUnit {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 pub struct Mend {
-    /// Recompute every digest, and forget records whose value is gone: the other units' repairs bring them again.
+    /// Recompute every digest, and forget records whose value is gone: repairs from other units bring them back.
     #[arg(long)]
     pub recount: bool,
-    /// Reset clocks that are ahead of now: what was written by such a clock gets a version of now.
-    /// Set the machine's clock first; run this in every unit that took such changes.
+    /// Reset logical clocks that are ahead of the time: records written by such a clock get a current version.
+    /// Correct the machine's clock first, and run this in every unit that took such changes.
     #[arg(long)]
     pub clocks: bool,
 }
@@ -79,10 +79,10 @@ pub struct Repair {
 /// What `conflicts` asks.
 #[derive(Debug, clap::Args)]
 pub struct Conflicts {
-    /// How many at most.
+    /// Maximum number of conflicts.
     #[arg(long, default_value_t = 20)]
     pub limit: usize,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
     /// Which companion.
@@ -112,7 +112,7 @@ pub fn run(command: &UnitCommand) -> Result<String, AskError> {
         UnitCommand::Remove { one, sure } => {
             let OneUnit { unit, target } = one;
             sure.ask(&format!(
-                "take unit {unit} out of the group for good, in all units"
+                "remove unit {unit} from the group for good, in all units"
             ))?;
             call(target, "DELETE", &path(unit), None)?;
             Ok(format!(
@@ -159,7 +159,7 @@ fn path(unit: &str) -> String {
 pub(super) fn silent(unit: &str, silent_ms: u64) -> String {
     let seconds = silent_ms / 1_000;
     format!(
-        "nothing heard of {unit} for {seconds} s: its companion is away, cannot send here, or does not name this unit \
+        "no message from {unit} for {seconds} s: its companion is away, cannot send here, or does not name this unit \
          in sync.peers"
     )
 }
@@ -186,7 +186,7 @@ pub(super) fn line(unit: &str, link: &Value) -> String {
     if let Some(skew) = link.pointer("/clock_skew_ms").and_then(Value::as_i64) {
         line.push_str(&format!(", its clock is {skew} ms ahead"));
         if link.pointer("/clock_skew_alarm") == Some(&Value::Bool(true)) {
-            line.push_str(" (TOO MUCH)");
+            line.push_str(", over the limit (sync.skew_max)");
         }
     }
     line.push('\n');

@@ -80,7 +80,7 @@ codes! {
         "Envoy does not start with this file, and nothing in it was checked.";
     NothingPlaced = "UR0002", Error, "Nothing places requests",
         "Envoy places requests by its own policy, without the fleet's bound.";
-    Unseen = "UR0003", Info, "Parts come while Envoy runs",
+    Unseen = "UR0003", Info, "Envoy loads parts at run time",
         "These parts are not in the file and were not checked; a running Envoy shows them.";
     NoAdmin = "UR0004", Error, "The admin interface does not answer",
         "Nothing of the running Envoy was checked.";
@@ -111,7 +111,7 @@ codes! {
         "With capture.mode sync an announcement with `;body` gets 503.";
     AdminPaths = "UR0112", Error, "The admin interface refuses what the filter reads",
         "The filter learns of no instance, or assumes Envoy's defaults for how they are placed.";
-    LogsNothing = "UR0113", Warn, "An access log shows fields that nobody sets",
+    LogsNothing = "UR0113", Warn, "An access log shows fields that no filter sets",
         "They are empty in every line.";
 
     HashPolicy = "UR0201", Error, "A route hashes another key",
@@ -131,7 +131,7 @@ codes! {
     RetryPredicate = "UR0208", Warn, "A retry goes to the same instance",
         "The native module is not told which instance failed, so that most retries go there again.";
 
-    EjectsNobody = "UR0301", Error, "Outlier detection can eject nobody",
+    EjectsNobody = "UR0301", Error, "Outlier detection can eject no instance",
         "An instance that fails keeps its keys, though outlier detection is configured.";
     NoDetection = "UR0302", Warn, "Nothing detects a dead instance",
         "An instance that dies keeps its keys, and each of its callers waits for an error.";
@@ -141,28 +141,28 @@ codes! {
         "A key whose requests fail with 500 wherever they run ejects one instance after another.";
 
     AdminExposed = "UR0401", Error, "The admin interface listens beyond loopback",
-        "Anybody who reaches it reads the configuration with its tokens, and may stop this Envoy.";
+        "Any client that reaches it reads the configuration with its tokens, and may stop this Envoy.";
     AdminUnbounded = "UR0402", Warn, "The admin interface allows every path",
         "A mistake in a route would let clients stop this Envoy (/quitquitquit).";
     AdminRouted = "UR0403", Error, "A route leads to the admin interface",
         "Clients of this listener read the configuration, or stop this Envoy.";
     CompanionPlaintext = "UR0404", Error, "Reports leave the host in plain text",
-        "Anybody on the way reads loads, names and the token, and may answer in the companion's place.";
+        "An attacker on the network reads loads, names and the token, and may answer in the companion's place.";
     CompanionAnonymous = "UR0405", Warn, "Reports have no credential",
-        "The companion must take reports from everybody, or takes none of this Envoy's.";
+        "The companion either takes reports without a credential, or refuses those of this Envoy.";
 
     NoCompanion = "UR0501", Error, "The companion does not answer",
         "Each Envoy bounds by its own load alone, and data updates are not stored.";
     Protocol = "UR0502", Error, "The companion speaks another protocol",
         "Filters, companions and units of different protocols do not understand each other.";
     Version = "UR0503", Info, "The companion has another version",
-        "What only one of the versions knows was not checked.";
+        "Features that only one of the versions has were not checked.";
     NotReady = "UR0504", Error, "The companion is not ready",
         "Writes are refused, or do not reach the other units.";
     Miswired = "UR0505", Error, "A filter found itself wired wrongly",
         "Requests flow, but part of the filter has no effect.";
     NoReports = "UR0506", Warn, "No Envoy reports on a service",
-        "Its instances have no fleet load, and nobody sees them.";
+        "Its instances have no fleet load, and no view shows them.";
     NotAllowed = "UR0507", Warn, "The companion does not tell",
         "Part of the companion's state was not checked.";
 
@@ -184,11 +184,11 @@ codes! {
     ClockSkew = "UR0702", Error, "Clocks of units differ",
         "Of concurrent changes, that of the unit whose clock is ahead wins, whichever was later.";
     TooLarge = "UR0703", Error, "Records are too large for the broker",
-        "They do not reach that unit, while all else does.";
+        "These records do not reach that unit; all others do.";
     Namesake = "UR0704", Error, "Two stores speak in the name of a unit",
         "Their changes overwrite each other under the same versions.";
     SetAside = "UR0705", Warn, "Records or units are set aside",
-        "What they say is not taken here.";
+        "Their changes are not applied here.";
     OutboxFull = "UR0706", Warn, "The outbox is filling up",
         "Beyond its bound the oldest changes are dropped, and only digests repair the units that miss them.";
 

@@ -19,7 +19,7 @@ pub fn raise() -> usize {
     let in_force = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(error) => {
-            tracing::debug!(%error, "the limit of open files stays");
+            tracing::debug!(%error, "the limit of open files could not be raised");
             limit.current
         }
     };
@@ -29,7 +29,7 @@ pub fn raise() -> usize {
         tracing::warn!(
             files = in_force,
             connections = fit.max(CONNECTIONS_MIN),
-            "few open files are allowed (ulimit -n), so few connections are"
+            "the limit of open files (ulimit -n) is low, and so is that of connections"
         );
     }
     fit.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)

@@ -130,7 +130,7 @@ impl Listener {
                 self.told(address);
             }
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection ended at once");
+                tracing::debug!(%error, "a connection was closed before it could be set up");
                 continue;
             }
             return Arrival {
@@ -164,7 +164,7 @@ impl Listener {
             tracing::warn!(
                 %address,
                 max,
-                "as many connections are open as may be, or half of them of one client: the quietest makes room"
+                "the maximum number of connections is open, or half of it for one client: the quietest connection is closed"
             );
         }
     }
@@ -196,7 +196,7 @@ impl Arrival {
                     }
                     Err(error) => {
                         metrics.handshakes_failed.inc();
-                        tracing::debug!(%address, %error, "no agreement on encryption");
+                        tracing::debug!(%address, %error, "the TLS handshake failed");
                         return None;
                     }
                 }

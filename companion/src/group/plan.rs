@@ -114,10 +114,7 @@ pub enum Refusal {
         "{server}: is part of a Redis Cluster, which sets up its own replication: create it with `redis-cli \
          --cluster create`, point store.redis_url at it, and `unitring serve` writes the layout"
     )]
-    InCluster {
-        /// Which server.
-        server: SocketAddr,
-    },
+    InCluster { server: SocketAddr },
     /// A newer program wrote the data.
     #[error(
         "{server}: holds layout {found}, newer than {LAYOUT}, which this program knows: update it"
@@ -151,10 +148,7 @@ pub enum Refusal {
     },
     /// The server is named twice.
     #[error("{server}: is named twice in group.servers")]
-    Twice {
-        /// Which server.
-        server: SocketAddr,
-    },
+    Twice { server: SocketAddr },
 }
 
 /// The primary that another server replicates from, else one with our layout, else the first

@@ -123,7 +123,7 @@ pub(super) const INSTANCE_FAMILIES: [Family; 13] = [
         "instance_draining",
         Kind::Gauge,
         false,
-        "1 while the instance takes no new keys for good",
+        "1 while the instance drains: it gets no new keys",
         |shown| Some(u8::from(shown.draining).to_string()),
     ),
     family(
@@ -137,7 +137,7 @@ pub(super) const INSTANCE_FAMILIES: [Family; 13] = [
         "instance_update_load",
         Kind::Gauge,
         false,
-        "Requests in flight that the instance's data updates count as for the bound, beside those",
+        "Requests in flight as which the bound counts the instance's data updates, in addition to the real ones",
         |shown| Some(shown.update_load.to_string()),
     ),
     family(
@@ -165,7 +165,7 @@ pub(super) const INSTANCE_FAMILIES: [Family; 13] = [
         "instance_failures_total",
         Kind::Counter,
         true,
-        "Failed attempts among them",
+        "Attempts on the instance that failed, over all Envoys",
         |shown| Some(shown.failures.to_string()),
     ),
     family(
@@ -179,21 +179,21 @@ pub(super) const INSTANCE_FAMILIES: [Family; 13] = [
         "instance_update_bytes_total",
         Kind::Counter,
         true,
-        "Bytes of their values",
+        "Bytes of the values of the data updates that the instance announced",
         |shown| Some(shown.update_bytes.to_string()),
     ),
     family(
         "instance_updates_refused_total",
         Kind::Counter,
         true,
-        "Announcements that were refused: malformed, too large, or not allowed",
+        "Data updates of the instance that were refused: malformed, too large, or not allowed",
         |shown| Some(shown.updates_refused.to_string()),
     ),
     family(
         "instance_updates_dropped_total",
         Kind::Counter,
         true,
-        "Updates that did not reach the companion in time",
+        "Data updates of the instance that did not reach the companion in time",
         |shown| Some(shown.updates_dropped.to_string()),
     ),
     family(
@@ -249,7 +249,7 @@ pub(super) fn services(
         page.sample(name, &labels, shown.reporters)?;
     }
     let name = "unitring_companion_service_fallbacks_total";
-    let help = "Requests that filters left to Envoy's own policy, by the reports that this companion took; companions of a unit may count the same ones, so take the largest";
+    let help = "Requests that filters left to Envoy's own policy, by the reports that this companion took; several companions of a unit may count the same request, so take their maximum";
     page.family(name, Kind::Counter, help)?;
     for (service, count) in fallbacks.iter().take(INSTANCES_SHOWN_MAX) {
         page.sample(name, &[("service", service.as_str())], count)?;

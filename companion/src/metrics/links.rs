@@ -31,35 +31,35 @@ const FAMILIES: [(&str, &str, Kind, &str, LinkValue); 5] = [
         "unit_link_up",
         "unit_link_up",
         Kind::Gauge,
-        "1 while the link to that unit is up",
+        "1 while the link to the other unit is up",
         |link| Some(u8::from(link.is_up).to_string()),
     ),
     (
         "unit_ops_confirmed_total",
         "unit_confirmed_ops",
         Kind::Counter,
-        "Ops that the broker confirmed for that unit",
+        "Ops that the broker confirmed for the other unit",
         |link| Some(link.confirmed.to_string()),
     ),
     (
         "unit_missing_ops",
         "unit_missing_ops",
         Kind::Gauge,
-        "Ops that that unit has and this one lacks, at the last comparison",
+        "Ops that the other unit has and this unit lacks, at the last comparison",
         |link| Some(link.missing_ops?.to_string()),
     ),
     (
         "unit_diverged_buckets",
         "unit_diverged_buckets",
         Kind::Gauge,
-        "Buckets that differed from that unit's at the last comparison",
+        "Buckets that differed from the other unit's at the last comparison",
         |link| Some(link.diverged_buckets?.to_string()),
     ),
     (
         "unit_clock_skew_seconds",
         "unit_clock_skew_seconds",
         Kind::Gauge,
-        "How far that unit's clock is ahead of this one's, in seconds",
+        "How far the clock of the other unit is ahead of this unit's, in seconds",
         |link| {
             let skew_ms = link.clock_skew_ms?;
             let sign = if skew_ms < 0 { "-" } else { "" };

@@ -86,7 +86,7 @@ pub(super) async fn reload(
             Err(error) => Err(error.to_string()),
         };
         if done.send(read.is_ok()).is_err() {
-            tracing::debug!("who asked has left");
+            tracing::debug!("the requester of the reload is gone");
         }
         match read {
             Ok((settings, door)) => {
@@ -98,7 +98,7 @@ pub(super) async fn reload(
             }
             Err(error) => {
                 metrics.reloads_failed.inc();
-                tracing::error!(%error, "the settings stay as they were");
+                tracing::error!(%error, "the last settings stay in force");
             }
         }
     }

@@ -75,12 +75,7 @@ pub enum StoreError {
     Removed,
     /// A bound of the store is reached.
     #[error("{what}: at most {max}")]
-    TooMany {
-        /// What is bounded.
-        what: &'static str,
-        /// The bound.
-        max: u64,
-    },
+    TooMany { what: &'static str, max: u64 },
     /// A living reporter of this name is another client's.
     #[error("reporter {0}: another client reports by this name")]
     NotYours(ReporterId),
@@ -117,18 +112,10 @@ pub enum StoreError {
     },
     /// Another process has the file open.
     #[error("store.path: {path}: in use by another process; a file serves one companion")]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
     /// The file can't be used.
     #[error("store.path: {path}: {message}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        message: String,
-    },
+    File { path: PathBuf, message: String },
     /// A file of certificates or keys can't be used.
     #[error(transparent)]
     Tls(FileError),

@@ -235,7 +235,7 @@ async fn loads(
             match parts.store.take(&report, &part, &owner, 0, now_ms()).await {
                 // Who reports here by that name is nearer.
                 Err(StoreError::NotYours(reporter)) => {
-                    tracing::debug!(%from, %reporter, "a reporter of another unit has a name that is taken here");
+                    tracing::debug!(%from, %reporter, "a reporter of another unit has the name of a reporter of this unit");
                 }
                 taken => drop(taken?),
             }

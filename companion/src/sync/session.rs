@@ -243,7 +243,7 @@ impl Session {
             }
             Event::InboxWaits(why) => {
                 if self.inbox(&why) {
-                    tracing::warn!(unit = %self.unit, %why, "nothing comes in");
+                    tracing::warn!(unit = %self.unit, %why, "the unit's queue delivers no messages");
                 }
             }
             Event::Limit(unit, bytes) => {

@@ -105,7 +105,7 @@ impl Traces {
         // The collector's answer comes through the runtime, whose threads must not wait for it.
         let ended = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(END_TIMEOUT));
         if let Ok(Err(error)) = ended.await {
-            tracing::debug!(%error, "the last spans");
+            tracing::debug!(%error, "the last spans could not be sent");
         }
     }
 }

@@ -319,7 +319,7 @@ async fn a_unit_that_is_not_heard_is_told_although_its_link_takes_messages() -> 
             ensure!(link["state"] == "ok", "{link}");
             ensure!(link["silent_ms"].is_u64() == is_silent, "{link}");
             let (is_well, said) = east.ask(&["status"])?;
-            let is_told = said.contains("nothing heard of west for 1");
+            let is_told = said.contains("no message from west for 1");
             ensure!(is_well != is_silent && is_told == is_silent, "{said}");
             Ok(())
         })

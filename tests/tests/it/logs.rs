@@ -256,7 +256,7 @@ async fn what_a_hostile_reporter_says_is_few_lines_and_forges_none() -> Result<(
     let line = logs(&companion, "instance ejected", &[("instance", "a")]).await?;
     let reason = line["reason"].as_str().unwrap_or_default();
     ensure!(reason == "x\\u{a}{\"time\":\"forged\"}\\u{1b}[2J", "{line}");
-    let message = "what filters reported was left out of the log: GET /v1/events and GET /v1/services have it";
+    let message = "reports of filters were left out of the log: GET /v1/events and GET /v1/services have them";
     until("the number of lines that were left out", async || {
         send(&[]).await?;
         let lines = parsed(&companion.log())?;

@@ -143,6 +143,7 @@ async fn a_redis_behind_tls_with_a_user_of_few_rights_keeps_it() -> Result<()> {
     let redis = TlsRedis::start(&[user]).await?;
     let at = |login: &str| Url::new(format!("rediss://{login}127.0.0.1:{}/", redis.port));
     let tls = TlsFiles {
+        settings: ["store.tls_ca", "store.tls_cert", "store.tls_key"],
         ca: Some(redis.file("ca.pem")),
         identity: Some((redis.file("client.pem"), redis.file("client.key"))),
     };

@@ -36,7 +36,7 @@ pub(in super::super) fn judge(answers: &Answers) -> Vec<Finding> {
         ));
     }
     for (unit, _) in fields(sync, "strangers") {
-        let seen = format!("{unit} sends and is no member");
+        let seen = format!("{unit} sends messages and is no member of the group");
         let mend = format!(
             "unitring unit add {}  # or stop its companions",
             shown(unit)
@@ -82,7 +82,7 @@ fn down(unit: &str, link: &Value) -> Option<Finding> {
 
 fn silent(unit: &str, link: &Value) -> Option<Finding> {
     let silent_ms = at(link, "silent_ms").and_then(Value::as_u64)?;
-    let seen = format!("nothing heard of {unit} for {} s", silent_ms / 1_000);
+    let seen = format!("no message from {unit} for {} s", silent_ms / 1_000);
     let mend = "unitring status at that unit: its companion runs, reaches this unit's broker, and names this unit in \
                 sync.peers";
     Some(Finding::new(

@@ -96,7 +96,7 @@ pub(super) fn seeds() -> impl Iterator<Item = (Code, &'static str, Break)> {
         (Code::LinkDown, "not connected yet", |one| {
             in_units(one, "/sync/links/west", "state", json!("not connected yet"));
         }),
-        (Code::LinkDown, "nothing heard of west for 40 s", |one| {
+        (Code::LinkDown, "no message from west for 40 s", |one| {
             in_units(one, "/sync/links/west", "silent_ms", json!(40_000));
         }),
         (Code::ClockSkew, "3000 ms ahead", |one| {
@@ -119,14 +119,18 @@ pub(super) fn seeds() -> impl Iterator<Item = (Code, &'static str, Break)> {
                 json!({"west: carts/1": "too long"}),
             );
         }),
-        (Code::SetAside, "south sends and is no member", |one| {
-            in_units(
-                one,
-                "/sync",
-                "strangers",
-                json!({"south": {"messages": 1, "last_ms": 1}}),
-            );
-        }),
+        (
+            Code::SetAside,
+            "south sends messages and is no member of the group",
+            |one| {
+                in_units(
+                    one,
+                    "/sync",
+                    "strangers",
+                    json!({"south": {"messages": 1, "last_ms": 1}}),
+                );
+            },
+        ),
         (Code::OutboxFull, "900000 of at most 1000000", |one| {
             in_units(one, "/sync", "outbox", json!(900_000))
         }),

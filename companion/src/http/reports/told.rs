@@ -20,7 +20,7 @@ pub(super) fn tell(
     if let Some(lines) = pace.left_out(now_ms) {
         tracing::warn!(
             lines,
-            "what filters reported was left out of the log: GET /v1/events and GET /v1/services have it"
+            "reports of filters were left out of the log: GET /v1/events and GET /v1/services have them"
         );
     }
     let admits = || pace.admits(reporter.as_str(), now_ms);

@@ -42,7 +42,7 @@ impl Redis {
             .arg(now_ms)
             .invoke_async(&mut connection)
             .await?;
-        tracing::debug!(key, forgotten, "silent reporter");
+        tracing::debug!(key, forgotten, "a silent reporter is forgotten");
         Ok(service)
     }
 

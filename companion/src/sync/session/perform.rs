@@ -103,7 +103,7 @@ impl Session {
                         tracing::warn!(
                             bucket,
                             lost = recounted.lost,
-                            "the bucket's digest was not that of its records; it is recomputed"
+                            "the bucket's digest did not match its records; it was recomputed"
                         );
                     }
                     Done::Inputs(Vec::new())
@@ -114,7 +114,7 @@ impl Session {
             }
             Effect::Unsendable(unit, limit, records) => {
                 for (record, bytes) in &records {
-                    tracing::warn!(to = %unit, %record, bytes, limit, "too large for its broker");
+                    tracing::warn!(to = %unit, %record, bytes, limit, "the record is too large for the peer's broker");
                 }
                 self.status
                     .send_modify(|status| status.unsendable(&unit, limit, &records));
@@ -124,7 +124,7 @@ impl Session {
                 if self.note_status(|status| status.namesake(&from, now_ms())) {
                     tracing::warn!(
                         unit = %self.unit, %from,
-                        "two stores speak in its name: a second unit, or a second group at this broker, has it"
+                        "two stores use the name of this peer: a second unit, or a second group at this broker, has it"
                     );
                 }
             }

@@ -43,7 +43,10 @@ pub(super) fn table(units: &Units, conflicts: &[Conflict], is_follower: bool) ->
                     sync.namesakes.len(),
                     "units have two stores that speak in their name",
                 ),
-                (sync.strangers.len(), "units send and are no members"),
+                (
+                    sync.strangers.len(),
+                    "units send messages and are no members of the group",
+                ),
                 (sync.set_aside.len(), "records of other units are not taken"),
             ] {
                 if count > 0 {

@@ -97,7 +97,10 @@ async fn silent_connections_make_room_and_slow_heads_end() -> Result<()> {
     ensure!(displaced >= 500.0, "{displaced}");
     let log = companion.log();
     ensure!(log.contains("the quietest makes room"), "{log}");
-    ensure!(log.contains("few open files are allowed"), "{log}");
+    ensure!(
+        log.contains("the limit of open files (ulimit -n) is low"),
+        "{log}"
+    );
     honest
         .counts("unitring_companion_accepts_failed_total 0")
         .await?;
