@@ -8,6 +8,8 @@
 //! | [`endpoints`] | `/config_dump` → localities and hash keys, which `/clusters` lacks |
 //! | [`cluster`] | `/config_dump` → how the cluster's policy places, and its thresholds |
 //! | [`routes`] | `/config_dump` → how routes hash and retry |
+//! | [`runtime`] | `/runtime` → what takes precedence over the cluster's configuration |
+//! | [`statuses`] | `/stats` → which errors of hosts were answers of working hosts |
 //! | [`look`] | which question comes next, and what all answers amount to |
 //! | [`registry`] | the companion's registry → members |
 //!
@@ -21,6 +23,8 @@ pub mod page;
 pub mod paths;
 pub mod registry;
 pub mod routes;
+pub mod runtime;
+pub mod statuses;
 
 use crate::json::JsonError;
 use crate::settings::INSTANCES_MAX;
@@ -34,6 +38,9 @@ pub enum DiscoveryError {
     /// The answer to `/config_dump` has another form than Envoy's.
     #[error("the admin interface did not answer with its configuration: {0}")]
     NoConfig(#[from] JsonError),
+    /// The answer to `/stats` has another form than Envoy's.
+    #[error("the admin interface did not answer with stats: {0}")]
+    NoStats(&'static str),
     /// The companion's answer is no registry.
     #[error("the companion did not answer with its registry: {0}")]
     NoRegistry(JsonError),

@@ -24,6 +24,9 @@ pub enum LeftAll {
     /// The cluster is by EDS, so Envoy does not show whether health is counted by weight, and now
     /// that would make a difference.
     UnknownWeighting,
+    /// Envoy does not show its runtime, which may set the panic threshold, and now that would make a
+    /// difference.
+    UnknownRuntime,
 }
 
 impl LeftAll {
@@ -38,6 +41,10 @@ impl LeftAll {
             LeftAll::UnknownWeighting => {
                 "the cluster is by EDS, and the filter cannot see whether its health is counted by weight: \
                  set health.weighted_priority_health"
+            }
+            LeftAll::UnknownRuntime => {
+                "Envoy's runtime may set the panic threshold, and Envoy does not show it: allow /runtime, or set \
+                 health.panic_threshold"
             }
         }
     }
@@ -66,7 +73,10 @@ impl Placing {
         let Some(cluster) = &found.cluster else {
             let is_plain = found.knows_localities && !has_several_priorities(members);
             return Self {
-                rule: settings.rule,
+                rule: Rule {
+                    health: health(&settings.health, found, &Cluster::default()),
+                    ..settings.rule
+                },
                 left: (!is_plain).then_some(LeftAll::UnknownConfig),
             };
         };
@@ -80,9 +90,7 @@ impl Placing {
         } else if !found.knows_localities {
             Some(LeftAll::UnknownConfig)
         } else {
-            let is_unsure = cluster.by_eds && settings.health.weighted_priority_health.is_none();
-            let depends = is_unsure && depends_on_weighting(members, rule.health);
-            depends.then_some(LeftAll::UnknownWeighting)
+            left_for_health(settings, found, cluster, members, rule.health)
         };
         Self { rule, left }
     }
@@ -90,6 +98,37 @@ impl Placing {
 
 fn has_several_priorities(members: &[Member]) -> bool {
     members.iter().any(|member| member.priority > 0)
+}
+
+/// Why health that is not fully known leaves all to Envoy.
+fn left_for_health(
+    settings: &Settings,
+    found: &Found,
+    cluster: &Cluster,
+    members: &[Member],
+    rule: HealthRule,
+) -> Option<LeftAll> {
+    let own = &settings.health;
+    if cluster.by_eds
+        && own.weighted_priority_health.is_none()
+        && depends_on_weighting(members, rule)
+    {
+        return Some(LeftAll::UnknownWeighting);
+    }
+    let is_unsure = found.hides_runtime && own.panic_threshold.is_none();
+    (is_unsure && depends_on_threshold(members, rule)).then_some(LeftAll::UnknownRuntime)
+}
+
+fn depends_on_threshold(members: &[Member], rule: HealthRule) -> bool {
+    let by = |panic_threshold| {
+        let rule = HealthRule {
+            panic_threshold,
+            ..rule
+        };
+        priority_loads(members, &rule)
+    };
+    // A higher threshold makes no fewer priorities panic.
+    by(0) != by(100)
 }
 
 fn depends_on_weighting(members: &[Member], rule: HealthRule) -> bool {
@@ -107,6 +146,7 @@ fn health(settings: &Health, found: &Found, cluster: &Cluster) -> HealthRule {
     HealthRule {
         panic_threshold: settings
             .panic_threshold
+            .or(found.runtime.panic_threshold)
             .or(cluster.panic_threshold)
             .unwrap_or(usual.panic_threshold),
         overprovisioning_factor: factor.unwrap_or(usual.overprovisioning_factor),

@@ -99,6 +99,8 @@ pub struct Growth {
     pub successes: u64,
     /// Of the failures, those that are failures for certain.
     pub sure: u64,
+    /// Whether these are all since the host's start, and not since the last page.
+    pub from_start: bool,
     /// Whether it counts for the service as a whole, too.
     pub of_service: bool,
 }
@@ -187,9 +189,11 @@ impl Tally {
 /// Envoy counts from 0 when a host is new, comes back or is renamed; then the whole count is
 /// growth.
 fn grown(id: &str, now: &HostCounts, before: Option<HostCounts>, of_service: bool) -> Growth {
+    let is_new = before.is_none();
     let before = before.unwrap_or_default();
     let began_anew =
         now.calls < before.calls || now.errors < before.errors || now.successes < before.successes;
+    let from_start = is_new || began_anew;
     let before = if began_anew {
         HostCounts::default()
     } else {
@@ -202,6 +206,7 @@ fn grown(id: &str, now: &HostCounts, before: Option<HostCounts>, of_service: boo
         failures,
         successes: now.successes.saturating_sub(before.successes),
         sure: now.sure.saturating_sub(before.sure).min(failures),
+        from_start,
         of_service,
     }
 }
@@ -211,18 +216,18 @@ impl Growth {
     /// success ends the row, since an instance that answers at all works and the order of the
     /// attempts is unknown.
     ///
-    /// `errors_are_failures`: whether Envoy retries failures alone. Envoy counts each attempt that
-    /// it retried as an error, a 429 as well as a 503.
-    pub fn failures_in_row(&self, before: u64, errors_are_failures: bool) -> u64 {
+    /// `answers`: how many errors of the cluster's hosts since the last page were no gateway failures,
+    /// on whichever host; `None` if that is not known. Envoy counts a 500 and each attempt that it
+    /// retried as an error, a 429 as well as a 503.
+    pub fn failures_in_row(&self, before: u64, answers: Option<u64>) -> u64 {
         if self.successes > 0 {
             return 0;
         }
-        let failures = if errors_are_failures {
-            self.failures
-        } else {
-            self.sure
+        let failures = match answers {
+            Some(answers) if !self.from_start => self.failures.saturating_sub(answers),
+            _ => 0,
         };
-        before.saturating_add(failures)
+        before.saturating_add(failures.max(self.sure))
     }
 }
 

@@ -9,8 +9,11 @@ use unitring_protocol::report::Finding;
 
 use crate::capture;
 use crate::discovery::cluster::{Cluster, Fallback};
-use crate::discovery::routes::{HashFrom, HashSource, Route};
-use crate::settings::{CaptureMode, KeyFrom, KeySource, Settings};
+use crate::discovery::routes::Route;
+use crate::discovery::runtime::Runtime;
+use crate::settings::{CaptureMode, Settings};
+
+pub mod keys;
 
 /// The first pause between two warnings; each further pause is twice as long.
 const PAUSE_MS_MIN: u64 = 60_000;
@@ -44,11 +47,13 @@ pub enum Kind {
     ResponseBody,
     /// Envoy does not show its configuration.
     ConfigDump,
+    /// Envoy does not show its runtime, which may say something.
+    Runtime,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::DiscoveryCluster,
         Kind::Service,
         Kind::SteerHeader,
@@ -61,6 +66,7 @@ impl Kind {
         Kind::OutlierDetection,
         Kind::ResponseBody,
         Kind::ConfigDump,
+        Kind::Runtime,
     ];
 
     /// Its name in stats and reports.
@@ -78,6 +84,7 @@ impl Kind {
             Kind::OutlierDetection => "outlier_detection",
             Kind::ResponseBody => "response_body",
             Kind::ConfigDump => "config_dump",
+            Kind::Runtime => "runtime",
         }
     }
 }
@@ -223,13 +230,27 @@ fn or_nothing(headers: &[String]) -> String {
     headers.join(", ")
 }
 
+/// Checks that the filter sees Envoy's runtime, where that may say something.
+pub fn check_runtime(settings: &Settings, hides_runtime: bool) -> Option<Mistake> {
+    (hides_runtime && settings.health.panic_threshold.is_none()).then(|| {
+        Mistake::new(
+            "Envoy does not show its runtime, which may set the panic threshold: where that decides, all is left \
+             to Envoy's own policy",
+            "admin: { allow_paths: [{ exact: /runtime }, …] }, or health.panic_threshold",
+        )
+    })
+}
+
 /// Checks that outlier detection can eject an instance among so many hosts.
 pub fn check_outlier_detection(
     settings: &Settings,
     cluster: &Cluster,
+    runtime: Runtime,
     hosts: usize,
 ) -> Option<Mistake> {
-    let percent = usize::try_from(cluster.outlier_ejection_percent?).unwrap_or(100);
+    let percent = cluster.outlier_ejection_percent?;
+    let percent = runtime.max_ejection_percent.unwrap_or(percent);
+    let percent = usize::try_from(percent).unwrap_or(100);
     let can = cluster.always_ejects_one || hosts == 0 || 100 <= hosts * percent;
     (!can).then(|| {
         Mistake::new(
@@ -241,44 +262,6 @@ pub fn check_outlier_detection(
             ),
         )
     })
-}
-
-/// Checks that the routes to the cluster, or the cluster's own hash policy if it has one, hash what
-/// the filter hashes.
-pub fn check_routes(
-    settings: &Settings,
-    cluster: Option<&Cluster>,
-    routes: &[Route],
-) -> Option<Mistake> {
-    let wanted: Vec<HashSource> = settings.key.iter().map(as_policy).collect();
-    let own = cluster.map_or(&[][..], |cluster| &cluster.policy.hash_policy);
-    if !own.is_empty() {
-        return (own != wanted).then(|| {
-            Mistake::new(
-                format!(
-                    "the cluster's ring hashes {}, the filter hashes {}",
-                    listed(own),
-                    listed(&wanted)
-                ),
-                "the same sources in the hash_policy of the ring's consistent_hashing_lb_config and in the \
-                 filter's key",
-            )
-        });
-    }
-    let differing = routes.iter().find(|route| route.hash_policy != wanted)?;
-    let seen = if differing.hash_policy.is_empty() {
-        "has no hash_policy".to_owned()
-    } else {
-        format!("hashes {}", listed(&differing.hash_policy))
-    };
-    Some(Mistake::new(
-        format!(
-            "a route of virtual host {} {seen}, the filter hashes {}",
-            differing.virtual_host,
-            listed(&wanted)
-        ),
-        "the same sources in the route's hash_policy and in the filter's key",
-    ))
 }
 
 /// Checks that no route to the cluster removes the header by which the filter steers, which Envoy reads again for each
@@ -316,37 +299,6 @@ pub fn check_headers(settings: &Settings, routes: &[Route]) -> Option<Mistake> {
             capture::HEADER
         ),
     ))
-}
-
-fn as_policy(source: &KeySource) -> HashSource {
-    HashSource {
-        from: match &source.from {
-            KeyFrom::Header(name) => HashFrom::Header(name.clone()),
-            KeyFrom::Cookie(name) => HashFrom::Cookie(name.clone()),
-            KeyFrom::Query(name) => HashFrom::Query(name.clone()),
-            KeyFrom::SourceIp => HashFrom::SourceIp,
-        },
-        terminal: source.terminal,
-    }
-}
-
-fn listed(sources: &[HashSource]) -> String {
-    let source = |source: &HashSource| {
-        let text = match &source.from {
-            HashFrom::Header(name) => format!("header {name}"),
-            HashFrom::Cookie(name) => format!("cookie {name}"),
-            HashFrom::Query(name) => format!("query {name}"),
-            HashFrom::SourceIp => "source_ip".to_owned(),
-            HashFrom::Other => "something else".to_owned(),
-        };
-        if source.terminal {
-            text + " (terminal)"
-        } else {
-            text
-        }
-    };
-    let all: Vec<String> = sources.iter().map(source).collect();
-    all.join(", ")
 }
 
 /// Samples of where requests ran, by two counters since the start: all samples, and those that ran

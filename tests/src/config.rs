@@ -46,13 +46,15 @@ impl EnvoyConfig {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let mut json: Value =
             serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())?;
-        // Operators who drain Envoys through the admin interface have to allow these paths, too.
+        // Operators who drain Envoys through the admin interface, or change the runtime, have to allow these
+        // paths, too.
         if let Some(paths) = json
             .pointer_mut("/admin/allow_paths")
             .and_then(Value::as_array_mut)
         {
             paths.push(json!({"exact": "/healthcheck/fail"}));
             paths.push(json!({"prefix": "/drain_listeners"}));
+            paths.push(json!({"prefix": "/runtime_modify"}));
         }
         let config = Self { json };
         match config.shell() {

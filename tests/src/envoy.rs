@@ -384,7 +384,10 @@ impl Envoy {
     }
 
     /// Sends a POST to the admin interface.
-    async fn order(&self, path: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// The admin interface refuses it.
+    pub async fn order(&self, path: &str) -> Result<()> {
         let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
         self.client.post(url).send().await?.error_for_status()?;
         Ok(())

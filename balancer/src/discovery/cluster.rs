@@ -13,6 +13,8 @@ use crate::json::{self, Json, JsonError};
 /// The configuration of a cluster, as far as the filter uses it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cluster {
+    /// Its name in Envoy's own stats, if that is not made of its name.
+    pub stat_name: Option<String>,
     /// Whether its hosts come by EDS. Its endpoints may then set `weighted_priority_health`, which
     /// Envoy does not show.
     pub by_eds: bool,
@@ -43,8 +45,8 @@ pub struct Policy {
     pub has_subsets: bool,
     /// The policy that chooses where the filter does not.
     pub fallback: Fallback,
-    /// What the ring's own `hash_policy` hashes, whatever the routes say; empty if the routes
-    /// decide.
+    /// What the cluster's own `hash_policy` hashes, whatever the routes say: that of its ring, or of its
+    /// options of HTTP. Empty if the routes decide.
     pub hash_policy: Vec<HashSource>,
     /// The ring's `hash_balance_factor`: a bound of Envoy's own, in percent.
     pub hash_balance_factor: Option<u32>,
@@ -95,10 +97,12 @@ impl Fallback {
     }
 }
 
-const FIELDS: [&str; 46] = [
+const FIELDS: [&str; 48] = [
     "configs",
     "cluster",
     "type",
+    "alt_stat_name",
+    "retry_policy_typed_config",
     "common_lb_config",
     "healthy_panic_threshold",
     "value",
@@ -178,6 +182,7 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
         None => None,
     };
     Ok(Cluster {
+        stat_name: json.text("alt_stat_name")?.map(str::to_owned),
         by_eds: json.text("type")? == Some("EDS"),
         panic_threshold: threshold.map(whole_percent),
         overprovisioning_factor: match assignment {
@@ -188,20 +193,32 @@ fn cluster(json: &Json) -> Result<Cluster, JsonError> {
             Some(policy) => policy.flag("weighted_priority_health")?,
             None => false,
         },
-        policy: match json.field("load_balancing_policy")? {
-            Some(policy) => self::policy(policy, 4)?,
-            None => Policy::default(),
-        },
+        policy: whole_policy(json, options)?,
         outlier_ejection_percent: percent,
         always_ejects_one: match outlier {
             Some(outlier) => outlier.flag("always_eject_one_host")?,
             None => false,
         },
-        retries_answers: match inside_of(options, "retry_policy")? {
-            Some(retry) => routes::retries_answers(retry)?,
+        retries_answers: match options {
+            Some(options) => routes::may_retry_answers(&[options])?,
             None => false,
         },
     })
+}
+
+/// The cluster's policy. What the cluster's options of HTTP hash counts in place of what a route hashes, but not in place
+/// of what the ring itself hashes (seen on 1.40.0).
+fn whole_policy(json: &Json, options: Option<&Json>) -> Result<Policy, JsonError> {
+    let mut policy = match json.field("load_balancing_policy")? {
+        Some(policy) => self::policy(policy, 4)?,
+        None => Policy::default(),
+    };
+    if let Some(options) = options
+        && policy.hash_policy.is_empty()
+    {
+        policy.hash_policy = routes::hash_policy(options)?;
+    }
+    Ok(policy)
 }
 
 /// The policy of a list: Envoy takes the first that it knows. `depth` limits policies that contain

@@ -2,19 +2,23 @@
 //!
 //! Each look begins with the page of `/clusters`. Two questions to `/config_dump` follow if the
 //! page shows other hosts than last time, and otherwise every [`CONFIG_MS`], since some of what
-//! they tell changes without a sign on the page. If Envoy does not answer them (they may be
+//! they tell changes without a sign on the page. The runtime is asked for then, and whenever a host
+//! or its health changed, which is when Envoy itself reads it. Stats are asked for where only they tell
+//! whether a host fails. If Envoy does not answer them (they may be
 //! forbidden), the filter assumes Envoy's defaults, and leaves a service that depends on the
 //! missing answer to Envoy.
 
 use unitring_protocol::ids::InstanceId;
 use unitring_routing::hash::xxh64_chain;
-use unitring_routing::membership::{Identity, Locality, Member};
+use unitring_routing::membership::{Identity, Locality, Member, State};
 use unitring_routing::names::Names;
 
 use super::cluster::Cluster;
 use super::endpoints::{Endpoints, Index};
 use super::page::{HostCounts, Page};
-use super::{DiscoveryError, cluster, endpoints, page, paths};
+use super::runtime::{InForce, Runtime};
+use super::statuses::{self, Readings, Statuses};
+use super::{DiscoveryError, cluster, endpoints, page, paths, runtime};
 
 /// Time after which the configuration is asked for again, whatever the page shows.
 pub const CONFIG_MS: u64 = 10_000;
@@ -28,6 +32,12 @@ pub enum Ask {
     Endpoints,
     /// The cluster's policy.
     Cluster,
+    /// The runtime.
+    Runtime,
+    /// Whether the runtime, which Envoy does not show, may say anything.
+    RuntimeLayers,
+    /// The statuses of the cluster's answers.
+    Statuses,
 }
 
 /// What Envoy says of a service.
@@ -45,20 +55,41 @@ pub struct Found {
     pub knows_localities: bool,
     /// Whether an instance has a hash key, by which Envoy places it.
     pub has_hash_keys: bool,
+    /// What Envoy's runtime says in place of the cluster's configuration.
+    pub runtime: Runtime,
+    /// Whether it may say something that Envoy does not show.
+    pub hides_runtime: bool,
+    /// The statuses of the answers at least since the last page; `None` if they do not matter, or are
+    /// not known.
+    pub statuses: Option<Statuses>,
 }
 
 /// The state of the looks at one service.
 #[derive(Debug, Default)]
 pub struct Look {
+    /// Whether the findings are used to eject hosts.
+    ejects: bool,
     page: Option<Page>,
     endpoints: Option<Endpoints>,
     cluster: Option<Cluster>,
     /// Hash of the hosts that the last page showed.
     known: Option<u64>,
     configured_ms: Option<u64>,
+    in_force: InForce,
+    readings: Readings,
+    /// Whether the verdict on a host depends on statuses, and they have not been asked for yet.
+    wants_statuses: bool,
 }
 
 impl Look {
+    /// No look yet; `ejects` says whether hosts are ejected by the findings, which needs statuses.
+    pub fn new(ejects: bool) -> Self {
+        Self {
+            ejects,
+            ..Self::default()
+        }
+    }
+
     /// The path that asks Envoy a question.
     pub fn path(&self, service: &str, ask: Ask) -> String {
         let page = self.page.as_ref();
@@ -70,6 +101,9 @@ impl Look {
                 paths::endpoints(name.unwrap_or(service), via_api)
             }
             Ask::Cluster => paths::cluster(service, via_api),
+            Ask::Runtime => paths::RUNTIME.to_owned(),
+            Ask::RuntimeLayers => paths::RUNTIME_LAYERS.to_owned(),
+            Ask::Statuses => paths::statuses(&self.stat_name(service)),
         }
     }
 
@@ -88,10 +122,20 @@ impl Look {
         let is_due = self
             .configured_ms
             .is_none_or(|at| now_ms.saturating_sub(at) >= CONFIG_MS || now_ms < at);
-        let next = (is_due || hosts != self.known).then_some(Ask::Endpoints);
+        let is_new = is_due || hosts != self.known;
         self.known = hosts;
+        self.in_force.see_states(states(&page));
+        self.readings.begin_look();
+        // The first page has nothing before it: its statuses are what later ones are compared with.
+        let before = self.page.as_ref();
+        self.wants_statuses =
+            self.ejects && before.is_none_or(|before| statuses::decide(before, &page));
         self.page = Some(page);
-        Ok(next)
+        Ok(match is_new {
+            true => Some(Ask::Endpoints),
+            false if self.in_force.is_due() => Some(Ask::Runtime),
+            false => self.last_question(),
+        })
     }
 
     /// Takes the endpoints; `None` if Envoy does not show them.
@@ -99,9 +143,12 @@ impl Look {
     /// # Errors
     /// If the answer is unusable; the endpoints then count as unknown.
     pub fn on_endpoints(&mut self, body: Option<&[u8]>) -> Result<Option<Ask>, DiscoveryError> {
-        self.endpoints = None;
+        let before = self.endpoints.take();
         let read = body.map_or(Ok(None), endpoints::read);
         self.endpoints = read?;
+        if self.endpoints != before {
+            self.in_force.renew();
+        }
         Ok(Some(Ask::Cluster))
     }
 
@@ -109,11 +156,74 @@ impl Look {
     ///
     /// # Errors
     /// If the answer is unusable; the policy then counts as unknown.
-    pub fn on_cluster(&mut self, body: Option<&[u8]>, now_ms: u64) -> Result<(), DiscoveryError> {
+    pub fn on_cluster(
+        &mut self,
+        body: Option<&[u8]>,
+        now_ms: u64,
+    ) -> Result<Option<Ask>, DiscoveryError> {
         self.configured_ms = Some(now_ms);
-        self.cluster = None;
+        let before = self.cluster.take();
         self.cluster = body.map_or(Ok(None), cluster::read)?;
-        Ok(())
+        if self.cluster != before {
+            self.in_force.renew();
+        }
+        Ok(Some(Ask::Runtime))
+    }
+
+    /// Takes the runtime; `None` if Envoy does not show it.
+    ///
+    /// # Errors
+    /// If the answer is unusable; what was known of the runtime stays in force.
+    pub fn on_runtime(&mut self, body: Option<&[u8]>) -> Result<Option<Ask>, DiscoveryError> {
+        let Some(body) = body else {
+            return Ok(Some(Ask::RuntimeLayers));
+        };
+        self.in_force.take(runtime::read(body)?);
+        Ok(self.last_question())
+    }
+
+    /// Takes the layers of a runtime that Envoy does not show; `None` if it does not show them,
+    /// either.
+    ///
+    /// # Errors
+    /// If the answer is unusable; the runtime then counts as empty.
+    pub fn on_runtime_layers(
+        &mut self,
+        body: Option<&[u8]>,
+    ) -> Result<Option<Ask>, DiscoveryError> {
+        let read = body.map_or(Ok(false), runtime::may_say_something);
+        self.in_force.is_refused(*read.as_ref().unwrap_or(&false));
+        read.map(|_| self.last_question())
+    }
+
+    /// The question about statuses, if that is due. Where one of the answers before it is unusable, the
+    /// look ends without it.
+    fn last_question(&mut self) -> Option<Ask> {
+        std::mem::take(&mut self.wants_statuses).then_some(Ask::Statuses)
+    }
+
+    /// Takes the statuses; `None` if Envoy does not show its stats.
+    ///
+    /// # Errors
+    /// If the answer is unusable; the statuses then count as unknown.
+    pub fn on_statuses(
+        &mut self,
+        service: &str,
+        body: Option<&[u8]>,
+    ) -> Result<(), DiscoveryError> {
+        let name = self.stat_name(service);
+        let read = body.map(|body| statuses::read(&name, body)).transpose();
+        self.readings.take(*read.as_ref().unwrap_or(&None));
+        read.map(drop)
+    }
+
+    /// The cluster's name in Envoy's stats, which have no colons (`Stats::Utility::sanitizeStatsName`).
+    fn stat_name(&self, service: &str) -> String {
+        let cluster = self.cluster.as_ref();
+        let name = cluster.and_then(|cluster| cluster.stat_name.as_deref());
+        let name = name.unwrap_or(service);
+        let name = name.replace("://", "_").replace(":/", "_");
+        name.replace([':', '\0'], "_")
     }
 
     /// Makes the next look ask for the configuration again.
@@ -177,6 +287,9 @@ impl Look {
                 .and_then(|endpoints| endpoints.overprovisioning_factor),
             knows_localities: self.endpoints.is_some() || !has_several_localities(page),
             has_hash_keys,
+            runtime: self.in_force.runtime(),
+            hides_runtime: self.in_force.is_hidden(),
+            statuses: self.readings.growth(),
         }
     }
 }
@@ -192,6 +305,24 @@ fn which(page: &Page) -> u64 {
         sum.rotate_left(1).wrapping_add(priority)
     });
     xxh64_chain(hosts).wrapping_add(sum)
+}
+
+/// A hash over what makes Envoy compute a cluster's load anew, as far as a page shows it. It does not
+/// where a host that failed fails for another reason, not even if that excludes the host
+/// (`BaseDynamicClusterImpl::updateEdsHealthFlag`, seen on 1.40.0).
+fn states(page: &Page) -> u64 {
+    let states = page.hosts.iter().map(|host| {
+        let state = match host.state {
+            State::Serving => "+",
+            State::Degraded => "~",
+            State::Failed(_) if host.excluded => "?",
+            State::Failed(_) | State::Draining => "-",
+        };
+        format!("{} {} {state}", host.weight, host.hostname)
+    });
+    let states: Vec<String> = states.collect();
+    let states = states.iter().map(|state| state.as_bytes());
+    xxh64_chain(states).wrapping_add(which(page))
 }
 
 /// A hostname that several addresses share, as those of one DNS name do, is no id: those members

@@ -33,13 +33,19 @@ pub fn cluster(service: &str, via_api: bool) -> String {
         "static_clusters"
     };
     const MASK: &str = "cluster.name,cluster.type,cluster.load_balancing_policy,cluster.lb_policy,\
-        cluster.common_lb_config,cluster.load_assignment.policy,cluster.outlier_detection,\
+        cluster.alt_stat_name,cluster.common_lb_config,cluster.load_assignment.policy,cluster.outlier_detection,\
         cluster.typed_extension_protocol_options";
     format!(
         "/config_dump?resource={resource}&name_regex={}&mask={MASK}",
         exactly(service)
     )
 }
+
+/// Envoy's runtime, all layers of it. Envoy cannot be asked for one key.
+pub const RUNTIME: &str = "/runtime";
+
+/// The layers of the runtime, as the bootstrap has them.
+pub const RUNTIME_LAYERS: &str = "/config_dump?mask=bootstrap.layered_runtime";
 
 /// The routes of the bootstrap and of listeners, or with `via_api` those that came by RDS.
 pub fn routes(via_api: bool) -> &'static str {
@@ -50,6 +56,13 @@ pub fn routes(via_api: bool) -> &'static str {
     }
 }
 
+/// The counts of a cluster's answers by their status, and of those that were retried.
+pub fn statuses(stat_name: &str) -> String {
+    let name = escaped(stat_name);
+    let filter = format!(r"^cluster\.{name}\.(retry\.)?upstream_rq_[0-9][0-9][0-9]$");
+    format!("/stats?filter={}", encoded(&filter))
+}
+
 /// The companion's list of a service's registered instances.
 pub fn registry(service: &str) -> String {
     format!("/v1/services/{}/instances", encoded(service))
@@ -57,15 +70,18 @@ pub fn registry(service: &str) -> String {
 
 /// A regular expression that matches this text alone, percent-encoded.
 fn exactly(text: &str) -> String {
-    let mut escaped = String::from("^");
+    encoded(&format!("^{}$", escaped(text)))
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_ascii_punctuation() {
             escaped.push('\\');
         }
         escaped.push(c);
     }
-    escaped.push('$');
-    encoded(&escaped)
+    escaped
 }
 
 /// Percent-encodes everything but the unreserved characters of RFC 3986.

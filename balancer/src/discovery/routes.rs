@@ -9,25 +9,28 @@ use super::DiscoveryError;
 pub struct Routes {
     /// The routes that name it.
     pub naming: Vec<Route>,
-    /// Of each route that decides by the request where it leads, whether it may retry an answer that is
-    /// no failure. It may lead to the cluster.
-    pub deciding: Vec<bool>,
+    /// The routes that decide by the request where they lead. They may lead to the cluster.
+    pub deciding: Vec<Route>,
+    /// Whether a route to another cluster may retry an answer that is no failure. That may be an
+    /// aggregate cluster, which leads to the cluster, too.
+    pub others_retry_answers: bool,
 }
 
 impl Routes {
-    /// Whether attempts that Envoy counts as errors are failures: no route that may lead to the
-    /// cluster retries anything else, and such a route is known at all. An aggregate cluster, which
-    /// other routes name, may lead to it, too.
+    /// Whether gRPC calls that Envoy retried were failures, whose status is 200 as that of any other:
+    /// no route that may lead to the cluster retries anything else, and such a route is known at all.
     pub fn retry_failures_alone(&self) -> bool {
-        let naming = self.naming.iter().map(|route| route.retries_answers);
-        let mut all = naming.chain(self.deciding.iter().copied()).peekable();
-        all.peek().is_some() && !all.any(|retries_answers| retries_answers)
+        let mut all = self.naming.iter().chain(&self.deciding).peekable();
+        all.peek().is_some()
+            && !self.others_retry_answers
+            && !all.any(|route| route.retries_answers)
     }
 
     /// Adds what another answer says.
     pub fn append(&mut self, mut other: Self) {
         self.naming.append(&mut other.naming);
         self.deciding.append(&mut other.deciding);
+        self.others_retry_answers |= other.others_retry_answers;
     }
 }
 
@@ -71,7 +74,7 @@ pub enum HashFrom {
     Other,
 }
 
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 31] = [
     "configs",
     "route_config",
     "virtual_hosts",
@@ -97,6 +100,7 @@ const FIELDS: [&str; 30] = [
     "filter_state",
     "terminal",
     "retry_policy",
+    "retry_policy_typed_config",
     "retry_on",
     "retriable_status_codes",
     "retriable_headers",
@@ -136,12 +140,16 @@ pub fn read(service: &str, body: &[u8]) -> Result<Routes, DiscoveryError> {
                 };
                 let mut weighed = weighed(action).iter();
                 let one = weighed.find(|cluster| is_named(cluster, "name", service));
-                if one.is_some() || is_named(action, "cluster", service) {
-                    let places = [Some(config), Some(host), Some(route), one];
-                    found.naming.push(self::route(host, action, &places)?);
+                let places = [Some(config), Some(host), Some(route), one];
+                let read = self::route(host, action, &places)?;
+                let decides = decides(action);
+                let names = one.is_some() || is_named(action, "cluster", service);
+                found.others_retry_answers |= !decides && !names && read.retries_answers;
+                if decides {
+                    found.deciding.push(read.clone());
                 }
-                if decides(action) {
-                    found.deciding.push(may_retry_answers(host, action)?);
+                if names {
+                    found.naming.push(read);
                 }
             }
         }
@@ -176,7 +184,7 @@ fn route(host: &Json, action: &Json, places: &[Option<&Json>]) -> Result<Route, 
     Ok(Route {
         virtual_host: host.text("name")?.unwrap_or_default().to_owned(),
         hash_policy: hash_policy(action)?,
-        retries_answers: may_retry_answers(host, action)?,
+        retries_answers: may_retry_answers(&[action, host])?,
         removes_from_requests: removed(places, FROM_REQUESTS),
         removes_from_answers: removed(places, FROM_ANSWERS),
     })
@@ -237,16 +245,21 @@ fn source(json: &Json) -> Result<HashSource, JsonError> {
     })
 }
 
-fn may_retry_answers(host: &Json, action: &Json) -> Result<bool, JsonError> {
-    let retry = match action.field("retry_policy")? {
-        Some(retry) => Some(retry),
-        None => host.field("retry_policy")?,
-    };
-    retry.map_or(Ok(false), retries_answers)
+/// Whether the retry policy of the first of these places that has one may retry an answer that is no
+/// failure. A policy that is an extension may retry anything.
+pub(super) fn may_retry_answers(places: &[&Json]) -> Result<bool, JsonError> {
+    for place in places {
+        if let Some(retry) = place.field("retry_policy")? {
+            return retries_answers(retry);
+        }
+        if place.field("retry_policy_typed_config")?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// Whether a `retry_policy` may retry an answer that is no failure.
-pub(super) fn retries_answers(retry: &Json) -> Result<bool, JsonError> {
+fn retries_answers(retry: &Json) -> Result<bool, JsonError> {
     let tokens = retry.text("retry_on")?.unwrap_or_default();
     let mut tokens = tokens.split(',').map(str::trim);
     let codes = retry.list("retriable_status_codes")?.unwrap_or_default();

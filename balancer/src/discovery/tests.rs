@@ -195,8 +195,11 @@ fn configured() -> Look {
         Some(Ask::Cluster)
     );
     look.on_cluster(Some(CLUSTER), 1_000).unwrap();
+    look.on_runtime(Some(NO_RUNTIME)).unwrap();
     look
 }
+
+const NO_RUNTIME: &[u8] = br#"{"layers": ["admin"], "entries": {}}"#;
 
 #[test]
 fn localities_hash_keys_and_the_policy_come_from_the_configuration() {
@@ -273,7 +276,11 @@ fn the_configuration_is_asked_for_when_hosts_change_and_now_and_then() {
     let mut look = configured();
     let same = [host("a", "10.0.0.1:80", &[])];
     let same = page("a", &same);
-    let mut next = |page: &str, now| look.on_page("a", page.as_bytes(), now).unwrap();
+    let mut next = |page: &str, now| {
+        let next = look.on_page("a", page.as_bytes(), now).unwrap();
+        look.on_runtime(Some(NO_RUNTIME)).unwrap();
+        next
+    };
     assert_eq!(next(&same, 2_000), Some(Ask::Endpoints), "other hosts");
     assert_eq!(next(&same, 3_000), None);
     let healthy = page(
@@ -284,7 +291,9 @@ fn the_configuration_is_asked_for_when_hosts_change_and_now_and_then() {
             &[("health_flags", "/failed_eds_health")],
         )],
     );
-    assert_eq!(next(&healthy, 4_000), None, "health alone is on the page");
+    let runtime = Some(Ask::Runtime);
+    assert_eq!(next(&healthy, 4_000), runtime, "health is on the page");
+    assert_eq!(next(&healthy, 5_000), None);
     assert_eq!(next(&healthy, 11_000), Some(Ask::Endpoints), "now and then");
 }
 
@@ -444,7 +453,9 @@ fn errors_are_failures_only_if_no_route_that_may_lead_to_the_cluster_retries_ans
     let other = r#"{"route": {"cluster": "b", "retry_policy": {"retry_on": "retriable-4xx"}}}"#;
     assert!(!alone(""), "no route is known");
     assert!(!alone(other), "it may be an aggregate cluster");
-    assert!(alone(plain) && alone(&format!("{plain}, {other}")));
+    assert!(alone(plain) && !alone(&format!("{plain}, {other}")));
+    let extension = r#"{"route": {"cluster": "a", "retry_policy_typed_config": {"@type": "x"}}}"#;
+    assert!(!alone(extension), "it may retry anything");
     for cluster in [
         r#""cluster_header": "x""#,
         r#""cluster_specifier_plugin": "p""#,
@@ -486,6 +497,8 @@ fn drop_all(bytes: &[u8]) {
     drop(look.on_page("orders", bytes, 0));
     drop(look.on_endpoints(Some(bytes)));
     drop(look.on_cluster(Some(bytes), 0));
+    drop(look.on_runtime(Some(bytes)));
+    drop(look.on_statuses("orders", Some(bytes)));
     let _members: Vec<Member> = look.found(None).members;
 }
 
@@ -506,4 +519,35 @@ proptest! {
             drop_all(head);
         }
     }
+}
+
+#[test]
+fn a_runtime_that_envoy_hides_matters_if_it_may_say_something() {
+    let mut look = configured();
+    let bootstrap = |layers: &str| {
+        format!(
+            r#"{{"configs": [{{"bootstrap": {{"layered_runtime": {{"layers": [{layers}]}}}}}}]}}"#
+        )
+    };
+    for (layers, hides) in [
+        (r#"{"admin_layer": {}}"#, false),
+        (r#"{"rtds_layer": {}}"#, true),
+    ] {
+        assert_eq!(look.on_runtime(None).unwrap(), Some(Ask::RuntimeLayers));
+        look.on_runtime_layers(Some(bootstrap(layers).as_bytes()))
+            .unwrap();
+        assert_eq!(look.found(None).hides_runtime, hides, "{layers}");
+    }
+    look.on_runtime_layers(None).unwrap();
+    assert!(!look.found(None).hides_runtime, "all is unknown");
+    let runtime = br#"{"entries": {"upstream.healthy_panic_threshold": {"final_value": "7"}}}"#;
+    look.on_runtime(Some(runtime)).unwrap();
+    assert_eq!(
+        look.found(None).runtime.panic_threshold,
+        None,
+        "no host changed"
+    );
+    look.on_cluster(None, 2_000).unwrap();
+    look.on_runtime(Some(runtime)).unwrap();
+    assert_eq!(look.found(None).runtime.panic_threshold, Some(7));
 }

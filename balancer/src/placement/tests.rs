@@ -179,3 +179,49 @@ fn a_setting_that_contradicts_the_cluster_is_told_and_one_that_agrees_is_not() {
     found.cluster = None;
     assert_eq!(told(health, &found), nothing);
 }
+
+#[test]
+fn the_runtimes_threshold_comes_before_the_clusters_and_after_the_settings() {
+    let mut found = found(ring(1024));
+    let threshold =
+        |settings: &str, found: &Found| placing(settings, found).rule.health.panic_threshold;
+    found.runtime.panic_threshold = Some(7);
+    assert_eq!(threshold("", &found), 7);
+    if let Some(cluster) = &mut found.cluster {
+        cluster.panic_threshold = Some(20);
+    }
+    assert_eq!(threshold("", &found), 7);
+    let own = r#", "health": {"panic_threshold": 40}"#;
+    assert_eq!(threshold(own, &found), 40);
+    found.cluster = None;
+    assert_eq!(threshold("", &found), 7, "whatever else is hidden");
+}
+
+#[test]
+fn where_a_hidden_runtime_decides_all_is_left_to_envoy() {
+    let mut found = found(ring(1024));
+    found.hides_runtime = true;
+    let members = |failed: usize| {
+        let member = |n: usize| Member {
+            state: if n < failed {
+                State::Failed(Cause::ActiveCheck)
+            } else {
+                State::Serving
+            },
+            ..Member::new(&n.to_string(), &format!("10.0.0.1:{n}"))
+        };
+        (0..4).map(member).collect::<Vec<_>>()
+    };
+    found.members = members(1);
+    assert_eq!(
+        placing("", &found).left,
+        None,
+        "none panics, whatever it says"
+    );
+    found.members = members(2);
+    assert_eq!(placing("", &found).left, Some(LeftAll::UnknownRuntime));
+    let own = r#", "health": {"panic_threshold": 50}"#;
+    assert_eq!(placing(own, &found).left, None);
+    found.hides_runtime = false;
+    assert_eq!(placing("", &found).left, None);
+}

@@ -23,6 +23,16 @@ pub struct Discovery {
     pub interval: Duration,
 }
 
+impl Discovery {
+    /// The Envoy cluster that leads to Envoy's admin address; empty if the source is another one.
+    pub fn cluster(&self) -> &str {
+        match &self.source {
+            Source::Admin { cluster } => cluster,
+            Source::Static(_) | Source::Companion => "",
+        }
+    }
+}
+
 /// The sources of instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {

@@ -60,6 +60,7 @@ impl Stored for LeftAll {
             LeftAll::Subsets => 1,
             LeftAll::UnknownConfig => 2,
             LeftAll::UnknownWeighting => 3,
+            LeftAll::UnknownRuntime => 4,
         };
         number.write(to);
     }
@@ -69,6 +70,7 @@ impl Stored for LeftAll {
             1 => Some(LeftAll::Subsets),
             2 => Some(LeftAll::UnknownConfig),
             3 => Some(LeftAll::UnknownWeighting),
+            4 => Some(LeftAll::UnknownRuntime),
             _ => None,
         }
     }

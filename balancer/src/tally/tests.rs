@@ -72,12 +72,20 @@ fn a_row_of_failures_ends_with_a_success_and_grows_by_what_is_a_failure_for_cert
         failures,
         successes,
         sure,
+        from_start: false,
         of_service: true,
     };
-    assert_eq!(growth(3, 0, 1).failures_in_row(2, true), 5);
-    assert_eq!(growth(3, 0, 1).failures_in_row(2, false), 3);
-    assert_eq!(growth(9, 1, 9).failures_in_row(2, true), 0);
-    assert_eq!(growth(0, 0, 0).failures_in_row(2, true), 2);
+    assert_eq!(growth(3, 0, 1).failures_in_row(2, Some(0)), 5);
+    assert_eq!(growth(3, 0, 1).failures_in_row(2, Some(1)), 4);
+    assert_eq!(growth(3, 0, 1).failures_in_row(2, Some(7)), 3, "a time-out");
+    assert_eq!(growth(3, 0, 1).failures_in_row(2, None), 3, "not known");
+    assert_eq!(growth(9, 1, 9).failures_in_row(2, Some(0)), 0);
+    assert_eq!(growth(0, 0, 0).failures_in_row(2, Some(0)), 2);
+    let whole = Growth {
+        from_start: true,
+        ..growth(3, 0, 1)
+    };
+    assert_eq!(whole.failures_in_row(2, Some(0)), 3, "since who knows when");
 }
 
 #[derive(Default)]

@@ -42,50 +42,20 @@ fn a_policy_must_read_the_filters_header_and_fall_back_to_a_ring() {
 #[test]
 fn outlier_detection_that_can_eject_nobody_is_told() {
     let mut cluster = cluster(None);
-    let seen =
-        |cluster: &Cluster, hosts| check_outlier_detection(&settings(""), cluster, hosts).is_some();
+    let by = |runtime, cluster: &Cluster, hosts| {
+        check_outlier_detection(&settings(""), cluster, runtime, hosts).is_some()
+    };
+    let seen = |cluster: &Cluster, hosts| by(Runtime::default(), cluster, hosts);
     assert!(!seen(&cluster, 4), "there is none");
     cluster.outlier_ejection_percent = Some(10);
     assert!(seen(&cluster, 9) && !seen(&cluster, 10));
+    let runtime = |percent| Runtime {
+        max_ejection_percent: Some(percent),
+        ..Runtime::default()
+    };
+    assert!(!by(runtime(50), &cluster, 9) && by(runtime(0), &cluster, 10));
     cluster.always_ejects_one = true;
     assert!(!seen(&cluster, 4));
-}
-
-#[test]
-fn a_route_must_hash_what_the_filter_hashes() {
-    let route = |sources: &[(HashFrom, bool)]| Route {
-        virtual_host: "all".to_owned(),
-        hash_policy: sources
-            .iter()
-            .map(|(from, terminal)| HashSource {
-                from: from.clone(),
-                terminal: *terminal,
-            })
-            .collect(),
-        retries_answers: false,
-        removes_from_requests: Vec::new(),
-        removes_from_answers: Vec::new(),
-    };
-    let header = |name: &str| HashFrom::Header(name.to_owned());
-    let key = settings(r#", "key": [{"header": "X-A"}, {"path": true, "terminal": true}]"#);
-    let right = route(&[(header("x-a"), false), (header(":path"), true)]);
-    assert_eq!(check_routes(&key, None, std::slice::from_ref(&right)), None);
-    assert_eq!(check_routes(&key, None, &[]), None, "no route is known");
-    let wrong = route(&[(header("x-a"), false)]);
-    let mistake = check_routes(&key, None, &[right.clone(), wrong.clone()]).unwrap();
-    let expected = "a route of virtual host all hashes header x-a, the filter hashes header x-a, header :path (terminal)";
-    assert_eq!(mistake.seen, expected);
-    let none = check_routes(&key, None, &[route(&[])]).unwrap();
-    assert!(none.seen.contains("has no hash_policy"), "{}", none.seen);
-    // The ring's own hash policy counts, whatever the routes say.
-    let mut ring = cluster(None);
-    ring.policy.hash_policy = right.hash_policy.clone();
-    assert_eq!(
-        check_routes(&key, Some(&ring), std::slice::from_ref(&wrong)),
-        None
-    );
-    ring.policy.hash_policy = wrong.hash_policy;
-    assert!(check_routes(&key, Some(&ring), &[right]).is_some());
 }
 
 #[test]

@@ -52,6 +52,8 @@ const LOADING_MS: u64 = 30_000;
 /// One VM's work for one service.
 pub(super) struct Desk {
     pub(super) service: Rc<Service>,
+    /// A hash of the settings that this VM was loaded with.
+    configuration: u64,
     pub(super) vms: Vms,
     directory: Shared,
     /// What was read of it.
@@ -151,7 +153,9 @@ impl Desk {
         let reports = companion.map_or(super::root::TICK_MAX, |companion| companion.interval);
         let service = Rc::new(Service::new(settings, root, reporter.clone(), random()));
         let settings = &service.settings;
+        check::tell_key(settings, configuration, now_ms);
         let mut desk = Self {
+            configuration,
             vms: Vms::new(&service, random()),
             directory: Shared::new(own("directory")),
             reader: Reader::default(),

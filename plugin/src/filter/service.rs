@@ -289,7 +289,8 @@ impl Service {
     }
 
     /// Adds the growth of Envoy's counts of an instance since the last look.
-    pub(super) fn add(&self, growth: &Growth, errors_are_failures: bool) {
+    /// `answers` as in [`Growth::failures_in_row`].
+    pub(super) fn add(&self, growth: &Growth, answers: Option<u64>) {
         let Some(stats) = self.stats_at(&growth.id) else {
             return;
         };
@@ -299,7 +300,7 @@ impl Service {
             self.stats.failures.add(growth.failures);
         }
         let before = stats.failures_in_row.show();
-        let after = growth.failures_in_row(before, errors_are_failures);
+        let after = growth.failures_in_row(before, answers);
         if after != before {
             stats.set_row(after);
         }

@@ -20,6 +20,16 @@ fn retrying(config: EnvoyConfig, status: u16) -> Result<EnvoyConfig> {
     })
 }
 
+/// Makes Envoy retry on this.
+fn on(config: EnvoyConfig, retry_on: &str) -> Result<EnvoyConfig> {
+    config.edit_connections(|manager| {
+        let policy = "/route_config/virtual_hosts/0/routes/0/route/retry_policy/retry_on";
+        let policy = manager.pointer_mut(policy).context("no retry_policy")?;
+        *policy = json!(retry_on);
+        Ok(())
+    })
+}
+
 async fn looks(envoy: &Envoy, more: u64) -> Result<()> {
     let name = "wasmcustom.unitring.orders.discovery.done";
     let seen = envoy.stat(name).await?;
@@ -56,8 +66,134 @@ async fn an_instance_whose_429_or_409_is_retried_is_not_ejected() -> Result<()> 
     Ok(())
 }
 
+/// With requests of internal clients, whose `x-envoy-retry-on` Envoy heeds.
+fn heeding_requests(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    config.edit_connections(|manager| {
+        manager["use_remote_address"] = json!(true);
+        let own = json!({"address_prefix": "127.0.0.0", "prefix_len": 8});
+        manager["internal_address_config"] = json!({"cidr_ranges": [own]});
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn an_instance_whose_answers_a_request_has_retried_is_not_ejected() -> Result<()> {
+    for (status, retry) in [
+        (409, &[("x-envoy-retry-on", "retriable-4xx")][..]),
+        (
+            429,
+            &[
+                ("x-envoy-retry-on", "retriable-status-codes"),
+                ("x-envoy-retriable-status-codes", "429"),
+            ],
+        ),
+    ] {
+        let mut site = Site::start_with(|config| heeding_requests(config.unchecked()?)).await?;
+        site.instance("b").fail_with(status).await?;
+        let looks = site.envoy.ours("discovery.done").await?;
+        until("some looks", async || {
+            for number in 0..30 {
+                let mut request = site.envoy.request("/");
+                for (name, value) in retry {
+                    request = request.header(*name, *value);
+                }
+                let answer = send(request.header("x-user-id", format!("user-{number}"))).await?;
+                ensure!(answer.status == 200, "{answer:?}");
+            }
+            ensure!(site.envoy.ours("discovery.done").await? >= looks + 6);
+            Ok(())
+        })
+        .await?;
+        let stat = site.instance("b").address().replace(':', "_");
+        let failures = format!("instance.{stat}.failures");
+        ensure!(site.envoy.ours(&failures).await? > 5, "nothing was retried");
+        ensure!(site.envoy.ours("ejections").await? == 0, "{status}");
+    }
+    Ok(())
+}
+
+/// A 500 is the application's own answer to that request, as for Envoy's `consecutive_gateway_failure`.
+#[tokio::test]
+async fn an_instance_that_answers_500_is_not_ejected_whether_that_is_retried_or_not() -> Result<()>
+{
+    for retry_on in ["connect-failure", "5xx"] {
+        let mut site = Site::start_with(|config| on(config.unchecked()?, retry_on)).await?;
+        site.instance("b").fail_with(500).await?;
+        looks(&site.envoy, 6).await?;
+        let stat = site.instance("b").address().replace(':', "_");
+        let failures = format!("instance.{stat}.failures");
+        ensure!(site.envoy.ours(&failures).await? > 5, "as Envoy counts");
+        ensure!(site.envoy.ours("ejections").await? == 0, "{retry_on}");
+    }
+    Ok(())
+}
+
+/// Whatever else is retried, and whether it is retried at all.
+#[tokio::test]
+async fn an_instance_that_answers_503_is_ejected() -> Result<()> {
+    for retry_on in ["connect-failure", "5xx", "gateway-error,retriable-4xx"] {
+        let mut site = Site::start_with(|config| on(config.unchecked()?, retry_on)).await?;
+        site.instance("b").fail_with(503).await?;
+        until("the failing instance to be ejected", async || {
+            for number in 0..30 {
+                site.envoy.get(&format!("user-{number}")).await?;
+            }
+            ensure!(site.envoy.ours("ejections").await? > 0, "{retry_on}: none");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Older configurations may not allow `/stats`, and a `stats_matcher` may leave the counts out.
+#[tokio::test]
+async fn where_statuses_are_not_known_only_what_is_sure_ejects() -> Result<()> {
+    for is_refused in [true, false] {
+        let mut site = Site::start_with(|config| {
+            on(config.unchecked()?, "5xx")?.edit(|bootstrap| {
+                if is_refused {
+                    let paths = bootstrap.pointer_mut("/admin/allow_paths");
+                    let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
+                    paths.retain(|path| path["prefix"] != "/stats");
+                    // As these tests ask, and not as the filter does.
+                    paths.push(json!({"exact": "/stats"}));
+                    return Ok(());
+                }
+                let left_out = json!({"safe_regex": {"regex": r"cluster\..*upstream_rq_\d+"}});
+                bootstrap["stats_config"]["stats_matcher"] =
+                    json!({"exclusion_list": {"patterns": [left_out]}});
+                Ok(())
+            })
+        })
+        .await?;
+        site.instance("b").fail_with(503).await?;
+        let looks = site.envoy.ours("discovery.done").await?;
+        until("some looks", async || {
+            for number in 0..30 {
+                site.envoy.get(&format!("user-{number}")).await?;
+            }
+            ensure!(site.envoy.ours("discovery.done").await? >= looks + 6);
+            Ok(())
+        })
+        .await?;
+        ensure!(site.envoy.ours("ejections").await? == 0, "it is not known");
+        site.instance("b").kill()?;
+        until("the dead instance to be ejected", async || {
+            for number in 0..30 {
+                site.envoy.get(&format!("user-{number}")).await?;
+            }
+            ensure!(site.envoy.ours("ejections").await? > 0, "none");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 /// Another way for requests to the cluster, with the route's `retry_policy`.
 fn by_another_way(config: EnvoyConfig, way: &str) -> Result<EnvoyConfig> {
+    const ROUTES: &str = "/route_config/virtual_hosts/0/routes";
     const ROUTE: &str = "/route_config/virtual_hosts/0/routes/0/route";
     let mut retry = Value::Null;
     let config = config.edit_connections(|manager| {
@@ -69,11 +205,20 @@ fn by_another_way(config: EnvoyConfig, way: &str) -> Result<EnvoyConfig> {
                 route["cluster_header"] = json!("x-cluster");
             }
             "aggregate" => route["cluster"] = json!("both"),
+            "aggregate beside a plain route" => {
+                route["cluster"] = json!("both");
+                let mut plain = manager.pointer(ROUTES).context("no routes")?[0].clone();
+                plain["match"] = json!({"prefix": "/plain"});
+                plain["route"]["cluster"] = json!("orders");
+                plain["route"]["retry_policy"] = json!({"retry_on": "gateway-error"});
+                let routes = manager.pointer_mut(ROUTES).and_then(Value::as_array_mut);
+                routes.context("no routes")?.insert(0, plain);
+            }
             _ => retry = fields.remove("retry_policy").context("no retry_policy")?,
         }
         Ok(())
     })?;
-    if way == "aggregate" {
+    if way.starts_with("aggregate") {
         return config.add_aggregate(&["orders"]);
     }
     if retry.is_null() {
@@ -93,7 +238,12 @@ fn by_another_way(config: EnvoyConfig, way: &str) -> Result<EnvoyConfig> {
 #[tokio::test]
 async fn an_instance_whose_429_is_retried_is_not_ejected_whatever_route_leads_to_it() -> Result<()>
 {
-    for way in ["cluster_header", "aggregate", "options of the cluster"] {
+    for way in [
+        "cluster_header",
+        "aggregate",
+        "aggregate beside a plain route",
+        "options of the cluster",
+    ] {
         let mut site =
             Site::start_with(|config| by_another_way(retrying(config.unchecked()?, 429)?, way))
                 .await?;

@@ -1,15 +1,17 @@
 //! Mistakes that Envoy takes without a word: the filter finds each of them out and tells it.
 
+mod keys;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::companion::{Companion, Settings};
-use unitring_tests::config::EnvoyConfig;
+use unitring_tests::config::{self, EnvoyConfig};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, send};
 use unitring_tests::instance::Instance;
 use unitring_tests::ports;
 
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "discovery_cluster",
     "service",
     "steer_header",
@@ -21,6 +23,7 @@ const KINDS: [&str; 11] = [
     "fallback_policy",
     "outlier_detection",
     "config_dump",
+    "runtime",
 ];
 
 /// A front that may be wired wrongly.
@@ -113,6 +116,34 @@ async fn an_admin_address_where_nobody_listens_is_told() -> Result<()> {
     let nobody = ports::free()?;
     let front = Front::start(|config| move_cluster(config, "envoy_admin", nobody)).await?;
     front.finds("discovery_cluster", true).await
+}
+
+/// A server that answers 200 to everything, without a body, and the admin interface of another Envoy.
+#[tokio::test]
+async fn what_answers_in_place_of_this_envoys_admin_interface_is_no_service_that_is_misspelt()
+-> Result<()> {
+    let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+    let at = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    let other = EnvoyConfig::own(json!({
+        "admin": {"address": at(config::ADMIN)},
+        "static_resources": {"listeners": [{
+            "name": "all", "address": at(config::LISTENER),
+            "filter_chains": [{"filters": [{"name": "http", "typed_config": {
+                "@type": manager, "stat_prefix": "all",
+                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                    {"match": {"prefix": "/"}, "direct_response": {"status": 200}},
+                ]}]},
+                "http_filters": [{"name": "router", "typed_config": {"@type": router}}],
+            }}]}],
+        }]},
+    }));
+    let other = Envoy::start(&other).await?;
+    for port in [other.port, other.admin_port] {
+        let front = Front::start(|config| move_cluster(config, "envoy_admin", port)).await?;
+        front.finds("discovery_cluster", true).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! 03xx: whether a dead instance is found out, and whether settings and cluster agree on what follows.
 
 use unitring_balancer::discovery::cluster;
+use unitring_balancer::discovery::runtime::Runtime;
 use unitring_balancer::wiring::check_outlier_detection;
 
 use super::super::code::Code;
@@ -21,7 +22,12 @@ pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
     };
     let mut found = Vec::new();
     if let Ok(read) = as_filter_reads(cluster) {
-        let mistake = check_outlier_detection(service.settings, &read, view.envoy.hosts(cluster));
+        let mistake = check_outlier_detection(
+            service.settings,
+            &read,
+            Runtime::default(),
+            view.envoy.hosts(cluster),
+        );
         found.extend(mistake.map(|mistake| {
             let seen = format!("cluster {}: {}", cluster.name, mistake.seen);
             let mend = "outlier_detection: { always_eject_one_host: true }  # or a greater max_ejection_percent";

@@ -3,8 +3,10 @@
 
 use std::slice;
 
+use unitring_balancer::discovery::routes;
 use unitring_balancer::settings::{KeyFrom, KeySource, Source};
-use unitring_balancer::wiring::{check_headers, check_routes};
+use unitring_balancer::wiring::check_headers;
+use unitring_balancer::wiring::keys::{Keys, check_routes};
 
 use super::super::code::Code;
 use super::super::finding::{Finding, shown};
@@ -27,11 +29,13 @@ pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
         for route in routes_to(manager, name) {
             found.extend(match service.shell {
                 Shell::Filter(_) => {
-                    let mistake = check_routes(
-                        service.settings,
-                        cluster.as_ref(),
-                        slice::from_ref(&route.read),
-                    );
+                    let routes = routes::Routes {
+                        naming: vec![route.read.clone()],
+                        ..routes::Routes::default()
+                    };
+                    // The filter of this manager is known, so others do not count.
+                    let keys = Keys::default();
+                    let mistake = check_routes(service.settings, cluster.as_ref(), &routes, &keys);
                     mistake.map(|mistake| {
                         let place = match has_own_hash {
                             true => &service.place,

@@ -1,6 +1,7 @@
 //! 01xx: how the filter is loaded, which stats it has, and what Envoy lets it see.
 
 use serde_json::Value;
+use unitring_balancer::discovery::paths::RUNTIME;
 use unitring_balancer::settings::{CaptureMode, Source};
 
 use super::super::code::Code;
@@ -149,7 +150,11 @@ fn admin_paths(view: &View<'_>, service: &Placed<'_>) -> Option<Finding> {
         each.all(|one| one == Some(false))
     };
     // As the filter asks: with a query.
-    let asked = ["/clusters?filter=x", "/config_dump?resource=x"];
+    let mut asked = vec!["/clusters?filter=x", "/config_dump?resource=x"];
+    let mut layers = list(&view.envoy.bootstrap, "layered_runtime.layers").iter();
+    if layers.any(|layer| layer.get("admin_layer").is_none()) {
+        asked.push(RUNTIME);
+    }
     let refused: Vec<&str> = asked.iter().filter(is_refused).copied().collect();
     let refused: Vec<&str> = refused
         .iter()
@@ -161,7 +166,11 @@ fn admin_paths(view: &View<'_>, service: &Placed<'_>) -> Option<Finding> {
     let seen = format!("allow_paths has no pattern for {}", refused.join(" and "));
     let lines: Vec<String> = refused
         .iter()
-        .map(|path| format!("    - prefix: {path}"))
+        .map(|path| match *path {
+            // A prefix would let changes of the runtime through.
+            RUNTIME => format!("    - exact: {path}"),
+            _ => format!("    - prefix: {path}"),
+        })
         .collect();
     let mend = format!("admin:\n  allow_paths:\n{}", lines.join("\n"));
     Some(Finding::new(

@@ -1,7 +1,10 @@
 //! Checks the wiring and tells of mistakes.
 
 use super::Desk;
-use unitring_balancer::discovery::routes::Route;
+use crate::filter::shared::{self, key};
+use unitring_balancer::discovery::routes::Routes;
+use unitring_balancer::settings::Settings;
+use unitring_balancer::wiring::keys::{Keys, check_routes};
 use unitring_balancer::wiring::{self, Kind, Mistake};
 
 /// Time between two looks at the filter's own stats.
@@ -64,23 +67,38 @@ impl Desk {
             return;
         };
         let hosts = found.members.len();
-        let outlier = wiring::check_outlier_detection(settings, cluster, hosts);
+        let outlier = wiring::check_outlier_detection(settings, cluster, found.runtime, hosts);
+        let runtime = wiring::check_runtime(settings, found.hides_runtime);
         let policy = wiring::check_policy(settings, cluster);
         self.wiring.set(Kind::ConfigDump, None);
         self.wiring.set(Kind::OutlierDetection, outlier);
+        self.wiring.set(Kind::Runtime, runtime);
         for (kind, mistake) in policy {
             self.wiring.set(kind, mistake);
         }
     }
 
-    pub(super) fn check_routes(&mut self, routes: &[Route]) {
-        let mistake = wiring::check_routes(
+    pub(super) fn check_routes(&mut self, routes: &Routes, now_ms: u64) {
+        let keys = tell_key(&self.service.settings, self.configuration, now_ms);
+        let mistake = check_routes(
             &self.service.settings,
             self.discovery.found.cluster.as_ref(),
             routes,
+            &keys,
         );
         self.wiring.set(Kind::HashPolicy, mistake);
-        let removed = wiring::check_headers(&self.service.settings, routes);
+        let removed = wiring::check_headers(&self.service.settings, &routes.naming);
         self.wiring.set(Kind::HeaderRemoved, removed);
     }
+}
+
+/// Tells the filters of the process what one with these settings hashes, and returns what all of them do.
+pub(super) fn tell_key(settings: &Settings, configuration: u64, now_ms: u64) -> Keys {
+    let mut all = Keys::default();
+    shared::change::<Keys>(&key("keys", None, ""), |keys| {
+        keys.tell(settings, configuration, now_ms);
+        all = keys.clone();
+        true
+    });
+    all
 }

@@ -43,10 +43,17 @@ impl Desk {
         }
         let routes = self.discovery.routes.as_ref();
         let cluster = self.discovery.found.cluster.as_ref();
-        let errors_are_failures = routes.is_some_and(Routes::retry_failures_alone)
+        let retries_failures_alone = routes.is_some_and(Routes::retry_failures_alone)
             && cluster.is_some_and(|cluster| !cluster.retries_answers);
+        let answers = self.discovery.found.statuses.map(|statuses| {
+            let calls = match retries_failures_alone {
+                true => 0,
+                false => statuses.retried_ok,
+            };
+            statuses.answers.saturating_add(calls)
+        });
         for growth in &growth {
-            service.add(growth, errors_are_failures);
+            service.add(growth, answers);
         }
     }
 

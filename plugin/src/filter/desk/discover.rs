@@ -9,7 +9,7 @@ use super::Desk;
 use crate::filter::callout::{Callout, Outgoing, answer};
 use unitring_balancer::discovery::look::{Ask, Found, Look};
 use unitring_balancer::discovery::routes::Routes;
-use unitring_balancer::discovery::{DiscoveryError, paths, registry, routes};
+use unitring_balancer::discovery::{DiscoveryError, page, paths, registry, routes};
 use unitring_balancer::settings::{Settings, Source};
 use unitring_balancer::tally::Made;
 use unitring_balancer::wiring::{Kind, Mistake};
@@ -52,6 +52,8 @@ enum Asked {
         via_api: bool,
     },
     Registry,
+    /// Whether what has no cluster of the service's name is this Envoy at all.
+    Whose,
 }
 
 impl Discovery {
@@ -59,7 +61,7 @@ impl Discovery {
         Self {
             callout: Callout::every(settings.discovery.interval),
             asked: Asked::Registry,
-            look: Look::default(),
+            look: Look::new(settings.ejection.is_some()),
             page_made: Made::default(),
             found: Found::default(),
             has_found: false,
@@ -103,6 +105,7 @@ impl Desk {
             Asked::Look(ask) => self.discovery.look.path(name, ask),
             Asked::Routes { via_api } => paths::routes(via_api).to_owned(),
             Asked::Registry => paths::registry(name),
+            Asked::Whose => paths::clusters(service.settings.discovery.cluster()),
         };
         let outgoing = match (&service.settings.discovery.source, companion) {
             (Source::Admin { cluster }, _) => Outgoing::get(cluster, path, "", ADMIN_TIMEOUT),
@@ -138,10 +141,37 @@ impl Desk {
             }
             Asked::Look(Ask::Cluster) => {
                 let body = answer(body_size).ok();
-                let done = self.discovery.look.on_cluster(body.as_deref(), now_ms);
+                let next = self.discovery.look.on_cluster(body.as_deref(), now_ms);
+                let next = self.config_read(next, Some(Ask::Runtime));
+                next.map(Asked::Look)
+            }
+            Asked::Look(Ask::Runtime) => {
+                let body = answer(body_size).ok();
+                let next = self.discovery.look.on_runtime(body.as_deref());
+                match self.config_read(next, None) {
+                    Some(next) => Some(Asked::Look(next)),
+                    None => self.look_is_over(now_ms),
+                }
+            }
+            Asked::Look(Ask::RuntimeLayers) => {
+                let body = answer(body_size).ok();
+                let next = self.discovery.look.on_runtime_layers(body.as_deref());
+                match self.config_read(next, None) {
+                    Some(next) => Some(Asked::Look(next)),
+                    None => self.look_is_over(now_ms),
+                }
+            }
+            Asked::Look(Ask::Statuses) => {
+                let body = answer(body_size).ok();
+                let service = Rc::clone(&self.service);
+                let name = service.settings.service.as_str();
+                let done = self.discovery.look.on_statuses(name, body.as_deref());
                 self.config_read(done, ());
-                self.look_is_over(now_ms);
-                self.next_routes(now_ms)
+                self.look_is_over(now_ms)
+            }
+            Asked::Whose => {
+                self.on_whose(answer(body_size));
+                None
             }
             Asked::Routes { via_api } => self.on_routes(via_api, body_size, now_ms),
         };
@@ -165,20 +195,31 @@ impl Desk {
         };
         match read {
             Ok(Some(ask)) => Some(Asked::Look(ask)),
-            Ok(None) => {
-                self.look_is_over(now_ms);
-                None
-            }
-            Err(DiscoveryError::NoCluster(_)) => {
-                self.wiring.set(Kind::DiscoveryCluster, None);
-                self.discovery_failed(&format!("Envoy has no cluster named {name}"));
-                None
-            }
+            Ok(None) => self.look_is_over(now_ms),
+            Err(DiscoveryError::NoCluster(_)) => Some(Asked::Whose),
             Err(error) => {
                 self.discovery_failed(&error.to_string());
                 None
             }
         }
+    }
+
+    /// An Envoy whose admin interface it is has the cluster that leads there. Another Envoy, or a server that answers to
+    /// everything, has neither that nor the service.
+    fn on_whose(&mut self, body: Result<Vec<u8>, String>) {
+        let service = Rc::clone(&self.service);
+        let (name, cluster) = (
+            service.settings.service.as_str(),
+            service.settings.discovery.cluster(),
+        );
+        let page =
+            body.and_then(|body| page::read(cluster, &body).map_err(|error| error.to_string()));
+        if page.is_ok() {
+            return self.service_is_missing(&format!("Envoy has no cluster named {name}"));
+        }
+        self.discovery_failed(&format!(
+            "what answers knows neither {name} nor {cluster}: it is not this Envoy's admin interface"
+        ));
     }
 
     /// Envoy may forbid the configuration, or answer in another form; it is then unknown.
@@ -189,7 +230,8 @@ impl Desk {
         })
     }
 
-    fn look_is_over(&mut self, now_ms: u64) {
+    /// Uses what the look found, and returns the next question.
+    fn look_is_over(&mut self, now_ms: u64) -> Option<Asked> {
         let identity = self.service.settings.ring.identity;
         self.discovery.found = self.discovery.look.found(identity);
         self.discovery.has_found = true;
@@ -201,6 +243,7 @@ impl Desk {
         self.judge(&members, now_ms);
         self.discovery.found.members = members;
         self.correct_gauges();
+        self.next_routes(now_ms)
     }
 
     fn next_routes(&mut self, now_ms: u64) -> Option<Asked> {
@@ -230,7 +273,7 @@ impl Desk {
         }
         let mut all = std::mem::take(&mut self.discovery.new_routes);
         all.append(read);
-        self.check_routes(&all.naming);
+        self.check_routes(&all, now_ms);
         self.discovery.routes = Some(all);
         None
     }
@@ -261,32 +304,36 @@ impl Desk {
         self.wiring.set(Kind::Service, None);
     }
 
+    fn service_is_missing(&mut self, error: &str) {
+        if self.has_failed_often(error) {
+            let mend = "service: the name of a cluster, as Envoy's /clusters lists them";
+            self.wiring.set(Kind::DiscoveryCluster, None);
+            self.wiring
+                .set(Kind::Service, Some(Mistake::new(error, mend)));
+        }
+    }
+
     pub(super) fn discovery_failed(&mut self, error: &str) {
-        self.service.stats.discovery_failed.add(1);
-        self.discovery.callout.log_outcome("discovery", Err(error));
-        self.discovery.failed_in_row = self.discovery.failed_in_row.saturating_add(1);
-        if self.discovery.failed_in_row < FAILURES_MAX {
+        if !self.has_failed_often(error) {
             return;
         }
         let settings = &self.service.settings;
         let Source::Admin { cluster } = &settings.discovery.source else {
             return;
         };
-        let no_cluster = format!("Envoy has no cluster named {}", settings.service);
-        let (kind, mend) = if error == no_cluster {
-            (
-                Kind::Service,
-                "service: the name of a cluster, as Envoy's /clusters lists them".to_owned(),
-            )
-        } else {
-            (
-                Kind::DiscoveryCluster,
-                format!(
-                    "discovery.cluster ({cluster}): a cluster whose endpoint is the address of this \
-                     Envoy's admin interface"
-                ),
-            )
-        };
-        self.wiring.set(kind, Some(Mistake::new(error, mend)));
+        let mend = format!(
+            "discovery.cluster ({cluster}): a cluster whose endpoint is the address of this Envoy's admin interface"
+        );
+        self.wiring.set(Kind::Service, None);
+        self.wiring
+            .set(Kind::DiscoveryCluster, Some(Mistake::new(error, mend)));
+    }
+
+    /// Counts a failed look, and returns whether it is time to tell of it.
+    fn has_failed_often(&mut self, error: &str) -> bool {
+        self.service.stats.discovery_failed.add(1);
+        self.discovery.callout.log_outcome("discovery", Err(error));
+        self.discovery.failed_in_row = self.discovery.failed_in_row.saturating_add(1);
+        self.discovery.failed_in_row >= FAILURES_MAX
     }
 }

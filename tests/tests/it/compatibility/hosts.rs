@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::{Envoy, keys};
+use unitring_tests::envoy::{Answer, Envoy, keys};
 
 use super::changes::{Watched, typed};
 use super::nobody_judges;
@@ -73,6 +73,15 @@ impl Fronts {
         })
     }
 
+    /// The choices of the filter's Envoy.
+    async fn chosen(&self) -> Result<Vec<Chosen>> {
+        let mut all = Vec::new();
+        for key in keys(KEYS) {
+            all.push(chosen(&self.filtered.get(&key).await?));
+        }
+        Ok(all)
+    }
+
     /// Waits until both Envoys choose the same host for every key, and the choices are as expected.
     async fn agree(&self, expected: impl Fn(&[Chosen]) -> bool) -> Result<()> {
         until("both to choose alike, and as expected", async || {
@@ -80,26 +89,28 @@ impl Fronts {
             for key in keys(KEYS) {
                 let native = self.native.get(&key).await?;
                 let placed = self.filtered.get(&key).await?;
-                let chosen = placed.header("x-chosen").unwrap_or_default();
                 let by_envoy = native.header("x-chosen").unwrap_or_default();
-                let named = placed.header("x-named").unwrap_or_default();
-                let first = named.split(',').next().unwrap_or_default();
+                let (chosen, first) = chosen(&placed);
+                ensure!(chosen == by_envoy, "{placed:?}: {key} is {by_envoy}'s");
                 ensure!(
-                    chosen == by_envoy,
-                    "{key}: {chosen} of {named}, not {by_envoy}"
+                    first.as_ref().is_none_or(|first| *first == chosen),
+                    "{placed:?}: {key} was not named first"
                 );
-                let first = (!first.is_empty() && first != "-").then(|| first.to_owned());
-                ensure!(
-                    first.as_ref().is_none_or(|first| first == chosen),
-                    "{key}: {chosen} was not named first in {named}"
-                );
-                all.push((chosen.to_owned(), first));
+                all.push((chosen, first));
             }
             ensure!(expected(&all), "{all:?}");
             Ok(())
         })
         .await
     }
+}
+
+fn chosen(answer: &Answer) -> Chosen {
+    let chosen = answer.header("x-chosen").unwrap_or_default();
+    let named = answer.header("x-named").unwrap_or_default();
+    let first = named.split(',').next().unwrap_or_default();
+    let first = (!first.is_empty() && first != "-").then(|| first.to_owned());
+    (chosen.to_owned(), first)
 }
 
 fn put(hosts: &Watched, localities: Value) -> Result<()> {
@@ -188,6 +199,95 @@ async fn the_clusters_own_panic_threshold_decides_who_gets_keys() -> Result<()> 
         Ok(())
     });
     never.await?.agree(|chosen| all_named(chosen, &[4])).await
+}
+
+/// Where the runtime says something, the cluster's own threshold does not count. Envoy reads the runtime when a host
+/// changes.
+#[tokio::test]
+async fn the_runtimes_panic_threshold_comes_before_the_clusters_from_the_next_change_of_a_host_on()
+-> Result<()> {
+    let of = |first: &str| {
+        let failed = |number| host(number, "UNHEALTHY");
+        let hosts = [host(1, first), failed(2), failed(3), host(4, "HEALTHY")];
+        json!([locality(0, &hosts)])
+    };
+    let layers = json!({"layers": [
+        {"name": "said", "static_layer": {"upstream": {"healthy_panic_threshold": 0}}},
+        {"name": "admin", "admin_layer": {}},
+    ]});
+    let assignment = json!({"endpoints": of("UNHEALTHY")});
+    let fronts = Fronts::start_with(assignment, |config| config.field("layered_runtime", layers));
+    let fronts = fronts.await?;
+    fronts.agree(|chosen| all_named(chosen, &[4])).await?;
+    for (value, chosen_by_it) in [
+        ("100", &[1, 2, 3, 4][..]),
+        ("", &[4]),
+        ("7.5", &[1, 2, 3, 4]),
+    ] {
+        let change = format!("/runtime_modify?upstream.healthy_panic_threshold={value}");
+        let before = fronts.chosen().await?;
+        for envoy in [&fronts.native, &fronts.filtered] {
+            envoy.order(&change).await?;
+        }
+        // A host that fails otherwise than before is no change to Envoy.
+        put(&fronts.hosts, of("DRAINING"))?;
+        let looks = fronts.filtered.ours("discovery.done").await?;
+        until("three looks", async || {
+            ensure!(fronts.filtered.ours("discovery.done").await? >= looks + 3);
+            Ok(())
+        })
+        .await?;
+        fronts.agree(|chosen| chosen == before).await?;
+        put(&fronts.hosts, of("HEALTHY"))?;
+        fronts.agree(|_| true).await?;
+        put(&fronts.hosts, of("UNHEALTHY"))?;
+        let agreed = fronts.agree(|chosen| all_named(chosen, chosen_by_it)).await;
+        agreed.with_context(|| value.to_owned())?;
+    }
+    Ok(())
+}
+
+/// An older configuration does not allow `/runtime`.
+#[tokio::test]
+async fn a_runtime_that_the_filter_cannot_see_leaves_to_envoy_what_it_may_decide() -> Result<()> {
+    let of = |state: &str| {
+        let hosts = [2, 3, 4].map(|number| host(number, "HEALTHY"));
+        json!([locality(
+            0,
+            &[&[host(1, state), host(5, state)][..], &hosts].concat()
+        )])
+    };
+    for (layer, decides) in [
+        (
+            json!({"name": "said", "static_layer": {"upstream": {"healthy_panic_threshold": 100}}}),
+            true,
+        ),
+        (json!({"name": "admin", "admin_layer": {}}), false),
+    ] {
+        let assignment = json!({"endpoints": of("HEALTHY")});
+        let fronts = Fronts::start_with(assignment, |config| {
+            let layers = json!({"layers": [layer]});
+            config.field("layered_runtime", layers)?.edit(|bootstrap| {
+                let paths = bootstrap.pointer_mut("/admin/allow_paths");
+                let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
+                paths.retain(|path| path["exact"] != "/runtime");
+                Ok(())
+            })
+        });
+        let fronts = fronts.await?;
+        fronts
+            .agree(|chosen| all_named(chosen, &[1, 2, 3, 4, 5]))
+            .await?;
+        put(&fronts.hosts, of("UNHEALTHY"))?;
+        let as_expected = |chosen: &[Chosen]| match decides {
+            true => chosen.iter().all(|(_, named)| named.is_none()),
+            false => all_named(chosen, &[2, 3, 4]),
+        };
+        fronts.agree(as_expected).await?;
+        let told = fronts.filtered.log().contains("wired wrongly: runtime: ");
+        ensure!(told == decides, "{}", fronts.filtered.log());
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -60,8 +60,10 @@ fn answers_of_any_bytes_are_refused_or_make_a_ring() -> Result<()> {
             look.on_page("orders", input, now_ms).is_ok(),
             look.on_endpoints(Some(input)).is_ok(),
             look.on_cluster(Some(input), now_ms).is_ok(),
+            look.on_runtime(Some(input)).is_ok(),
+            look.on_runtime_layers(Some(input)).is_ok(),
         ];
-        if taken == [false; 3] {
+        if taken == [false; 5] {
             return false;
         }
         let identity = [None, Some(Identity::Id)][turn];
@@ -72,6 +74,7 @@ fn answers_of_any_bytes_are_refused_or_make_a_ring() -> Result<()> {
             drop(wiring::check_outlier_detection(
                 settings,
                 cluster,
+                found.runtime,
                 found.members.len(),
             ));
         }

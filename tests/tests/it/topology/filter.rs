@@ -54,7 +54,10 @@ impl Filter {
         let next = look.on_endpoints(Some(page.as_bytes()))?;
         ensure!(next == Some(Ask::Cluster), "{next:?}");
         let page = envoy.admin(&look.path(&service, Ask::Cluster)).await?;
-        look.on_cluster(Some(page.as_bytes()), 0)?;
+        let next = look.on_cluster(Some(page.as_bytes()), 0)?;
+        ensure!(next == Some(Ask::Runtime), "{next:?}");
+        let page = envoy.admin(&look.path(&service, Ask::Runtime)).await?;
+        look.on_runtime(Some(page.as_bytes()))?;
         let found = look.found(self.settings.ring.identity);
         let placing = Placing::of(&self.settings, &found, &found.members);
         self.balancer

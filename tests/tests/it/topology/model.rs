@@ -220,6 +220,10 @@ impl Settings {
         let flag = |value: &Value, path: &str| value.pointer(path) == Some(&Value::Bool(true));
         let percent = cluster.pointer("/common_lb_config/healthy_panic_threshold");
         let percent = percent.map(|percent| percent["value"].as_f64().unwrap_or(0.0));
+        let own = percent.map_or(50.0, |percent| f64::from(whole_percent(percent)));
+        let runtime = "/entries/upstream.healthy_panic_threshold/final_value";
+        let runtime = pages.runtime.pointer(runtime).and_then(Value::as_str);
+        let runtime: Option<f64> = runtime.map(str::parse).transpose()?;
         let factor = pages
             .endpoints
             .pointer("/configs/0/endpoint_config/policy/overprovisioning_factor");
@@ -230,7 +234,7 @@ impl Settings {
                 "/consistent_hashing_lb_config/use_hostname_for_hashing",
             ),
             by_locality: policy.get("locality_weighted_lb_config").is_some(),
-            threshold: percent.map_or(50.0, |percent| f64::from(whole_percent(percent))),
+            threshold: runtime.unwrap_or(own).min(100.0),
             overprovisioning: factor.and_then(Value::as_u64).unwrap_or(140),
             weighted_priority_health: false,
         })

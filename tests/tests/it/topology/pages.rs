@@ -9,7 +9,7 @@ use unitring_tests::shell::Shell;
 
 use super::cluster::{Cluster, Source};
 
-/// The three pages from which the owners of keys are derived.
+/// The pages from which the owners of keys are derived.
 #[derive(Debug)]
 pub(super) struct Pages {
     /// `/clusters`, as JSON.
@@ -18,6 +18,8 @@ pub(super) struct Pages {
     pub(super) endpoints: Value,
     /// The cluster in `/config_dump`.
     pub(super) settings: Value,
+    /// `/runtime`.
+    pub(super) runtime: Value,
 }
 
 const MASK: &str = "cluster.name,cluster.load_balancing_policy,cluster.common_lb_config,\
@@ -51,6 +53,7 @@ impl Pages {
                 "/config_dump?resource={list}&name_regex={name}&mask={MASK}"
             ))
             .await?,
+            runtime: page("/runtime".to_owned()).await?,
         };
         // Envoy before 1.38 ignores the filter.
         if let Some(statuses) = pages.hosts["cluster_statuses"].as_array_mut() {
@@ -69,7 +72,7 @@ impl Pages {
 
     /// Properties of these pages that a test run should have seen.
     pub(super) fn sights(&self) -> impl Iterator<Item = &'static str> {
-        const FLAGS: [&str; 15] = [
+        const FLAGS: [&str; 16] = [
             "failed_active_health_check",
             "failed_outlier_check",
             "failed_active_degraded_check",
@@ -85,8 +88,10 @@ impl Pages {
             "weighted_priority_health",
             "pipe",
             "envoy_internal_address",
+            "upstream.healthy_panic_threshold",
         ];
-        let pages = [&self.hosts, &self.endpoints, &self.settings].map(Value::to_string);
+        let pages = [&self.hosts, &self.endpoints, &self.settings, &self.runtime];
+        let pages = pages.map(Value::to_string);
         FLAGS
             .into_iter()
             .filter(move |flag| pages.iter().any(|page| page.contains(flag)))

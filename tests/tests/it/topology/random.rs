@@ -158,6 +158,17 @@ pub(super) fn panic_percent(numbers: &mut Numbers) -> Option<f64> {
     }
 }
 
+/// The panic threshold of the runtime, which is that of every cluster. The native module cannot know it.
+pub(super) fn runtime_percent(shell: Shell, numbers: &mut Numbers) -> Option<u32> {
+    let percent = match numbers.below(6) {
+        0 => Some(0),
+        1 => Some(100),
+        2 => Some(below(numbers, 120)),
+        _ => None,
+    };
+    percent.filter(|_| shell == Shell::Filter)
+}
+
 pub(super) fn overprovisioning(numbers: &mut Numbers) -> Option<u32> {
     match numbers.below(8) {
         0..4 => None,

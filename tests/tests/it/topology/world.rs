@@ -62,7 +62,9 @@ impl World {
         tell(&responder, &clusters);
         let mut written = Files::new();
         write(&mut written, files(&clusters, folder.path()))?;
-        let envoy = front(&clusters, folder.path(), numbers).start().await?;
+        let runtime_percent = random::runtime_percent(shell, numbers);
+        let front = front(&clusters, runtime_percent, folder.path(), numbers);
+        let envoy = front.start().await?;
         Ok(Self {
             clusters,
             draws,

@@ -230,6 +230,22 @@ pub(super) fn all() -> Vec<Seed> {
             },
         ),
         seed(
+            Code::AdminPaths,
+            "envoy.yaml",
+            "admin.allow_paths",
+            "no pattern for /runtime",
+            |json| {
+                let layer = json!({"name": "rtds", "rtds_layer": {"name": "rtds"}});
+                set(json, "", "layered_runtime", json!({"layers": [layer]}));
+                set(
+                    json,
+                    "/admin",
+                    "allow_paths",
+                    json!([{"prefix": "/clusters"}, {"prefix": "/config_dump"}]),
+                );
+            },
+        ),
+        seed(
             Code::LogsNothing,
             "envoy.yaml",
             "listener ingress",

@@ -51,8 +51,14 @@ pub(super) fn answering(numbers: &mut Numbers, folder: &Path) -> Result<(Address
     Err(error.context("no port was tried")?)
 }
 
-/// The Envoy's configuration; the header `x-cluster` of a request selects the cluster.
-pub(super) fn front(clusters: &[Cluster], folder: &Path, numbers: &mut Numbers) -> Front {
+/// The Envoy's configuration, with this panic threshold of its runtime; the header `x-cluster` of a request
+/// selects the cluster.
+pub(super) fn front(
+    clusters: &[Cluster],
+    runtime_percent: Option<u32>,
+    folder: &Path,
+    numbers: &mut Numbers,
+) -> Front {
     let mut front = Front::default();
     for cluster in clusters.iter().filter(|cluster| !cluster.by_api) {
         front
@@ -85,6 +91,11 @@ pub(super) fn front(clusters: &[Cluster], folder: &Path, numbers: &mut Numbers) 
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
     }]);
     others.insert("bootstrap_extensions".to_owned(), extension);
+    if let Some(percent) = runtime_percent {
+        let says = json!({"upstream": {"healthy_panic_threshold": percent}});
+        let layer = json!({"name": "static", "static_layer": says});
+        others.insert("layered_runtime".to_owned(), json!({"layers": [layer]}));
+    }
     front.others = others;
     front
 }
