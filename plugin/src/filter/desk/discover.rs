@@ -20,6 +20,8 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 const ROUTES_MS: u64 = 30_000;
 /// A longer answer about routes is not read.
 const ROUTES_BYTES_MAX: usize = 4 << 20;
+/// A longer answer about the runtime counts as none.
+const RUNTIME_BYTES_MAX: usize = 1 << 20;
 /// Failed looks in a row that count as a mistake in the wiring. Fewer may mean that Envoy is about
 /// to receive the cluster.
 const FAILURES_MAX: u32 = 3;
@@ -147,6 +149,7 @@ impl Desk {
             }
             Asked::Look(Ask::Runtime) => {
                 let body = answer(body_size).ok();
+                let body = body.filter(|body| body.len() <= RUNTIME_BYTES_MAX);
                 let next = self.discovery.look.on_runtime(body.as_deref());
                 match self.config_read(next, None) {
                     Some(next) => Some(Asked::Look(next)),

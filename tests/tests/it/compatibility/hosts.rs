@@ -73,6 +73,16 @@ impl Fronts {
         })
     }
 
+    /// Waits until the filter has seen what is there now.
+    async fn looks_again(&self) -> Result<()> {
+        let looks = self.filtered.ours("discovery.done").await?;
+        until("three looks", async || {
+            ensure!(self.filtered.ours("discovery.done").await? >= looks + 3);
+            Ok(())
+        })
+        .await
+    }
+
     /// The choices of the filter's Envoy.
     async fn chosen(&self) -> Result<Vec<Chosen>> {
         let mut all = Vec::new();
@@ -225,18 +235,15 @@ async fn the_runtimes_panic_threshold_comes_before_the_clusters_from_the_next_ch
         ("7.5", &[1, 2, 3, 4]),
     ] {
         let change = format!("/runtime_modify?upstream.healthy_panic_threshold={value}");
+        // Within one interval the filter could not tell which came first.
+        fronts.looks_again().await?;
         let before = fronts.chosen().await?;
         for envoy in [&fronts.native, &fronts.filtered] {
             envoy.order(&change).await?;
         }
         // A host that fails otherwise than before is no change to Envoy.
         put(&fronts.hosts, of("DRAINING"))?;
-        let looks = fronts.filtered.ours("discovery.done").await?;
-        until("three looks", async || {
-            ensure!(fronts.filtered.ours("discovery.done").await? >= looks + 3);
-            Ok(())
-        })
-        .await?;
+        fronts.looks_again().await?;
         fronts.agree(|chosen| chosen == before).await?;
         put(&fronts.hosts, of("HEALTHY"))?;
         fronts.agree(|_| true).await?;
