@@ -48,7 +48,8 @@ pub fn read(body: &[u8]) -> Result<Runtime, DiscoveryError> {
     })
 }
 
-/// A number of the runtime, as Envoy reads it: whole, and cut to 100. Anything else does not count.
+/// A number of the runtime, as Envoy reads it: without its fraction, and cut to 100. One that is negative, and
+/// anything else, does not count (seen on 1.40.0).
 fn percent(text: &str) -> Option<u32> {
     let number = match json::read_all(text.trim().as_bytes()).ok()? {
         Json::Number(number) => return Some(u32::try_from(number.min(100)).unwrap_or(100)),
@@ -56,7 +57,7 @@ fn percent(text: &str) -> Option<u32> {
         _ => return None,
     };
     let whole = (0..=100u32).take_while(|whole| f64::from(*whole) <= number);
-    whole.last().filter(|_| number.fract() == 0.0)
+    whole.last()
 }
 
 const LAYER_FIELDS: [&str; 7] = [
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_counts_if_it_is_a_whole_number_and_is_cut_to_100() {
+    fn a_value_counts_if_it_is_a_number_and_is_cut_to_a_whole_one_up_to_100() {
         for (value, expected) in [
             (r#""0""#, Some(0)),
             (r#""30""#, Some(30)),
@@ -179,7 +180,10 @@ mod tests {
             (r#""40.0""#, Some(40)),
             (r#""1e3""#, Some(100)),
             (r#""18446744073709551615""#, Some(100)),
-            (r#""12.5""#, None),
+            (r#""12.5""#, Some(12)),
+            (r#""0.9""#, Some(0)),
+            (r#""-3""#, None),
+            (r#""-0.5""#, None),
             (r#""true""#, None),
             (r#""abc""#, None),
             (r#""""#, None),

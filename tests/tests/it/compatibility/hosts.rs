@@ -232,7 +232,9 @@ async fn the_runtimes_panic_threshold_comes_before_the_clusters_from_the_next_ch
     for (value, chosen_by_it) in [
         ("100", &[1, 2, 3, 4][..]),
         ("", &[4]),
-        ("7.5", &[1, 2, 3, 4]),
+        ("30.5", &[1, 2, 3, 4]),
+        ("7.5", &[4]),
+        ("none", &[1, 2, 3, 4]),
     ] {
         let change = format!("/runtime_modify?upstream.healthy_panic_threshold={value}");
         // Within one interval the filter could not tell which came first.
