@@ -48,6 +48,9 @@ pub struct Route {
     pub removes_from_requests: Vec<String>,
     /// Headers that it removes from answers before any filter sees them, in lower case.
     pub removes_from_answers: Vec<String>,
+    /// Headers of requests that it sets or rewrites before Envoy hashes them, in lower case; `:path` and
+    /// `:authority` among them.
+    pub changes: Vec<String>,
 }
 
 /// One entry of a `hash_policy`.
@@ -74,7 +77,7 @@ pub enum HashFrom {
     Other,
 }
 
-const FIELDS: [&str; 31] = [
+const FIELDS: [&str; 40] = [
     "configs",
     "route_config",
     "virtual_hosts",
@@ -106,10 +109,31 @@ const FIELDS: [&str; 31] = [
     "retriable_headers",
     FROM_REQUESTS,
     FROM_ANSWERS,
+    TO_REQUESTS,
+    "key",
+    "append_action",
+    "prefix_rewrite",
+    "path_rewrite",
+    "path_rewrite_policy",
+    "host_rewrite_literal",
+    "host_rewrite_header",
+    "host_rewrite_path_regex",
 ];
 
 const FROM_REQUESTS: &str = "request_headers_to_remove";
 const FROM_ANSWERS: &str = "response_headers_to_remove";
+const TO_REQUESTS: &str = "request_headers_to_add";
+
+/// Fields of a route that rewrite a header, and that header.
+const REWRITES: [(&str, &str); 7] = [
+    ("prefix_rewrite", ":path"),
+    ("regex_rewrite", ":path"),
+    ("path_rewrite", ":path"),
+    ("path_rewrite_policy", ":path"),
+    ("host_rewrite_literal", ":authority"),
+    ("host_rewrite_header", ":authority"),
+    ("host_rewrite_path_regex", ":authority"),
+];
 
 /// Tokens of `retry_on` that may retry an answer that is no failure.
 const ANSWERS: [&str; 7] = [
@@ -187,7 +211,44 @@ fn route(host: &Json, action: &Json, places: &[Option<&Json>]) -> Result<Route, 
         retries_answers: may_retry_answers(&[action, host])?,
         removes_from_requests: removed(places, FROM_REQUESTS),
         removes_from_answers: removed(places, FROM_ANSWERS),
+        changes: changed(places, action)?,
     })
+}
+
+fn changed(places: &[Option<&Json>], action: &Json) -> Result<Vec<String>, JsonError> {
+    let mut headers = Vec::new();
+    let weighed = places.last().copied().flatten();
+    for place in [Some(action), weighed].into_iter().flatten() {
+        for (field, header) in REWRITES {
+            // An empty text is as no text at all.
+            let is_empty = place.text(field).is_ok_and(|text| text == Some(""));
+            if place.field(field)?.is_some() && !is_empty {
+                headers.push(header.to_owned());
+            }
+        }
+    }
+    let lists = places.iter().flatten();
+    for added in lists
+        .filter_map(|place| place.list(TO_REQUESTS).ok()?)
+        .flatten()
+    {
+        // Where the client sent none, the filter finds no key, either.
+        let is_if_absent = added.text("append_action")? == Some("ADD_IF_ABSENT");
+        let Some(header) = added.field("header")?.filter(|_| !is_if_absent) else {
+            continue;
+        };
+        headers.extend(header.text("key")?.map(header_of_key));
+    }
+    Ok(headers)
+}
+
+/// The name of a header as Envoy keeps it.
+fn header_of_key(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    match name.as_str() {
+        "host" => ":authority".to_owned(),
+        _ => name,
+    }
 }
 
 fn removed(places: &[Option<&Json>], field: &'static str) -> Vec<String> {
@@ -217,14 +278,7 @@ fn source(json: &Json) -> Result<HashSource, JsonError> {
         if header.field("regex_rewrite")?.is_some() {
             HashFrom::Other
         } else {
-            let name = name(header, "header_name")?.to_ascii_lowercase();
-            // Envoy keeps the header `host` as `:authority`.
-            let is_host = name == "host";
-            HashFrom::Header(if is_host {
-                ":authority".to_owned()
-            } else {
-                name
-            })
+            HashFrom::Header(header_of_key(&name(header, "header_name")?))
         }
     } else if let Some(cookie) = json.field("cookie")? {
         HashFrom::Cookie(name(cookie, "name")?)

@@ -441,6 +441,33 @@ fn routes_to_the_cluster_are_found_with_their_key_and_what_they_retry() {
 }
 
 #[test]
+fn what_a_route_changes_of_a_request_before_it_is_hashed_is_found() {
+    let changes = |route: &str, action: &str| {
+        let body = format!(
+            r#"{{"configs": [{{"route_config": {{"request_headers_to_add": [{{"header": {{"key": "X-All"}}}}],
+            "virtual_hosts": [{{"routes": [{{{route} "route": {{{action} "cluster": "a"}}}}]}}]}}}}]}}"#
+        );
+        routes::read("a", body.as_bytes()).unwrap().naming[0]
+            .changes
+            .join(" ")
+    };
+    assert_eq!(changes("", ""), "x-all");
+    assert_eq!(changes("", r#""prefix_rewrite": "","#), "x-all");
+    for rewrite in [
+        r#""prefix_rewrite": "/b","#,
+        r#""regex_rewrite": {"pattern": {"regex": "a"}},"#,
+        r#""path_rewrite_policy": {"name": "p"},"#,
+    ] {
+        assert_eq!(changes("", rewrite), ":path x-all", "{rewrite}");
+    }
+    let host = r#""host_rewrite_literal": "b","#;
+    assert_eq!(changes("", host), ":authority x-all");
+    let added = r#""request_headers_to_add": [{"header": {"key": "Host"}},
+        {"header": {"key": "x-b"}, "append_action": "ADD_IF_ABSENT"}, {"append_action": "ADD_IF_ABSENT"}, {}],"#;
+    assert_eq!(changes(added, ""), "x-all :authority");
+}
+
+#[test]
 fn errors_are_failures_only_if_no_route_that_may_lead_to_the_cluster_retries_answers() {
     let alone = |routes: &str| {
         let body = format!(

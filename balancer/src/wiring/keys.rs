@@ -4,6 +4,8 @@
 //! other listeners or switched on by other routes, know each other: they share their keys. So a
 //! route is wrong if it hashes what none of them does, or if none hashes what this filter does.
 
+mod changes;
+
 use super::Mistake;
 use crate::discovery::cluster::Cluster;
 use crate::discovery::routes::{HashFrom, HashSource, Route, Routes};
@@ -69,6 +71,24 @@ impl Keys {
 /// Checks that the routes to the cluster, or the cluster's own hash policy if it has one, hash what
 /// the filter hashes. `keys` are those of all filters.
 pub fn check_routes(
+    settings: &Settings,
+    cluster: Option<&Cluster>,
+    routes: &Routes,
+    keys: &Keys,
+) -> Option<Mistake> {
+    let wanted = wanted(settings);
+    let differing = differing(settings, cluster, routes, keys);
+    differing.or_else(|| {
+        let own = cluster.map_or(&[][..], |cluster| &cluster.policy.hash_policy);
+        let mut naming = routes.naming.iter();
+        naming.find_map(|route| {
+            let is_hashed_so = own == wanted || route.hash_policy == wanted;
+            changes::of_key(&wanted, route).filter(|_| is_hashed_so)
+        })
+    })
+}
+
+fn differing(
     settings: &Settings,
     cluster: Option<&Cluster>,
     routes: &Routes,

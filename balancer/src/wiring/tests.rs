@@ -66,6 +66,7 @@ fn no_route_may_remove_what_the_filter_writes_or_reads() {
         retries_answers: false,
         removes_from_requests: from_requests.iter().map(|&name| name.to_owned()).collect(),
         removes_from_answers: from_answers.iter().map(|&name| name.to_owned()).collect(),
+        changes: Vec::new(),
     };
     let (off, on) = (settings(""), settings(r#", "capture": {"mode": "count"}"#));
     let update = route(&["x-user-id"], &["x-unitring-update"]);

@@ -22,6 +22,7 @@ fn route(sources: &[(HashFrom, bool)]) -> Route {
         retries_answers: false,
         removes_from_requests: Vec::new(),
         removes_from_answers: Vec::new(),
+        changes: Vec::new(),
     }
 }
 
@@ -138,4 +139,23 @@ fn a_route_that_may_lead_to_the_service_must_hash_what_some_filter_hashes() {
         check(&deciding(&[&wrong])).is_some(),
         "no route has its key"
     );
+}
+
+#[test]
+fn no_route_may_change_what_the_key_hashes() {
+    let right = hashing("x-a");
+    let (key, keys) = (by("x-a"), Keys::default());
+    let check = |route: Route| check_routes(&key, None, &naming(&[&route]), &keys);
+    let changing = |name: &str| Route {
+        changes: vec![name.to_owned()],
+        ..right.clone()
+    };
+    let mistake = check(changing("x-a")).unwrap();
+    assert!(mistake.seen.contains("changes x-a"), "{}", mistake.seen);
+    assert_eq!(check(changing("x-other")), None);
+    let removing = Route {
+        removes_from_requests: vec!["x-a".to_owned()],
+        ..right.clone()
+    };
+    assert!(check(removing).is_some());
 }
