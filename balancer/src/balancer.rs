@@ -45,6 +45,10 @@ impl Fallback {
     }
 }
 
+/// A snapshot that shows more in flight on an instance is read as showing this many. No fleet has so many, and sums
+/// of it stay below the limits of numbers: at a limit, an Envoy could no longer tell its own requests from others'.
+const SHOWN_MAX: u64 = 1 << 40;
+
 /// A snapshot and the time it arrived, as kept in shared data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
@@ -214,9 +218,9 @@ impl Balancer {
         };
         let of = |id: &str| match names.last(id).and_then(|at| rest.get(at)) {
             Some(rest) => Share {
-                own: rest.own,
-                rest: rest.in_flight,
-                before: rest.before,
+                own: rest.own.min(SHOWN_MAX),
+                rest: rest.in_flight.min(SHOWN_MAX),
+                before: rest.before.min(SHOWN_MAX),
                 ..nobody
             },
             None => nobody,
@@ -286,10 +290,19 @@ impl Balancer {
     }
 
     /// Writes the candidates as the `override_host` policy reads them: `ip:port,ip:port`.
+    ///
+    /// Under a hard cap the list has as many as are wanted, and repeats the first where there are
+    /// fewer: at the end of the list Envoy asks its own policy, which knows no cap.
     pub fn write_candidates(&self, choice: &Choice, out: &mut String) {
         out.clear();
-        for host in choice.candidates.as_slice() {
-            if let Some(member) = self.table.host(*host) {
+        let listed = choice.candidates.as_slice();
+        let missing = match self.load.bound.max_in_flight {
+            Some(_) => self.wanted.saturating_sub(listed.len()),
+            None => 0,
+        };
+        let again = std::iter::repeat_n(choice.candidates.first(), missing);
+        for host in listed.iter().copied().chain(again) {
+            if let Some(member) = self.table.host(host) {
                 if !out.is_empty() {
                     out.push(',');
                 }

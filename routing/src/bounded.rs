@@ -151,24 +151,27 @@ pub fn choose(
         search.beyond(&jumps, owner)
     };
     let mut candidates = Candidates::new(first, wanted.min(weights.usable()));
-    // Retries follow the key's own sequence, past the owner if it is full. Full instances come last.
+    // Retries follow the key's own sequence, past the owner if it is full. Full instances come last,
+    // and those at their hard cap not at all.
     if search.full.len() < weights.usable() {
         for jump in 1..=JUMPS_MAX {
             if candidates.is_complete() {
                 break;
             }
             match jumps.to(jump) {
-                Some(host) if !search.full.has(host) => candidates.push(host),
+                Some(host) if !search.full.has(host) && !search.is_at_cap(host) => {
+                    candidates.push(host);
+                }
                 _ => {}
             }
         }
     }
-    candidates.push(owner);
-    for jump in 1..=JUMPS_MAX {
+    let places = (1..=JUMPS_MAX).filter_map(|jump| jumps.to(jump));
+    for host in std::iter::once(owner).chain(places) {
         if candidates.is_complete() {
             break;
         }
-        if let Some(host) = jumps.to(jump) {
+        if !search.is_at_cap(host) {
             candidates.push(host);
         }
     }
@@ -238,6 +241,14 @@ impl<L: Loads> Search<'_, L> {
             let fair_part = (cap / self.loads.processes().max(1)).max(1);
             in_flight > cap && own > fair_part
         }
+    }
+
+    /// Whether an instance has no place left under the cap for a retry, which takes none.
+    #[inline]
+    fn is_at_cap(&self, host: HostIndex) -> bool {
+        let estimate = || self.loads.estimate(host.get());
+        self.bound.max_in_flight.is_some()
+            && self.is_over_cap(host.get(), estimate().saturating_add(1))
     }
 
     /// Whether this process leaves the others their part of the free capacity. Up to `min_capacity`

@@ -153,10 +153,66 @@ fn updates_count_in_the_bound_and_no_request_is_refused_for_them() {
 }
 
 #[test]
+fn a_picture_beyond_all_numbers_neither_fills_an_instance_nor_lifts_its_cap() {
+    /// Requests of this process on each instance.
+    struct Held(u64);
+    impl Loads for Held {
+        fn take(&self, _: usize) {}
+        fn give_back(&self, _: usize) {}
+        fn in_flight(&self, _: usize) -> u64 {
+            self.0 + 1
+        }
+        fn estimate(&self, _: usize) -> u64 {
+            self.0
+        }
+        fn total(&self) -> u64 {
+            4 * self.0
+        }
+    }
+    let mut balancer = balancer(r#"{"min_capacity": 1, "max_in_flight": 6}"#);
+    let mut all = fleet("10.0.0.1:1", u64::MAX);
+    let [first] = all.rest.rest.as_slice() else {
+        unreachable!("it has one")
+    };
+    let id = |port| format!("10.0.0.1:{port}").parse().unwrap();
+    let of = |port| InstanceRest {
+        id: id(port),
+        before: u64::MAX,
+        ..first.clone()
+    };
+    all.rest.rest = (1..=4).map(of).collect();
+    balancer.set_fleet(all);
+    // Of two Envoys each has three places.
+    let reason = |held| balancer.decide(Some(1), &Held(held)).unwrap().reason;
+    assert_ne!(reason(2), Reason::Full);
+    assert_eq!(reason(3), Reason::Full);
+}
+
+#[test]
 fn with_scope_process_the_fleet_does_not_count() {
     let mut balancer = balancer(r#"{"min_capacity": 1, "scope": "process"}"#);
     balancer.set_fleet(fleet("10.0.0.1:1", 1_000));
     assert_eq!((0..4).map(|host| balancer.rest_of(host)).sum::<u64>(), 0);
+}
+
+#[test]
+fn under_a_cap_the_list_has_no_end_before_the_last_retry() {
+    let mut balancer = balancer(r#"{"max_in_flight": 3}"#);
+    let choice = balancer.decide(Some(1), &Idle).unwrap();
+    let [first, full, _] = choice.candidates.as_slice() else {
+        unreachable!("three are wanted")
+    };
+    let address = |host: &_| balancer.table().host(*host).unwrap().address.clone();
+    let (first, full) = (address(first), address(full));
+    let others = (1..=4).map(|port| format!("10.0.0.1:{port}"));
+    let others = others.filter(|other| *other != first);
+    let instances = others.map(|id| Wrong { id, more: 3 }).collect();
+    balancer.set_drift(Drift { instances });
+    let choice = balancer.decide(Some(1), &Idle).unwrap();
+    let mut header = String::new();
+    balancer.write_candidates(&choice, &mut header);
+    assert!(!header.contains(&full), "{header}");
+    assert_eq!(header, [first.as_str(); 3].join(","));
 }
 
 #[test]

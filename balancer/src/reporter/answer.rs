@@ -15,7 +15,15 @@ pub enum AnswerError {
     /// The companion speaks a newer protocol.
     #[error("the companion speaks protocol {0}, newer than {PROTOCOL_VERSION}: update the filter")]
     Newer(u32),
+    /// The answer is longer than any honest one.
+    #[error("the companion's answer has {0} bytes, more than {ANSWER_BYTES_MAX}")]
+    TooLong(usize),
 }
+
+/// A longer answer is not read: what a VM once needed stays its memory. [`INSTANCES_MAX`] instances need half of it.
+///
+/// [`INSTANCES_MAX`]: crate::settings::INSTANCES_MAX
+pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 const FIELDS: [&str; 12] = [
     "version",
@@ -37,6 +45,9 @@ const FIELDS: [&str; 12] = [
 /// # Errors
 /// [`AnswerError`]; the last snapshot stays in force until it is stale.
 pub fn read_answer(body: &[u8]) -> Result<Snapshot, AnswerError> {
+    if body.len() > ANSWER_BYTES_MAX {
+        return Err(AnswerError::TooLong(body.len()));
+    }
     let answer = json::read(body, &FIELDS)?;
     let version = answer.number("version")?;
     let version: u32 = version.ok_or(JsonError::Missing("version"))?;
@@ -122,6 +133,16 @@ mod tests {
         let body = br#"{"version": 99, "events_through": 0, "services": []}"#;
         let error = read_answer(body).unwrap_err().to_string();
         assert!(error.contains("update the filter"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_not_read() {
+        let valid = br#"{"version": 1, "events_through": 0, "services": []}"#;
+        assert!(read_answer(valid).is_ok());
+        let mut long = vec![b' '; ANSWER_BYTES_MAX];
+        long.extend(valid);
+        let error = read_answer(&long).unwrap_err();
+        assert!(matches!(error, AnswerError::TooLong(_)), "{error}");
     }
 
     #[test]

@@ -250,6 +250,18 @@ proptest! {
     }
 
     #[test]
+    fn no_candidate_after_the_first_is_at_the_cap(
+        loads in prop::collection::vec(0u64..6, 1..20), hash: u64, cap in 1u64..6,
+    ) {
+        let bound = Bound { max_in_flight: NonZeroU64::new(cap), ..Bound::default() };
+        let (choice, _) = choose_among(&loads, &vec![1; loads.len()], hash, &bound);
+        let others = choice.candidates.as_slice().iter().skip(1);
+        for host in others {
+            prop_assert!(loads[host.get()] < cap, "{choice:?} of {loads:?}");
+        }
+    }
+
+    #[test]
     fn candidates_are_distinct_and_the_same_for_the_same_key(
         count in 1usize..20, wanted in 1usize..12, hash: u64,
     ) {

@@ -1,6 +1,8 @@
 //! Invariant 3: no instance passes its capacity while another candidate has room. Also the hard cap and
 //! the threshold, which are reported differently.
 
+mod retries;
+
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use reqwest::Response;

@@ -1,0 +1,97 @@
+//! The hard cap under retries, which take no place when they begin: the filter learns of them at its next
+//! look at Envoy's counts.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use reqwest::Response;
+use serde_json::json;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::site::Site;
+
+const CAP: u64 = 2;
+
+/// Requests of as many keys that an instance holds, or that fail at once.
+async fn hold(envoy: &Envoy, from: usize, count: usize) -> Result<Vec<Response>> {
+    let requests = (from..from + count).map(|number| {
+        let request = envoy.request("/?stream_ms=120000");
+        request.header("x-user-id", format!("user-{number}")).send()
+    });
+    Ok(try_join_all(requests).await?)
+}
+
+async fn looks(envoy: &Envoy, more: u64) -> Result<()> {
+    let seen = envoy.ours("discovery.done").await?;
+    until("more looks", async || {
+        ensure!(envoy.ours("discovery.done").await? >= seen + more);
+        Ok(())
+    })
+    .await
+}
+
+/// Two instances refuse every request, and nobody judges them.
+async fn half_refuses(load: serde_json::Value) -> Result<Site> {
+    let mut site = Site::start_with_workers(2, |config| {
+        config
+            .unchecked()?
+            .setting("ejection.consecutive_failures", json!(0))?
+            .setting("load", load)
+    })
+    .await?;
+    for id in ["a", "b"] {
+        site.instance(id).kill()?;
+    }
+    Ok(site)
+}
+
+async fn peak(site: &Site) -> Result<u64> {
+    let mut peak = 0;
+    for instance in site.instances.iter().skip(2) {
+        peak = peak.max(instance.load().await?.peak);
+    }
+    Ok(peak)
+}
+
+#[tokio::test]
+async fn the_cap_is_exceeded_by_the_retries_of_one_look_and_by_no_more() -> Result<()> {
+    let load = json!({"balance_factor": 0, "max_in_flight": CAP, "scope": "process"});
+    let site = half_refuses(load).await?;
+    let mut held = hold(&site.envoy, 0, 40).await?;
+    // Each of the two that refuse has places for `CAP` requests, all of which may have been retried on one
+    // instance before the first look that shows them.
+    let most = CAP + 2 * CAP;
+    let first = peak(&site).await?;
+    ensure!(first <= most, "{first} at once");
+    // From then on the filter knows, and each further look adds nothing.
+    for round in 1..=6 {
+        looks(&site.envoy, 3).await?;
+        held.extend(hold(&site.envoy, round * 40, 40).await?);
+        let peak = peak(&site).await?;
+        ensure!(
+            peak <= most,
+            "{peak} after {round} rounds, {first} at first"
+        );
+    }
+    let served = held.iter().filter(|answer| answer.status() == 200).count();
+    let refused = held.iter().filter(|answer| answer.status() == 503).count();
+    assert_eq!(served + refused, held.len());
+    ensure!(served >= 2 * usize::try_from(CAP)?, "{served}");
+    // The cap ends with the load.
+    drop(held);
+    let answers = until("requests to be served again", async || {
+        let answers = hold(&site.envoy, 0, 2).await?;
+        ensure!(
+            answers.iter().all(|answer| answer.status() == 200),
+            "{answers:?}"
+        );
+        Ok(answers)
+    });
+    drop(
+        tokio::time::timeout(Duration::from_secs(30), answers)
+            .await
+            .context("in time")??,
+    );
+    Ok(())
+}
