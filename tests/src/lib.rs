@@ -15,6 +15,7 @@
 //! | [`redis`], [`rabbit`], [`companion`], [`envoy`], [`prometheus`] | one server each |
 //! | [`collector`] | a collector of spans |
 //! | [`gauges`] | what the filter counts in flight |
+//! | [`host_counts`] | what Envoy counts of each host, and whether the filter counts the same |
 //! | [`report`] | hand-made reports of a filter to a companion |
 //! | [`scrape`] | pages of metrics, and what `promtool` says of them |
 //! | [`certificates`] | a certificate authority, for servers with TLS |
@@ -39,6 +40,7 @@ pub mod deadline;
 pub mod envoy;
 pub mod ftp;
 pub mod gauges;
+pub mod host_counts;
 pub mod instance;
 pub mod page_part;
 pub mod ports;

@@ -4,12 +4,13 @@
 //! Most tests compare the shipped configuration with the same one without the filter, both changed alike.
 
 mod changes;
-mod clusters;
-mod grpc;
+pub(crate) mod clusters;
+mod dns;
+pub(crate) mod grpc;
 mod hosts;
 mod protocols;
 mod restart;
-mod routes;
+pub(crate) mod routes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,6 +53,31 @@ fn every_test_that_the_page_names_is_there() -> Result<()> {
     for name in tests {
         // Those for both shells have an argument.
         ensure!(sources.contains(&format!("fn {name}(")), "no test {name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_row_of_the_page_names_its_test_or_says_that_there_is_none() -> Result<()> {
+    let page = fs::read_to_string(programs::root()?.join("docs/compatibility.md"))?;
+    let (_, tables) = page
+        .split_once("## What a cluster and a route can have")
+        .context("no tables")?;
+    let rows = tables.lines().filter(|line| line.starts_with("| "));
+    let rows: Vec<&str> = rows.filter(|row| !row.starts_with("| what |")).collect();
+    ensure!(rows.len() > 50, "only {rows:?}");
+    for row in rows {
+        // A `\\|` is a part of a cell.
+        let row = row.replace("\\|", "/");
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, kind, _, tests] = cells.as_slice() else {
+            anyhow::bail!("not four cells: {row}");
+        };
+        match *tests {
+            "not tested" => ensure!(!kind.contains("exact"), "a promise without a test: {row}"),
+            "all of them" => {}
+            tests => ensure!(tests.starts_with('`') && tests.contains('_'), "{row}"),
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The filter returns the allocation to the caller, if the settings say so.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -51,6 +52,50 @@ async fn an_answer_that_is_not_explained_tells_nothing() -> Result<()> {
     assert_eq!(answer.status, 200);
     for header in HEADERS {
         assert_eq!(answer.header(header), None);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_instance_that_did_not_answer_is_not_named() -> Result<()> {
+    let mut site = Site::start_with_workers(2, |config| {
+        let config = config
+            .unchecked()?
+            .setting("explain", json!(true))?
+            .setting("ejection.consecutive_failures", json!(0))?;
+        config.edit_connections(|manager| {
+            let route = manager.pointer_mut("/route_config/virtual_hosts/0/routes/0/route");
+            route.context("no route")?["timeout"] = json!("0.5s");
+            Ok(())
+        })
+    })
+    .await?;
+    // An instance's own failure is its answer.
+    for instance in &site.instances {
+        instance.fail_with(503).await?;
+    }
+    let named = site.envoy.get("ada").await?;
+    assert_eq!(named.status, 503);
+    let addresses: Vec<String> = site.instances.iter().map(Instance::address).collect();
+    let said = named.header("x-unitring-instance").map(str::to_owned);
+    assert!(said.is_some_and(|said| addresses.contains(&said)));
+    // It takes the request, and Envoy's timeout answers.
+    for instance in &site.instances {
+        instance.fail_with(0).await?;
+        instance.take(Duration::from_secs(60)).await?;
+    }
+    let waited = site.envoy.get("ada").await?;
+    assert_eq!((waited.status, waited.header(HEADERS[0])), (504, None));
+    // Nobody is there: Envoy answers once it has tried the candidates.
+    for instance in &mut site.instances {
+        instance.kill()?;
+    }
+    for number in 0..20 {
+        let answer = site.envoy.get(&format!("user-{number}")).await?;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.header("x-unitring-instance"), None, "{answer:?}");
+        let reason = answer.header("x-unitring-reason");
+        assert!(matches!(reason, Some("primary" | "retry")), "{answer:?}");
     }
     Ok(())
 }

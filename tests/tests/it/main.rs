@@ -17,14 +17,17 @@
 //! | [`sharing`] | filters with different settings share counts, and nothing else |
 //! | [`settings`] | bad settings are refused with path, value and rule |
 //! | [`garbage`] | no input makes the filter or the companion panic; a million malformed ones do not |
+//! | [`calls`] | by default the filter does not read answers, and asks Envoy no more than it must |
 //! | [`explain`] | the filter returns the allocation to the caller |
 //! | [`access_log`] | Envoy's access log can show why a request went where it went |
 //! | [`capture`] | an update that an answer announces is stored before the caller has the answer |
 //! | [`load`] | the count of requests in flight returns to zero |
 //! | [`fleet`] | the fleet's load is that of its living Envoys |
+//! | [`adversary`] | whatever a companion invents, an Envoy serves its fair part of the cap and no more |
 //! | [`capacity`] | no instance passes its capacity while another candidate has room |
 //! | [`health`] | a failing instance gets no keys, comes back on trial, and warms up |
 //! | [`retries`] | each attempt is counted where it ran |
+//! | [`attempts`] | calls, failures and load are Envoy's own of each host, whatever happens to a request |
 //! | [`names`] | a service has the name of its Envoy cluster, whatever its characters |
 //! | [`services`] | several services in one filter do not disturb each other |
 //! | [`reload`] | a VM that dies leaves no count behind |
@@ -70,9 +73,15 @@ mod absence;
 #[cfg(test)]
 mod access_log;
 #[cfg(test)]
+mod adversary;
+#[cfg(test)]
 mod alerts;
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod bounds;
+#[cfg(test)]
+mod calls;
 #[cfg(test)]
 mod capacity;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Kinds of clusters and their features.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::config::EnvoyConfig;
@@ -7,47 +9,20 @@ use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, keys, send};
 use unitring_tests::instance::Instance;
 
-use super::{Pair, add_route, ask, edit_route, is_idle};
-
-fn resolved(config: EnvoyConfig, kind: &str) -> Result<EnvoyConfig> {
-    config.edit_cluster("orders", |cluster| {
-        cluster["type"] = json!(kind);
-        cluster["dns_lookup_family"] = json!("V4_ONLY");
-        let endpoints = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
-        let endpoints = endpoints.and_then(Value::as_array_mut).context("none")?;
-        for endpoint in endpoints {
-            endpoint["endpoint"]["address"]["socket_address"]["address"] = json!("localhost");
-        }
-        Ok(())
-    })
-}
-
-#[tokio::test]
-async fn instances_of_strict_dns_are_placed_by_what_their_names_resolve_to() -> Result<()> {
-    let pair = Pair::start(&|config| resolved(config, "STRICT_DNS")).await?;
-    pair.agree("/").await?;
-    pair.is_idle().await
-}
-
-#[tokio::test]
-async fn the_one_host_of_logical_dns_gets_every_key() -> Result<()> {
-    let instances = Instance::start_all(&["a"]).await?;
-    let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
-    let config = resolved(config, "LOGICAL_DNS")?;
-    let native = config.clone().without_filter()?;
-    let pair = Pair::of(instances, &native, &config).await?;
-    pair.agree("/").await?;
-    Ok(())
-}
+use super::{Pair, add_route, ask, edit_route, is_idle, is_steered};
 
 /// The cluster's policy, which contains that of the other pointer.
-const WHOLE: &str = "/load_balancing_policy";
+pub(crate) const WHOLE: &str = "/load_balancing_policy";
 /// The fallback of `override_host`.
 const FALLBACK: &str =
     "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy";
 
+/// The configuration of that fallback.
+const RING: &str = "/load_balancing_policy/policies/0/typed_extension_config/typed_config/fallback_policy\
+    /policies/0/typed_extension_config/typed_config";
+
 /// Two subsets of two instances each, around the policy at `place`; requests below `/v1` ask for the first.
-fn with_subsets(config: EnvoyConfig, place: &str) -> Result<EnvoyConfig> {
+pub(crate) fn with_subsets(config: EnvoyConfig, place: &str) -> Result<EnvoyConfig> {
     let config = config.edit_cluster("orders", |cluster| {
         let endpoints = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
         let endpoints = endpoints.and_then(Value::as_array_mut).context("none")?;
@@ -152,6 +127,85 @@ async fn an_aggregate_cluster_fails_over_as_without_the_filter() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_aggregate_cluster_that_spills_over_is_exact_in_each_of_its_clusters() -> Result<()> {
+    let backup = Instance::start_all(&["x", "y", "z"]).await?;
+    let mut pair = Pair::start(&|config| {
+        let config = config.copy_cluster("orders", "backup", &backup)?;
+        edit_route(config.add_aggregate(&["orders", "backup"])?, |route| {
+            route["cluster"] = json!("both");
+            Ok(())
+        })
+    })
+    .await?;
+    // With half of its instances the first cluster keeps 70 % of the requests. Envoy draws the cluster anew for
+    // each request, whatever its key.
+    for instance in pair.instances.iter_mut().take(2) {
+        instance.kill()?;
+    }
+    pair.native.has_healthy(2).await?;
+    pair.filtered.steers_to(2).await?;
+    let owners = async |envoy: &Envoy| -> Result<BTreeSet<(String, String)>> {
+        let mut owners = BTreeSet::new();
+        for key in keys(40) {
+            for _ in 0..16 {
+                owners.insert((key.clone(), ask(envoy, "/", &key).await?.instance));
+            }
+        }
+        Ok(owners)
+    };
+    let native = owners(&pair.native).await?;
+    let placed = owners(&pair.filtered).await?;
+    assert_eq!(placed, native);
+    // Each key has an instance in either cluster.
+    assert_eq!(placed.len(), 80);
+    pair.is_idle().await
+}
+
+#[tokio::test]
+async fn below_an_aggregate_cluster_a_key_has_the_priority_that_its_clusters_policy_gives_it()
+-> Result<()> {
+    let mut instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let config = EnvoyConfig::shipped("envoy.yaml")?.instances(&instances, &[])?;
+    let config = config.edit_cluster("orders", |cluster| {
+        let localities = cluster.pointer_mut("/load_assignment/endpoints");
+        let localities = localities.context("none")?;
+        let all = localities.pointer("/0/lb_endpoints");
+        let all = all.and_then(Value::as_array).context("none")?;
+        let (first, second) = all.split_at(2);
+        *localities = json!([
+            {"priority": 0, "lb_endpoints": first},
+            {"priority": 1, "lb_endpoints": second},
+        ]);
+        Ok(())
+    })?;
+    let config = edit_route(config.add_aggregate(&["orders"])?, |route| {
+        route["cluster"] = json!("both");
+        Ok(())
+    })?;
+    let native = Envoy::start(&config.clone().without_filter()?).await?;
+    let filtered = Envoy::start(&config).await?;
+    native.has_healthy(4).await?;
+    instances.first_mut().context("no a")?.kill()?;
+    native.has_healthy(3).await?;
+    // The other of the first priority, and both of the second.
+    filtered.steers_to(3).await?;
+    let mut used = BTreeSet::new();
+    for key in keys(60) {
+        let mut owners = BTreeSet::new();
+        for _ in 0..5 {
+            owners.insert(ask(&native, "/", &key).await?.instance);
+            let placed = ask(&filtered, "/", &key).await?;
+            is_steered(&placed, &instances)?;
+            owners.insert(placed.instance);
+        }
+        assert_eq!(owners.len(), 1, "{key}: {owners:?}");
+        used.append(&mut owners);
+    }
+    assert_eq!(used.len(), 3, "{used:?}");
+    is_idle(&filtered).await
+}
+
+#[tokio::test]
 async fn what_a_circuit_breaker_refuses_leaves_nothing_in_flight() -> Result<()> {
     let pair = Pair::start(&|config| {
         config.edit_cluster("orders", |cluster| {
@@ -185,6 +239,7 @@ async fn envoy_refuses_what_an_override_host_policy_cannot_be_combined_with() ->
         ("zone_aware_lb_config", json!({}), cannot_be_combined),
         ("locality_weighted_lb_config", json!({}), cannot_be_combined),
         ("lb_subset_config", subsets, cannot_be_combined),
+        ("slow_start_config", json!({}), "has unknown fields"),
         (
             "type",
             json!("ORIGINAL_DST"),
@@ -192,11 +247,14 @@ async fn envoy_refuses_what_an_override_host_policy_cannot_be_combined_with() ->
         ),
     ] {
         let config = config.clone().edit_cluster("orders", |cluster| {
-            let of_all = field.ends_with("lb_config") && field != "lb_subset_config";
-            if of_all {
-                cluster["common_lb_config"][field] = value;
-            } else {
-                cluster[field] = value;
+            match field {
+                "zone_aware_lb_config" | "locality_weighted_lb_config" => {
+                    cluster["common_lb_config"][field] = value;
+                }
+                "slow_start_config" => {
+                    cluster.pointer_mut(RING).context("no ring")?[field] = value;
+                }
+                _ => cluster[field] = value,
             }
             if field == "type" {
                 let fields = cluster.as_object_mut().context("not an object")?;

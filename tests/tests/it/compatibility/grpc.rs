@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_client::ExternalProcessorClient;
@@ -14,11 +16,11 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     ImmediateResponse, ProcessingRequest, ProcessingResponse,
 };
 use futures_util::stream::{self, Stream};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
-use unitring_tests::config::EnvoyConfig;
+use unitring_tests::config::{EnvoyConfig, endpoints_at};
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, keys};
 use unitring_tests::ports;
@@ -27,8 +29,22 @@ use super::{is_idle, nobody_judges};
 
 const KEYS: usize = 40;
 
+/// How a server fails its calls.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Fails {
+    /// It does not.
+    Never,
+    /// By `grpc-status: 14` in the trailers of an answer of 200.
+    InTrailers,
+    /// By an answer of 200 that has no body: its headers have the status.
+    AtOnce,
+}
+
 /// A service that answers each message with its name; any service with a bidirectional stream would do.
-struct Named(String);
+struct Named {
+    name: String,
+    fails: Arc<AtomicU8>,
+}
 
 #[tonic::async_trait]
 impl ExternalProcessor for Named {
@@ -38,7 +54,16 @@ impl ExternalProcessor for Named {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
-        let state = (request.into_inner(), self.0.clone());
+        let away = || Status::unavailable("away");
+        match self.fails.load(Ordering::Relaxed) {
+            fails if fails == Fails::InTrailers as u8 => {
+                let end = stream::iter([Err(away())]);
+                return Ok(Response::new(Box::pin(end)));
+            }
+            fails if fails == Fails::AtOnce as u8 => return Err(away()),
+            _ => {}
+        }
+        let state = (request.into_inner(), self.name.clone());
         let answers = stream::unfold(state, |(mut requests, name)| async move {
             let message = requests.message().await.ok()??;
             drop(message);
@@ -57,19 +82,28 @@ impl ExternalProcessor for Named {
 }
 
 /// A gRPC server in this process; dropping this ends it.
-struct Running {
-    port: u16,
+pub(crate) struct Running {
+    pub(crate) port: u16,
+    fails: Arc<AtomicU8>,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Running {
-    async fn start(name: &str) -> Result<Self> {
+    pub(crate) async fn start(name: &str) -> Result<Self> {
         let port = ports::free()?;
-        let service = ExternalProcessorServer::new(Named(name.to_owned()));
+        let fails = Arc::new(AtomicU8::new(Fails::Never as u8));
+        let service = ExternalProcessorServer::new(Named {
+            name: name.to_owned(),
+            fails: Arc::clone(&fails),
+        });
         let server = Server::builder().add_service(service);
         let task = tokio::spawn(server.serve((Ipv4Addr::LOCALHOST, port).into()));
         until("the server", async || connect(port).await).await?;
-        Ok(Self { port, task })
+        Ok(Self { port, fails, task })
+    }
+
+    pub(crate) fn fail(&self, how: Fails) {
+        self.fails.store(how as u8, Ordering::Relaxed);
     }
 }
 
@@ -79,20 +113,15 @@ impl Drop for Running {
     }
 }
 
-async fn connect(port: u16) -> Result<Channel> {
+pub(crate) async fn connect(port: u16) -> Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?;
     Ok(endpoint.connect().await?)
 }
 
-fn config(servers: &[Running]) -> Result<EnvoyConfig> {
+/// The shipped configuration over the servers on these ports, which speak HTTP/2.
+pub(crate) fn config(ports: &[u16]) -> Result<EnvoyConfig> {
     let config = nobody_judges(EnvoyConfig::shipped("envoy.yaml")?)?;
-    config.edit_cluster("orders", |cluster| {
-        let endpoints = servers.iter().map(|server| {
-            let address = json!({"address": "127.0.0.1", "port_value": server.port});
-            json!({"endpoint": {"address": {"socket_address": address}}})
-        });
-        let endpoints: Value = endpoints.collect();
-        cluster["load_assignment"]["endpoints"] = json!([{"lb_endpoints": endpoints}]);
+    config.endpoints("orders", endpoints_at(ports))?.edit_cluster("orders", |cluster| {
         cluster["typed_extension_protocol_options"] = json!({
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -104,7 +133,10 @@ fn config(servers: &[Running]) -> Result<EnvoyConfig> {
 }
 
 /// The server that answers both messages of a stream with this key.
-async fn owner(client: &mut ExternalProcessorClient<Channel>, key: &str) -> Result<String> {
+pub(crate) async fn owner(
+    client: &mut ExternalProcessorClient<Channel>,
+    key: &str,
+) -> Result<String> {
     let messages = stream::iter([ProcessingRequest::default(), ProcessingRequest::default()]);
     let mut request = Request::new(messages);
     request.metadata_mut().insert("x-user-id", key.parse()?);
@@ -128,7 +160,8 @@ async fn a_grpc_stream_is_placed_by_its_key() -> Result<()> {
     for name in ["a", "b", "c"] {
         servers.push(Running::start(name).await?);
     }
-    let config = config(&servers)?;
+    let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
+    let config = config(&ports)?;
     let native = Envoy::start(&config.clone().without_filter()?).await?;
     let filtered = Envoy::start(&config).await?;
     filtered.steers_to(servers.len()).await?;

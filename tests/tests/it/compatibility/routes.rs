@@ -113,6 +113,57 @@ async fn a_shadow_request_goes_to_the_shadow_cluster_and_leaves_nothing_in_fligh
 }
 
 #[tokio::test]
+async fn a_shadow_request_to_the_service_itself_goes_where_its_request_went() -> Result<()> {
+    let pair = Pair::start(&|config| {
+        edit_route(config, |route| {
+            route["request_mirror_policies"] = json!([{"cluster": "orders"}]);
+            Ok(())
+        })
+    })
+    .await?;
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    for key in keys(KEYS) {
+        let answer = ask(&pair.filtered, "/", &key).await?;
+        is_steered(&answer, &pair.instances)?;
+        *expected.entry(answer.instance).or_default() += 2;
+    }
+    until("the shadows to arrive", async || {
+        for instance in &pair.instances {
+            let served = instance.load().await?.served;
+            let of = expected.get(&instance.id).copied().unwrap_or(0);
+            ensure!(served == of, "{}: {served} of {of}", instance.id);
+        }
+        Ok(())
+    })
+    .await?;
+    pair.is_idle().await
+}
+
+#[tokio::test]
+async fn a_request_whose_host_path_and_other_headers_a_route_changes_is_placed_by_its_key()
+-> Result<()> {
+    let pair = Pair::start(&|config| {
+        edit_route(config, |route| {
+            route["prefix_rewrite"] = json!("/elsewhere/");
+            route["host_rewrite_literal"] = json!("elsewhere");
+            Ok(())
+        })?
+        .edit_connections(|manager| {
+            let route = routes(manager)?.last_mut().context("no route")?;
+            let added = json!({"header": {"key": "x-other", "value": "somebody"}});
+            route["request_headers_to_add"] = json!([added]);
+            Ok(())
+        })
+    })
+    .await?;
+    pair.agree("/carts").await?;
+    let answer = ask(&pair.filtered, "/carts", "ada").await?;
+    assert_eq!(answer.body["path"], json!("/elsewhere/carts"));
+    assert_eq!(answer.body["headers"]["x-other"][0], json!("somebody"));
+    pair.is_idle().await
+}
+
+#[tokio::test]
 async fn a_hedged_request_is_answered_by_another_candidate() -> Result<()> {
     let pair = Pair::start(&|config| {
         edit_route(nobody_judges(config)?, |route| {
@@ -271,37 +322,41 @@ async fn where_a_route_switches_the_filter_off_envoy_chooses_and_no_client_can()
     Ok(())
 }
 
+/// Adds a filter after ours that sends requests with the header `x-later` to the cluster `carts`.
+pub(crate) fn later_filter_to_carts(config: EnvoyConfig) -> Result<EnvoyConfig> {
+    config.edit_connections(|manager| {
+        let routes = routes(manager)?;
+        let mut route = routes.last().context("no route")?.clone();
+        let to_carts = json!({"name": "x-to", "string_match": {"exact": "carts"}});
+        route["match"] = json!({"prefix": "/", "headers": [to_carts]});
+        route["route"]["cluster"] = json!("carts");
+        routes.insert(0, route);
+        let code = "function envoy_on_request(request)
+            if request:headers():get('x-later') then
+                request:headers():add('x-to', 'carts')
+                request:clearRouteCache()
+            end
+        end";
+        let lua = json!({
+            "name": "lua",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+                "default_source_code": {"inline_string": code},
+            },
+        });
+        let filters = manager.pointer_mut("/http_filters");
+        let filters = filters.and_then(Value::as_array_mut);
+        let filters = filters.context("no filters")?;
+        filters.insert(filters.len() - 1, lua);
+        Ok(())
+    })
+}
+
 #[tokio::test]
 async fn a_later_filter_may_send_the_request_to_another_cluster() -> Result<()> {
     let carts = Instance::start_all(&["x", "y", "z"]).await?;
     let pair = Pair::start(&|config| {
-        let config = config.copy_cluster("orders", "carts", &carts)?;
-        config.edit_connections(|manager| {
-            let routes = routes(manager)?;
-            let mut route = routes.last().context("no route")?.clone();
-            let to_carts = json!({"name": "x-to", "string_match": {"exact": "carts"}});
-            route["match"] = json!({"prefix": "/", "headers": [to_carts]});
-            route["route"]["cluster"] = json!("carts");
-            routes.insert(0, route);
-            let code = "function envoy_on_request(request)
-                if request:headers():get('x-later') then
-                    request:headers():add('x-to', 'carts')
-                    request:clearRouteCache()
-                end
-            end";
-            let lua = json!({
-                "name": "lua",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
-                    "default_source_code": {"inline_string": code},
-                },
-            });
-            let filters = manager.pointer_mut("/http_filters");
-            let filters = filters.and_then(Value::as_array_mut);
-            let filters = filters.context("no filters")?;
-            filters.insert(filters.len() - 1, lua);
-            Ok(())
-        })
+        later_filter_to_carts(config.copy_cluster("orders", "carts", &carts)?)
     })
     .await?;
     for key in keys(KEYS) {

@@ -1,0 +1,161 @@
+//! What a request asks of Envoy: every call of the filter into Envoy, from Envoy's own trace of its VMs. By
+//! default the answer is not read.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use unitring_tests::config::EnvoyConfig;
+use unitring_tests::deadline::until;
+use unitring_tests::envoy::Envoy;
+use unitring_tests::instance::Instance;
+
+/// More than the first requests of a VM, which are sampled, and fewer than lead to the next sample.
+const BEFORE: usize = 20;
+const TRACED: usize = 20;
+
+/// The calls of a request, in their order.
+const OF_A_REQUEST: [&str; 6] = [
+    // Its headers, in one call.
+    "proxy_get_header_map_pairs(0",
+    // A place on its instance, and whether that was one too many.
+    "proxy_increment_metric",
+    "proxy_get_metric",
+    // The choice.
+    "proxy_add_header_map_value(0",
+    // The answer's announcement of updates is removed, unread.
+    "proxy_remove_header_map_value(2",
+    // The place is given back.
+    "proxy_increment_metric",
+];
+
+/// A call that brings something of the answer into the VM.
+fn reads_answer(call: &str) -> bool {
+    call.starts_with("proxy_get_header_map_pairs(2")
+        || call.starts_with("proxy_get_header_map_value(2")
+        || call.starts_with("proxy_get_property")
+}
+
+/// The first argument of a call in a trace: `name(1, 2)` gives 1.
+fn first_argument(call: &str) -> Option<&str> {
+    let (_, arguments) = call.split_once('(')?;
+    arguments.split([',', ')']).next()
+}
+
+/// The calls into Envoy of each stream that began and ended within the trace, by its context.
+fn traced(log: &str) -> BTreeMap<String, Vec<String>> {
+    let mut streams: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // By thread: the context that the VM was called for.
+    let mut called: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in log.lines() {
+        let Some(thread) = line.split("][").nth(1) else {
+            continue;
+        };
+        if let Some((_, call)) = line.split_once("[host->vm] ") {
+            let Some(context) = first_argument(call) else {
+                continue;
+            };
+            if call.starts_with("proxy_on_context_create") {
+                streams.insert(context.to_owned(), Vec::new());
+            }
+            if !call.starts_with("proxy_on_memory_allocate") {
+                called.insert(thread, context);
+            }
+        } else if let Some((_, call)) = line.split_once("[vm->host] env.") {
+            let stream = called
+                .get(thread)
+                .and_then(|context| streams.get_mut(*context));
+            stream
+                .into_iter()
+                .for_each(|calls| calls.push(call.to_owned()));
+        }
+    }
+    streams
+}
+
+/// The calls of each of some requests with these settings besides the service and its key.
+async fn calls_with(settings: Value) -> Result<Vec<Vec<String>>> {
+    let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
+    let mut all = json!({"service": "orders", "key": [{"header": "x-user-id"}]});
+    for (name, value) in settings.as_object().into_iter().flatten() {
+        all[name] = value.clone();
+    }
+    if settings["discovery"] == json!("static") {
+        let listed = instances
+            .iter()
+            .map(|one| json!({"address": one.address()}));
+        let listed: Vec<Value> = listed.collect();
+        all["discovery"] = json!({"source": "static", "instances": listed});
+    }
+    let config = EnvoyConfig::shipped("envoy.yaml")?
+        .instances(&instances, &[])?
+        .settings(all)?
+        .edit(|bootstrap| {
+            let paths = bootstrap.pointer_mut("/admin/allow_paths");
+            let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
+            paths.push(json!({"prefix": "/logging"}));
+            Ok(())
+        })?;
+    let envoy = Envoy::start(&config).await?;
+    envoy.has_healthy(4).await?;
+    envoy.has_eligible(4).await?;
+    let ask = async |count: usize| -> Result<()> {
+        for number in 0..count {
+            let answer = envoy.get(&format!("user-{number}")).await?;
+            ensure!(answer.status == 200, "{answer:?}");
+        }
+        Ok(())
+    };
+    ask(BEFORE).await?;
+    let begin = envoy.log().len();
+    envoy.order("/logging?wasm=trace").await?;
+    ask(TRACED).await?;
+    let streams = until("the end of each request to be traced", async || {
+        let log = envoy.log();
+        let ends = log.matches("[host<-vm] proxy_on_delete").count();
+        ensure!(ends >= TRACED, "{ends}");
+        Ok(traced(log.get(begin..).unwrap_or_default()))
+    })
+    .await?;
+    ensure!(streams.len() >= TRACED, "{streams:?}");
+    Ok(streams.into_values().take(TRACED).collect())
+}
+
+#[tokio::test]
+async fn by_default_an_answer_is_not_read_and_a_request_costs_six_calls() -> Result<()> {
+    for settings in [json!({}), json!({"companion": {"cluster": "unitring"}})] {
+        for calls in calls_with(settings).await? {
+            ensure!(!calls.iter().any(|call| reads_answer(call)), "{calls:#?}");
+            let is_as_pinned = calls.len() == OF_A_REQUEST.len()
+                && calls
+                    .iter()
+                    .zip(OF_A_REQUEST)
+                    .all(|(call, pinned)| call.starts_with(pinned));
+            ensure!(is_as_pinned, "{calls:#?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_is_read_where_a_setting_needs_it() -> Result<()> {
+    for (settings, needed) in [
+        (json!({"explain": true}), "proxy_get_property"),
+        (
+            json!({"capture": {"mode": "count"}}),
+            "proxy_get_header_map_value(2",
+        ),
+        // Without Envoy's counts the filter judges by the answer.
+        (
+            json!({"discovery": "static"}),
+            "proxy_get_header_map_pairs(2",
+        ),
+    ] {
+        for calls in calls_with(settings.clone()).await? {
+            let reads = calls.iter().any(|call| call.starts_with(needed));
+            ensure!(reads, "{settings}: {calls:#?}");
+            ensure!(calls.iter().any(|call| reads_answer(call)), "{calls:#?}");
+        }
+    }
+    Ok(())
+}
