@@ -199,65 +199,6 @@ async fn a_policy_that_reads_another_header_is_told_and_no_choice_is_called_used
 }
 
 #[tokio::test]
-async fn a_route_that_hashes_another_key_is_told() -> Result<()> {
-    let rewritten = json!({"header": {
-        "header_name": "x-user-id",
-        "regex_rewrite": {"pattern": {"regex": "a"}, "substitution": "b"},
-    }});
-    for source in [
-        json!({"cookie": {"name": "sid"}}),
-        json!({"filter_state": {"key": "user"}}),
-        rewritten,
-    ] {
-        let front = Front::start(|config| {
-            config.edit_connections(|manager| {
-                let policy = "/route_config/virtual_hosts/0/routes/0/route/hash_policy";
-                let policy = manager.pointer_mut(policy).context("no hash_policy")?;
-                *policy = json!([source]);
-                Ok(())
-            })
-        })
-        .await?;
-        let found = front.finds("hash_policy", true).await;
-        found.with_context(|| source.to_string())?;
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_fallback_that_is_no_ring_is_told() -> Result<()> {
-    let front = Front::start(|config| {
-        config.edit_cluster("orders", |cluster| {
-            let policy = "/load_balancing_policy/policies/0/typed_extension_config/typed_config";
-            let policy = cluster.pointer_mut(policy).context("no policy")?;
-            policy["fallback_policy"] = json!({"policies": [{"typed_extension_config": {
-                "name": "envoy.load_balancing_policies.round_robin",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"},
-            }}]});
-            Ok(())
-        })
-    })
-    .await?;
-    front.finds("fallback_policy", true).await
-}
-
-#[tokio::test]
-async fn a_route_that_changes_the_key_before_envoy_hashes_it_is_told() -> Result<()> {
-    let front = Front::start(|config| {
-        let config = config.setting("key", json!([{"path": true}]))?;
-        config.edit_connections(|manager| {
-            let route = "/route_config/virtual_hosts/0/routes/0/route";
-            let route = manager.pointer_mut(route).context("no route")?;
-            route["hash_policy"] = json!([{"header": {"header_name": ":path"}}]);
-            route["prefix_rewrite"] = json!("/elsewhere/");
-            Ok(())
-        })
-    })
-    .await?;
-    front.finds("hash_policy", true).await
-}
-
-#[tokio::test]
 async fn a_route_that_removes_a_header_of_the_filter_is_told() -> Result<()> {
     let front = Front::start(|config| {
         config.edit_connections(|manager| {
