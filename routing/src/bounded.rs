@@ -15,6 +15,7 @@
 
 mod bound;
 mod candidates;
+mod full;
 mod share;
 mod weights;
 
@@ -25,6 +26,7 @@ pub use weights::Weights;
 
 use crate::hash::mix;
 use crate::ring::{HostIndex, Ring};
+use full::Full;
 
 /// Places of the key's own sequence that are looked up. At the default factor a fifth of the
 /// capacity is free, so 64 places are all full for 1 key in 10^6.
@@ -150,31 +152,10 @@ pub fn choose(
     } else {
         search.beyond(&jumps, owner)
     };
-    let mut candidates = Candidates::new(first, wanted.min(weights.usable()));
-    // Retries follow the key's own sequence, past the owner if it is full. Full instances come last,
-    // and those at their hard cap not at all.
-    if search.full.len() < weights.usable() {
-        for jump in 1..=JUMPS_MAX {
-            if candidates.is_complete() {
-                break;
-            }
-            match jumps.to(jump) {
-                Some(host) if !search.full.has(host) && !search.is_at_cap(host) => {
-                    candidates.push(host);
-                }
-                _ => {}
-            }
-        }
-    }
-    let places = (1..=JUMPS_MAX).filter_map(|jump| jumps.to(jump));
-    for host in std::iter::once(owner).chain(places) {
-        if candidates.is_complete() {
-            break;
-        }
-        if !search.is_at_cap(host) {
-            candidates.push(host);
-        }
-    }
+    let candidates = match reason {
+        Reason::Full => Candidates::new(first, 1),
+        _ => search.candidates(&jumps, owner, first, wanted),
+    };
     Some(Choice { candidates, reason })
 }
 
@@ -243,12 +224,57 @@ impl<L: Loads> Search<'_, L> {
         }
     }
 
+    /// The first candidate and those of retries, in the key's own sequence past the owner if it is
+    /// full. Full instances come last, and those at their hard cap not at all.
+    #[inline]
+    fn candidates(
+        &self,
+        jumps: &Jumps<'_, impl Owners>,
+        owner: HostIndex,
+        first: HostIndex,
+        wanted: usize,
+    ) -> Candidates {
+        let mut candidates = Candidates::new(first, wanted.min(self.weights.usable()));
+        if self.full.len() < self.weights.usable() {
+            self.add(jumps, &mut candidates, |host| {
+                host != first && !self.full.has(host)
+            });
+        }
+        if !candidates.is_complete() {
+            if !self.is_at_cap(owner) {
+                candidates.push(owner);
+            }
+            self.add(jumps, &mut candidates, |host| self.full.has(host));
+        }
+        candidates
+    }
+
+    /// Adds those of the key's own sequence that will do, until the list is complete.
+    #[inline]
+    fn add(
+        &self,
+        jumps: &Jumps<'_, impl Owners>,
+        candidates: &mut Candidates,
+        will_do: impl Fn(HostIndex) -> bool,
+    ) {
+        for jump in 1..=JUMPS_MAX {
+            if candidates.is_complete() {
+                break;
+            }
+            match jumps.to(jump) {
+                Some(host) if will_do(host) && !self.is_at_cap(host) => candidates.push(host),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether an instance has no place left under the cap for a retry, which takes none.
     #[inline]
     fn is_at_cap(&self, host: HostIndex) -> bool {
-        let estimate = || self.loads.estimate(host.get());
-        self.bound.max_in_flight.is_some()
-            && self.is_over_cap(host.get(), estimate().saturating_add(1))
+        self.bound.max_in_flight.is_some() && {
+            let in_flight = self.loads.estimate(host.get());
+            self.is_over_cap(host.get(), in_flight.saturating_add(1))
+        }
     }
 
     /// Whether this process leaves the others their part of the free capacity. Up to `min_capacity`
@@ -350,47 +376,6 @@ impl<L: Loads> Search<'_, L> {
             }
         }
         best.map(|found| found.map(|(_, host)| host))
-    }
-}
-
-/// Instances that were asked and were full, with their load.
-struct Full {
-    hosts: [HostIndex; TRIED_MAX],
-    in_flight: [u64; TRIED_MAX],
-    len: usize,
-}
-
-impl Full {
-    fn nobody() -> Self {
-        Self {
-            hosts: [HostIndex::new(0); TRIED_MAX],
-            in_flight: [0; TRIED_MAX],
-            len: 0,
-        }
-    }
-
-    fn push(&mut self, host: HostIndex, in_flight: u64) {
-        let places = (
-            self.hosts.get_mut(self.len),
-            self.in_flight.get_mut(self.len),
-        );
-        if let (Some(place), Some(load)) = places {
-            (*place, *load) = (host, in_flight);
-            self.len += 1;
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (HostIndex, u64)> + '_ {
-        let hosts = self.hosts.iter().copied().take(self.len);
-        hosts.zip(self.in_flight.iter().copied())
-    }
-
-    fn has(&self, host: HostIndex) -> bool {
-        self.hosts.iter().take(self.len).any(|full| *full == host)
     }
 }
 

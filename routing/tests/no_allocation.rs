@@ -208,13 +208,18 @@ fn a_choice_allocates_nothing_whatever_the_load_and_the_health() {
     assert_eq!(reasons.len(), 5, "every way was gone: {reasons:?}");
 }
 
+/// Places of a key's own sequence.
+const JUMPS_MAX: usize = 64;
+
 #[test]
 fn a_choice_asks_a_bounded_number_of_instances() {
     every_choice(|reason, _, [takes, reads, estimates, totals]| {
         // The last one is the least loaded instance, which is asked again.
         assert!(takes <= TRIED_MAX + 1, "{reason:?}: {takes} places taken");
         assert!(reads <= TRIED_MAX + 1, "{reason:?}: {reads} read");
-        assert!(estimates <= INSTANCES, "{reason:?}: {estimates} estimates");
+        // Each instance once for the least loaded, and under a cap each that may take a retry.
+        let most = INSTANCES + JUMPS_MAX + TRIED_MAX;
+        assert!(estimates <= most, "{reason:?}: {estimates} estimates");
         assert!(totals <= TRIED_MAX + 1, "{reason:?}: {totals} totals");
     });
 }

@@ -1,7 +1,7 @@
 //! gRPC calls fail by a status in trailers, by one in the headers of an answer without a body, and by one
 //! that Envoy makes of a refused connection. The HTTP status is 200 each time.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_client::ExternalProcessorClient;
@@ -91,10 +91,11 @@ impl Fleet {
     }
 
     /// One call of each of so many keys; returns how many failed.
-    async fn call(&mut self, keys: usize) -> u64 {
+    async fn call(&self, keys: usize) -> u64 {
+        let mut client = self.client.clone();
         let mut failed = 0;
         for number in 0..keys {
-            let called = owner(&mut self.client, &format!("user-{number}")).await;
+            let called = owner(&mut client, &format!("user-{number}")).await;
             failed += u64::from(called.is_err());
         }
         failed
@@ -119,17 +120,17 @@ impl Fleet {
     }
 
     /// Calls until the failing instance is ejected; returns how many calls failed.
-    async fn is_ejected(&mut self) -> Result<u64> {
-        let mut failed = 0;
-        for _ in 0..100 {
-            failed += self.call(20).await;
+    async fn is_ejected(&self) -> Result<u64> {
+        let failed = AtomicU64::new(0);
+        until("the failing instance to be ejected", async || {
+            failed.fetch_add(self.call(20).await, Ordering::Relaxed);
             let eligible = self.envoy.ours("instances_eligible").await?;
-            if (eligible, self.envoy.ours("ejections").await?) == (3, 1) {
-                return Ok(failed);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        anyhow::bail!("{} is not ejected: {}", self.failing, self.envoy.log())
+            let ejections = self.envoy.ours("ejections").await?;
+            ensure!((eligible, ejections) == (3, 1), "{eligible}, {ejections}");
+            Ok(())
+        })
+        .await?;
+        Ok(failed.into_inner())
     }
 }
 
@@ -165,7 +166,7 @@ async fn a_grpc_call_that_fails_counts_as_envoy_counts_it_and_ejects() -> Result
     Ok(())
 }
 
-async fn counts_and_ejects(mut fleet: Fleet, way: Way) -> Result<()> {
+async fn counts_and_ejects(fleet: Fleet, way: Way) -> Result<()> {
     let failed = fleet.is_ejected().await?;
     assert_eq!(fleet.call(40).await, 0, "its keys are served by others");
     let counts = counts_as_envoy(&fleet.envoy).await?;
@@ -196,7 +197,7 @@ async fn without_envoys_counts_a_grpc_call_is_judged_by_what_its_headers_tell() 
     Ok(())
 }
 
-async fn judged_by_headers(mut fleet: Fleet, way: Way) -> Result<()> {
+async fn judged_by_headers(fleet: Fleet, way: Way) -> Result<()> {
     if way != Way::Answered(Fails::InTrailers) {
         let failed = fleet.is_ejected().await?;
         until("the failures to be counted", async || {
