@@ -163,7 +163,8 @@ pub(super) fn call(
     let text = response.body_mut().read_to_string();
     let text = text.map_err(|error| AskError::unanswered(path, &error))?;
     // An answer of 503 still has the report of what is not ready.
-    if !status.is_success() && !(path == READY && status.as_u16() == 503) {
+    let is_answer = status.is_success() || path == READY && status.as_u16() == 503;
+    if !is_answer {
         return Err(refused(target, path, status.as_u16(), text.as_bytes()));
     }
     Ok(

@@ -96,7 +96,7 @@ async fn silent_connections_make_room_and_slow_heads_end() -> Result<()> {
         .await?;
     ensure!(displaced >= 500.0, "{displaced}");
     let log = companion.log();
-    ensure!(log.contains("the quietest makes room"), "{log}");
+    ensure!(log.contains("the quietest connection is closed"), "{log}");
     ensure!(
         log.contains("the limit of open files (ulimit -n) is low"),
         "{log}"

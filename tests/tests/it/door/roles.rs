@@ -174,7 +174,7 @@ async fn tokens_and_the_log_are_read_again_and_an_error_changes_nothing() -> Res
     until("the error in the log", async || {
         let log = companion.log();
         ensure!(
-            log.contains("stay as they were") && log.contains("\"amdin\""),
+            log.contains("the last settings stay in force") && log.contains("\"amdin\""),
             "{log}"
         );
         ensure!(!log.contains("third"), "{log}");

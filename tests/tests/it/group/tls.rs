@@ -30,12 +30,13 @@ async fn a_group_is_created_over_tls_with_certificates() -> Result<()> {
     assert_eq!(code, 0, "{text}");
     let (code, text) = run("status", key)?;
     assert_eq!(code, 0, "{text}");
-    // No server can be queried.
+    // The configuration is wrong, whatever the servers say.
     let (code, text) = run("status", "/nowhere.key")?;
-    assert_eq!(code, 2, "{text}");
+    assert_eq!(code, 64, "{text}");
     assert!(text.contains("/nowhere.key"), "{text}");
     let strange = servers[1].file("client.key");
     let (code, text) = run("create", strange.to_str().context("path")?)?;
-    assert_eq!(code, 1, "{text}");
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("is the key of another certificate"), "{text}");
     Ok(())
 }
