@@ -13,6 +13,7 @@ mod fields;
 pub mod group;
 pub mod instance;
 pub mod out;
+pub(crate) mod readiness;
 pub mod service;
 pub mod status;
 pub mod store;

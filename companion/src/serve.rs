@@ -3,6 +3,7 @@
 //! Order at the end: new requests are refused, those under way finish (bounded), then the rest
 //! stops. Memory holds nothing that a kill could lose: every acknowledged write is in the store.
 
+mod files;
 mod reload;
 
 use std::future::Future;
@@ -25,7 +26,7 @@ use crate::door::descriptors;
 use crate::door::kept::Kept;
 use crate::door::listener::Listener;
 use crate::door::strain::Strain;
-use crate::fixed::{FixedData, FixedDataError};
+use crate::fixed::FixedDataError;
 use crate::http::{
     self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Overview, Paces, RefusedUpdates,
     Room, Sizes, Wiring,
@@ -38,8 +39,10 @@ use crate::store::{Agreement, Housekeeping, SINCE_AGREED, Store, StoreError};
 use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
-use crate::{group, now_ms, registry_feed, tls, trace, xds};
+use crate::{group, now_ms, registry_feed, trace, xds};
 
+pub use files::check;
+use files::check_tls;
 pub use reload::Reload;
 use reload::{Door, Keeper};
 
@@ -319,38 +322,6 @@ async fn serve(
     }
     stopping.mark_unchanged();
     tracing::info!("stopped");
-    Ok(())
-}
-
-/// Whether every file that the settings name can be used.
-///
-/// # Errors [`ServeError`], which names the setting and the file.
-pub fn check(settings: &Settings) -> Result<(), ServeError> {
-    Door::read(&settings.door)?;
-    check_tls(settings)?;
-    let fixed = settings.group.as_ref();
-    if let Some(path) = fixed.and_then(|group| group.fixed_data.as_ref()) {
-        FixedData::read(path)?;
-    }
-    Ok(())
-}
-
-/// The files by which this companion is a client of servers: they are used later, where an error would be one of a
-/// connection, which is tried again for ever.
-fn check_tls(settings: &Settings) -> Result<(), FileError> {
-    if let StoreSettings::Redis(redis) = &settings.store {
-        tls::check(&redis.tls)?;
-    }
-    if let Some(group) = &settings.group {
-        tls::check(&group.tls)?;
-    }
-    if let Some(sync) = &settings.sync {
-        tls::check(&sync.tls)?;
-    }
-    let trace = settings.trace.as_ref();
-    if let Some(path) = trace.and_then(|trace| trace.tls_ca.as_ref()) {
-        tls::roots("trace.tls_ca", path)?;
-    }
     Ok(())
 }
 

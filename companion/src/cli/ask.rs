@@ -12,6 +12,7 @@ use ureq::http::{Request, Response};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::exit::Exit;
+use super::readiness::{READY, is_companion};
 use super::url::base;
 use super::{Certificates, Locate, Target};
 use crate::config::TlsFiles;
@@ -20,9 +21,6 @@ use crate::tls::{self, FileError};
 
 /// The flags of [`Certificates`].
 const CERTIFICATE_FLAGS: [&str; 3] = ["--ca", "--cert", "--key-file"];
-
-/// The path that only a companion answers in its way.
-const READY: &str = "/readyz";
 
 /// How long an answer may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,40 +99,6 @@ pub(super) type Reader = ureq::BodyReader<'static>;
 /// Asks one path.
 pub(crate) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     call(target, "GET", path, None)
-}
-
-/// Whether this is a companion's answer to `/readyz`.
-pub(super) fn is_readiness(answer: &Value) -> bool {
-    answer.get("checks").is_some_and(Value::is_object)
-}
-
-/// Refuses a server that is no companion before it gets a request: a `DELETE` is not for it, and its answer of 200
-/// would look like success. Every version of a companion answers `/readyz` in its own shape, without a token. Asked once
-/// for each target.
-fn is_companion(target: &Target) -> Result<(), AskError> {
-    match target.is_known.get() {
-        Some(()) => Ok(()),
-        None => ready(target).map(drop),
-    }
-}
-
-/// Whether the companion is ready, which one of unitring always says.
-pub(crate) fn ready(target: &Target) -> Result<Value, AskError> {
-    let not_a_companion = || AskError::NoCompanion(target.url.clone());
-    let answer = ask(target, READY)?;
-    if let (Some(error), None) = (
-        answer.get("error").and_then(Value::as_str),
-        answer.get("ready"),
-    ) {
-        return Err(AskError::Refused(error.to_owned()));
-    }
-    match is_readiness(&answer) {
-        true => {
-            target.is_known.get_or_init(|| ());
-            Ok(answer)
-        }
-        false => Err(not_a_companion()),
-    }
 }
 
 /// All services, page by page. `query` is what else is asked, as `shares=true`.

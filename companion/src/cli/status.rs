@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use unitring_protocol::report::Finding;
 
 use super::Target;
-use super::ask::{AskError, ask, ready, services};
+use super::ask::{AskError, ask, services};
 use super::exit::Exit;
 use super::out::say_in_colour;
+use super::readiness::ready;
 use crate::loads::wiring;
 
 /// From which on the clock of the store is not ours.

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::answers::{Conflict, Event, Ready, Service};
 use super::sample::{Content, Sample, View, Want};
 use crate::cli::Target;
-use crate::cli::ask::{AskError, ask, escape, ready, services};
+use crate::cli::ask::{AskError, ask, escape, services};
+use crate::cli::readiness::ready;
 use crate::now_ms;
 
 /// Events that are shown.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::super::ask::{AskError, ask, is_readiness, services};
+use super::super::ask::{AskError, ask, services};
+use super::super::readiness::is_readiness;
 use super::super::url::{base, checked, without_login};
 use super::fetch::{get, read};
 use super::{DoctorFlags, probe};
