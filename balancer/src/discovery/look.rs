@@ -146,7 +146,7 @@ impl Look {
         let before = self.endpoints.take();
         let read = body.map_or(Ok(None), endpoints::read);
         self.endpoints = read?;
-        if self.endpoints != before {
+        if before.is_some() && self.endpoints != before {
             self.in_force.renew();
         }
         Ok(Some(Ask::Cluster))
@@ -164,7 +164,7 @@ impl Look {
         self.configured_ms = Some(now_ms);
         let before = self.cluster.take();
         self.cluster = body.map_or(Ok(None), cluster::read)?;
-        if self.cluster != before {
+        if before.is_some() && self.cluster != before {
             self.in_force.renew();
         }
         Ok(Some(Ask::Runtime))
@@ -224,6 +224,16 @@ impl Look {
         let name = name.unwrap_or(service);
         let name = name.replace("://", "_").replace(":/", "_");
         name.replace([':', '\0'], "_")
+    }
+
+    /// What of the runtime is in force.
+    pub fn in_force(&self) -> InForce {
+        self.in_force
+    }
+
+    /// Goes on with what another VM knows of the runtime.
+    pub fn go_on_with(&mut self, in_force: InForce) {
+        self.in_force = in_force;
     }
 
     /// Makes the next look ask for the configuration again.

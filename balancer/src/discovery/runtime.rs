@@ -8,6 +8,7 @@
 
 use super::DiscoveryError;
 use crate::json::{self, Json, JsonError};
+use crate::stored::stored;
 
 /// What the runtime says; `None` where it says nothing, and the cluster counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,6 +18,11 @@ pub struct Runtime {
     /// `outlier_detection.max_ejection_percent`.
     pub max_ejection_percent: Option<u32>,
 }
+
+stored!(Runtime {
+    panic_threshold,
+    max_ejection_percent
+});
 
 const PANIC_THRESHOLD: &str = "upstream.healthy_panic_threshold";
 const MAX_EJECTION_PERCENT: &str = "outlier_detection.max_ejection_percent";
@@ -96,7 +102,7 @@ pub fn may_say_something(bootstrap: &[u8]) -> Result<bool, DiscoveryError> {
     Ok(layers.iter().any(says))
 }
 
-/// What of the runtime is in force for a cluster.
+/// What of the runtime is in force for a cluster. A VM that takes over from another goes on with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InForce {
     runtime: Runtime,
@@ -107,6 +113,13 @@ pub struct InForce {
     /// Whether Envoy has computed the cluster's load anew since the runtime was read.
     renewed: bool,
 }
+
+stored!(InForce {
+    runtime,
+    hidden,
+    states,
+    renewed
+});
 
 impl InForce {
     /// What the runtime says.

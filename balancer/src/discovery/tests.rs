@@ -575,6 +575,10 @@ fn a_runtime_that_envoy_hides_matters_if_it_may_say_something() {
         "no host changed"
     );
     look.on_cluster(None, 2_000).unwrap();
+    let mut other = Look::default();
+    other.go_on_with(look.in_force());
     look.on_runtime(Some(runtime)).unwrap();
     assert_eq!(look.found(None).runtime.panic_threshold, Some(7));
+    other.on_runtime(Some(runtime)).unwrap();
+    assert_eq!(other.in_force(), look.in_force(), "a VM that takes over");
 }

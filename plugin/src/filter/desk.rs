@@ -38,6 +38,7 @@ use super::vms::Vms;
 use discover::Discovery;
 use others::Others;
 use unitring_balancer::directory::reader::Reader;
+use unitring_balancer::discovery::runtime::InForce;
 use unitring_balancer::drift::{Drift, Drifts};
 use unitring_balancer::health::{Judge, Memory};
 use unitring_balancer::lease::{Claim, Claimant, Lease};
@@ -60,6 +61,7 @@ pub(super) struct Desk {
     reader: Reader,
     fleet: Shared,
     health: Shared,
+    runtime: Shared,
     drift: Shared,
     /// The lease of the VMs with these settings.
     own_lease: Leased,
@@ -161,6 +163,7 @@ impl Desk {
             reader: Reader::default(),
             fleet: Shared::new(of_all("fleet")),
             health: Shared::new(own("health")),
+            runtime: Shared::new(own("runtime")),
             drift: Shared::new(own("drift")),
             own_lease: Leased::new(own("lease"), claimant(0)),
             service_lease: Leased::new(of_all("lease"), claimant(since_ms)),
@@ -253,6 +256,9 @@ impl Desk {
         }
         if let Some(drift) = self.drift.changed() {
             self.service.set_drift(drift);
+        }
+        if let Some(in_force) = self.runtime.changed::<InForce>() {
+            self.discovery.look.go_on_with(in_force);
         }
         if let Some(memory) = self.health.changed::<Memory>() {
             self.judge.remember(memory);

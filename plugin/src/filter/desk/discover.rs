@@ -6,9 +6,10 @@ use std::time::Duration;
 use unitring_routing::membership::Member;
 
 use super::Desk;
-use crate::filter::callout::{Callout, Outgoing, answer};
+use crate::filter::callout::{Answer, Callout, Outgoing, answer};
 use unitring_balancer::discovery::look::{Ask, Found, Look};
 use unitring_balancer::discovery::routes::Routes;
+use unitring_balancer::discovery::runtime::InForce;
 use unitring_balancer::discovery::{DiscoveryError, page, paths, registry, routes};
 use unitring_balancer::settings::{Settings, Source};
 use unitring_balancer::tally::Made;
@@ -30,7 +31,9 @@ const FAILURES_MAX: u32 = 3;
 pub(super) struct Discovery {
     pub(super) callout: Callout,
     asked: Asked,
-    look: Look,
+    pub(super) look: Look,
+    /// What of the runtime the other VMs know to be in force.
+    in_force: InForce,
     /// When the page of this look was made.
     pub(super) page_made: Made,
     pub(super) found: Found,
@@ -64,6 +67,7 @@ impl Discovery {
             callout: Callout::every(settings.discovery.interval),
             asked: Asked::Registry,
             look: Look::new(settings.ejection.is_some()),
+            in_force: InForce::default(),
             page_made: Made::default(),
             found: Found::default(),
             has_found: false,
@@ -148,8 +152,16 @@ impl Desk {
                 next.map(Asked::Look)
             }
             Asked::Look(Ask::Runtime) => {
-                let body = answer(body_size).ok();
-                let body = body.filter(|body| body.len() <= RUNTIME_BYTES_MAX);
+                let answer = Answer::received(body_size);
+                // No answer in time is no refusal: the next look asks again.
+                if answer.status.is_empty() {
+                    return self
+                        .look_is_over(now_ms)
+                        .into_iter()
+                        .for_each(|next| self.ask(next, now_ms));
+                }
+                let is_read = answer.status == b"200" && answer.body.len() <= RUNTIME_BYTES_MAX;
+                let body = is_read.then_some(answer.body);
                 let next = self.discovery.look.on_runtime(body.as_deref());
                 match self.config_read(next, None) {
                     Some(next) => Some(Asked::Look(next)),
@@ -235,6 +247,11 @@ impl Desk {
 
     /// Uses what the look found, and returns the next question.
     fn look_is_over(&mut self, now_ms: u64) -> Option<Asked> {
+        let in_force = self.discovery.look.in_force();
+        if in_force != self.discovery.in_force {
+            self.runtime.publish(&in_force);
+            self.discovery.in_force = in_force;
+        }
         let identity = self.service.settings.ring.identity;
         self.discovery.found = self.discovery.look.found(identity);
         self.discovery.has_found = true;
