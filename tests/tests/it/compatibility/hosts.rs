@@ -3,6 +3,8 @@
 //! The hosts have no servers. Both Envoys report their chosen host in a header, and get the hosts from
 //! the same file (EDS).
 
+mod runtime;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use unitring_tests::config::EnvoyConfig;
@@ -200,81 +202,6 @@ async fn the_clusters_own_panic_threshold_decides_who_gets_keys() -> Result<()> 
         Ok(())
     });
     never.await?.agree(|chosen| all_named(chosen, &[4])).await
-}
-
-/// Where the runtime says something, the cluster's own threshold does not count. Envoy reads the runtime when a host
-/// changes.
-#[tokio::test]
-async fn the_runtimes_panic_threshold_comes_before_the_clusters_from_the_next_change_of_a_host_on()
--> Result<()> {
-    let of = |first: &str| {
-        let failed = |number| host(number, "UNHEALTHY");
-        let hosts = [host(1, first), failed(2), failed(3), host(4, "HEALTHY")];
-        json!([locality(0, &hosts)])
-    };
-    let layers = json!({"layers": [
-        {"name": "said", "static_layer": {"upstream": {"healthy_panic_threshold": 0}}},
-        {"name": "admin", "admin_layer": {}},
-    ]});
-    let assignment = json!({"endpoints": of("UNHEALTHY")});
-    let fronts = Fronts::start_with(assignment, |config| config.field("layered_runtime", layers));
-    let fronts = fronts.await?;
-    fronts.agree(|chosen| all_named(chosen, &[4])).await?;
-    fronts.looks_again().await?;
-    let change = "/runtime_modify?upstream.healthy_panic_threshold=100";
-    for envoy in [&fronts.native, &fronts.filtered] {
-        envoy.order(change).await?;
-    }
-    fronts.looks_again().await?;
-    fronts.agree(|chosen| all_named(chosen, &[4])).await?;
-    put(&fronts.hosts, of("HEALTHY"))?;
-    let everybody = |chosen: &[Chosen]| all_named(chosen, &[1, 2, 3, 4]);
-    fronts.agree(everybody).await?;
-    put(&fronts.hosts, of("UNHEALTHY"))?;
-    fronts.agree(everybody).await
-}
-
-/// An older configuration does not allow `/runtime`.
-#[tokio::test]
-async fn a_runtime_that_the_filter_cannot_see_leaves_to_envoy_what_it_may_decide() -> Result<()> {
-    let of = |state: &str| {
-        let hosts = [2, 3, 4].map(|number| host(number, "HEALTHY"));
-        json!([locality(
-            0,
-            &[&[host(1, state), host(5, state)][..], &hosts].concat()
-        )])
-    };
-    for (layer, decides) in [
-        (
-            json!({"name": "said", "static_layer": {"upstream": {"healthy_panic_threshold": 100}}}),
-            true,
-        ),
-        (json!({"name": "admin", "admin_layer": {}}), false),
-    ] {
-        let assignment = json!({"endpoints": of("HEALTHY")});
-        let fronts = Fronts::start_with(assignment, |config| {
-            let layers = json!({"layers": [layer]});
-            config.field("layered_runtime", layers)?.edit(|bootstrap| {
-                let paths = bootstrap.pointer_mut("/admin/allow_paths");
-                let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
-                paths.retain(|path| path["exact"] != "/runtime");
-                Ok(())
-            })
-        });
-        let fronts = fronts.await?;
-        fronts
-            .agree(|chosen| all_named(chosen, &[1, 2, 3, 4, 5]))
-            .await?;
-        put(&fronts.hosts, of("UNHEALTHY"))?;
-        let as_expected = |chosen: &[Chosen]| match decides {
-            true => chosen.iter().all(|(_, named)| named.is_none()),
-            false => all_named(chosen, &[2, 3, 4]),
-        };
-        fronts.agree(as_expected).await?;
-        let told = fronts.filtered.log().contains("wired wrongly: runtime: ");
-        ensure!(told == decides, "{}", fronts.filtered.log());
-    }
-    Ok(())
 }
 
 #[tokio::test]
