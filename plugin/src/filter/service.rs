@@ -36,8 +36,8 @@ pub(super) struct Service {
     routing: RefCell<Routing>,
     /// Buffer for the value of the steering header, reused by each request.
     header: RefCell<String>,
-    /// Whether estimates were read since the last tick.
-    estimated: Cell<bool>,
+    /// Estimates are read anew in each round, from one tick to the next.
+    round: Cell<u32>,
     failures_seen: Cell<u64>,
     /// Requests placed so far; wraps around. It decides which requests are sampled.
     placed: Cell<u32>,
@@ -149,7 +149,7 @@ impl Service {
                 defined: Defined::new(),
             }),
             header: RefCell::default(),
-            estimated: Cell::new(false),
+            round: Cell::new(1),
             failures_seen: Cell::new(0),
             placed: Cell::new(0),
             update_loads: RefCell::default(),
@@ -220,7 +220,7 @@ impl Service {
             entries,
             ring: balancer.table().version(),
         });
-        self.estimated.set(false);
+        self.round.update(|round| round.wrapping_add(1));
         Ok((old, Arc::clone(balancer.table())))
     }
 
@@ -247,7 +247,7 @@ impl Service {
         }
         self.stats.in_flight.flush(self.sides.get());
         self.stats.flush();
-        self.estimated.set(false);
+        self.round.update(|round| round.wrapping_add(1));
         let failures = self.stats.failures.show();
         let more = self.failures_seen.replace(failures) != failures;
         for (_, stats) in &self.routing.borrow().defined {
@@ -461,19 +461,11 @@ impl Gauges<'_> {
 
 impl Loads for Gauges<'_> {
     fn take(&self, host: usize) {
-        let sides = self.service.sides.get();
-        self.of(host, |stats| {
-            stats.estimate.set(stats.estimate.get().saturating_add(1));
-            stats.in_flight.raise(sides);
-        });
+        self.of(host, |stats| stats.begin(self.service.sides.get()));
     }
 
     fn give_back(&self, host: usize) {
-        let sides = self.service.sides.get();
-        self.of(host, |stats| {
-            stats.estimate.set(stats.estimate.get().saturating_sub(1));
-            stats.in_flight.lower(sides);
-        });
+        self.of(host, |stats| stats.end(self.service.sides.get()));
     }
 
     fn in_flight(&self, host: usize) -> u64 {
@@ -483,13 +475,9 @@ impl Loads for Gauges<'_> {
     }
 
     fn estimate(&self, host: usize) -> u64 {
-        if !self.service.estimated.replace(true) {
-            for stats in self.hosts {
-                let shown = stats.in_flight.show(self.service.sides.get());
-                stats.estimate.set(shown);
-            }
-        }
-        self.of(host, |stats| stats.estimate.get()).unwrap_or(0)
+        let (round, sides) = (self.service.round.get(), self.service.sides.get());
+        self.of(host, |stats| stats.estimate(round, sides))
+            .unwrap_or(0)
     }
 
     fn total(&self) -> u64 {

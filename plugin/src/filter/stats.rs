@@ -291,8 +291,10 @@ pub(super) struct InstanceStats {
     pub(super) failures_in_row: Gauge,
     /// Whether the row may be non-zero. Only then does a success cost a call into Envoy.
     pub(super) failing: Cell<bool>,
-    /// In flight at some time since the last tick.
-    pub(super) estimate: Cell<u64>,
+    /// In flight at some time in a round, and what this VM has begun and ended since.
+    estimate: Cell<u64>,
+    /// The round in which the estimate was read.
+    round: Cell<u32>,
     /// Whether Envoy is known to keep `in_flight`.
     is_kept: Cell<bool>,
     /// Whether Envoy does not keep `failures_in_row`.
@@ -327,9 +329,30 @@ impl InstanceStats {
             failures_in_row: Gauge::define(&name("failures_in_row")),
             failing: Cell::new(false),
             estimate: Cell::new(0),
+            round: Cell::new(0),
             is_kept: Cell::new(false),
             row_lost: Cell::new(false),
         }
+    }
+
+    /// Counts a request as in flight here.
+    pub(super) fn begin(&self, sides: Sides) {
+        self.estimate.set(self.estimate.get().saturating_add(1));
+        self.in_flight.raise(sides);
+    }
+
+    /// Counts a request as in flight here no longer.
+    pub(super) fn end(&self, sides: Sides) {
+        self.estimate.set(self.estimate.get().saturating_sub(1));
+        self.in_flight.lower(sides);
+    }
+
+    /// In flight here, read from Envoy once a round: a read costs as much as a hundred reads of memory.
+    pub(super) fn estimate(&self, round: u32, sides: Sides) -> u64 {
+        if self.round.replace(round) != round {
+            self.estimate.set(self.in_flight.show(sides));
+        }
+        self.estimate.get()
     }
 
     pub(super) fn flush(&self) {

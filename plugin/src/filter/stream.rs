@@ -165,10 +165,10 @@ impl Stream {
         let sides = service.sides.get();
         match &self.taken {
             Some(taken) if Rc::ptr_eq(taken, &stats) => return,
-            Some(taken) => taken.in_flight.lower(sides),
+            Some(taken) => taken.end(sides),
             None => service.stats.in_flight.raise(sides),
         }
-        stats.in_flight.raise(sides);
+        stats.begin(sides);
         self.taken = Some(stats);
     }
 
@@ -296,7 +296,7 @@ impl Drop for Stream {
         }
         self.updates.on_over(self.id, &service);
         if let Some(taken) = self.taken.take() {
-            taken.in_flight.lower(service.sides.get());
+            taken.end(service.sides.get());
             service.stats.in_flight.lower(service.sides.get());
         }
     }

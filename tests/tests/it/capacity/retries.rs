@@ -95,3 +95,19 @@ async fn the_cap_is_exceeded_by_the_retries_of_one_look_and_by_no_more() -> Resu
     );
     Ok(())
 }
+
+/// Requests that have ended fill no place, however many there were since the filter last read its gauges.
+#[tokio::test]
+async fn under_the_cap_retries_of_many_short_requests_find_another_instance() -> Result<()> {
+    let site = half_refuses(json!({"max_in_flight": 20, "scope": "process"})).await?;
+    for round in 0..200 {
+        let requests = (0..8).map(|number| {
+            let key = format!("user-{}", round * 8 + number);
+            site.envoy.request("/").header("x-user-id", key).send()
+        });
+        for answer in try_join_all(requests).await? {
+            ensure!(answer.status() == 200, "{answer:?} in round {round}");
+        }
+    }
+    Ok(())
+}
