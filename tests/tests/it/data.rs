@@ -150,7 +150,7 @@ async fn the_program_reads_and_writes_records_and_says_what_was_in_the_way() -> 
     assert_eq!(run(&["delete", "--if-match", second.trim()])?.0, 0);
     assert_eq!(run(&["delete"])?.0, 4);
     let (code, _, error) = run(&["put", "--file", "/nowhere"])?;
-    assert_eq!(code, 1);
+    assert_eq!(code, 64);
     assert!(error.contains("/nowhere"), "{error}");
     Ok(())
 }
