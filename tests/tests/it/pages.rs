@@ -245,7 +245,9 @@ fn each_block_of_the_readme_runs_with_what_the_readme_has_started() -> Result<()
             block.line
         );
         let dry = Command::new("make")
-            .args(["--dry-run", "run", target])
+            .args(["--no-print-directory", "--dry-run", "run", target])
+            // Those of `make test`, if that runs this.
+            .env_remove("MAKEFLAGS")
             .current_dir(&root)
             .output()?;
         let steps = String::from_utf8(dry.stdout)?;
