@@ -176,8 +176,8 @@ pub async fn run(
                 fixed: Gathering::default(),
                 metrics: Arc::clone(&metrics),
             };
-            let (handle, status) = Handle::new(sync);
             let tls = amqp::Tls::read(&sync.tls)?;
+            let (handle, status) = Handle::new(sync, &tls);
             let ends = (handle.clone(), status);
             let (unit, sync) = (settings.unit.clone(), sync.clone());
             tasks.spawn(Driver::new(unit, sync, tls, parts, ends, role.clone()).run());

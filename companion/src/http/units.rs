@@ -74,24 +74,25 @@ pub(super) async fn remove(
     Ok(Json(json!({ "unit": name, "removed": true })))
 }
 
-/// Refuses to add a unit that still sends: it runs with its old store, and records deleted since
-/// would come back with it.
-fn still_sends(app: &App, unit: &UnitId) -> Result<(), Refusal> {
-    let Some(status) = app.sync.as_ref().map(Handle::status) else {
+/// Refuses to add a unit that still runs: it has its old store, and records deleted since would come back with it.
+async fn still_runs(app: &App, unit: &UnitId) -> Result<(), Refusal> {
+    let Some(sync) = app.sync.as_ref() else {
         return Ok(());
     };
-    let heard = status.strangers.get(unit);
-    let ago_ms = heard.map(|stranger| now_ms().saturating_sub(stranger.last_ms));
-    match ago_ms {
-        Some(ago_ms) if ago_ms < STRANGER_MS => Err(Refusal::new(
-            StatusCode::CONFLICT,
-            format!(
-                "{unit} still runs: it sent something {ago_ms} ms ago. Stop its companions, empty its store, \
-                 add it, and start it then"
-            ),
-        )),
-        _ => Ok(()),
-    }
+    let heard = sync.status().strangers.get(unit).map(|it| it.last_ms);
+    let ago_ms = heard.map(|last_ms| now_ms().saturating_sub(last_ms));
+    let seen = match ago_ms {
+        // One that does not know yet that it was removed.
+        Some(ago_ms) if ago_ms < STRANGER_MS => format!("it sent something {ago_ms} ms ago"),
+        _ if sync.runs(unit).await == Some(true) => "it is connected to its broker".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(
+        StatusCode::CONFLICT,
+        format!(
+            "{unit} still runs: {seen}. Stop its companions, empty its store, add it, and start it then"
+        ),
+    ))
 }
 
 /// Adds a removed unit again.
@@ -99,7 +100,7 @@ pub(super) async fn add(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
-    still_sends(&app, &peer(&app, &name)?)?;
+    still_runs(&app, &peer(&app, &name)?).await?;
     change(&app, &name, Change::Delete).await?;
     Ok(Json(json!({ "unit": name, "removed": false })))
 }

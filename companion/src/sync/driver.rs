@@ -139,11 +139,17 @@ impl Driver {
         }
     }
 
-    /// Returns once this unit is a member again, or the role changes.
+    /// Returns once this unit is a member again, or the role changes. Until then the broker knows that it runs, so
+    /// that no other unit adds it with its old store.
     async fn stay_out(&mut self) {
+        let (unit, url) = (self.unit.clone(), self.settings.amqp_url.clone());
+        let tls = self.tls.clone();
+        let held = amqp::presence::hold(&unit, &url, &tls);
+        tokio::pin!(held);
         loop {
             tokio::select! {
                 _ = self.role.changed() => return,
+                never = &mut held => match never {},
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             match self.removed().await {

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use unitring_protocol::ids::UnitId;
+
 use super::lag::Lags;
+use super::links::amqp;
 use super::status::Status;
 use crate::config::SyncSettings;
 use crate::store::{Backlog, StoreError};
@@ -21,6 +24,8 @@ const OUTBOX_OVER: u64 = 2;
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
     status: watch::Receiver<Status>,
+    /// The brokers of the peers, and how to connect to them.
+    brokers: Arc<(SyncSettings, amqp::Tls)>,
 }
 
 /// What both ends share.
@@ -43,7 +48,7 @@ pub(super) struct Shared {
 
 impl Handle {
     /// Both ends of the handle.
-    pub fn new(settings: &SyncSettings) -> (Self, watch::Sender<Status>) {
+    pub fn new(settings: &SyncSettings, tls: &amqp::Tls) -> (Self, watch::Sender<Status>) {
         let peers = settings.peers.iter().map(ToString::to_string).collect();
         let (sender, status) = watch::channel(Status {
             link: "not connected yet".to_owned(),
@@ -63,8 +68,18 @@ impl Handle {
             lags: Mutex::default(),
             is_removed: AtomicBool::new(false),
         };
-        let shared = Arc::new(shared);
-        (Self { shared, status }, sender)
+        let handle = Self {
+            shared: Arc::new(shared),
+            status,
+            brokers: Arc::new((settings.clone(), tls.clone())),
+        };
+        (handle, sender)
+    }
+
+    /// Whether a peer runs; `None` if its broker does not tell.
+    pub async fn runs(&self, peer: &UnitId) -> Option<bool> {
+        let (settings, tls) = &*self.brokers;
+        amqp::presence::runs(peer, settings.broker(peer), tls).await
     }
 
     /// Whether another write is admitted.

@@ -1,6 +1,8 @@
 //! The life of a unit in its group: it starts empty, is away for too long, leaves; and what units send
 //! each other beside records.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -203,7 +205,39 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         ensure!(status == 503 && text.contains("removed"), "{status} {text}");
         Ok(())
     })
-    .await
+    .await?;
+    // It sends nothing any more, and still it is not added while it runs.
+    let east = &group.members[0].companion;
+    until("west to be silent", async || {
+        let units = east.get("/v1/units").await?;
+        let last_ms = units.pointer("/sync/strangers/west/last_ms");
+        let last_ms = last_ms.and_then(Value::as_u64).unwrap_or(0);
+        let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+        ensure!(last_ms + 4_000 < now_ms, "{units}");
+        Ok(())
+    })
+    .await?;
+    let (is_done, text) = east.ask(&["unit", "add", "west"])?;
+    ensure!(
+        !is_done && text.contains("connected to its broker"),
+        "{text}"
+    );
+    let west = group.members.iter().position(|member| member.name == "west");
+    let mut west = group.members.remove(west.context("no west")?);
+    west.companion.kill()?;
+    west.redis.cli(&["FLUSHALL"])?;
+    let east = &group.members[0].companion;
+    until("west to be added once it has stopped", async || {
+        let (is_done, text) = east.ask(&["unit", "add", "west"])?;
+        ensure!(is_done && text.contains("in the group again"), "{text}");
+        Ok(())
+    })
+    .await?;
+    west.companion.restart().await?;
+    group.members.push(west);
+    let held = group.agree().await?;
+    ensure!(held.contains_key("profiles/k-1"), "{held:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

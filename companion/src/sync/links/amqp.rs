@@ -10,6 +10,7 @@
 //! after some tries and is not used.
 
 mod inbox;
+pub mod presence;
 mod publisher;
 mod topology;
 

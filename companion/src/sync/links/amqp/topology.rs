@@ -147,16 +147,32 @@ pub(super) async fn claim(connection: &Connection, unit: &UnitId) -> Result<bool
             step("closing a channel", channel.close(200, "claimed".into())).await?;
             Ok(true)
         }
-        Err(SessionError::Broker(error)) if is_locked(&error) => Ok(false),
+        Err(SessionError::Broker(error)) if is(&error, AMQPSoftError::RESOURCELOCKED) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn is_locked(error: &lapin::Error) -> bool {
+/// Whether another connection holds the claim of a unit's queue.
+pub(super) async fn is_claimed(channel: &Channel, unit: &UnitId) -> Result<bool, SessionError> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let name = claim_queue(unit).into();
+    let look = channel.queue_declare(name, options, FieldTable::default());
+    match step("looking for the claim", look).await {
+        Ok(_) => Ok(true),
+        Err(SessionError::Broker(error)) if is(&error, AMQPSoftError::RESOURCELOCKED) => Ok(true),
+        Err(SessionError::Broker(error)) if is(&error, AMQPSoftError::NOTFOUND) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is(error: &lapin::Error, reply: AMQPSoftError) -> bool {
     let ErrorKind::ProtocolError(error) = error.kind() else {
         return false;
     };
-    *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED)
+    *error.kind() == AMQPErrorKind::Soft(reply)
 }
 
 /// Starts to consume a unit's queue.

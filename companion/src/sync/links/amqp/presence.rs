@@ -1,0 +1,64 @@
+//! Whether a unit runs, seen from its broker: while it does, a connection of it holds the claim of its queue, also
+//! while the unit is removed from its group and neither reads nor sends.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use unitring_protocol::ids::UnitId;
+
+use super::{Broker, Pause, SessionError, Tls, close, topology, while_connected};
+use crate::config::Url;
+
+/// How often a companion that does not have the claim tries to get it.
+const CLAIM_EVERY: Duration = Duration::from_secs(1);
+
+fn broker(url: &Url, tls: &Tls, name: String) -> Broker {
+    Broker {
+        url: url.clone(),
+        tls: tls.clone(),
+        name,
+        queue_bytes_max: 0,
+    }
+}
+
+/// Holds the claim of this unit's queue, until the future is dropped.
+pub async fn hold(unit: &UnitId, url: &Url, tls: &Tls) -> Infallible {
+    let broker = broker(url, tls, format!("unitring {unit} removed"));
+    let mut pause = Pause::new();
+    loop {
+        let Err(error) = hold_once(&broker, unit).await;
+        tracing::debug!(%error, "the broker does not know yet that this unit runs");
+        pause.wait().await;
+    }
+}
+
+async fn hold_once(broker: &Broker, unit: &UnitId) -> Result<Infallible, SessionError> {
+    let (connection, _channel) = broker.connect().await?;
+    let keep = async {
+        // Another companion of this unit may have it.
+        while !topology::claim(&connection, unit).await? {
+            tokio::time::sleep(CLAIM_EVERY).await;
+        }
+        std::future::pending().await
+    };
+    let ended = while_connected(connection.status(), keep).await;
+    close(&connection).await;
+    ended.and(Err(topology::ended().into()))
+}
+
+/// Whether a unit runs; `None` if its broker does not tell.
+pub async fn runs(unit: &UnitId, url: &Url, tls: &Tls) -> Option<bool> {
+    let broker = broker(url, tls, format!("unitring looks for {unit}"));
+    let look = async {
+        let (connection, channel) = broker.connect().await?;
+        let found = topology::is_claimed(&channel, unit).await;
+        close(&connection).await;
+        found
+    };
+    let found: Result<bool, SessionError> = look.await;
+    found
+        .inspect_err(
+            |error| tracing::warn!(%unit, %error, "its broker does not say whether it runs"),
+        )
+        .ok()
+}
