@@ -222,7 +222,10 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         !is_done && text.contains("connected to its broker"),
         "{text}"
     );
-    let west = group.members.iter().position(|member| member.name == "west");
+    let west = group
+        .members
+        .iter()
+        .position(|member| member.name == "west");
     let mut west = group.members.remove(west.context("no west")?);
     west.companion.kill()?;
     west.redis.cli(&["FLUSHALL"])?;

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use unitring_tests::config::is_before;
 use unitring_tests::deadline::until;
+use unitring_tests::programs;
 
 use super::super::changes::{Watched, typed};
 use super::{Chosen, Fronts, all_named, host, locality, put};
@@ -49,6 +51,10 @@ async fn the_runtimes_panic_threshold_comes_before_the_clusters_from_the_next_ch
 /// An older configuration does not allow `/runtime`.
 #[tokio::test]
 async fn a_runtime_that_the_filter_cannot_see_leaves_to_envoy_what_it_may_decide() -> Result<()> {
+    // Envoy 1.36 has no `allow_paths`, so it shows all pages.
+    if is_before(&programs::asked_envoy().unwrap_or_default(), 37) {
+        return Ok(());
+    }
     let of = |state: &str| {
         let hosts = [2, 3, 4].map(|number| host(number, "HEALTHY"));
         json!([locality(
