@@ -10,18 +10,21 @@
 //! | [`routes`] | `/config_dump` → how routes hash and retry |
 //! | [`runtime`] | `/runtime` → what takes precedence over the cluster's configuration |
 //! | [`statuses`] | `/stats` → which errors of hosts were answers of working hosts |
-//! | [`look`] | which question comes next, and what all answers amount to |
+//! | [`look`] | which question comes next; all answers → what they say of a service |
 //! | [`registry`] | the companion's registry → members |
 //!
 //! The order of hosts is Envoy's, since Envoy's fill of the ring depends on it. `unitring_routing`
 //! decides from these findings which priority and which hosts take a key.
 
 pub mod cluster;
+mod config;
 pub mod endpoints;
+mod found;
 pub mod look;
 pub mod page;
 pub mod paths;
 pub mod registry;
+mod reply;
 pub mod routes;
 pub mod runtime;
 pub mod statuses;
@@ -32,6 +35,9 @@ use crate::settings::INSTANCES_MAX;
 /// Why an answer is unusable. The last findings stay in force.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
+    /// There was no answer in time, or an error in its place.
+    #[error("the admin interface did not answer")]
+    NoAnswer,
     /// The answer to `/clusters` has another form than Envoy's.
     #[error("the admin interface did not answer with clusters: {0}")]
     NoPage(&'static str),

@@ -234,8 +234,8 @@ fn or_nothing(headers: &[String]) -> String {
 pub fn check_runtime(settings: &Settings, hides_runtime: bool) -> Option<Mistake> {
     (hides_runtime && settings.health.panic_threshold.is_none()).then(|| {
         Mistake::new(
-            "Envoy does not show its runtime, which may set the panic threshold: where that decides, all is left \
-             to Envoy's own policy",
+            "the filter does not see Envoy's runtime (it is hidden, or longer than 1 MiB), which may set the panic \
+             threshold: where that decides, all is left to Envoy's own policy",
             "admin: { allow_paths: [{ exact: /runtime }, …] }, or health.panic_threshold",
         )
     })

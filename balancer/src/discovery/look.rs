@@ -4,24 +4,21 @@
 //! page shows other hosts than last time, and otherwise every [`CONFIG_MS`], since some of what
 //! they tell changes without a sign on the page. The runtime is asked for then, and whenever a host
 //! or its health changed, which is when Envoy itself reads it. Stats are asked for where only they tell
-//! whether a host fails. If Envoy does not answer them (they may be
+//! whether a host fails. If Envoy refuses to answer them (they may be
 //! forbidden), the filter assumes Envoy's defaults, and leaves a service that depends on the
-//! missing answer to Envoy.
+//! missing answer to Envoy. No answer in time is no refusal: what was known stays in force.
 
-use unitring_protocol::ids::InstanceId;
 use unitring_routing::hash::xxh64_chain;
-use unitring_routing::membership::{Identity, Locality, Member, State};
-use unitring_routing::names::Names;
+use unitring_routing::membership::{Identity, State};
 
-use super::cluster::Cluster;
-use super::endpoints::{Endpoints, Index};
-use super::page::{HostCounts, Page};
-use super::runtime::{InForce, Runtime};
-use super::statuses::{self, Readings, Statuses};
-use super::{DiscoveryError, cluster, endpoints, page, paths, runtime};
-
-/// Time after which the configuration is asked for again, whatever the page shows.
-pub const CONFIG_MS: u64 = 10_000;
+pub use super::config::CONFIG_MS;
+use super::config::Config;
+pub use super::found::Found;
+use super::page::Page;
+pub use super::reply::Reply;
+use super::runtime::InForce;
+use super::statuses::{self, Readings};
+use super::{DiscoveryError, cluster, endpoints, found, page, paths, runtime};
 
 /// The questions to Envoy's admin interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,41 +37,17 @@ pub enum Ask {
     Statuses,
 }
 
-/// What Envoy says of a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Its instances as Envoy judges them, before the filter's own ejection and slow start.
-    pub members: Vec<Member>,
-    /// Envoy's counts by id, each id once.
-    pub counts: Vec<(String, HostCounts)>,
-    /// Its cluster's policy; `None` if Envoy does not show it.
-    pub cluster: Option<Cluster>,
-    /// The overprovisioning factor of its endpoints' policy.
-    pub overprovisioning_factor: Option<u32>,
-    /// Whether its localities are known, or it has only one.
-    pub knows_localities: bool,
-    /// Whether an instance has a hash key, by which Envoy places it.
-    pub has_hash_keys: bool,
-    /// What Envoy's runtime says in place of the cluster's configuration.
-    pub runtime: Runtime,
-    /// Whether it may say something that Envoy does not show.
-    pub hides_runtime: bool,
-    /// The statuses of the answers at least since the last page; `None` if they do not matter, or are
-    /// not known.
-    pub statuses: Option<Statuses>,
-}
-
 /// The state of the looks at one service.
 #[derive(Debug, Default)]
 pub struct Look {
     /// Whether the findings are used to eject hosts.
     ejects: bool,
     page: Option<Page>,
-    endpoints: Option<Endpoints>,
-    cluster: Option<Cluster>,
+    config: Config,
+    /// When this look began.
+    began_ms: u64,
     /// Hash of the hosts that the last page showed.
     known: Option<u64>,
-    configured_ms: Option<u64>,
     in_force: InForce,
     readings: Readings,
     /// Whether the verdict on a host depends on statuses, and they have not been asked for yet.
@@ -119,10 +92,8 @@ impl Look {
     ) -> Result<Option<Ask>, DiscoveryError> {
         let page = page::read(service, body)?;
         let hosts = Some(which(&page));
-        let is_due = self
-            .configured_ms
-            .is_none_or(|at| now_ms.saturating_sub(at) >= CONFIG_MS || now_ms < at);
-        let is_new = is_due || hosts != self.known;
+        self.began_ms = now_ms;
+        let is_new = self.config.is_due(now_ms) || hosts != self.known;
         self.known = hosts;
         self.in_force.see_states(states(&page));
         self.readings.begin_look();
@@ -138,62 +109,74 @@ impl Look {
         })
     }
 
-    /// Takes the endpoints; `None` if Envoy does not show them.
+    /// Takes the answer to any other question, and returns the next one; `None` ends the look.
     ///
     /// # Errors
-    /// If the answer is unusable; the endpoints then count as unknown.
-    pub fn on_endpoints(&mut self, body: Option<&[u8]>) -> Result<Option<Ask>, DiscoveryError> {
-        let before = self.endpoints.take();
-        let read = body.map_or(Ok(None), endpoints::read);
-        self.endpoints = read?;
-        if before.is_some() && self.endpoints != before {
-            self.in_force.renew();
+    /// If there is no answer, or it is unusable. The look is over; what was known stays in force, and the
+    /// next look asks again.
+    pub fn take(
+        &mut self,
+        service: &str,
+        ask: Ask,
+        reply: Reply<'_>,
+    ) -> Result<Option<Ask>, DiscoveryError> {
+        match ask {
+            Ask::Page => Ok(None),
+            Ask::Endpoints => self.on_endpoints(reply),
+            Ask::Cluster => self.on_cluster(reply),
+            Ask::Runtime => self.on_runtime(reply),
+            Ask::RuntimeLayers => self.on_runtime_layers(reply),
+            Ask::Statuses => self.on_statuses(service, reply).map(|()| None),
+        }
+    }
+
+    fn on_endpoints(&mut self, reply: Reply<'_>) -> Result<Option<Ask>, DiscoveryError> {
+        self.config.begin();
+        match reply.read(endpoints::read) {
+            Ok(read) => {
+                if self.config.endpoints.take(read.flatten()) {
+                    self.in_force.renew();
+                }
+            }
+            Err(error) if !self.config.has_failed(self.began_ms) => return Err(error),
+            Err(_) => {}
         }
         Ok(Some(Ask::Cluster))
     }
 
-    /// Takes the cluster's policy; `None` if Envoy does not show it.
-    ///
-    /// # Errors
-    /// If the answer is unusable; the policy then counts as unknown.
-    pub fn on_cluster(
-        &mut self,
-        body: Option<&[u8]>,
-        now_ms: u64,
-    ) -> Result<Option<Ask>, DiscoveryError> {
-        self.configured_ms = Some(now_ms);
-        let before = self.cluster.take();
-        self.cluster = body.map_or(Ok(None), cluster::read)?;
-        if before.is_some() && self.cluster != before {
-            self.in_force.renew();
+    fn on_cluster(&mut self, reply: Reply<'_>) -> Result<Option<Ask>, DiscoveryError> {
+        match reply.read(cluster::read) {
+            Ok(read) => {
+                if self.config.cluster.take(read.flatten()) {
+                    self.in_force.renew();
+                }
+                self.config.is_over(self.began_ms);
+            }
+            Err(error) if !self.config.has_failed(self.began_ms) => return Err(error),
+            Err(_) => {}
         }
         Ok(Some(Ask::Runtime))
     }
 
-    /// Takes the runtime; `None` if Envoy does not show it.
-    ///
-    /// # Errors
-    /// If the answer is unusable; what was known of the runtime stays in force.
-    pub fn on_runtime(&mut self, body: Option<&[u8]>) -> Result<Option<Ask>, DiscoveryError> {
-        let Some(body) = body else {
-            return Ok(Some(Ask::RuntimeLayers));
-        };
-        self.in_force.take(runtime::read(body)?);
+    fn on_runtime(&mut self, reply: Reply<'_>) -> Result<Option<Ask>, DiscoveryError> {
+        if let Reply::Body(body) = reply
+            && body.len() > runtime::BYTES_MAX
+        {
+            // Envoy does show it, but it may say something that the filter does not read.
+            self.in_force.is_unseen(true);
+            return Ok(self.last_question());
+        }
+        match reply.read(runtime::read)? {
+            Some(runtime) => self.in_force.take(runtime),
+            None => return Ok(Some(Ask::RuntimeLayers)),
+        }
         Ok(self.last_question())
     }
 
-    /// Takes the layers of a runtime that Envoy does not show; `None` if it does not show them,
-    /// either.
-    ///
-    /// # Errors
-    /// If the answer is unusable; the runtime then counts as empty.
-    pub fn on_runtime_layers(
-        &mut self,
-        body: Option<&[u8]>,
-    ) -> Result<Option<Ask>, DiscoveryError> {
-        let read = body.map_or(Ok(false), runtime::may_say_something);
-        self.in_force.is_refused(*read.as_ref().unwrap_or(&false));
-        read.map(|_| self.last_question())
+    fn on_runtime_layers(&mut self, reply: Reply<'_>) -> Result<Option<Ask>, DiscoveryError> {
+        let may_say_something = reply.read(runtime::may_say_something)?;
+        self.in_force.is_unseen(may_say_something.unwrap_or(false));
+        Ok(self.last_question())
     }
 
     /// The question about statuses, if that is due. Where one of the answers before it is unusable, the
@@ -202,24 +185,16 @@ impl Look {
         std::mem::take(&mut self.wants_statuses).then_some(Ask::Statuses)
     }
 
-    /// Takes the statuses; `None` if Envoy does not show its stats.
-    ///
-    /// # Errors
-    /// If the answer is unusable; the statuses then count as unknown.
-    pub fn on_statuses(
-        &mut self,
-        service: &str,
-        body: Option<&[u8]>,
-    ) -> Result<(), DiscoveryError> {
+    fn on_statuses(&mut self, service: &str, reply: Reply<'_>) -> Result<(), DiscoveryError> {
         let name = self.stat_name(service);
-        let read = body.map(|body| statuses::read(&name, body)).transpose();
+        let read = reply.read(|body| statuses::read(&name, body));
         self.readings.take(*read.as_ref().unwrap_or(&None));
         read.map(drop)
     }
 
     /// The cluster's name in Envoy's stats, which have no colons (`Stats::Utility::sanitizeStatsName`).
     fn stat_name(&self, service: &str) -> String {
-        let cluster = self.cluster.as_ref();
+        let cluster = self.config.cluster.shown();
         let name = cluster.and_then(|cluster| cluster.stat_name.as_deref());
         let name = name.unwrap_or(service);
         let name = name.replace("://", "_").replace(":/", "_");
@@ -236,9 +211,10 @@ impl Look {
         self.in_force = in_force;
     }
 
-    /// Makes the next look ask for the configuration again.
-    pub fn forget_config(&mut self) {
-        self.configured_ms = None;
+    /// Whether nothing can be said of the service yet: Envoy has not answered what decides where keys go,
+    /// and has not refused it, either.
+    pub fn waits(&self) -> bool {
+        self.config.is_awaited()
     }
 
     /// The findings of all answers, with instances identified by `identity`; `None` follows Envoy's
@@ -247,59 +223,12 @@ impl Look {
         let Some(page) = &self.page else {
             return Found::default();
         };
-        let hashing = self
-            .cluster
-            .as_ref()
-            .map(|cluster| cluster.policy.fallback.hashing());
-        let hashing = hashing.unwrap_or_default();
-        let mut index = self.endpoints.as_ref().map(Index::new);
-        let mut members = Vec::with_capacity(page.hosts.len());
-        let mut has_hash_keys = false;
-        for host in &page.hosts {
-            let place = index
-                .as_ref()
-                .and_then(|index| index.place(host.priority, &host.locality));
-            let key = place.and_then(|at| index.as_mut()?.next_key(at, &host.address));
-            has_hash_keys |= key.is_some();
-            let by_hostname = hashing.by_hostname.then_some(host.hostname.as_str());
-            let weight = place.and_then(|at| index.as_ref()?.weight(at));
-            let locality = weight
-                .filter(|_| hashing.by_locality)
-                .and_then(|(weight, all)| {
-                    let index = u32::try_from(place?).ok()?;
-                    Some(Locality { index, weight, all })
-                });
-            let named =
-                identity == Some(Identity::Id) && host.hostname.parse::<InstanceId>().is_ok();
-            let id = if named { &host.hostname } else { &host.address };
-            members.push(Member {
-                hash_key: match identity {
-                    None => key.or(by_hostname).map(str::to_owned),
-                    Some(_) => None,
-                },
-                weight: host.weight,
-                state: host.state,
-                excluded: host.excluded,
-                priority: host.priority,
-                locality,
-                steerable: host.is_steerable(),
-                ..Member::new(id, &host.address)
-            });
-        }
-        without_shared_ids(&mut members);
+        let (endpoints, cluster) = (self.config.endpoints.shown(), self.config.cluster.shown());
         Found {
-            counts: counts(page, &members),
-            members,
-            cluster: self.cluster.clone(),
-            overprovisioning_factor: self
-                .endpoints
-                .as_ref()
-                .and_then(|endpoints| endpoints.overprovisioning_factor),
-            knows_localities: self.endpoints.is_some() || !has_several_localities(page),
-            has_hash_keys,
             runtime: self.in_force.runtime(),
             hides_runtime: self.in_force.is_hidden(),
             statuses: self.readings.growth(),
+            ..found::read(page, endpoints, cluster, identity)
         }
     }
 }
@@ -333,39 +262,4 @@ fn states(page: &Page) -> u64 {
     let states: Vec<String> = states.collect();
     let states = states.iter().map(|state| state.as_bytes());
     xxh64_chain(states).wrapping_add(which(page))
-}
-
-/// A hostname that several addresses share, as those of one DNS name do, is no id: those members
-/// get their address as id.
-fn without_shared_ids(members: &mut [Member]) {
-    let ids = Names::of(members.iter().map(|member| member.id.as_str()));
-    let is_shared = |member: &Member| {
-        let mut places = ids.places(&member.id).filter_map(|at| members.get(at));
-        places.any(|other| other.address != member.address)
-    };
-    let shared: Vec<bool> = members.iter().map(is_shared).collect();
-    for (member, is_shared) in members.iter_mut().zip(shared) {
-        if is_shared {
-            member.id.clone_from(&member.address);
-        }
-    }
-}
-
-fn counts(page: &Page, members: &[Member]) -> Vec<(String, HostCounts)> {
-    let ids = Names::of(members.iter().map(|member| member.id.as_str()));
-    let count = |at: usize| page.hosts.get(at).map(|host| host.counts);
-    ids.each()
-        .map(|(id, _)| {
-            let all = ids.places(id).filter_map(count);
-            (
-                id.to_owned(),
-                all.fold(HostCounts::default(), HostCounts::plus),
-            )
-        })
-        .collect()
-}
-
-fn has_several_localities(page: &Page) -> bool {
-    let names = page.hosts.iter().map(|host| host.locality.as_str());
-    Names::of(names).each().count() > 1
 }

@@ -34,6 +34,9 @@ const FIELDS: [&str; 4] = [
     MAX_EJECTION_PERCENT,
 ];
 
+/// A longer answer is not read.
+pub const BYTES_MAX: usize = 1 << 20;
+
 /// Reads `/runtime`.
 ///
 /// # Errors
@@ -163,8 +166,8 @@ impl InForce {
         self.hidden = false;
     }
 
-    /// Envoy does not show its runtime; `may_say_something` as the bootstrap says.
-    pub fn is_refused(&mut self, may_say_something: bool) {
+    /// The filter cannot see the runtime; `may_say_something` as the bootstrap says.
+    pub fn is_unseen(&mut self, may_say_something: bool) {
         self.renewed = false;
         self.hidden = may_say_something;
         self.runtime = Runtime::default();
@@ -248,7 +251,7 @@ mod tests {
         force.take(of(0));
         assert_eq!(force.runtime().panic_threshold, Some(0));
         force.renew();
-        force.is_refused(true);
+        force.is_unseen(true);
         assert!(force.is_hidden() && !force.is_due());
         assert_eq!(force.runtime(), Runtime::default());
     }

@@ -7,7 +7,7 @@ use unitring_routing::hash::HashFunction;
 use unitring_routing::membership::{Cause, Identity, Locality, Member, State};
 
 use super::cluster::{Fallback, Hashing, Policy};
-use super::look::{Ask, Look};
+use super::look::{Ask, Look, Reply};
 use super::page::HostCounts;
 use super::routes::{HashFrom, HashSource, Routes};
 use super::*;
@@ -191,11 +191,13 @@ fn configured() -> Look {
     ];
     let mut look = look("a", &page("a", &hosts));
     assert_eq!(
-        look.on_endpoints(Some(ENDPOINTS)).unwrap(),
+        look.take("a", Ask::Endpoints, Reply::Body(ENDPOINTS))
+            .unwrap(),
         Some(Ask::Cluster)
     );
-    look.on_cluster(Some(CLUSTER), 1_000).unwrap();
-    look.on_runtime(Some(NO_RUNTIME)).unwrap();
+    look.take("a", Ask::Cluster, Reply::Body(CLUSTER)).unwrap();
+    look.take("a", Ask::Runtime, Reply::Body(NO_RUNTIME))
+        .unwrap();
     look
 }
 
@@ -260,7 +262,8 @@ fn an_endpoint_of_an_internal_listener_has_its_hash_key_and_no_header_can_name_i
     let endpoints = br#"{"configs": [{"endpoint_config": {"endpoints": [{"lb_endpoints": [
         {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": "inner", "endpoint_id": "e1"}}},
          "metadata": {"filter_metadata": {"envoy.lb": {"hash_key": "k"}}}}]}]}}]}"#;
-    look.on_endpoints(Some(endpoints)).unwrap();
+    look.take("a", Ask::Endpoints, Reply::Body(endpoints))
+        .unwrap();
     let found = look.found(None);
     let [member] = &found.members[..] else {
         panic!("{found:?}")
@@ -278,7 +281,8 @@ fn the_configuration_is_asked_for_when_hosts_change_and_now_and_then() {
     let same = page("a", &same);
     let mut next = |page: &str, now| {
         let next = look.on_page("a", page.as_bytes(), now).unwrap();
-        look.on_runtime(Some(NO_RUNTIME)).unwrap();
+        look.take("a", Ask::Runtime, Reply::Body(NO_RUNTIME))
+            .unwrap();
         next
     };
     assert_eq!(next(&same, 2_000), Some(Ask::Endpoints), "other hosts");
@@ -319,8 +323,8 @@ fn without_the_configuration_what_depends_on_it_is_not_known() {
     let zone = |name| host("a", &format!("10.0.0.1:{name}"), &[("zone", name)]);
     let found = |hosts: &[String]| {
         let mut look = look("a", &page("a", hosts));
-        look.on_endpoints(None).unwrap();
-        look.on_cluster(None, 1_000).unwrap();
+        look.take("a", Ask::Endpoints, Reply::Refused).unwrap();
+        look.take("a", Ask::Cluster, Reply::Refused).unwrap();
         look.found(None)
     };
     let one = found(&[zone("1"), zone("1")]);
@@ -522,10 +526,15 @@ fn drop_all(bytes: &[u8]) {
     drop(routes::read("orders", bytes));
     let mut look = Look::default();
     drop(look.on_page("orders", bytes, 0));
-    drop(look.on_endpoints(Some(bytes)));
-    drop(look.on_cluster(Some(bytes), 0));
-    drop(look.on_runtime(Some(bytes)));
-    drop(look.on_statuses("orders", Some(bytes)));
+    for ask in [
+        Ask::Endpoints,
+        Ask::Cluster,
+        Ask::Runtime,
+        Ask::RuntimeLayers,
+        Ask::Statuses,
+    ] {
+        drop(look.take("orders", ask, Reply::Body(bytes)));
+    }
     let _members: Vec<Member> = look.found(None).members;
 }
 
@@ -550,35 +559,122 @@ proptest! {
 
 #[test]
 fn a_runtime_that_envoy_hides_matters_if_it_may_say_something() {
-    let mut look = configured();
     let bootstrap = |layers: &str| {
         format!(
             r#"{{"configs": [{{"bootstrap": {{"layered_runtime": {{"layers": [{layers}]}}}}}}]}}"#
         )
     };
+    let take = |look: &mut Look, ask, reply: Reply<'_>| look.take("a", ask, reply).unwrap();
     for (layers, hides) in [
         (r#"{"admin_layer": {}}"#, false),
         (r#"{"rtds_layer": {}}"#, true),
     ] {
-        assert_eq!(look.on_runtime(None).unwrap(), Some(Ask::RuntimeLayers));
-        look.on_runtime_layers(Some(bootstrap(layers).as_bytes()))
-            .unwrap();
+        let mut look = configured();
+        let layers_are_next = Some(Ask::RuntimeLayers);
+        let next = take(&mut look, Ask::Runtime, Reply::Refused);
+        assert_eq!(next, layers_are_next);
+        let body = bootstrap(layers);
+        let missing = look.take("a", Ask::RuntimeLayers, Reply::Missing);
+        assert!(missing.is_err());
+        assert!(!look.found(None).hides_runtime, "as it was before");
+        take(&mut look, Ask::RuntimeLayers, Reply::Body(body.as_bytes()));
         assert_eq!(look.found(None).hides_runtime, hides, "{layers}");
     }
-    look.on_runtime_layers(None).unwrap();
+    let mut look = configured();
+    take(&mut look, Ask::Runtime, Reply::Refused);
+    take(&mut look, Ask::RuntimeLayers, Reply::Refused);
     assert!(!look.found(None).hides_runtime, "all is unknown");
-    let runtime = br#"{"entries": {"upstream.healthy_panic_threshold": {"final_value": "7"}}}"#;
-    look.on_runtime(Some(runtime)).unwrap();
-    assert_eq!(
-        look.found(None).runtime.panic_threshold,
-        None,
-        "no host changed"
-    );
-    look.on_cluster(None, 2_000).unwrap();
-    let mut other = Look::default();
-    other.go_on_with(look.in_force());
-    look.on_runtime(Some(runtime)).unwrap();
-    assert_eq!(look.found(None).runtime.panic_threshold, Some(7));
-    other.on_runtime(Some(runtime)).unwrap();
-    assert_eq!(other.in_force(), look.in_force(), "a VM that takes over");
+}
+
+/// A runtime that sets the threshold to this percentage.
+fn threshold(percent: u8) -> String {
+    format!(
+        r#"{{"entries": {{"upstream.healthy_panic_threshold": {{"final_value": "{percent}"}}}}}}"#
+    )
+}
+
+#[test]
+fn a_runtime_is_in_force_once_the_cluster_differs_from_what_was_known_last() {
+    let mut look = configured();
+    let seven = threshold(7);
+    let seven = Reply::Body(seven.as_bytes());
+    let of = |look: &Look| look.found(None).runtime.panic_threshold;
+    for (ask, reply) in [
+        (Ask::Cluster, Reply::Refused),
+        (Ask::Cluster, Reply::Body(CLUSTER)),
+        (Ask::Endpoints, Reply::Refused),
+        (Ask::Endpoints, Reply::Body(ENDPOINTS)),
+    ] {
+        look.take("a", ask, reply).unwrap();
+        look.take("a", Ask::Runtime, seven).unwrap();
+        assert_eq!(of(&look), None, "{ask:?} {reply:?}");
+    }
+    let other = br#"{"configs": [{"cluster": {"name": "a"}}]}"#;
+    look.take("a", Ask::Cluster, Reply::Body(other)).unwrap();
+    let mut takes_over = Look::default();
+    takes_over.go_on_with(look.in_force());
+    for look in [&mut look, &mut takes_over] {
+        look.take("a", Ask::Runtime, seven).unwrap();
+        assert_eq!(look.in_force().runtime().panic_threshold, Some(7));
+    }
+    assert_eq!(takes_over.in_force(), look.in_force());
+}
+
+#[test]
+fn a_runtime_that_is_too_long_to_be_read_may_say_something() {
+    let mut look = configured();
+    let long = vec![b' '; runtime::BYTES_MAX + 1];
+    let next = look.take("a", Ask::Runtime, Reply::Body(&long)).unwrap();
+    assert_eq!(next, None, "it is not refused");
+    assert!(look.found(None).hides_runtime);
+}
+
+#[test]
+fn no_answer_leaves_what_was_known_in_force_and_is_asked_for_at_the_next_look() {
+    let mut look = configured();
+    let before = look.found(None);
+    let page = page("a", &[host("a", "10.0.0.1:80", &[])]);
+    look.on_page("a", page.as_bytes(), 2_000).unwrap();
+    for ask in [Ask::Endpoints, Ask::Cluster, Ask::Runtime] {
+        for reply in [Reply::Missing, Reply::Body(b"<html>")] {
+            let mut look = configured();
+            let next = look.on_page("a", page.as_bytes(), 2_000).unwrap();
+            assert_eq!(next, Some(Ask::Endpoints));
+            if ask == Ask::Cluster {
+                look.take("a", Ask::Endpoints, Reply::Body(ENDPOINTS))
+                    .unwrap();
+            }
+            assert!(look.take("a", ask, reply).is_err(), "{ask:?} {reply:?}");
+            let found = look.found(None);
+            assert_eq!(found.cluster, before.cluster, "{ask:?} {reply:?}");
+            assert_eq!(found.overprovisioning_factor, Some(200));
+            assert_eq!(
+                found.members[0].locality.is_some(),
+                false,
+                "of another zone"
+            );
+            assert!(!look.waits(), "all was known");
+            let next = look.on_page("a", page.as_bytes(), 3_000).unwrap();
+            let expected = match ask {
+                Ask::Runtime => Ask::Runtime,
+                _ => Ask::Endpoints,
+            };
+            assert_eq!(next, Some(expected), "{ask:?} {reply:?}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_was_never_answered_is_waited_for_and_then_taken_for_hidden() {
+    let page = page("a", &[host("a", "10.0.0.1:80", &[])]);
+    let mut look = Look::default();
+    for (now, waits) in [(0, true), (1_000, true), (3_000, false)] {
+        let next = look.on_page("a", page.as_bytes(), now).unwrap();
+        assert_eq!(next, Some(Ask::Endpoints), "{now}");
+        let next = look.take("a", Ask::Endpoints, Reply::Missing);
+        assert_eq!(look.waits(), waits, "{now}");
+        assert_eq!(next.is_err(), waits, "{now}");
+    }
+    look.take("a", Ask::Cluster, Reply::Body(CLUSTER)).unwrap();
+    assert!(look.found(None).cluster.is_some(), "what is shown is used");
 }

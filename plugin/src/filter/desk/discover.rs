@@ -7,7 +7,7 @@ use unitring_routing::membership::Member;
 
 use super::Desk;
 use crate::filter::callout::{Answer, Callout, Outgoing, answer};
-use unitring_balancer::discovery::look::{Ask, Found, Look};
+use unitring_balancer::discovery::look::{Ask, Found, Look, Reply};
 use unitring_balancer::discovery::routes::Routes;
 use unitring_balancer::discovery::runtime::InForce;
 use unitring_balancer::discovery::{DiscoveryError, page, paths, registry, routes};
@@ -21,8 +21,6 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 const ROUTES_MS: u64 = 30_000;
 /// A longer answer about routes is not read.
 const ROUTES_BYTES_MAX: usize = 4 << 20;
-/// A longer answer about the runtime counts as none.
-const RUNTIME_BYTES_MAX: usize = 1 << 20;
 /// Failed looks in a row that count as a mistake in the wiring. Fewer may mean that Envoy is about
 /// to receive the cluster.
 const FAILURES_MAX: u32 = 3;
@@ -139,51 +137,7 @@ impl Desk {
                 None
             }
             Asked::Look(Ask::Page) => self.on_page(answer(body_size), now_ms),
-            Asked::Look(Ask::Endpoints) => {
-                let body = answer(body_size).ok();
-                let next = self.discovery.look.on_endpoints(body.as_deref());
-                let next = self.config_read(next, Some(Ask::Cluster));
-                next.map(Asked::Look)
-            }
-            Asked::Look(Ask::Cluster) => {
-                let body = answer(body_size).ok();
-                let next = self.discovery.look.on_cluster(body.as_deref(), now_ms);
-                let next = self.config_read(next, Some(Ask::Runtime));
-                next.map(Asked::Look)
-            }
-            Asked::Look(Ask::Runtime) => {
-                let answer = Answer::received(body_size);
-                // No answer in time is no refusal: the next look asks again.
-                if answer.status.is_empty() {
-                    return self
-                        .look_is_over(now_ms)
-                        .into_iter()
-                        .for_each(|next| self.ask(next, now_ms));
-                }
-                let is_read = answer.status == b"200" && answer.body.len() <= RUNTIME_BYTES_MAX;
-                let body = is_read.then_some(answer.body);
-                let next = self.discovery.look.on_runtime(body.as_deref());
-                match self.config_read(next, None) {
-                    Some(next) => Some(Asked::Look(next)),
-                    None => self.look_is_over(now_ms),
-                }
-            }
-            Asked::Look(Ask::RuntimeLayers) => {
-                let body = answer(body_size).ok();
-                let next = self.discovery.look.on_runtime_layers(body.as_deref());
-                match self.config_read(next, None) {
-                    Some(next) => Some(Asked::Look(next)),
-                    None => self.look_is_over(now_ms),
-                }
-            }
-            Asked::Look(Ask::Statuses) => {
-                let body = answer(body_size).ok();
-                let service = Rc::clone(&self.service);
-                let name = service.settings.service.as_str();
-                let done = self.discovery.look.on_statuses(name, body.as_deref());
-                self.config_read(done, ());
-                self.look_is_over(now_ms)
-            }
+            Asked::Look(ask) => self.on_look(ask, body_size, now_ms),
             Asked::Whose => {
                 self.on_whose(answer(body_size));
                 None
@@ -193,6 +147,21 @@ impl Desk {
         if let Some(next) = next {
             self.ask(next, now_ms);
         }
+    }
+
+    /// Takes the answer to any question of a look but the first.
+    #[inline(never)]
+    fn on_look(&mut self, ask: Ask, body_size: usize, now_ms: u64) -> Option<Asked> {
+        let service = Rc::clone(&self.service);
+        let name = service.settings.service.as_str();
+        let answer = Answer::received(body_size);
+        let reply = Reply::new(&answer.status, &answer.body);
+        match self.discovery.look.take(name, ask, reply) {
+            Ok(Some(next)) => return Some(Asked::Look(next)),
+            Ok(None) => {}
+            Err(error) => log::debug!("unitring: {name}: {ask:?}: {error}, {}", answer.shown()),
+        }
+        self.look_is_over(now_ms)
     }
 
     fn on_page(&mut self, body: Result<Vec<u8>, String>, now_ms: u64) -> Option<Asked> {
@@ -237,16 +206,13 @@ impl Desk {
         ));
     }
 
-    /// Envoy may forbid the configuration, or answer in another form; it is then unknown.
-    fn config_read<T>(&mut self, read: Result<T, DiscoveryError>, otherwise: T) -> T {
-        read.unwrap_or_else(|error| {
-            log::debug!("unitring: {}: {error}", self.service.settings.service);
-            otherwise
-        })
-    }
-
     /// Uses what the look found, and returns the next question.
     fn look_is_over(&mut self, now_ms: u64) -> Option<Asked> {
+        if self.discovery.look.waits() {
+            // Until then all is left to Envoy, or placed as other VMs found.
+            self.discovery_failed("the admin interface does not answer /config_dump");
+            return None;
+        }
         let in_force = self.discovery.look.in_force();
         if in_force != self.discovery.in_force {
             self.runtime.publish(&in_force);

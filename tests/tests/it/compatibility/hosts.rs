@@ -4,6 +4,7 @@
 //! the same file (EDS).
 
 mod runtime;
+mod unanswered;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -88,23 +89,29 @@ impl Fronts {
     /// Waits until both Envoys choose the same host for every key, and the choices are as expected.
     async fn agree(&self, expected: impl Fn(&[Chosen]) -> bool) -> Result<()> {
         until("both to choose alike, and as expected", async || {
-            let mut all = Vec::new();
-            for key in keys(KEYS) {
-                let native = self.native.get(&key).await?;
-                let placed = self.filtered.get(&key).await?;
-                let by_envoy = native.header("x-chosen").unwrap_or_default();
-                let (chosen, first) = chosen(&placed);
-                ensure!(chosen == by_envoy, "{placed:?}: {key} is {by_envoy}'s");
-                ensure!(
-                    first.as_ref().is_none_or(|first| *first == chosen),
-                    "{placed:?}: {key} was not named first"
-                );
-                all.push((chosen, first));
-            }
+            let all = self.agree_now().await?;
             ensure!(expected(&all), "{all:?}");
             Ok(())
         })
         .await
+    }
+
+    /// What both Envoys choose for each key.
+    async fn agree_now(&self) -> Result<Vec<Chosen>> {
+        let mut all = Vec::new();
+        for key in keys(KEYS) {
+            let native = self.native.get(&key).await?;
+            let placed = self.filtered.get(&key).await?;
+            let by_envoy = native.header("x-chosen").unwrap_or_default();
+            let (chosen, first) = chosen(&placed);
+            ensure!(chosen == by_envoy, "{placed:?}: {key} is {by_envoy}'s");
+            ensure!(
+                first.as_ref().is_none_or(|first| *first == chosen),
+                "{placed:?}: {key} was not named first"
+            );
+            all.push((chosen, first));
+        }
+        Ok(all)
     }
 }
 

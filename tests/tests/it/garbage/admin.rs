@@ -4,7 +4,7 @@ use anyhow::Result;
 use unitring_balancer::balancer::Balancer;
 use unitring_balancer::directory::Shown;
 use unitring_balancer::directory::stat_names::StatNames;
-use unitring_balancer::discovery::look::Look;
+use unitring_balancer::discovery::look::{Ask, Look, Reply};
 use unitring_balancer::placement::Placing;
 use unitring_balancer::wiring;
 use unitring_routing::membership::Identity;
@@ -56,14 +56,17 @@ fn answers_of_any_bytes_are_refused_or_make_a_ring() -> Result<()> {
         now_ms += 1_000;
         let settings = &settings[turn];
         // Each page is read as the answer to any of the questions.
-        let taken = [
-            look.on_page("orders", input, now_ms).is_ok(),
-            look.on_endpoints(Some(input)).is_ok(),
-            look.on_cluster(Some(input), now_ms).is_ok(),
-            look.on_runtime(Some(input)).is_ok(),
-            look.on_runtime_layers(Some(input)).is_ok(),
-        ];
-        if taken == [false; 5] {
+        let mut is_taken = look.on_page("orders", input, now_ms).is_ok();
+        for ask in [
+            Ask::Endpoints,
+            Ask::Cluster,
+            Ask::Runtime,
+            Ask::RuntimeLayers,
+            Ask::Statuses,
+        ] {
+            is_taken |= look.take("orders", ask, Reply::Body(input)).is_ok();
+        }
+        if !is_taken {
             return false;
         }
         let identity = [None, Some(Identity::Id)][turn];

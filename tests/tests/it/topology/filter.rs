@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use unitring_balancer::balancer::{Balancer, Fallback};
 use unitring_balancer::directory::Directory;
-use unitring_balancer::discovery::look::{Ask, Look};
+use unitring_balancer::discovery::look::{Ask, Look, Reply};
 use unitring_balancer::placement::Placing;
 use unitring_balancer::settings::{Services, Settings};
 use unitring_routing::bounded::Loads;
@@ -50,14 +50,15 @@ impl Filter {
         let page = envoy.admin(&look.path(&service, Ask::Page)).await?;
         let next = look.on_page(&service, page.as_bytes(), 0)?;
         ensure!(next == Some(Ask::Endpoints), "{next:?}");
-        let page = envoy.admin(&look.path(&service, Ask::Endpoints)).await?;
-        let next = look.on_endpoints(Some(page.as_bytes()))?;
-        ensure!(next == Some(Ask::Cluster), "{next:?}");
-        let page = envoy.admin(&look.path(&service, Ask::Cluster)).await?;
-        let next = look.on_cluster(Some(page.as_bytes()), 0)?;
-        ensure!(next == Some(Ask::Runtime), "{next:?}");
-        let page = envoy.admin(&look.path(&service, Ask::Runtime)).await?;
-        look.on_runtime(Some(page.as_bytes()))?;
+        for (ask, expected) in [
+            (Ask::Endpoints, Some(Ask::Cluster)),
+            (Ask::Cluster, Some(Ask::Runtime)),
+            (Ask::Runtime, None),
+        ] {
+            let page = envoy.admin(&look.path(&service, ask)).await?;
+            let next = look.take(&service, ask, Reply::Body(page.as_bytes()))?;
+            ensure!(next == expected, "{next:?}");
+        }
         let found = look.found(self.settings.ring.identity);
         let placing = Placing::of(&self.settings, &found, &found.members);
         self.balancer
