@@ -21,6 +21,7 @@ mod config;
 pub mod endpoints;
 mod found;
 pub mod look;
+mod pace;
 pub mod page;
 pub mod paths;
 pub mod registry;

@@ -11,6 +11,7 @@ use crate::capture;
 use crate::discovery::cluster::{Cluster, Fallback};
 use crate::discovery::routes::Route;
 use crate::discovery::runtime::Runtime;
+use crate::discovery::statuses::Hidden;
 use crate::settings::{CaptureMode, Settings};
 
 pub mod keys;
@@ -49,11 +50,13 @@ pub enum Kind {
     ConfigDump,
     /// Envoy does not show its runtime, which may say something.
     Runtime,
+    /// Envoy does not show the statuses of answers, by which the filter ejects.
+    Statuses,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::DiscoveryCluster,
         Kind::Service,
         Kind::SteerHeader,
@@ -67,6 +70,7 @@ impl Kind {
         Kind::ResponseBody,
         Kind::ConfigDump,
         Kind::Runtime,
+        Kind::Statuses,
     ];
 
     /// Its name in stats and reports.
@@ -85,6 +89,7 @@ impl Kind {
             Kind::ResponseBody => "response_body",
             Kind::ConfigDump => "config_dump",
             Kind::Runtime => "runtime",
+            Kind::Statuses => "statuses",
         }
     }
 }
@@ -239,6 +244,36 @@ pub fn check_runtime(settings: &Settings, hides_runtime: bool) -> Option<Mistake
             "admin: { allow_paths: [{ exact: /runtime }, …] }, or health.panic_threshold",
         )
     })
+}
+
+/// Checks that the filter sees the statuses of answers, where it ejects by them.
+pub fn check_statuses(settings: &Settings, hidden: Option<Hidden>) -> Option<Mistake> {
+    let service = &settings.service;
+    let (seen, mend) = match hidden.filter(|_| settings.ejection.is_some())? {
+        Hidden::Refused => (
+            "Envoy does not show its stats".to_owned(),
+            "admin: { allow_paths: [{ prefix: /stats }, …] }".to_owned(),
+        ),
+        Hidden::NotKept => (
+            format!("Envoy does not count the answers of {service} by their status"),
+            format!(
+                "stats_config.stats_matcher: keep cluster.{service}.upstream_rq_…, and do not set dynamic_stats: \
+                 false of the router; if an aggregate cluster leads here, only outlier_detection tells them apart"
+            ),
+        ),
+        Hidden::RetriesNotKept => (
+            format!(
+                "Envoy does not count the answers of {service} that it retried by their status"
+            ),
+            format!("stats_config.stats_matcher: keep cluster.{service}.retry.upstream_rq_…"),
+        ),
+    };
+    Some(Mistake::new(
+        format!(
+            "{seen}: whether a 503 ejects depends on what the routes retry, and a 500 may eject, too"
+        ),
+        mend,
+    ))
 }
 
 /// Checks that outlier detection can eject an instance among so many hosts.

@@ -8,7 +8,7 @@ use super::cluster::Cluster;
 use super::endpoints::{Endpoints, Index};
 use super::page::{HostCounts, Page};
 use super::runtime::Runtime;
-use super::statuses::Statuses;
+use super::statuses::{Hidden, Seen};
 
 /// What Envoy says of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,9 +29,10 @@ pub struct Found {
     pub runtime: Runtime,
     /// Whether it may say something that Envoy does not show.
     pub hides_runtime: bool,
-    /// The statuses of the answers at least since the last page; `None` if they do not matter, or are
-    /// not known.
-    pub statuses: Option<Statuses>,
+    /// The statuses of the answers at least since the last page.
+    pub statuses: Seen,
+    /// Why Envoy does not show all of them; `None` if it does, or nobody has asked.
+    pub hidden_statuses: Option<Hidden>,
 }
 
 /// What a page and the configuration say, with instances identified by `identity`; `None` follows

@@ -14,6 +14,7 @@ use unitring_routing::membership::{Identity, State};
 pub use super::config::CONFIG_MS;
 use super::config::Config;
 pub use super::found::Found;
+use super::pace::Pace;
 use super::page::Page;
 pub use super::reply::Reply;
 use super::runtime::InForce;
@@ -50,8 +51,13 @@ pub struct Look {
     known: Option<u64>,
     in_force: InForce,
     readings: Readings,
-    /// Whether the verdict on a host depends on statuses, and they have not been asked for yet.
+    /// The hosts of which the verdict depends on statuses, each with its errors.
+    undecided: Vec<(u64, u64)>,
+    /// Whether it does of any, and they have not been asked for yet.
     wants_statuses: bool,
+    pace: Pace,
+    /// Whether the runtime may say something, as the bootstrap says, which never changes.
+    may_say_something: Option<bool>,
 }
 
 impl Look {
@@ -99,8 +105,9 @@ impl Look {
         self.readings.begin_look();
         // The first page has nothing before it: its statuses are what later ones are compared with.
         let before = self.page.as_ref();
-        self.wants_statuses =
-            self.ejects && before.is_none_or(|before| statuses::decide(before, &page));
+        self.undecided = before.map_or_else(Vec::new, |before| statuses::undecided(before, &page));
+        let is_due = self.pace.is_due(&self.undecided, now_ms);
+        self.wants_statuses = self.ejects && (is_due || before.is_none());
         self.page = Some(page);
         Ok(match is_new {
             true => Some(Ask::Endpoints),
@@ -109,7 +116,8 @@ impl Look {
         })
     }
 
-    /// Takes the answer to any other question, and returns the next one; `None` ends the look.
+    /// Takes the answer to any other question, and returns the next one; `None` ends the look. `times`: when
+    /// the question was sent, and now.
     ///
     /// # Errors
     /// If there is no answer, or it is unusable. The look is over; what was known stays in force, and the
@@ -119,6 +127,7 @@ impl Look {
         service: &str,
         ask: Ask,
         reply: Reply<'_>,
+        times: (u64, u64),
     ) -> Result<Option<Ask>, DiscoveryError> {
         match ask {
             Ask::Page => Ok(None),
@@ -126,7 +135,7 @@ impl Look {
             Ask::Cluster => self.on_cluster(reply),
             Ask::Runtime => self.on_runtime(reply),
             Ask::RuntimeLayers => self.on_runtime_layers(reply),
-            Ask::Statuses => self.on_statuses(service, reply).map(|()| None),
+            Ask::Statuses => self.on_statuses(service, reply, times).map(|()| None),
         }
     }
 
@@ -168,14 +177,18 @@ impl Look {
         }
         match reply.read(runtime::read)? {
             Some(runtime) => self.in_force.take(runtime),
-            None => return Ok(Some(Ask::RuntimeLayers)),
+            None => match self.may_say_something {
+                Some(may_say_something) => self.in_force.is_unseen(may_say_something),
+                None => return Ok(Some(Ask::RuntimeLayers)),
+            },
         }
         Ok(self.last_question())
     }
 
     fn on_runtime_layers(&mut self, reply: Reply<'_>) -> Result<Option<Ask>, DiscoveryError> {
-        let may_say_something = reply.read(runtime::may_say_something)?;
-        self.in_force.is_unseen(may_say_something.unwrap_or(false));
+        let may_say_something = reply.read(runtime::may_say_something)?.unwrap_or(false);
+        self.may_say_something = Some(may_say_something);
+        self.in_force.is_unseen(may_say_something);
         Ok(self.last_question())
     }
 
@@ -185,11 +198,29 @@ impl Look {
         std::mem::take(&mut self.wants_statuses).then_some(Ask::Statuses)
     }
 
-    fn on_statuses(&mut self, service: &str, reply: Reply<'_>) -> Result<(), DiscoveryError> {
+    fn on_statuses(
+        &mut self,
+        service: &str,
+        reply: Reply<'_>,
+        (asked_ms, now_ms): (u64, u64),
+    ) -> Result<(), DiscoveryError> {
         let name = self.stat_name(service);
-        let read = reply.read(|body| statuses::read(&name, body));
-        self.readings.take(*read.as_ref().unwrap_or(&None));
-        read.map(drop)
+        let read = match reply.read(|body| statuses::read(&name, body)) {
+            Err(DiscoveryError::NoAnswer) => Err(DiscoveryError::NoAnswer),
+            read => {
+                let hosts = self.page.as_ref().map(|page| page.hosts.iter());
+                let served = hosts.is_some_and(|mut all| all.any(|host| host.counts.successes > 0));
+                self.readings.take(*read.as_ref().unwrap_or(&None), served);
+                read.map(drop)
+            }
+        };
+        let answers = self.readings.growth().answers(true);
+        let mut errors = self.undecided.iter().map(|(_, errors)| *errors);
+        let fails = self.readings.hidden().is_none()
+            && answers.is_some_and(|answers| errors.any(|errors| errors > answers));
+        let took_ms = now_ms.saturating_sub(asked_ms);
+        self.pace.asked(fails, took_ms, now_ms);
+        read
     }
 
     /// The cluster's name in Envoy's stats, which have no colons (`Stats::Utility::sanitizeStatsName`).
@@ -228,6 +259,7 @@ impl Look {
             runtime: self.in_force.runtime(),
             hides_runtime: self.in_force.is_hidden(),
             statuses: self.readings.growth(),
+            hidden_statuses: self.readings.hidden(),
             ..found::read(page, endpoints, cluster, identity)
         }
     }

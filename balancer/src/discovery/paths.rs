@@ -44,8 +44,9 @@ pub fn cluster(service: &str, via_api: bool) -> String {
 /// Envoy's runtime, all layers of it. Envoy cannot be asked for one key.
 pub const RUNTIME: &str = "/runtime";
 
-/// The layers of the runtime, as the bootstrap has them.
-pub const RUNTIME_LAYERS: &str = "/config_dump?mask=bootstrap.layered_runtime";
+/// The layers of the runtime, as the bootstrap has them. No name matches, so that Envoy writes no
+/// clusters, listeners and routes to throw them away.
+pub const RUNTIME_LAYERS: &str = "/config_dump?mask=bootstrap.layered_runtime&name_regex=%5E%24";
 
 /// The routes of the bootstrap and of listeners, or with `via_api` those that came by RDS.
 pub fn routes(via_api: bool) -> &'static str {
@@ -56,10 +57,15 @@ pub fn routes(via_api: bool) -> &'static str {
     }
 }
 
-/// The counts of a cluster's answers by their status, and of those that were retried.
+/// The counts of a cluster's answers by their status, and of those that were retried; and what tells
+/// whether Envoy keeps all of these.
 pub fn statuses(stat_name: &str) -> String {
+    const STATUS: &str = "(retry\\.)?upstream_rq_[0-9][0-9][0-9]";
+    const OTHERS: &str =
+        "upstream_rq_(retry|completed|rx_reset|pending_failure_eject|per_try_timeout)";
+    const CLOSED: &str = "upstream_cx_destroy_remote_with_active_rq";
     let name = escaped(stat_name);
-    let filter = format!(r"^cluster\.{name}\.(retry\.)?upstream_rq_[0-9][0-9][0-9]$");
+    let filter = format!(r"^cluster\.{name}\.({STATUS}|{OTHERS}|{CLOSED})$");
     format!("/stats?filter={}", encoded(&filter))
 }
 

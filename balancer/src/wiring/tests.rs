@@ -127,3 +127,16 @@ fn a_mistake_is_told_at_once_then_with_growing_pauses_and_no_more_once_it_is_men
 fn every_kind_is_listed_in_its_order() {
     assert!(Kind::ALL.is_sorted());
 }
+
+#[test]
+fn statuses_matter_only_where_the_filter_ejects() {
+    let told = |more: &str, hidden| check_statuses(&settings(more), hidden);
+    assert_eq!(told("", None), None);
+    for hidden in [Hidden::Refused, Hidden::NotKept, Hidden::RetriesNotKept] {
+        assert!(told("", Some(hidden)).is_some(), "{hidden:?}");
+        assert_eq!(
+            told(r#", "ejection": {"consecutive_failures": 0}"#, Some(hidden)),
+            None
+        );
+    }
+}

@@ -146,49 +146,92 @@ async fn an_instance_that_answers_503_is_ejected() -> Result<()> {
     Ok(())
 }
 
-/// Older configurations may not allow `/stats`, and a `stats_matcher` may leave the counts out.
+/// Hides the statuses of answers from the filter: older configurations may not allow `/stats`, and a
+/// `stats_matcher` may leave the counts out.
+fn hiding(config: EnvoyConfig, is_refused: bool, left_out: &str) -> Result<EnvoyConfig> {
+    config.edit(|bootstrap| {
+        if is_refused {
+            let paths = bootstrap.pointer_mut("/admin/allow_paths");
+            let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
+            paths.retain(|path| path["prefix"] != "/stats");
+            // As these tests ask, and not as the filter does.
+            paths.push(json!({"exact": "/stats"}));
+            return Ok(());
+        }
+        let left_out = json!({"safe_regex": {"regex": left_out}});
+        bootstrap["stats_config"]["stats_matcher"] =
+            json!({"exclusion_list": {"patterns": [left_out]}});
+        Ok(())
+    })
+}
+
+const STATUSES: &str = r"cluster\..*upstream_rq_\d+";
+
+async fn ejects(site: &Site) -> Result<()> {
+    until("the failing instance to be ejected", async || {
+        for number in 0..30 {
+            site.envoy.get(&format!("user-{number}")).await?;
+        }
+        ensure!(site.envoy.ours("ejections").await? > 0, "none");
+        Ok(())
+    })
+    .await
+}
+
+fn tells_of_statuses(site: &Site) -> Result<()> {
+    let log = site.envoy.log();
+    ensure!(log.contains("wired wrongly: statuses: "), "{log}");
+    Ok(())
+}
+
 #[tokio::test]
-async fn where_statuses_are_not_known_only_what_is_sure_ejects() -> Result<()> {
+async fn where_statuses_are_not_known_a_503_ejects_if_routes_retry_failures_alone() -> Result<()> {
     for is_refused in [true, false] {
         let mut site = Site::start_with(|config| {
-            on(config.unchecked()?, "5xx")?.edit(|bootstrap| {
-                if is_refused {
-                    let paths = bootstrap.pointer_mut("/admin/allow_paths");
-                    let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
-                    paths.retain(|path| path["prefix"] != "/stats");
-                    // As these tests ask, and not as the filter does.
-                    paths.push(json!({"exact": "/stats"}));
-                    return Ok(());
-                }
-                let left_out = json!({"safe_regex": {"regex": r"cluster\..*upstream_rq_\d+"}});
-                bootstrap["stats_config"]["stats_matcher"] =
-                    json!({"exclusion_list": {"patterns": [left_out]}});
-                Ok(())
-            })
+            hiding(on(config.unchecked()?, "5xx")?, is_refused, STATUSES)
         })
         .await?;
         site.instance("b").fail_with(503).await?;
-        let looks = site.envoy.ours("discovery.done").await?;
-        until("some looks", async || {
-            for number in 0..30 {
-                site.envoy.get(&format!("user-{number}")).await?;
-            }
-            ensure!(site.envoy.ours("discovery.done").await? >= looks + 6);
-            Ok(())
-        })
-        .await?;
-        ensure!(site.envoy.ours("ejections").await? == 0, "it is not known");
-        site.instance("b").kill()?;
-        until("the dead instance to be ejected", async || {
-            for number in 0..30 {
-                site.envoy.get(&format!("user-{number}")).await?;
-            }
-            ensure!(site.envoy.ours("ejections").await? > 0, "none");
-            Ok(())
-        })
-        .await?;
+        ejects(&site).await?;
+        tells_of_statuses(&site)?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn where_statuses_are_not_known_and_routes_retry_answers_only_what_is_sure_ejects()
+-> Result<()> {
+    for is_refused in [true, false] {
+        let mut site = Site::start_with(|config| {
+            let config = on(config.unchecked()?, "5xx,retriable-4xx")?;
+            hiding(config, is_refused, STATUSES)
+        })
+        .await?;
+        site.instance("b").fail_with(503).await?;
+        looks(&site.envoy, 6).await?;
+        ensure!(site.envoy.ours("ejections").await? == 0, "it is not known");
+        tells_of_statuses(&site)?;
+        site.instance("b").kill()?;
+        ejects(&site).await?;
+    }
+    Ok(())
+}
+
+/// Such a matcher keeps the statuses of all other answers.
+#[tokio::test]
+async fn a_stats_matcher_that_leaves_retried_statuses_out_makes_no_429_a_failure() -> Result<()> {
+    let mut site = Site::start_with(|config| {
+        let config = retrying(config.unchecked()?, 429)?;
+        hiding(config, false, r".*\.retry\..*")
+    })
+    .await?;
+    site.instance("b").fail_with(429).await?;
+    looks(&site.envoy, 6).await?;
+    let stat = site.instance("b").address().replace(':', "_");
+    let failures = format!("instance.{stat}.failures");
+    ensure!(site.envoy.ours(&failures).await? > 5, "nothing was retried");
+    ensure!(site.envoy.ours("ejections").await? == 0, "a 429 is none");
+    tells_of_statuses(&site)
 }
 
 /// Another way for requests to the cluster, with the route's `retry_policy`.

@@ -11,7 +11,7 @@ use unitring_tests::envoy::{Envoy, send};
 use unitring_tests::instance::Instance;
 use unitring_tests::ports;
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "discovery_cluster",
     "service",
     "steer_header",
@@ -24,6 +24,7 @@ const KINDS: [&str; 12] = [
     "outlier_detection",
     "config_dump",
     "runtime",
+    "statuses",
 ];
 
 /// A front that may be wired wrongly.
@@ -365,6 +366,22 @@ async fn an_admin_interface_that_hides_the_configuration_is_told_and_defaults_ar
     .await?;
     front.envoy.has_eligible(4).await?;
     front.finds("config_dump", true).await
+}
+
+#[tokio::test]
+async fn an_admin_interface_that_hides_stats_is_told() -> Result<()> {
+    let front = Front::start(|config| {
+        config.edit(|bootstrap| {
+            let paths = bootstrap.pointer_mut("/admin/allow_paths");
+            let paths = paths.and_then(Value::as_array_mut).context("no paths")?;
+            paths.retain(|path| path["prefix"] != "/stats");
+            // As these tests ask, and not as the filter does.
+            paths.push(json!({"exact": "/stats"}));
+            Ok(())
+        })
+    })
+    .await?;
+    front.finds("statuses", true).await
 }
 
 #[tokio::test]

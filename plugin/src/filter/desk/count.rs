@@ -45,13 +45,11 @@ impl Desk {
         let cluster = self.discovery.found.cluster.as_ref();
         let retries_failures_alone = routes.is_some_and(Routes::retry_failures_alone)
             && cluster.is_some_and(|cluster| !cluster.retries_answers);
-        let answers = self.discovery.found.statuses.map(|statuses| {
-            let calls = match retries_failures_alone {
-                true => 0,
-                false => statuses.retried_ok,
-            };
-            statuses.answers.saturating_add(calls)
-        });
+        let answers = self
+            .discovery
+            .found
+            .statuses
+            .answers(retries_failures_alone);
         for growth in &growth {
             service.add(growth, answers);
         }

@@ -13,7 +13,7 @@ use unitring_balancer::discovery::runtime::InForce;
 use unitring_balancer::discovery::{DiscoveryError, page, paths, registry, routes};
 use unitring_balancer::settings::{Settings, Source};
 use unitring_balancer::tally::Made;
-use unitring_balancer::wiring::{Kind, Mistake};
+use unitring_balancer::wiring::{self, Kind, Mistake};
 
 /// How long Envoy's own admin interface may take to answer.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,9 +29,10 @@ const FAILURES_MAX: u32 = 3;
 pub(super) struct Discovery {
     pub(super) callout: Callout,
     asked: Asked,
+    asked_ms: u64,
     pub(super) look: Look,
     /// What of the runtime the other VMs know to be in force.
-    in_force: InForce,
+    pub(super) in_force: InForce,
     /// When the page of this look was made.
     pub(super) page_made: Made,
     pub(super) found: Found,
@@ -64,6 +65,7 @@ impl Discovery {
         Self {
             callout: Callout::every(settings.discovery.interval),
             asked: Asked::Registry,
+            asked_ms: 0,
             look: Look::new(settings.ejection.is_some()),
             in_force: InForce::default(),
             page_made: Made::default(),
@@ -123,6 +125,7 @@ impl Desk {
             (_, None) => return,
         };
         self.discovery.asked = asked;
+        self.discovery.asked_ms = now_ms;
         if let Err(error) = self.discovery.callout.send(&outgoing, now_ms) {
             // Envoy says at once that it has no such cluster.
             self.discovery.failed_in_row = FAILURES_MAX;
@@ -156,7 +159,8 @@ impl Desk {
         let name = service.settings.service.as_str();
         let answer = Answer::received(body_size);
         let reply = Reply::new(&answer.status, &answer.body);
-        match self.discovery.look.take(name, ask, reply) {
+        let times = (self.discovery.asked_ms, now_ms);
+        match self.discovery.look.take(name, ask, reply, times) {
             Ok(Some(next)) => return Some(Asked::Look(next)),
             Ok(None) => {}
             Err(error) => log::debug!("unitring: {name}: {ask:?}: {error}, {}", answer.shown()),
@@ -223,6 +227,9 @@ impl Desk {
         self.discovery.has_found = true;
         self.discovery_done();
         self.check_cluster();
+        let hidden = self.discovery.found.hidden_statuses;
+        let statuses = wiring::check_statuses(&self.service.settings, hidden);
+        self.wiring.set(Kind::Statuses, statuses);
         self.tell_contradictions();
         self.count();
         let members = std::mem::take(&mut self.discovery.found.members);

@@ -64,7 +64,9 @@ fn answers_of_any_bytes_are_refused_or_make_a_ring() -> Result<()> {
             Ask::RuntimeLayers,
             Ask::Statuses,
         ] {
-            is_taken |= look.take("orders", ask, Reply::Body(input)).is_ok();
+            is_taken |= look
+                .take("orders", ask, Reply::Body(input), (now_ms, now_ms))
+                .is_ok();
         }
         if !is_taken {
             return false;

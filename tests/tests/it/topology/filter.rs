@@ -56,7 +56,7 @@ impl Filter {
             (Ask::Runtime, None),
         ] {
             let page = envoy.admin(&look.path(&service, ask)).await?;
-            let next = look.take(&service, ask, Reply::Body(page.as_bytes()))?;
+            let next = look.take(&service, ask, Reply::Body(page.as_bytes()), (0, 0))?;
             ensure!(next == expected, "{next:?}");
         }
         let found = look.found(self.settings.ring.identity);
