@@ -163,7 +163,7 @@ impl Desk {
             reader: Reader::default(),
             fleet: Shared::new(of_all("fleet")),
             health: Shared::new(own("health")),
-            runtime: Shared::new(own("runtime")),
+            runtime: Shared::new(of_all("runtime")),
             drift: Shared::new(own("drift")),
             own_lease: Leased::new(own("lease"), claimant(0)),
             service_lease: Leased::new(of_all("lease"), claimant(since_ms)),
@@ -259,6 +259,7 @@ impl Desk {
         }
         if let Some(in_force) = self.runtime.changed::<InForce>() {
             self.discovery.look.go_on_with(in_force);
+            self.discovery.in_force = in_force;
         }
         if let Some(memory) = self.health.changed::<Memory>() {
             self.judge.remember(memory);
