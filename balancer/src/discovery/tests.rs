@@ -659,11 +659,7 @@ fn no_answer_leaves_what_was_known_in_force_and_is_asked_for_at_the_next_look() 
             let found = look.found(None);
             assert_eq!(found.cluster, before.cluster, "{ask:?} {reply:?}");
             assert_eq!(found.overprovisioning_factor, Some(200));
-            assert_eq!(
-                found.members[0].locality.is_some(),
-                false,
-                "of another zone"
-            );
+            assert!(found.members[0].locality.is_none(), "of another zone");
             assert!(!look.waits(), "all was known");
             let next = look.on_page("a", page.as_bytes(), 3_000).unwrap();
             let expected = match ask {
