@@ -60,7 +60,7 @@ impl Keys {
     }
 
     /// Whether a filter of this service, or of any, hashes these sources.
-    fn has(&self, service: Option<&str>, sources: &[HashSource]) -> bool {
+    pub fn has(&self, service: Option<&str>, sources: &[HashSource]) -> bool {
         let key = listed(sources);
         let mut known = self.known.iter();
         known

@@ -57,11 +57,9 @@ fn member(load: &InstanceLoad) -> Option<Member> {
 fn weigh_localities(members: &mut [Member], by: &StoredLoad) {
     let weights = &by.ring.localities;
     let mut of_priority: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
-    let places = by
-        .instances
-        .iter()
-        .map(|load| (load.priority, load.locality));
-    for (priority, index) in places {
+    // Instances of weight 0 are on no ring, and their localities are those of another filter.
+    let placed = || by.instances.iter().filter(|load| load.weight > 0);
+    for (priority, index) in placed().map(|load| (load.priority, load.locality)) {
         let weight = usize::try_from(index).ok().and_then(|at| weights.get(at));
         if let Some(weight) = weight {
             of_priority
@@ -78,8 +76,7 @@ fn weigh_localities(members: &mut [Member], by: &StoredLoad) {
             all: weights.values().copied().map(u64::from).sum(),
         })
     };
-    let loads = by.instances.iter().filter(|load| load.weight > 0);
-    for (member, load) in members.iter_mut().zip(loads) {
+    for (member, load) in members.iter_mut().zip(placed()) {
         member.locality = locality_of(load);
     }
 }
@@ -126,5 +123,26 @@ fn identity(identity: report::Identity) -> Identity {
     match identity {
         report::Identity::Address => Identity::Address,
         report::Identity::Id => Identity::Id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loads::samples;
+
+    #[test]
+    fn localities_of_instances_that_are_on_no_ring_do_not_count() {
+        let instance = |(n, weight, locality)| InstanceLoad {
+            weight,
+            locality,
+            ..samples::instance(&format!("10.0.0.1:{n}"))
+        };
+        let instances = [(1, 1, 0), (2, 1, 1), (3, 0, 2)].map(instance);
+        let mut by = samples::stored("a", instances.to_vec());
+        by.ring.localities = vec![30, 20, 10];
+        let of = |member: &Member| member.locality.map(|it| (it.index, it.weight, it.all));
+        let localities: Vec<_> = members(&by).iter().map(of).collect();
+        assert_eq!(localities, [Some((0, 30, 50)), Some((1, 20, 50))]);
     }
 }

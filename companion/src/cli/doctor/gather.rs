@@ -126,7 +126,7 @@ fn admin(
             // A file shows what the interface hides.
             if flags.envoy_config.is_empty() {
                 let seen = format!("GET /config_dump: status {status}");
-                let mend = "admin:\n  allow_paths:\n    - prefix: /config_dump\n    - prefix: /clusters\n# or --envoy-config FILE";
+                let mend = "admin:\n  allow_paths:\n    - prefix: /clusters\n    - prefix: /config_dump\n    - exact: /runtime\n    - prefix: /stats\n# or --envoy-config FILE";
                 let finding = doctor::of_source(&source, Code::Hidden, &seen, mend);
                 gathered.findings.push(finding);
             }

@@ -44,6 +44,7 @@ pub(super) fn admin(view: &View<'_>, services: &[Placed<'_>]) -> Vec<Finding> {
   allow_paths:  # not in Envoy 1.36
     - prefix: /clusters
     - prefix: /config_dump
+    - exact: /runtime
     - prefix: /stats
     - exact: /ready
     - exact: /server_info";

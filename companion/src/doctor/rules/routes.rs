@@ -4,14 +4,14 @@
 use std::slice;
 
 use unitring_balancer::discovery::routes;
-use unitring_balancer::settings::{KeyFrom, KeySource, Source};
+use unitring_balancer::settings::{KeyFrom, KeySource, Settings, Source};
 use unitring_balancer::wiring::check_headers;
 use unitring_balancer::wiring::keys::{Keys, check_routes};
 
 use super::super::code::Code;
 use super::super::finding::{Finding, shown};
 use super::super::json::{is_true, list};
-use super::super::managers::Routes;
+use super::super::managers::{Manager, Routes};
 use super::super::routes::{RouteTo, routes_to};
 use super::super::services::{Placed, Shell, as_filter_reads};
 use super::View;
@@ -26,14 +26,17 @@ pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
         .is_some_and(|cluster| !cluster.policy.hash_policy.is_empty());
     let mut found = Vec::new();
     for manager in &service.managers {
-        for route in routes_to(manager, name) {
+        let leading = routes_to(manager, name);
+        let others = Others::new(manager, service.settings, &leading);
+        for route in leading {
             found.extend(match service.shell {
+                Shell::Filter(_) if !has_own_hash && others.has(&route, name) => None,
                 Shell::Filter(_) => {
                     let routes = routes::Routes {
                         naming: vec![route.read.clone()],
                         ..routes::Routes::default()
                     };
-                    // The filter of this manager is known, so others do not count.
+                    // Other filters of this manager were asked before.
                     let keys = Keys::default();
                     let mistake = check_routes(service.settings, cluster.as_ref(), &routes, &keys);
                     mistake.map(|mistake| {
@@ -59,6 +62,42 @@ pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// The filters of one service in a manager, which routes switch on and off.
+struct Others {
+    own: Keys,
+    /// Those of all filters.
+    all: Keys,
+    /// Whether a route is for the filter itself.
+    has_own_route: bool,
+}
+
+impl Others {
+    fn new(manager: &Manager<'_>, settings: &Settings, routes: &[RouteTo<'_>]) -> Self {
+        let filters = manager.filters.iter();
+        let services = filters.filter_map(|filter| filter.settings.as_ref().ok());
+        let services = services.flat_map(|services| &services.all);
+        let mut all = Keys::default();
+        for (number, settings) in (0..).zip(services) {
+            all.tell(settings, number, 0);
+        }
+        let mut own = Keys::default();
+        own.tell(settings, 0, 0);
+        let is_own =
+            |route: &RouteTo<'_>| own.has(Some(settings.service.as_str()), &route.read.hash_policy);
+        Self {
+            has_own_route: routes.iter().any(is_own),
+            own,
+            all,
+        }
+    }
+
+    /// Whether a route is for another of the filters.
+    fn has(&self, route: &RouteTo<'_>, service: &str) -> bool {
+        let has = |keys: &Keys| keys.has(Some(service), &route.read.hash_policy);
+        self.has_own_route && !has(&self.own) && has(&self.all)
+    }
 }
 
 fn unhashed(place: &str) -> Finding {

@@ -76,6 +76,34 @@ fn routes_that_come_by_rds_are_seen_where_they_run() {
 }
 
 #[test]
+fn a_route_may_hash_what_another_filter_of_its_manager_does() {
+    let mut config = shipped("envoy.yaml");
+    let by_user = json!([{"header": {"header_name": "x-user"}}]);
+    let filters = config.pointer_mut(&format!("{MANAGER}/http_filters"));
+    let filters = filters.and_then(Value::as_array_mut).unwrap();
+    let mut second = filters[0].clone();
+    second["name"] = json!("unitring-second");
+    filters.insert(0, second);
+    set(
+        &mut config,
+        &settings(),
+        "key",
+        json!([{"header": "x-user"}]),
+    );
+    let routes = config.pointer_mut(&format!("{}/routes", host()));
+    let routes = routes.and_then(Value::as_array_mut).unwrap();
+    let mut second = routes[0].clone();
+    second["match"] = json!({"prefix": "/users"});
+    second["route"]["hash_policy"] = by_user;
+    routes.insert(0, second);
+    assert!(!codes(&found(&config)).contains(&Code::HashPolicy));
+    // Without its route the second filter has none.
+    let routes = config.pointer_mut(&format!("{}/routes", host()));
+    routes.and_then(Value::as_array_mut).unwrap().remove(0);
+    assert!(codes(&found(&config)).contains(&Code::HashPolicy));
+}
+
+#[test]
 fn an_answer_that_is_no_configuration_is_refused() {
     for body in ["", "[]", "{}", "not found", r#"{"configs": {}}"#] {
         assert!(envoy::running(body.as_bytes(), None).is_err(), "{body}");
