@@ -3,6 +3,7 @@
 //! The hosts have no servers. Both Envoys report their chosen host in a header, and get the hosts from
 //! the same file (EDS).
 
+mod removed;
 mod runtime;
 mod unanswered;
 
