@@ -69,6 +69,11 @@ impl Look {
         }
     }
 
+    /// Says from now on whether hosts are ejected by the findings.
+    pub fn ejects(&mut self, ejects: bool) {
+        self.ejects = ejects;
+    }
+
     /// The path that asks Envoy a question.
     pub fn path(&self, service: &str, ask: Ask) -> String {
         let page = self.page.as_ref();

@@ -6,14 +6,15 @@
 use std::cell::Cell;
 
 use super::shared;
+use unitring_balancer::configurations::in_order;
 
 /// Time between two requests whose connection is read.
 const READ_MS: u64 = 1_000;
 
 /// The connections that a VM has read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
-    /// Whether the next request's connection is read.
+    /// Whether the next request's connection is read, as that of the first is.
     is_wanted: Cell<bool>,
     asked_ms: Cell<u64>,
     newest: Cell<u64>,
@@ -22,6 +23,15 @@ pub(super) struct Connections {
 }
 
 impl Connections {
+    pub(super) fn new() -> Self {
+        Self {
+            is_wanted: Cell::new(true),
+            asked_ms: Cell::new(0),
+            newest: Cell::new(0),
+            published: Cell::new(0),
+        }
+    }
+
     /// Notices the connection of the current request.
     pub(super) fn on_request(&self) {
         if self.is_wanted.get() {
@@ -33,19 +43,28 @@ impl Connections {
     #[inline(never)]
     fn read(&self) {
         self.is_wanted.set(false);
-        let newest = super::number(&["connection", "id"]).unwrap_or(0);
+        let connection = super::number(&["connection", "id"]);
+        let newest = connection.and_then(in_order).unwrap_or(0);
         self.newest.set(newest.max(self.newest.get()));
     }
 
     /// Publishes the newest connection, and asks for another one now and then.
     pub(super) fn tick(&self, key: &str, now_ms: u64) {
         if self.newest.get() > self.published.get() {
-            self.published.set(self.newest.get());
-            shared::change::<u64>(key, |newest| {
+            let mut published = 0;
+            let written = shared::change::<u64>(key, |newest| {
+                published = *newest;
                 let grows = self.newest.get() > *newest;
                 *newest = self.newest.get().max(*newest);
                 grows
             });
+            // What could not be written is tried again.
+            let published = if written {
+                self.newest.get()
+            } else {
+                published
+            };
+            self.published.set(published);
         }
         if now_ms.abs_diff(self.asked_ms.get()) >= READ_MS {
             self.asked_ms.set(now_ms);

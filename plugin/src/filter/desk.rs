@@ -87,6 +87,8 @@ pub(super) struct Desk {
     wiring: Wiring,
     samples: Samples,
     checked_ms: u64,
+    /// When the other filters were told last what this one hashes.
+    key_told_ms: u64,
     /// Those that were told last.
     contradictions: Vec<String>,
     exported: Exported,
@@ -155,7 +157,7 @@ impl Desk {
         let reports = companion.map_or(super::root::TICK_MAX, |companion| companion.interval);
         let service = Rc::new(Service::new(settings, root, reporter.clone(), random()));
         let settings = &service.settings;
-        check::tell_key(settings, configuration, now_ms);
+        let is_told = check::tell_key(settings, configuration, now_ms);
         let mut desk = Self {
             configuration,
             vms: Vms::new(&service, random()),
@@ -184,6 +186,7 @@ impl Desk {
             wiring: Wiring::default(),
             samples: Samples::default(),
             checked_ms: 0,
+            key_told_ms: if is_told { now_ms } else { 0 },
             contradictions: Vec::new(),
             exported: Exported::new(
                 settings.exported.clone(),
@@ -209,7 +212,6 @@ impl Desk {
             .tick(self.others.connection(), now_ms);
         let discovers = self.own_lease.is_held(serves, now_ms);
         if discovers {
-            self.others.tick(now_ms);
             self.come_back(now_ms);
         }
         // Only the VM that discovers reports, since it has the findings.
@@ -232,10 +234,11 @@ impl Desk {
         }
     }
 
-    /// Makes these settings the newest if Envoy uses them again in place of those that report.
+    /// Names these settings among those of the service, and makes them the newest if Envoy uses them again in place of those that report.
     #[inline(never)]
     fn come_back(&mut self, now_ms: u64) {
         let (lease, _) = self.service_lease.read();
+        self.others.tick(lease.configuration, now_ms);
         if self.others.are_replaced(lease.configuration, now_ms) {
             self.service_lease.claimant.renew(now_ms);
         }

@@ -142,7 +142,7 @@ impl Service {
             hand_over,
             settings,
             sides: Cell::default(),
-            connections: Connections::default(),
+            connections: Connections::new(),
             routing: RefCell::new(Routing {
                 balancer,
                 routed: Rc::new(nobody),

@@ -9,6 +9,8 @@ use unitring_balancer::wiring::{self, Kind, Mistake};
 
 /// Time between two looks at the filter's own stats.
 const CHECK_MS: u64 = 5_000;
+/// Time after which the filter tells its key again, by which other filters know that it is there.
+const TELL_KEY_MS: u64 = 30_000;
 
 impl Desk {
     pub(super) fn check(&mut self, now_ms: u64) {
@@ -17,6 +19,12 @@ impl Desk {
             self.check_stats();
         }
         let service = &self.service;
+        // Whatever the source of instances: other filters may read routes to this one's service.
+        if now_ms.abs_diff(self.key_told_ms) >= TELL_KEY_MS
+            && tell_key(&service.settings, self.configuration, now_ms)
+        {
+            self.key_told_ms = now_ms;
+        }
         for warning in self.wiring.warnings(now_ms) {
             log::warn!("unitring: {}: {warning}", service.settings.service);
         }
@@ -78,8 +86,10 @@ impl Desk {
         }
     }
 
-    pub(super) fn check_routes(&mut self, routes: &Routes, now_ms: u64) {
-        let keys = tell_key(&self.service.settings, self.configuration, now_ms);
+    pub(super) fn check_routes(&mut self, routes: &Routes) {
+        let Some((keys, _)) = shared::read::<Keys>(&keys()) else {
+            return;
+        };
         let mistake = check_routes(
             &self.service.settings,
             self.discovery.found.cluster.as_ref(),
@@ -92,13 +102,16 @@ impl Desk {
     }
 }
 
-/// Tells the filters of the process what one with these settings hashes, and returns what all of them do.
-pub(super) fn tell_key(settings: &Settings, configuration: u64, now_ms: u64) -> Keys {
-    let mut all = Keys::default();
-    shared::change::<Keys>(&key("keys", None, ""), |keys| {
+/// The key of what the filters of the process hash.
+fn keys() -> String {
+    key("keys", None, "")
+}
+
+/// Tells the filters of the process what one with these settings hashes; `false` if that has to be
+/// tried again.
+pub(super) fn tell_key(settings: &Settings, configuration: u64, now_ms: u64) -> bool {
+    shared::change::<Keys>(&keys(), |keys| {
         keys.tell(settings, configuration, now_ms);
-        all = keys.clone();
         true
-    });
-    all
+    })
 }

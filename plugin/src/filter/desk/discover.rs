@@ -97,6 +97,9 @@ impl Desk {
             Source::Admin { .. } => {
                 self.discovery.gauges = service.gauges();
                 self.discovery.page_made.asked_ms = now_ms;
+                // Those of another configuration may eject by the failures that this VM counts.
+                let ejects = service.settings.ejection.is_some() || self.others.exist();
+                self.discovery.look.ejects(ejects);
                 self.ask(Asked::Look(Ask::Page), now_ms);
             }
             _ => self.ask(Asked::Registry, now_ms),
@@ -266,7 +269,7 @@ impl Desk {
         }
         let mut all = std::mem::take(&mut self.discovery.new_routes);
         all.append(read);
-        self.check_routes(&all, now_ms);
+        self.check_routes(&all);
         self.discovery.routes = Some(all);
         None
     }

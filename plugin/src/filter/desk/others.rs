@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use unitring_balancer::configurations::Configurations;
+use unitring_balancer::configurations::{Configurations, Usage};
 use unitring_balancer::directory::reader::Reader;
-use unitring_balancer::directory::{Directory, Entry};
+use unitring_balancer::directory::{Directory, Entry, Shown};
 use unitring_routing::names::Names;
 
 use crate::filter::shared::{self, Shared, key};
@@ -37,6 +37,7 @@ struct Other {
     shared: Shared,
     reader: Reader,
     read: Option<Directory>,
+    usage: Usage,
 }
 
 impl Others {
@@ -59,7 +60,7 @@ impl Others {
 
     /// Names this configuration among the others, for which a VM of it needs its lease.
     #[inline(never)]
-    pub(super) fn tick(&mut self, now_ms: u64) {
+    pub(super) fn tick(&mut self, reporting: u64, now_ms: u64) {
         if now_ms.abs_diff(self.looked_ms) < LOOK_MS {
             return;
         }
@@ -67,7 +68,7 @@ impl Others {
         let newest = shared::read::<u64>(&self.connection).map_or(0, |(newest, _)| newest);
         let all = key("configurations", None, &self.service);
         shared::change::<Configurations>(&all, |all| {
-            all.name(self.configuration, newest, now_ms);
+            all.name(self.configuration, newest, reporting, now_ms);
             self.all.clone_from(all);
             true
         });
@@ -78,24 +79,47 @@ impl Others {
         reporting != self.configuration && self.all.replaces(self.configuration, reporting, now_ms)
     }
 
-    /// The instances that only others know, whatever they call them.
+    /// Whether there are others.
+    pub(super) fn exist(&self) -> bool {
+        self.all.others(self.configuration).next().is_some()
+    }
+
+    /// The instances that only others know, whatever they call them, and their loads; none of those
+    /// that are not in use.
     #[inline(never)]
-    pub(super) fn instances(&mut self, own: &Directory) -> Vec<Arc<Entry>> {
-        self.follow();
-        let others = self.directories.iter();
-        let others: Vec<&Directory> = others.filter_map(|other| other.read.as_ref()).collect();
-        let mut known = vec![Known::of(own)];
+    pub(super) fn instances(
+        &mut self,
+        own: &Directory,
+        load_of: impl Fn(&Entry) -> Shown,
+        now_ms: u64,
+    ) -> Vec<(Arc<Entry>, Shown)> {
+        self.follow(now_ms);
         let mut found = Vec::new();
-        for other in others {
-            let entries = other.entries().iter();
+        if self.directories.is_empty() {
+            return found;
+        }
+        let mut known = vec![Known::of(own)];
+        for other in &mut self.directories {
+            let Some(directory) = &other.read else {
+                continue;
+            };
+            let entries = directory.entries().iter();
             let unknown = entries.filter(|entry| !known.iter().any(|known| known.has(entry)));
-            found.extend(unknown.cloned());
-            known.push(Known::of(other));
+            let loads: Vec<_> = unknown
+                .map(|entry| (Arc::clone(entry), load_of(entry)))
+                .collect();
+            let shown = || loads.iter().map(|(_, shown)| shown);
+            let calls = shown().fold(0u64, |sum, one| sum.wrapping_add(one.totals.calls));
+            let in_flight = shown().map(|one| one.in_flight).max().unwrap_or(0);
+            if other.usage.look(calls, in_flight, now_ms) {
+                found.extend(loads);
+                known.push(Known::of(directory));
+            }
         }
         found
     }
 
-    fn follow(&mut self) {
+    fn follow(&mut self, now_ms: u64) {
         let ids: Vec<u64> = self.all.others(self.configuration).collect();
         self.directories
             .retain(|other| ids.contains(&other.configuration));
@@ -106,6 +130,7 @@ impl Others {
                     shared: Shared::new(key("directory", Some(id), &self.service)),
                     reader: Reader::default(),
                     read: None,
+                    usage: Usage::new(now_ms),
                 });
             }
         }

@@ -71,12 +71,10 @@ impl Desk {
             wiring,
             now_ms,
         );
-        let others = self.others.instances(&directory);
-        let others = others.iter().map(|entry| &**entry);
-        add_others(
-            &mut report,
-            others.map(|entry| (entry, service.shown(&entry.stat))),
-        );
+        let load_of = |entry: &Entry| service.shown(&entry.stat);
+        let others = self.others.instances(&directory, load_of, now_ms);
+        let others = others.iter().map(|(entry, shown)| (&**entry, *shown));
+        add_others(&mut report, others);
         let sent = serde_json::to_vec(&report)
             .map_err(|error| error.to_string())
             .and_then(|body| {
