@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use unitring_tests::companion::Settings;
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::{Envoy, keys};
+use unitring_tests::envoy::{Envoy, keys, send};
 use unitring_tests::instance::Instance;
 use unitring_tests::ports;
 
@@ -181,7 +181,8 @@ async fn settings_that_lds_changes_hold_at_once_and_are_reported() -> Result<()>
             &format!("a ring of {expected} to be reported"),
             async || {
                 // New connections come to the settings in force.
-                let answer = envoy.get("ada").await?;
+                let request = envoy.request("/").header("x-user-id", "ada");
+                let answer = send(request.header("connection", "close")).await?;
                 ensure!(answer.status == 200, "{answer:?}");
                 let service = companion.get("/v1/services/orders").await?;
                 let text = service.to_string();
