@@ -59,7 +59,7 @@ pub struct Fleet {
 }
 
 /// The state by which a service is routed: by one VM of the filter, or by all workers of the native
-/// module, which share one that nobody changes.
+/// module, which share one immutable state.
 #[derive(Debug, Clone)]
 pub struct Balancer {
     load: Load,

@@ -39,7 +39,7 @@ pub struct Tally {
     addresses_ms: u64,
     hostnames_ms: u64,
     /// The kind of ids by which the service as a whole is counted, as two kinds would count each
-    /// attempt twice; 0 if nobody has counted yet.
+    /// attempt twice; 0 if no VM has counted yet.
     leading: u64,
     /// Since when that kind leads.
     leading_ms: u64,

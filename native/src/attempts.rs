@@ -2,9 +2,9 @@
 //!
 //! Envoy asks for a host once for each attempt, and does not say which attempt it is. A route's predicate
 //! (`previous_hosts`) refuses the hosts of earlier ones; `tcp_proxy` has no predicate, and a route may have none. So
-//! each worker remembers the latest choices by who asked. Who asks again tries again if the host that it got has
-//! failed to connect since. Who asks again for another reason, as a proxy does that asks once for each of its
-//! commands, finds its host without such a failure, and so stays with it.
+//! each worker remembers the latest choices by caller. A caller that asks again is retrying if the host that it got
+//! has failed to connect since. A caller that asks again for another reason, such as a proxy that asks once for each
+//! of its commands, finds its host without such a failure, and stays with it.
 
 /// How many requests are remembered, a power of two.
 const REMEMBERED: usize = 512;

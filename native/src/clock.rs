@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since this module was first asked, by a clock that nobody sets.
+/// Milliseconds since the first call, by the monotonic clock.
 pub(crate) fn running_ms() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let since = START.get_or_init(Instant::now).elapsed();

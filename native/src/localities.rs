@@ -2,8 +2,8 @@
 //!
 //! Envoy tells the weight of a locality by its place, and the name of a locality with each host. What joins the two
 //! is Envoy's order: by region, zone and sub-zone, but the locality of this Envoy's own node first
-//! (`PriorityStateManager::updateClusterPrioritySet`). It tells nobody which that is. But it tells the healthy hosts
-//! of each place.
+//! (`PriorityStateManager::updateClusterPrioritySet`). Envoy does not say which locality that is. But it gives the
+//! healthy hosts of each place.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ pub(crate) type Name = [String; 3];
 /// The place of each locality. `hosts`: those of a priority, each with its locality, its address and whether it is
 /// healthy. `places`: the addresses of the healthy hosts of each place.
 ///
-/// An address may occur in several localities, so one host does not tell its place. And a locality whose last host
-/// was removed for its health keeps an empty place, of which nobody tells the name. Of all orders that Envoy may
-/// have, this is the one by which the most places have the hosts that they should.
+/// An address may occur in several localities, so one host does not identify its place. A locality whose last host
+/// was removed for its health keeps an empty place, and Envoy does not give its name. This picks, of all orders that
+/// Envoy may have, the one by which the most places have the hosts that they should.
 pub(crate) fn places_of<'a>(
     hosts: impl Iterator<Item = (Name, &'a [u8], bool)>,
     places: &[Vec<&'a [u8]>],

@@ -18,7 +18,7 @@ use crate::seats::{Places, Seat, TableHost, seats};
 /// How requests are placed. Published whole, and never changed.
 #[derive(Debug, Clone)]
 pub struct Placed {
-    /// By Envoy's rule of who may be chosen.
+    /// Places requests by Envoy's rule of which hosts are eligible.
     pub usual: Part,
     /// Among the healthy hosts alone, while some priority panics. Envoy's ring then has unhealthy hosts, too,
     /// which a policy cannot name; their keys go here.
@@ -28,7 +28,7 @@ pub struct Placed {
 /// A balancer, and the picks of each host of its table.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Who chooses.
+    /// Chooses the host of a request.
     pub balancer: Balancer,
     /// The picks of each of its hosts, in the order of its table.
     pub picks: Arc<[Arc<Picks>]>,

@@ -89,7 +89,7 @@ pub(crate) fn desk(settings: &Settings) -> Arc<Mutex<Desk>> {
     Arc::clone(desk)
 }
 
-/// The timer has fired. Returns the time until it shall fire again.
+/// Runs when the timer fires. Returns the time until the next run.
 pub(crate) fn tick(server: &Server<'_>) -> u64 {
     let now_ms = epoch_ms();
     let desks: Vec<_> = locked(&DESKS).values().cloned().collect();

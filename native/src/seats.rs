@@ -152,7 +152,7 @@ impl<'a> Listed<'a> {
             (*healthy != NOWHERE) == host.is_healthy && *address == host.address.as_bytes()
         });
         let Some((passed, _)) = found else {
-            // In another order most searches find nothing, and each shall be short.
+            // If the orders differ, most searches find nothing, so the next one is shorter.
             self.ahead = (self.ahead / 2).max(1);
             return None;
         };

@@ -7,7 +7,7 @@ use unitring_protocol::updates::{Failed, Update};
 
 use crate::json::{self, JsonError};
 
-/// Who hands over.
+/// The VM that sends a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
     /// The Envoy process.
@@ -53,7 +53,7 @@ const FIELDS: [&str; 5] = ["version", "failed", "sequence", "status", "error"];
 /// If it is no such answer. Then nothing is known of the batch.
 pub fn read(body: &[u8]) -> Result<Vec<Failed>, JsonError> {
     let answer = json::read(body, &FIELDS)?;
-    // Without it, `{}` of anybody would count as stored.
+    // Without this check, `{}` from any other server would count as stored.
     let version: Option<u32> = answer.number("version")?;
     version.ok_or(JsonError::Missing("version"))?;
     let failed = answer.list("failed")?.unwrap_or_default();

@@ -28,7 +28,7 @@ pub struct Entry<T> {
     pub update: Update,
     /// When it is too late, in ms since the Unix epoch.
     pub deadline_ms: u64,
-    /// Whom to tell its fate.
+    /// The caller's handle by which it learns the update's fate.
     pub teller: T,
 }
 
@@ -132,7 +132,7 @@ impl<T> Queue<T> {
             queue.entries.len() < queue.bounds.updates
                 && queue.bytes.saturating_add(bytes) <= queue.bounds.bytes
         };
-        // What cannot fit drives nothing out, and neither does an update that somebody waits for.
+        // An update that cannot fit evicts nothing, and neither does one that an answer waits for.
         let makes_room = self.keeps && bytes <= self.bounds.bytes;
         while !fits(self) {
             // What is under way stays: its fate is not known.

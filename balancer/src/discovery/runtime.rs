@@ -80,8 +80,8 @@ const LAYER_FIELDS: [&str; 7] = [
 ];
 
 /// Reads from the bootstrap whether the runtime may say anything: it has a layer from a file, from a
-/// server, or one that is written in the bootstrap. Whoever may change it through the admin
-/// interface may see it there, too.
+/// server, or one that is written in the bootstrap. Where the admin interface may change the
+/// runtime, the filter may read it there, too.
 ///
 /// # Errors
 /// If the answer has another form than Envoy's.

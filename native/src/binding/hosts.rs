@@ -226,7 +226,7 @@ unsafe impl Send for KeptHosts {}
 unsafe impl Sync for KeptHosts {}
 
 impl KeptHosts {
-    /// Keeps the hosts of the running hook. Whoever keeps them drops this when Envoy drops the load balancer.
+    /// Keeps the hosts of the running hook. The caller drops this when Envoy drops the load balancer.
     pub(crate) fn of(hosts: &Hosts<'_>) -> Self {
         Self {
             lb: hosts.lb,

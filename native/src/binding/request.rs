@@ -10,7 +10,7 @@ use super::{
     bytes,
 };
 
-/// Who asks for a host, for as long as the hook runs.
+/// The request that Envoy picks a host for, for as long as the hook runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     /// Null where Envoy asks for a host of its own accord, as for a warm connection.

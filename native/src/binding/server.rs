@@ -7,7 +7,7 @@ use super::abi::{self, ModuleBuffer, ModuleHeader, ServerEnvoy, Timer};
 /// How grave a line of the log is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Level {
-    /// For people who look for it.
+    /// Detail for an operator who searches the log.
     Info = 2,
     /// Something is not as it should be.
     Warn = 3,
@@ -110,7 +110,7 @@ impl Ticker {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        // SAFETY: the timer is this module's own, and nobody uses it any more.
+        // SAFETY: this module owns the timer, and nothing uses it any more.
         unsafe { abi::envoy_dynamic_module_callback_bootstrap_extension_timer_delete(self.0) }
     }
 }

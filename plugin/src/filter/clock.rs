@@ -1,4 +1,4 @@
-//! The clock that all VMs of the process share and that nobody sets.
+//! The monotonic clock that all VMs of the process share.
 
 /// Microseconds since some moment in the past.
 #[allow(unsafe_code, reason = "a call into Envoy that writes memory")]

@@ -27,7 +27,7 @@ use unitring_balancer::capture::queue::{Entry, Fate, Loss, Queue};
 use unitring_balancer::settings::{Capture, CaptureMode, Companion, Settings};
 use waiting::BodySeen;
 
-/// Without anybody who waits, so many updates are sent before the next tick, or so many bytes.
+/// While no answer waits, so many queued updates, or so many bytes, are sent before the next tick.
 const SENT_EARLY: usize = 64;
 const SENT_EARLY_BYTES: usize = 256 << 10;
 /// How long an update waits that no answer waits for. The companion remembers for longer what it has applied.
@@ -88,7 +88,7 @@ pub(super) struct HandOver {
     totals: Rc<ServiceStats>,
 }
 
-/// Whom to tell what became of an update.
+/// What is told of an update's outcome: the instance's stats, and the answer that waits for it.
 #[derive(Debug)]
 struct Teller {
     /// The instance that announced it, if the filter knows it.

@@ -421,7 +421,7 @@ fn hosts_of(
 ) -> Vec<Rc<InstanceStats>> {
     let members = directory.entries().iter().map(|entry| &entry.member);
     let hosts = table.hosts().iter();
-    // Where nobody is left out, the order is the same.
+    // Where the table leaves no member out, the order is the same.
     if hosts
         .clone()
         .map(|host| &host.id)

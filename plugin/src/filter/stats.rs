@@ -43,7 +43,7 @@ impl Counter {
         let pending = i64::try_from(self.pending.take()).unwrap_or(i64::MAX);
         if pending > 0 {
             increment(self.id, pending);
-            // Later it may read 0 because somebody reset all counters.
+            // Later it may read 0 because an operator reset all counters.
             if self.is_kept.get() != Some(true) {
                 self.is_kept.set(Some(self.show() > 0));
             }
