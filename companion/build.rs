@@ -12,7 +12,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
     println!("cargo::rerun-if-changed=../.git/HEAD");
     println!("cargo::rerun-if-changed=../.git/refs/heads");
-    // A packager who builds without the repository says it.
+    // A packager who builds without the repository sets the commit in the environment.
     let said = env::var("BUILD_COMMIT").ok();
     let said = said.filter(|commit| !commit.is_empty());
     if let Some(commit) = said.or_else(commit) {

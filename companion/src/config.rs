@@ -66,7 +66,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The address for gRPC endpoint discovery; port 0 takes a free one.
     pub xds_listen: SocketAddr,
-    /// Who may do what, and how connections are encrypted.
+    /// Credentials with their roles, and how connections are encrypted.
     pub door: DoorSettings,
     /// What is logged, and how.
     pub log: LogSettings,
@@ -74,7 +74,7 @@ pub struct Settings {
     pub trace: Option<TraceSettings>,
     /// The store of the unit's state.
     pub store: StoreSettings,
-    /// The servers of the unit's group; `None` if the companion shall not watch them.
+    /// The servers of the unit's group; `None` if the companion does not watch them.
     pub group: Option<GroupSettings>,
     /// Sync with the peers; `None` if the unit is alone.
     pub sync: Option<SyncSettings>,

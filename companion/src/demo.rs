@@ -99,7 +99,7 @@ pub enum DemoError {
     /// A shipped configuration lacks a piece that the demo changes.
     #[error("the files of envoy/ in this build do not fit: not exactly one `{0}`")]
     Configuration(&'static str),
-    /// Nobody can read what the demo prints.
+    /// The output of the demo cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
     /// A request of the demo itself failed.

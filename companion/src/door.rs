@@ -1,12 +1,12 @@
 //! The way in: from an accepted connection to a request that a handler may answer, or to a refusal.
 //!
-//! Invariant: who is refused holds nothing that others need. A connection that has never had an answer makes
+//! Invariant: a refused client holds nothing that others need. A connection that has never had an answer makes
 //! room for a new one; a request is known, allowed and read to its end before it takes a place among those that
 //! are worked on.
 //!
 //! | module | arrow |
 //! |---|---|
-//! | [`credentials`] | settings and files → who may do what (pure but for [`Keyring::read`]) |
+//! | [`credentials`] | settings and files → credentials with their roles (pure but for [`Keyring::read`]) |
 //! | [`need`] | method and path → the role that is needed, and the bound of the body (pure) |
 //! | [`site`] | headers → whether a browser was led here by another site (pure) |
 //! | [`connections`] | new connection → which one has to go (pure) |
@@ -39,7 +39,7 @@ use tokio::sync::watch;
 /// What the settings say about the way in, as it may change while the process runs.
 #[derive(Debug)]
 pub struct Rules {
-    /// Who may do what.
+    /// The credentials with their roles.
     pub keyring: Keyring,
     /// The names that a client may call this companion by, besides addresses.
     pub host_names: Vec<String>,

@@ -99,7 +99,7 @@ impl Default for Paces {
 /// The parts of the process that requests use.
 pub struct App {
     pub unit: UnitId,
-    /// Who may do what, and our names.
+    /// The credentials with their roles, and the companion's names.
     pub rules: InForce,
     /// The store of this unit.
     pub store: Arc<dyn Store>,
@@ -188,10 +188,10 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(entry::not_allowed)
         // Each body is read, and bounded, before.
         .layer(DefaultBodyLimit::disable())
-        // Within what follows, so that nobody is traced who may not come in.
+        // Inside the next layer, so that a refused request is not traced.
         .layer(from_fn(traced::spanned))
         .layer(from_fn_with_state(Arc::clone(&app), entry::enter))
-        // Only this is for everybody.
+        // Only this route is open to all clients.
         .route("/healthz", get(health::healthz))
         .layer(from_fn_with_state(Arc::clone(&app), traced::traced))
         .with_state(app)

@@ -47,7 +47,7 @@ pub const EVENTS_TAKEN_MAX: usize = 1_024;
 /// The last report of a reporter on a service, as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredLoad {
-    /// Who reported.
+    /// The reporter.
     pub reporter: ReporterId,
     pub sequence: u64,
     /// When it was taken, in milliseconds since the Unix epoch.
@@ -93,7 +93,7 @@ impl StoredLoad {
     }
 }
 
-/// Whose report it is: a credential, an address, or another unit. While it is alive, nobody else replaces it.
+/// Whose report it is: a credential, an address, or another unit. While it is alive, no other owner replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner(String);
 
@@ -117,7 +117,7 @@ const QUIET_MS: u64 = 10_000;
 /// So much sooner does one without a credential.
 const STRANGER_MS: u64 = 600_000;
 
-/// Who makes room first: the reporter with the lowest standing.
+/// The reporter with the lowest standing makes room first.
 pub fn standing(owner: &Owner, taken_ms: u64) -> u64 {
     match owner.is_stranger() {
         true => taken_ms.saturating_sub(STRANGER_MS),
@@ -218,7 +218,7 @@ pub fn advance(
     now_ms: u64,
 ) -> Option<Advance> {
     let is_ahead = |last: &StoredLoad, ms| last.sequence > now_ms.saturating_add(ms);
-    // So nobody is silenced: by an invented number, or by its own clock that was ahead and is no longer.
+    // So neither an invented number nor a clock that was ahead for a while silences a reporter.
     let may_go_back = |last: &StoredLoad| {
         is_ahead(last, AHEAD_MS) || (is_ahead(last, QUIET_MS) && !last.is_alive(now_ms))
     };

@@ -1,7 +1,7 @@
 //! The log: which lines, in which form, and what a line shows of a field.
 //!
 //! Invariant: whatever a client, a peer or a server says, it is one part of one line, and not a long one. So
-//! nobody forges a line, and none is lost among the bytes of another.
+//! no sender forges a line, and no line is lost among the bytes of another.
 
 mod json;
 pub mod pace;
@@ -41,7 +41,7 @@ pub(crate) fn one_line(text: &str) -> String {
             shown.push('…');
             break;
         }
-        // Also those that change the direction of what follows, or that nobody sees.
+        // Also characters that change the direction of what follows, and invisible ones.
         let is_hidden = matches!(
             character,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180e}'
@@ -56,8 +56,8 @@ pub(crate) fn one_line(text: &str) -> String {
     shown
 }
 
-/// Libraries whose debug lines show what is sent, headers with tokens and commands with passwords included. Whoever
-/// names one in the filter sees them.
+/// Libraries whose debug lines show what is sent, headers with tokens and commands with passwords included. They are
+/// shown only if the log filter names the library.
 const TALKATIVE: [&str; 6] = ["h2", "hyper", "hyper_util", "redis", "rustls", "tonic"];
 
 /// The filter of the settings. The broker client logs each lost connection several times, and the driver says

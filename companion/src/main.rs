@@ -124,7 +124,7 @@ fn command_line() -> Result<Cli, ExitCode> {
 fn failed(format: LogFormat, error: &anyhow::Error) -> ExitCode {
     let output: Option<&OutputError> = error.downcast_ref();
     if output.is_some_and(OutputError::is_reader_gone) {
-        // As of a program that SIGPIPE ends: a failure, of which nobody wants to read.
+        // As a program that SIGPIPE ends: it fails, and prints no error.
         return Exit::Failure.into();
     }
     let serve: Option<&ServeError> = error.downcast_ref();

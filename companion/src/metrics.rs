@@ -75,7 +75,7 @@ macro_rules! metrics {
             $($(#[doc = $help] pub $name: $kind,)*)*
         }
 
-        /// The metrics by who has them.
+        /// The metrics by the part of the companion that has them.
         #[derive(Debug)]
         struct Parts {
             $($(#[$about])* $part: Registry,)*

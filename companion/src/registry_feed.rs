@@ -1,7 +1,7 @@
-//! Follows the registry: removes what expired, and hands each new revision to whoever waits.
+//! Follows the registry: removes what expired, and hands each new revision to its subscribers.
 //!
-//! Invariant: while the store is away the last registry stays in force; nobody is told "empty"
-//! because of it.
+//! Invariant: while the store is away the last registry stays in force; no subscriber gets an empty
+//! one because of that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::{Store, StoreError};
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// After a start or an outage nothing expires for this long, and as long again as the outage: while
-/// the store was away nobody could renew. The same after a request was turned away: it may have been a heartbeat.
+/// the store was away no instance could renew. The same after a refused request: it may have been a heartbeat.
 pub const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 
 /// Within this time the other companions of the unit hear that this one turns requests away.
@@ -44,8 +44,8 @@ pub async fn run(
         {
             let left = RENEWAL_GRACE.saturating_sub(Duration::from_millis(ago_ms));
             grace_until = grace_until.max(Instant::now() + left);
-            // Whoever leads the unit must not expire what renews here. Always for the whole time, so that no other
-            // companion's word is shortened.
+            // The leader must not expire instances that renew here. Always for the whole time, so that this does not
+            // shorten the hold of another companion.
             let is_new = u128::from(ago_ms) < TELL_EVERY.as_millis();
             if is_new && told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY / 2) {
                 told = Some(Instant::now());

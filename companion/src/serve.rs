@@ -340,8 +340,8 @@ fn open(settings: &Settings, has_peers: bool) -> Result<Arc<dyn Store>, StoreErr
 }
 
 /// The settings that all companions of a unit must share: a companion with other peers would keep
-/// no outbox, or one for other units; one with another virtual host would send to queues that nobody reads, and take
-/// the broker's confirm for a delivery. Hosts and logins of one broker may differ.
+/// no outbox, or one for other units; one with another virtual host would send to queues that no companion reads, and
+/// take the broker's confirm for a delivery. Hosts and logins of one broker may differ.
 fn agreement(settings: &Settings) -> Agreement {
     let Some(sync) = &settings.sync else {
         return Agreement("no peers".to_owned());

@@ -1,7 +1,7 @@
 //! What all TLS connections of the process share: the cryptography, and the files of certificates and keys.
 //!
-//! Invariant: a file is read and checked here, whoever uses it, so that every error of it names the setting, the file
-//! and the way out. What a client checks of its server is not here.
+//! Invariant: every file is read and checked here, so that each of its errors names the setting, the file
+//! and the way out. A client's checks of its server are not here.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

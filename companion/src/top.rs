@@ -43,10 +43,10 @@ use state::State;
 
 pub use sample::View;
 
-/// Shows the companion until somebody quits, or for as many frames as are asked for.
+/// Shows the companion until the operator quits, or for the given number of frames.
 ///
 /// # Errors
-/// [`AskError`]: a flag is wrong, or the companion never answered. Otherwise the terminal, or nobody reads the text.
+/// [`AskError`]: a flag is wrong, or the companion never answered. Otherwise the terminal or the output fails.
 pub fn run(flags: TopFlags) -> anyhow::Result<()> {
     let state = State::new(&flags).map_err(AskError::Usage)?;
     let model = Model::new(state, flags.interval);

@@ -28,7 +28,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody answered, or not to the end of the answer.
+    /// The server gave no answer, or only a part of one.
     #[error("{url}: {why}")]
     Unanswered {
         /// What was asked.
@@ -36,7 +36,7 @@ pub enum AskError {
         /// Why, in words.
         why: String,
     },
-    /// Somebody answers there who is none.
+    /// The server that answers is no companion.
     #[error(
         "{0} answers, but is no companion of unitring: --url names the address of its HTTP (listen)"
     )]

@@ -44,7 +44,7 @@ pub struct Events {
 /// Prints the events, oldest first.
 ///
 /// # Errors
-/// [`super::ask::AskError`], or nobody reads the output.
+/// [`super::ask::AskError`], or the reader of the output is gone.
 pub fn run(asked: &Events) -> anyhow::Result<()> {
     let mut is_empty = true;
     let mut tell = |event: &Value| {
@@ -57,7 +57,7 @@ pub fn run(asked: &Events) -> anyhow::Result<()> {
         None => print_latest(asked, &mut tell)?,
     };
     if is_empty && !asked.json {
-        // Not among the events, which somebody may count.
+        // On standard error, so that a script that counts the events does not count this line.
         out::aside(asked.nothing());
     }
     if asked.follow {
@@ -177,7 +177,7 @@ fn last_ms(event: &Value) -> u64 {
     last.unwrap_or(0).max(at_ms(event))
 }
 
-/// Who saw it, and within which time.
+/// The observers of an event, and within which time they saw it.
 fn observers(event: &Value) -> String {
     let seen_by = event.get("seen_by").and_then(Value::as_u64).unwrap_or(1);
     let mut text = String::new();

@@ -95,7 +95,7 @@ async fn run_create(group: &GroupSettings, settings: &Settings, asked: Create) -
         force: asked.force_replica.into_iter().collect(),
     };
     let dry_run = options.dry_run;
-    // A step is done whether or not somebody reads of it.
+    // A step is done even if the reader of the output is gone.
     let tell = |step: &str| drop(line(step));
     let outcome = match create(group, &settings.unit, options, tell).await {
         Ok(0) => "nothing to do: the group is as configured".to_owned(),

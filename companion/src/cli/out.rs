@@ -35,7 +35,7 @@ pub fn line(text: impl Display) -> Result<(), OutputError> {
     say(format!("{text}\n"))
 }
 
-/// Writes text with colours, which are left out where nobody sees them.
+/// Writes text with colours; they are left out where the output is no terminal.
 ///
 /// # Errors
 /// [`OutputError`].
@@ -43,12 +43,12 @@ pub fn say_in_colour(text: &str) -> Result<(), OutputError> {
     write(&mut anstream::stdout().lock(), text.as_bytes())
 }
 
-/// Writes a line beside the output, which somebody may count.
+/// Writes a line to standard error, so that a script that counts the output does not count it.
 pub fn aside(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// Writes an error; where standard error is gone, nobody wants it.
+/// Writes an error. If standard error is closed, the error is dropped.
 pub fn complain(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "unitring: {text}"));
 }

@@ -134,7 +134,7 @@ struct Instance {
 /// Prints how a companion is, once or for as long as it is watched.
 ///
 /// # Errors
-/// [`AskError`]: nobody answers, or no companion does. Or the output cannot be written.
+/// [`AskError`]: no server answers, or it is no companion. Or the output cannot be written.
 pub fn run(flags: &StatusFlags) -> anyhow::Result<Exit> {
     let Some(seconds) = flags.watch else {
         let seen = look(&flags.target)?;

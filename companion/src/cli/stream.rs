@@ -12,8 +12,8 @@ use super::out::{OutputError, complain};
 /// From the end of a stream to the next attempt.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
-/// Passes the data of each message to `show`, and connects again after a break, from where it was. Returns why it
-/// cannot go on: the companion refused, or nobody reads what is shown.
+/// Passes the data of each message to `show`, and reconnects after a break, from where it was. Returns why it
+/// cannot go on: the companion refused, or the reader of the output is gone.
 pub(super) fn follow(
     target: &Target,
     path: &str,

@@ -1,4 +1,4 @@
-//! What cannot be undone is asked for once more, where somebody sits there to answer.
+//! A command that cannot be undone asks for confirmation, if it runs on a terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 

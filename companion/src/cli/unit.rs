@@ -1,4 +1,4 @@
-//! `unit` and `conflicts`: who is in the group, and what was lost between its units.
+//! `unit` and `conflicts`: the members of the group, and the records that lost a conflict between them.
 
 use clap::Subcommand;
 use serde_json::Value;

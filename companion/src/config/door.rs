@@ -1,4 +1,4 @@
-//! Who may do what, how connections are encrypted, and what may be left out knowingly.
+//! Credentials with their roles, encryption of connections, and the explicit consent to do without them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::raw::{Raw, Said};
 use super::secret::Secret;
 use super::sections::tls_files;
 
-/// Who may do what, and how connections are encrypted.
+/// Credentials with their roles, and how connections are encrypted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DoorSettings {
     /// The token that may do everything, if any.
@@ -33,7 +33,7 @@ pub struct TlsServer {
     /// Our certificate, and those that lead to a root.
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// The roots of clients' certificates: who has none of theirs gets no connection.
+    /// The roots of clients' certificates: a client without a certificate of theirs gets no connection.
     pub client_ca: Option<PathBuf>,
 }
 

@@ -18,7 +18,7 @@ fn files(f: &mut fmt::Formatter<'_>, files: &TlsFiles) -> fmt::Result {
     Ok(())
 }
 
-/// Writes who may do what, as far as that is no secret.
+/// Writes credentials and their roles, without the secrets.
 fn door(f: &mut fmt::Formatter<'_>, door: &DoorSettings) -> fmt::Result {
     let hidden = |secret: &Option<Secret>| secret.as_ref().map_or("", |_| "<redacted>");
     writeln!(f, "token = {:?}", hidden(&door.token))?;

@@ -214,7 +214,7 @@ fn beyond_loopback_a_token_and_tls_are_needed_or_the_word_that_they_are_not() {
             assert!(with(tls).unwrap_err().contains("needs a token"));
             assert!(with("allow_insecure = true").is_ok());
             assert!(with(&format!("token = \"t\"\n{tls}")).is_ok());
-            // Whoever has a certificate of this root is no stranger.
+            // A client with a certificate of this root is no stranger.
             assert!(with(&format!("tls_client_ca = \"r\"\n{tls}")).is_ok());
         }
     }

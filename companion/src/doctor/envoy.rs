@@ -112,7 +112,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// Whether nobody else reaches it: a pipe, or loopback.
+    /// Whether no other machine reaches it: a pipe, or loopback.
     pub(super) fn is_local(&self) -> bool {
         let Some(host) = self.host else {
             return true;

@@ -1,4 +1,4 @@
-//! Reading of JSON whose form nobody promises: what is absent or of another type is nothing.
+//! Reading of JSON without a promised form: a value that is absent or of another type counts as nothing.
 
 use serde_json::Value;
 

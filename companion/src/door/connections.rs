@@ -1,7 +1,8 @@
 //! The open connections, and which of them has to go when a new one needs its place.
 //!
-//! Silent ones are the cheapest way to shut out everybody: they cost their sender nothing. So there is a bound
-//! below the process' limit of open files, and a new connection takes the place of one that has done nothing yet.
+//! Silent connections are the cheapest way to shut out all other clients: they cost their sender nothing. So there is
+//! a bound below the process' limit of open files, and a new connection takes the place of one that has done nothing
+//! yet.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

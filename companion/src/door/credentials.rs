@@ -1,4 +1,4 @@
-//! Who may do what: tokens and certificates with their roles.
+//! Credentials: tokens and certificates with their roles.
 
 mod file;
 
@@ -73,21 +73,21 @@ enum Proof {
 #[derive(Debug, Default)]
 pub struct Keyring {
     all: Vec<Arc<Credential>>,
-    /// Whether the settings name credentials: then nobody passes without one, even if a file has lost them.
+    /// Whether the settings name credentials: then no client passes without one, even if a file has lost them.
     is_needed: bool,
     open_reads: bool,
 }
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Debug, Clone)]
 pub enum Who {
-    /// Somebody with a credential.
+    /// A client with a credential.
     Known(Arc<Credential>),
-    /// Somebody without, where none is needed for this.
+    /// A client without a credential, where the request needs none.
     Stranger,
 }
 
-/// Who sent a request, and from where.
+/// The sender of a request, and its address.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub who: Who,
@@ -100,7 +100,7 @@ pub struct Caller {
 pub enum Principal {
     /// The credential of this name.
     Credential(String),
-    /// Whoever is at this address.
+    /// All clients without a credential at this address.
     Address(Address),
 }
 
@@ -114,7 +114,7 @@ impl fmt::Display for Principal {
 }
 
 impl Caller {
-    /// Somebody without a credential.
+    /// A client without a credential.
     pub fn stranger(address: IpAddr) -> Self {
         Self {
             who: Who::Stranger,
@@ -153,7 +153,7 @@ pub enum Denied {
     /// No credential.
     #[error("authorization: a bearer token is needed for this")]
     Unknown,
-    /// A token that nobody has.
+    /// A token that no credential has.
     #[error("authorization: this is not this companion's token")]
     Wrong,
     /// The credential may not do this.
@@ -218,7 +218,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// Who this is, and whether the need is met.
+    /// Identifies the client, and checks that its credential meets the need.
     ///
     /// # Errors
     /// [`Denied`].

@@ -45,7 +45,7 @@ pub struct Peer {
     pub certificate_names: Vec<String>,
     /// Its place among the connections.
     pub place: Place,
-    /// Counts those who are too slow.
+    /// Counts clients that are too slow.
     pub(crate) metrics: Arc<Metrics>,
     refusals: AtomicU32,
 }

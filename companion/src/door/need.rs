@@ -19,7 +19,7 @@ pub struct Need<'a> {
     pub kind: Kind,
     /// The largest body, in bytes.
     pub body_max: usize,
-    /// Whether nobody needs a credential for it.
+    /// Whether it needs no credential.
     pub is_open: bool,
 }
 
@@ -72,7 +72,7 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
             is_open: true,
             ..needs(&[Role::Read], Scope::All, Kind::Look)
         },
-        // The same files for everybody, without anything of this unit: what they ask for needs a role of its own.
+        // All clients get the same files, with nothing of this unit: what the page asks for needs a role of its own.
         (["ui", ..], true) => Need {
             is_open: true,
             ..needs(&[Role::Read], Scope::All, kind)

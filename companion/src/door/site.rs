@@ -72,7 +72,7 @@ pub fn check(method: &Method, headers: &HeaderMap, own_names: &[String]) -> Resu
         let said = headers.get(name).map(|value| value.as_bytes());
         said.is_some_and(|said| said.eq_ignore_ascii_case(value.as_bytes()))
     };
-    // Whoever follows a link to a page of ours sees it in place of the other site's.
+    // A reader who follows a link to our page sees it in place of the other site's.
     let is_link = *method == Method::GET
         && says("sec-fetch-mode", "navigate")
         && says("sec-fetch-dest", "document");

@@ -2,7 +2,7 @@
 //! those that are worked on, and its time.
 //!
 //! The order is the point. A request is refused from its head alone, and its body is read before it takes a place:
-//! so neither a stranger nor somebody who sends slowly holds a place that others need.
+//! so neither a stranger nor a slow sender holds a place that other clients need.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub const ANSWERS_BYTES_MAX: usize = 256 << 20;
 const UNCOUNTED_BYTES: usize = 64 << 10;
 /// Most bytes of an unused body that are still read, so that its sender sees the answer.
 const UNWANTED_BYTES_MAX: usize = 64 << 20;
-/// The same of somebody who may not be here at all, and for how long.
+/// The same for a client that is refused, and for how long.
 const STRANGERS_BYTES_MAX: usize = 1 << 20;
 const STRANGERS_TIME: Duration = Duration::from_millis(250);
 
@@ -109,7 +109,7 @@ async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
         who,
         address: peer.address.ip().into(),
     };
-    // Who has shown a credential keeps the connection while it sends; of others, only who has sent all.
+    // A client with a credential keeps its connection while it sends; a stranger only once it has sent all.
     let principal = caller.principal();
     let mut let_in = caller.is_known().then(|| LetIn::new(&peer, &principal));
     let length = parts.headers.get(header::CONTENT_LENGTH);
@@ -125,7 +125,7 @@ async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
     let Some(place) = taken else {
         return shed(app, "too many requests are under way");
     };
-    // Readiness is for everybody, and so says nothing about who asked.
+    // Readiness is open to all clients, so a request for it proves nothing about its sender.
     let may_prove = !need.is_open && (caller.is_known() || !rules.keyring.is_needed());
     // A stranger's connection makes room whatever it does.
     if may_prove && let_in.is_none() {

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 /// Most requests that wait for such work.
 pub const WAITING_MAX: usize = 16;
 
-/// The work, and who waits for it.
+/// Runs one piece of such work at a time, and bounds the requests that wait for it.
 #[derive(Debug)]
 pub struct Heavy {
     at_once: Arc<Semaphore>,
@@ -31,7 +31,7 @@ impl Default for Heavy {
     }
 }
 
-/// Says, once it is dropped, that nobody waits any more.
+/// Says, once it is dropped, that its request waits no more.
 struct Waiting(Arc<AtomicBool>);
 
 impl Drop for Waiting {
@@ -60,7 +60,7 @@ impl Heavy {
         let is_gone = Arc::new(AtomicBool::new(false));
         let _waiting = Waiting(Arc::clone(&is_gone));
         let done = tokio::task::spawn_blocking(move || {
-            // It stays taken until the work is done, whether or not somebody waits.
+            // The turn stays taken until the work is done, even if the request is gone.
             let _turn = turn;
             (!is_gone.load(Ordering::Relaxed)).then(work)
         });

@@ -1,7 +1,7 @@
 //! The fleet as `/metrics` shows it, cached: every report of every Envoy is read for it.
 //!
 //! Invariant: looks take at most a hundredth of a core, however large the fleet is and however often a client asks: there
-//! is one look at a time, it ends although nobody waits for it any more, and it counts for a hundred times what it took. The
+//! is one look at a time, it ends even if no client waits for it, and it counts for a hundred times what it took. The
 //! price is the age of what is shown: what takes 10 ms to read is at most a second old.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -35,7 +35,7 @@ pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Rece
             drop(open);
         });
     }
-    // So that nobody connects in vain.
+    // Closed first, so that no client connects in vain.
     drop(listener);
     drop(open);
     all_closed.recv().await;

@@ -367,7 +367,7 @@ pub(super) async fn one(
     Ok(Json(view))
 }
 
-/// Forgets a service that nobody uses any more, at once.
+/// Forgets a service that has neither instances nor live reporters, before its time is over.
 pub(super) async fn forget(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,

@@ -132,7 +132,7 @@ fn tell(app: &App, (method, path, client): (&str, &str, &str), response: &Respon
     let status = response.status();
     let why = response.extensions().get::<Why>();
     let (code, error) = (status.as_u16(), why.map_or("", |why| why.0.as_str()));
-    // Who asks for readiness is told; the log has why it ended.
+    // The answer to a readiness probe says why it fails; the log says it elsewhere.
     if !status.is_server_error() || path == "/readyz" {
         tracing::debug!(
             method,

@@ -1,6 +1,6 @@
 //! `GET /ui`: the console, a page whose files are part of the program.
 //!
-//! Invariant: the files hold nothing of this unit, so they are for everybody; the page asks the API for all that it
+//! Invariant: the files hold nothing of this unit, so they are open to all clients; the page asks the API for all it
 //! shows, with the reader's credential. The headers let it run its own scripts alone and speak to this companion alone.
 
 use std::collections::BTreeMap;

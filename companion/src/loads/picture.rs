@@ -1,9 +1,9 @@
 //! The load of a service's fleet as sums that are kept up to date, so that what the rest carries
-//! for one reporter is looked up instead of added up anew from every report; and who of it is wired wrongly.
+//! for one reporter is looked up instead of added up anew from every report; and which reporters are wired wrongly.
 //!
 //! Invariant: [`Picture::rest`] is [`super::rest`] over the reports that were put and are alive. A
-//! reporter that is no longer alive is dropped when somebody asks; its next report brings it back.
-//! Rows hold only the instances with load, and an instance that nobody has any more gives its
+//! reporter that is no longer alive is dropped at the next query; its next report brings it back.
+//! Rows hold only the instances with load, and an instance that no row has any more gives its
 //! column to another one, so the size is that of the reports.
 
 use std::collections::BTreeMap;
@@ -16,14 +16,14 @@ use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 use super::StoredLoad;
 use super::wiring::Miswired;
 
-/// The last reports of those who are alive, on one service.
+/// The last reports of the live reporters on one service.
 #[derive(Debug, Default)]
 pub struct Picture {
     rows: BTreeMap<ReporterId, Row>,
     /// Where each instance with load has its column.
     places: BTreeMap<InstanceId, usize>,
     columns: Vec<Column>,
-    /// Columns of nobody.
+    /// Columns without an instance.
     free: Vec<usize>,
 }
 
@@ -132,8 +132,8 @@ impl Picture {
         self.rows.is_empty()
     }
 
-    /// What the rest of the fleet carries, without this reporter, and where that one stands among
-    /// the others: [`super::rest`] over those who are alive.
+    /// What the rest of the fleet carries, without this reporter, and the reporter's place among
+    /// the others: [`super::rest`] over the live reporters.
     pub fn rest(
         &mut self,
         service: &ServiceName,
@@ -186,7 +186,7 @@ impl Picture {
         }
     }
 
-    /// Who is alive and wired wrongly.
+    /// The live reporters that are wired wrongly.
     pub fn miswired(&mut self, service: &ServiceName, now_ms: u64) -> Vec<Miswired> {
         self.lapse(now_ms);
         let rows = self.rows.iter().filter(|(_, row)| !row.findings.is_empty());

@@ -1,7 +1,7 @@
 //! How many data updates a second an instance announces, from two reports of each reporter. Pure.
 //!
-//! Invariant: a rate needs two reports that name the instance, since nobody knows in which time the counts of the
-//! first came about. It counts as long as the reporter does.
+//! Invariant: a rate needs two reports that name the instance, since the first does not say over which time its
+//! counts grew. It counts as long as the reporter does.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -66,7 +66,7 @@ pub(crate) fn report(
     }
 }
 
-/// Whoever reports.
+/// The owner of sample reports.
 pub(crate) fn owner() -> Owner {
     Owner::client(&Principal::Credential("edge".to_owned()))
 }

@@ -133,7 +133,7 @@ pub(super) fn line(
 
 /// Writes a whole line at once, so that no other gets into it.
 pub(super) fn write(line: &[u8]) {
-    // Where nobody reads the log there is nowhere to say so.
+    // If standard error is closed, there is nowhere to say so.
     io::stderr().lock().write_all(line).ok();
 }
 

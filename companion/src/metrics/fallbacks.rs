@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use unitring_protocol::ids::{ReporterId, ServiceName};
 
-/// How often what is forgotten is dropped, where nobody scrapes.
+/// How often forgotten counts are dropped while no scraper asks.
 const PRUNED_EVERY_MS: u64 = 10_000;
 
 /// The sums, and the last count of each reporter.

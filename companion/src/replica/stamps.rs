@@ -23,8 +23,8 @@ pub const STAMPS_KEPT_MS: u64 = 3_600_000;
 pub struct Source(u64);
 
 impl Source {
-    /// The source that this client calls so. The client is part of it, so that nobody overtakes the updates of
-    /// another client's Envoy by its name.
+    /// The source that this client calls so. The client is part of it, so that no client overtakes the updates of
+    /// another client's Envoy by using its name.
     pub fn of(client: &str, name: &str) -> Self {
         let hash = Sha1::new()
             .chain_update(client.as_bytes())
@@ -43,7 +43,7 @@ impl fmt::Display for Source {
 /// An update's place among those of its source. Written `<source>.<sequence>.<vm>`, source and VM as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp {
-    /// Who sent it.
+    /// The sender.
     pub source: Source,
     /// Below 2^53, since Redis' Lua compares it as a double.
     pub sequence: u64,

@@ -1,4 +1,4 @@
-//! Settings and the files that they name → who may do what and which certificates, now and on each reload.
+//! Settings and the files that they name → credentials and certificates, now and on each reload.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -102,6 +102,6 @@ pub(super) async fn reload(
             }
         }
     }
-    // Nobody will ask again: these stay in force.
+    // No reload comes any more: these settings stay in force.
     std::future::pending().await
 }

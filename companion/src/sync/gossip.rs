@@ -233,7 +233,7 @@ async fn loads(
             };
             let owner = Owner::unit(from);
             match parts.store.take(&report, &part, &owner, 0, now_ms()).await {
-                // Who reports here by that name is nearer.
+                // The reporter of that name in this unit has precedence.
                 Err(StoreError::NotYours(reporter)) => {
                     tracing::debug!(%from, %reporter, "a reporter of another unit has the name of a reporter of this unit");
                 }

@@ -367,7 +367,7 @@ impl Session {
         let confirmed = self.machine.confirmed();
         let (now, started_ms) = (self.moment(), self.started.0);
         let interval_ms = millis(self.settings.digest_interval);
-        // Who does not read its queue hears nobody.
+        // A companion that does not read its queue hears no peer.
         let reads = self.status.borrow().inbox == status::UP;
         let silent_ms = |unit: &UnitId| {
             let heard = self.heard.get(unit).copied();

@@ -139,7 +139,7 @@ impl Status {
         self.judge();
     }
 
-    /// Another companion leads, or this one does not know who does.
+    /// Another companion leads, or this one does not know the leader.
     pub(super) fn end(&mut self) {
         "another companion of the unit syncs".clone_into(&mut self.link);
         self.inbox.clone_from(&self.link);
@@ -157,7 +157,7 @@ impl Status {
         }
     }
 
-    /// Notes who was not heard for so long, and forgets what was not seen again.
+    /// Notes how long each peer is silent, and forgets notices that were not seen again.
     pub(super) fn age(&mut self, silent_ms: impl Fn(&UnitId) -> Option<u64>, now_ms: u64) {
         for (unit, link) in &mut self.links {
             let is_removed = link.is_removed();

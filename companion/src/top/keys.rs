@@ -34,7 +34,7 @@ pub(super) enum Mode {
     Help,
 }
 
-/// What somebody wants.
+/// What the operator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Quit,

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(calls(&[(0, Some(1_000)), (1, Some(3))], 1), None);
         let again = [(0, Some(1_000)), (1, Some(3)), (2, Some(5))];
         assert_eq!(calls(&again, 1), Some(2.0));
-        // It passes its old value at once, which nobody can tell from calls.
+        // It passes its old value at once, which looks the same as calls.
         assert_eq!(calls(&[(0, Some(1)), (1, Some(9))], 1), Some(8.0));
     }
 

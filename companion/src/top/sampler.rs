@@ -59,12 +59,12 @@ impl Sampler {
 
     /// From now on asks for this.
     pub(super) fn ask(&self, asking: Asking) {
-        // Without the thread there is nobody to ask, which the terminal hears of by itself.
+        // If the thread is gone there is no receiver; the terminal learns of it by itself.
         drop(self.wants.send(asking));
     }
 }
 
-/// Until nobody wants anything any more.
+/// Takes samples until the terminal is gone.
 fn sample(wanted: &Receiver<Asking>, interval: Duration, mut answer: impl FnMut(&Want) -> bool) {
     let mut asking = Asking::Never;
     let mut due: Option<Instant> = None;
@@ -171,7 +171,7 @@ mod tests {
         wants.send(Asking::Always(want(View::Units))).unwrap();
         let (asked, all) = channel();
         let mut wants = Some(wants);
-        // The first question pauses, and then nobody wants anything any more.
+        // The first question pauses, and then the sender is gone.
         sample(&wanted, Duration::ZERO, move |want| {
             asked.send(want.view).unwrap();
             let wants = wants.take().unwrap();
@@ -187,7 +187,7 @@ mod tests {
         wants.send(Asking::Once(want(View::Units))).unwrap();
         let mut wants = Some(wants);
         let mut asked = 0;
-        // After the first answer nobody wants anything, which ends it only if it waits.
+        // After the first answer the sender is gone, which ends it only if it waits.
         sample(&wanted, Duration::ZERO, |_| {
             asked += 1;
             wants.take();

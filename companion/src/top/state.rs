@@ -101,7 +101,7 @@ impl State {
         place.min(rows.len().saturating_sub(1))
     }
 
-    /// Does what somebody wants of these rows.
+    /// Applies an action of the operator to these rows.
     pub(super) fn apply(&mut self, action: Action, rows: &[Row]) {
         let place = self.place(rows);
         match action {

@@ -1,6 +1,6 @@
 //! Keys, signals and samples → the model; the model → the terminal.
 //!
-//! Invariant: the terminal is as it was once this ends, whether somebody quits, a signal comes, the terminal fails
+//! Invariant: the terminal is restored once this ends, whether the operator quits, a signal comes, the terminal fails
 //! or the program panics.
 
 use std::env;
@@ -33,7 +33,7 @@ enum Input {
     Answer(Box<(Want, Result<Sample, AskError>)>),
     /// A signal, or the terminal is gone.
     Stop,
-    /// A thread ended that nobody ended.
+    /// A thread ended by itself.
     Lost(&'static str),
 }
 
@@ -55,19 +55,19 @@ struct Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        // Nobody listens once the program ends.
+        // The receiver is gone once the program ends.
         drop(self.inputs.send(Input::Lost(self.name)));
     }
 }
 
-/// Shows the companion until somebody quits.
+/// Shows the companion until the operator quits.
 ///
 /// # Errors
 /// The companion never answered, a flag is wrong, or the terminal fails.
 pub(super) fn show(mut model: Model, target: Target, interval: Duration) -> anyhow::Result<()> {
     let start = Instant::now();
     let (inputs, coming) = channel();
-    // Before the terminal changes: a signal must find somebody who restores it.
+    // Before the terminal changes: a signal needs a handler that restores it.
     signals(&inputs)?;
     let answers = Alive {
         name: "asking the companion",

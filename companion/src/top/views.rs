@@ -21,7 +21,7 @@ pub(super) fn columns(view: View, has_shares: bool) -> Vec<Column> {
     }
 }
 
-/// By what its rows are ordered unless somebody asks for another column.
+/// The column by which the rows are sorted unless the operator chooses another one.
 pub(super) fn sort(view: View) -> Sort {
     let column = match view {
         View::Services => "service",

@@ -37,7 +37,7 @@ pub(super) fn incoming(listener: Listener) -> impl Stream<Item = io::Result<Conn
             if sender.is_closed() {
                 return;
             }
-            // So that one that does not agree on encryption delays nobody.
+            // So that a client that stalls the TLS handshake delays no other client.
             tokio::spawn(async move {
                 let Some((stream, peer)) = arrival.agreed().await else {
                     return;

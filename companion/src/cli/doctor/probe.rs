@@ -33,7 +33,7 @@ struct Prober<'a> {
     service: String,
 }
 
-/// A probe for each key; fewer if nobody answers.
+/// A probe for each key; fewer if Envoy does not answer.
 pub(super) fn all(
     flags: &DoctorFlags,
     url: &str,

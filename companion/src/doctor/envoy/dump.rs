@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::json::{at, kind, list, text};
 use super::{Cluster, Envoy, Listener, ReadError};
 
-/// Reads both answers; without that of `/clusters` nobody knows how many hosts there are.
+/// Reads both answers; without that of `/clusters` the number of hosts is unknown.
 ///
 /// # Errors
 /// [`ReadError`]: the first is no configuration of Envoy.

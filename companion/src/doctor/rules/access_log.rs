@@ -9,7 +9,7 @@ use super::View;
 /// How the filter's keys begin in the filter state of a request.
 const KEYS: &str = "wasm.unitring_";
 
-/// Access logs whose fields nobody sets.
+/// Access logs with fields that no filter sets.
 pub(super) fn all(view: &View<'_>) -> Vec<Finding> {
     let managers = view.managers.iter().filter(|manager| shows(manager));
     managers.filter_map(unset).collect()

@@ -1,4 +1,4 @@
-//! 04xx: who else may reach the admin interface and the companion, and read along.
+//! 04xx: whether other clients may reach the admin interface and the companion, or read their traffic.
 
 use std::collections::BTreeSet;
 

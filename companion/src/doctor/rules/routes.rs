@@ -139,7 +139,7 @@ fn headers(service: &Placed<'_>, route: &RouteTo<'_>) -> Option<Finding> {
     ))
 }
 
-/// Whether the filter and Envoy agree on who tells the number of attempts.
+/// Whether the filter and Envoy agree on which of them sends the number of attempts.
 fn attempts(service: &Placed<'_>, route: &RouteTo<'_>) -> Option<Finding> {
     let Shell::Filter(filter) = &service.shell else {
         return None;

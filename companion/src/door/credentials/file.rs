@@ -78,7 +78,7 @@ fn credential(place: &str, name: &str, value: &toml::Value) -> Result<Credential
             .iter()
             .map(|item| item.as_str().map(str::to_owned))
             .collect();
-        // An empty list would mean "all", which nobody writes so.
+        // An empty list would mean "all"; an operator who wants all leaves the list out.
         texts
             .filter(|texts| !texts.is_empty() && !texts.iter().any(String::is_empty))
             .ok_or_else(|| invalid(place, format!("{field}: must be a list of texts")))

@@ -67,7 +67,7 @@ impl Sizes {
     ) -> bool {
         let services = match by {
             Principal::Credential(_) => report.services.len(),
-            // Where nobody has a credential, all may be at one address: there only the quiet ones make room.
+            // Without credentials, all reporters may be at one address: there only the quiet ones make room.
             Principal::Address(_) => 0,
         };
         let alive_until_ms = now_ms.saturating_add(alive_ms(report));

@@ -66,7 +66,7 @@ async fn log(store: &dyn Store) -> Vec<Event> {
     }
 }
 
-/// Of each entry: its kind, who saw it first, how many did, and until when.
+/// Of each entry: its kind, its first observer, the number of observers, and until when they saw it.
 async fn told(store: &dyn Store) -> Vec<(EventKind, String, u64, Option<u64>)> {
     let entries = log(store).await.into_iter().map(|event| {
         let first = event.reporter.map_or("-".to_owned(), |it| it.to_string());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::events::{Entry, GroupChange, GroupEvent};
 use crate::store::Store;
 
-/// The promises about who leads. Both are the store of the same unit, which nobody has led.
+/// The promises about leadership. Both are the store of the same unit, which has had no leader.
 pub async fn leadership(first: &dyn Store, second: &dyn Store) {
     let lead = async |store: &dyn Store, me: &str| store.lead(me).await.unwrap();
     assert_eq!(lead(first, "a").await, Some(1));

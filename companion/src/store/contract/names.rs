@@ -10,8 +10,8 @@ use crate::loads::samples;
 use crate::registry::{Registered, Registration};
 use crate::store::{EVENTS_BYTES_MAX, Store};
 
-/// As Istio, Envoy Gateway and Contour make them, and as nobody should; the last ones would be one if parts
-/// of keys were put together as they are.
+/// Names as Istio, Envoy Gateway and Contour make them, and hostile ones; the last ones would collide if the store
+/// joined parts of keys without escaping them.
 pub const NAMES: [&str; 9] = [
     "orders",
     "outbound|8080||orders.default.svc.cluster.local",

@@ -52,7 +52,7 @@ pub async fn ops_leave_once_every_member_has_them(mine: &dyn Store) {
     assert_eq!(removed.unwrap(), 0);
     let all = mine.outboxes(&[(bucket, before)]).await.unwrap();
     assert_eq!(all[0].ops[0].sequence, 3);
-    // Who is no member any more holds nothing back.
+    // A unit that is no member any more holds nothing back.
     assert_eq!(confirm("b", 3, &members[1..]).await, 1);
     assert_eq!(outbox(mine, bucket, 0).await.ops, []);
     assert_eq!(mine.waiting().await.unwrap().get(&bucket), None);
@@ -153,12 +153,12 @@ pub async fn what_is_forgotten_does_not_come_back(mine: &dyn Store) {
     let again = ops("a", 50, 1, vec![old("1000.0@a")]);
     assert_eq!(apply(mine, bucket, again).await.changed, 0);
     assert!(is_gone().await);
-    // A repair that was read by one who had not yet what all needed before it was forgotten.
+    // A repair from a unit that had not yet the ops that all needed before the tombstone was collected.
     let behind = repair(vec![old("1000.0@a")], &[("a", at(1)), ("b", at(6))], true);
     let applied = apply(mine, bucket, behind).await;
     assert_eq!((applied.changed, applied.refused), (0, 1));
     assert!(is_gone().await);
-    // Whoever had it may send what is new.
+    // A unit that had them may send a new record.
     let new = record("deleted", "3000.0@b", Some(b"new"));
     let ahead = repair(vec![new], &[("a", at(1)), ("b", at(7))], true);
     assert_eq!(apply(mine, bucket, ahead).await.changed, 1);

@@ -18,14 +18,14 @@ const WRITES_MAX: usize = 128;
 /// A write, which may have to be made again.
 type Write = dyn Fn(&WriteTransaction, &Embedded) -> Result<Outcome, StoreError> + Send;
 
-/// Who waits for a write.
+/// The caller that waits for a write.
 type Waiter = oneshot::Sender<Result<Outcome, StoreError>>;
 
 /// The writes that wait for a transaction.
 #[derive(Default)]
 pub(super) struct Waiting {
     writes: Mutex<Vec<(Box<Write>, Waiter)>>,
-    /// Held by whoever makes a transaction.
+    /// Held by the thread that makes a transaction.
     turn: Mutex<()>,
 }
 
@@ -53,7 +53,7 @@ impl Embedded {
         trace::call(span("write"), made).await
     }
 
-    /// Makes what waits, its own write among it unless somebody else has made that.
+    /// Makes the waiting writes. The caller's own is among them unless another thread has made it.
     fn make_waiting(&self) {
         let _turn = lock(&self.waiting.turn);
         loop {

@@ -19,8 +19,8 @@ use crate::store::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX, StoreError
 
 /// Loads reach the disk at least this often. Until then no page that they were on before is used again.
 const FLUSH_MS: u64 = 2_000;
-/// Reporters that are silent, and counters of instances that nobody knows, are looked for this often: it is a
-/// look at every report, during which nobody writes.
+/// How often silent reporters and counters of unknown instances are looked for: this reads every report, and blocks
+/// all writes while it does.
 const PRUNE_MS: u64 = 60_000;
 
 /// Most records whose stamps are forgotten at a time: more than the disk takes updates until the next time.

@@ -217,7 +217,7 @@ impl Broker {
     }
 }
 
-/// Deletes the queues of units that left, once: nobody reads what they hold.
+/// Deletes the queues of units that left, once: no companion reads what they hold.
 async fn clean(broker: Broker, removed: BTreeSet<UnitId>) {
     let mut pause = Pause::new();
     loop {

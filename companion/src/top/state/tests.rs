@@ -46,7 +46,7 @@ fn shares_are_asked_for_only_where_they_are_shown() {
     assert!(state.want().has_shares);
     state.apply(Action::Show(View::Envoys), &[]);
     assert!(!state.want().has_shares);
-    // Who orders by them wants them.
+    // To sort by shares, the view asks for them.
     let by_keys = ["--view", "instances", "--sort", "keys"];
     assert!(State::new(&flags(&by_keys)).unwrap().want().has_shares);
 }

@@ -173,7 +173,7 @@ impl Session {
         }
         for is_second in [false, true] {
             if is_second {
-                // Somebody deleted the queue.
+                // An operator deleted the queue.
                 topology::declare_poison(&self.channel, unit).await?;
             }
             let queue = topology::poison_queue(unit);

@@ -144,7 +144,7 @@ impl Session {
                     self.unconfirmed.remove(&id);
                     let confirmation = confirmation?;
                     if matches!(confirmation, Confirmation::Ack(Some(_))) {
-                        // The broker returned it as unroutable: somebody deleted the queue.
+                        // The broker returned it as unroutable: an operator deleted the queue.
                         topology::declare(&self.channel, peer, broker.queue_bytes_max).await?;
                     }
                     let is_taken = matches!(confirmation, Confirmation::Ack(None));

@@ -36,7 +36,7 @@ pub(super) struct Faults {
     pub(super) clock_jumps: u8,
     /// Of a thousand: the store goes back to an older copy of itself.
     pub(super) gone_back: u8,
-    /// Of a thousand: somebody sends a change of the future in the name of a member.
+    /// Of a thousand: a stranger sends a change of the future in the name of a member.
     pub(super) hostile: u8,
     /// Of a thousand: a value is lost, and its mark is not.
     pub(super) values_lost: u8,
@@ -149,7 +149,7 @@ impl World {
         let Some(version) = self.nodes[at].store.lose_value(turn) else {
             return;
         };
-        // Where nobody else has it, it is gone; what is under way may bring it yet.
+        // If no other unit has it, it is gone; a message under way may still bring it.
         let is_elsewhere = self.nodes.iter().any(|node| node.store.has_value(&version));
         for write in self.writes.values_mut().flatten() {
             if write.record.version == version && !is_elsewhere {
@@ -196,7 +196,7 @@ impl World {
         node.positions.clear();
     }
 
-    /// Who is in the group from now on, as all of these learn at once: their sync begins anew.
+    /// Sets the members of the group, as all of them learn at once: their sync begins anew.
     pub(super) fn members(&mut self, members: &[usize]) {
         for at in members {
             self.nodes[*at].members = members.to_vec();

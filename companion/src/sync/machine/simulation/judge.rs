@@ -21,7 +21,7 @@ pub(super) struct Write {
 pub(super) enum Kept {
     /// It went with the last disk that had it.
     No,
-    /// Only in an answer under way, which nobody has to use.
+    /// Only in an answer under way, which the receiver does not have to use.
     Perhaps,
     Surely,
 }
@@ -113,7 +113,7 @@ impl World {
         Ok(())
     }
 
-    /// What this unit wrote so far, and nobody else has, need not be anywhere.
+    /// Allows what this unit wrote so far, and no other unit has, to be lost.
     pub(super) fn forgive(&mut self, unit: &UnitId) {
         let queued = self.queued();
         for write in self.writes.values_mut().flatten() {

@@ -309,7 +309,7 @@ impl Store {
         bucket.fence.extend(fence.clone());
     }
 
-    /// What is there for whoever reads: neither tombstones nor what has expired.
+    /// What a reader sees: neither tombstones nor expired records.
     pub(super) fn live(&self, now_ms: u64) -> BTreeMap<RecordId, Record> {
         let records = self.buckets.values().flat_map(Bucket::all);
         let live = records.filter(|record| record.live(now_ms).is_some());

@@ -162,7 +162,7 @@ fn a_unit_that_left_holds_nothing_back_and_comes_back_empty() {
         world.step(Faults::default());
     }
     world.settle().unwrap();
-    // The third is gone, and nobody waits for it: outboxes are empty, tombstones go.
+    // The third is gone, and no unit waits for it: outboxes are empty, tombstones are collected.
     world.members(&[0, 1]);
     let left = world.nodes.pop().unwrap();
     for _ in 0..60 {

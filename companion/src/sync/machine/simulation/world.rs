@@ -70,7 +70,7 @@ pub(super) struct World {
     pub(super) spread: BTreeSet<Version>,
     /// How many keys are written.
     pub(super) keys: u64,
-    /// What was not taken, and of whom.
+    /// Records that were set aside, and the unit of each.
     pub(super) aside: BTreeSet<(UnitId, RecordId)>,
     /// Units in whose name two stores speak, as some unit found out.
     pub(super) namesakes: BTreeSet<UnitId>,
