@@ -131,7 +131,7 @@ impl Page {
     /// Goes to an address.
     ///
     /// # Errors
-    /// Nobody answers there.
+    /// No server answers at the URL.
     pub async fn goes_to(&self, url: &str) -> Result<()> {
         let gone = self.call("Page.navigate", json!({"url": url})).await?;
         let error = part(&gone, "/errorText").as_str();

@@ -47,7 +47,7 @@ impl FtpServer {
         fs::create_dir(&files)?;
         fs::create_dir(folder.path().join("empty"))?;
         fs::write(files.join(NAME), &name)?;
-        // Without root, for anybody, and in the foreground.
+        // Without root, for anonymous clients, and in the foreground.
         let user = Command::new("id").arg("-un").output()?;
         let user = String::from_utf8(user.stdout)?.trim().to_owned();
         let here = folder.path().display();

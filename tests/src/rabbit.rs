@@ -27,7 +27,7 @@ pub struct Rabbit {
 #[derive(Debug)]
 struct Home {
     port: u16,
-    // Erlang would start one as a daemon, which nobody would end.
+    // Erlang would start one as a daemon, which no test would end.
     _process: Process,
     folder: TempDir,
 }
@@ -111,7 +111,7 @@ impl Rabbit {
             }));
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             let mut cluster = Vec::with_capacity(count);
-            // One after the other: who comes first makes the cluster, and the others find it.
+            // One after the other: the first node makes the cluster, and the others find it.
             for place in places {
                 place.configure(&lines)?;
                 let node = place.spawn().await?;

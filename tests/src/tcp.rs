@@ -132,7 +132,7 @@ impl Connection {
     /// Connects to this port from this client address, reads the greeting, and says what the connection is for.
     ///
     /// # Errors
-    /// Nothing listens, or nobody greets.
+    /// Nothing listens, or no instance greets.
     pub async fn open(port: u16, client: Ipv4Addr, purpose: &str) -> Result<Self> {
         Self::open_with(port, client, "", purpose).await
     }
@@ -140,7 +140,7 @@ impl Connection {
     /// The same, with bytes that the client sends before it is greeted.
     ///
     /// # Errors
-    /// Nothing listens, or nobody greets.
+    /// Nothing listens, or no instance greets.
     pub async fn open_with(
         port: u16,
         client: Ipv4Addr,
@@ -279,7 +279,7 @@ impl TcpSite {
     /// A client's connection through Envoy.
     ///
     /// # Errors
-    /// Nobody greets.
+    /// No instance greets.
     pub async fn open(&self, client: Ipv4Addr, purpose: &str) -> Result<Connection> {
         Connection::open(self.envoy.port, client, purpose).await
     }

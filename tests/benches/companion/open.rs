@@ -46,7 +46,7 @@ struct Figures {
     report_bytes: usize,
     answer_bytes: usize,
     resident_kib: f64,
-    /// For which part of the time the companion worked for the one who looks.
+    /// For which part of the time the companion worked for the watcher.
     watched_percent: f64,
 }
 
@@ -124,7 +124,7 @@ fn row(store: Store, figures: &Figures) -> Result<String> {
     ))
 }
 
-/// Who looks at the companion beside the Envoys.
+/// The client that watches the companion, beside the Envoys.
 #[derive(Clone, Copy)]
 enum Watcher {
     Nobody,
@@ -205,7 +205,7 @@ async fn at(store: Store, cores: Cores, watcher: Watcher) -> Result<Figures> {
     })
 }
 
-/// How long the companion has worked on the requests of the one who looks, in seconds; 0 if nobody does.
+/// How long the companion has worked on the watcher's requests, in seconds; 0 without a watcher.
 async fn watched_seconds(port: u16, watcher: Watcher) -> Result<f64> {
     if matches!(watcher, Watcher::Nobody) {
         return Ok(0.0);

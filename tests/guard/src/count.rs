@@ -77,7 +77,7 @@ pub(crate) fn run_all(cases: Vec<Case>) {
 
 #[inline(never)]
 fn written_by_callgrind(mut case: Case) {
-    // What is done once only, such as the first use of memory, belongs to nobody.
+    // Work that is done once only, such as the first use of memory, is not counted.
     (case.work)();
     counted_by_callgrind(case.times, &mut case.work);
     println!("{} {}", case.name, case.times);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::deadline::PATIENCE;
 
-/// Who waits for which answer, and all events.
+/// The callers that wait for an answer, by its number, and all events.
 #[derive(Debug, Default)]
 struct Seen {
     waiting: BTreeMap<u64, oneshot::Sender<Value>>,
@@ -53,7 +53,7 @@ impl Pipe {
                 }
                 message.clear();
             }
-            // Nobody answers any more.
+            // The browser answers no more.
             locked(&ours).waiting.clear();
         });
         Self {

@@ -359,7 +359,7 @@ async fn whatever_a_companion_invents_an_envoy_serves_its_part_of_the_cap_and_no
         world.has_heard().await.context(name)?;
         world.is_fair(least).await.context(name)?;
     }
-    // A companion that tells the truth again is believed: nobody else is there.
+    // A companion that tells the truth again is believed: there is no other reporter.
     let truth = |id: &str| json!({"id": id, "in_flight": 0, "before": 0, "own": 0});
     let nobody_else = json!({"reporters": 0});
     world

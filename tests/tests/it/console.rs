@@ -1,5 +1,5 @@
-//! The console at `/ui`, in a real Chromium: it shows what the API says, to whom may see it, and nothing that a name
-//! contains runs.
+//! The console at `/ui`, in a real Chromium: it shows what the API says, to readers with the role, and runs nothing
+//! that a name contains.
 
 mod access;
 mod files;

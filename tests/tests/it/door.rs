@@ -1,6 +1,6 @@
 //! The companion's way in, tried as an attacker would: with real connections, bounded in time.
 //!
-//! In each test somebody with every right goes on: registers, reports and reads.
+//! In each test an honest client with every role goes on: it registers, reports and reads.
 
 mod browser;
 mod flood;

@@ -86,7 +86,7 @@ async fn an_instance_that_did_not_answer_is_not_named() -> Result<()> {
     }
     let waited = site.envoy.get("ada").await?;
     assert_eq!((waited.status, waited.header(HEADERS[0])), (504, None));
-    // Nobody is there: Envoy answers once it has tried the candidates.
+    // No instance is there: Envoy answers once it has tried the candidates.
     for instance in &mut site.instances {
         instance.kill()?;
     }

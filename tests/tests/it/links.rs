@@ -1,4 +1,4 @@
-//! The links between units: who may use them, what does not fit through them, and a broker that accepts
+//! The links between units: which senders may use them, what does not fit through them, and a broker that accepts
 //! nothing for a while.
 
 use anyhow::{Context, Result, ensure};

@@ -57,8 +57,8 @@
 //! | [`links`] | TLS, strangers, poison messages, a full queue, a broker that accepts nothing |
 //! | [`bounds`] | everything that can grow has a named bound, and reaching it is counted |
 //! | [`units`] | three units hold the same after all servers and links between them failed, by `redis-cli` |
-//! | [`door`] | strangers, pages of other sites and floods keep nobody from the companion, and each does what its role says |
-//! | [`console`] | the console shows what the API says, to whom may see it, and nothing that a name contains runs |
+//! | [`door`] | strangers, pages of other sites and floods keep no client from the companion, and roles are enforced |
+//! | [`console`] | the console shows what the API says, to readers with the role, and runs nothing of a name |
 //! | [`tcp`] | a TCP connection is placed, counted and bounded as a request is, and loses no byte |
 //! | [`native`] | what the native module does otherwise than the filter is what its page says |
 //! | [`traces`] | the spans of a request and of a write, from unit to unit, reach a collector |

@@ -116,7 +116,7 @@ async fn a_client_beyond_max_in_flight_is_ended_at_once(shell: Shell) -> Result<
     let mut came = Vec::new();
     tokio::io::AsyncReadExt::read_to_end(&mut refused, &mut came).await?;
     ensure!(came.is_empty(), "{came:?}");
-    // Room again as soon as somebody leaves.
+    // There is room again as soon as a client leaves.
     drop(held);
     site.has_in_flight(0).await?;
     site.open(client(9), "echo")
@@ -144,7 +144,7 @@ async fn an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_o
         let mut served = site.open(client, "echo").await?;
         served.echo(b"served").await?;
         ensure!(served.instance != "b", "the dead answer");
-        // Who was elsewhere stays there.
+        // A client of another instance stays there.
         let owner = &owners[&client];
         ensure!(
             owner == "b" || *owner == served.instance,

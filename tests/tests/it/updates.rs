@@ -82,7 +82,7 @@ async fn counted(companion: &Companion, outcome: &str) -> Result<f64> {
     companion.metric(&name).await
 }
 
-/// Sends a batch and reads no answer; who drops the stream hangs up.
+/// Sends a batch and reads no answer; the caller hangs up by dropping the stream.
 async fn unread(companion: &Companion, body: &[u8]) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", companion.port)).await?;
     let head = format!(

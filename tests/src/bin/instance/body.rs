@@ -52,7 +52,7 @@ impl Tail {
         self
     }
 
-    /// In so many pieces, whose length nobody knows beforehand.
+    /// In so many chunks, without a length in the headers.
     pub(crate) fn in_chunks(mut self, count: usize) -> Self {
         self.is_exact = false;
         let pieces = self.pieces.drain(..).flat_map(|piece| match piece {

@@ -31,7 +31,7 @@ async fn looks(envoy: &Envoy, more: u64) -> Result<()> {
     .await
 }
 
-/// Two instances refuse every request, and nobody judges them.
+/// Two instances refuse every request, and nothing ejects them.
 async fn half_refuses(load: serde_json::Value) -> Result<Site> {
     let mut site = Site::start_with_workers(2, |config| {
         config

@@ -161,7 +161,7 @@ async fn a_wrong_hash_policy_is_found_in_the_file_in_envoy_and_by_the_filter() -
         finds(&["--url", &companion], 1, &["UR0505"])
     })
     .await?;
-    // Another service has nothing of it, and nobody places it here.
+    // Another service has no such finding, and no filter of this Envoy places it.
     finds(&["--url", &companion, "--service", "carts"], 0, &[])?;
     finds(&["--admin", &admin, "--service", "carts"], 1, &["UR0002"])?;
     Ok(())
@@ -212,7 +212,7 @@ async fn what_is_no_envoy_and_no_companion_is_not_taken_for_one() -> Result<()> 
 
 #[test]
 fn an_admin_interface_that_never_answers_is_given_up() -> Result<()> {
-    // The kernel takes the connection, and nobody reads it.
+    // The kernel takes the connection, and no server reads it.
     let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     let told = finds(
         &["--admin", &url(silent.local_addr()?.port())],

@@ -61,7 +61,7 @@ fn each_cause_is_said_once_with_the_way_out() -> Result<()> {
     Ok(())
 }
 
-/// The first line of an error, without who says it.
+/// The first line of an error, without the program's name.
 fn first(said: &str) -> &str {
     let line = said.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);

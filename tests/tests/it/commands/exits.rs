@@ -66,7 +66,7 @@ pub(super) fn ends(command: &str, file: &str, at: &str, code: i32) -> Result<()>
     let arguments: Vec<&str> = arguments.chain(["--url", at]).collect();
     let (ended, out, said) = run(&arguments, &[])?;
     ensure!(ended == code, "{command}: {ended}, not {code}: {out}{said}");
-    // Whoever runs it in a script reads why.
+    // The author of a script needs to read why.
     let is_told = code == 0 || !said.is_empty() || !out.is_empty();
     ensure!(is_told, "{command} ended with {code} in silence");
     Ok(())

@@ -1,5 +1,5 @@
 //! Every setting and flag that names a file: one that is missing, a folder, or not what it should be ends the program with
-//! 64, and the error names the setting, the file and the way out, whichever command reads it.
+//! 64, and the error of every command names the setting, the file and the way out.
 
 use std::fs;
 

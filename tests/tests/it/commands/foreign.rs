@@ -86,7 +86,7 @@ async fn a_server_that_says_200_to_everything_is_no_companion() -> Result<()> {
             "{out}{said}"
         );
     }
-    // It was asked who it is, and nothing that changes something.
+    // The command asked it for its identity, and sent nothing that changes something.
     let asked = envoy.stats("http.agreeable.downstream_rq_").await?;
     ensure!(
         asked.contains_key("http.agreeable.downstream_rq_total"),

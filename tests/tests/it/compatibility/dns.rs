@@ -101,7 +101,7 @@ async fn an_instance_of_strict_dns_is_placed_by_the_hash_key_of_its_endpoint() -
 
 #[tokio::test]
 async fn addresses_of_one_name_that_share_a_hash_key_are_left_to_envoy() -> Result<()> {
-    // Nobody listens there: what counts is Envoy's choice.
+    // No server listens there: what counts is Envoy's choice.
     let config = nobody_judges(EnvoyConfig::shipped("envoy.yaml")?)?;
     let config = config.edit_cluster("orders", |cluster| {
         cluster["type"] = json!("STRICT_DNS");

@@ -1,4 +1,4 @@
-//! Who sees what: the page asks for a token where the companion has some, and says what a token lacks.
+//! Access: the page asks for a token where the companion has some, and says which role a token lacks.
 
 use anyhow::{Result, ensure};
 use unitring_tests::companion::Settings;

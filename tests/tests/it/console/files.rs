@@ -1,4 +1,4 @@
-//! The files of the console: for everybody, with a policy that lets nothing else in.
+//! The files of the console: open to all clients, with a content security policy that lets nothing else in.
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::{Client, redirect};

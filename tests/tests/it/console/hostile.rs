@@ -171,7 +171,7 @@ async fn names_that_are_markup_are_text_and_a_thousand_instances_and_an_outage_a
     page.until("document.querySelector('h1').textContent === 'many'")
         .await?;
 
-    // A page that nobody sees asks nothing.
+    // A hidden page asks nothing.
     page.value(
         "Object.defineProperty(document, 'hidden', {value: true}); document.dispatchEvent(new Event('visibilitychange'))",
     )

@@ -138,7 +138,7 @@ async fn a_page_of_another_site_changes_and_reads_nothing() -> Result<()> {
         "{services}"
     );
 
-    // Somebody who follows a link sees what the companion says, but not by a name of another site.
+    // A reader who follows a link sees what the companion says, but not by a name of another site.
     let url = format!("http://localhost:{}/v1/services", companion.port);
     let page = opened(url).await?;
     ensure!(page.contains("10.0.0.1:80"), "{page}");

@@ -48,7 +48,7 @@ async fn slow_bodies_of_strangers_are_answered_at_once_and_hold_nothing() -> Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_bodies_of_those_who_may_hold_no_place_either() -> Result<()> {
-    // Without a token everybody is the same, at the same address.
+    // Without a token all clients at one address are the same.
     let companion = Settings::default().start().await?;
     let mut honest = Honest::new(&companion, None)?;
     let mut slow = Vec::new();
@@ -88,7 +88,7 @@ async fn silent_connections_make_room_and_slow_heads_end() -> Result<()> {
             honest.goes_on().await?;
         }
     }
-    // Also a new connection, of somebody who was not there before.
+    // Also a new connection, of a client that was not there before.
     Honest::new(&companion, None)?.goes_on().await?;
     honest.goes_on().await?;
     let displaced = honest

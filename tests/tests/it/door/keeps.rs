@@ -103,7 +103,7 @@ async fn a_message_of_a_stranger_is_not_read_and_its_connection_ends() -> Result
         resource_names: vec!["n".repeat(3 << 20)],
         ..DiscoveryRequest::default()
     };
-    // Refused for who sends it, and not for what is in it.
+    // Refused for its sender, and not for its content.
     let refused = client.fetch_endpoints(request).await.unwrap_err();
     ensure!(refused.code() == tonic::Code::Unauthenticated, "{refused}");
     until("the connection to end", async || {
@@ -321,7 +321,7 @@ async fn rings_that_are_asked_for_do_not_stop_the_process() -> Result<()> {
     for response in asked {
         statuses.push(response?.status().as_u16());
     }
-    // Half of the places for those who wait are this client's; the others are told so at once.
+    // Half of the places for waiting requests are this client's; its other requests are refused at once.
     ensure!(statuses.contains(&503), "{statuses:?}");
     ensure!(
         statuses

@@ -1,4 +1,4 @@
-//! Who may do what, and how that changes while the companion runs.
+//! Roles: what each credential may do, and how that changes while the companion runs.
 
 use std::fs;
 use std::process::Command;

@@ -12,7 +12,7 @@ use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
 use unitring_tests::programs;
 
-/// Who has the client's certificate reports; who has the server's does everything.
+/// The holder of the client's certificate may report; the holder of the server's may do everything.
 const TOKENS: &str = "[envoys]\ncertificate = 'client.example'\nroles = ['report']\n\
     [operators]\ncertificate = 'server.example'\nroles = ['admin']\n";
 

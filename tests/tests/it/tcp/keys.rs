@@ -168,7 +168,7 @@ async fn instances_can_be_told_the_clients_address_by_the_proxy_protocol() -> Re
         Ok(())
     })
     .await?;
-    // A dead instance costs nobody anything here, too.
+    // A dead instance costs no client anything here, too.
     let mut site = site;
     site.instance("a")?.kill()?;
     let all = (0..40).map(|number| site.open(client(number), "echo"));

@@ -25,7 +25,7 @@ pub(super) enum Owner {
     Unknown(&'static str),
 }
 
-/// Who would choose.
+/// The policy that would choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
     /// Envoy's own policy.
