@@ -74,7 +74,7 @@ pub struct Balancer {
     divides: bool,
     rest_total: u64,
     drift: Drift,
-    /// What data updates count as, by id; instances without are absent.
+    /// The load of data updates, by id; instances without updates are absent.
     updates: Vec<(String, u64)>,
     /// What is added to each gauge, per host of the table: its error and what updates count as. Empty while
     /// that is nothing.
@@ -162,7 +162,7 @@ impl Balancer {
         self.correction_total = all.fold(0, |sum, more| sum.saturating_add(*more));
     }
 
-    /// What is added to an instance's gauge: its error, and what its updates count as.
+    /// The correction of an instance's gauge: its error, and the load of its updates.
     pub fn correction_of(&self, host: usize) -> i64 {
         self.corrections.get(host).copied().unwrap_or(0)
     }
@@ -175,7 +175,7 @@ impl Balancer {
             .map_or(0, |wrong| wrong.more)
     }
 
-    /// What an instance's updates count as.
+    /// The load of an instance's updates.
     pub fn update_load_of(&self, id: &str) -> u64 {
         let found = self.updates.iter().find(|(of, _)| of == id);
         found.map_or(0, |(_, load)| *load)

@@ -31,7 +31,7 @@ pub fn in_order(connection: u64) -> Option<u64> {
     (connection < CONNECTION_MAX).then_some(connection)
 }
 
-/// Those that have VMs.
+/// The configurations that have VMs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Configurations {
     all: Vec<Configuration>,
@@ -119,7 +119,7 @@ impl Configurations {
     pub fn replaces(&self, id: u64, reporting: u64, now_ms: u64) -> bool {
         let of = |id: u64| self.all.iter().find(|one| one.id == id);
         let (Some(mine), Some(reporting)) = (of(id), of(reporting)) else {
-            // One that is gone loses its lease.
+            // A configuration that is gone loses its lease.
             return false;
         };
         // Clients may keep a connection for long: it need not be of the last seconds.

@@ -1,4 +1,4 @@
-//! What Envoy or the companion's registry says of a service → its members, and how its cluster
+//! Answers of Envoy or of the companion's registry about a service → its members, and how its cluster
 //! places requests.
 //!
 //! | module | what |

@@ -33,7 +33,7 @@ pub struct Wrong {
 
 stored!(Wrong { id, more });
 
-/// What one look shows of an instance.
+/// One observation of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample<'a> {
     /// The id of the instance.

@@ -5,7 +5,7 @@
 
 use unitring_protocol::ids::ServiceName;
 
-/// What a stat is.
+/// The kind of a stat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It only grows.
@@ -14,7 +14,7 @@ pub enum Kind {
     Gauge,
 }
 
-/// What is exported of a service, beside the counters and gauges of its instances.
+/// A service's exported stats, beside the counters and gauges of its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix(String);
 

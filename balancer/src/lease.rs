@@ -52,7 +52,7 @@ pub struct Claimant {
     gave_up: bool,
 }
 
-/// What a VM should do about the lease now.
+/// The next step of a VM for the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// Another VM holds it.

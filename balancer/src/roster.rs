@@ -77,7 +77,7 @@ stored!(Vm {
     generation
 });
 
-/// What the VM with the lease has to do.
+/// The next step of the VM with the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Nothing.
@@ -187,7 +187,7 @@ pub struct Watch {
     seen: Vec<Seen>,
 }
 
-/// What is known of a VM since its last beat.
+/// The state of a VM since its last heartbeat.
 #[derive(Debug)]
 struct Seen {
     id: u64,

@@ -45,7 +45,7 @@ pub struct Settings {
     pub key: Vec<KeySource>,
     /// The part of its stats' names that stands for the service.
     pub stat_name: String,
-    /// What begins the names of its exported stats.
+    /// The prefix of its exported stats.
     pub exported: Prefix,
     /// How instances are placed, as far as the settings say.
     pub ring: Ring,
@@ -65,7 +65,7 @@ pub struct Settings {
     pub companion: Option<Companion>,
     /// How the filter tells Envoy its choice.
     pub steer: Steer,
-    /// What becomes of data updates.
+    /// How data updates are captured.
     pub capture: Capture,
     /// Whether the caller gets the allocation in response headers.
     pub explain: bool,

@@ -37,7 +37,7 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Option<T> {
     whole(content(bytes)?)
 }
 
-/// What follows the version; `None` if it is another.
+/// The content after the version; `None` if the version is another.
 pub(crate) fn content(bytes: &[u8]) -> Option<&[u8]> {
     bytes.strip_prefix(VERSION.as_bytes())
 }

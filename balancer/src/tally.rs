@@ -13,7 +13,7 @@ use crate::stored::stored;
 /// every ten minutes.
 const KEPT_MS: u64 = 30 * 60_000;
 
-/// What a VM knows instances by. VMs of one service may differ in it, and each counts by its own
+/// How a VM identifies instances. VMs of one service may differ in it, and each counts by its own
 /// ids. An id may be both: an instance without a host name has its address as its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ids {
@@ -97,7 +97,7 @@ pub struct Growth {
     pub failures: u64,
     /// Attempts that did not fail.
     pub successes: u64,
-    /// Of the failures, those that are failures for certain.
+    /// Failures that are certain to be failures.
     pub sure: u64,
     /// Whether these are all since the host's start, and not since the last page.
     pub from_start: bool,
@@ -169,7 +169,7 @@ impl Tally {
             self.leading = ids.bit();
         } else if leads && self.leading != ids.bit() {
             self.leading = ids.bit();
-            // What this kind has yet to count was counted by the other.
+            // The other kind has counted what this kind has yet to count.
             self.leading_ms = made.came_ms;
         }
     }

@@ -9,7 +9,7 @@ use unitring_routing::names::Names;
 /// Time between two looks.
 const LOOK_MS: u64 = 1_000;
 
-/// What one VM remembers from one look to the next.
+/// The counts that one VM remembers from one look to the next.
 #[derive(Debug, Default)]
 pub struct UpdateLoads {
     at_ms: u64,
@@ -24,7 +24,7 @@ impl UpdateLoads {
         self.at_ms.abs_diff(now_ms) >= LOOK_MS
     }
 
-    /// The loads after this look, without those that are 0. `weight` is in thousandths; `counts` has the updates of
+    /// The loads after this look; loads of 0 are absent. `weight` is in thousandths; `counts` has the updates of
     /// each instance since the process started.
     pub fn look(
         &mut self,
@@ -44,7 +44,7 @@ impl UpdateLoads {
             found.map(|(_, value)| *value)
         };
         let loads = counts.iter().filter_map(|(id, count)| {
-            // One that was not known has made no updates that this VM has seen.
+            // This VM has seen no updates of an instance that it did not know.
             let more = count.saturating_sub(value(&before, &self.counts, id)?);
             let now = weight.saturating_mul(more) / since_ms;
             // Half of the last one, so that one batch of updates is no spike.

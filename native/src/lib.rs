@@ -23,7 +23,7 @@
 //! Envoy calls the module on its workers and on its main thread. The main thread reads the hosts, builds the
 //! rings and publishes them. A worker keeps a reference to what was published last, so that a choice takes no lock.
 //!
-//! What is public knows nothing of Envoy's interface: the guard of instructions (`tests/guard`) counts it.
+//! Public items know nothing of Envoy's interface: the guard of instructions (`tests/guard`) counts them.
 
 pub mod attempts;
 // Envoy has the other half, so that a program of tests cannot be linked with it.

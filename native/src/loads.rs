@@ -1,4 +1,4 @@
-//! Requests in flight on a host: those that have a connection, by Envoy's count, and those that wait for one.
+//! Requests in flight on a host: requests with a connection, by Envoy's count, and requests that wait for one.
 //!
 //! Envoy's count of a host (`rq_active`) is over all workers, but a request that waits for a connection is not in
 //! it. In a burst that would let any number of requests onto one host before the first is counted. So the module
@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What Envoy counts of a host, over all workers.
+/// Envoy's counts of a host, over all workers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
     /// Attempts that got a connection. Read before `active`: an attempt that gets one in between is then counted
@@ -28,11 +28,11 @@ pub struct Picks {
     count: AtomicU64,
     /// The second in which `newer` was set.
     second: AtomicU64,
-    /// Picks minus those that Envoy knows to have ended or got a connection, when this second began and when the one
-    /// before it did. Wrapping differences.
+    /// Picks minus the requests that Envoy knows to have ended or got a connection, at the start of this second and of
+    /// the one before. Wrapping differences.
     newer: AtomicU64,
     older: AtomicU64,
-    /// What Envoy knew when this was last asked.
+    /// Envoy's counts at the last query.
     known: AtomicU64,
 }
 

@@ -14,13 +14,13 @@ use crate::seats::Seat;
 
 /// What a pick asks Envoy about a host, by its priority and its place among all of that priority.
 pub trait Sight {
-    /// What Envoy counts of the host now.
+    /// Envoy's counts of the host now.
     fn seen(&self, priority: u32, at: usize) -> Seen;
     /// Whether the route's `retry_host_predicate` refuses the host for this request.
     fn refuses(&self, priority: u32, at: usize) -> bool;
 }
 
-/// What came of a pick.
+/// The outcome of a pick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Picked {
     /// A host of the table.
@@ -43,9 +43,9 @@ pub enum Picked {
 /// One request, to be placed by one table or another.
 #[derive(Debug)]
 pub struct Picker<'a, S> {
-    /// What Envoy knows of the hosts.
+    /// Envoy's view of the hosts.
     pub sight: S,
-    /// What all hosts have in flight.
+    /// The requests in flight on all hosts.
     pub total: &'a Total,
     /// `load.max_in_flight`.
     pub cap: Option<NonZeroU64>,
@@ -246,7 +246,7 @@ mod tests {
         total: Total,
         addresses: Vec<String>,
         active: Vec<u64>,
-        /// Those that a route's predicate refuses.
+        /// The hosts that a route's predicate refuses.
         refused: HashSet<usize>,
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// How many hosts may be passed over in search of the next. A host further on is looked up by its address.
 const AHEAD_MAX: usize = 64;
-/// So many hosts are looked for one by one. For more, an index of all is made.
+/// Up to this many hosts are searched for one by one. For more, an index of all is built.
 const FEW: usize = 8;
 
 /// The place of a host that a worker does not have.
@@ -108,9 +108,9 @@ pub fn seats<'a>(hosts: impl Iterator<Item = TableHost<'a>>, places: &impl Place
 /// The hosts of a priority as the worker has them, of which the seats are taken.
 struct Listed<'a> {
     priority: u32,
-    /// Of each host its address, and its place among the healthy ones.
+    /// The address of each host, and its place among the healthy ones.
     hosts: Vec<(&'a [u8], u32)>,
-    /// Up to here hosts have been met: those of a table are mostly in Envoy's order.
+    /// How many hosts have been passed: the hosts of a table are mostly in Envoy's order.
     met: usize,
     /// How many of the next ones may be the one that is looked for.
     ahead: usize,

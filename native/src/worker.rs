@@ -31,7 +31,7 @@ pub(crate) struct Worker {
     keyless: u64,
 }
 
-/// What is answered to Envoy.
+/// The answer to Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) priority: u32,
@@ -248,7 +248,7 @@ impl Sight for (&Hosts<'_>, &Request<'_>) {
     }
 }
 
-/// What Envoy counts of a host now, by its place among all.
+/// Envoy's counts of a host now, by its place among all.
 #[inline]
 pub(crate) fn seen(hosts: &Hosts<'_>, priority: u32, at: usize) -> Seen {
     let stat = |which| hosts.stat(priority, at, which);

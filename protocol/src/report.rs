@@ -136,7 +136,7 @@ pub enum RingHash {
     MurmurHash2,
 }
 
-/// What an instance is placed by.
+/// The identity by which an instance is placed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Identity {

@@ -27,7 +27,7 @@ const TURNS: usize = 4;
 pub(crate) struct Moved {
     /// Keys that get another owner.
     pub(crate) all: f64,
-    /// Of these, keys that neither leave nor join the instance that goes or comes: they move
+    /// Keys among them that neither leave nor join the instance that goes or comes: they move
     /// needlessly.
     pub(crate) needless: f64,
 }

@@ -149,7 +149,7 @@ fn sum(numbers: &[u64]) -> u64 {
 }
 
 /// The shares go first to the healthy hosts of each priority in order, then to the degraded ones.
-/// What rounding leaves over goes to the first priority that has any.
+/// The remainder of rounding goes to the first priority that has any load.
 fn share_out(loads: &mut [PriorityLoad], healthy: &[u64], degraded: &[u64], available: u64) {
     let mut rest = 100u32;
     let mut part = |percent: u64| {

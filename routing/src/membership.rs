@@ -104,7 +104,7 @@ impl Warmth {
     }
 }
 
-/// What an instance is placed by, and recognised by from one look to the next.
+/// The identity by which an instance is placed, and recognised from one look to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Identity {
     /// Its `ip:port`, or what Envoy was told to hash instead, as in Envoy.

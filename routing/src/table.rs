@@ -26,7 +26,7 @@ use level::{Level, Shifted};
 pub struct Rule {
     /// How a ring is filled.
     pub shape: Shape,
-    /// What an instance is placed by.
+    /// The identity by which an instance is placed.
     pub identity: Identity,
     /// How health decides which instances are on a ring.
     pub health: HealthRule,

@@ -29,7 +29,7 @@ pub struct Announced {
     pub change: Change,
 }
 
-/// What an update does.
+/// The operation of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Puts a value: the answer's body, or else an empty one.
@@ -79,7 +79,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// What an answer announces.
+/// The updates that an answer announces.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Announcement {
     /// The changes, in their order.

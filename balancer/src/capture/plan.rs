@@ -3,7 +3,7 @@
 use super::grammar::{Announced, Announcement, Change};
 use crate::settings::{Capture, CaptureMode};
 
-/// What happens to an answer that announces updates.
+/// How an answer that announces updates is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     /// It goes on as it is.

@@ -14,7 +14,7 @@ use unitring_protocol::updates::{Failed, UPDATES_MAX, Update};
 
 /// Bytes of one batch, unless one update alone has more.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// What an update takes beside its value and its names, about.
+/// The approximate size of an update beside its value and its names.
 const OVERHEAD_BYTES: usize = 128;
 /// The first pause after a failure; each further one is twice as long.
 const PAUSE_MS_MIN: u64 = 250;
@@ -55,7 +55,7 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
-/// What became of an update.
+/// The outcome of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// The companion has it, durably.
@@ -135,7 +135,7 @@ impl<T> Queue<T> {
         // An update that cannot fit evicts nothing, and neither does one that an answer waits for.
         let makes_room = self.keeps && bytes <= self.bounds.bytes;
         while !fits(self) {
-            // What is under way stays: its fate is not known.
+            // Updates under way stay: their fate is not known.
             let oldest = makes_room.then(|| self.remove(self.under_way)).flatten();
             let Some(oldest) = oldest else {
                 gone.push((entry, Fate::Dropped(Loss::Full)));

@@ -14,7 +14,7 @@ const AHEAD: usize = 16;
 /// The same after many that are not known.
 const AHEAD_MAX: usize = 128;
 
-/// What this VM has read, which is what another has published.
+/// The copy of what another VM has published, as this VM last read it.
 #[derive(Debug, Default)]
 pub struct Reader {
     bytes: Vec<u8>,

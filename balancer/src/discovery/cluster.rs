@@ -45,8 +45,8 @@ pub struct Policy {
     pub has_subsets: bool,
     /// The policy that chooses where the filter does not.
     pub fallback: Fallback,
-    /// What the cluster's own `hash_policy` hashes, whatever the routes say: that of its ring, or of its
-    /// options of HTTP. Empty if the routes decide.
+    /// The inputs of the cluster's own `hash_policy`, which overrides the routes': that of its ring, or
+    /// of its HTTP options. Empty if the routes decide.
     pub hash_policy: Vec<HashSource>,
     /// The ring's `hash_balance_factor`: a bound of Envoy's own, in percent.
     pub hash_balance_factor: Option<u32>,

@@ -237,7 +237,7 @@ impl Look {
         name.replace([':', '\0'], "_")
     }
 
-    /// What of the runtime is in force.
+    /// The runtime values that are in force.
     pub fn in_force(&self) -> InForce {
         self.in_force
     }

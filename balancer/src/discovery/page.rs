@@ -58,7 +58,7 @@ pub struct HostCounts {
     pub errors: u64,
     /// Attempts that did not fail.
     pub successes: u64,
-    /// Of the errors, those that are failures for certain: failed connects and time-outs.
+    /// Errors that are failures for certain: failed connects and time-outs.
     pub sure: u64,
     /// Attempts under way, including those that wait for a connection.
     pub in_flight: u64,

@@ -4,7 +4,7 @@ use crate::json::{self, Json, JsonError};
 
 use super::DiscoveryError;
 
-/// What the routes say of a cluster.
+/// What the routes configure for a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Routes {
     /// The routes that name it.

@@ -10,7 +10,7 @@ use super::DiscoveryError;
 use crate::json::{self, Json, JsonError};
 use crate::stored::stored;
 
-/// What the runtime says; `None` where it says nothing, and the cluster counts.
+/// The runtime's values; `None` where it has none, and the cluster's configuration counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Runtime {
     /// `upstream.healthy_panic_threshold`, in whole percent.
@@ -105,7 +105,7 @@ pub fn may_say_something(bootstrap: &[u8]) -> Result<bool, DiscoveryError> {
     Ok(layers.iter().any(says))
 }
 
-/// What of the runtime is in force for a cluster. A VM that takes over from another goes on with it.
+/// The runtime values in force for a cluster. A VM that takes over from another goes on with them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InForce {
     runtime: Runtime,
@@ -125,7 +125,7 @@ stored!(InForce {
 });
 
 impl InForce {
-    /// What the runtime says.
+    /// The runtime's values.
     pub fn runtime(&self) -> Runtime {
         self.runtime
     }

@@ -13,7 +13,7 @@ use crate::stored::stored;
 /// Steps from the start to full warmth.
 const STEPS: u64 = 10;
 
-/// The instances that warm up, and those that will.
+/// The instances that warm up, and the instances that are going to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Starts {
     starts: Vec<Start>,

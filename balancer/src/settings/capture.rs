@@ -9,7 +9,7 @@ use super::{INTERVAL_MAX, INTERVAL_MIN};
 use crate::capture::queue::Bounds;
 use crate::json::Json;
 
-/// What becomes of the data updates that answers announce.
+/// How the data updates that answers announce are handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capture {
     /// Whether they are counted and handed over, and how.

@@ -1,4 +1,4 @@
-//! What routes and filters hash → whether every filter has the key of the routes that lead to it.
+//! The inputs that routes and filters hash → whether every filter has the key of the routes that lead to it.
 //!
 //! Envoy does not tell a filter which route configuration it serves. But filters with other keys, on
 //! other listeners or switched on by other routes, know each other: they share their keys. So a

@@ -1,4 +1,4 @@
-//! What Envoy calls.
+//! The hooks that Envoy calls.
 //!
 //! A panic must not leave a hook: it would end Envoy. So each hook runs behind [`guarded`], and what it returns
 //! then is what Envoy takes for a failure of this one call.

@@ -6,7 +6,7 @@
 //! the other: its holder reports to the companion for the process, and watches the VMs that count.
 //! A VM whose settings came into force last holds it.
 //!
-//! What makes a desk and its parts is not inlined into one function: the memory that compiling the
+//! The constructors of a desk and its parts are not inlined into one function: the memory that compiling the
 //! largest function takes stays with the process.
 //!
 //! | module | what |

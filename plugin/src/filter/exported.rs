@@ -43,7 +43,7 @@ impl Twin {
     }
 }
 
-/// What a VM exports of a service.
+/// The stats of a service that a VM exports.
 #[derive(Debug)]
 pub(super) struct Exported {
     prefix: Prefix,

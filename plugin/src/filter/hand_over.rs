@@ -40,7 +40,7 @@ thread_local! {
     static CALLS: RefCell<Vec<(u32, Weak<HandOver>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes the answer to a batch; `false` if the token is none of a batch.
+/// Takes the answer to a batch; `false` if the token is not that of a batch.
 pub(super) fn answered(token: u32, body_size: usize) -> bool {
     let found = CALLS.with_borrow_mut(|calls| {
         let at = calls.iter().position(|(of, _)| *of == token)?;

@@ -5,7 +5,7 @@ use super::shared;
 use unitring_balancer::directory::stat_names::StatNames;
 use unitring_balancer::roster::{BEAT_MS, Roster, Side, Step, Watch};
 
-/// This VM's place among those that count a service's requests.
+/// This VM's place among the VMs that count a service's requests.
 #[derive(Debug)]
 pub(super) struct Vms {
     key: String,

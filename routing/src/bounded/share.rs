@@ -6,7 +6,7 @@
 //! rounded so that all parts add up to exactly the free places. If the snapshot shows more than the
 //! capacity, the excess is divided the same way, as places to give up.
 
-/// What a snapshot of the fleet says of one instance, and this process's rank in it.
+/// One instance's load in a snapshot of the fleet, and this process's rank in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Share {
     /// In flight from this process, when the snapshot was taken.
@@ -22,7 +22,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// What this process may have in flight on an instance with this total `capacity`.
+    /// How many requests this process may have in flight on an instance with this total `capacity`.
     ///
     /// ```
     /// use unitring_routing::bounded::Share;

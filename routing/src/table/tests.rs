@@ -1,4 +1,4 @@
-//! What a table decides for a key, and how tables differ.
+//! The decisions of a table for a key, and how tables differ.
 
 use std::num::NonZeroU32;
 

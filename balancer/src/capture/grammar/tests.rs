@@ -192,7 +192,7 @@ fn no_line_breaks_the_grammar() {
         assert_eq!(read + malformed, elements, "{}", line.escape_ascii());
         assert_eq!(announcement.first_malformed.is_some(), malformed > 0);
         for update in &announcement.updates {
-            // What is read is written back in one way, and reads the same.
+            // A parsed update is written in one way, and parses to the same again.
             assert_eq!(read_again(update), *update);
         }
         good += u64::try_from(read).unwrap();

@@ -142,7 +142,7 @@ impl Others {
     }
 }
 
-/// What the instances of a directory are called.
+/// The ids of a directory's instances.
 struct Known<'a> {
     ids: Names<'a>,
     addresses: Names<'a>,

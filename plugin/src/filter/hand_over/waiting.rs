@@ -21,7 +21,7 @@ const HURRY: Duration = Duration::from_millis(10);
 /// Whether Envoy shows the bodies of answers whose headers wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodySeen {
-    /// So many ticks in a row an answer was given up without one.
+    /// The number of ticks in a row in which an answer was given up without a body.
     Unknown(u32),
     Yes,
     /// It did not, and none is waited for until then.

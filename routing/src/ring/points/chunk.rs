@@ -40,7 +40,7 @@ impl From<(u64, u32)> for Point {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunk(Arc<[Point]>);
 
-/// What changes in a chunk: points as pairs of hash and slot, in order.
+/// The changes of a chunk: points as pairs of hash and slot, in order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edit<'a> {
     pub(super) removed: &'a [(u64, u32)],
