@@ -1,5 +1,5 @@
 //! Follows the log of changes for the watchers of records: one reader per process, however many
-//! watchers there are, and none while there are none.
+//! watchers there are, and no reads while there are no watchers.
 //!
 //! Invariant: each watcher knows its position in every bucket, and reads from the store what it
 //! misses here; it loses no change and gets none twice.
@@ -158,7 +158,7 @@ impl Positions {
         self.read(store, false).await
     }
 
-    /// With `all`, buckets whose number did not change are read, too.
+    /// With `all`, it also reads buckets whose number did not change.
     async fn read(&mut self, store: &dyn ChangeFeed, all: bool) -> Result<News, StoreError> {
         let heads = store.heads().await?;
         let (mut news, mut after) = (News::default(), self.clone());

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 static COMMIT: OnceLock<&'static str> = OnceLock::new();
 
-/// Sets it, once, at the start of the program; an empty text is none.
+/// Sets the commit, once, at the start of the program; an empty text counts as no commit.
 pub fn set(commit: Option<&'static str>) {
     if let Some(commit) = commit.filter(|commit| !commit.is_empty()) {
         COMMIT.get_or_init(|| commit);

@@ -44,7 +44,7 @@ use servers::Broker;
 
 const UNITS: [&str; 2] = ["east", "west"];
 
-/// What the service of the demo speaks.
+/// The protocol of the demo's service.
 #[derive(Debug, Clone, Copy)]
 enum Protocol {
     Http,

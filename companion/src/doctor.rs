@@ -31,7 +31,7 @@ use envoy::Envoy;
 pub use finding::Finding;
 pub use rules::probes::{Answered, Located, Probe};
 
-/// What a companion answered.
+/// The answers of a companion.
 #[derive(Debug)]
 pub struct Answers {
     /// `GET /readyz`.
@@ -69,12 +69,12 @@ pub fn known(envoy: &Envoy, only: Option<&str>) -> Vec<Known> {
         .collect()
 }
 
-/// What is wrong in an Envoy.
+/// The findings of an Envoy.
 pub fn of_envoy(source: &str, envoy: &Envoy, only: Option<&str>) -> Vec<Finding> {
     from(source, rules::examine(envoy, only))
 }
 
-/// What is wrong with a companion, its store, and the other units.
+/// The findings of a companion, its store, and the other units.
 pub fn of_companion(
     source: &str,
     answers: &Answers,
@@ -87,12 +87,12 @@ pub fn of_companion(
     from(source, found)
 }
 
-/// What is wrong with the answers to probes.
+/// The findings of the answers to probes.
 pub fn of_probes(source: &str, probes: &[Probe]) -> Vec<Finding> {
     from(source, rules::probes::judge(source, probes))
 }
 
-/// That a source could not be read or reached.
+/// The finding that a source could not be read or reached.
 pub fn of_source(source: &str, code: Code, seen: &str, mend: &str) -> Finding {
     Finding::new(code, source, seen, mend).of(source)
 }

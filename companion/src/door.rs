@@ -36,7 +36,7 @@ use std::sync::Arc;
 pub use credentials::{Caller, Keyring, Who};
 use tokio::sync::watch;
 
-/// What the settings say about the way in, as it may change while the process runs.
+/// The settings of the way in, as they may change while the process runs.
 #[derive(Debug)]
 pub struct Rules {
     /// The credentials with their roles.

@@ -34,7 +34,7 @@ pub struct Event {
     /// How many reports of it came: the entry stands for all of them, with the fields of the first. Absent for one.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub seen_by: u64,
-    /// When the last of those that saw it did, by its clock; absent if the first did.
+    /// When the last observer saw it, by that observer's clock; absent if only the first saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_at_ms: Option<u64>,
 }

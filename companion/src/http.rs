@@ -81,7 +81,7 @@ const FAILURE_LINES_MAX: u64 = 10;
 /// How many lines the log gets of what clients bring about.
 #[derive(Debug)]
 pub struct Paces {
-    /// What filters report.
+    /// Lines about reports of filters.
     reports: Pace,
     /// Requests that failed.
     failures: Pace,

@@ -70,7 +70,7 @@ pub struct StoredLoad {
     /// Data updates per second since the report before; instances without any are absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub update_rates: BTreeMap<InstanceId, UpdateRate>,
-    /// What the filter found wrong in its wiring.
+    /// The findings of the filter in its wiring.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wiring: Vec<Finding>,
     /// The other unit that told of it, if one did.
@@ -114,7 +114,7 @@ impl Owner {
 
 /// A reporter that was not heard of for so long makes room for a new one.
 const QUIET_MS: u64 = 10_000;
-/// So much sooner does one without a credential.
+/// A reporter without a credential makes room this much sooner.
 const STRANGER_MS: u64 = 600_000;
 
 /// The reporter with the lowest standing makes room first.
@@ -125,7 +125,7 @@ pub fn standing(owner: &Owner, taken_ms: u64) -> u64 {
     }
 }
 
-/// Those with a lower standing make room for a new reporter.
+/// Reporters with a lower standing make room for a new reporter.
 pub fn makes_room_below(owner: &Owner, now_ms: u64) -> u64 {
     standing(owner, now_ms.saturating_sub(QUIET_MS))
 }
@@ -139,7 +139,7 @@ pub enum ReportError {
     /// Too large.
     #[error("{what}: at most {max} in a report")]
     TooMany {
-        /// What there is too much of.
+        /// The part that is too large.
         what: &'static str,
         max: usize,
     },
@@ -172,18 +172,18 @@ pub fn check(report: &Report) -> Result<(), ReportError> {
     }
 }
 
-/// What a report changes.
+/// The changes that a report makes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Advance {
-    /// What to keep instead of the last report.
+    /// The report to keep instead of the last one.
     pub next: StoredLoad,
-    /// What to add to the totals; instances that did not grow are absent.
+    /// The growth to add to the totals; instances that did not grow are absent.
     pub growth: BTreeMap<InstanceId, Totals>,
     /// Events that are new, oldest first.
     pub events: Vec<Event>,
     /// How its wiring changed.
     pub wiring: wiring::Changed,
-    /// What was not kept as it was said.
+    /// The parts of the report that were cut.
     pub cut: Cut,
 }
 

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(code) => return code,
     };
-    // Of all commands one has a log, whose form all that it says has.
+    // Only `serve` has a log; its errors before the start have the log's form, too.
     let format = match &command {
         Command::Serve(fields) => fields.log_format(),
         _ => LogFormat::Text,

@@ -98,7 +98,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// What every companion has.
+    /// Metrics of every companion.
     always {
         reports: Count, "Reports taken";
         reports_old: Count, "Reports dropped because a newer one was known";
@@ -144,31 +144,31 @@ metrics! {
         store_clock_ahead_seconds: Signed, "How far the clock of the store is ahead of the companion's, in seconds";
         request_duration_seconds: RequestTimes, "Time until answers of the HTTP API began, in seconds";
     }
-    /// Of a companion that traces.
+    /// Metrics of a companion that traces.
     traces {
         spans_ended: Count, "Spans that ended: exported, lost, waiting, or without room to wait";
         spans_exported: Count, "Spans that were sent to the collector, which may have refused some";
         spans_lost: Count, "Spans that could not be sent to the collector";
     }
-    /// Of a companion that watches the servers of its group.
+    /// Metrics of a companion that watches the servers of its group.
     group_watch {
         group_healthy: Level, "1 while the unit's group of Redis servers is healthy";
         group_servers_away: Level, "Servers of the group that do not answer";
         group_replicas_linked: Level, "Replicas of the group whose link to the primary is up";
         group_lag_bytes: Level, "Replication lag of the slowest replica, in bytes";
     }
-    /// Of a unit with a group of servers.
+    /// Metrics of a unit with a group of servers.
     group {
         group_degradations: Count, "Times that the group became degraded";
         group_events_dropped: Count, "Events of the group dropped because the store took no writes for too long";
     }
-    /// Of the leader of a unit with peers.
+    /// Metrics of the leader of a unit with peers.
     leader_link {
         outbox_bytes: Level, "Estimated bytes of the ops in the outbox";
         outbox_ops: Level, "Ops that wait for the other units";
         link_up: Level, "1 while this unit reads its queue and can send to another unit";
     }
-    /// Of a unit with peers.
+    /// Metrics of a unit with peers.
     sync {
         outbox_dropped: Count, "Ops that left a full outbox before every unit had them";
         writes_refused: Count, "Writes refused because the outbox is full";
@@ -204,7 +204,7 @@ metrics! {
     }
 }
 
-/// What a scrape sees beside the metrics of the process.
+/// The input of a scrape beside the metrics of the process.
 #[derive(Debug, Default)]
 pub struct Seen<'a> {
     /// The instances of all services, as far as they were read.
@@ -298,7 +298,7 @@ impl Metrics {
 }
 
 impl Parts {
-    /// Those that the companion has.
+    /// The registries that the companion shows.
     fn shown(&self, seen: &Seen<'_>) -> impl Iterator<Item = &Registry> {
         let parts = [
             (true, &self.always),

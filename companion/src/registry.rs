@@ -35,7 +35,7 @@ impl Registered {
     }
 }
 
-/// What a registration did.
+/// The outcome of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// There was none of this id.

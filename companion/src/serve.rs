@@ -381,7 +381,7 @@ async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, 
     })
 }
 
-/// What to do about an address that cannot be bound.
+/// The way out if an address cannot be bound.
 fn way_out(error: &io::Error, flag: &str) -> String {
     let why = match error.kind() {
         ErrorKind::AddrInUse => "does another companion run there?",

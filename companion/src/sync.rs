@@ -1,4 +1,4 @@
-//! What one unit does so that all units hold the same records: outbox → broker → the other units'
+//! One unit's part in keeping the records of all units the same: outbox → broker → the other units'
 //! stores.
 //!
 //! # Layout, in the order in which a change travels

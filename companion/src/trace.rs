@@ -1,4 +1,4 @@
-//! What a request causes, in this unit and in the others, as spans for a collector: OTLP over gRPC.
+//! The effects of a request, in this unit and in the others, as spans for a collector: OTLP over gRPC.
 //!
 //! A request is a span, and so is each call of the store that it waits for. An op has the span of its write with it,
 //! into the outbox and through the broker, so the message that carries it and the other unit's change belong to the
@@ -56,7 +56,7 @@ impl Work {
         })
     }
 
-    /// What followed from a span, here or elsewhere.
+    /// A span that follows from another span, of this process or another.
     pub fn after(
         cause: &TraceParent,
         kind: SpanKind,

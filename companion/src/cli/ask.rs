@@ -31,7 +31,7 @@ pub enum AskError {
     /// The server gave no answer, or only a part of one.
     #[error("{url}: {why}")]
     Unanswered {
-        /// What was asked.
+        /// The URL of the request.
         url: String,
         /// Why, in words.
         why: String,
@@ -194,7 +194,7 @@ fn request(
     sent.map_err(|error| AskError::unanswered(&url, &error))
 }
 
-/// What sends requests with the certificates that the command line names. It follows no redirect.
+/// An HTTP client with the certificates that the command line names. It follows no redirect.
 pub(super) fn agent(target: &Target, timeout: Option<Duration>) -> Result<ureq::Agent, AskError> {
     let config = ureq::Agent::config_builder()
         .tls_config(tls(target)?)

@@ -117,7 +117,7 @@ struct Lines {
     numbers: Vec<usize>,
 }
 
-/// What became of lines so far.
+/// The outcome of the lines so far.
 #[derive(Debug, Default)]
 struct Imported {
     written: usize,

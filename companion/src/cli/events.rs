@@ -156,7 +156,7 @@ impl Events {
         of.is_none_or(|service| event.get("service").and_then(Value::as_str) == Some(service))
     }
 
-    /// What is said in place of events.
+    /// The line that is shown in place of events.
     fn nothing(&self) -> String {
         let of = self.service.as_ref();
         let of = of.map_or(String::new(), |service| format!(" of {service}"));
@@ -171,7 +171,7 @@ fn at_ms(event: &Value) -> u64 {
     event.get("at_ms").and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// When the last of those that saw it did.
+/// When the last observer saw it.
 fn last_ms(event: &Value) -> u64 {
     let last = event.get("last_at_ms").and_then(Value::as_u64);
     last.unwrap_or(0).max(at_ms(event))

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// What the exit code says.
+/// The exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {

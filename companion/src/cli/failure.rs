@@ -1,4 +1,4 @@
-//! An error with its causes → one line for people, in which each cause is said once: many errors already name theirs.
+//! An error with its causes → one line for people that names each cause once: many errors already name theirs.
 
 /// The error and those of its causes that it does not name itself.
 pub fn told(error: &anyhow::Error) -> String {

@@ -1,4 +1,4 @@
-//! How each setting is said by flag and environment.
+//! The flag and the environment variable of each setting.
 
 use std::path::PathBuf;
 

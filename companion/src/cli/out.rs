@@ -1,4 +1,4 @@
-//! What commands write to standard output, and what they complain of.
+//! Standard output and standard error of commands.
 //!
 //! Invariant: output that cannot be written ends the program with 1, in silence if only its reader has ended
 //! (`unitring … | head`), as SIGPIPE ends other programs. No stream that is closed or full makes the program panic. The

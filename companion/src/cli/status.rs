@@ -39,7 +39,7 @@ pub struct StatusFlags {
     pub target: Target,
 }
 
-/// What a companion says, and what is wrong of it.
+/// A companion's answers, and the problems in them.
 #[derive(Debug)]
 struct Seen {
     ready: Ready,
@@ -282,7 +282,7 @@ impl Seen {
         problems
     }
 
-    /// Of several companions the leader syncs, and knows how that goes.
+    /// Whether this companion leads: of several, the leader syncs, and only it knows the state of sync.
     fn leads(&self) -> bool {
         self.ready.role != "follower"
     }

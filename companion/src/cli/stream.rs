@@ -37,7 +37,7 @@ enum Broken {
     Away(anyhow::Error),
 }
 
-/// What a refusal means.
+/// The meaning of a refusal.
 fn refused(status: u16, why: String, id: Option<(&str, String)>) -> Broken {
     match (status, id) {
         (503, _) => Broken::Away(AskError::Refused(why).into()),

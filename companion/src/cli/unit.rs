@@ -219,7 +219,7 @@ pub fn conflicts(asked: &Conflicts) -> Result<String, AskError> {
     Ok(or_words(lines, "no conflict is known\n"))
 }
 
-/// An empty list is said in words: silence may be a mistake.
+/// An empty list is shown in words: no output may look like a mistake.
 fn or_words(lines: String, words: &str) -> String {
     match lines.is_empty() {
         true => words.to_owned(),

@@ -1,15 +1,15 @@
-//! Variables of the environment that are probably meant for the program, and are none of its own.
+//! Environment variables that are probably meant for the program, but are not among its own.
 
 use std::collections::BTreeSet;
 
 use crate::config::raw::nearest;
 
-/// What the names of all variables begin with.
+/// The prefix of all variables.
 const PREFIX: &str = "UNITRING_";
 /// Most letters by which a prefix may differ from it.
 const PREFIX_TYPOS: usize = 2;
 
-/// The variables of the environment that any command goes by.
+/// The environment variables that any command reads.
 pub fn known(command: &clap::Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(clap::Arg::get_env);
     let own = own.map(|name| name.to_string_lossy().into_owned());
@@ -17,7 +17,7 @@ pub fn known(command: &clap::Command) -> BTreeSet<String> {
     own.chain(below).collect()
 }
 
-/// What to say of a variable that is set; `None` of one that is known, or another program's.
+/// The warning for a variable that is set; `None` if it is known, or another program's.
 pub fn warning(name: &str, known: &BTreeSet<String>) -> Option<String> {
     if known.contains(name) {
         return None;

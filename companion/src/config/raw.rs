@@ -201,7 +201,7 @@ impl Said {
         }
     }
 
-    /// The error for a value that is none of these words; it names the one that was probably meant.
+    /// The error for a value that is not among these words; it names the word that was probably meant.
     pub fn is_none_of(&self, words: &[&str]) -> ConfigError {
         let meant = nearest(&self.text, words.iter().copied());
         let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
@@ -232,7 +232,7 @@ fn place(file: Option<&(PathBuf, String)>, path: &str) -> String {
     place.unwrap_or_default()
 }
 
-/// What is wrong and where, without the line itself: a token may be in it.
+/// The syntax error and its place, without the line itself: a token may be in it.
 pub(crate) fn syntax(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.matches('\n').count() + 1);

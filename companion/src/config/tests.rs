@@ -28,7 +28,7 @@ fn the_log_is_a_filter_alone_or_a_table_with_a_form() {
     assert_eq!(log("log.format = \"json\""), of("info", LogFormat::Json));
     let table = "[log]\nfilter = \"warn\"\nformat = \"json\"";
     assert_eq!(log(table), of("warn", LogFormat::Json));
-    // What is printed reads the same.
+    // The printed settings parse to the same settings.
     let printed = settings(table).unwrap().to_string();
     assert_eq!(log(&printed), of("warn", LogFormat::Json), "{printed}");
     // A flag or the environment goes over either.

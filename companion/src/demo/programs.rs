@@ -17,7 +17,7 @@ const ALLOW_PATHS_MINOR: u32 = 37;
 const FILTER: &str = "unitring.wasm";
 const MODULE: &str = "libunitring.so";
 
-/// What Envoy loads to choose instances.
+/// The program that Envoy loads to choose instances.
 #[derive(Debug)]
 pub(super) enum Shell {
     /// The filter, at this path.
@@ -50,7 +50,7 @@ impl Shell {
         )?))
     }
 
-    /// Whether callers are told the instance and the reason.
+    /// Whether answers tell callers the instance and the reason.
     pub(super) fn explains(&self) -> bool {
         matches!(self, Self::Filter(_))
     }
@@ -177,7 +177,7 @@ fn is_program(file: &Path) -> bool {
     metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// What Envoy loads: the file of this flag, or the file of this name near this program.
+/// The file that Envoy loads: the file of this flag, or the file of this name near this program.
 fn loaded(
     asked: &Option<PathBuf>,
     flag: &str,

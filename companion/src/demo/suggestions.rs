@@ -1,4 +1,4 @@
-//! What to try, as the demo prints it. Pure.
+//! The commands to try that the demo prints. Pure.
 
 use super::Protocol;
 use super::ports::UnitPorts;

@@ -1,5 +1,5 @@
-//! What was read of an Envoy, from its file or from itself → clusters, listeners and routes in one form, so that
-//! each rule looks at either in the same way.
+//! Configuration of an Envoy, from its file or from its admin interface → clusters, listeners and routes in one form,
+//! so that each rule reads both in the same way.
 
 mod bootstrap;
 mod dump;
@@ -25,11 +25,11 @@ pub struct Envoy {
     pub(super) bootstrap: Value,
     pub(super) clusters: Vec<Cluster>,
     pub(super) listeners: Vec<Listener>,
-    /// What came by RDS, by name.
+    /// Routes from RDS, by name.
     pub(super) routes: BTreeMap<String, Value>,
     /// How many hosts a cluster has, as a running Envoy counts them.
     pub(super) hosts: BTreeMap<String, usize>,
-    /// What this view cannot have: where it is said, and what it is.
+    /// The parts that this view cannot have: the place that names each, and what it is.
     pub(super) unseen: Vec<(String, String)>,
     /// Whether further listeners and clusters may come.
     pub(super) has_more_listeners: bool,

@@ -18,7 +18,7 @@ pub struct Finding {
     /// The file or address in which it was found.
     pub source: String,
     pub path: String,
-    /// What was seen there.
+    /// The wrong configuration or state at that place.
     pub seen: String,
     pub follows: &'static str,
     /// YAML to write, or a command to run.

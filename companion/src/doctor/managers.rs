@@ -124,7 +124,7 @@ fn settings(wasm: &Value) -> Result<Services, String> {
     Services::parse(&bytes).map_err(|error| error.to_string())
 }
 
-/// What Envoy hands over of an `Any`: the text of a `StringValue`, or the JSON that a `Struct` means.
+/// The bytes that Envoy passes on from an `Any`: the text of a `StringValue`, or a `Struct` as JSON.
 fn payload(any: &Value) -> Result<Vec<u8>, String> {
     match (kind(any), at(any, "value")) {
         ("StringValue", Some(Value::String(text))) => Ok(text.clone().into_bytes()),

@@ -85,7 +85,7 @@ fn with_field(object: &Value, field: &str, value: Value) -> Value {
     Value::Object(copy)
 }
 
-/// What a route matches, in a word.
+/// A short form of a route's match.
 fn matched(route: &Value) -> String {
     if let Some(name) = text(route, "name").filter(|name| !name.is_empty()) {
         return name.to_owned();

@@ -19,7 +19,7 @@ use super::finding::Finding;
 use super::managers::{Manager, Policy, Routes, managers, policy};
 use super::services::placed;
 
-/// What every rule about an Envoy looks at.
+/// The input of every rule about an Envoy.
 struct View<'a> {
     envoy: &'a Envoy,
     managers: &'a [Manager<'a>],

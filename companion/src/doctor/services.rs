@@ -7,7 +7,7 @@ use unitring_balancer::settings::Settings;
 use super::envoy::Cluster;
 use super::managers::{Filter, Manager, Policy};
 
-/// What places the requests of a service.
+/// The filter or module that places the requests of a service.
 #[derive(Debug)]
 pub(super) enum Shell<'a> {
     Filter(&'a Filter<'a>),

@@ -27,7 +27,7 @@ fn shipped(name: &str) -> Value {
     serde_yaml_ng::from_str(&text).unwrap()
 }
 
-/// What is found in a bootstrap.
+/// The findings of a bootstrap.
 fn found(json: &Value) -> Vec<Finding> {
     let envoy = envoy::read(&json.to_string()).unwrap();
     of_envoy("envoy.yaml", &envoy, None)

@@ -46,11 +46,11 @@ pub struct Place {
     end: Arc<Notify>,
 }
 
-/// What a new connection cost another.
+/// How a new connection got its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     Free,
-    /// One that was quiet has to go.
+    /// A quiet connection has to go.
     Made,
 }
 
@@ -123,7 +123,7 @@ impl Connections {
         (most.1 >= self.half()).then_some(most.0)
     }
 
-    /// What one address or client may have.
+    /// The limit of one address or client.
     fn half(&self) -> usize {
         (self.max / 2).max(1)
     }

@@ -19,7 +19,7 @@ use file::{invalid, parse};
 /// Most credentials.
 const CREDENTIALS_MAX: usize = 1_024;
 
-/// What a credential may do.
+/// A role of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Report loads and data updates, as filters do, and read what they need: instances and their loads.
@@ -122,7 +122,7 @@ impl Caller {
         }
     }
 
-    /// Whose quotas count.
+    /// The principal whose quotas count.
     pub fn principal(&self) -> Principal {
         match &self.who {
             Who::Known(credential) => Principal::Credential(credential.name.clone()),
@@ -236,7 +236,7 @@ impl Keyring {
                 credential.may(need)?;
                 Ok(Who::Known(credential))
             }
-            // A token that is wrong is told even where none is needed: its sender believes that it counts.
+            // A wrong token is refused even where none is needed: its sender believes that it counts.
             Err(Denied::Unknown) if need.is_open || (self.open_reads && need.is_read()) => {
                 Ok(Who::Stranger)
             }

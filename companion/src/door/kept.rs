@@ -1,5 +1,5 @@
-//! What clients hold of us: bytes that they make us keep, or places among the requests that are worked on. One bound
-//! for all of them, and a smaller one for each.
+//! Resources that clients hold: bytes that the companion keeps for them, or places among the requests at work. There
+//! is one bound for all clients, and a smaller one for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ struct Held {
     by: BTreeMap<Principal, usize>,
 }
 
-/// What is held for a client; dropping it gives it back.
+/// The share that is held for a client; dropping it gives it back.
 #[derive(Debug)]
 pub struct Share {
     kept: Arc<Kept>,
@@ -40,7 +40,7 @@ impl Kept {
         Arc::new(Self { max, of_one, held })
     }
 
-    /// Nothing yet, for a client.
+    /// An empty share for a client.
     pub fn share(self: &Arc<Self>, of: Principal) -> Share {
         let kept = Arc::clone(self);
         Share { kept, of, size: 0 }

@@ -157,7 +157,7 @@ impl Listener {
         sleep(PAUSE).await;
     }
 
-    /// One line for the first of a hundred.
+    /// Logs the first of a hundred.
     fn told(&self, address: SocketAddr) {
         if self.metrics.connections_displaced.inc().is_multiple_of(100) {
             let max = self.connections.max();

@@ -1,4 +1,4 @@
-//! What a request needs, from its method and path alone, before anything of it is read.
+//! The role and bounds that a request needs, from its method and path alone, before its body is read.
 
 use std::borrow::Cow;
 
@@ -23,10 +23,10 @@ pub struct Need<'a> {
     pub is_open: bool,
 }
 
-/// What a role has to cover.
+/// The scope that a role has to cover.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope<'a> {
-    /// What no credential is limited in.
+    /// A scope that no credential limits.
     All,
     /// The instances of a service.
     Service(Cow<'a, str>),
@@ -121,7 +121,7 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
     }
 }
 
-/// What one data update in a batch of them needs.
+/// The need of one data update in a batch.
 pub fn update_of(dataset: &str) -> Need<'_> {
     Need {
         roles: &[Role::Report],

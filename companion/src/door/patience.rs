@@ -19,7 +19,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long an answer may stay where no byte of it is taken.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the connection waits for.
+/// The event that the connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The rest of a head.
@@ -161,7 +161,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Patient<S> {
-    /// What a write came to; one that waits too long is an error.
+    /// The result of a write; a write that waits too long is an error.
     fn written<T>(
         &mut self,
         context: &mut Context<'_>,

@@ -27,7 +27,7 @@ pub const LATEST_MAX: usize = 16;
 /// The time that the events of an entry lie within while an instance is unsettled: as often as Envoys look.
 pub const UNSETTLED_MS: u64 = 1_000;
 
-/// What makes an event contrary to others: it ends the state that they report.
+/// The kinds of events that end the state which an event of this kind reports.
 pub fn undone_by(kind: EventKind) -> &'static [EventKind] {
     match kind {
         EventKind::Added => &[EventKind::Removed],
@@ -39,7 +39,7 @@ pub fn undone_by(kind: EventKind) -> &'static [EventKind] {
     }
 }
 
-/// What of an event decides where it is counted.
+/// The fields of an event that decide in which entry it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sketch {
     /// When it happened, by its observer's clock.

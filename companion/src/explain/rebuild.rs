@@ -17,7 +17,7 @@ use unitring_routing::table::Rule;
 
 use crate::loads::StoredLoad;
 
-/// All instances, including those that take no requests.
+/// All instances, including instances that take no requests.
 pub(super) fn members(by: &StoredLoad) -> Vec<Member> {
     let mut members: Vec<Member> = by.instances.iter().filter_map(member).collect();
     weigh_localities(&mut members, by);

@@ -62,7 +62,7 @@ pub struct Action {
     pub what: Step,
 }
 
-/// What an action does.
+/// The effect of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Write the layout of this unit's data.

@@ -1,5 +1,5 @@
-//! What happens to every request before its handler sees it: whether it is allowed, its body, its place among
-//! those that are worked on, and its time.
+//! The steps of every request before its handler: permission, its body, its place among the requests at work, and
+//! its time limit.
 //!
 //! The order is the point. A request is refused from its head alone, and its body is read before it takes a place:
 //! so neither a stranger nor a slow sender holds a place that other clients need.
@@ -43,7 +43,7 @@ const UNWANTED_BYTES_MAX: usize = 64 << 20;
 const STRANGERS_BYTES_MAX: usize = 1 << 20;
 const STRANGERS_TIME: Duration = Duration::from_millis(250);
 
-/// What a request holds until it is answered: its place among those that are worked on, and the bytes of its body.
+/// Resources that a request holds until it is answered: its place among the requests at work, and its body's bytes.
 /// Work that goes on although its client is gone keeps a copy.
 #[derive(Debug, Clone)]
 pub(super) struct Held {

@@ -63,7 +63,7 @@ fn utf8(query: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with a query, without axum's own words.
+/// The error of a query, without axum's own words.
 fn query_fault(rejection: &QueryRejection) -> String {
     let text = rejection.body_text();
     let fault = text.split_once("query string: ").map(|(_, fault)| fault);

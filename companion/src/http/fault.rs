@@ -42,7 +42,7 @@ fn wrong_field<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> 
     rule(&path, text.strip_suffix(&place).unwrap_or(&text))
 }
 
-/// What axum says of a query, `limit: invalid digit found in string`.
+/// The fault in axum's error for a query, such as `limit: invalid digit found in string`.
 pub(super) fn of_query(text: &str) -> String {
     let (field, fault) = match text.find("unknown field `") {
         Some(at) => text.split_at(at),
@@ -115,7 +115,7 @@ fn wanted(fault: &str) -> Option<String> {
     Some(known.to_owned())
 }
 
-/// What a value of this type is for a caller.
+/// A value of this type in words for the caller.
 fn of_type(expected: &str) -> String {
     let whole = |least: u64, most: u64| format!("a whole number from {least} to {most}");
     match expected {

@@ -15,7 +15,7 @@ const PART_BYTES: usize = 64 << 10;
 /// A body, and what it holds.
 pub(super) struct Guarded<G> {
     body: Body,
-    /// What is left of the part that the body gave last.
+    /// The rest of the part that the body gave last.
     rest: Bytes,
     _guard: G,
 }

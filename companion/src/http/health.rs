@@ -40,7 +40,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
     );
     let store = in_time(store).err().unwrap_or_else(|| "ok".to_owned());
-    // A unit without peers has no link, so nothing is said of one.
+    // A unit without peers has no link, so the answer has none.
     let link = app.sync.as_ref().map(|sync| match *app.role.borrow() {
         // The leader of the unit syncs for all its companions.
         Role::Follower => "ok".to_owned(),
@@ -92,7 +92,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     );
     let clock = in_time(clock);
     app.metrics.store_up.set(u64::from(clock.is_ok()));
-    // What was read before the store went away says nothing of now.
+    // The last look from before an outage of the store says nothing about now.
     let fleet = if clock.is_ok() { fleet } else { Arc::default() };
     if let Ok(ahead_ms) = clock {
         let ahead = Duration::from_millis(ahead_ms.unsigned_abs()).as_secs_f64();

@@ -70,7 +70,7 @@ async fn answer(
     let now_ms = now_ms();
     loads::check(&report)?;
     let principal = caller.principal();
-    // Also where it reports on other services, which a store does not compare.
+    // Also if the two report on different services, which a store does not compare.
     if app
         .reports
         .is_anothers(&report.reporter, &principal, now_ms)
@@ -125,7 +125,7 @@ async fn answer(
     Ok(Json(snapshot))
 }
 
-/// Counts what became of the events of a report, and wakes those that wait for entries.
+/// Counts the outcome of a report's events, and wakes the requests that wait for entries.
 fn logged(app: &App, reporter: &ReporterId, principal: &Principal, logged: &Logged, now_ms: u64) {
     app.metrics.events_stored.inc_by(logged.stored);
     app.metrics.events_merged.inc_by(logged.counted);

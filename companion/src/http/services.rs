@@ -55,7 +55,7 @@ struct ReporterView {
     ring: String,
     bound: Option<BoundReport>,
     fallbacks: u64,
-    /// What it counted of updates since it started, over all instances.
+    /// The counts of updates since it started, over all instances.
     updates: u64,
     update_bytes: u64,
     updates_refused: u64,
@@ -246,7 +246,7 @@ pub(super) async fn shown(
 ) -> Result<(Vec<ShownService>, Vec<ShownInstance>), StoreError> {
     let (mut services, mut shown) = (Vec::new(), Vec::new());
     for service in fleet.reported().await? {
-        // What is left out needs not be read; how many they are is known as far as it was.
+        // Instances that are left out are not read, so their count is a lower bound.
         if shown.len() > INSTANCES_SHOWN_MAX {
             break;
         }

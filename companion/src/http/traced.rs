@@ -25,7 +25,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest id that is taken from a client.
 const ID_BYTES_MAX: usize = 128;
 
-/// Of this process, so that the ids of two differ.
+/// A random number of this process, so that the ids of two processes differ.
 static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -84,7 +84,7 @@ pub(super) async fn spanned(request: Request, next: Next) -> Response {
         return next.run(request).await;
     };
     if let Some(traced) = work.parent() {
-        // Of the span of the log, which the request is in.
+        // The trace of the log's span, which the request is in.
         let trace = format!("{:032x}", traced.trace());
         tracing::Span::current().record("trace_id", trace);
     }

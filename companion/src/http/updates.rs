@@ -1,5 +1,5 @@
 //! `POST /v1/updates`: data updates that instances announced to a filter. Each is stored by itself, once, with its
-//! entry in the outbox; the answer lists those that are not.
+//! entry in the outbox; the answer lists the updates that are not.
 //!
 //! [`crate::replica::stamps`] decides what was applied before and what comes too late. A batch that was read is
 //! finished although its sender hangs up: a filter that restarts has told its clients that the updates were made.
@@ -72,7 +72,7 @@ pub(super) async fn post(
     })?;
     let work = async move {
         let updated = apply(&app, &caller, batch).await;
-        // Until here the batch has its place among those that are worked on, whether or not its sender waits.
+        // The batch keeps its place among the requests at work until here, even if its sender is gone.
         drop(held);
         updated
     };

@@ -27,7 +27,7 @@ pub struct Picture {
     free: Vec<usize>,
 }
 
-/// What is needed of a report.
+/// The parts of a report that the picture needs.
 #[derive(Debug)]
 struct Row {
     taken_ms: u64,
@@ -37,7 +37,7 @@ struct Row {
     cells: Vec<(usize, u64)>,
     /// Column and data updates per 1,000 seconds.
     rates: Vec<(usize, u64)>,
-    /// What its filter found wrong in its wiring.
+    /// The findings of its filter in its wiring.
     findings: Vec<Finding>,
 }
 

@@ -1,4 +1,4 @@
-//! What of the loads in a report can be true. Pure.
+//! Cuts the loads of a report to what can be true. Pure.
 //!
 //! Invariant: whatever a report says, an instance counts once in it, and with no more than an Envoy can have
 //! in flight, and as much for its updates. So a reporter that is wrong, or invented, shifts the picture of the fleet by a bounded amount.

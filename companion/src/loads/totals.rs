@@ -14,7 +14,7 @@ use super::StoredLoad;
 pub struct Totals {
     /// Attempts sent to it.
     pub calls: u64,
-    /// Those of them that failed.
+    /// Attempts that failed.
     pub failures: u64,
     /// Data updates that it announced.
     pub updates: u64,
@@ -69,7 +69,7 @@ impl Totals {
         self.each(more, u64::saturating_add)
     }
 
-    /// What each counter grew by since `before`. One that shrank started again, so all of it is growth.
+    /// The growth of each counter since `before`. A counter that shrank started again, so all of it is growth.
     fn since(self, before: Self) -> Self {
         self.each(before, |now, before| now.checked_sub(before).unwrap_or(now))
     }
@@ -86,7 +86,7 @@ impl Totals {
     }
 }
 
-/// What the counters of each instance grew by since the reporter's last report; instances that did not grow are
+/// The growth of each instance's counters since the reporter's last report; instances that did not grow are
 /// absent.
 pub(super) fn growth(
     last: Option<&StoredLoad>,
@@ -94,7 +94,7 @@ pub(super) fn growth(
 ) -> BTreeMap<InstanceId, Totals> {
     let mut before: BTreeMap<&InstanceId, Totals> = BTreeMap::new();
     for load in last.into_iter().flat_map(|last| &last.instances) {
-        // Of one that is there twice, the first entry has the counts.
+        // If an instance occurs twice, its first entry has the counts.
         before
             .entry(&load.id)
             .or_insert_with(|| Totals::reported(load));

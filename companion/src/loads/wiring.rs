@@ -1,4 +1,4 @@
-//! What filters found wrong in how they are wired into Envoy: what of it is kept, and how it is said. Pure.
+//! Findings of filters in how they are wired into Envoy: which are kept, and how they are shown. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ pub struct Changed {
     pub mended: Vec<Finding>,
 }
 
-/// What changed from these findings to those.
+/// The difference between two lists of findings.
 pub fn changed(last: &[Finding], next: &[Finding]) -> Changed {
     Changed {
         found: beyond(next, last),
@@ -66,7 +66,7 @@ fn beyond(findings: &[Finding], others: &[Finding]) -> Vec<Finding> {
 pub struct Miswired {
     pub service: ServiceName,
     pub reporter: ReporterId,
-    /// What it found, at least one.
+    /// Its findings, at least one.
     pub findings: Vec<Finding>,
 }
 
@@ -78,7 +78,7 @@ impl Miswired {
     }
 }
 
-/// A finding as people are told it.
+/// A finding in words, for the log and the console.
 pub fn line(reporter: &str, finding: &Finding) -> String {
     let Finding { kind, seen, mend } = finding;
     format!("wired wrongly: {kind} ({reporter}): {seen}; mend: {mend}")

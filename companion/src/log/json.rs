@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::one_line;
 
-/// What every line has.
+/// The fields of every line.
 const OWN: [&str; 4] = ["time", "level", "target", "message"];
 
 /// Writes events to the standard error.

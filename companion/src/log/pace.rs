@@ -1,7 +1,7 @@
 //! How many lines of a kind the log gets: so many a second, half of them for one cause.
 //!
-//! Invariant: what many filters or one hostile client bring about cannot fill a disk, and what was left out is told as a
-//! number with the next line of the kind.
+//! Invariant: neither many filters nor one hostile client can fill a disk with log lines, and the next line of the
+//! kind says how many were left out.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -42,7 +42,7 @@ pub struct ShownInstance {
     pub in_flight: u64,
     /// Requests in flight that its updates count as for the bound.
     pub update_load: u64,
-    /// What the bound leaves it; `None` without a bound.
+    /// The capacity that the bound gives it; `None` without a bound.
     pub capacity: Option<u64>,
     /// The share of all keys that it owns, 0 to 1; `None` while no ring is known.
     pub share: Option<f64>,
@@ -257,7 +257,7 @@ pub(super) fn services(
     Ok(())
 }
 
-/// What filters find wrong in their wiring.
+/// The findings of filters in their wiring.
 pub(super) fn wiring(page: &mut Page, prefix: &str, help: &str, found: &[Miswired]) -> fmt::Result {
     let name = format!("{prefix}_wiring_findings");
     page.family(&name, Kind::Gauge, help)?;

@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Write as _};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-/// What a family is.
+/// The type of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Counter,
@@ -73,7 +73,7 @@ impl Page {
         self.sample(name, &[], value)
     }
 
-    /// The families of a registry. `help` may replace what is said of one.
+    /// The families of a registry. `help` may replace the help of a family.
     pub(super) fn library(
         &mut self,
         registry: &Registry,

@@ -26,7 +26,7 @@ pub(super) fn build(page: &mut Page) -> fmt::Result {
     page.sample(name, &labels, 1)
 }
 
-/// What the system knows of the process; what it does not tell is left out.
+/// The operating system's figures of the process; figures that it does not have are left out.
 pub(super) fn usage(page: &mut Page) -> fmt::Result {
     let Ok(process) = Process::myself() else {
         return Ok(());

@@ -51,7 +51,7 @@ pub fn tick(clock: Clock, now_ms: u64) -> Clock {
     }
 }
 
-/// What an op does to the position of its origin.
+/// The effect of an op on the position of its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The op was applied before.

@@ -19,7 +19,7 @@ pub struct Written {
     pub created: bool,
 }
 
-/// What a write does to a record.
+/// The effect of a write on a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
     /// Puts this value in place of the present one.

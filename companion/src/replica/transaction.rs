@@ -95,7 +95,7 @@ pub fn write<T: BucketTransaction>(
     let bucket = (bucket, is_empty);
     let put = match decide_write(rules, bucket, there.as_ref(), condition, change, now_ms) {
         WriteDecision::Keep => {
-            // Else an earlier update that arrives later would bring back what this one deletes.
+            // Otherwise an earlier update that arrives later would bring back the record that this one deletes.
             if let Some(stamps) = &stamps {
                 store.set_stamps(id, stamps)?;
             }

@@ -14,13 +14,13 @@ use crate::metrics::Metrics;
 
 /// The settings were read again.
 pub struct Reload {
-    /// What they say about the way in now, or why they are invalid.
+    /// The settings of the way in as they are now, or why they are invalid.
     pub door: Result<DoorSettings, ConfigError>,
     /// Hears whether that is in force.
     pub done: oneshot::Sender<bool>,
 }
 
-/// What the settings say about the way in, with all files read.
+/// The settings of the way in, with all files read.
 pub(super) struct Door {
     pub(super) rules: Arc<Rules>,
     pub(super) http: Option<Arc<ServerConfig>>,
@@ -46,7 +46,7 @@ impl Door {
     }
 }
 
-/// Keeps what the listening addresses and requests go by.
+/// Keeps the settings that listening addresses and requests use.
 pub(super) struct Keeper {
     pub(super) door: DoorSettings,
     /// The addresses that are listened on, with their settings.
@@ -59,7 +59,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Reads what the settings name, unless they open what was closed: a file that lost its lines must not.
     fn read_again(&self, door: DoorSettings) -> Result<(DoorSettings, Door), String> {
-        // Those that are listened on, whatever the settings say now.
+        // The addresses that the companion listens on, even if the settings name others by now.
         for (field, address) in self.addresses {
             is_safe(field, address, &door).map_err(|error| error.to_string())?;
         }

@@ -1,4 +1,4 @@
-//! What every store promises. Each promise is a test of its own for the embedded store, in this crate, and for one
+//! The contract of every store. Each promise is a test of its own for the embedded store, in this crate, and for one
 //! Redis, in the tests that bring one (feature `contract-tests`); the other kinds of Redis keep all of them in one go.
 //!
 //! A promise panics where it is broken. It may build on the promises of its suite before it, which its test keeps
@@ -55,7 +55,7 @@ pub struct Stores<S> {
     pub logged: S,
     pub south: S,
     pub alone: S,
-    /// What has to outlast the stores: their folder, or their server.
+    /// The resource that has to outlast the stores: their folder, or their server.
     pub kept: Box<dyn Any + Send>,
 }
 
@@ -63,7 +63,7 @@ impl<S> Stores<S> {
     /// Opens each by its unit's name and whether it has peers.
     ///
     /// # Errors
-    /// Those of `open`.
+    /// The errors of `open`.
     pub fn open<E>(
         kept: Box<dyn Any + Send>,
         mut open: impl FnMut(&str, bool) -> Result<S, E>,

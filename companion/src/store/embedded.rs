@@ -259,7 +259,7 @@ async fn off_thread<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(StoreError::Away(error.to_string())))
 }
 
-/// What redb can't do: the disk is full, or fails.
+/// An error of redb: the disk is full, or fails.
 fn away(error: impl std::fmt::Display) -> StoreError {
     StoreError::Away(error.to_string())
 }

@@ -107,7 +107,7 @@ pub enum StoreError {
     Older {
         /// The layout of the store.
         found: u64,
-        /// What this program writes.
+        /// The layout that this program writes.
         known: u64,
     },
     /// Another process has the file open.

@@ -17,7 +17,7 @@ pub const LATEST_INSTANCES_MAX: u64 = 8_192;
 /// seconds; of Envoys that had no companion for a while, too, as soon as it is back.
 pub const LATEST_MS: u64 = 60_000;
 
-/// What became of events that were to be logged.
+/// The outcome of events that were to be logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Logged {
     /// New entries.

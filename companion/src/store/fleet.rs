@@ -29,7 +29,7 @@ pub struct Taken {
     pub old: bool,
     /// Events that are new.
     pub events: Vec<Event>,
-    /// What became of them.
+    /// Their outcome.
     pub logged: Logged,
     /// How the reporter's wiring changed.
     pub wiring: wiring::Changed,
@@ -88,7 +88,7 @@ pub trait Fleet: Send + Sync {
     async fn forget_service(&self, service: &ServiceName) -> Result<bool, StoreError>;
 
     /// Registers or renews an instance, or starts or stops its drain; an event reports what is new.
-    /// With `keeps_draining` the drain stays, whatever `instance` says. Returns the instance as it
+    /// With `keeps_draining` the drain stays, even if `instance` does not drain. Returns the instance as it
     /// is now.
     async fn register(
         &self,

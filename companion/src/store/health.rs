@@ -29,7 +29,7 @@ impl Agreement {
 pub struct Keeping {
     /// `redis` or `embedded`, which keeps each write on disk.
     pub kind: &'static str,
-    /// What Redis does when its memory is full.
+    /// Redis' eviction policy for full memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maxmemory_policy: Option<String>,
     /// Its limit in bytes; 0 for none.

@@ -43,7 +43,7 @@ pub trait Housekeeping: Send + Sync {
     async fn compact(&self) -> Result<Option<Compacted>, StoreError>;
 }
 
-/// What [`Housekeeping::compact`] did.
+/// The result of [`Housekeeping::compact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compacted {
     /// Bytes of the file before.

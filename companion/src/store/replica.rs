@@ -43,7 +43,7 @@ impl Page {
     }
 }
 
-/// What [`Replica::recount`] found.
+/// The result of [`Replica::recount`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recounted {
     /// Whether the digests were not those of the records.

@@ -1,4 +1,4 @@
-//! What units send each other beside records: loads, events and fixed data.
+//! Messages between units beside records: loads, events and fixed data.
 //!
 //! Loads and events are of use for seconds only, so they go to the units that are connected now and
 //! are not stored for the others. A unit stores the loads of a peer as reports of the peer's

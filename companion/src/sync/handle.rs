@@ -1,5 +1,5 @@
-//! What the rest of the process uses of sync: whether a write is admitted, that one was stored, and the current
-//! [`Status`].
+//! The interface of sync for the rest of the process: it asks whether a write is admitted, tells that one was stored,
+//! and reads the current [`Status`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,7 @@ pub struct Handle {
     brokers: Arc<(SyncSettings, amqp::Tls)>,
 }
 
-/// What both ends share.
+/// State that both ends share.
 pub(super) struct Shared {
     /// Buckets written since the driver last took them. A set is bounded and loses none.
     dirty: Mutex<BTreeSet<u8>>,

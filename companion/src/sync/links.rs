@@ -26,7 +26,7 @@ pub struct Publish {
     pub trace: Option<TraceParent>,
 }
 
-/// What becomes of a delivery.
+/// How a delivery is settled.
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// It was handled: acknowledge it.

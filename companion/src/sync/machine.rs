@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! - an op leaves the outbox only after the broker confirmed a message with it for every member, or
-//!   to keep the outbox in its bound: then the readers are told, and ask for a repair;
+//!   to keep the outbox in its bound: then the readers are notified, and ask for a repair;
 //! - a delivery is acknowledged only after the store applied it;
 //! - loss, repetition and reordering in between show in the digests, and a repair heals them;
 //! - a tombstone is collected only when no member can bring back the record that it deleted.

@@ -8,7 +8,7 @@ use super::gossip::Gathering;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
-/// What a driver uses.
+/// The parts of the process that a driver uses.
 #[derive(Clone)]
 pub struct Parts {
     pub store: Arc<dyn Store>,

@@ -32,7 +32,7 @@ use traced::Sent;
 
 /// How often the state machine gets a tick when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
-/// A unit of which nothing was heard for so many intervals of digests, and for so long, is told as silent.
+/// A unit that sends nothing for this many digest intervals, and for this long, is shown as silent.
 const SILENT_INTERVALS: u64 = 3;
 const SILENT_MIN_MS: u64 = 10_000;
 /// How often loads and events are sent to the peers, and membership is read.

@@ -14,8 +14,8 @@ use crate::metrics::ShownLink;
 pub(super) const UP: &str = "ok";
 /// The state of the link to a unit that was removed from the group.
 const REMOVED: &str = "removed";
-/// How long what was set aside, strangers and namesakes are told after the last time that they were seen: what is
-/// mended is no problem any more.
+/// How long records set aside, strangers and namesakes are shown after they were last seen: a problem that is mended
+/// is none any more.
 const TOLD_MS: u64 = 600_000;
 /// Most records set aside, and most strangers, that are named; the metrics count all of them.
 const ASIDE_MAX: usize = 64;
@@ -124,7 +124,7 @@ impl Status {
             } else {
                 "not connected yet"
             };
-            // What was known of it before says nothing of now; what is counted stays, so that no rate has a step.
+            // The earlier state says nothing about now; counts stay, so that no rate has a step.
             let confirmed = self.links.get(peer).map_or(0, |link| link.confirmed);
             let link = LinkStatus {
                 state: state.to_owned(),

@@ -1,4 +1,4 @@
-//! What of the companion's answers is shown. What an older companion does not tell is zero or absent.
+//! The parts of the companion's answers that are shown. Fields that an older companion lacks are zero or absent.
 
 use std::collections::BTreeMap;
 

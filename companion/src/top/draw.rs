@@ -71,7 +71,7 @@ impl Theme {
         }
     }
 
-    /// Of what the companion said.
+    /// The style of the companion's data.
     fn said(&self, tone: Tone) -> Style {
         match (self.is_old, self.has_colours) {
             (true, true) => Style::new().fg(Color::DarkGray),

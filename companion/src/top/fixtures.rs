@@ -37,7 +37,7 @@ pub(super) fn service(name: &str, instances: &[Value]) -> Service {
     .unwrap()
 }
 
-/// What a healthy unit said at this second.
+/// The answers of a healthy unit at this second.
 pub(super) fn sample(second: u64, content: Content) -> Sample {
     let ready = json!({"unit": "east", "role": "leader", "ready": true, "checks": {"store": "ok"}});
     Sample {

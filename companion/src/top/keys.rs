@@ -23,7 +23,7 @@ pub(super) enum Key {
     End,
 }
 
-/// What keys mean at the moment.
+/// The state that decides what keys mean.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Mode {
     #[default]
@@ -75,7 +75,7 @@ pub(super) const HELP: [(&str, &str); 12] = [
     ("rates", "over the last five seconds"),
 ];
 
-/// What a key means.
+/// The action of a key.
 pub(super) fn action(key: Key, mode: Mode) -> Option<Action> {
     match (mode, key) {
         (_, Key::Interrupt) => Some(Action::Quit),

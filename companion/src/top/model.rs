@@ -43,7 +43,7 @@ pub(super) struct Screen<'a> {
     pub(super) head: (String, Tone),
     /// When it was said.
     pub(super) time: String,
-    /// What is wrong, and what the view has to say besides its rows.
+    /// Problems, and the view's remarks besides its rows.
     pub(super) notes: Vec<(String, Tone)>,
     pub(super) table: &'a Table,
     /// Whether the companion no longer says so.
@@ -91,7 +91,7 @@ impl Model {
     fn arrange(&mut self) {
         let want = self.state.want();
         let known = self.samples.get(&want.view);
-        // Another service's instances are none of this one.
+        // Instances of another service are not shown for this one.
         let known = known.filter(|(asked, _)| asked.service == want.service);
         self.table = match known {
             // Asked with or without shares before: the columns are those of now.
@@ -157,7 +157,7 @@ fn head(sample: &Sample) -> (String, Tone) {
     (one_line(&text), tone)
 }
 
-/// What is wrong of the unit.
+/// The problems of the unit.
 fn problems(sample: &Sample) -> Vec<(String, Tone)> {
     let checks = sample
         .ready

@@ -45,14 +45,14 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Adds a sample, and forgets those that are too old to tell a rate of now.
+    /// Adds a sample, and forgets samples that are too old for a current rate.
     pub(super) fn push(
         &mut self,
         at: Duration,
         interval: Duration,
         counts: impl Iterator<Item = (Key, Counts)>,
     ) {
-        // Of longer intervals, the last one always counts.
+        // If intervals are longer, the last one always counts.
         let over = OVER.max(interval.saturating_mul(2));
         let is_old = |(then, _): &(Duration, _)| at.saturating_sub(*then) > over;
         while self.samples.front().is_some_and(is_old) {
@@ -64,7 +64,7 @@ impl History {
         }
     }
 
-    /// The rates of an instance, if it can be told.
+    /// The rates of an instance, if there are enough samples.
     pub(super) fn rates(&self, key: &Key) -> Option<Rates> {
         let samples = self.samples.iter().rev();
         rates(samples.map(|(at, counts)| (*at, counts.get(key).copied())))

@@ -1,4 +1,4 @@
-//! What the companion said at one moment, and what is asked of it.
+//! The companion's answers at one moment, and the requests for them.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl View {
     }
 }
 
-/// What is asked for a view, and no more.
+/// The requests that a view needs, and no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Want {
     pub(super) view: View,
@@ -64,7 +64,7 @@ pub(super) struct Want {
     pub(super) has_shares: bool,
 }
 
-/// What the companion said.
+/// The companion's answers.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     /// When, since the start, by a clock that only goes forward.
@@ -75,7 +75,7 @@ pub(super) struct Sample {
     pub(super) content: Content,
 }
 
-/// What it said of a view.
+/// The companion's answer for a view.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// One service or all, for three views.

@@ -21,7 +21,7 @@ const EVENTS: usize = 500;
 /// Conflicts among which those of each unit are counted, which is as many as the companion tells.
 const CONFLICTS: usize = 1_000;
 
-/// What to ask for from now on.
+/// The requests from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asking {
     /// At once, and then each interval.
@@ -74,7 +74,7 @@ fn sample(wanted: &Receiver<Asking>, interval: Duration, mut answer: impl FnMut(
             None => wanted.recv().map_err(RecvTimeoutError::from),
         };
         match heard {
-            // Of several, the last counts.
+            // If several are queued, the last counts.
             Ok(new) => asking = wanted.try_iter().last().unwrap_or(new),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

@@ -1,4 +1,4 @@
-//! What is shown, and how an action changes it. Pure.
+//! The state of the display, and how an action changes it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::cli::top::TopFlags;
 /// Most characters of a filter.
 const FILTER_CHARS_MAX: usize = 100;
 
-/// What is shown, and how.
+/// The state of the display.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) view: View,
@@ -22,10 +22,10 @@ pub(super) struct State {
     has_shares: bool,
     /// The only service of all views, if the command line names one.
     only: Option<String>,
-    /// That of the instances.
+    /// The service of the instances view.
     service: Option<String>,
     sorts: BTreeMap<View, Sort>,
-    /// The selected row, by what it is about, and its place when it was selected.
+    /// The selected row, by its id, and its place when it was selected.
     selected: Option<String>,
     place: usize,
     /// Rows that the terminal has room for.
@@ -33,7 +33,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// What the command line asks for.
+    /// The state that the command line asks for.
     ///
     /// # Errors
     /// The view has no such column.
@@ -74,7 +74,7 @@ impl State {
         Ok(state)
     }
 
-    /// What is asked of the companion.
+    /// The requests for the companion.
     pub(super) fn want(&self) -> Want {
         let service = match self.view {
             View::Instances => self.service.clone(),
@@ -173,7 +173,7 @@ impl State {
         self.view = view;
         self.selected = None;
         self.place = 0;
-        // What is looked for in one view is seldom in another.
+        // A filter of one view seldom matches in another.
         self.filter.clear();
     }
 

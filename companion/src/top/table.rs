@@ -1,4 +1,4 @@
-//! Rows in order, those that the filter leaves, and the widths of their columns. Pure.
+//! Rows in order, the rows that pass the filter, and the widths of their columns. Pure.
 
 mod cell;
 
@@ -48,7 +48,7 @@ impl Column {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
-    /// What it is about, so that a selection stays on it.
+    /// The id of its subject, so that a selection stays on it.
     pub(super) id: String,
     /// Its service, whose instances Enter opens.
     pub(super) service: Option<String>,
@@ -58,14 +58,14 @@ pub(super) struct Row {
 /// Everything of a view.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    /// What the rows are about, such as `instances of orders`.
+    /// The title of the rows, such as `instances of orders`.
     pub(super) title: String,
     pub(super) notes: Vec<(String, Tone)>,
     pub(super) columns: Vec<Column>,
     pub(super) rows: Vec<Row>,
 }
 
-/// By which column rows are ordered.
+/// The column by which rows are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sort {
     pub(super) column: &'static str,

@@ -25,7 +25,7 @@ use crate::cli::ask::AskError;
 /// How often the screen is drawn although nothing came: how long ago the companion answered is on it.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 
-/// What comes in.
+/// An event for the terminal's loop.
 enum Input {
     Key(Key),
     /// The terminal has another size.

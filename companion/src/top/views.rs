@@ -36,7 +36,7 @@ pub(super) fn sort(view: View) -> Sort {
     }
 }
 
-/// What a view shows of a sample.
+/// A view's table of a sample.
 pub(super) fn table(want: &Want, sample: &Sample, history: &History) -> Table {
     let mut table = match (want.view, &sample.content) {
         (View::Services, Content::Services(services)) => services::table(services, history),

@@ -14,7 +14,7 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter,
 use crate::config::Url;
 use crate::metrics::Metrics;
 
-/// What spans go through once they end: a bounded queue, which drops in silence what finds no room.
+/// The queue of spans that ended. It is bounded, and drops spans without room silently.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) batches: BatchSpanProcessor,

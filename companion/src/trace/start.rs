@@ -38,7 +38,7 @@ pub enum StartError {
     /// The file of roots can't be read.
     #[error(transparent)]
     Tls(#[from] FileError),
-    /// The settings are none of an exporter.
+    /// The settings are not valid for an exporter.
     #[error("trace.otlp: {0}")]
     Exporter(#[from] ExporterBuildError),
 }

@@ -1,4 +1,4 @@
-//! Connections of the listening address → those that the gRPC server takes.
+//! Connections of the listening address → connections that the gRPC server takes.
 
 use std::future::Future;
 use std::io;

@@ -17,7 +17,7 @@ pub const TYPE_URL: &str = "type.googleapis.com/envoy.config.endpoint.v3.Cluster
 /// Most clusters that an Envoy may subscribe to.
 pub const NAMES_MAX: usize = 4_096;
 
-/// What a name takes besides its own bytes.
+/// The memory of a name besides its own bytes.
 const BYTES_BESIDES: usize = 96;
 
 /// The clusters that an Envoy subscribes to, and what it was sent.
@@ -28,7 +28,7 @@ pub struct Subscription {
     nonce: u64,
 }
 
-/// What a request says about the last response.
+/// A request's acknowledgement of the last response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// Envoy applied it, or there was none.

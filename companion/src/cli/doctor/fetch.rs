@@ -26,7 +26,7 @@ pub(super) fn read(path: &Path) -> Result<String, AskError> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
         return Err(wrong(format!("is larger than {FILE_BYTES_MAX} bytes")));
     }
-    // What is no text is no YAML: the reader says so.
+    // Bytes that are no text are no YAML: the parser reports that.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -10,7 +10,7 @@ use super::{DoctorFlags, probe};
 use crate::doctor::finding::shown;
 use crate::doctor::{self, Answers, Code, Finding, Known, envoy};
 
-/// What was looked at, and found.
+/// The sources that were examined, and the findings.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) findings: Vec<Finding>,
@@ -187,7 +187,7 @@ fn companion(
         ready,
         units: ask(&target, "/v1/units").map_err(text),
         services: services(&target, "").map_err(text),
-        // There is none unless the settings name its servers.
+        // There is no group unless the settings name its servers.
         group: ask(&target, "/v1/group").ok(),
     };
     let only = flags.service.as_deref();

@@ -17,13 +17,13 @@ use crate::doctor::{Answered, Known, Located, Probe};
 
 /// How long the answer to a probe may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// So many probes without an answer say enough.
+/// After this many probes without an answer, no more are sent.
 const UNANSWERED_MAX: usize = 3;
 /// The headers by which the filter tells the instance and its reason.
 const INSTANCE: &str = "x-unitring-instance";
 const REASON: &str = "x-unitring-reason";
 
-/// What is sent, and what is asked.
+/// Sends probes to Envoy, and asks the companion about their keys.
 struct Prober<'a> {
     agent: Agent,
     url: &'a str,

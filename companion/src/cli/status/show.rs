@@ -164,7 +164,7 @@ fn cut(count: usize, most: usize, shows_all: bool) -> usize {
     count.saturating_sub(most)
 }
 
-/// What is left out, and the way to see it.
+/// The line that counts the rows left out, and says how to see them.
 fn more(cut: usize, what: &str) -> String {
     match cut {
         0 => String::new(),

@@ -54,7 +54,7 @@ async fn converse(connection: impl AsyncRead + AsyncWrite, greeting: &str) -> io
 mod tests {
     use super::*;
 
-    /// What a client hears that sends this and then closes its half.
+    /// The answer to a client that sends this and then closes its half of the connection.
     async fn heard(sent: &[u8]) -> Vec<u8> {
         let (client, server) = tokio::io::duplex(64);
         let server = tokio::spawn(async move { converse(server, "hello\n").await });

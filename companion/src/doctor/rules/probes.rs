@@ -9,13 +9,13 @@ const NAMED_MAX: usize = 5;
 /// Reasons of the filter for which another instance than the owner answers.
 const EXCUSES: [&str; 5] = ["overflow", "least-loaded", "full", "retry", "ejected"];
 
-/// One key: the answer to its request, and what the companion says of it.
+/// One key: the answer to its request, and the companion's answer about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     pub key: String,
     /// The answer, or why there is none.
     pub answer: Result<Answered, String>,
-    /// What the companion says, or why it says nothing.
+    /// The companion's answer, or why there is none.
     pub located: Result<Located, String>,
 }
 
@@ -66,7 +66,7 @@ impl Probe {
     }
 }
 
-/// What the probes show. `path` is the listener's address.
+/// The findings of the probes. `path` is the listener's address.
 pub(in super::super) fn judge(path: &str, probes: &[Probe]) -> Vec<Finding> {
     let mut found = Vec::new();
     let all = probes.len();

@@ -12,7 +12,7 @@ use super::View;
 /// Envoy's own `max_retries`.
 const RETRIES_DEFAULT: u64 = 3;
 
-/// What becomes of a request whose instance fails.
+/// The retries of a request whose instance fails.
 pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
     let name = service.settings.service.as_str();
     let managers = service.managers.iter();

@@ -16,7 +16,7 @@ use super::super::routes::{RouteTo, routes_to};
 use super::super::services::{Placed, Shell, as_filter_reads};
 use super::View;
 
-/// What the routes to the service have to do for the filter.
+/// The requirements of the filter on the routes to the service.
 pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
     let name = service.settings.service.as_str();
     let cluster = view.envoy.cluster(name);

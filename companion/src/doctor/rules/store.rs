@@ -10,7 +10,7 @@ use super::super::json::{at, number, text, texts};
 /// From which on the clock of the store is another one.
 const CLOCK_APART_MS: u64 = 1_000;
 
-/// What the companion says of its store.
+/// The companion's answers about its store.
 pub(in super::super) fn judge(answers: &Answers) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Ok(units) = &answers.units {

@@ -10,7 +10,7 @@ use super::super::json::{at, number, text};
 /// From this share of its bound on, an outbox is filling up.
 const OUTBOX_PERCENT: u64 = 80;
 
-/// What the companion says of the other units.
+/// The companion's answers about the other units.
 pub(in super::super) fn judge(answers: &Answers) -> Vec<Finding> {
     let Ok(units) = &answers.units else {
         return Vec::new();

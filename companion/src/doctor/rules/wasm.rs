@@ -12,7 +12,7 @@ use super::super::routes::{clusters_of, routes_to};
 use super::super::services::{Placed, Shell};
 use super::View;
 
-/// What the filter needs of Envoy.
+/// The filter's requirements on Envoy.
 pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
     let Shell::Filter(filter) = &service.shell else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What a companion says, with one thing wrong of it.
+//! A companion's answers, with one thing wrong in them.
 
 use unitring_protocol::PROTOCOL_VERSION;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a running Envoy shows of a bootstrap.
+/// The configuration dump of an Envoy that runs a bootstrap.
 fn dump(json: &Value) -> Vec<u8> {
     let wrap = |field: &str, parts: &str| -> Vec<Value> {
         let parts = json.pointer(parts).unwrap().as_array().unwrap();

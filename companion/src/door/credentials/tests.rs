@@ -36,7 +36,7 @@ fn keyring(text: &str, open_reads: bool) -> Result<Keyring, String> {
 fn admitted(keyring: &Keyring, method: &str, path: &str, token: Option<&str>) -> String {
     let method: Method = method.parse().unwrap();
     let need = need(&method, path);
-    // One that is no token is the name in a certificate.
+    // A value that is no token is the name in a certificate.
     let (header, names) = match token {
         Some("app.example") => (None, vec!["app.example".to_owned()]),
         token => (token.map(|token| format!("Bearer {token}")), Vec::new()),

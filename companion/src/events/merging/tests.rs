@@ -149,7 +149,7 @@ fn who_observed_it_is_a_part_of_what_is_equal() {
     assert_eq!(prints.len(), all.len());
 }
 
-/// What is the case last, by the clocks of the observers: what was seen at the latest moment.
+/// The last state, by the clocks of the observers: the kinds of events that were seen at the latest moment.
 fn last_state(lines: &[Line], kinds: &[EventKind]) -> BTreeSet<EventKind> {
     let own = || lines.iter().filter(|line| kinds.contains(&line.kind));
     let last = own().map(|line| line.last_ms).max();

@@ -1,7 +1,7 @@
 //! How many bytes of new entries a reporter may add to the event log, so that one that is noisy or hostile does not push
 //! out what others told within a day.
 //!
-//! What is counted with an entry that is there costs nothing, so in a fleet only the first that sees an event pays. A
+//! An event that is counted with an existing entry costs nothing, so in a fleet only the first observer pays. A
 //! reporter's room comes back evenly over an hour.
 
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ impl User {
 }
 
 impl Used {
-    /// What is still used at this time.
+    /// The bytes that are still used at this time.
     fn now(&self, max: u64, now_ms: u64) -> u64 {
         let since_ms = now_ms.saturating_sub(self.at_ms).min(HOUR_MS);
         self.bytes.saturating_sub(max * since_ms / HOUR_MS)
@@ -91,7 +91,7 @@ impl Room {
         }
     }
 
-    /// Whether it is to be told now that events of this reporter were left out: once in an hour, if the log `admits` it.
+    /// Whether to log now that events of this reporter were left out: once in an hour, if the log `admits` it.
     pub(super) fn tells(
         &self,
         reporter: &ReporterId,
@@ -111,7 +111,7 @@ impl Room {
     }
 }
 
-/// Forgets those that use nothing any more, and where that is not enough the one that uses least.
+/// Forgets the reporters that use nothing any more, and if that is not enough the one that uses least.
 fn make_room(used: &mut BTreeMap<User, Used>, user: &User, now_ms: u64) {
     if used.len() < USERS_MAX || used.contains_key(user) {
         return;

@@ -147,7 +147,7 @@ mod tests {
         let taken = (0..16).filter(|number| fits(*number, &by("one"))).count();
         assert_eq!(taken, OF_ONE_MAX / 256);
         assert!(fits(0, &by("one")) && fits(16, &by("two")));
-        // Those that are silent leave theirs.
+        // Silent reporters leave their room.
         let later = 1_000 + alive_ms(&of("e1", 1));
         assert!(sizes.fits(&of("later", 256), &by("one"), 1, later));
         let anywhere = Principal::Address(std::net::IpAddr::from([10, 0, 0, 1]).into());

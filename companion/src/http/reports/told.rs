@@ -1,4 +1,4 @@
-//! What filters report of instances and of their wiring → the log.
+//! Filters' reports about instances and about their wiring → the log.
 //!
 //! Each change has one line, at the companion that took the report; a state that lasts has none.
 

@@ -1,7 +1,7 @@
 //! The body of `POST /v1/updates` → updates that can be written.
 //!
-//! What is wrong with one update refuses that one alone. So names and values are checked here, update by update,
-//! and not while the batch is parsed.
+//! A faulty update is refused alone. So names and values are checked here, update by update, and not while the
+//! batch is parsed.
 
 use std::fmt;
 

@@ -67,7 +67,7 @@ fn instances_that_come_and_go_do_not_pile_up() {
         picture.put(&load(1, round.into(), 10, &here));
     }
     assert_eq!(picture.places.len(), 2);
-    // Those of a report and of the one that it replaces.
+    // The columns of a report and of the one that it replaces.
     assert!(picture.columns.len() <= 4, "{}", picture.columns.len());
 }
 

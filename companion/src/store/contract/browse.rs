@@ -1,4 +1,4 @@
-//! What a store promises about expiry, listings and the log of changes.
+//! The contract of a store for expiry, listings and the log of changes.
 
 use std::collections::BTreeSet;
 
@@ -132,7 +132,7 @@ pub async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Store>(st
         read.is_none_or(|read| read.live(later).is_none()),
         "it came with its end"
     );
-    // Nothing is left to delete; a value that stays takes the date away.
+    // No record is left to delete; a put without an expiry removes the date.
     assert_eq!(store.write(&record, None, later).await.unwrap(), None);
     put(store, &record, None, later).await;
     assert_eq!(store.read(&record).await.unwrap().unwrap().expires_ms, None);

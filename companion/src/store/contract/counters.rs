@@ -1,4 +1,4 @@
-//! What a store promises about the counters of instances, and the rates of their updates.
+//! The contract of a store for the counters of instances, and the rates of their updates.
 
 use unitring_protocol::report::InstanceLoad;
 

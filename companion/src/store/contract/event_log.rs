@@ -1,4 +1,4 @@
-//! What a store promises of the event log: which events are one entry, and how large it grows.
+//! The contract of a store for the event log: which events are one entry, and how large it grows.
 
 use unitring_protocol::report::{EventKind, InstanceEvent, Report};
 
@@ -159,7 +159,7 @@ pub async fn an_event_is_not_counted_across_what_is_forgotten(store: &dyn Store)
     assert_eq!((logged.stored, logged.counted), (1, 1));
 }
 
-/// What the registry and the leader log is no less a turn.
+/// Events of the registry and of the leader separate entries, too.
 pub async fn other_events_lie_between_too_and_are_their_own(store: &dyn Store) {
     let before = log(store).await.len();
     let instance = Registered {
@@ -266,7 +266,7 @@ pub async fn the_log_has_so_many_bytes_and_the_oldest_entries_go(store: &dyn Sto
         .unwrap();
     assert_eq!(size.entries, all.len() as u64);
     assert_eq!(size.oldest_ms, Some(all[0].1.at_ms()));
-    // Nothing has gone so far.
+    // No entry has been dropped so far.
     fill(store, "filler", 12_000).await;
     let full = store.log_size().await.unwrap();
     assert!(
@@ -284,7 +284,7 @@ pub async fn the_log_has_so_many_bytes_and_the_oldest_entries_go(store: &dyn Sto
     assert_eq!(logged.stored, 1);
     let again = tell_within(store, "e2", "z", &[(2_000_000, Ejected)], EVENTS_BYTES_MAX).await;
     assert_eq!(again.counted, 1);
-    // One whose entry has gone meanwhile gets a new one.
+    // An event whose entry has been dropped meanwhile gets a new one.
     fill(store, "filler", 11_000).await;
     let again = tell_within(store, "e3", "z", &[(2_000_000, Ejected)], EVENTS_BYTES_MAX).await;
     assert_eq!((again.stored, again.counted), (1, 0));

@@ -1,4 +1,4 @@
-//! What a store promises about registry, loads and events.
+//! The contract of a store for registry, loads and events.
 
 use unitring_protocol::ids::ServiceName;
 use unitring_protocol::report::{EventKind, Finding, InstanceLoad, Report};
@@ -9,7 +9,7 @@ use crate::loads::samples;
 use crate::registry::{Registered, Registration};
 use crate::store::{EVENTS_BYTES_MAX, Store};
 
-/// What the handles of several companions on one store promise: each knows what the others took.
+/// The contract of several companions' handles on one store: each knows the reports that the others took.
 pub async fn shared_fleet(one: &dyn Store, other: &dyn Store) {
     for (number, store) in [(1, one), (2, other), (3, other), (4, one)] {
         for reporter in ["e1", "e2", "e3"] {
@@ -49,7 +49,7 @@ pub(super) async fn take(store: &dyn Store, report: &Report, now_ms: u64) {
         .unwrap();
 }
 
-/// What the rest carries for one is what the loads add up to.
+/// The load of the rest of the fleet equals the sum of all other loads.
 pub async fn rest_is_the_sum(store: &dyn Store, reporter: &str, now_ms: u64) {
     let (service, reporter) = ("carts".parse().unwrap(), reporter.parse().unwrap());
     let loads = store.loads(&service, now_ms).await.unwrap();
@@ -69,7 +69,7 @@ pub async fn the_rest_is_what_the_loads_add_up_to(store: &dyn Store) {
     assert_eq!((first.rest[0].in_flight, first.rest[0].own), (4, 4));
     let second = store.rest(&service, &of("e2"), 10_002).await.unwrap();
     assert_eq!((second.rank, second.rest[0].before), (Some(1), 4));
-    // What is taken now is there at once.
+    // A report is visible at once.
     take(store, &report("e3", 1, 0, &[]), 10_002).await;
     let first = store.rest(&service, &of("e1"), 10_002).await.unwrap();
     assert_eq!((first.reporters, first.rest[0].in_flight), (2, 8));

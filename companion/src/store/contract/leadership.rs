@@ -1,4 +1,4 @@
-//! What a store promises to several companions of one unit.
+//! The contract of a store for several companions of one unit.
 
 use std::collections::BTreeSet;
 

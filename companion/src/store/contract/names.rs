@@ -1,4 +1,4 @@
-//! What a store promises about the names of services: any that Envoy takes for a cluster is one.
+//! The contract of a store for the names of services: it takes every name that Envoy takes for a cluster.
 
 use std::collections::BTreeSet;
 
@@ -89,7 +89,7 @@ async fn is_reported(store: &dyn Store, name: &ServiceName, number: u16) {
     assert!(!taken.unwrap().old, "{name}");
 }
 
-/// What is known of a service is what was said of it, and nothing of the others.
+/// The store returns the data of this service, and nothing of the others.
 async fn is_its_own(store: &dyn Store, name: &ServiceName, number: u16) {
     let registry = store.registry().await.unwrap();
     let registered = registry.instances(name.as_str()).cloned();

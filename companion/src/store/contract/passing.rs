@@ -1,4 +1,4 @@
-//! What a store promises about what passes between units: cursors, conflicts, and what is forgotten.
+//! The contract of a store for sync between units: cursors, conflicts, and collected tombstones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,7 +190,7 @@ pub async fn what_expires_leaves_the_digest_with_its_epoch(mine: &dyn Store) {
         before,
         "the record of before is gone"
     );
-    // What takes its place takes its share away, too.
+    // The record that takes its place removes its share of the digest, too.
     let now_ms = now_ms + 1;
     mine.write(&short, Some(b"stays"), now_ms).await.unwrap();
     assert_eq!(digest(0).await, digest(u64::MAX >> 12).await);

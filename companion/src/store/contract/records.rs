@@ -1,4 +1,4 @@
-//! What a store promises about records.
+//! The contract of a store for records.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a store promises about data updates: each applies once, and never after a later one of its source.
+//! The contract of a store for data updates: each applies once, and never after a later one of its source.
 
 use std::collections::BTreeMap;
 
@@ -121,7 +121,7 @@ pub async fn an_earlier_update_that_arrives_later_brings_nothing_back(store: &dy
     assert_eq!(nothing, Outcome::Nothing);
     record.is_overtaken(stamp("e1", 7, 0), Some("seven")).await;
     record.is_overtaken(stamp("e1", 8, 0), None).await;
-    // Nor is it once all of the record is collected.
+    // Nor does it apply once the tombstone of the record is collected.
     let bucket = bucket_of(&record.id);
     let all = BTreeMap::new();
     store.collect(bucket, record.now_ms, &all).await.unwrap();

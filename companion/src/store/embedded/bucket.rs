@@ -217,7 +217,7 @@ impl BucketTransaction for Rows<'_> {
         outbox.insert(key, row).map_err(away)?;
         if let Some(trace) = self.trace {
             let mut traces = self.transaction.open_table(TRACES).map_err(away)?;
-            // With the mark, so that what an older version left of another op is not taken for this one's.
+            // With the mark, so that a trace that an older version left of another op is not taken for this one's.
             let trace = format!("{mark} {trace}");
             traces.insert(key, trace.as_str()).map_err(away)?;
         }

@@ -23,7 +23,7 @@ struct Log<'a> {
     bytes: u64,
 }
 
-/// Logs events; of those that need an entry of their own, only as many as fit into `room` bytes.
+/// Logs events. Of the events that need an entry of their own, it logs only as many as fit into `room` bytes.
 pub(super) fn append(
     transaction: &WriteTransaction,
     events: &[Entry],

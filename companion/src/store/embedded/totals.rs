@@ -93,7 +93,7 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Removes the counters of all instances but these, of which a service and an id are told.
+/// Removes the counters of all instances but those for which `stays` is true of service and id.
 pub(super) fn retain(
     transaction: &WriteTransaction,
     mut stays: impl FnMut(&str, &str) -> bool,

@@ -12,7 +12,7 @@ pub(super) fn limits() -> String {
     format!("{EVENTS_BYTES_MAX} {TRIMMED_MAX} {WINDOW_MS} {LATEST_MAX} {LATEST_MS} {UNSETTLED_MS}")
 }
 
-/// What of an event decides where it is counted, as event_log.lua takes it.
+/// The fields of an event that decide in which entry it is counted, as event_log.lua takes them.
 fn sketch(event: &Event) -> Result<String, StoreError> {
     let of = Sketch::of(event);
     let kind = encode(&of.kind)?;

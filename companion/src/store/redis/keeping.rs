@@ -1,4 +1,4 @@
-//! What Redis says of itself → how it keeps what it has. Of several servers, as those of a Redis Cluster, the one that
+//! Redis' own settings and state → how durable its data is. Of several servers, as in a Redis Cluster, the one that
 //! keeps least counts.
 
 use redis::Value;

@@ -41,7 +41,7 @@ impl Keys {
         self.of_bucket(bucket_of(id), &format!("u:{id}"))
     }
 
-    /// What the keys of a bucket's records begin with.
+    /// The prefix of the keys of a bucket's records.
     pub(crate) fn records(&self, bucket: u8) -> String {
         self.of_bucket(bucket, "r:")
     }

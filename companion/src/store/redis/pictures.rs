@@ -88,7 +88,7 @@ impl Known {
         loads: &[StoredLoad],
     ) {
         let (known, picture) = (&mut self.numbers, &mut self.picture);
-        // Without numbers no report can have come since.
+        // If there are no numbers, no report can have come since.
         known.retain(|_, number| last > 0 && *number > last);
         picture.retain(|reporter| known.contains_key(reporter));
         for load in loads {

@@ -13,7 +13,7 @@ use crate::replica::stamps::{SOURCES_MAX, STAMPS_KEPT_MS};
 use crate::store::{CHANGES_MAX, Change, Condition, Listed, Outcome, Records, StoreError, Written};
 use crate::trace;
 
-/// What write.lua answers if the condition does not hold, …
+/// The answer of write.lua if the condition does not hold, …
 const REFUSED: u8 = 2;
 /// … if the bucket's clock is too far ahead …
 const AHEAD: u8 = 3;
@@ -140,7 +140,7 @@ impl Redis {
         };
         let mut call = redis::cmd("EVALSHA");
         let script = match (change, condition) {
-            // One that finds nothing leaves a stamp, for which a full Redis has no room.
+            // A deletion that finds no record leaves a stamp, for which a full Redis has no room.
             (Change::Delete, Condition::After(_)) => &self.scripts.write,
             (Change::Delete, _) => &self.scripts.delete,
             (Change::Put { .. } | Change::Again, _) => &self.scripts.write,

@@ -16,7 +16,7 @@ macro_rules! scripts {
                 Self { $($name: $script,)* }
             }
 
-            /// Each name, by what a call has in its place.
+            /// The name of each script, by the hash that a call has in its place.
             fn named() -> BTreeMap<String, &'static str> {
                 let scripts = Self::new();
                 BTreeMap::from([$((scripts.$name.get_hash().to_owned(), stringify!($name)),)*])

@@ -60,7 +60,7 @@ struct Behind {
     rounds: u32,
 }
 
-/// What is known of the peers.
+/// The state of the peers, as far as this unit knows it.
 #[derive(Debug)]
 pub(super) struct Compare {
     unit: UnitId,

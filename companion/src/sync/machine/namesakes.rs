@@ -7,7 +7,7 @@ use unitring_protocol::ids::UnitId;
 
 /// Stores of a unit that are remembered.
 const STORES_MAX: usize = 4;
-/// A store that has not spoken for this long is one that was.
+/// A store that has not spoken for this long is forgotten.
 const FORGET_MS: u64 = 600_000;
 
 /// The stores that were heard of each unit, the latest last, and when.

@@ -31,7 +31,7 @@ const STORE_EVERY_MS: u64 = 200;
 /// The longest back-off of a link whose messages are not confirmed.
 const PAUSE_MAX_MS: u64 = 10_000;
 
-/// What is on its way out.
+/// The ops and messages on their way out.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     links: BTreeMap<UnitId, Link>,

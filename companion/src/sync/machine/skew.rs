@@ -10,7 +10,7 @@ use unitring_protocol::ids::UnitId;
 /// Rounds of which the fastest counts: a message that waited says little.
 const ROUNDS: usize = 8;
 
-/// What is known of one unit's clock.
+/// The observations of one unit's clock.
 #[derive(Debug, Default)]
 struct Clock {
     /// The last message: sent by the clock there, received by the clock here.

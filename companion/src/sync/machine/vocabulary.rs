@@ -49,7 +49,7 @@ pub enum Input {
     InboxDown,
     /// Records of these buckets were written here.
     Written(BTreeSet<u8>),
-    /// What waits in the outboxes, by bucket; `None` if the store did not answer.
+    /// The backlog of the outboxes, by bucket; `None` if the store did not answer.
     Counted(Option<BTreeMap<u8, Backlog>>),
     /// The stored cursors; `None` if the store did not answer.
     CursorsRead(Option<Cursors>),
@@ -64,9 +64,9 @@ pub enum Input {
     Published(UnitId, MessageId, bool),
     /// A message arrived.
     Delivered(Tag, Envelope),
-    /// What the batches did; `None` if they could not be applied.
+    /// The results of the batches; `None` if they could not be applied.
     Applied(Option<Vec<Applied>>),
-    /// What this unit's buckets hold, and the epoch in which it was read; `None` if the store did
+    /// The content of this unit's buckets, and the epoch in which it was read; `None` if the store did
     /// not answer.
     States(Purpose, Option<(u64, Vec<Held>)>),
     /// Records of a bucket; `None` if the store did not answer.
@@ -83,7 +83,7 @@ pub enum Input {
     Tick,
 }
 
-/// What is to be done. Each effect up to [`Effect::ReadPage`] is answered by an [`Input`].
+/// An action for the shell. Each effect up to [`Effect::ReadPage`] is answered by an [`Input`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Count the outboxes.
@@ -144,7 +144,7 @@ pub enum Effect {
 pub enum Lasts {
     /// Until it is read: the broker keeps it on disk.
     UntilRead,
-    /// So many milliseconds.
+    /// For this many milliseconds.
     Ms(u64),
 }
 

@@ -111,7 +111,7 @@ pub(super) fn applying(parts: &[(u8, Batch)]) -> Vec<Work> {
     spans.take(SPANS_MAX).collect()
 }
 
-/// The span of an op's next step. A record's key may be a secret; its version is none.
+/// The span of an op's next step. A record's key may be a secret; its version is not.
 fn begun(kind: SpanKind, name: &'static str, op: &Op) -> Option<Work> {
     let span = Work::after(op.trace.as_ref()?, kind, name)?;
     span.set("messaging.system", "rabbitmq");

@@ -1,4 +1,4 @@
-//! A cell of a table: what it shows, and by what it is ordered. Pure.
+//! A cell of a table: its text, and its sort key. Pure.
 
 use std::cmp::Ordering;
 
@@ -16,7 +16,7 @@ pub(in crate::top) enum Tone {
     Bad,
 }
 
-/// By what a cell is ordered.
+/// The sort key of a cell.
 #[derive(Debug, Clone, PartialEq)]
 enum Order {
     /// After all others, in whatever order.
@@ -47,7 +47,7 @@ impl Cell {
         Self::ordered(number.to_string(), number as f64)
     }
 
-    /// What is ordered by another value than its text.
+    /// A cell with a sort key other than its text.
     pub(in crate::top) fn ordered(text: impl AsRef<str>, by: f64) -> Self {
         Self {
             text: one_line(text.as_ref()),
@@ -66,7 +66,7 @@ impl Cell {
         }
     }
 
-    /// What is not known.
+    /// A cell of an unknown value.
     pub(in crate::top) fn nothing() -> Self {
         Self {
             text: "-".to_owned(),

@@ -93,7 +93,7 @@ fn texts_give_way_to_numbers_and_the_last_columns_go_where_there_is_no_room() {
     let mut table = table();
     table.rows.push(row(&"x".repeat(255), Some(1), "ok"));
     let state = "Draining".len();
-    // What is left over goes to what was cut.
+    // The remaining width goes to cells that were cut.
     assert_eq!(table.widths(300), [255, 6, state]);
     assert_eq!(table.widths(100), [100 - 6 - state - 4, 6, state]);
     assert_eq!(table.widths(60), [60 - 6 - state - 4, 6, state]);

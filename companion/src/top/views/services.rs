@@ -33,7 +33,7 @@ fn row(service: &Service, history: &History) -> Row {
     let all = instances.len().max(service.registry.len());
     let key = |id: &String| (service.service.clone(), id.clone());
     let rates = instances.iter().map(|it| history.rates(&key(&it.id)));
-    // Those that just came have none yet.
+    // New instances have no rates yet.
     let rates = rates.flatten().reduce(Rates::plus);
     let sum = |of: fn(&crate::top::answers::Instance) -> u64| {
         let all = instances.iter().map(of);

@@ -134,7 +134,7 @@ fn state(state: &str) -> Cell {
 fn conflicted(unit: &str, conflicts: &[Conflict]) -> Cell {
     let is_by = |version: &String| {
         let by = version.split_once('@').map_or("", |(_, by)| by);
-        // What deleted or expires has a mark behind the unit.
+        // The version of a deletion or of an expiring record has a mark behind the unit.
         by.split(['!', '~']).next() == Some(unit)
     };
     let count = conflicts

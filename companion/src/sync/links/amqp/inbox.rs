@@ -1,6 +1,6 @@
 //! The link in: reads this unit's own queue, in order.
 //!
-//! Of several consumers of a queue one is active. The broker does not tell them which, nor, for a
+//! One of several consumers of a queue is active. The broker does not tell them which, nor, for a
 //! quorum queue, how many wait. So the reader holds a claim, an exclusive queue of its connection:
 //! a companion that cannot get the claim reports that another one reads, and waits.
 

@@ -157,7 +157,7 @@ impl Session {
                         lapin::Event::ConnectionUnblocked => None,
                         _ => continue,
                     };
-                    // What waited for the broker has its time from now on.
+                    // The timeouts of messages that waited for the broker begin now.
                     let now = Instant::now();
                     self.unconfirmed.values_mut().for_each(|since| *since = now);
                     Event::Blocked(peer.clone(), why)

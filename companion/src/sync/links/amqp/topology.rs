@@ -1,4 +1,4 @@
-//! What is declared at a broker, at every connection. The first unit to connect creates it, so that
+//! Queues and exchanges, declared at a broker at every connection. The first unit to connect creates them, so that
 //! ops wait even for a unit that never ran.
 
 use std::collections::BTreeSet;

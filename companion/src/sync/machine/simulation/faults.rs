@@ -1,4 +1,4 @@
-//! What goes wrong, and how badly.
+//! The faults of a simulated run, and how often they occur.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,15 +30,15 @@ pub(super) struct Faults {
     pub(super) link_down: u8,
     pub(super) inbox_down: u8,
     pub(super) crash: u8,
-    /// Of a thousand.
+    /// Per mille.
     pub(super) disk_lost: u8,
-    /// Of a thousand.
+    /// Per mille.
     pub(super) clock_jumps: u8,
-    /// Of a thousand: the store goes back to an older copy of itself.
+    /// Per mille: the store goes back to an older copy of itself.
     pub(super) gone_back: u8,
-    /// Of a thousand: a stranger sends a change of the future in the name of a member.
+    /// Per mille: a stranger sends a change of the future in the name of a member.
     pub(super) hostile: u8,
-    /// Of a thousand: a value is lost, and its mark is not.
+    /// Per mille: a value is lost, and its mark is not.
     pub(super) values_lost: u8,
 }
 
@@ -166,7 +166,7 @@ impl World {
         let queued = self.queued();
         let others = || self.nodes.iter().filter(|node| node.id != id);
         for write in self.writes.values_mut().flatten() {
-            // What was the last to have it is gone; that something else took its place does no harm here.
+            // The last copy is gone. If another value took its place, that does no harm here.
             let version = &write.record.version;
             let is_kept = copy.as_ref().is_some_and(|copy| copy.has(version));
             if !is_kept && !others().any(|node| node.store.has(version)) {

@@ -1,4 +1,4 @@
-//! What must hold: what may be there after all that happened, and whether it is.
+//! The invariants: which records may be there after all that happened, and whether they are.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ impl World {
         Ok(())
     }
 
-    /// What may be there: of each key what was written last, by version.
+    /// The records that may be there: the last write of each key, by version.
     fn expected(&self) -> BTreeMap<RecordId, Vec<Option<Record>>> {
         let latest = |writes: &Vec<Write>| {
             let mut writes: Vec<&Write> = writes.iter().collect();
@@ -74,7 +74,7 @@ impl World {
                 .expires_ms
                 .is_some_and(|ms| ms < self.now_ms + 40_000)
         };
-        // What no broker takes stays where it was written, until it is written again.
+        // A record that no broker takes stays where it was written, until it is written again.
         let large = |record: &Record| {
             record
                 .value

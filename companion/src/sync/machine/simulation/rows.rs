@@ -77,7 +77,7 @@ impl BucketTransaction for Rows<'_> {
 
     fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, ClockAhead> {
         let mark = self.bucket.records.get(id).map(|(mark, _)| mark.clone());
-        // What was deleted before everything else: whatever comes is later.
+        // A deletion before everything else: every change is later.
         let first = || Mark {
             version: Version {
                 clock: Clock::default(),

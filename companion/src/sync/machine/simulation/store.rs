@@ -28,7 +28,7 @@ pub(super) enum Broken {
     Nothing,
     /// Deletions leave no tombstone.
     Tombstones,
-    /// What a position covers and is not there is taken again.
+    /// An op that a position covers, but that is absent, is applied again.
     Covered,
     /// The later version does not win: the last to come does.
     Order,

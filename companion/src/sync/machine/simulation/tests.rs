@@ -44,7 +44,7 @@ fn a_unit_that_lost_its_store_gets_everything_back_and_what_it_writes_then_count
     let before = world.nodes[1].store.live(0);
     world.nodes[1].store = Store::new(id, Broken::Nothing);
     world.nodes[1].positions.clear();
-    // What it writes before it has anything back has low numbers again.
+    // The ops that it writes before it gets anything back have low numbers again.
     for _ in 0..20 {
         world.write();
         world.step(Faults::default());
@@ -64,7 +64,7 @@ fn a_unit_that_joins_late_gets_what_was_before_it() {
         late.forget_queue();
         late.store = Store::new(late.id.clone(), Broken::Nothing);
     }
-    // What was written there meanwhile is nowhere.
+    // The writes there meanwhile are lost.
     let late = world.nodes[2].id.clone();
     world.forgive(&late);
     world.settle().unwrap();
@@ -100,7 +100,7 @@ fn a_unit_that_was_away_for_longer_than_the_outbox_keeps_is_told_and_repairs() {
     }
     let kept = world.nodes[0].store.waiting();
     let kept: u64 = kept.values().map(|waiting| waiting.ops).sum();
-    // What a second of writes adds goes with the next count.
+    // The ops of a second of writes are dropped with the next count.
     assert!(kept <= RULES.outbox_max.ops + 20, "{kept} ops are kept");
     world.settle().unwrap();
     assert!(world.notes[&Note::Skipped] > 0);
@@ -199,7 +199,7 @@ fn a_second_unit_of_one_name_takes_nothing_from_the_others() {
             world.step(Faults::default());
         }
         world.run(60_000 / STEP_MS, Faults::default());
-        // What the others wrote, and what the first of the name wrote, is everywhere but there.
+        // The writes of the others, and of the first unit of the name, are everywhere but there.
         let twin = world.nodes.pop().unwrap();
         assert!(twin.queue.is_empty() && twin.unacked.is_empty());
         assert!(world.namesakes.contains(&twin.id), "seed {seed}");
@@ -261,7 +261,7 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
     }
     let after = |why: String| format!("{why}, after {faults:?}");
     world.settle().map_err(after)?;
-    // What is still under way, and what is forgotten only now, must not change it.
+    // Neither messages still under way nor tombstones collected only now may change it.
     world.run(STALE_MS / STEP_MS, Faults::default());
     world.check().map_err(after)?;
     if !world.lost_values.is_empty() {

@@ -17,7 +17,7 @@ use crate::replica::epoch;
 use crate::store::{Backlog, Batch};
 
 pub(super) const STEP_MS: u64 = 50;
-/// What a broker with a limit takes, in bytes, and what no message under it can hold.
+/// The largest message of a broker with a limit, in bytes, and the size of a value that no such message can hold.
 pub(super) const LIMIT: usize = 20_000;
 pub(super) const LARGE: usize = 6_000;
 /// How late a copy may come: long after tombstones were forgotten.
@@ -66,7 +66,7 @@ pub(super) struct World {
     pub(super) notes: BTreeMap<Note, u64>,
     pub(super) skews: BTreeMap<(UnitId, UnitId), i64>,
     pub(super) writes: BTreeMap<RecordId, Vec<Write>>,
-    /// What another store had.
+    /// Versions that another store had.
     pub(super) spread: BTreeSet<Version>,
     /// How many keys are written.
     pub(super) keys: u64,
@@ -76,9 +76,9 @@ pub(super) struct World {
     pub(super) namesakes: BTreeSet<UnitId>,
     /// Values that were lost: of which unit, and of which version.
     pub(super) lost_values: BTreeSet<(UnitId, Version)>,
-    /// Of a hundred writes, so many come from a companion that is configured without peers.
+    /// Percentage of writes that come from a companion that is configured without peers.
     pub(super) without_peers: u8,
-    /// Of a hundred writes, so many are too large for the brokers, which have a limit then.
+    /// Percentage of writes that are too large for the brokers, which have a limit then.
     pub(super) large: u8,
     pub(super) broken: Broken,
 }
@@ -347,7 +347,7 @@ impl World {
             from: from.clone(),
             body: body.clone(),
         };
-        // What RabbitMQ never does with what it confirmed; a deleted queue does.
+        // RabbitMQ never loses a confirmed message; a deleted queue does.
         if !self.dice.hits(faults.lost) {
             let node = self.nodes.iter_mut().find(|node| node.id == *to);
             node.unwrap().queue.push_back((envelope, until_ms));
