@@ -1,4 +1,4 @@
-//! What a TCP connection costs in Envoy: unitring's way, by a tunnel inside Envoy, against a plain `tcp_proxy` that hashes
+//! The cost of a TCP connection in Envoy: unitring's way, by a tunnel inside Envoy, against a plain `tcp_proxy` that hashes
 //! the client's address. `make bench AREA=tcp` puts the tables into the docs.
 //!
 //! One worker. All ways take turns in each round; a ratio is the median over the rounds of that to the plain way in the
@@ -31,14 +31,14 @@ const AT_A_TIME: u16 = 20;
 const HELD: u16 = 2_000;
 /// The same where clients do not read.
 const STALLED: u16 = 80;
-/// What is sent through one connection, and through several at once.
+/// The amount that is sent through one connection, and through several at once.
 const MIB: u32 = 256;
 const STREAMS: u16 = 8;
 
 struct Way {
     name: &'static str,
     config: EnvoyConfig,
-    /// What instances expect.
+    /// The arguments of the instances.
     instances: &'static [&'static str],
 }
 
@@ -49,7 +49,7 @@ struct Figures {
     of_connection: f64,
     /// Connections a second.
     rate: f64,
-    /// What is sent through one connection, and through several.
+    /// The transfer through one connection, and through several.
     by_one: Transfer,
     by_several: Transfer,
 }

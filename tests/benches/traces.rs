@@ -1,4 +1,4 @@
-//! What traces cost the companion: its CPU for a write, with and without a collector, in the same run. Prints a
+//! The cost of traces for the companion: its CPU for a write, with and without a collector, in the same run. Prints a
 //! table; `make bench AREA=traces` puts it into the docs.
 #![allow(clippy::print_stdout)]
 

@@ -233,7 +233,7 @@ impl Page {
         Ok(data.to_owned())
     }
 
-    /// What axe-core finds serious or critical, a line each.
+    /// The serious and critical findings of axe-core, a line each.
     ///
     /// # Errors
     /// It does not run, or judges nothing.

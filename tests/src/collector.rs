@@ -32,11 +32,11 @@ pub struct Span {
     pub trace: String,
     /// Itself.
     pub id: String,
-    /// What caused it; empty if nothing did.
+    /// The id of the parent span; empty if it has none.
     pub parent: String,
-    /// What was noted of it.
+    /// Its attributes.
     pub attributes: BTreeMap<String, String>,
-    /// What happened meanwhile.
+    /// The names of its events.
     pub events: Vec<String>,
     /// Why it failed; `None` if it did not.
     pub failure: Option<String>,
@@ -105,7 +105,7 @@ impl Collector {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What it got so far.
+    /// The spans that it has received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.kept.lock().clone()
     }

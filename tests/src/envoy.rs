@@ -204,7 +204,7 @@ impl Envoy {
     /// Waits until the expected instance answers for each of these keys.
     ///
     /// # Errors
-    /// That never happens.
+    /// The deadline passes first.
     pub async fn has_owners(&self, expected: &BTreeMap<String, String>) -> Result<()> {
         let keys: Vec<String> = expected.keys().cloned().collect();
         deadline::until("each key to be where it was", async || {
@@ -218,7 +218,7 @@ impl Envoy {
     /// Waits until the filter considers this many instances eligible.
     ///
     /// # Errors
-    /// That never happens.
+    /// The deadline passes first.
     pub async fn has_eligible(&self, expected: u64) -> Result<()> {
         let what = format!("{expected} eligible instances");
         deadline::until(&what, async || {
@@ -232,7 +232,7 @@ impl Envoy {
     /// Waits until this many instances are healthy, and every VM of the filter steers to them.
     ///
     /// # Errors
-    /// That never happens.
+    /// The deadline passes first.
     pub async fn steers_to(&self, instances: usize) -> Result<()> {
         let expected = u64::try_from(instances)?;
         let what = format!("{instances} instances to be healthy and steered to");
@@ -265,7 +265,7 @@ impl Envoy {
     /// Waits until Envoy considers this many instances healthy, with or without the filter.
     ///
     /// # Errors
-    /// That never happens.
+    /// The deadline passes first.
     pub async fn has_healthy(&self, instances: usize) -> Result<()> {
         let expected = u64::try_from(instances)?;
         deadline::until(&format!("{instances} healthy instances"), async || {

@@ -17,7 +17,7 @@ use crate::ports;
 use crate::process::Process;
 use crate::programs;
 
-/// What `ftp.yaml` names: the port of the sessions, the servers, and the first passive port of each.
+/// Ports that `ftp.yaml` names: the port of the sessions, the servers, and the first passive port of each.
 const SESSIONS: u16 = 2121;
 const SERVERS: [(&str, u16); 3] = [
     ("127.0.0.11", 30_010),
@@ -25,13 +25,13 @@ const SERVERS: [(&str, u16); 3] = [
     ("127.0.0.13", 30_030),
 ];
 const PASSIVE_PORTS: u16 = 10;
-/// What each server has: its own name.
+/// The file that each server has: it holds the server's name.
 pub const NAME: &str = "name.txt";
 
 /// A vsftpd.
 #[derive(Debug)]
 pub struct FtpServer {
-    /// What its file [`NAME`] says.
+    /// The content of its file [`NAME`].
     pub name: String,
     /// The first of its passive ports.
     pub passive: u16,
@@ -165,7 +165,7 @@ impl FtpSite {
     /// Waits until the filter chooses among so many servers.
     ///
     /// # Errors
-    /// That never happens.
+    /// The deadline passes first.
     pub async fn steers_to(&self, servers: u64) -> Result<()> {
         until(
             &format!("{servers} servers to be chosen from"),
@@ -221,7 +221,7 @@ pub async fn curl(port: u16, client: Ipv4Addr, options: &[&str], file: &str) -> 
     Ok(output.stdout)
 }
 
-/// What the head of `ftp.yaml` tells to write into the configuration of the first server, for this one.
+/// The configuration that the head of `ftp.yaml` shows for the first server, for this one.
 fn settings_of_the_file(port: u16, address: &str, passive: u16) -> Result<String> {
     let path = programs::root()?.join("envoy/ftp.yaml");
     let text = fs::read_to_string(path)?;

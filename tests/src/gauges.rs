@@ -1,4 +1,4 @@
-//! What is in flight at the service `orders`, as the balancer counts it.
+//! Requests in flight at the service `orders`, as the balancer counts them.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -15,7 +15,7 @@ const IN_FLIGHT: &str = "wasmcustom.unitring.orders.in_flight";
 /// went below zero would be huge.
 ///
 /// # Errors
-/// That never happens.
+/// The deadline passes first.
 pub async fn has_in_flight(envoy: &Envoy, expected: u64) -> Result<()> {
     until(&format!("{expected} in flight"), async || {
         let mut gauges = envoy.stats("wasmcustom.unitring.orders.").await?;
@@ -40,7 +40,7 @@ impl Site {
     /// Waits until so much is in flight, by the filter's gauges, or by the native module's report.
     ///
     /// # Errors
-    /// That never happens.
+    /// The deadline passes first.
     pub async fn has_in_flight(&self, expected: u64) -> Result<()> {
         has_in_flight_at(&self.envoy, &self.companion, expected).await
     }
@@ -49,7 +49,7 @@ impl Site {
 /// Waits until so much is in flight, by the filter's gauges, or by the native module's report to its companion.
 ///
 /// # Errors
-/// That never happens.
+/// The deadline passes first.
 pub async fn has_in_flight_at(envoy: &Envoy, companion: &Companion, expected: u64) -> Result<()> {
     match envoy.shell {
         Shell::Filter => has_in_flight(envoy, expected).await,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::deadline::until;
 use crate::envoy::Envoy;
 
-/// What Envoy counts of a host.
+/// Envoy's counts of a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HostCounts {
     /// Attempts that were sent to it.
@@ -59,7 +59,7 @@ pub async fn counted(envoy: &Envoy, address: &str, stat: &str) -> Result<u64> {
 /// returns Envoy's counts.
 ///
 /// # Errors
-/// That never happens.
+/// The deadline passes first.
 pub async fn counts_as_envoy(envoy: &Envoy) -> Result<BTreeMap<String, HostCounts>> {
     until("the filter to count as Envoy", async || {
         let hosts = host_counts(envoy, "orders").await?;

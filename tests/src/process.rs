@@ -212,7 +212,7 @@ impl Process {
     }
 }
 
-/// Lets this process, and those that it starts from now on, have so many files open, connections included.
+/// Lets this process, and processes that it starts from now on, open `wanted` files, connections included.
 ///
 /// # Errors
 /// The system allows fewer.

@@ -76,7 +76,7 @@ pub fn built(name: &str) -> Result<PathBuf> {
 }
 
 /// The command line of `unitring`, without variables that are meant for the tests or another companion: the
-/// program would go by them, or warn of them.
+/// program would use them, or warn of them.
 ///
 /// # Errors
 /// It is not built; the text names the command.

@@ -16,7 +16,7 @@ use crate::process::Process;
 use crate::programs;
 use crate::unit_group::{Brokers, UnitGroup};
 
-/// What `sessions.yaml` names beside the usual ports: where instances read, and the instances.
+/// Ports that `sessions.yaml` names beside the usual ones: where instances read, and the instances.
 const READ: u16 = 10_001;
 const INSTANCES: [u16; 2] = [8081, 8082];
 

@@ -64,7 +64,7 @@ impl Shell {
         })
     }
 
-    /// What it tells of a host that is unhealthy for this reason. Envoy tells a policy no reasons.
+    /// The word that the shell shows for a host that is unhealthy for this reason. Envoy tells a policy no reasons.
     pub fn reason(self, why: &'static str) -> &'static str {
         match self {
             Self::Filter => why,

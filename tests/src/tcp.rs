@@ -85,7 +85,7 @@ impl TcpInstance {
         })
     }
 
-    /// What it has printed.
+    /// Its output so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -271,7 +271,7 @@ impl TcpSite {
     /// Waits until so many connections are in flight, by the filter's gauges, or by the native module's report.
     ///
     /// # Errors
-    /// That never happens.
+    /// The deadline passes first.
     pub async fn has_in_flight(&self, expected: u64) -> Result<()> {
         has_in_flight_at(&self.envoy, &self.companion, expected).await
     }
@@ -309,7 +309,7 @@ impl TcpSite {
 /// Waits until no byte moves between Envoy and the instances any more, after some have.
 ///
 /// # Errors
-/// That never happens.
+/// The deadline passes first.
 pub async fn all_is_still(envoy: &Envoy) -> Result<()> {
     let mut before = 0;
     until("all ways to be full", async || {

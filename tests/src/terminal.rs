@@ -27,7 +27,7 @@ pub struct Terminal {
     screen: Arc<Mutex<Drawn>>,
 }
 
-/// What a program drew.
+/// The screen that a program drew.
 struct Drawn(Parser);
 
 impl std::fmt::Debug for Drawn {

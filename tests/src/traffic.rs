@@ -125,7 +125,7 @@ impl Running {
         .await
     }
 
-    /// Stops sending, waits for the requests in flight, and returns those that ended since
+    /// Stops sending, waits for the requests in flight, and returns the requests that ended since
     /// [`Self::take`].
     ///
     /// # Errors

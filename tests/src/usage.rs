@@ -1,4 +1,4 @@
-//! What a process has used, as `/proc` says.
+//! The resources that a process has used, from `/proc`.
 
 use std::fs;
 use std::time::Duration;

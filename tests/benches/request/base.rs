@@ -71,7 +71,7 @@ impl Base {
         Ok(System::new("Envoy RING_HASH", config))
     }
 
-    /// What the tables of scale compare: Envoy's policy, and both shells with either scope.
+    /// The systems that the tables of scale compare: Envoy's policy, and both shells with either scope.
     pub(crate) fn shells(&self) -> Result<[System; 5]> {
         Ok([
             self.ring_hash()?,

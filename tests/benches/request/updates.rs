@@ -1,4 +1,4 @@
-//! What data updates from answers cost: instructions of Envoy, time that answers take longer, and how many one
+//! The cost of data updates from answers: instructions of Envoy, time that answers take longer, and how many one
 //! companion takes.
 
 use std::time::{Duration, Instant};
@@ -141,7 +141,7 @@ async fn latency(base: &Base, store: &str) -> Result<()> {
     Ok(())
 }
 
-/// Updates a second through Envoy, by requests that wait for them and by those that do not.
+/// Updates a second through Envoy, by requests that wait for them and by requests that do not.
 async fn throughput(base: &Base, companion: &Companion, store: &str) -> Result<()> {
     for (mode, update, name) in [
         ("off", UPDATE, "requests with `off`, for comparison"),

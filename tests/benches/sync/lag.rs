@@ -135,7 +135,7 @@ async fn at(group: &UnitGroup, rate: u32, round: usize) -> Result<Seen> {
     })
 }
 
-/// Writes at a steady rate until it is told to stop; how many that were.
+/// Writes at a steady rate until it is stopped. Returns the number of writes.
 async fn write(
     port: u16,
     name: String,

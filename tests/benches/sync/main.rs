@@ -1,4 +1,4 @@
-//! What the sync of two units costs and carries: real companions, each with a Redis of its own, and one
+//! The cost and throughput of the sync of two units: real companions, each with a Redis of its own, and one
 //! RabbitMQ between them. Prints tables; `make bench AREA=sync` puts them into the docs.
 #![allow(clippy::print_stdout)]
 

@@ -39,7 +39,7 @@ impl Pipe {
         })
     }
 
-    /// So many messages of so many bytes; how many a second, from the first tenth to the last.
+    /// Sends `messages` messages of `bytes` bytes. Returns the rate a second, from the first tenth to the last.
     pub(crate) async fn carry(&self, messages: usize, bytes: usize) -> Result<f64> {
         let [out, back] = &self.links;
         let (publisher, consumer) = (channel(out).await?, channel(back).await?);

@@ -45,7 +45,7 @@ pub(crate) async fn measure() -> Result<()> {
     let pipe = Pipe::start().await?;
     let redis = Replicated::start().await?;
     let mut rounds = Vec::new();
-    // What an update takes on the wire here, so that the pipe carries the same.
+    // The bytes of an update on the wire, so that the pipe carries the same.
     let bytes = (bytes / ops).max(1.0).to_string();
     let bytes: usize = bytes.split('.').next().unwrap_or("1").parse()?;
     let messages = usize::try_from(UPDATES)?;

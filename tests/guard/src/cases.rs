@@ -1,4 +1,4 @@
-//! What is counted: what a request costs, what an interval does, and what data updates do.
+//! The cases that are counted: a request, an interval, and data updates.
 
 use std::hint::black_box;
 
@@ -31,7 +31,7 @@ const BATCH: u64 = 100;
 
 /// One thing whose instructions have a limit.
 pub(crate) struct Case {
-    /// What `limits.txt` calls it.
+    /// Its name in `limits.txt`.
     pub(crate) name: String,
     /// How often it is done in one count, so that keys of all kinds are among it.
     pub(crate) times: u32,
@@ -133,7 +133,7 @@ fn changes() -> Vec<Case> {
     cases
 }
 
-/// What another VM has published of all instances is read: one has come or gone.
+/// Reads the directory that another VM has published: one instance has come or gone.
 fn follow() -> Result<Case> {
     let settings = Settings::of_policy(br#"{"service": "orders"}"#)?;
     let placing = Placing::unasked(&settings);

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use crate::cases::Case;
 
-/// What the C library must not use of the processor: it copies and compares memory by other instructions on
-/// other machines, and what is counted must not depend on where. What is left is what every x86-64 has.
+/// Features of the processor that the C library must not use: it copies and compares memory by other instructions on
+/// other machines, and the count must not depend on the machine. Every x86-64 has the features that are left.
 const PLAIN_PROCESSOR: &str = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-AVX_Fast_Unaligned_Load,\
     -SSE4_2,-SSE4_1,-SSSE3,-ERMS,-FSRM";
 

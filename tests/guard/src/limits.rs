@@ -12,14 +12,14 @@ use crate::count::Counts;
 /// for what a change elsewhere does to the order of code, and for another C library.
 const TOLERANCE_PERCENT: u64 = 5;
 
-/// What each case may take.
+/// The limit of each case.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     compiler: String,
     by_case: BTreeMap<String, u64>,
 }
 
-/// What became of each case.
+/// The result of each case.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     lines: Vec<String>,

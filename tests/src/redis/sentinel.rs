@@ -138,7 +138,7 @@ impl Sentinels {
     /// Waits until every other server replicates the primary, and another fail-over is possible.
     ///
     /// # Errors
-    /// That takes too long.
+    /// The servers take too long.
     pub async fn settled(&self) -> Result<usize> {
         deadline::until("all servers follow one primary", async || {
             let primary = self.primary()?;

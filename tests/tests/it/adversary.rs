@@ -32,7 +32,7 @@ on_both_shells! {
 const CAP: u64 = 4;
 const INSTANCES: u64 = 4;
 
-/// What the liar answers to a report.
+/// The liar's answer to a report.
 #[derive(Debug, Clone)]
 struct Lie {
     status: u16,
@@ -43,7 +43,7 @@ struct Lie {
     served: u64,
 }
 
-/// Of two Envoys each has half of the places; whatever their number, one place on each instance.
+/// With two Envoys, each has half of the places; with any number, each has one place on each instance.
 const OF_TWO: u64 = INSTANCES * CAP / 2;
 
 impl Lie {
@@ -126,7 +126,7 @@ fn lies(instances: &[String]) -> BTreeMap<&'static str, Lie> {
     let of = |in_flight: Value, before: Value, own: Value| move |id: &str| json!({"id": id, "in_flight": in_flight, "before": before, "own": own});
     let max = u64::MAX;
     let huge = picture(none(), instances, of(json!(max), json!(max), json!(0)));
-    // What JSON allows and no number type holds.
+    // Numbers that JSON allows and no number type holds.
     let of_two = |body: String| Lie {
         served: OF_TWO,
         ..Lie::of(body)

@@ -247,7 +247,7 @@ async fn no_alert_fires_while_all_is_well_and_each_fires_under_its_fault_and_cle
     fleet.prometheus.is_quiet().await
 }
 
-/// What shows nothing in a fleet where it never happened.
+/// Series that are absent in a fleet in which their event never happened.
 const MAY_BE_EMPTY: [&str; 2] = ["wiring_findings", "_draining"];
 
 #[tokio::test]

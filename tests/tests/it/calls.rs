@@ -1,4 +1,4 @@
-//! What a request asks of Envoy: every call of the filter into Envoy, from Envoy's own trace of its VMs. By
+//! The hostcalls of a request: every call of the filter into Envoy, from Envoy's own trace of its VMs. By
 //! default the answer is not read.
 
 use std::collections::BTreeMap;

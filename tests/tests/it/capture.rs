@@ -38,7 +38,7 @@ pub(crate) async fn site_with(
     .await
 }
 
-/// What a caller gets.
+/// The answer that a caller gets.
 pub(crate) struct Got {
     pub(crate) status: u16,
     pub(crate) headers: reqwest::header::HeaderMap,

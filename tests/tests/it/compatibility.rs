@@ -51,7 +51,7 @@ fn every_test_that_the_page_names_is_there() -> Result<()> {
     let tests: Vec<&str> = names.filter(|name| name.matches('_').count() > 4).collect();
     ensure!(tests.len() > 40, "only {tests:?}");
     for name in tests {
-        // Those for both shells have an argument.
+        // Tests for both shells have an argument.
         ensure!(sources.contains(&format!("fn {name}(")), "no test {name}");
     }
     Ok(())

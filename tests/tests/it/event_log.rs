@@ -81,7 +81,7 @@ async fn what_fifty_envoys_report_is_one_entry_that_a_follower_gets_once() -> Re
         async move {
             let reporter = format!("edge-{number}");
             tell(companion, &reporter, 1, first).await?;
-            // Unconfirmed, it is told again.
+            // An unconfirmed event is sent again.
             tell(companion, &reporter, 2, all).await
         }
     });
@@ -231,7 +231,7 @@ async fn a_hostile_reporter_leaves_the_others_their_day() -> Result<()> {
             )
         });
         let answer = tell(&companion, "hostile", sequence, events.collect()).await?;
-        // What is left out is confirmed too, or a filter would repeat it for ever; of one report, so many are taken.
+        // Events that are left out are confirmed too, or a filter would repeat them for ever. A report may have 1,024.
         let confirmed = answer["events_through"].as_u64().context("no number")?;
         ensure!(confirmed == through + 1_024, "{answer}");
         through = confirmed;
@@ -251,7 +251,7 @@ async fn a_hostile_reporter_leaves_the_others_their_day() -> Result<()> {
         log.matches("events left out of the event log").count() == 1,
         "{log}"
     );
-    // Others are told as before, and what is known is counted for the hostile one, too.
+    // Other reporters' events are logged as before, and the hostile one's known events are still counted.
     tell(
         &companion,
         "hostile",
@@ -339,7 +339,7 @@ async fn an_older_companion_beside_a_new_one_is_read_and_hides_no_turn() -> Resu
         );
     }
     ensure!(rows.len() == 12, "{rows:?}");
-    // Of what is lost, nothing is left behind, and what comes is counted from there.
+    // Nothing of the lost log stays behind, and counting begins anew.
     redis.cli(&["DEL", key])?;
     newer("e1", at_ms + 6, "ejected").await?;
     ensure!(exported(&companion, &[])?.len() == 1);

@@ -189,7 +189,7 @@ async fn a_companion_that_would_send_to_other_queues_than_its_unit_is_refused() 
         ensure!(text.contains(said), "{said}: {text}");
         ensure!(text.contains("virtual hosts east=/ west=/"), "{text}");
     }
-    // What an earlier version agreed on is joined as far as it goes.
+    // A companion joins the agreement of an earlier version, as far as that goes.
     let agreed = redis.cli(&["GET", "unitring:{east}:agreed"])?;
     let (before, _) = agreed.split_once(", virtual hosts").context("not there")?;
     redis.cli(&["SET", "unitring:{east}:agreed", before])?;

@@ -114,7 +114,7 @@ async fn a_value_that_redis_let_go_before_its_time_is_not_repaired_as_an_empty_o
     ensure!(west_redis.cli(&["EXISTS", &key])? == "0", "it is there");
     let read = west.call(Method::GET, "/v1/data/profiles/ada", vec![]);
     assert_eq!(read.await?.status().as_u16(), 404);
-    // Nor is it given a new version, with which an empty value would go to the other unit.
+    // The record gets no new version either, with which an empty value would go to the other unit.
     let versions = format!("{own}versions");
     let mark = east_redis.cli(&["HGET", &versions, "profiles/ada"])?;
     let (_, rest) = mark.split_once('.').context("no version")?;

@@ -63,7 +63,7 @@ async fn a_plain_client_reads_records_versions_digests_and_changes() -> Result<(
     let score = redis.cli(&["ZSCORE", "unitring:{east:49}:gone", "profiles/ada"])?;
     assert_eq!(score, expires);
 
-    // What is remembered of data updates.
+    // The stamps of data updates.
     let update = serde_json::json!({
         "version": 1, "source": "e~1", "vm": 26, "service": "orders",
         "updates": [{"sequence": 5, "dataset": "profiles", "key": "ada"}],

@@ -161,7 +161,7 @@ async fn a_request_has_an_id_in_its_answer_and_in_its_lines() -> Result<()> {
     let line = logs(&companion, "instance registered", &[("id", "b")]).await?;
     ensure!(line["request_id"] == *made && made.len() >= 16, "{line}");
 
-    // What cannot be an id is replaced, and refusals have one, too.
+    // An invalid id is replaced, and refusals have an id, too.
     for (path, id) in [
         ("/healthz", "two words"),
         ("/nothing", &*"x".repeat(129)),
@@ -215,7 +215,7 @@ async fn a_failed_request_is_told_with_its_id_and_so_many_of_them_a_second() -> 
             .is_some_and(|error| !error.is_empty()),
         "{line}"
     );
-    // One client has half of the ten lines of a second; the others are told as a number.
+    // One client has half of the ten lines of a second; the rest is logged as a count.
     until("lines to be left out", async || {
         for _ in 0..30 {
             client.put(&url).send().await?;
@@ -317,7 +317,7 @@ async fn a_mistake_of_the_wiring_is_told_when_it_comes_and_when_it_is_gone() -> 
     Ok(())
 }
 
-/// What `unitring serve` says before it ends.
+/// The output of `unitring serve` before it ends.
 fn fails(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<(i32, String)> {
     let folder = TempDir::new()?;
     let path = folder.path().join("u.toml");

@@ -1,4 +1,4 @@
-//! What Prometheus reads keeps its contract, which docs/metrics.md has: names, labels, and what is absent.
+//! The metrics keep the contract of docs/metrics.md: names, labels, and which series are absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! What the native module does otherwise than the filter: panic, retries, requests that wait for a connection, faults,
-//! and what Envoy tells of it.
+//! Differences of the native module from the filter: panic, retries, requests that wait for a connection, faults,
+//! and Envoy's stats of it.
 
 mod faults;
 mod settings;

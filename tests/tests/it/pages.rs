@@ -94,7 +94,7 @@ fn blocks() -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// What varies, by its form.
+/// Values that vary, by their form.
 fn redactions(numbers_vary: bool) -> Result<Redactions> {
     let mut redactions = Redactions::new();
     let forms = [
@@ -440,7 +440,7 @@ fn the_table_of_the_integration_tests_has_each_module() -> Result<()> {
     };
     let (modules, rows) = (between("mod ", ";"), between("//! | [`", "`] | "));
     ensure!(modules == rows, "{:?}", modules.symmetric_difference(&rows));
-    // What contributors are told to run is one of them.
+    // The area that CONTRIBUTING.md shows is one of them.
     let page = fs::read_to_string(programs::root()?.join("CONTRIBUTING.md"))?;
     for named in page.split("ONLY=").skip(1) {
         let name: String = named

@@ -1,4 +1,4 @@
-//! What the VMs of a process share if filters have different settings; and settings that are replaced.
+//! State that the VMs of a process share if filters have different settings; and settings that are replaced.
 
 use std::collections::BTreeSet;
 use std::fs;

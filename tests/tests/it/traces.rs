@@ -134,7 +134,7 @@ async fn one_trace_shows_a_write_from_unit_to_unit() -> Result<()> {
     };
     timeout(Duration::from_secs(30), found).await??;
 
-    // What no request causes, as a look of the leader, makes no span: none begins a trace but a request.
+    // Work without a request, such as a look of the leader, makes no span: only a request begins a trace.
     let spans = collector.spans();
     let alone = |span: &&Span| span.parent.is_empty() && span.kind != 2;
     assert_eq!(spans.iter().find(alone), None);
@@ -237,7 +237,7 @@ async fn the_caller_decides_and_else_the_share_that_is_set() -> Result<()> {
         Some(&format!("00-{TRACE}-00f067aa0ba902b9-00")),
     )
     .await?;
-    // What is no context is as if there were none.
+    // An invalid context counts as none.
     for garbage in ["", "00-0-0-01", "ff-x", &"9".repeat(4_000)] {
         put(&all, "garbage", Some(garbage)).await?;
     }

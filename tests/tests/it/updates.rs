@@ -94,7 +94,7 @@ async fn unread(companion: &Companion, body: &[u8]) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// What holds on any store.
+/// The promises on any store.
 async fn each_applies_once_and_in_order(companion: &Companion) -> Result<()> {
     let mut brief = put(3, "brief", "b");
     brief["ttl_ms"] = 3_600_000.into();
@@ -116,7 +116,7 @@ async fn each_applies_once_and_in_order(companion: &Companion) -> Result<()> {
     ensure!(read.headers().contains_key("x-unitring-expires"));
     let applied = counted(companion, "applied").await?;
     let repeated = counted(companion, "repeated").await?;
-    // Of two updates of a record at once the later may be the first to get there.
+    // If two updates of a record are sent at once, the later may arrive first.
     ensure!((4.0..=5.0).contains(&applied) && applied + repeated == 5.0);
 
     // Again: nothing is written.
@@ -373,7 +373,7 @@ async fn a_store_that_is_full_or_away_takes_updates_again_later() -> Result<()> 
         all_stored(&companion, "e~1", &[put(5, "c", "five")]).await
     })
     .await?;
-    // What was remembered outlasts the server, too.
+    // The stamps outlast the server, too.
     all_stored(&companion, "e~1", &[put(2, "b", "again")]).await?;
     ensure!(value(&companion, "b").await?.as_deref() == Some("two"));
     Ok(())

@@ -79,7 +79,7 @@ impl Front {
         Ok(KINDS.iter().filter(is_up).copied().collect())
     }
 
-    /// It is told, shown by its gauge, and, unless the companion is not to be had, in the report.
+    /// The finding is logged, shown by its gauge, and in the report if there is a companion.
     async fn finds(&self, kind: &'static str, reports: bool) -> Result<()> {
         self.tells(kind).await?;
         until("the gauge to say so", async || {

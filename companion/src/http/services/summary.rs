@@ -21,8 +21,8 @@ pub(super) struct Summary {
     wiring: usize,
     /// Instances that reporters know …
     instances: usize,
-    /// … and how many of them are draining, unhealthy, or do not have their whole weight yet. An instance counts once, for
-    /// the first of these.
+    /// … and how many of them are draining, unhealthy, or do not have their whole weight yet. An instance counts once,
+    /// for the first of these.
     draining: usize,
     unhealthy: usize,
     warming: usize,

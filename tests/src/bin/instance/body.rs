@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use crate::counter::Counted;
 
-/// What comes next.
+/// The next part of the body.
 #[derive(Debug)]
 enum Piece {
     Data(Bytes),

@@ -49,7 +49,7 @@ impl Counter {
         Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))
     }
 
-    /// The status of every answer, if the instance was told to fail.
+    /// The status of every answer, if the instance is set to fail.
     pub(crate) fn failure(&self) -> Option<u64> {
         Some(self.fails_with.load(Ordering::Relaxed)).filter(|status| *status != 0)
     }

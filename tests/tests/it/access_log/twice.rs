@@ -1,4 +1,4 @@
-//! Requests that pass a unitring filter twice, and those that pass one which is not for them.
+//! Requests that pass a unitring filter twice, and requests that pass the filter of another service.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

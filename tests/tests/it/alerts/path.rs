@@ -14,7 +14,7 @@ use unitring_tests::shell::Shell;
 
 use super::Fleet;
 
-/// What the annotation `runbook` of an alert that fires leads to: the text of its section.
+/// The section of the page that the annotation `runbook` of a firing alert leads to.
 async fn runbook(fleet: &Fleet, alert: &str) -> Result<String> {
     let named = fleet.prometheus.annotation(alert, "runbook").await?;
     let (file, anchor) = named.split_once('#').context("no section is named")?;

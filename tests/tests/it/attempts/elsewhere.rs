@@ -16,7 +16,7 @@ use unitring_tests::instance::Instance;
 use crate::compatibility::clusters::{WHOLE, with_subsets};
 use crate::compatibility::routes::later_filter_to_carts;
 
-/// What the companion was last told of the instances of a service, by address: this field.
+/// A field of each instance in the last report on a service, by address.
 async fn told(companion: &Companion, service: &str, field: &str) -> Result<BTreeMap<String, u64>> {
     let service = companion.get(&format!("/v1/services/{service}")).await?;
     let instances = service["instances"].as_array().context("no instances")?;
@@ -31,7 +31,7 @@ async fn told(companion: &Companion, service: &str, field: &str) -> Result<BTree
     values.collect()
 }
 
-/// What these instances have in flight by their own count.
+/// The requests in flight at these instances, by their own count.
 async fn seen(instances: &[Instance]) -> Result<BTreeMap<String, u64>> {
     let mut seen = BTreeMap::new();
     for instance in instances {

@@ -82,7 +82,7 @@ async fn hedged_and_retried_attempts_are_counted_as_envoy_counts_them() -> Resul
             "{address} failed: {counts:?}"
         );
     }
-    // What the instances that are there saw.
+    // The calls equal the count of each instance that is there.
     for instance in instances.iter().take(3) {
         let served = instance.load().await?.served;
         let calls = counts.get(&instance.address()).context("none")?.calls;

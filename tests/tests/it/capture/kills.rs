@@ -26,7 +26,7 @@ fn changes() -> Result<u64> {
 /// Sessions of a unit, each of which one client changes.
 const SESSIONS: u64 = 20;
 
-/// What all clients share.
+/// State that all clients share.
 #[derive(Default)]
 struct Seen {
     acknowledged: AtomicU64,

@@ -1,4 +1,4 @@
-//! What happens to an answer that waits when something beside it fails.
+//! The fate of an answer that waits while another part fails.
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@ use unitring_tests::report;
 
 use super::{run, url};
 
-/// What the program says of `serve` with these flags beside free addresses.
+/// The exit code and output of `serve` with these flags beside free addresses.
 fn serve(arguments: &[&str]) -> Result<(i32, String)> {
     let folder = TempDir::new()?;
     let store = folder.path().join("unitring.redb").display().to_string();

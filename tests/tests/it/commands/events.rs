@@ -12,7 +12,7 @@ use unitring_tests::instance::Instance;
 use unitring_tests::process::Process;
 use unitring_tests::programs;
 
-/// What it prints with these arguments, a line each.
+/// The lines that the command prints with these arguments.
 fn events(companion: &Companion, arguments: &[&str]) -> Result<Vec<String>> {
     let (is_done, text) = companion.ask(&[&["events"], arguments].concat())?;
     ensure!(is_done, "{text}");

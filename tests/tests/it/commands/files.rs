@@ -59,7 +59,7 @@ fn name(setting: &str) -> String {
     }
 }
 
-/// What replaces a file, and what the error says then; the last one only of TLS.
+/// Replacements of a file, and the error of each; the last one is only for files of TLS.
 fn wrong(folder: &TempDir) -> Result<[(String, &'static str); 3]> {
     let text = folder.path().join("text");
     fs::write(&text, "no file of this kind\n")?;

@@ -1,4 +1,4 @@
-//! An empty answer is said in words, and a service is chosen where only one can be meant.
+//! An empty answer is shown in words, and a command chooses the service if there is only one.
 
 use anyhow::{Result, ensure};
 use reqwest::Method;

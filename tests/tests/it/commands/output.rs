@@ -1,4 +1,4 @@
-//! Output that is closed or full: no command panics or ends with 0. A full disk is told, a reader that ended is not.
+//! Output that is closed or full: no command panics or ends with 0. A full disk is an error, a closed pipe is silent.
 
 use std::process::Command;
 
@@ -52,7 +52,7 @@ const ALONE: &[&str] = &[
     "-V",
 ];
 
-/// What it says where standard output has no room.
+/// The error if standard output has no room.
 fn tells_that_it_is_full(arguments: &str) -> Result<()> {
     let mut command = Command::new(programs::built("unitring")?);
     let full = std::fs::File::options().write(true).open("/dev/full")?;

@@ -1,4 +1,4 @@
-//! What cannot be undone is asked for on a terminal: "n" leaves all as it is, "y" and `--yes` do it.
+//! Commands that cannot be undone ask on a terminal: "n" leaves all as it is, "y" and `--yes` do it.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;

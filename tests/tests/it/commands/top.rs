@@ -38,7 +38,7 @@ fn line(terminal: &Terminal, first: &str) -> Result<Vec<String>> {
     line.with_context(|| format!("no line of {first}:\n{}", terminal.screen()))
 }
 
-/// What the API says of the instances of `orders`: address and calls.
+/// The instances of `orders` from the API: address and calls.
 async fn calls(companion: &Companion) -> Result<Vec<(String, u64)>> {
     let service = companion.get("/v1/services/orders").await?;
     let instances = service["instances"].as_array().context("no instances")?;
@@ -211,7 +211,7 @@ async fn a_signal_leaves_the_terminal_as_it_was_and_nobody_there_ends_with_2() -
     let status = terminal.ends().await?;
     ensure!(status.code() == Some(2), "{status}");
     terminal.is_restored().await?;
-    // It is said where it stays.
+    // The error is printed after the terminal is restored, so that it stays.
     terminal.shows("unitring: ").await
 }
 

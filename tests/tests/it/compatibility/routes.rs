@@ -1,4 +1,4 @@
-//! What a route does besides choosing a cluster, and other ways to choose the cluster.
+//! Actions of a route besides choosing a cluster, and other ways to choose the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 

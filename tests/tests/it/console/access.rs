@@ -59,7 +59,7 @@ async fn the_console_asks_for_a_token_says_why_it_does_not_take_one_and_keeps_it
     page.until("document.querySelector('main').innerText.includes('No Envoy has reported yet')")
         .await?;
     goes(&page, "units", "Units").await?;
-    // It is this tab's, through a reload, and nowhere else.
+    // The token stays in this tab only, and through a reload.
     page.value("location.reload()").await?;
     page.until("document.querySelector('main')?.innerText.includes('This unit is alone') === true")
         .await?;

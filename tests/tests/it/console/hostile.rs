@@ -1,4 +1,4 @@
-//! What the console does with names that are markup, a thousand instances, no reports, and no companion.
+//! The console with names that are markup, a thousand instances, no reports, and no companion.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ fn many() -> Value {
     service("many", (0..1_000).map(one).collect())
 }
 
-/// What the page asks for says the same in sums, how old a report is, and what the answer cost.
+/// The summary that the page asks for has the same sums, the age of a report, and the cost of the answer.
 async fn sums_up(companion: &Companion) -> Result<()> {
     let list = companion
         .get("/v1/services?summary=true&limit=1&after=l")

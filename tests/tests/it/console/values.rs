@@ -1,4 +1,4 @@
-//! What the console shows of a real Envoy and its instances is what the API says.
+//! The console shows the API's values of a real Envoy and its instances.
 
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ async fn the_console_shows_what_the_api_says_and_is_used_by_keyboard_alone() -> 
         ("group", "Group"),
     ];
     serves_everybody(&page, &views).await?;
-    // Of this companion only; it has no group of servers.
+    // Faults of this companion only; it has no group of servers.
     let faults = page.faults(&origin(&site.companion), &[404]);
     ensure!(faults.is_empty(), "{faults:#?}");
     goes(&page, "units", "Units").await?;

@@ -10,7 +10,7 @@ use unitring_tests::companion::Settings;
 use unitring_tests::deadline::PATIENCE;
 use unitring_tests::programs;
 
-/// What the page tries, one after the other; then it says so.
+/// The page's attempts, one after the other; then it reports the end.
 const PAGE: &str = r#"<!doctype html><title>a page</title>
 <iframe name="hidden"></iframe>
 <form id="form" method="post" enctype="text/plain" target="hidden" action="TARGET/v1/data/evil">

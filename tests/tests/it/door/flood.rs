@@ -104,12 +104,12 @@ async fn silent_connections_make_room_and_slow_heads_end() -> Result<()> {
     honest
         .counts("unitring_companion_accepts_failed_total 0")
         .await?;
-    // The last is among those that stayed, and has no more time than others.
+    // The last one is among the connections that stayed, and has no more time than others.
     let last = silent.last_mut().context("none")?;
     let read = timeout(PATIENCE, last.read(&mut [0; 8])).await;
     let is_over = match read.context("it stays open")? {
         Ok(bytes) => bytes == 0,
-        // What it had sent was not read.
+        // The companion did not read what the client had sent.
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
     };
     ensure!(is_over);

@@ -143,7 +143,7 @@ async fn broken_http(port: u16, seed: u64, end: Instant) -> Result<(u64, Vec<(u1
             continue;
         };
         sent += 1;
-        // What waits for the rest of a request gets none.
+        // A parser that waits for the rest of the request sees its end.
         drop(stream.shutdown().await);
         let mut read = Vec::new();
         drop(timeout(Duration::from_millis(300), stream.read_to_end(&mut read)).await);
@@ -186,7 +186,7 @@ async fn broken_requests_over_http_do_no_harm() -> Result<()> {
         let (some, bad) = done??;
         sent += some;
         for (status, request) in bad {
-            // What is not built yet, and what is busy, are said so.
+            // Only unsupported requests (501) and a busy companion (503) answer so.
             let text = String::from_utf8_lossy(&request);
             ensure!([501, 503].contains(&status), "{status}: {text:?}");
         }

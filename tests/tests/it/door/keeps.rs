@@ -1,4 +1,4 @@
-//! What clients make the companion keep, and work that takes a core.
+//! Bounds on memory that clients make the companion use, and on work that takes a core.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -225,7 +225,7 @@ async fn a_reporters_name_is_its_owners_and_no_sequence_silences_it() -> Result<
     };
     ensure!(send("one", 1_000, 1).await? == 200);
     ensure!(send("two", 2_000, 900).await? == 403);
-    // Nor on another service, where it would keep the owner's next report out.
+    // Nor may it report on another service, where it would keep the owner's next report out.
     let body = report("e~1", 2_001, vec![service("other", vec![])]).to_string();
     let response = companion.call_as("two", Method::POST, "/v1/reports", body.into_bytes());
     ensure!(response.await?.status() == 403);
@@ -233,7 +233,7 @@ async fn a_reporters_name_is_its_owners_and_no_sequence_silences_it() -> Result<
     ensure!(send("one", u64::MAX, 5).await? == 200);
     let mut number = 0;
     let mut told = serde_json::Value::Null;
-    // Of reports of one millisecond the greater number counts, so the first may not.
+    // If two reports have the same millisecond, the greater number counts, so the first may not.
     while number < 20 && told["services"][0]["rest"][0]["in_flight"] != 7 {
         number += 1;
         ensure!(send("one", 3_000 + number, 7).await? == 200);

@@ -1,4 +1,4 @@
-//! What `serve` refuses to start with, and what it never shows.
+//! Settings with which `serve` refuses to start, and secrets that it never shows.
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;

@@ -131,7 +131,7 @@ async fn an_envoy_reports_and_reads_endpoints_by_its_certificate() -> Result<()>
     .await
 }
 
-/// Names these certificates where the shipped file names those that its reader makes.
+/// Names these certificates where the shipped file names certificates that its reader makes.
 fn certify(json: &mut Value, certificates: &Certificates) -> Result<()> {
     match json {
         Value::Object(fields) => fields

@@ -30,7 +30,7 @@ fn headers_of_any_bytes_have_a_key_or_none() -> Result<()> {
     feed(&valid, 5, |input| {
         let lines = input.split(|byte| *byte == b'\n').map(header);
         let headers: Headers = lines.collect();
-        // Also a block that is malformed as a whole.
+        // A block that is malformed as a whole is refused, too.
         let broken = Headers::new(input.to_vec());
         assert!(broken.iter().count() <= input.len());
         let address = headers.iter().find_map(|(_, value)| {

@@ -45,7 +45,7 @@ fn settings_of_any_bytes_are_refused_or_work() -> Result<()> {
     })
 }
 
-/// Of the native module's policy, which become rings and picks.
+/// Settings of the native module's policy, which become rings and picks.
 #[test]
 fn settings_of_a_policy_of_any_bytes_are_refused_or_work() -> Result<()> {
     const VALID: [&str; 2] = [

@@ -1,4 +1,4 @@
-//! What a reader starts by hand: the commands of `envoy/README.md` and of the heads of the Envoy files, in their order, on
+//! Commands that a reader runs by hand, from `envoy/README.md` and the heads of the Envoy files, in their order, on
 //! free ports, until the last one shows an answer of an instance.
 
 use std::fs;
@@ -21,7 +21,7 @@ const OF_UNITS: [u16; 13] = [
     10_000, 10_001, 9901, 7001, 7002, 6379, 10_010, 10_011, 9902, 7011, 7012, 6380, 5672,
 ];
 
-/// Free ports in place of those that are shown.
+/// Free ports in place of the ports that the page shows.
 struct Ports(Vec<(u16, u16)>);
 
 impl Ports {
@@ -30,7 +30,7 @@ impl Ports {
         Ok(Self(shown.iter().map(free).collect::<Result<_>>()?))
     }
 
-    /// Those of [`SHOWN`] and of the instances, which `--port-base` gives ports in a row.
+    /// The ports of [`SHOWN`] and of the instances, which `--port-base` gives ports in a row.
     fn of_files() -> Result<Self> {
         let mut ports = Self::free(&SHOWN)?;
         let mut row = vec![ports::free()?];
@@ -233,7 +233,7 @@ fn blocks_of(page: &str, words: &str) -> Result<Vec<String>> {
     Ok(blocks.map(|(block, _)| block.to_owned()).collect())
 }
 
-/// Ports whose last digits are 1 and 2, by their other digits: `sed` of the page goes by these.
+/// Ports whose last digits are 1 and 2, by their other digits, which the `sed` of the page relies on.
 fn two_of_ten() -> Result<u16> {
     loop {
         let first = ports::free()?;

@@ -1,4 +1,4 @@
-//! What the commands of the pages run with.
+//! The servers that the commands of the pages run against.
 
 use std::fs;
 use std::path::Path;
@@ -185,7 +185,7 @@ fn tls(folder: &Path) -> Result<Kind> {
     })
 }
 
-/// What `make run` starts, as it says, with these options.
+/// The site that `make run` starts with these options.
 async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
     let mut command = Command::new(programs::built("unitring")?);
     command

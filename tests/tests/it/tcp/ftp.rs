@@ -52,7 +52,7 @@ async fn each_way_of_passive_transfer_reaches_the_server_of_the_session() -> Res
                 "{client} was at {name}, and {again} by {way:?}"
             );
         }
-        // What it sends is where it reads.
+        // The server stores an upload where it reads downloads.
         let sent = format!("{client}.txt");
         let path = site.servers[0].file("../sent");
         fs::write(&path, &sent)?;

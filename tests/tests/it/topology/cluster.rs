@@ -22,7 +22,7 @@ pub(super) struct Cluster {
     pub(super) by_api: bool,
     pub(super) source: Source,
     pub(super) policy: Policy,
-    /// What chooses by that policy.
+    /// The shell that chooses by that policy.
     pub(super) shell: Shell,
     pub(super) panic_percent: Option<f64>,
     /// Seconds; `None` is Envoy's default of one.

@@ -110,7 +110,7 @@ struct State<'a> {
     pages: Pages,
 }
 
-/// What chose, as far as that is known beside Envoy's answers.
+/// The shell that chose, as far as it is known beside Envoy's answers.
 enum Chooser<'a> {
     Filter(&'a Filter),
     Native(Box<Native>),

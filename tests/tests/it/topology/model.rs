@@ -49,7 +49,7 @@ pub(super) struct Model {
     same_names: Vec<bool>,
     /// The addresses of healthy hosts, of each priority.
     healthy: Vec<BTreeSet<String>>,
-    /// Those of other hosts. An address may be among both.
+    /// The addresses of other hosts. An address may be among both.
     others: Vec<BTreeSet<String>>,
     /// The number of hosts whose flag excludes them from their priority's health.
     pub(super) excluded: u64,

@@ -14,7 +14,7 @@ use super::pages::Pages;
 #[derive(Debug)]
 pub(super) struct Native {
     shown: Model,
-    /// By which the keys of an unhealthy owner are placed.
+    /// Places the keys of an unhealthy owner.
     rescue: Model,
 }
 
@@ -39,7 +39,7 @@ impl Native {
             format!("{error}; the model says {envoys:?}, by what a module is shown {shown:?}")
         };
         let outcome = self.outcome(&shown, hash, chosen).map_err(why)?;
-        // Whatever the module was not shown, it did what it has to do by what it was shown.
+        // The module may lack parts of the state; it acted correctly on the parts that it has.
         Ok(match outcome {
             PLACED if envoys != shown => "excluded hosts, which a module is not shown",
             outcome => outcome,

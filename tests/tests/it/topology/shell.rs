@@ -1,4 +1,4 @@
-//! What a cluster has as its policy for each shell of the balancer.
+//! The policy of a cluster for each shell of the balancer.
 
 use serde::Serialize;
 use serde_json::{Value, json};

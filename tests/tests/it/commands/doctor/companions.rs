@@ -1,4 +1,4 @@
-//! What `doctor` finds of a companion, its Redis and the other units.
+//! The findings of `doctor` in a companion, its Redis and the other units.
 
 use anyhow::{Result, ensure};
 use unitring_tests::companion::Settings;
