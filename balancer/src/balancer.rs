@@ -45,8 +45,8 @@ impl Fallback {
     }
 }
 
-/// A snapshot that shows more in flight on an instance is read as showing this many. No fleet has so many, and sums
-/// of it stay below the limits of numbers: at a limit, an Envoy could no longer tell its own requests from others'.
+/// The most requests in flight on an instance that a snapshot counts as. No fleet has as many, and sums of it stay
+/// below the limits of numbers: at a limit, an Envoy could no longer tell its own requests from others'.
 const SHOWN_MAX: u64 = 1 << 40;
 
 /// A snapshot and the time it arrived, as kept in shared data.
@@ -67,7 +67,7 @@ pub struct Balancer {
     directory: Arc<Directory>,
     table: Arc<Table>,
     fleet: Option<Fleet>,
-    /// Per host of the table: what the snapshot says of it, and this process's part.
+    /// Per host of the table: its load in the snapshot, and this process's part.
     shares: Vec<Share>,
     /// Whether the snapshot has what is needed to divide free capacity: a rank, and other
     /// reporters.
@@ -76,8 +76,8 @@ pub struct Balancer {
     drift: Drift,
     /// The load of data updates, by id; instances without updates are absent.
     updates: Vec<(String, u64)>,
-    /// What is added to each gauge, per host of the table: its error and what updates count as. Empty while
-    /// that is nothing.
+    /// The correction of each gauge, per host of the table: its error and the load of its updates. Empty while
+    /// all are 0.
     corrections: Vec<i64>,
     correction_total: i64,
 }
@@ -134,7 +134,7 @@ impl Balancer {
         self.spread_drift();
     }
 
-    /// Counts data updates as so many requests in flight.
+    /// Counts data updates as this many requests in flight.
     pub fn set_update_loads(&mut self, loads: &[(String, u64)]) {
         if self.updates != loads {
             loads.clone_into(&mut self.updates);

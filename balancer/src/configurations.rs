@@ -8,9 +8,9 @@
 
 use crate::stored::stored;
 
-/// A configuration that its VMs have not named for so long is gone.
+/// A configuration that its VMs have not named for this long is gone.
 const GONE_MS: u64 = 15_000;
-/// A configuration without a new connection for so long gives way to one that has them.
+/// A configuration without a new connection for this long gives way to one that has them.
 const QUIET_MS: u64 = 5_000;
 /// That time doubles each time that reports go back, up to this: two listeners with few connections
 /// would take turns.

@@ -1,7 +1,7 @@
 //! The names under which stats are exported for Prometheus: `unitring_filter.<service>;.<stat>`. Pure.
 //!
 //! The service and the instance end in `;`, as no name does, so that the rules in `stats_config.stats_tags` of
-//! `envoy/` can turn any name into a label, whatever dots, colons and bars it has. docs/metrics.md has the contract.
+//! `envoy/` can turn any name into a label, with any dots, colons and bars. docs/metrics.md has the contract.
 
 use unitring_protocol::ids::ServiceName;
 

@@ -24,8 +24,8 @@ use crate::settings::Settings;
 pub use answer::{AnswerError, read_answer};
 pub use warming::Warming;
 
-/// What both shells call a companion, whatever its cluster's name is: a companion answers to few names, so that no
-/// page of another site reaches it through a browser.
+/// The host name by which both shells address a companion, independent of its cluster's name: a companion answers to
+/// few names, so that no page of another site reaches it through a browser.
 pub const AUTHORITY: &str = "unitring";
 
 /// The most events that wait for a companion.
@@ -41,7 +41,7 @@ pub struct Reporter {
     dropped: u64,
 }
 
-/// What happened to an instance, before it has an event number.
+/// An event of an instance, before it has an event number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
     /// The kind of event.
@@ -100,7 +100,7 @@ impl Happening {
     }
 }
 
-/// What is compared with a threshold.
+/// The quantity that is compared with a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threshold {
     /// Requests in flight.

@@ -11,17 +11,17 @@
 //! | even | [`Side::Home`] | the away side is cleared: the death is settled |
 //! | odd | [`Side::Away`] | the home side is cleared, and the next generation begins |
 //!
-//! Each VM beats on its timer. The VM with the lease takes another one for dead after
-//! [`SILENCE_MS`] of its own time, in which a pause of the whole process does not count. No request
-//! touches any of this.
+//! Each VM sends heartbeats on its timer. The VM with the lease declares another one dead after
+//! [`SILENCE_MS`] of its own time, in which a pause of the whole process does not count. Requests
+//! do not touch the roster.
 
 use crate::stored::stored;
 
-/// A VM without a beat for this long is dead.
+/// A VM without a heartbeat for this long is dead.
 pub const SILENCE_MS: u64 = 5_000;
 /// A longer gap between two looks is a pause of the VM that looks, not silence of the others.
 const LOOK_MS_MAX: u64 = 500;
-/// Time between two beats of a VM.
+/// Time between two heartbeats of a VM.
 pub const BEAT_MS: u64 = 1_000;
 
 /// The gauge of the two on which a VM counts an instance's requests.

@@ -47,7 +47,7 @@ impl UpdateLoads {
             // This VM has seen no updates of an instance that it did not know.
             let more = count.saturating_sub(value(&before, &self.counts, id)?);
             let now = weight.saturating_mul(more) / since_ms;
-            // Half of the last one, so that one batch of updates is no spike.
+            // Half of the last rate, so that one batch of updates is no spike.
             let was = value(&last, &self.loads, id).unwrap_or(now);
             let load = now.saturating_add(was).div_ceil(2);
             // Halves alone would never reach 0.
@@ -87,7 +87,7 @@ mod tests {
         let ten = [("a".to_owned(), 10)];
         assert_eq!(look(&mut loads, counts(7_500, 0), 11_000), ten);
         assert_eq!(look(&mut loads, counts(8_500, 0), 13_000), ten);
-        // Half of the change comes with each look, and silence ends in nothing.
+        // Each look adds half of the change, and the load of silence goes to 0.
         let mut seen = Vec::new();
         for second in 14..20 {
             let now = look(&mut loads, counts(8_500, 0), second * 1_000);

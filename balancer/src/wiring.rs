@@ -1,9 +1,8 @@
 //! Envoy's configuration and the filter's own stats → mistakes in the wiring, each with its fix.
 //!
 //! Envoy accepts each of these mistakes silently, and requests flow; only the bound is off, or
-//! instances are not seen. So the filter tells of each mistake: in the log, again and again with
-//! growing pauses while it lasts; in a stat of its own; and in the report, which the companion
-//! shows.
+//! instances are not seen. So the filter shows each mistake: in the log, repeated with growing
+//! pauses while it lasts; in a stat of its own; and in the report, which the companion shows.
 
 use unitring_protocol::report::Finding;
 
@@ -48,7 +47,7 @@ pub enum Kind {
     ResponseBody,
     /// Envoy does not show its configuration.
     ConfigDump,
-    /// Envoy does not show its runtime, which may say something.
+    /// Envoy does not show its runtime, which may override the configuration.
     Runtime,
     /// Envoy does not show the statuses of answers, by which the filter ejects.
     Statuses,
@@ -235,7 +234,7 @@ fn or_nothing(headers: &[String]) -> String {
     headers.join(", ")
 }
 
-/// Checks that the filter sees Envoy's runtime, where that may say something.
+/// Checks that the filter sees Envoy's runtime, if that may override the configuration.
 pub fn check_runtime(settings: &Settings, hides_runtime: bool) -> Option<Mistake> {
     (hides_runtime && settings.health.panic_threshold.is_none()).then(|| {
         Mistake::new(
@@ -336,8 +335,8 @@ pub fn check_headers(settings: &Settings, routes: &[Route]) -> Option<Mistake> {
     ))
 }
 
-/// Samples of where requests ran, by two counters since the start: all samples, and those that ran
-/// on an instance that the filter had not named.
+/// Samples of where requests ran, by two counters since the start: all samples, and samples that
+/// ran on an instance that the filter had not named.
 #[derive(Debug, Default)]
 pub struct Samples {
     seen: (u64, u64),

@@ -91,7 +91,7 @@ impl Attempts {
         failed.map_or_else(Tried::default, |last| last.tried)
     }
 
-    /// Remembers that a party is sent to a host, which has had so many failed connects, after those that it tried.
+    /// Remembers that a party is sent to a host with this many failed connects, after the hosts that it has tried.
     #[inline]
     pub fn note(&mut self, party: usize, hash: u64, tried: Tried, host: Host, failures: u64) {
         if let Some(last) = self.0.get_mut(place(party)) {

@@ -6,7 +6,7 @@
 //! that are missing there wait.
 //!
 //! A pick may never get there: its connection was refused, or its client left. Refused ones are in another of Envoy's
-//! counts. Whatever else is missing counts as waiting for about a second.
+//! counts. All others that are missing count as waiting for about a second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +22,7 @@ pub struct Seen {
     pub active: u64,
 }
 
-/// The picks of one host, by all workers. It lives as long as the host is known, whatever else changes.
+/// The picks of one host, by all workers. It lives as long as the host is known.
 #[derive(Debug, Default)]
 pub struct Picks {
     count: AtomicU64,

@@ -12,7 +12,7 @@ use crate::loads::{Seen, Total};
 use crate::placed::Part;
 use crate::seats::Seat;
 
-/// What a pick asks Envoy about a host, by its priority and its place among all of that priority.
+/// Envoy's data about a host that a pick needs, by its priority and its place among all of that priority.
 pub trait Sight {
     /// Envoy's counts of the host now.
     fn seen(&self, priority: u32, at: usize) -> Seen;
@@ -29,7 +29,7 @@ pub enum Picked {
         seat: Seat,
         /// Its place among the healthy ones.
         healthy: u32,
-        /// Why it, or why the first candidate where this is another.
+        /// Why this host or, if this is another one, the first candidate was chosen.
         reason: Reason,
     },
     /// All hosts have as many requests as they may have.
@@ -240,7 +240,7 @@ mod tests {
     const HOSTS: usize = 5;
     const CAP: u64 = 20;
 
-    /// A worker with hosts of one priority, and what Envoy says of each.
+    /// A worker with hosts of one priority, and Envoy's data about each.
     struct World {
         part: Part,
         total: Total,
@@ -270,13 +270,13 @@ mod tests {
             }
         }
 
-        /// A host gets so many requests more, each with a connection.
+        /// Adds this many requests to a host, each with a connection.
         fn load(&mut self, at: usize, more: u64) {
             (0..more).for_each(|_| self.part.picks[at].add());
             self.active[at] += more;
         }
 
-        /// Picks for a key, after these hosts: what came of it, and whether it was taken for a retry.
+        /// Picks for a key, after these hosts: the outcome, and whether it counted as a retry.
         fn pick(&self, hash: u64, tried: Tried) -> (Picked, bool) {
             let picker = Picker {
                 sight: self,

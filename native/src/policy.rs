@@ -1,4 +1,4 @@
-//! A cluster's configuration → what all threads share for it.
+//! A cluster's configuration → the state that all threads share for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -36,7 +36,7 @@ pub(crate) struct Policy {
     desk: Arc<Mutex<Desk>>,
 }
 
-/// Takes a lock, whatever became of its last holder: what it guards is replaced whole.
+/// Takes a lock even if its last holder panicked: the guarded value is replaced whole.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

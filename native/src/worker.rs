@@ -77,7 +77,7 @@ impl Worker {
     fn adopt(&mut self, version: u64, hosts: &Hosts<'_>) {
         let before = std::mem::replace(&mut self.placed, self.policy.placed());
         self.version = version;
-        // Most publications bring another picture of the fleet, and the same hosts.
+        // Most publications have a new picture of the fleet, and the same hosts.
         if !Arc::ptr_eq(
             before.usual.balancer.table(),
             self.placed.usual.balancer.table(),
@@ -109,7 +109,7 @@ impl Worker {
         place
     }
 
-    /// Places a hash, and tells whether its owner, or the owner's load, decided where.
+    /// Places a hash, and returns whether its owner, or the owner's load, decided the place.
     #[inline]
     fn place(
         &mut self,
@@ -186,8 +186,8 @@ impl Worker {
         any_healthy(hosts, request.hash().unwrap_or(0), |_| true)
     }
 
-    /// A healthy host for a request that the rings have none for: while hosts change, a worker may not have those
-    /// that the main thread has.
+    /// A healthy host for a request that the rings have none for: while hosts change, a worker may have other hosts
+    /// than the main thread.
     #[cold]
     fn spare(&self, hosts: &Hosts<'_>, request: &Request<'_>, hash: u64) -> Option<Place> {
         let refuses = |place: Place| {
@@ -220,7 +220,7 @@ impl Drop for Worker {
     }
 }
 
-/// A healthy host that depends on the hash, of the first priority that has one which will do.
+/// A healthy host that depends on the hash, of the first priority with an eligible one.
 fn any_healthy(hosts: &Hosts<'_>, hash: u64, will_do: impl Fn(Place) -> bool) -> Option<Place> {
     (0..hosts.priorities()).find_map(|priority| {
         let count = u64::try_from(hosts.healthy_count(priority)).ok()?;

@@ -106,7 +106,7 @@ pub enum RingShape {
         #[serde(default)]
         hash: RingHash,
     },
-    /// The same number of points for an instance, whatever the others are.
+    /// The same number of points for an instance, independent of the others.
     Fixed {
         /// Points of an instance of weight 1.
         virtual_nodes: u32,

@@ -49,7 +49,7 @@ impl TraceParent {
         self.is_sampled
     }
 
-    /// Reads a field that may be absent. What is no context is left out: a trace is never worth a message.
+    /// Reads a field that may be absent. An invalid context is left out: a trace is not worth losing a message.
     ///
     /// # Errors
     /// Those of the format.
@@ -97,7 +97,7 @@ fn read(text: &str) -> Option<TraceParent> {
     TraceParent::new(trace, u64::try_from(span).ok()?, flags & 1 == 1)
 }
 
-/// A number of so many digits, as the format has them: in lower case.
+/// A number of `digits` digits, as the format has them: in lower case.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let is_right = text.len() == digits && text.bytes().all(is_digit);

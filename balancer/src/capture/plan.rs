@@ -18,8 +18,8 @@ pub enum Plan {
         /// Whether they wait.
         holds: bool,
     },
-    /// Its body is too large to be a value: with `holds` the caller is told so, or else the updates are handed over
-    /// [without it](without_body).
+    /// Its body is too large to be a value: with `holds` the caller gets an error, otherwise the updates are handed
+    /// over [without it](without_body).
     TooLarge {
         /// Whether it would wait.
         holds: bool,

@@ -18,7 +18,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const OVERHEAD_BYTES: usize = 128;
 /// The first pause after a failure; each further one is twice as long.
 const PAUSE_MS_MIN: u64 = 250;
-/// The longest.
+/// The longest pause.
 const PAUSE_MS_MAX: u64 = 5_000;
 
 /// An update on its way.
@@ -62,11 +62,11 @@ pub enum Fate {
     Stored,
     /// The companion will never take it.
     Refused(String),
-    /// It did not get there.
+    /// The companion did not get it.
     Dropped(Loss),
 }
 
-/// Why an update did not get there.
+/// Why the companion did not get an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
     /// Too many updates wait.
@@ -91,7 +91,7 @@ pub struct Queue<T> {
     /// one with an answer, so that a slow companion can answer in time.
     batch_max: usize,
     pause_ms: u64,
-    /// No batch leaves before.
+    /// No batch leaves before this time.
     pause_until_ms: u64,
 }
 
@@ -110,12 +110,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many updates are here.
+    /// The number of updates in the queue.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether none is here.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -125,7 +125,7 @@ impl<T> Queue<T> {
         self.bytes
     }
 
-    /// Adds an update. Returns those that had to go for it; it may be the new one.
+    /// Adds an update. Returns the updates that it evicted; the new one may be among them.
     pub fn push(&mut self, entry: Entry<T>) -> Vec<(Entry<T>, Fate)> {
         let (mut gone, bytes) = (Vec::new(), entry.bytes());
         let fits = |queue: &Self| {
@@ -156,7 +156,7 @@ impl<T> Queue<T> {
 
     /// Whether a batch may leave.
     pub fn is_ready(&self, now_ms: u64) -> bool {
-        // A clock that was set back does not stop it.
+        // A clock that was set back does not stop the queue.
         let pauses = now_ms < self.pause_until_ms
             && self.pause_until_ms.saturating_sub(now_ms) <= PAUSE_MS_MAX;
         self.under_way == 0 && !self.entries.is_empty() && !pauses
@@ -238,7 +238,7 @@ impl<T> Queue<T> {
         gone
     }
 
-    /// Takes out what is too late and not under way.
+    /// Removes updates that are too late and not under way.
     pub fn expire(&mut self, now_ms: u64) -> Vec<(Entry<T>, Fate)> {
         let (mut gone, mut at) = (Vec::new(), self.under_way);
         while let Some(entry) = self.entries.get(at) {

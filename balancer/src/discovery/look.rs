@@ -1,4 +1,4 @@
-//! One look at Envoy: which question comes next, and what all answers amount to.
+//! One look at Envoy: which question comes next, and the findings of all answers.
 //!
 //! Each look begins with the page of `/clusters`. Two questions to `/config_dump` follow if the
 //! page shows other hosts than last time, and otherwise every [`CONFIG_MS`], since some of what
@@ -32,7 +32,7 @@ pub enum Ask {
     Cluster,
     /// The runtime.
     Runtime,
-    /// Whether the runtime, which Envoy does not show, may say anything.
+    /// Whether the runtime, which Envoy does not show, may override anything.
     RuntimeLayers,
     /// The statuses of the cluster's answers.
     Statuses,
@@ -242,7 +242,7 @@ impl Look {
         self.in_force
     }
 
-    /// Goes on with what another VM knows of the runtime.
+    /// Goes on with another VM's knowledge of the runtime.
     pub fn go_on_with(&mut self, in_force: InForce) {
         self.in_force = in_force;
     }

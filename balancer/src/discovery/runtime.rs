@@ -1,4 +1,4 @@
-//! `/runtime` → what Envoy's runtime says in place of a cluster's configuration.
+//! `/runtime` → the values of Envoy's runtime that override a cluster's configuration.
 //!
 //! A key of the runtime takes precedence over the field of every cluster that it stands for
 //! (`LoadBalancerBase::recalculatePerPriorityPanic`, `DetectorImpl::ejectHost`). Envoy reads the
@@ -79,7 +79,7 @@ const LAYER_FIELDS: [&str; 7] = [
     "static_layer",
 ];
 
-/// Reads from the bootstrap whether the runtime may say anything: it has a layer from a file, from a
+/// Reads from the bootstrap whether the runtime may override anything: it has a layer from a file, from a
 /// server, or one that is written in the bootstrap. Where the admin interface may change the
 /// runtime, the filter may read it there, too.
 ///
@@ -109,7 +109,7 @@ pub fn may_say_something(bootstrap: &[u8]) -> Result<bool, DiscoveryError> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InForce {
     runtime: Runtime,
-    /// Whether the runtime may say something that Envoy does not show.
+    /// Whether the runtime may have overrides that Envoy does not show.
     hidden: bool,
     /// Hash of the cluster's hosts and their states at the last change.
     states: Option<u64>,
@@ -130,7 +130,7 @@ impl InForce {
         self.runtime
     }
 
-    /// Whether it may say something else that Envoy does not show.
+    /// Whether it may have other overrides, which Envoy does not show.
     pub fn is_hidden(&self) -> bool {
         self.hidden
     }
@@ -147,12 +147,12 @@ impl InForce {
         }
     }
 
-    /// Envoy has other endpoints or another cluster than before.
+    /// Notes that Envoy has other endpoints or another cluster than before.
     pub fn renew(&mut self) {
         self.renewed = true;
     }
 
-    /// Takes what the runtime says now.
+    /// Takes the runtime's present values.
     pub fn take(&mut self, now: Runtime) {
         let threshold = match self.renewed || self.hidden {
             true => now.panic_threshold,

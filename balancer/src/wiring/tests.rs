@@ -1,4 +1,4 @@
-//! Which mistakes the filter sees, and how often it tells of them.
+//! Which mistakes the filter sees, and how often it logs them.
 
 use super::*;
 use crate::discovery::cluster::{Hashing, Policy};

@@ -258,7 +258,7 @@ extern "C" fn envoy_dynamic_module_on_bootstrap_extension_http_callout_done(
         if result != abi::CALLOUT_SUCCESS || headers.is_null() {
             return reports::on_answer(id, Err("no answer".to_owned()));
         }
-        // SAFETY: Envoy passes so many headers and pieces, which stay while the hook runs.
+        // SAFETY: Envoy passes this many headers and pieces, which stay while the hook runs.
         let (headers, chunks) = unsafe {
             let chunks = match chunks.is_null() {
                 true => &[][..],

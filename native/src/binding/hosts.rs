@@ -213,7 +213,7 @@ impl<'a> Hosts<'a> {
     }
 }
 
-/// A load balancer of Envoy's that is used again after the hook that told of it, on the same thread.
+/// A load balancer of Envoy that is used again after the hook that passed it, on the same thread.
 #[derive(Debug)]
 pub(crate) struct KeptHosts {
     lb: LbEnvoy,

@@ -91,10 +91,10 @@ impl Desk {
         log(level, &format!("{}: {line}", self.service));
     }
 
-    /// Places these members if they differ from those in force, and tells what changed.
+    /// Places these members if they differ from the ones in force, and reports the changes.
     pub(crate) fn install(&mut self, policy: &Policy, members: &[Member]) {
         let placing = Placing::unasked(&policy.settings);
-        // Another policy of this service may have told of the same change, and still has rings of its own.
+        // Another policy of this service may have reported the same change, and still has rings of its own.
         let placed = policy.placed();
         let is_published = policy.version() > 0;
         if is_published && placed.usual.balancer.directory().is_of(members, placing) {

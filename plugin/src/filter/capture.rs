@@ -1,5 +1,5 @@
-//! The data updates that an answer announces: read at its headers, with its body if that is the
-//! value, and handed over.
+//! The data updates that an answer announces: reads them from its headers, with its body if that is the
+//! value, and hands them over.
 
 use std::rc::Rc;
 
@@ -72,7 +72,7 @@ impl Updates {
             remove();
             return Action::Continue;
         }
-        // Nearly every answer ends here, for the price of a header that is absent.
+        // Nearly every answer ends here, at the cost of one look-up of an absent header.
         match hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, HEADER) {
             Ok(Some(_)) => self.on_announcement(context, service, ends),
             _ => Action::Continue,
@@ -155,7 +155,7 @@ impl Updates {
     }
 
     /// Reads a part of the body, of which Envoy shows `size` bytes: all of it so far if the answer
-    /// waits, or else what is new.
+    /// waits, otherwise only the new bytes.
     pub(super) fn on_body(
         &mut self,
         context: u32,
@@ -239,7 +239,7 @@ impl Updates {
         waits(holds)
     }
 
-    /// The request is over. What was handed over goes on; a body that did not end is no value.
+    /// The request is over. Updates that were handed over go on; a body that did not end is no value.
     pub(super) fn on_over(&mut self, context: u32, service: &Service) {
         let Some(hand_over) = service.hand_over.as_ref().filter(|_| self.is_announced) else {
             return;
@@ -318,6 +318,6 @@ fn content_length(headers: &Headers) -> Option<u64> {
 }
 
 fn remove() {
-    // It fails only for a map that is not there, which has no header either.
+    // It fails only if there is no such map, which has no header either.
     let _absent = hostcalls::set_map_value(MapType::HttpResponseHeaders, HEADER, None);
 }

@@ -2,7 +2,7 @@
 //! the lease, it discovers, judges and reports.
 //!
 //! There are two leases. VMs with the same settings share one: its holder finds the instances and
-//! publishes how requests are placed on them. All VMs of a service, whatever their settings, share
+//! publishes how requests are placed on them. All VMs of a service, with any settings, share
 //! the other: its holder reports to the companion for the process, and watches the VMs that count.
 //! A VM whose settings came into force last holds it.
 //!
@@ -57,7 +57,7 @@ pub(super) struct Desk {
     configuration: u64,
     pub(super) vms: Vms,
     directory: Shared,
-    /// What was read of it.
+    /// The reader of the directory, with the last one that it read.
     reader: Reader,
     fleet: Shared,
     health: Shared,
@@ -131,8 +131,8 @@ impl Leased {
 }
 
 impl Desk {
-    /// `root` is the VM's root context and how often it ticks; `configuration` is a hash of the settings that the VM was loaded with; `random` returns
-    /// numbers that no other VM has.
+    /// `root` is the VM's root context and how often it ticks; `configuration` is a hash of the settings that the VM
+    /// was loaded with; `random` returns numbers that no other VM has.
     #[inline(never)]
     pub(super) fn new(
         settings: Settings,

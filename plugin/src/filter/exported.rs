@@ -1,8 +1,8 @@
 //! The stats of a service under the names that Prometheus' users see, copied once per report by the VM that reports.
 //!
 //! The filter counts under the older names, `unitring.<service>.…`, which stay for one release. A copy costs a
-//! request nothing. A counter grows by its difference from what is exported, whichever VM exported that, so no VM
-//! needs to know what another did; and a value that did not change costs no call into Envoy, until the VM loses the lease.
+//! request nothing. A counter grows by its difference from the exported value, so no VM needs to know which VM
+//! exported that. A value that did not change costs no call into Envoy, until the VM loses the lease.
 
 use proxy_wasm::types::MetricType;
 use unitring_balancer::directory::{Entry, Shown};

@@ -2,7 +2,7 @@
 //! for them.
 //!
 //! Batches are sent with the root context in force: a callout of a request would be cancelled when
-//! its client leaves. [`unitring_balancer::capture::queue`] decides what is sent when, and what became of it.
+//! its client leaves. [`unitring_balancer::capture::queue`] decides which updates are sent when, and their outcome.
 
 mod waiting;
 
@@ -27,16 +27,16 @@ use unitring_balancer::capture::queue::{Entry, Fate, Loss, Queue};
 use unitring_balancer::settings::{Capture, CaptureMode, Companion, Settings};
 use waiting::BodySeen;
 
-/// While no answer waits, so many queued updates, or so many bytes, are sent before the next tick.
+/// While no answer waits, this many queued updates, or this many bytes, are sent before the next tick.
 const SENT_EARLY: usize = 64;
 const SENT_EARLY_BYTES: usize = 256 << 10;
-/// How long an update waits that no answer waits for. The companion remembers for longer what it has applied.
+/// How long an update waits that no answer waits for. The companion remembers applied updates for longer.
 const KEPT_MS: u64 = 1_800_000;
 /// How long after its timeout a callout without an answer is given up.
 const LOST_MS: u64 = 5_000;
 
 thread_local! {
-    /// The token of each batch under way in this VM, and whose it is.
+    /// The token of each batch under way in this VM, and the queue that sent it.
     static CALLS: RefCell<Vec<(u32, Weak<HandOver>)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -88,7 +88,7 @@ pub(super) struct HandOver {
     totals: Rc<ServiceStats>,
 }
 
-/// What is told of an update's outcome: the instance's stats, and the answer that waits for it.
+/// The receivers of an update's outcome: the instance's stats, and the answer that waits for it.
 #[derive(Debug)]
 struct Teller {
     /// The instance that announced it, if the filter knows it.
@@ -314,7 +314,7 @@ impl HandOver {
         self.tell(gone, self.root);
     }
 
-    /// Tells what became of updates; `context` is in force before and afterwards.
+    /// Reports the outcome of updates; `context` is in force before and afterwards.
     fn tell(&self, gone: Vec<(Entry<Teller>, Fate)>, context: u32) {
         if gone.is_empty() {
             return;
@@ -357,7 +357,7 @@ impl HandOver {
             match trouble {
                 _ if !is_over => {}
                 None => self.release(hold),
-                // The one that is being handled ends with this call.
+                // The answer that is being handled ends with this call.
                 Some(trouble) if hold == context => {
                     self.forget(hold);
                     put_in_force(hold);

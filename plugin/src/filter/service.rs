@@ -46,7 +46,7 @@ pub(super) struct Service {
 
 /// One of this many requests is sampled: Envoy is asked where it ran.
 const SAMPLE_EVERY: u32 = 256;
-/// How many entries may have gone between two that stay, for both to be found in one pass.
+/// How many removed entries between two that stay one pass can skip.
 const AHEAD: usize = 8;
 /// The first requests of a VM, all of which are sampled.
 const SAMPLED_FIRST: u32 = 8;
@@ -60,7 +60,7 @@ struct Routing {
     defined: Defined,
 }
 
-/// In order of name. A tree would be more code than all else here, in every VM.
+/// Sorted by name. A tree would add more code to every VM than all the rest of this file.
 type Defined = Vec<(String, Rc<InstanceStats>)>;
 
 /// The instances that requests are placed on. A request keeps those of its time, since its retries

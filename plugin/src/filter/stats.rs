@@ -17,7 +17,7 @@ use unitring_balancer::exported::Kind;
 use unitring_balancer::roster::Side;
 use unitring_balancer::wiring::Kind as Wiring;
 
-/// A counter, and what this VM has yet to add to it.
+/// A counter, and this VM's growth that it has yet to add.
 #[derive(Debug)]
 pub(super) struct Counter {
     id: Option<u32>,
@@ -91,7 +91,7 @@ impl Gauge {
 #[derive(Debug)]
 pub(super) struct InFlight {
     home: Gauge,
-    /// Defined on first use, which in most processes never comes.
+    /// Defined on first use, since most processes never use it.
     away: OnceCell<Gauge>,
     away_name: String,
     mine: Cell<u64>,
@@ -175,7 +175,7 @@ impl InFlight {
 #[derive(Debug)]
 pub(super) struct Total {
     in_flight: InFlight,
-    /// What this VM has yet to add to the gauge; may be negative.
+    /// The change that this VM has yet to add to the gauge; may be negative.
     pending: Cell<i64>,
     /// The greatest absolute value of `pending`.
     pending_max: i64,
@@ -284,7 +284,7 @@ pub(super) struct InstanceStats {
     pub(super) failures: Counter,
     /// Data updates that it announced.
     pub(super) updates: Counter,
-    /// More on them; `None` unless they are captured, since Envoy never frees a stat.
+    /// Further counters of updates; `None` unless they are captured, since Envoy never frees a stat.
     pub(super) captured: Option<Captured>,
     pub(super) in_flight: InFlight,
     /// Gateway failures since the last success.
@@ -306,9 +306,9 @@ pub(super) struct InstanceStats {
 pub(super) struct Captured {
     /// Bytes of their values.
     pub(super) bytes: Counter,
-    /// Those that were malformed, too large or not allowed.
+    /// Updates that were malformed, too large or not allowed.
     pub(super) refused: Counter,
-    /// Those that did not reach the companion in time.
+    /// Updates that did not reach the companion in time.
     pub(super) dropped: Counter,
 }
 
@@ -531,7 +531,7 @@ service_counters! {
     updates_unread = "updates.unread",
 }
 
-/// What became of data updates, for the service and the instance that announced them.
+/// The outcome of data updates, for the service and the instance that announced them.
 impl ServiceStats {
     pub(super) fn refuse_updates(&self, instance: Option<&InstanceStats>, count: u64) {
         self.updates_refused.add(count);

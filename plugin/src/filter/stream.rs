@@ -127,7 +127,7 @@ impl Stream {
     /// Charges the request's attempts, and the result to the instance of the last one if there is
     /// an answer.
     fn charge(&mut self, service: &Rc<Service>, answer: Option<&Answer>) {
-        // An Envoy that does not tell made at least one attempt.
+        // If Envoy does not send the number, it made at least one attempt.
         let is_told = service.settings.steer.attempts_in_response;
         let attempts = answer
             .filter(|_| is_told)

@@ -129,7 +129,7 @@ impl Points {
         }
     }
 
-    /// The number of top bits for so many points.
+    /// The number of top bits for `len` points.
     fn bits_for(&self, len: usize) -> u32 {
         let chunks = self.chunks.len();
         if (chunks * TOO_FEW..=chunks * TOO_MANY).contains(&len) {
@@ -139,7 +139,7 @@ impl Points {
         chunks.ilog2().max(1)
     }
 
-    /// The points in chunks by so many top bits.
+    /// The points in chunks by this many top bits.
     #[inline(never)]
     fn divided(&self, bits: u32) -> Cow<'_, [Chunk]> {
         if bits == self.bits && !self.chunks.is_empty() {
@@ -150,7 +150,7 @@ impl Points {
     }
 }
 
-/// These points, which are in order, in chunks by so many top bits.
+/// These points, which are in order, in chunks by `bits` top bits.
 fn chunks(points: impl Iterator<Item = Point>, bits: u32) -> Vec<Chunk> {
     let (mut points, nothing, mut these) = (points.peekable(), Chunk::default(), Vec::new());
     let chunk = |number| {

@@ -95,7 +95,7 @@ fn where_they_do_not_updates_stay_in_order_and_pauses_grow() {
         now_ms += pause_ms;
     }
     let sent: Vec<u64> = queue.batch().map(|update| update.sequence).collect();
-    // Smaller, after so many failures.
+    // The batch is smaller after the failures.
     assert_eq!(sent, [1]);
     assert_eq!(fates(queue.answered(vec![], now_ms)), [(1, Fate::Stored)]);
     assert_eq!(queue.batch().count(), 2);

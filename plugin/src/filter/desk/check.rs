@@ -1,4 +1,4 @@
-//! Checks the wiring and tells of mistakes.
+//! Checks the wiring and logs mistakes.
 
 use super::Desk;
 use crate::filter::shared::{self, key};

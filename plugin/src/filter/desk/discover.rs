@@ -56,7 +56,7 @@ enum Asked {
         via_api: bool,
     },
     Registry,
-    /// Whether what has no cluster of the service's name is this Envoy at all.
+    /// Whether the server that has no cluster of the service's name is this Envoy.
     Whose,
 }
 
@@ -325,7 +325,7 @@ impl Desk {
             .set(Kind::DiscoveryCluster, Some(Mistake::new(error, mend)));
     }
 
-    /// Counts a failed look, and returns whether it is time to tell of it.
+    /// Counts a failed look, and returns whether it is time to log it.
     fn has_failed_often(&mut self, error: &str) -> bool {
         self.service.stats.discovery_failed.add(1);
         self.discovery.callout.log_outcome("discovery", Err(error));

@@ -88,8 +88,8 @@ impl Desk {
         }
     }
 
-    /// The directory of these members. The names of stats are shared by all VMs of the process,
-    /// whichever VM gives them.
+    /// The directory of these members. All VMs of the process share the names of stats, also names that
+    /// another VM gave.
     fn with_stats(&self, before: &Directory, members: &[Member], placing: Placing) -> Directory {
         let service = &self.service;
         let shown = |stat: &str| service.shown(stat);

@@ -8,10 +8,10 @@ use super::{HandOver, millis, put_in_force};
 use crate::filter::clock::monotonic_us;
 use crate::filter::trouble::Trouble;
 
-/// After so many ticks in a row with an answer whose body did not come in time, and none whose body came, Envoy shows
-/// no bodies. One alone may be slow.
+/// After this many ticks in a row with an answer whose body did not come in time, and none whose body came, Envoy
+/// counts as showing no bodies. One alone may be slow.
 const UNREAD_ROW: u32 = 3;
-/// After that, how long none is waited for.
+/// How long no answer waits for its body after that.
 const UNREAD_MS: u64 = 10_000;
 /// Answers that are replaced in one call into the VM: some 300 would exhaust V8's stack.
 const ENDED_AT_ONCE: usize = 64;
@@ -24,7 +24,7 @@ pub(super) enum BodySeen {
     /// The number of ticks in a row in which an answer was given up without a body.
     Unknown(u32),
     Yes,
-    /// It did not, and none is waited for until then.
+    /// Envoy showed none, and no answer waits for its body until this time.
     No(u64),
 }
 
@@ -60,13 +60,13 @@ impl HandOver {
         }
     }
 
-    /// Answers in the place of an answer soon.
+    /// Marks an answer to be replaced soon.
     pub(super) fn end(&self, context: u32, trouble: Trouble) {
         self.forget(context);
         self.ending.borrow_mut().push_back((context, trouble));
     }
 
-    /// Ends some of the answers that are to be ended. Envoy deletes each stream within this call into the VM, and
+    /// Ends some of the answers that are due. Envoy deletes each stream within this call into the VM, and
     /// each deletion is another call on the same stack. The root context is in force afterwards.
     pub(super) fn end_some(&self) {
         for _ in 0..ENDED_AT_ONCE {
@@ -124,8 +124,8 @@ impl HandOver {
         true
     }
 
-    /// Takes more bytes of a body that is being read; `false` if there is no room. What waits and what is read
-    /// have one bound.
+    /// Takes more bytes of a body that is being read; `false` if there is no room. Waiting updates and bodies under way
+    /// share one bound.
     pub(in crate::filter) fn takes(&self, bytes: usize) -> bool {
         let reading = self.reading.get().saturating_add(bytes);
         let fits = reading.saturating_add(self.queue.borrow().bytes()) <= self.capture.queue.bytes;

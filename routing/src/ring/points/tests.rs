@@ -182,7 +182,7 @@ proptest! {
     }
 }
 
-/// A ring of these hosts with so many points each, made from another.
+/// A ring of these hosts with `each` points each, made from another.
 fn updated(old: &Points, before: &[Named], after: &[Named], each: u32) -> Points {
     let counts = vec![each; after.len()];
     old.update(
