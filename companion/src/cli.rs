@@ -1,5 +1,5 @@
-//! The command line: what can be asked of the program, and how fields are said by flag and
-//! environment. What a command does is in [`crate::serve`] and [`ask`].
+//! The command line: the commands, and the flag and environment variable of each field. The work of a command is in
+//! [`crate::serve`] and [`ask`].
 
 pub mod ask;
 pub mod data;

@@ -45,7 +45,7 @@ const DIGEST_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 pub const UNITS_MAX: usize = 16;
 /// The default of how long tombstones and expired records are kept at least.
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(3600);
-/// Tombstones are kept for at least so many intervals of digests: by then every unit has sent a
+/// Tombstones are kept for at least this many intervals of digests: by then every unit has sent a
 /// state that it read after the deletion.
 const TOMBSTONE_INTERVALS: u32 = 6;
 /// The default batching delay of changes.

@@ -9,11 +9,11 @@
 //! | `instance` | an instance, built in, for HTTP and for TCP |
 //! | `servers` | Redis and RabbitMQ |
 //! | `configuration` | Envoy's, from a shipped file |
-//! | `placed` | waits until keys go to all instances |
+//! | `placed` | waits until requests go to all instances |
 //! | `place` | one unit of all these |
 //! | `suggestions` | the commands that are printed |
 //! | `control` | instances that are added and killed while it runs |
-//! | `web` | requests to what was started |
+//! | `web` | requests to the programs of the demo |
 
 mod child;
 mod configuration;

@@ -1,8 +1,8 @@
-//! `unitring doctor`: what is wrong with how Envoy, the companion, its store and the other units are set up, each
-//! with its code, what follows and how to mend it.
+//! `unitring doctor`: mistakes in the setup of Envoy, the companion, its store and the other units, each with its
+//! code, its consequence and how to mend it.
 //!
-//! Pure: the shells in [`crate::cli::doctor`] read files and ask servers, and hand over what they got. Nothing here
-//! believes any of it: whatever JSON comes, there is a finding or there is none.
+//! Pure: the shells in [`crate::cli::doctor`] read files and ask servers, and pass on the answers. The rules trust
+//! none of them: for any JSON, there is a finding or there is none.
 //!
 //! # Layout, in the order of the flow
 //!

@@ -47,7 +47,7 @@ pub struct Rules {
 
 pub type InForce = watch::Receiver<Arc<Rules>>;
 
-/// A client as far as its address tells: all of a network of IPv6 that one machine may use counts as one.
+/// A client, by its address: the whole IPv6 network that one machine may use counts as one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address(IpAddr);
 

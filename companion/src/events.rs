@@ -123,7 +123,7 @@ impl Event {
         }
     }
 
-    /// The event as an entry that stands for so many reports of it, the last of them at this time.
+    /// The event as an entry that stands for `seen_by` reports of it, the last of them at this time.
     pub fn counted(&mut self, seen_by: u64, last_ms: u64) {
         self.seen_by = seen_by;
         self.last_at_ms = (last_ms > self.at_ms).then_some(last_ms);

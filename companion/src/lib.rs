@@ -27,7 +27,7 @@
 //! | [`changefeed`] | the log of changes → the watchers of records |
 //! | [`sync`] | outbox → broker → the other units, and back |
 //! | [`group`] | the servers of a unit → created, verified, watched |
-//! | [`log`] | events → lines, whatever is in them |
+//! | [`log`] | events → lines, with any text in them |
 //! | [`metrics`] | counters and gauges of all of it |
 //! | [`commit`] | which build this is |
 //! | [`trace`] | what a request causes, here and in other units → a collector of spans |

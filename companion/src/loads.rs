@@ -73,7 +73,7 @@ pub struct StoredLoad {
     /// The findings of the filter in its wiring.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wiring: Vec<Finding>,
-    /// The other unit that told of it, if one did.
+    /// The other unit that sent it, if it came from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
     /// Whose report it is; `None` if an older companion took it.
@@ -82,7 +82,7 @@ pub struct StoredLoad {
 }
 
 impl StoredLoad {
-    /// How often it comes, in ms, as far as its time to live says.
+    /// The interval of its reports, in ms, by its time to live.
     pub fn interval_ms(&self) -> u64 {
         self.alive_until_ms.saturating_sub(self.taken_ms) / INTERVALS_MISSED_MAX
     }
@@ -102,7 +102,7 @@ impl Owner {
         Self(principal.to_string())
     }
 
-    /// Another unit, which tells of its reporters.
+    /// Another unit, which passes on the reports of its reporters.
     pub fn unit(unit: &UnitId) -> Self {
         Self(format!("unit {unit}"))
     }
@@ -112,7 +112,7 @@ impl Owner {
     }
 }
 
-/// A reporter that was not heard of for so long makes room for a new one.
+/// A reporter without a report for this long makes room for a new one.
 const QUIET_MS: u64 = 10_000;
 /// A reporter without a credential makes room this much sooner.
 const STRANGER_MS: u64 = 600_000;
@@ -266,8 +266,8 @@ pub fn advance(
     })
 }
 
-/// What the rest of the fleet carries, without one reporter (or all of it), and where that one
-/// stands among the others.
+/// The load of the rest of the fleet, without one reporter (or of the whole fleet), and that reporter's
+/// place among the others.
 pub fn rest(
     service: &ServiceName,
     loads: &[StoredLoad],
@@ -299,7 +299,7 @@ pub fn rest(
     }
 }
 
-/// The load of each instance over these reports, as bounds count it: requests in flight, and what updates count as.
+/// The load of each instance over these reports, as bounds count it: requests in flight, and the load of updates.
 pub fn carried<'a>(
     loads: impl IntoIterator<Item = &'a StoredLoad>,
 ) -> BTreeMap<&'a InstanceId, u64> {

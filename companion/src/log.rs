@@ -1,6 +1,6 @@
 //! The log: which lines, in which form, and what a line shows of a field.
 //!
-//! Invariant: whatever a client, a peer or a server says, it is one part of one line, and not a long one. So
+//! Invariant: text from a client, a peer or a server is one part of one line, and never a long one. So
 //! no sender forges a line, and no line is lost among the bytes of another.
 
 mod json;
@@ -60,8 +60,8 @@ pub(crate) fn one_line(text: &str) -> String {
 /// shown only if the log filter names the library.
 const TALKATIVE: [&str; 6] = ["h2", "hyper", "hyper_util", "redis", "rustls", "tonic"];
 
-/// The filter of the settings. The broker client logs each lost connection several times, and the driver says
-/// it once.
+/// The filter of the settings. It silences the broker client, which logs each lost connection several times; the
+/// driver logs it once.
 fn filter(asked: &str) -> EnvFilter {
     let mut filter = asked.to_owned();
     if !asked.contains("lapin") {
@@ -72,7 +72,7 @@ fn filter(asked: &str) -> EnvFilter {
             .split(',')
             .any(|part| part.split('=').next().map(str::trim) == Some(name));
         if !is_named {
-            // Their warnings are of what any client can do.
+            // Any client can cause their warnings.
             filter.push_str(&format!(",{name}=error"));
         }
     }

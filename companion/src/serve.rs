@@ -96,7 +96,7 @@ impl ServeError {
     }
 }
 
-/// Serves until `stop` completes. What `reloads` brings replaces the tokens, names and certificates in force.
+/// Serves until `stop` completes. Each reload replaces the tokens, names and certificates in force.
 ///
 /// # Errors [`ServeError`]. A store or broker out of reach is not an error: the companion waits for
 /// it, and `/readyz` reports it.

@@ -6,7 +6,7 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`handle`] | a write → whether sync admits it, and that it was stored |
-//! | `status` | what is known of each link → what `/v1/units` shows |
+//! | `status` | the state of each link → the answer of `/v1/units` |
 //! | [`driver`] | role and membership → a session, or none |
 //! | `session` | performs the machine's effects and feeds it inputs |
 //! | [`machine`] | outbox, deliveries and digests → what to publish, apply and repair (pure) |

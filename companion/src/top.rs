@@ -6,18 +6,18 @@
 //! |---|---|
 //! | `sampler` | the companion's answers → samples (shell) |
 //! | `answers` | what of an answer is shown |
-//! | `sample` | what the companion said at one moment, and what is asked of it |
+//! | `sample` | the companion's answers at one moment, and the requests for them |
 //! | `rate` | counters of several samples → rates (pure) |
 //! | `views` | a sample and the rates → a table (pure) |
 //! | `table` | the rows in order, those that the filter leaves, widths of columns (pure) |
 //! | `keys` | a key → what it means now (pure) |
-//! | `state` | what is shown, and how an action changes it (pure) |
+//! | `state` | the state of the display, and how an action changes it (pure) |
 //! | `model` | samples and keys → the screen (pure) |
 //! | `draw` | the screen → widgets |
 //! | `frames` | the screen → plain text, without a terminal (shell) |
 //! | `terminal` | keys, signals and samples → the model; the model → the terminal (shell) |
 //!
-//! Invariant: whatever a name contains, a cell is one line of visible characters.
+//! Invariant: a cell is one line of visible characters, for names with any content.
 
 mod answers;
 mod draw;

@@ -41,7 +41,7 @@ pub fn is_on() -> bool {
 pub struct Work(Context);
 
 impl Work {
-    /// Answering a request. Its caller decides whether it is traced, if it says so.
+    /// The answer to a request. The caller may decide whether it is traced.
     pub fn request(name: String, caller: Option<TraceParent>) -> Option<Self> {
         let parent = caller.map_or_else(Context::new, |caller| context(&caller));
         Self::begin(SpanKind::Server, name.into(), &parent)

@@ -1,6 +1,6 @@
 //! Registry → Envoy: gRPC endpoint discovery (EDS), state of the world.
 //!
-//! Invariant: an Envoy gets only what was read from the registry, never an empty answer because a
+//! Invariant: an Envoy gets only endpoints that were read from the registry, never an empty answer because a
 //! read failed. A service that the registry does not know has no endpoints, so that Envoy finishes
 //! warming its cluster. Incremental discovery is not implemented.
 //!
@@ -52,9 +52,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECTION_STREAMS_MAX: u32 = 128;
 /// Most bytes of a request, which has the names of all clusters.
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// How long a stream may take to say what it subscribes to.
+/// How long a stream may take until it subscribes.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which so many streams were refused is closed.
+/// A connection is closed after this many refused streams.
 const REFUSALS_MAX: u32 = 32;
 /// How often a stream's refusals of endpoints are logged.
 const NACK_LOGGED_EVERY: Duration = Duration::from_secs(60);
@@ -111,7 +111,7 @@ struct Discovery {
     names: Arc<Kept>,
 }
 
-/// What a stream needs: the same as reading the instances of a service.
+/// The need of a stream: the same as that of reading the instances of a service.
 const NEED: Need<'static> = Need {
     roles: &[Role::Report, Role::Read],
     scope: Scope::All,
@@ -120,7 +120,7 @@ const NEED: Need<'static> = Need {
     is_open: false,
 };
 
-/// Decides whose a stream is, and whether it may be.
+/// Identifies the client of a stream, and decides whether it may open it.
 #[derive(Clone)]
 struct Guard {
     rules: InForce,
@@ -227,7 +227,7 @@ struct Follower {
     stopping: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     subscription: Subscription,
-    /// Whether it has said what it subscribes to.
+    /// Whether it has subscribed.
     has_asked: bool,
     /// When it began.
     since: Instant,

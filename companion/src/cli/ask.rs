@@ -77,7 +77,7 @@ impl AskError {
     }
 }
 
-/// What went wrong, once, with the way out.
+/// The error in words, once, with the way out.
 fn words(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -101,7 +101,7 @@ pub(crate) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
     call(target, "GET", path, None)
 }
 
-/// All services, page by page. `query` is what else is asked, as `shares=true`.
+/// All services, page by page. `query` has further parameters, such as `shares=true`.
 pub(crate) fn services(target: &Target, query: &str) -> Result<Vec<Value>, AskError> {
     let (mut all, mut from) = (Vec::new(), String::new());
     loop {
@@ -126,7 +126,7 @@ pub(super) fn call(
     let status = response.status();
     let text = response.body_mut().read_to_string();
     let text = text.map_err(|error| AskError::unanswered(path, &error))?;
-    // An answer of 503 still has the report of what is not ready.
+    // An answer of 503 still lists the parts that are not ready.
     let is_answer = status.is_success() || path == READY && status.as_u16() == 503;
     if !is_answer {
         return Err(refused(target, path, status.as_u16(), text.as_bytes()));
@@ -139,7 +139,7 @@ pub(super) fn call(
     )
 }
 
-/// One request, whatever comes back.
+/// Sends one request, and returns any answer.
 pub(super) fn send(
     target: &Target,
     method: &str,
@@ -156,7 +156,7 @@ pub(super) fn body(path: &str, response: &mut Response<Body>) -> Result<Vec<u8>,
     read.map_err(|error| AskError::unanswered(path, &error))
 }
 
-/// A stream that goes on for as long as it likes.
+/// Opens a stream without an end.
 pub(super) fn open(
     target: &Target,
     path: &str,
@@ -242,7 +242,7 @@ fn tls(target: &Target) -> Result<TlsConfig, AskError> {
     Ok(tls.build())
 }
 
-/// Why the companion refused, in its own words if it said some.
+/// Why the companion refused, in its own words if it sent some.
 pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let way_out = match status {
@@ -298,7 +298,7 @@ pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// Where a key goes, and why.
+/// The instance of a key, and why it goes there.
 ///
 /// # Errors
 /// [`AskError`].
@@ -391,7 +391,7 @@ fn located(answer: &Value) -> String {
     out
 }
 
-/// The only service, or of several the only one that Envoys report on: keys of the others cannot be located.
+/// The only service, or the only one of several that Envoys report on: keys of the others cannot be located.
 fn only_service(target: &Target) -> Result<String, AskError> {
     let services = services(target, "")?;
     let name = |service| text(service, "/service");

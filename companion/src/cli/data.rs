@@ -140,7 +140,7 @@ fn done(
     let tag = response.headers().get("etag").cloned();
     let answer = ask::body(&path, &mut response)?;
     match status {
-        // A companion tells the version of what it reads and writes.
+        // A companion sends the version of each record that it reads and writes.
         200..=299 if tag.is_none() => {
             return Err(AskError::NoCompanion(one.target.url.clone()).into());
         }

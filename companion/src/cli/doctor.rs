@@ -97,7 +97,7 @@ impl DoctorFlags {
     }
 }
 
-/// Prints what is found.
+/// Prints the findings.
 ///
 /// # Errors
 /// [`AskError`]: the command line is wrong, or a file that it names cannot be read. Or standard output is full.

@@ -99,7 +99,7 @@ fn print_latest(
     Ok(position(events))
 }
 
-/// When so much time ago was, in ms since the Unix epoch.
+/// The time this long ago, in ms since the Unix epoch.
 fn from_ms(since: Duration) -> u128 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// The command succeeded; what it was asked about is healthy.
+    /// The command succeeded, and its subject is healthy.
     Success = 0,
-    /// The command failed, or its output could not be written; or what was asked about (`status`, `group status`) is
-    /// degraded, or `doctor` has findings.
+    /// The command failed, or its output could not be written; or its subject (`status`, `group status`) is degraded,
+    /// or `doctor` has findings.
     Failure = 1,
     /// No companion answers at that address: nothing does, or another server; `doctor` reached nothing at all.
     Unreachable = 2,

@@ -149,7 +149,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The form of log lines, for what is said before the settings are known to be valid.
+    /// The form of log lines, for lines before the settings are known to be valid.
     pub fn log_format(&self) -> LogFormat {
         let said = self.log_format.clone().filter(|said| !said.is_empty());
         let read = || {

@@ -106,7 +106,7 @@ async fn run_create(group: &GroupSettings, settings: &Settings, asked: Create) -
     said(line(outcome), Exit::Success)
 }
 
-/// How the program ends: output that could not be written is a failure, whatever it would say.
+/// The exit code of the program: output that could not be written is always a failure.
 fn said(written: Result<(), OutputError>, exit: Exit) -> ExitCode {
     match written {
         Err(error) => {

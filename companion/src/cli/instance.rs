@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::ask::{AskError, body, call, escape, listed, number, refused, send, text};
 use super::{InstanceCommand, OneInstance, Target};
 
-/// Does it, and says what was done.
+/// Runs the command, and prints what it did.
 ///
 /// # Errors
 /// [`AskError`].

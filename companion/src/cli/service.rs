@@ -43,7 +43,7 @@ pub struct ForgetService {
     pub target: Target,
 }
 
-/// Does it, and says what was done.
+/// Runs the command, and prints what it did.
 ///
 /// # Errors
 /// [`AskError`].

@@ -1,4 +1,4 @@
-//! `unitring status`: whether a companion, its unit and its services are well, what is not first.
+//! `unitring status`: the health of a companion, its unit and its services, with problems first.
 
 mod show;
 
@@ -131,7 +131,7 @@ struct Instance {
     capacity: Option<u64>,
 }
 
-/// Prints how a companion is, once or for as long as it is watched.
+/// Prints the status of a companion, once or for as long as it is watched.
 ///
 /// # Errors
 /// [`AskError`]: no server answers, or it is no companion. Or the output cannot be written.

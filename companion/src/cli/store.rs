@@ -13,7 +13,7 @@ pub enum StoreCommand {
     Compact(Target),
 }
 
-/// Does it, and says what was done.
+/// Runs the command, and prints what it did.
 ///
 /// # Errors
 /// [`AskError`].

@@ -1,4 +1,4 @@
-//! Streams of a running companion that are followed for ever.
+//! Follows streams of a running companion, for ever.
 
 use std::io::{BufRead as _, BufReader};
 use std::thread::sleep;
@@ -77,7 +77,7 @@ fn stream(
         match line.split_once(": ").or_else(|| line.split_once(':')) {
             Some(("data", data)) => show(data).map_err(|error| Broken::Refused(error.into()))?,
             Some(("id", said)) => id = Some(said.to_owned()),
-            // The end of a message: what was shown need not come again.
+            // The end of a message: after a reconnect, messages that were shown need not come again.
             None if line.is_empty() => *last = id.take().or(last.take()),
             _ => {}
         }

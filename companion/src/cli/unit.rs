@@ -90,7 +90,7 @@ pub struct Conflicts {
     pub target: Target,
 }
 
-/// Does it, and says what was done.
+/// Runs the command, and prints what it did.
 ///
 /// # Errors
 /// [`AskError`].

@@ -66,7 +66,7 @@ impl fmt::Display for Url {
             return f.write_str("***");
         };
         write!(f, "{scheme}://")?;
-        // The last one: whatever comes before an `@` may belong to a password.
+        // The last one: anything before an `@` may belong to a password.
         let (login, place) = match rest.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, rest),

@@ -1,5 +1,5 @@
-//! A finding as it is shown: what was seen, what follows, how to mend it. Nothing in it can move a terminal's
-//! cursor or pose as another line, whatever a configuration or a server says.
+//! A finding as it is shown: the fault, its consequence, and how to mend it. No text of a configuration or a server
+//! can move a terminal's cursor or pose as another line.
 
 use std::cmp::Reverse;
 

@@ -35,8 +35,8 @@ pub(super) fn routes_to<'a>(manager: &Manager<'a>, service: &str) -> Vec<RouteTo
             let Some(action) = at(route, "route").filter(|action| leads_to(action, service)) else {
                 continue;
             };
-            // The filter's own reader sees this route alone, so that what it finds has a place. What it cannot read,
-            // Envoy refuses.
+            // The filter's own reader gets this route alone, so that its findings have a place. Envoy refuses routes
+            // that it cannot read.
             let alone = with_field(
                 config,
                 "virtual_hosts",

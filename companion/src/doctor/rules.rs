@@ -1,5 +1,5 @@
-//! The rules: each file looks at one side of an Envoy, or at one answer of the companion. A rule says what it saw and
-//! how to mend it; what follows stands with its code.
+//! The rules: each file checks one side of an Envoy, or one answer of the companion. A rule says what it saw and
+//! how to mend it; the consequence stands with the finding's code.
 
 mod access_log;
 pub(super) mod companion;

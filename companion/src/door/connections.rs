@@ -55,7 +55,7 @@ pub enum Room {
 }
 
 impl Connections {
-    /// At most so many.
+    /// At most `max` connections.
     pub fn new(max: usize) -> Arc<Self> {
         let all = Mutex::default();
         Arc::new(Self { max, all })
@@ -68,7 +68,7 @@ impl Connections {
     /// A place for a new connection, or `None` if all others are at work.
     pub fn enter(self: &Arc<Self>, address: Address) -> Option<(Place, Room)> {
         let mut all = self.lock();
-        // Half of them, so that one address cannot have all.
+        // At most half of them, so that one address cannot have all.
         let own = all.open.values().filter(|open| open.address == address);
         let is_over = own.count() >= self.half();
         let mut room = Room::Free;
@@ -113,7 +113,7 @@ impl Connections {
         number.map(|(number, _)| *number)
     }
 
-    /// The client that has half of all connections, from wherever it came, if there is one.
+    /// The client that has half of all connections, from any addresses, if there is one.
     fn greedy<'a>(&self, all: &'a All) -> Option<&'a Principal> {
         let mut counts: BTreeMap<&Principal, usize> = BTreeMap::new();
         for owner in all.open.values().filter_map(|open| open.owner.as_ref()) {

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that are not connections of clients: the store, the brokers, the log, and some to spare.
 const RESERVED: u64 = 256;
-/// Most connections of clients, whatever the limit is.
+/// Most connections of clients, even if the system's limit is higher.
 pub const CONNECTIONS_MAX: usize = 8_192;
 /// Fewest, however low it is.
 const CONNECTIONS_MIN: usize = 64;

@@ -29,12 +29,12 @@ pub struct Share {
 }
 
 impl Kept {
-    /// At most so many, half of them for one client.
+    /// At most `max`, half of them for one client.
     pub fn new(max: usize) -> Arc<Self> {
         Self::with(max, max / 2)
     }
 
-    /// At most so many, and so many for one client.
+    /// At most `max`, and `of_one` for one client.
     pub fn with(max: usize, of_one: usize) -> Arc<Self> {
         let held = Mutex::default();
         Arc::new(Self { max, of_one, held })
@@ -54,7 +54,7 @@ impl Kept {
 }
 
 impl Share {
-    /// Holds so many instead of what it held. Returns whether they fit; if not, it holds what it did.
+    /// Changes the amount that it holds. Returns whether the new amount fits; if not, the old one stays.
     #[must_use]
     pub fn set(&mut self, size: usize) -> bool {
         let held = self.kept.held.lock();

@@ -55,7 +55,7 @@ pub struct Peer {
 pub struct LetIn(Arc<Peer>);
 
 impl LetIn {
-    /// It begins, for a client.
+    /// Counts a request or stream of a client as begun.
     pub fn new(peer: &Arc<Peer>, by: &Principal) -> Self {
         peer.place.begins(by);
         Self(Arc::clone(peer))
@@ -69,7 +69,7 @@ impl Drop for LetIn {
 }
 
 impl Peer {
-    /// Something of it was refused; returns how often that was so.
+    /// Counts a refusal of one of its requests; returns the number of refusals so far.
     pub fn refuse(&self) -> u32 {
         self.refusals
             .fetch_add(1, Ordering::Relaxed)
@@ -93,7 +93,7 @@ pub enum Stream {
 }
 
 impl Listener {
-    /// A listening address for at most so many connections.
+    /// A listening address with a limit of connections.
     pub fn new(
         listener: TcpListener,
         max: usize,

@@ -1,5 +1,5 @@
 //! How long the other end of a connection may take: to send the head of a request, to send the next one, and to
-//! read an answer. The body of a request has its own time, as long as a request has.
+//! read an answer. The body of a request has a timeout of its own, equal to that of a request.
 
 use std::io;
 use std::pin::Pin;
@@ -62,7 +62,7 @@ const PHASE_BITS: u32 = 2;
 pub struct Patient<S> {
     inner: S,
     line: Arc<Line>,
-    /// After so many bytes the phase is [`Phase::Busy`] for good.
+    /// After this many bytes the phase stays [`Phase::Busy`].
     free_after: Option<usize>,
     read: Timer,
     write: Timer,
@@ -104,7 +104,7 @@ impl<S> Patient<S> {
         }
     }
 
-    /// A connection whose protocol looks after itself once it has begun with so many bytes.
+    /// A connection whose protocol has timeouts of its own, once it has begun with this many bytes.
     pub fn free_after(self, bytes: usize) -> Self {
         Self {
             free_after: Some(bytes),

@@ -1,5 +1,5 @@
-//! Which events are one entry of the log: an ejection that a thousand Envoys report is one, with the number of those
-//! that saw it. Pure.
+//! Merges events into entries of the log: an ejection that a thousand Envoys report is one entry, with the number of
+//! its observers. Pure.
 //!
 //! An event is counted with an entry that is equal to it (same service, instance, kind, reason and kind of observer) if
 //! all that the entry has then lies within [`WINDOW_MS`] by the clocks of the observers, and no contrary event of the
@@ -142,7 +142,7 @@ impl Latest {
             || self.entries.iter().any(|entry| entry.undoes(kind, time))
     }
 
-    /// Whether as many entries as are remembered lie close to the event.
+    /// Whether [`LATEST_MAX`] entries lie close to the event.
     fn is_unsettled(&self, event: &Sketch) -> bool {
         let is_near = |entry: &Counted| entry.first_ms.abs_diff(event.at_ms) <= WINDOW_MS;
         self.entries.len() >= LATEST_MAX && self.entries.iter().all(is_near)

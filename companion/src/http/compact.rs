@@ -1,4 +1,4 @@
-//! `POST /v1/compact`: the embedded store's file gets as small as what it holds.
+//! `POST /v1/compact`: shrinks the embedded store's file to the size of its data.
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long its body may take.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of bodies that are being read, over all requests. The first of each body do not count, so that
-/// reports and heartbeats pass whatever others send.
+/// reports and heartbeats always pass.
 pub const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Most bytes of answers that are not read yet, over all requests; the first of each do not count either.
 pub const ANSWERS_BYTES_MAX: usize = 256 << 20;
@@ -44,7 +44,7 @@ const STRANGERS_BYTES_MAX: usize = 1 << 20;
 const STRANGERS_TIME: Duration = Duration::from_millis(250);
 
 /// Resources that a request holds until it is answered: its place among the requests at work, and its body's bytes.
-/// Work that goes on although its client is gone keeps a copy.
+/// Work that goes on after its client is gone keeps a copy.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     _place_and_bytes: Arc<(Share, Share)>,
@@ -127,7 +127,7 @@ async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
     };
     // Readiness is open to all clients, so a request for it proves nothing about its sender.
     let may_prove = !need.is_open && (caller.is_known() || !rules.keyring.is_needed());
-    // A stranger's connection makes room whatever it does.
+    // A stranger's connection may always be displaced.
     if may_prove && let_in.is_none() {
         let_in = Some(LetIn::new(&peer, &principal));
     }
@@ -155,8 +155,8 @@ async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
     response.map(|body| Body::new(Guarded::new(body, (let_in, answer_share))))
 }
 
-/// Says in the answer how long the handler took, so that a client that asks again and again, as the console does, knows
-/// what it costs. What came before, credentials among it, is not counted.
+/// Says in the answer how long the handler took, so that a client that polls, as the console does, knows the cost of
+/// its requests. The time before the handler, such as for credentials, is not counted.
 fn tells_its_time(response: &mut Response, taken: Duration) {
     let text = format!("app;dur={:.1}", taken.as_secs_f64() * 1_000.0);
     if let Ok(value) = HeaderValue::try_from(text) {

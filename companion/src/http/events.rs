@@ -55,7 +55,7 @@ pub(super) async fn events(
         after.map_err(|error| Refusal::bad(format!("{field}: {error}")))
     });
     let after = after.transpose()?;
-    // Skips what is older, as far as the store can tell; the client leaves out the rest.
+    // Skips older events, as far as the store can; the client leaves out the rest.
     let since = question
         .since
         .map(|ms| app.store.cursor_at(ms.saturating_sub(AHEAD_MS)));

@@ -1,4 +1,4 @@
-//! Why a body or a query is not what was asked for, in words of the API: serde and the parsers of the standard library
+//! Why a body or a query is not valid, in words of the API: serde and the parsers of the standard library
 //! name types of this program.
 //!
 //! Invariant: a text that none of them says stays as it is. Rules of our own types, which serde passes on, are such
@@ -51,7 +51,7 @@ pub(super) fn of_query(text: &str) -> String {
     rule(field.trim_end_matches(": "), fault)
 }
 
-/// The field and what is wrong with it.
+/// The field and its fault.
 fn rule(field: &str, fault: &str) -> String {
     let mut quoted = fault.split('`').skip(1).step_by(2);
     let names_field = |what: &str| fault.strip_prefix(what).and_then(|_| quoted.clone().next());

@@ -12,7 +12,7 @@ use hyper::body::{Frame, SizeHint};
 /// Most bytes of a part.
 const PART_BYTES: usize = 64 << 10;
 
-/// A body, and what it holds.
+/// A body, and the guard that it holds.
 pub(super) struct Guarded<G> {
     body: Body,
     /// The rest of the part that the body gave last.

@@ -13,7 +13,7 @@ use super::services;
 use crate::metrics::{ShownInstance, ShownService};
 use crate::store::{Store, StoreError};
 
-/// A look counts for so many times the time that it took.
+/// A look counts for this many times the time that it took.
 const TIMES: u32 = 100;
 /// A failed look is not repeated for this long.
 const FAILED_FOR: Duration = Duration::from_millis(200);

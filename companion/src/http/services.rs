@@ -102,7 +102,7 @@ fn is_zero(number: &u64) -> bool {
 
 /// Most services in a page.
 const LIMIT_MAX: usize = 1_000;
-/// A page ends with the service whose instances make it so many.
+/// A page ends with the service at which it reaches this many instances.
 const PAGE_INSTANCES_MAX: usize = 20_000;
 
 /// The query of services.

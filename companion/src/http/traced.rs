@@ -127,7 +127,7 @@ fn end(work: &Work, response: &Response) {
     }
 }
 
-/// Writes how a request ended; failures as warnings, of which there are so many a second at most.
+/// Logs how a request ended; failures as warnings, with a limit a second.
 fn tell(app: &App, (method, path, client): (&str, &str, &str), response: &Response) {
     let status = response.status();
     let why = response.extensions().get::<Why>();

@@ -1,7 +1,7 @@
 //! `POST /v1/updates`: data updates that instances announced to a filter. Each is stored by itself, once, with its
 //! entry in the outbox; the answer lists the updates that are not.
 //!
-//! [`crate::replica::stamps`] decides what was applied before and what comes too late. A batch that was read is
+//! [`crate::replica::stamps`] decides which updates were applied before or come too late. A batch that was read is
 //! finished although its sender hangs up: a filter that restarts has told its clients that the updates were made.
 
 mod batch;
@@ -92,7 +92,7 @@ async fn apply(app: &App, caller: &Caller, batch: Batch) -> Updated {
         updates,
         ..
     } = batch;
-    // An Envoy without a credential is the same at whatever address it comes from.
+    // An Envoy without a credential is the same source at any address.
     let client = match caller.is_known() {
         true => caller.principal().to_string(),
         false => String::new(),

@@ -132,7 +132,7 @@ impl Picture {
         self.rows.is_empty()
     }
 
-    /// What the rest of the fleet carries, without this reporter, and the reporter's place among
+    /// The load of the rest of the fleet, without this reporter, and the reporter's place among
     /// the others: [`super::rest`] over the live reporters.
     pub fn rest(
         &mut self,

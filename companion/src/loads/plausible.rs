@@ -1,7 +1,7 @@
 //! Cuts the loads of a report to what can be true. Pure.
 //!
-//! Invariant: whatever a report says, an instance counts once in it, and with no more than an Envoy can have
-//! in flight, and as much for its updates. So a reporter that is wrong, or invented, shifts the picture of the fleet by a bounded amount.
+//! Invariant: an instance counts once in a report, and with no more than an Envoy can have in flight, and as much for
+//! its updates. So a reporter that is wrong, or invented, shifts the picture of the fleet by a bounded amount.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -83,7 +83,7 @@ mod tests {
         again.weight = 3;
         let reported = [load(1, 5, 40), load(2, 7, 50), again.clone()];
         assert_eq!(kept(&reported), (reported.to_vec(), 0));
-        // Whichever of them has the counts.
+        // Either of them may have the counts.
         let other = [again.clone(), load(2, 7, 50), load(1, 5, 40)];
         let (kept, _) = kept(&other);
         assert_eq!(

@@ -39,7 +39,7 @@ impl UpdateRate {
     }
 }
 
-/// The rates of one reporter's instances, from what their counters grew by in so many ms; those of 0 are absent.
+/// The rates of one reporter's instances, from the growth of their counters over this many ms; rates of 0 are absent.
 pub(super) fn of_reporter(
     last: Option<&StoredLoad>,
     growth: &BTreeMap<InstanceId, Totals>,
@@ -80,7 +80,7 @@ mod tests {
 
     const INSTANCE: &str = "10.0.0.1:80";
 
-    /// Updates per second after a report at this moment that says so many updates; `None` if it is an old one.
+    /// Updates per second after a report at this moment with this many updates; `None` if it is an old one.
     fn step(
         last: &mut Option<StoredLoad>,
         (sequence, now_ms): (u64, u64),

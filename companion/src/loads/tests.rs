@@ -133,7 +133,7 @@ fn an_address_that_is_listed_twice_adds_its_growth_once() {
     };
     let first = step(None, &twice(1, [10, 0])).unwrap();
     assert_eq!(first.growth["10.0.0.1:80"].calls, 10);
-    // Whichever entry has the counts now.
+    // Either entry may have the counts now.
     let second = step(Some(&first.next), &twice(2, [0, 13])).unwrap();
     assert_eq!(second.growth["10.0.0.1:80"].calls, 3);
     assert_eq!(second.next.instances.len(), 2);

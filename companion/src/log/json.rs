@@ -1,6 +1,6 @@
 //! Events → lines of JSON: `time`, `level`, `target`, `message`, then the fields of the event and of the spans around it.
 //!
-//! Invariant: a line is one JSON object without a line break in it, whatever its fields contain; no field takes the
+//! Invariant: a line is one JSON object without a line break in it, for any content of its fields; no field takes the
 //! place of one of the first four.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How many lines of a kind the log gets: so many a second, half of them for one cause.
+//! The rate limit of log lines of a kind: a number a second, half of them for one cause.
 //!
 //! Invariant: neither many filters nor one hostile client can fill a disk with log lines, and the next line of the
 //! kind says how many were left out.
@@ -24,7 +24,7 @@ struct Second {
 }
 
 impl Pace {
-    /// At most so many lines a second.
+    /// At most `lines_max` lines a second.
     pub fn new(lines_max: u64) -> Self {
         Self {
             lines_max,

@@ -24,9 +24,9 @@ pub const AHEAD_MS_MAX: u64 = 60_000;
 pub enum Fault {
     /// It has a number of 2^53 or more.
     Inexact,
-    /// Its clock is so many ms ahead of the one here.
+    /// Its clock is this many ms ahead of the one here.
     Ahead(u64),
-    /// Its value has so many bytes, more than the limit.
+    /// Its value has this many bytes, more than the limit.
     TooLarge(usize),
     /// It does not belong to the bucket that it was sent for.
     OtherBucket,

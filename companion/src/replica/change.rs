@@ -90,7 +90,7 @@ pub enum Outcome {
     Overtaken,
 }
 
-/// A write that is refused: the bucket's clock is so many ms ahead of now that no other unit would
+/// A write that is refused: the bucket's clock is this many ms ahead of now, so no other unit would
 /// take the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockAhead(pub u64);

@@ -38,7 +38,7 @@ pub trait BucketTransaction {
     fn set_bucket(&mut self, bucket: Bucket) -> Result<(), Self::Error>;
     fn mark(&mut self, id: &RecordId) -> Result<Option<Mark>, Self::Error>;
     fn value(&mut self, id: &RecordId) -> Result<Option<Value>, Self::Error>;
-    /// Replaces mark and value, and stores when the record is gone, if it is deleted or expires.
+    /// Replaces mark and value, and stores the time of removal, if the record is deleted or expires.
     /// Without a mark nothing is kept. Returns the former mark.
     fn replace(
         &mut self,
@@ -59,7 +59,7 @@ pub trait BucketTransaction {
     fn applied(&mut self, unit: &UnitId) -> Result<Position, Self::Error>;
     /// Stores that position.
     fn set_applied(&mut self, unit: &UnitId, position: Position) -> Result<(), Self::Error>;
-    /// The fence: what every member had when records were last collected.
+    /// The fence: the positions that every member had when records were last collected.
     fn fence(&mut self) -> Result<BTreeMap<UnitId, Position>, Self::Error>;
     /// The stamps of a record, none if nothing is stored.
     fn stamps(&mut self, id: &RecordId) -> Result<Stamps, Self::Error>;

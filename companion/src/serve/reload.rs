@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 pub struct Reload {
     /// The settings of the way in as they are now, or why they are invalid.
     pub door: Result<DoorSettings, ConfigError>,
-    /// Hears whether that is in force.
+    /// Receives whether that is in force.
     pub done: oneshot::Sender<bool>,
 }
 
@@ -57,7 +57,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Reads what the settings name, unless they open what was closed: a file that lost its lines must not.
+    /// Reads the files that the settings name, unless the new settings open access that was closed: a file that lost
+    /// its lines must not do that.
     fn read_again(&self, door: DoorSettings) -> Result<(DoorSettings, Door), String> {
         // The addresses that the companion listens on, even if the settings name others by now.
         for (field, address) in self.addresses {
@@ -74,7 +75,7 @@ impl Keeper {
     }
 }
 
-/// Puts into force what the settings say now, for ever. What cannot be read changes nothing.
+/// Puts reloaded settings into force, for ever. Settings that cannot be read change nothing.
 pub(super) async fn reload(
     mut reloads: mpsc::Receiver<Reload>,
     mut keeper: Keeper,

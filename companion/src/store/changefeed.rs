@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{Listed, StoreError};
 
-/// The log of a bucket keeps at least so many changes; older ones are dropped.
+/// The log of a bucket keeps at least this many changes; older ones are dropped.
 pub const CHANGES_MAX: u64 = 512;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -120,7 +120,7 @@ impl Embedded {
         })
     }
 
-    /// The same; `change` also tells whether anything has changed, and else nothing is flushed.
+    /// The same; `change` also returns whether anything has changed. If not, nothing is flushed.
     fn write_unless<T>(
         &self,
         durability: Durability,
@@ -144,7 +144,7 @@ impl Embedded {
         })
     }
 
-    /// Works with the file, which is opened again where a commit failed: a disk that was full may have room.
+    /// Works with the file, and opens it again after a failed commit: a disk that was full may have room.
     fn with<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, StoreError>,
@@ -169,7 +169,7 @@ impl Embedded {
         }
     }
 
-    /// Moves what is there to the front of the file and cuts off the rest. redb wants the file for itself
+    /// Moves all data to the front of the file and cuts off the rest. redb needs exclusive access
     /// meanwhile, so everything else waits.
     fn compact_now(&self) -> Result<Compacted, StoreError> {
         let length = || {
@@ -185,7 +185,7 @@ impl Embedded {
         let Some(open) = database.as_mut() else {
             return Err(StoreError::Away("the file is not open".to_owned()));
         };
-        // Each round moves what the last one left, until there is nothing to move.
+        // Each round moves pages that the last one left, until there are none to move.
         while open.compact().map_err(away)? {}
         Ok(Compacted {
             before,

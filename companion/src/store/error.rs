@@ -82,7 +82,7 @@ pub enum StoreError {
     /// A record breaks a bound that holds in all units.
     #[error("refused: {0}")]
     OutOfBounds(String),
-    /// The bucket's clock is so many ms ahead of this one.
+    /// The bucket's clock is this many ms ahead of this one.
     #[error(
         "the record's bucket was written by a clock that is {0} ms ahead of this one: no other unit would take \
          it. Set this machine's clock; if it is right, `unitring unit repair --clocks` leads back"

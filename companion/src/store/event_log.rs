@@ -1,7 +1,7 @@
-//! The bounds of the event log, and what it says of itself.
+//! The bounds of the event log, and its size.
 //!
 //! An entry is one event, or equal events of many observers ([`crate::events::merging`]). The log keeps as many entries
-//! as fit into its bytes, whatever their age; then the oldest go.
+//! as fit into its bytes, of any age; then the oldest go.
 
 use std::ops::AddAssign;
 

@@ -24,7 +24,7 @@ impl Agreement {
     }
 }
 
-/// How the store keeps what it has, as far as it tells: a server may refuse to.
+/// The durability of the store, as far as it is known: a server may refuse to answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Keeping {
     /// `redis` or `embedded`, which keeps each write on disk.
@@ -56,7 +56,7 @@ pub trait Health: Send + Sync {
     /// The identity of what the store holds: another one after it was lost. Made when it is first asked for.
     async fn identity(&self) -> Result<u64, StoreError>;
 
-    /// How the store keeps what it has.
+    /// The durability of the store.
     async fn keeping(&self) -> Result<Keeping, StoreError>;
 
     /// Makes this companion's [`Agreement`] that of the unit.

@@ -35,11 +35,11 @@ pub trait Housekeeping: Send + Sync {
     /// that no report or registration names. Returns how many instances.
     async fn expire(&self, now_ms: u64) -> Result<u64, StoreError>;
 
-    /// Lets no instance expire for this long, whichever companion of the unit looks.
+    /// Lets no instance of the unit expire for this long, on all companions.
     async fn hold_expiry(&self, time: Duration) -> Result<(), StoreError>;
 
-    /// Gives the space of what was deleted back to the file system; nothing else is done meanwhile. `None` where the
-    /// server does so by itself.
+    /// Returns the space of deleted data to the file system; all other work waits meanwhile. `None` if the server does
+    /// so by itself.
     async fn compact(&self) -> Result<Option<Compacted>, StoreError>;
 }
 
@@ -51,7 +51,7 @@ pub struct Compacted {
     pub after: u64,
 }
 
-/// Whether so much time has passed since it was last due; if so, it counts as done now.
+/// Whether this much time has passed since it was last due; if so, it counts as done now.
 pub(super) fn is_due(last_ms: &AtomicU64, every_ms: u64, now_ms: u64) -> bool {
     let is_due = now_ms.saturating_sub(last_ms.load(Ordering::Relaxed)) >= every_ms;
     if is_due {

@@ -54,8 +54,8 @@ pub trait Outbox: Send + Sync {
         members: &[UnitId],
     ) -> Result<u64, StoreError>;
 
-    /// Removes the first ops of these outboxes, except for the last so many, whether or not they
-    /// are confirmed. Returns how many.
+    /// Removes the first ops of these outboxes, even unconfirmed ones, and keeps this many of the last.
+    /// Returns how many it removed.
     async fn shorten(&self, keep: &[(u8, u64)]) -> Result<u64, StoreError>;
 
     /// The size of each outbox that has ops.

@@ -2,7 +2,7 @@
 //!
 //! Loads and events are of use for seconds only, so they go to the units that are connected now and
 //! are not stored for the others. A unit stores the loads of a peer as reports of the peer's
-//! reporters, which count as long as they would at home; so the bound of every filter holds over
+//! reporters, which count as long as in their own unit; so the bound of every filter holds over
 //! all units.
 
 mod gathering;

@@ -103,7 +103,7 @@ impl Handle {
         Ok(())
     }
 
-    /// A write with a value of so many bytes was stored.
+    /// A write with a value of `bytes` bytes was stored.
     pub fn written(&self, bucket: u8, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.shared

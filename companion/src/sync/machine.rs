@@ -167,7 +167,7 @@ impl Machine {
         effects
     }
 
-    /// Starts what is due, after any input.
+    /// Starts the work that is due, after any input.
     fn go_on(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         if self.count_at_ms <= now_ms {
             self.count_at_ms = now_ms + COUNT_EVERY_MS;
@@ -370,7 +370,7 @@ impl Machine {
     }
 }
 
-/// Names the changes of the future, which the store does not take.
+/// Names changes with a clock in the future, which the store does not take.
 fn of_the_future<'a>(
     from: &UnitId,
     records: impl IntoIterator<Item = &'a Record>,

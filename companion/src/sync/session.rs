@@ -68,7 +68,7 @@ pub(super) struct Session {
     /// The units that had left when the links were started.
     removed: BTreeSet<UnitId>,
     skews: BTreeMap<UnitId, i64>,
-    /// When each unit was last heard, by the machine's time, and how often it tells its digests, in ms.
+    /// When each unit was last heard, by the machine's time, and how often it sends its digests, in ms.
     heard: BTreeMap<UnitId, (u64, u64)>,
     /// The spans of messages on their way.
     sent: Sent,
@@ -283,7 +283,7 @@ impl Session {
             Body::Digests { interval_ms, .. } => *interval_ms,
             _ => None,
         };
-        // A peer of an earlier version does not tell.
+        // A peer of an earlier version does not send its interval.
         let interval_ms = told
             .or(known)
             .unwrap_or(millis(self.settings.digest_interval));
@@ -343,7 +343,7 @@ impl Session {
         }));
     }
 
-    /// Gathers what the peers are sent beside records, and reads the members.
+    /// Gathers the messages for the peers beside records, and reads the members.
     fn gossip(&mut self) {
         if let Some(gossip) = self.gossip.take() {
             let work = gossip.gather();

@@ -1,4 +1,4 @@
-//! The status of sync: how each link is, and what was set aside.
+//! The status of sync: the state of each link, and records that were set aside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ pub struct LinkStatus {
     /// When it was last heard, in ms since the Unix epoch; `None` if it was not since this companion leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard_ms: Option<u64>,
-    /// For how long nothing was heard of it, in ms, if that is over three intervals of digests: it sends one each
+    /// For how long it has sent nothing, in ms, if that is over three intervals of digests: it sends one each
     /// interval. Its companion is away, cannot send here, or has other members.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silent_ms: Option<u64>,

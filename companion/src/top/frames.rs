@@ -11,7 +11,7 @@ use crate::cli::Target;
 use crate::cli::ask::AskError;
 use crate::cli::out;
 
-/// Prints so many frames, an interval apart. The first has no rates yet.
+/// Prints the given number of frames, an interval apart. The first has no rates yet.
 ///
 /// # Errors
 /// The companion never answered, or a flag is wrong; or the output cannot be written.

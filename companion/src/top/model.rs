@@ -14,7 +14,7 @@ use super::views;
 use super::views::events::time;
 use crate::log::one_line;
 
-/// For how many intervals, and at least how long, what was said counts as of now.
+/// For how many intervals, and at least how long, an answer counts as current.
 const OLD_AFTER_INTERVALS: u32 = 3;
 const OLD_AFTER: Duration = Duration::from_secs(3);
 /// Lines above the table, problems first.
@@ -35,18 +35,18 @@ pub(super) struct Model {
     table: Table,
 }
 
-/// What is to be drawn.
+/// The content to draw.
 #[derive(Debug)]
 pub(super) struct Screen<'a> {
     pub(super) state: &'a State,
     /// Unit, role and readiness.
     pub(super) head: (String, Tone),
-    /// When it was said.
+    /// When the companion answered.
     pub(super) time: String,
     /// Problems, and the view's remarks besides its rows.
     pub(super) notes: Vec<(String, Tone)>,
     pub(super) table: &'a Table,
-    /// Whether the companion no longer says so.
+    /// Whether the data is old, since the companion no longer answers.
     pub(super) is_old: bool,
 }
 
@@ -105,7 +105,7 @@ impl Model {
         self.table.arrange(&self.state.filter, self.state.sort());
     }
 
-    /// What is to be drawn at this time.
+    /// The content to draw at this time.
     pub(super) fn screen(&self, now: Duration) -> Screen<'_> {
         let latest = self.samples.values().max_by_key(|(_, sample)| sample.at);
         let latest = latest.map(|(_, sample)| sample);

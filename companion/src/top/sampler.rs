@@ -32,7 +32,7 @@ pub(super) enum Asking {
     Never,
 }
 
-/// Asks for what is wanted.
+/// Sends the requests that the display wants.
 #[derive(Debug)]
 pub(super) struct Sampler {
     wants: Sender<Asking>,

@@ -38,7 +38,7 @@ impl State {
     /// # Errors
     /// The view has no such column.
     pub(super) fn new(flags: &TopFlags) -> Result<Self, String> {
-        // Instances of one service are what is wanted of it.
+        // A reader who names a service wants its instances.
         let view = flags.view.unwrap_or(match flags.service {
             Some(_) => View::Instances,
             None => View::Services,

@@ -20,10 +20,10 @@ pub const NAMES_MAX: usize = 4_096;
 /// The memory of a name besides its own bytes.
 const BYTES_BESIDES: usize = 96;
 
-/// The clusters that an Envoy subscribes to, and what it was sent.
+/// The clusters that an Envoy subscribes to, and the last response.
 #[derive(Debug, Default)]
 pub struct Subscription {
-    /// Each with a hash of what was last sent of it, so that a stream keeps no endpoints.
+    /// Each with a hash of its last response, so that a stream keeps no endpoints.
     names: BTreeMap<String, Option<u64>>,
     nonce: u64,
 }

@@ -1,4 +1,4 @@
-//! The status as people read it: what is wrong first, then the unit, then tables.
+//! The status as people read it: problems first, then the unit, then tables.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -156,7 +156,7 @@ fn usual_ring(reporters: &[Reporter]) -> &str {
     most.map_or("", |(ring, _)| ring)
 }
 
-/// How many of so many are left out.
+/// How many of `count` rows are left out.
 fn cut(count: usize, most: usize, shows_all: bool) -> usize {
     if shows_all {
         return 0;

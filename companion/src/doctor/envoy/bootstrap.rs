@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::json::{at, list, text, with_envoys_names};
 use super::{Cluster, Envoy, Listener, ReadError};
 
-/// Fields of a bootstrap, one of which any has.
+/// Every bootstrap has one of these fields.
 const FIELDS: [&str; 4] = ["static_resources", "dynamic_resources", "admin", "node"];
 
 /// Reads a bootstrap.
@@ -27,7 +27,7 @@ pub fn read(text: &str) -> Result<Envoy, ReadError> {
     Ok(parts(json))
 }
 
-/// Checks the outermost lists: what is no list there was never read by an Envoy.
+/// Checks the outermost lists: no Envoy has read a file that has something else there.
 fn form(json: &Value) -> Result<(), String> {
     for field in ["static_resources", "dynamic_resources", "admin"] {
         if at(json, field).is_some_and(|value| !value.is_object()) {

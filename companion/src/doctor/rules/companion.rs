@@ -102,7 +102,7 @@ fn miswired(service: &Value) -> Vec<Finding> {
     findings.collect()
 }
 
-/// Services of which no filter tells.
+/// Services that no filter reports on.
 fn unreported(services: &[&Value], known: &[Known]) -> Vec<Finding> {
     let reported = |name: &str| {
         let mut services = services.iter();

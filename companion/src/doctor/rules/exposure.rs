@@ -75,7 +75,7 @@ fn routed(view: &View<'_>, services: &[Placed<'_>]) -> Vec<Finding> {
     found
 }
 
-/// Whether what goes to the companion beyond this host is encrypted, and has a credential.
+/// Checks that traffic to a companion on another host is encrypted, and has a credential.
 pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
     let Some(companion) = &service.settings.companion else {
         return Vec::new();

@@ -29,7 +29,7 @@ pub(super) fn service(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
     found
 }
 
-/// The policy of retries, if it ever retries.
+/// The retry policy, if it retries at all.
 fn retries<'a>(route: &'a RouteTo<'_>) -> Option<&'a Value> {
     let policy = route.retry_policy()?;
     let is_on = text(policy, "retry_on").is_some_and(|on| !on.is_empty());

@@ -1,4 +1,4 @@
-//! 06xx: how the unit's store keeps what it has.
+//! 06xx: the durability of the unit's store.
 
 use serde_json::Value;
 

@@ -48,7 +48,7 @@ fn bypasses(view: &View<'_>, service: &Placed<'_>) -> Vec<Finding> {
             .filters
             .iter()
             .flat_map(|filter| filter.settings.iter());
-        // A filter with one service places whatever passes it.
+        // A filter with one service places every request that passes it.
         let mut places = places.filter(|of| of.all.iter().any(|one| one.service.as_str() == name));
         if places.next().is_some()
             || manager

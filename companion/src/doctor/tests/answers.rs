@@ -38,7 +38,7 @@ fn in_units(answers: &mut Answers, object: &str, field: &str, value: Value) {
     set(answers.units.as_mut().unwrap(), object, field, value);
 }
 
-/// A code, a part of what is seen, and what to break.
+/// A code, a part of the finding's text, and the fault to cause.
 pub(super) fn seeds() -> impl Iterator<Item = (Code, &'static str, Break)> {
     let seeds: Vec<(Code, &'static str, Break)> = vec![
         (Code::Protocol, "speaks protocol 9", |one| {

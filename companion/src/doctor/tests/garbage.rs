@@ -1,4 +1,4 @@
-//! Whatever JSON comes, nothing panics.
+//! No JSON makes a rule panic.
 
 use proptest::prelude::*;
 

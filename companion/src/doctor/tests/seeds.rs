@@ -11,7 +11,7 @@ pub(super) struct Seed {
     pub(super) code: Code,
     file: &'static str,
     break_it: fn(&mut Value),
-    /// Where it is found, and a part of what is seen there.
+    /// The place of the finding, and a part of its text.
     path: &'static str,
     seen: &'static str,
 }

@@ -1,5 +1,5 @@
-//! How many bytes of new entries a reporter may add to the event log, so that one that is noisy or hostile does not push
-//! out what others told within a day.
+//! The quota of bytes of new entries that a reporter may add to the event log, so that a noisy or hostile one does not
+//! push out the events of others within a day.
 //!
 //! An event that is counted with an existing entry costs nothing, so in a fleet only the first observer pays. A
 //! reporter's room comes back evenly over an hour.

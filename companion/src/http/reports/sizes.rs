@@ -56,7 +56,7 @@ impl Sizes {
             .is_some_and(|size| size.by != *by && size.alive_until_ms > now_ms)
     }
 
-    /// Whether a report of so many bytes fits beside the others, in place of the reporter's last one. If so, it
+    /// Whether a report of `bytes` bytes fits beside the others, in place of the reporter's last one. If so, it
     /// counts: its bytes as long as it is remembered, its reporter as long as that one is alive.
     pub(in crate::http) fn fits(
         &self,
@@ -90,7 +90,7 @@ impl Sizes {
         let mut share = self.kept.share(by.clone());
         let mut count = self.counted.share(by.clone());
         let fits = share.set(bytes) && count.set(services);
-        // A name that another client has is refused later; what it has stays counted.
+        // A name that another client has is refused later; the other client's report stays counted.
         if fits && !of.contains_key(&report.reporter) {
             let size = Size {
                 by: by.clone(),

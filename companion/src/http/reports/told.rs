@@ -9,7 +9,7 @@ use crate::events::Event;
 use crate::log::pace::Pace;
 use crate::store::Taken;
 
-/// Writes what is new in a report, as far as the pace admits it.
+/// Logs the news of a report, as far as the pace admits it.
 pub(super) fn tell(
     pace: &Pace,
     reporter: &ReporterId,

@@ -49,7 +49,7 @@ pub(super) struct Ready {
     pub(super) expires_ms: Option<u64>,
 }
 
-/// Parses so many updates, and refuses more before they take memory.
+/// Parses up to the limit of updates, and refuses more before they take memory.
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Announced>, D::Error> {
     struct Bounded;
     impl<'de> Visitor<'de> for Bounded {
@@ -87,7 +87,7 @@ fn newer(version: u32) -> Refusal {
 }
 
 impl Batch {
-    /// Parses a batch. If its version is newer, the error is about the version, whatever its shape is.
+    /// Parses a batch. If its version is newer, the error is about the version, even if its shape is wrong, too.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
         let batch: Self = json(body).map_err(|refusal| match json(body) {
             Ok(Versioned { version }) if version > PROTOCOL_VERSION => newer(version),

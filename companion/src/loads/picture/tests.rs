@@ -5,7 +5,7 @@ use super::*;
 use crate::loads::{self, samples};
 
 fn load(reporter: u8, sequence: u64, alive_until_ms: u64, in_flight: &[(u8, u64)]) -> StoredLoad {
-    // The load of odd ports is that of updates, so that sums hold whichever it is.
+    // The load of odd ports is that of updates, so that sums hold for both kinds.
     let instance = |&(port, load): &(u8, u64)| InstanceLoad {
         in_flight: if port % 2 == 0 { load } else { load / 2 },
         update_load: if port % 2 == 0 { 0 } else { load - load / 2 },

@@ -29,7 +29,7 @@ const STAMPS_SWEPT_MAX: usize = 10_000;
 /// Sorts behind every id: no name begins with such a character.
 const LAST: &str = "\u{10ffff}";
 
-/// Forgets what was gone before this moment: what sweep.lua does.
+/// Forgets records that were gone before this moment, as sweep.lua does.
 fn collect(
     transaction: &WriteTransaction,
     store: &Embedded,

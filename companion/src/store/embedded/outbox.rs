@@ -91,7 +91,7 @@ fn outbox(
     Ok(waiting)
 }
 
-/// Forgets what made the ops up to this one, which left the outbox.
+/// Forgets the traces of the ops up to this one, which left the outbox.
 fn forget_traces(
     transaction: &WriteTransaction,
     bucket: u8,

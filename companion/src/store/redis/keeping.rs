@@ -34,7 +34,7 @@ pub(super) fn keeping(info: Option<&Value>, save: Option<&Value>) -> Keeping {
     }
 }
 
-/// Every text in an answer, whatever its form: several servers answer with a map.
+/// Every text in an answer of any form: several servers answer with a map.
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::BulkString(bytes) => vec![String::from_utf8_lossy(bytes).into_owned()],

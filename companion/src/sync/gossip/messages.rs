@@ -1,5 +1,5 @@
 //! A unit's loads → messages. A service may be split over several, since each reporter's part
-//! counts alone; so no message outgrows the broker's limit, whatever the number of services and the
+//! counts alone; so no message outgrows the broker's limit, for any number of services and any
 //! length of their names.
 
 use unitring_protocol::envelope::{Body, ReporterLoads, ServiceLoads};

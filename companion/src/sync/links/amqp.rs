@@ -140,7 +140,7 @@ async fn while_connected(
         while connection.connected() {
             tokio::time::sleep(CHECK_EVERY).await;
         }
-        // A session that is told of the end knows why.
+        // A session that learns of the end knows why.
         tokio::time::sleep(CHECK_EVERY).await;
     };
     tokio::select! {

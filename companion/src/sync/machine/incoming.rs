@@ -22,11 +22,11 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Drops what is not acknowledged: the broker delivers it again.
+    /// Drops deliveries that are not acknowledged: the broker delivers them again.
     pub(super) fn inbox_down(&mut self) {
         self.gathered.clear();
         if let Some(applying) = &mut self.applying {
-            // The tags are void, but the store finishes what it is applying.
+            // The tags are void, but the store finishes the batch that it is applying.
             applying.clear();
         }
     }

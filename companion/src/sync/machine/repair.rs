@@ -17,7 +17,7 @@ pub const REPAIRS_MAX: usize = 1_024;
 const FAILURES_MAX: u32 = 10;
 /// Most bytes of a repair's message beside its records.
 const REPAIR_HEAD_BYTES: usize = 16 << 10;
-/// The rate limit allows a burst of the records of so many milliseconds.
+/// The rate limit allows a burst of the records of this many milliseconds.
 const BURST_MS: u64 = 1_000;
 
 /// The repair of one bucket for one unit.

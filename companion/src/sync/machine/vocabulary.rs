@@ -95,7 +95,7 @@ pub enum Effect {
     /// Store the cursors of a unit's link, and remove the ops that the broker has for all these
     /// members.
     Confirm(UnitId, Vec<(u8, Position)>, Vec<UnitId>),
-    /// Remove the first ops of outboxes, except for the last so many.
+    /// Remove the first ops of outboxes, and keep this many of the last.
     Shorten(Vec<(u8, u64)>),
     /// Publish a message to each of these units.
     Publish {
@@ -115,7 +115,7 @@ pub enum Effect {
     ReadPage(u8, Page),
     /// Recompute a bucket's digests: repairs did not make them equal.
     Recount(u8),
-    /// Collect what was gone in a bucket before this moment, with these positions as the fence.
+    /// Collect records of a bucket that were gone before this moment, with these positions as the fence.
     Collect(u8, u64, BTreeMap<UnitId, Position>),
     /// Acknowledge a delivery.
     Ack(Tag),

@@ -12,7 +12,7 @@ use crate::store::Batch;
 use crate::sync::machine::MessageId;
 use crate::trace::{self, Work};
 
-/// Most ops with a span of their own, in a message or in what is applied at a time. The others pass on the span
+/// Most ops with a span of their own, in a message or in a batch that is applied. The others pass on the span
 /// that they have.
 const SPANS_MAX: usize = 64;
 

@@ -19,7 +19,7 @@ pub(in crate::top) enum Tone {
 /// The sort key of a cell.
 #[derive(Debug, Clone, PartialEq)]
 enum Order {
-    /// After all others, in whatever order.
+    /// After all others, in any order.
     Nothing,
     Number(f64),
     Text(String),

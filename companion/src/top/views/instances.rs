@@ -15,7 +15,7 @@ const COLUMNS: [Column; 8] = [
     Column::number("calls", "CALLS"),
     Column::number("failures", "FAILURES"),
 ];
-/// They stand behind what is in flight.
+/// The columns after the requests in flight.
 const SHARES: [Column; 2] = [
     Column::number("capacity", "CAPACITY"),
     Column::number("keys", "KEYS"),

@@ -1,4 +1,4 @@
-//! All services: how many instances, how they are, what they do together.
+//! All services: the number of instances, their health, and their load together.
 
 use crate::top::answers::Service;
 use crate::top::rate::{History, Rates};

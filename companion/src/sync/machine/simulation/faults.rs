@@ -68,7 +68,7 @@ impl World {
         let me = self.nodes[at].id.clone();
         for peer in units.iter().filter(|peer| **peer != me) {
             if self.dice.hits(faults.link_down) {
-                // Some cuts are short, some outlast what is kept.
+                // Some cuts are short, some outlast the retention of tombstones.
                 let until_ms = now_ms + self.dice.roll(8_000);
                 self.nodes[at].cut_ms.insert(peer.clone(), until_ms);
             }

@@ -66,7 +66,7 @@ impl World {
             .collect()
     }
 
-    /// Whether all units hold what they must, at this moment.
+    /// Checks that all units hold the expected records, at this moment.
     pub(super) fn check(&self) -> Result<(), String> {
         // Clocks are apart: what expires soon may be gone in one unit only.
         let soon = |record: &Record| {
@@ -157,7 +157,7 @@ impl World {
             .all(|node| node.store.waiting().is_empty())
     }
 
-    /// Time passes without faults until all units hold what they must; how many seconds that took.
+    /// Lets time pass without faults until all units hold the expected records. Returns how many seconds that took.
     pub(super) fn settle(&mut self) -> Result<u64, String> {
         let mut last = Ok(());
         for second in 0..300 {

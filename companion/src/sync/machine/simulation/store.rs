@@ -32,7 +32,7 @@ pub(super) enum Broken {
     Covered,
     /// The later version does not win: the last to come does.
     Order,
-    /// Whatever clock a change has is believed.
+    /// The clock of a change is believed, even one in the future.
     Future,
     /// A full store confirms nothing and deletes nothing, as it puts nothing.
     Full,
@@ -316,7 +316,7 @@ impl Store {
         live.map(|record| (record.id.clone(), record)).collect()
     }
 
-    /// How far each bucket is, and what it holds that may be forgotten.
+    /// The positions of each bucket, and its records that may be forgotten.
     pub(super) fn positions(&self) -> BTreeMap<u8, Positions> {
         let states = self.states(0).into_iter();
         states

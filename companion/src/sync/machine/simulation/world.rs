@@ -1,4 +1,4 @@
-//! Units, their brokers, and what goes wrong between them.
+//! Units, their brokers, and the faults between them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(super) struct Node {
     pub(super) cut_ms: BTreeMap<UnitId, u64>,
     pub(super) up: BTreeSet<UnitId>,
     pub(super) reads: bool,
-    /// Its clock is off by so much.
+    /// The error of its clock.
     pub(super) skew_ms: i64,
     pub(super) positions: BTreeMap<u8, BTreeMap<UnitId, Position>>,
 }
@@ -386,7 +386,7 @@ impl Node {
         }
     }
 
-    /// Clears what is on its way to this unit.
+    /// Drops the messages on their way to this unit.
     pub(super) fn forget_queue(&mut self) {
         self.queue.clear();
         self.inbox.clear();
