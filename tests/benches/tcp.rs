@@ -184,7 +184,7 @@ impl Running {
         })
     }
 
-    /// Through so many connections at once.
+    /// Transfers through this many connections at once.
     async fn transfer(&self, streams: u16) -> Result<Transfer> {
         let (spent, began) = (self.spent()?, Instant::now());
         try_join_all((0..streams).map(|number| self.download(number, streams))).await?;
@@ -208,7 +208,7 @@ impl Running {
         Ok(usage::processor_time(self.envoy.id())?.as_secs_f64())
     }
 
-    /// Memory of each of so many connections that are idle, or that the instance floods while the client does not read.
+    /// Memory of each of `count` connections that are idle, or that the instance floods while the client does not read.
     async fn kib_of_connection(&self, purpose: &str, count: u16) -> Result<f64> {
         let before = self.envoy.resident_bytes()?;
         let mut held = Vec::new();

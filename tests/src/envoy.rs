@@ -76,7 +76,7 @@ impl Envoy {
         .await
     }
 
-    /// Starts this version of Envoy, whatever version the tests run with, with one worker.
+    /// Starts this version of Envoy, instead of the one that the tests run with, with one worker.
     ///
     /// # Errors
     /// Envoy does not come up.

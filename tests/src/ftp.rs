@@ -162,7 +162,7 @@ impl FtpSite {
         Ok(this)
     }
 
-    /// Waits until the filter chooses among so many servers.
+    /// Waits until the filter chooses among this many servers.
     ///
     /// # Errors
     /// The deadline passes first.

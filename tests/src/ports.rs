@@ -31,7 +31,7 @@ pub fn free() -> Result<u16> {
     bail!("no free port from {FIRST} to {}", FIRST + COUNT)
 }
 
-/// The first of so many ports in a row, all of them as those of [`free`].
+/// The first of `count` ports in a row, all of them free as in [`free`].
 ///
 /// # Errors
 /// There are none.

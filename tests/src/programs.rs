@@ -40,7 +40,7 @@ pub fn asked_envoy() -> Option<String> {
     version.filter(|version| !version.is_empty())
 }
 
-/// The Envoy of this version, whatever the environment asks for.
+/// The Envoy of this version, even if the environment names another.
 ///
 /// # Errors
 /// It is not there; the text names the command.

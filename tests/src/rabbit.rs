@@ -93,7 +93,7 @@ impl Rabbit {
         .await
     }
 
-    /// Starts so many that are one cluster.
+    /// Starts this many nodes as one cluster.
     ///
     /// # Errors
     /// They do not come up, or do not find each other.
@@ -234,7 +234,7 @@ impl Place {
             .env("RABBITMQ_LOG_BASE", folder.join("log"))
             .env("RABBITMQ_PID_FILE", folder.join("pid"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
-            // Whatever this machine has in /etc/rabbitmq is not ours.
+            // Not this machine's own configuration in /etc/rabbitmq.
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
             .env(
                 "RABBITMQ_ADVANCED_CONFIG_FILE",

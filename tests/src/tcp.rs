@@ -233,7 +233,7 @@ impl TcpSite {
         Self::start_with(1, &[], Ok).await
     }
 
-    /// The same with so many workers, instances with these options, and a changed configuration.
+    /// The same with this many workers, instances with these options, and a changed configuration.
     ///
     /// # Errors
     /// A server does not come up.
@@ -268,7 +268,7 @@ impl TcpSite {
         })
     }
 
-    /// Waits until so many connections are in flight, by the filter's gauges, or by the native module's report.
+    /// Waits until this many connections are in flight, by the filter's gauges, or by the native module's report.
     ///
     /// # Errors
     /// The deadline passes first.

@@ -37,7 +37,7 @@ impl std::fmt::Debug for Drawn {
 }
 
 impl Terminal {
-    /// Starts a program on a terminal with so many lines and columns.
+    /// Starts a program on a terminal with this many lines and columns.
     ///
     /// # Errors
     /// There is no terminal, or the program cannot be started.

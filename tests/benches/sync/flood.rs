@@ -32,7 +32,7 @@ pub(crate) struct Written {
     pub(crate) used: Duration,
 }
 
-/// Puts so many new records, as fast as they are taken, from [`WRITERS`] connections with [`AT_ONCE`]
+/// Puts this many new records, as fast as the companion takes them, from [`WRITERS`] connections with [`AT_ONCE`]
 /// requests in flight each.
 pub(crate) async fn write(port: u16, name: &str, count: u64) -> Result<Written> {
     let name = name.to_owned();

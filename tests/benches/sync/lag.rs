@@ -18,7 +18,7 @@ const ROUNDS: usize = 3;
 /// Records of a round that are watched, one after the other.
 const SAMPLES: usize = 400;
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(10);
-/// About so many a second they are, beside the others.
+/// The approximate number of sampled writes a second, beside the others.
 const SAMPLED: f64 = 50.0;
 const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 

@@ -21,7 +21,7 @@ const UPDATES: u64 = 50_000;
 const PAIRS: u64 = 5;
 /// Updates in a message of the second pipe: about as many as unitring puts into one of its own.
 const IN_MESSAGE: usize = 500;
-/// So many messages of them, since few would be over at once.
+/// The number of messages with them, since a few would be over at once.
 const MESSAGES: usize = 1_000;
 
 struct Round {

@@ -75,7 +75,7 @@ impl Settings {
         self
     }
 
-    /// Lets the companion have so many files open, connections included (`ulimit -n`).
+    /// Lets the companion have this many files open, connections included (`ulimit -n`).
     #[must_use]
     pub fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);

@@ -1,4 +1,4 @@
-//! A companion that lies: whatever picture of the fleet it invents, an Envoy serves its fair part of
+//! A companion that lies: with any invented picture of the fleet, an Envoy serves its fair part of
 //! `max_in_flight` (at least one request of each instance) and no more than the cap, and its VMs live.
 
 use std::collections::BTreeMap;

@@ -77,7 +77,7 @@ impl Fleet {
         self.east.put_record("k2", "v").await
     }
 
-    /// Runs west with its clock moved by so many seconds, or as it is.
+    /// Runs west with its clock moved by this many seconds, or as it is.
     async fn move_clock_of_west(&mut self, seconds: Option<&str>) -> Result<()> {
         let (port, xds_port) = (self.west.port, self.west.xds_port);
         self.west.stop().await?;

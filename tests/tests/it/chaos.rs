@@ -1,4 +1,4 @@
-//! Whatever happens to instances, Envoys and the companion: no client gets an error that Envoy alone
+//! Failures of instances, Envoys and the companion: no client gets an error that Envoy alone
 //! would not have given, nothing stays in flight, and no event is lost.
 //!
 //! Two Envoys with the balancer and one without take the same load on the same instances while a seeded

@@ -171,7 +171,7 @@ async fn status_ends_with_what_it_says() -> Result<()> {
     ] {
         ensure!(out.contains(words), "{out}");
     }
-    // An Envoy is not a companion, whatever its admin interface or its service answers.
+    // An Envoy is not a companion, for any answer of its admin interface or its service.
     for port in [site.envoy.port, site.envoy.admin_port] {
         let (code, _, said) = status(&url(port))?;
         ensure!(

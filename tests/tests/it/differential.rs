@@ -86,7 +86,7 @@ async fn start(clusters: Vec<Value>) -> Result<Envoy> {
     front.start().await
 }
 
-/// The host that Envoy chooses for each key, in each of so many clusters.
+/// The host that Envoy chooses for each key, in each of `clusters` clusters.
 async fn owners(envoy: &Envoy, clusters: usize, keys: &[String]) -> Result<Vec<Vec<String>>> {
     let cases: Vec<usize> = (0..clusters).collect();
     let ask = async |cases: &[usize]| -> Result<Vec<Vec<String>>> {

@@ -1,4 +1,4 @@
-//! Data updates that a filter hands to the companion: each is stored once, in the order of its source, whatever was
+//! Data updates that a filter hands to the companion: each is stored once, in the order of its source, even if it was
 //! sent again, came late, hung up or was killed in between.
 
 use std::collections::BTreeMap;

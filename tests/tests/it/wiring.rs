@@ -49,7 +49,7 @@ impl Front {
         })
     }
 
-    /// Sends requests until the log tells of this kind; a request must not fail for it.
+    /// Sends requests until the log names this kind; a request must not fail for it.
     async fn tells(&self, kind: &str) -> Result<()> {
         let line = format!("wired wrongly: {kind}: ");
         until(&line, async || {

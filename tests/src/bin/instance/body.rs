@@ -46,13 +46,13 @@ impl Tail {
         }
     }
 
-    /// Waits so long before each piece.
+    /// Waits this long before each piece.
     pub(crate) fn after(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self
     }
 
-    /// In so many chunks, without a length in the headers.
+    /// In this many chunks, without a length in the headers.
     pub(crate) fn in_chunks(mut self, count: usize) -> Self {
         self.is_exact = false;
         let pieces = self.pieces.drain(..).flat_map(|piece| match piece {

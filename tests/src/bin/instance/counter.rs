@@ -1,4 +1,4 @@
-//! The tally of this process, and the guard that counts the end of a request, whatever ends it.
+//! The tally of this process, and the guard that counts every end of a request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

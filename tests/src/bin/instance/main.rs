@@ -11,7 +11,7 @@
 //! connection before its last piece, and `content_type=…` names what it is. HTTP/1 and HTTP/2 are spoken.
 //!
 //! The instance counts its own load: `GET /__load` and `POST /__load/reset`. `POST /__slow?ms=80` sets
-//! the duration of every request from now on; with `&workers=16` it works on so many at once, while the
+//! the duration of every request from now on; with `&workers=16` it works on 16 at once, while the
 //! others wait. `POST /__fail?status=503` makes every answer a failure, and `status=0` ends that. These
 //! and `/healthz` are not counted, not slowed down and do not fail.
 

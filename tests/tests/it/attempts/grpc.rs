@@ -90,7 +90,7 @@ impl Fleet {
         })
     }
 
-    /// One call of each of so many keys; returns how many failed.
+    /// One call of each of `keys` keys; returns how many failed.
     async fn call(&self, keys: usize) -> u64 {
         let mut client = self.client.clone();
         let mut failed = 0;

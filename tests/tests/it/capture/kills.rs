@@ -101,7 +101,7 @@ async fn change(door: &Door, session: String, seen: &Seen) -> Result<()> {
     Ok(())
 }
 
-/// Waits for so many more acknowledged changes.
+/// Waits for this many more acknowledged changes.
 async fn go_on(seen: &Seen, more: u64) -> Result<()> {
     let target = seen.acknowledged.load(Ordering::Relaxed) + more;
     within(Duration::from_secs(60), "changes to go on", async || {
@@ -112,7 +112,7 @@ async fn go_on(seen: &Seen, more: u64) -> Result<()> {
     .await
 }
 
-/// Kills one thing after the other, all of them at least once, until there are so many changes.
+/// Kills one process after the other, all of them at least once, until there are `changes` changes.
 async fn kill(group: &mut UnitGroup, units: &mut [Unit], changes: u64, seen: &Seen) -> Result<u32> {
     for step in 0_usize.. {
         let (even, odd) = (step % 2, (step + 1) % 2);

@@ -242,7 +242,7 @@ async fn a_503_in_place_of_an_answer_skips_filters_of_answers_before_it() -> Res
     };
     assert_eq!(from_page(&site.envoy).await?, (200, true));
     site.companion.kill()?;
-    // The page says so, and this shows when Envoy changes it.
+    // The page describes this, and the test fails if a new Envoy changes it.
     assert_eq!(from_page(&site.envoy).await?, (503, false));
     Ok(())
 }

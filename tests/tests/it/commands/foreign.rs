@@ -1,4 +1,4 @@
-//! A server that is no companion and says 200 to everything: no command takes that for success, whatever the body.
+//! A server that is no companion and says 200 to everything: no command takes that for success, with any body.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};

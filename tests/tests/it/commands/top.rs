@@ -22,7 +22,7 @@ const SIZE: (u16, u16) = (24, 120);
 fn command(at: &str, arguments: &[&str]) -> Result<Command> {
     let mut command = programs::unitring()?;
     command.args(["top", "--url", at, "--interval", "200ms"]);
-    // As on most terminals, whatever the one of the tests wants.
+    // As on most terminals, independent of the terminal that runs the tests.
     command.args(arguments).env_remove("NO_COLOR");
     Ok(command)
 }

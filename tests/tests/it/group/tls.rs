@@ -30,7 +30,7 @@ async fn a_group_is_created_over_tls_with_certificates() -> Result<()> {
     assert_eq!(code, 0, "{text}");
     let (code, text) = run("status", key)?;
     assert_eq!(code, 0, "{text}");
-    // The configuration is wrong, whatever the servers say.
+    // The configuration is wrong, even if the servers are well.
     let (code, text) = run("status", "/nowhere.key")?;
     assert_eq!(code, 64, "{text}");
     assert!(text.contains("/nowhere.key"), "{text}");

@@ -17,7 +17,7 @@ async fn open_all(site: &TcpSite, purpose: &str) -> Result<Vec<Connection>> {
     try_join_all((0..CLIENTS).map(|number| site.open(client(number), purpose))).await
 }
 
-/// Waits until Envoy has taken so many connections since it was started, and none is left.
+/// Waits until Envoy has taken this many connections since it was started, and none is left.
 async fn all_have_ended(site: &TcpSite, taken: u64) -> Result<()> {
     until(&format!("{taken} connections to be taken"), async || {
         let count = site.envoy.stat("tcp.ingress.downstream_cx_total").await?;

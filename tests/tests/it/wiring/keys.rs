@@ -1,4 +1,4 @@
-//! Keys: what a request is hashed by must be what its filter hashes, whichever way leads to the service.
+//! Keys: the hash policy of every route to the service must be the key of its filter.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
