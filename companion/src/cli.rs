@@ -39,7 +39,7 @@ use crate::registry::WEIGHT_MAX;
 use crate::store::LAYOUT;
 pub use fields::Fields;
 
-/// The version, and what else must agree between programs.
+/// The version, and the protocol versions that must agree between programs.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{}\ncommit    {}\nlayout    {LAYOUT}, of the data in Redis\nprotocol  {PROTOCOL_VERSION}, between filters, companions and units",

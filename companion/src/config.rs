@@ -68,9 +68,9 @@ pub struct Settings {
     pub xds_listen: SocketAddr,
     /// Credentials with their roles, and how connections are encrypted.
     pub door: DoorSettings,
-    /// What is logged, and how.
+    /// The filter and the format of the log.
     pub log: LogSettings,
-    /// What is traced, and where to; `None` for nothing.
+    /// Which requests are traced, and the collector; `None` traces nothing.
     pub trace: Option<TraceSettings>,
     /// The store of the unit's state.
     pub store: StoreSettings,
@@ -99,7 +99,6 @@ pub struct RedisSettings {
     pub url: Url,
     /// The password of the Sentinels, if any.
     pub sentinel_password: Option<Secret>,
-    /// The files for TLS.
     pub tls: TlsFiles,
     /// The replicas that must have a write before it is acknowledged; `None` for none.
     pub wait: Option<Wait>,

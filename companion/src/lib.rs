@@ -5,7 +5,7 @@
 //!
 //! | module | arrow |
 //! |---|---|
-//! | [`cli`] | command line → what to do |
+//! | [`cli`] | command line → command |
 //! | [`doctor`] | configurations and answers → findings, each with its mend (pure) |
 //! | [`mod@demo`] | Envoy, the companion and four instances, to try it out |
 //! | [`top`] | what a running companion says → a terminal |
@@ -20,10 +20,10 @@
 //! | [`registry_feed`] | the registry in the store → its subscribers |
 //! | [`xds`] | registry → Envoy |
 //! | [`replica`] | how a change of a record is merged (pure) |
-//! | `files` | why a file that a setting names cannot be read, and what to do |
+//! | `files` | why a file that a setting names cannot be read, and the way out |
 //! | [`fixed`] | the file of the fixed data → values (pure) |
 //! | [`store`] | stores records, registry, loads and events; each change is one atomic step |
-//! | [`leadership`] | which companion of a unit does what only one may do |
+//! | [`leadership`] | which companion of a unit does the work that only one may do |
 //! | [`changefeed`] | the log of changes → the watchers of records |
 //! | [`sync`] | outbox → broker → the other units, and back |
 //! | [`group`] | the servers of a unit → created, verified, watched |

@@ -47,7 +47,6 @@ pub const EVENTS_TAKEN_MAX: usize = 1_024;
 /// The last report of a reporter on a service, as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredLoad {
-    /// The reporter.
     pub reporter: ReporterId,
     pub sequence: u64,
     /// When it was taken, in milliseconds since the Unix epoch.

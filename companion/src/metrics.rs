@@ -231,7 +231,7 @@ pub struct Seen<'a> {
 }
 
 impl Metrics {
-    /// Takes how many requests a reporter has left to Envoy so far; it is remembered until the second time.
+    /// Takes the number of requests that a reporter has left to Envoy so far; it is remembered until the second time.
     pub fn took_fallbacks(
         &self,
         service: &ServiceName,

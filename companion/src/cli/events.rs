@@ -122,7 +122,7 @@ fn print_since(
     })
 }
 
-/// Passes on each event of the log that is wanted, and some that are from before `from_ms`; returns the position of the
+/// Passes on each matching event of the log, and some that are from before `from_ms`; returns the position of the
 /// last one.
 fn each(
     asked: &Events,

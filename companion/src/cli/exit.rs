@@ -35,7 +35,6 @@ impl Exit {
         Self::Usage,
     ];
 
-    /// The number.
     pub fn number(self) -> u8 {
         self as u8
     }

@@ -12,7 +12,6 @@ use unitring_protocol::updates::TTL_MS_MAX;
 use crate::config::{parse_duration, show_duration};
 use crate::http::INSTANCE_TTLS;
 
-/// An address.
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     let address = text.parse();
     address.map_err(|_| "must be an ip:port, such as 10.0.0.7:8080")
@@ -29,7 +28,7 @@ pub(super) fn instance_ttl(text: &str) -> Result<String, String> {
     within(text, INSTANCE_TTLS).map(|_| text.to_owned())
 }
 
-/// The time to live of a record, as it was said.
+/// The time to live of a record, as the command line has it.
 pub(super) fn record_ttl(text: &str) -> Result<String, String> {
     let bounds = Duration::from_millis(1)..=Duration::from_millis(TTL_MS_MAX);
     match bounds.contains(&duration(text)?) {
@@ -54,7 +53,7 @@ pub(super) fn name<T: FromStr<Err = InvalidName>>(text: &str) -> Result<String, 
     name.map(|_| text.to_owned()).map_err(|error| error.rule)
 }
 
-/// A version of a record. Whether any record can have it, the companion knows.
+/// A version of a record. The companion checks whether a record can have it.
 pub(super) fn version(text: &str) -> Result<String, &'static str> {
     let is_part_of_a_header = |letter: char| letter.is_ascii_graphic() && !"\",".contains(letter);
     match !text.is_empty() && text.chars().all(is_part_of_a_header) {

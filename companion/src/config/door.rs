@@ -30,7 +30,7 @@ pub struct DoorSettings {
 /// The files for TLS on the addresses that the companion listens on, PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsServer {
-    /// Our certificate, and those that lead to a root.
+    /// Our certificate, and the certificates that lead to a root.
     pub certificate: PathBuf,
     pub key: PathBuf,
     /// The roots of clients' certificates: a client without a certificate of theirs gets no connection.

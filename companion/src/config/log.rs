@@ -1,4 +1,4 @@
-//! What is logged, and how.
+//! The filter and the format of the log.
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -8,7 +8,7 @@ use super::raw::{Raw, Said};
 /// The field of the form of log lines.
 pub(crate) const LOG_FORMAT: &str = "log.format";
 
-/// What is logged, and how.
+/// The filter and the format of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     /// Which lines, as `tracing` reads it.

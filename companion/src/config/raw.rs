@@ -138,7 +138,7 @@ impl Raw {
     }
 }
 
-/// The line of a field in the text of a file, from 1 on, however the file says it: in a section, in an inline table, or
+/// The line of a field in the text of a file, from 1 on, in any syntax: in a section, in an inline table, or
 /// with quotes.
 fn line_of(text: &str, path: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;

@@ -1,4 +1,4 @@
-//! What is traced, and where to.
+//! Which requests are traced, and the collector.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use tonic::transport::Uri;
 use super::raw::Raw;
 use super::{ConfigError, Url, url_of};
 
-/// What is traced, and where to.
+/// Which requests are traced, and the collector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceSettings {
     /// The collector: OTLP over gRPC.

@@ -70,7 +70,7 @@ pub fn shown(text: &str) -> String {
     kept
 }
 
-/// Whether a terminal may do something else than show it: a control character, or one that turns the direction of
+/// Whether a terminal may do something else than show it: a control character, or one that changes the direction of
 /// writing.
 fn hides(char: char) -> bool {
     char.is_control()

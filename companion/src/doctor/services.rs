@@ -53,7 +53,6 @@ pub(super) fn placed<'a>(managers: &'a [Manager<'a>], policies: &'a [Policy]) ->
     all
 }
 
-/// A cluster as the filter reads it.
 pub(super) fn as_filter_reads(cluster: &Cluster) -> Result<cluster::Cluster, String> {
     let body = json!({"configs": [{"cluster": cluster.json}]}).to_string();
     match cluster::read(body.as_bytes()) {

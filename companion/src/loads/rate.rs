@@ -27,7 +27,6 @@ impl UpdateRate {
         Self(self.0.saturating_add(more.0))
     }
 
-    /// In 1,000 seconds.
     pub fn per_1000_seconds(self) -> u64 {
         self.0
     }
@@ -105,7 +104,7 @@ mod tests {
         for (at, updates, rate) in [
             ((1, 10_000), 70, Some(0.0)),
             ((2, 12_000), 85, Some(7.5)),
-            // Sent again, and older.
+            // The report was sent again, or is older.
             ((2, 12_500), 99, None),
             ((1, 12_500), 99, None),
             ((3, 13_000), 88, Some(3.0)),

@@ -25,8 +25,8 @@ struct OfService {
 }
 
 impl Fallbacks {
-    /// Takes a report's count at a time, which matters until another time. What a reporter counted before its first
-    /// report to this companion is not added.
+    /// Takes a report's count at a time, which matters until another time. Requests that a reporter counted before its
+    /// first report to this companion are not added.
     pub(super) fn took(
         &mut self,
         service: &ServiceName,

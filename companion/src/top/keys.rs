@@ -75,7 +75,6 @@ pub(super) const HELP: [(&str, &str); 12] = [
     ("rates", "over the last five seconds"),
 ];
 
-/// The action of a key.
 pub(super) fn action(key: Key, mode: Mode) -> Option<Action> {
     match (mode, key) {
         (_, Key::Interrupt) => Some(Action::Quit),

@@ -12,7 +12,7 @@ use crate::loads::{REMEMBERED_MS, alive_ms};
 
 /// Most bytes of the last reports of all reporters, as long as they are remembered; half of it for one client.
 pub const REPORTS_BYTES_MAX: usize = 256 << 20;
-/// Most reports of one credential, one per reporter and service: those of others must find a place, too.
+/// Most reports of one credential, one per reporter and service, so that reports of others find a place, too.
 pub(super) const OF_ONE_MAX: usize = 3_072;
 
 /// The sizes of the last reports.

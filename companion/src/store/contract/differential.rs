@@ -17,7 +17,7 @@ const KEYS: usize = 5;
 /// Changes of one history.
 const STEPS: usize = 40;
 
-/// A small generator (xorshift64*): a seed is a history that can be told again.
+/// A small generator (xorshift64*): a seed is a history that can be repeated.
 struct Dice(u64);
 
 impl Dice {

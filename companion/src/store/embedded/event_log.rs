@@ -222,7 +222,7 @@ mod tests {
         });
     }
 
-    /// As the version before did, which knows neither the size nor the latest entries.
+    /// Appends as the previous version did, which knows neither the size nor the latest entries.
     fn append_as_before(store: &Embedded, kind: EventKind, at_ms: u64) {
         change(store, |transaction| {
             let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;

@@ -57,7 +57,7 @@ impl Health for Redis {
         let mut save = redis::cmd("CONFIG");
         let save = save.arg("GET").arg("save");
         let save = save.query_async(&mut connection).await;
-        // A server may allow neither: what it does not tell stays unknown.
+        // A server may allow neither: a value that it does not send stays unknown.
         Ok(keeping::keeping(info.ok().as_ref(), save.ok().as_ref()))
     }
 

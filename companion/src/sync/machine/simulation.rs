@@ -1,5 +1,5 @@
-//! Units in virtual time, over brokers that lose, repeat and reorder, with seeds: whatever
-//! happens, once faults stop all units hold the same, and that is what was acknowledged last.
+//! Units in virtual time, over brokers that lose, repeat and reorder, with seeds. Once the faults
+//! stop, all units hold the same records: the last acknowledged write of each key.
 //!
 //! The stores are maps under the shipped rule ([`crate::replica`]); Redis' scripts are held to it by
 //! `store/contract/differential.rs`.
@@ -11,7 +11,7 @@ mod store;
 mod tests;
 mod world;
 
-/// A small generator (xorshift64*): a seed is a story that can be told again.
+/// A small generator (xorshift64*): a seed is a run that can be repeated.
 struct Dice(u64);
 
 impl Dice {
