@@ -45,7 +45,7 @@ missing_packages() {
 }
 
 # unpack_with_dependencies MEND NAME...: unpacks these Debian packages and all that they depend on and the machine
-# lacks. The error, should apt not know them, shows MEND.
+# lacks. If apt does not know them, the error shows MEND.
 unpack_with_dependencies() {
     local mend=$1 names deb
     shift
@@ -62,7 +62,7 @@ unpack_with_dependencies() {
     rm -rf "$PARTS/debs"
 }
 
-# download_size NAME...: what these Debian packages are to download, in MB.
+# download_size NAME...: the size of the download of these Debian packages, in MB.
 download_size() {
     { apt-get download --print-uris "$@" 2>/dev/null || true; } |
         awk '{ bytes += $3 } END { printf "%.0f MB\n", bytes / 1e6 }'

@@ -34,7 +34,6 @@ pub struct Span {
     pub id: String,
     /// The id of the parent span; empty if it has none.
     pub parent: String,
-    /// Its attributes.
     pub attributes: BTreeMap<String, String>,
     /// The names of its events.
     pub events: Vec<String>,
