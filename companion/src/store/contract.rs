@@ -1,7 +1,7 @@
 //! The contract of every store. Each promise is a test of its own for the embedded store, in this crate, and for one
-//! Redis, in the tests that bring one (feature `contract-tests`); the other kinds of Redis keep all of them in one go.
+//! Redis, in the tests that start one (feature `contract-tests`); the other kinds of Redis run all of them in one test.
 //!
-//! A promise panics where it is broken. It may build on the promises of its suite before it, which its test keeps
+//! A broken promise panics. It may build on the promises of its suite before it, which its test runs
 //! first.
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ pub use leadership::leadership;
 pub use names::NAMES;
 pub use records::id;
 
-/// The promises: the names say what.
+/// The promises; their names describe them.
 pub mod promises {
     pub use super::browse::*;
     pub use super::counters::*;
@@ -169,7 +169,7 @@ macro_rules! with_all_promises {
     };
 }
 
-/// Keeps all promises on some [`Stores`], in order.
+/// Checks all promises on some [`Stores`], in order.
 #[macro_export]
 macro_rules! keep_promises {
     ([$stores:ident] $($suite:ident { $($promise:ident($($store:ident),*),)* })*) => {
@@ -210,7 +210,7 @@ macro_rules! test_promises_of_a_suite {
     };
 }
 
-/// Keeps all promises, in order.
+/// Checks all promises, in order.
 pub async fn all<S: Store>(stores: &Stores<S>) {
     with_all_promises!(keep_promises stores);
 }

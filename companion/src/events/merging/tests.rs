@@ -82,7 +82,7 @@ fn a_flap_is_never_hidden() {
         (7, Ejected),
     ];
     assert_eq!(told(&late), [(Ejected, 2), (Recovered, 2), (Ejected, 1)]);
-    // By way of a removal.
+    // Through a removal.
     let back = [(0, Ejected), (1, Removed), (2, Added), (3, Ejected)];
     assert_eq!(told(&back).len(), 4);
     let hot = [(0, Overloaded), (1, Relieved), (2, Overloaded)];
@@ -178,7 +178,7 @@ const STATES: [&[EventKind]; 3] = [
     &[Overloaded, Relieved],
 ];
 
-/// As many events as an instance has before it can be unsettled.
+/// The number of events after which an instance can be unsettled.
 fn few_events() -> impl Strategy<Value = Vec<Sketch>> {
     any_events().prop_map(|mut events| {
         events.truncate(LATEST_MAX);

@@ -98,7 +98,7 @@ pub async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Store>(store: 
 
 pub async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Store>(store: &S) {
     let record = id("expiry", "soon");
-    // Redis itself watches the clock, so this is about its time.
+    // Redis itself reads the clock, so this uses its time.
     let now_ms = crate::now_ms();
     let version = put(store, &record, Some(now_ms + 60_000), now_ms).await;
     let read = store.read(&record).await.unwrap().unwrap();
@@ -138,7 +138,7 @@ pub async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Store>(st
     assert_eq!(store.read(&record).await.unwrap().unwrap().expires_ms, None);
 }
 
-/// All of a bucket, as a peer is sent it.
+/// All records of a bucket, as a peer receives them.
 async fn page(store: &dyn Store, bucket: u8) -> Batch {
     let (mut records, mut page) = (Vec::new(), Page::first());
     while !page.is_done() {
@@ -163,7 +163,7 @@ pub async fn an_expired_record_is_the_same_in_every_unit<S: Store>(member: &S, o
     let all = page(member, bucket).await;
     other.apply(&[(bucket, all)], now_ms).await.unwrap();
     let digest = async |store: &S| {
-        // As of when it was not gone: what will be is in no digest of its epoch.
+        // At a time when it was not gone: a record that will be gone is in no digest of its epoch.
         let states = store.states(0).await.unwrap();
         let held = states.iter().find(|held| held.state.bucket == bucket);
         held.unwrap().state.digest
@@ -193,7 +193,7 @@ pub async fn a_unit_alone_keeps_nothing_of_what_is_gone<S: Store>(member: &S, al
             .filter(|id| id.dataset.as_str() == "gone")
             .count()
     };
-    // The others must learn of it.
+    // The other units must learn of it.
     assert_eq!(kept(member).await, 2);
     assert_eq!(kept(alone).await, 0);
 }

@@ -62,7 +62,7 @@ pub async fn all_counters_of_updates_add_up_and_have_a_rate(store: &dyn Store) {
         ..samples::instance(id)
     };
     let start_ms = 30_000_000;
-    // Counted on, sent again, begun anew: what the totals and the rate are then.
+    // Counted on, sent again, begun anew: the totals and the rate of each.
     for (sequence, updates, further, sums, per_second) in [
         (1, 5, [500, 0, 1], (5, [500, 0, 1]), None),
         (2, 9, [900, 2, 1], (9, [900, 2, 1]), Some(4.0)),
@@ -83,7 +83,7 @@ pub async fn all_counters_of_updates_add_up_and_have_a_rate(store: &dyn Store) {
         assert_eq!((totals.updates, further), sums, "{sequence}");
         assert_eq!(rate(now_ms).await, per_second, "{sequence}");
     }
-    // The bound of others counts what the updates count as.
+    // The bound of other reporters counts the load of the updates.
     let other = "e2".parse().unwrap();
     let rest = store.rest(&service, &other, start_ms + 4_000).await;
     assert_eq!(rest.unwrap().rest[0].in_flight, 3);
@@ -93,7 +93,7 @@ pub async fn all_counters_of_updates_add_up_and_have_a_rate(store: &dyn Store) {
     assert!(store.totals(&service).await.unwrap().is_empty());
 }
 
-/// As many as a store may count in several steps, and as large as no double has them.
+/// So many instances that a store may need several steps, with counts too large for a double.
 pub async fn counters_are_exact(store: &dyn Store) {
     const FIRST: [u64; 3] = [7, 999_999_999_999_998, (1 << 53) - 1];
     let all = |growth| {

@@ -1,5 +1,5 @@
-//! Random histories of a bucket through two stores: their answers and what they hold are the same. The
-//! embedded store calls [`crate::replica`]; Redis' scripts decide in Lua, and are held to it here.
+//! Random histories of a bucket through two stores: their answers and their contents are the same. The
+//! embedded store calls [`crate::replica`]; Redis' scripts decide in Lua, and are compared with it here.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ struct History<'a, A, B> {
     last: Vec<Version>,
 }
 
-/// Tells one history to both; panics where they differ. `dataset` is new to both, and so is its bucket as far
+/// Runs one history on both; panics if they differ. `dataset` is new to both, and so is its bucket as far
 /// as the comparison goes. Redis lets values expire by its own clock: so `now_ms` must be about now.
 pub async fn differential<A, B>(rust: &A, other: &B, (own, seed, now_ms): (&str, u64, u64))
 where
@@ -186,7 +186,7 @@ impl<A: Store, B: Store> History<'_, A, B> {
         what
     }
 
-    /// All that can be seen of the bucket.
+    /// The visible state of the bucket.
     async fn is_the_same(&self, what: &str) {
         let bucket = self.bucket;
         let held = async |store: &dyn Store| {
@@ -231,7 +231,7 @@ impl<A: Store, B: Store> History<'_, A, B> {
         }
     }
 
-    /// Long before or long after now: what ends in between depends on whose clock it is.
+    /// Long before or long after now: an expiry in between would depend on which clock decides.
     fn expiry(&mut self) -> Option<u64> {
         match self.dice.roll(5) {
             0 => Some(self.now_ms - 60_000 - self.dice.roll(10_000_000)),

@@ -9,7 +9,7 @@ use crate::registry::Registered;
 use crate::store::{EVENTS_BYTES_MAX, Logged, Store};
 use EventKind::{Added, Ejected, Recovered, Removed};
 
-/// Takes a report of these events of an instance; returns what became of them.
+/// Takes a report of these events of an instance; returns their outcome.
 async fn tell(store: &dyn Store, reporter: &str, events: &[(u64, EventKind)]) -> Logged {
     tell_within(store, reporter, "a", events, EVENTS_BYTES_MAX).await
 }
@@ -66,7 +66,7 @@ async fn log(store: &dyn Store) -> Vec<Event> {
     }
 }
 
-/// Of each entry: its kind, its first observer, the number of observers, and until when they saw it.
+/// The kind of each entry, its first observer, the number of observers, and until when they saw it.
 async fn told(store: &dyn Store) -> Vec<(EventKind, String, u64, Option<u64>)> {
     let entries = log(store).await.into_iter().map(|event| {
         let first = event.reporter.map_or("-".to_owned(), |it| it.to_string());
@@ -110,7 +110,7 @@ pub async fn a_flap_has_an_entry_for_each_turn_in_whatever_order_it_is_told(stor
         &[(at(0), Ejected), (at(10), Recovered), (at(20), Ejected)],
     )
     .await;
-    // The others are late, and tell all at once.
+    // The others are late, and report all events at once.
     for reporter in ["e2", "e3"] {
         tell(
             store,
@@ -227,7 +227,7 @@ pub async fn a_reporter_without_room_is_left_out_and_still_counted_with_others(s
     let logged = tell_within(store, "e1", "d", &events, 0).await;
     assert_eq!((logged.counted, logged.left_out), (1, 1));
     assert_eq!(log(store).await.len(), before + 1);
-    // As much as it has.
+    // As many as it has.
     let events: Vec<_> = (0..4)
         .map(|number| (500_000 + number * 20_000, Ejected))
         .collect();
@@ -238,7 +238,7 @@ pub async fn a_reporter_without_room_is_left_out_and_still_counted_with_others(s
     );
 }
 
-/// Entries of events that are as long as can be.
+/// Logs events with the longest entries.
 async fn fill(store: &dyn Store, reporter: &str, count: u64) {
     let events = (0..count).map(|number| InstanceEvent {
         at_ms: 1_000_000 + number,
@@ -291,7 +291,7 @@ pub async fn the_log_has_so_many_bytes_and_the_oldest_entries_go(store: &dyn Sto
     assert!(store.log_size().await.unwrap().bytes <= EVENTS_BYTES_MAX);
 }
 
-/// Both stores log a history of events alike.
+/// Both stores log a history of events in the same way.
 pub async fn event_logs_are_alike(rust: &dyn Store, lua: &dyn Store, seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut draw = |below: u64| {

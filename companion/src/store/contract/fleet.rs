@@ -309,7 +309,7 @@ pub async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
         loads.unwrap()[0].wiring,
         report("e1", 1, &["a", "b"]).services[0].wiring
     );
-    // Mended, and more than is kept.
+    // Mended, and then more findings than the store keeps.
     take(store, &report("e1", 2, &[]), 15_000_002).await;
     let many = report("e2", 2, &["d"; 20]);
     let taken = store
@@ -357,7 +357,7 @@ pub async fn counters_stay_at_the_top(store: &dyn Store) {
     assert_eq!(totals["10.0.0.9:80"].updates, 3);
 }
 
-/// As one of an invented Envoy, in which an instance is there more than once, too.
+/// As the report of an invented Envoy, in which an instance occurs more than once, too.
 pub async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn Store) {
     let instance = InstanceLoad {
         in_flight: u64::MAX,

@@ -20,7 +20,7 @@ pub async fn leadership(first: &dyn Store, second: &dyn Store) {
     first.resign("a").await.unwrap();
     assert_eq!(lead(second, "b").await, Some(2));
 
-    // A leader of before has nothing to say.
+    // A former leader may no longer write.
     let event = |reason: &str| {
         Entry::Group(GroupEvent {
             at_ms: 1,

@@ -39,7 +39,7 @@ pub async fn each_name_is_a_service_of_its_own(store: &dyn Store) {
     }
     are_told_apart(store, &names).await;
 
-    // All that is known of them goes again.
+    // Removes all data of them again.
     let last = instance(names.len().try_into().unwrap()).id;
     assert!(store.unregister(&names[8], &last, 3_000).await.unwrap());
     assert_eq!(store.expire(4_000).await.unwrap(), 8);

@@ -9,7 +9,7 @@ use crate::replica::digest::{bucket_of, share};
 use crate::replica::{Mark, Part};
 use crate::store::{Applied, BATCH_MAX, Batch, Condition, Outcome, Page, Store, Waiting};
 
-/// When what is applied arrives.
+/// When a batch arrives.
 pub(super) const NOW_MS: u64 = 1_000;
 
 pub fn id(dataset: &str, key: &str) -> RecordId {
@@ -188,7 +188,7 @@ pub async fn ops_wait_in_order(east: &dyn Store) {
     assert_eq!((own.incarnation, own.sequence), (read.incarnation, waiting));
     let rest = outbox(east, bucket, 2).await.ops;
     assert_eq!(rest.first(), read.ops.get(2));
-    // Each says what it replaced.
+    // Each op has the version that it replaced.
     let first = &read.ops[0].record;
     assert_eq!(read.ops[0].over, None);
     assert_eq!(read.ops[1].over.as_ref(), Some(&first.version));

@@ -116,7 +116,7 @@ pub async fn an_earlier_update_that_arrives_later_brings_nothing_back(store: &dy
     record.is_overtaken(stamp("e1", 4, 0), Some("four")).await;
     record.applies(stamp("e1", 6, 0), None).await;
     record.is_overtaken(stamp("e1", 5, 0), Some("five")).await;
-    // The deletion found nothing, and is as much the last word.
+    // The deletion found nothing, and is the last update all the same.
     let nothing = record.arrives(stamp("e1", 8, 0), None).await;
     assert_eq!(nothing, Outcome::Nothing);
     record.is_overtaken(stamp("e1", 7, 0), Some("seven")).await;
@@ -133,7 +133,7 @@ pub async fn an_earlier_update_that_arrives_later_brings_nothing_back(store: &dy
 pub async fn an_update_sent_again_does_not_undo_what_came_between(store: &dyn Store) {
     let mut record = Updated::of(store, "between");
     record.applies(stamp("e1", 5, 0), Some("e1's")).await;
-    // Another Envoy's clock says nothing: the later to arrive wins.
+    // Another Envoy's clock does not count: the update that arrives later wins.
     record.applies(stamp("e2", 1, 0), Some("e2's")).await;
     record.is_overtaken(stamp("e1", 5, 0), Some("e1's")).await;
     record.is(Some("e2's")).await;

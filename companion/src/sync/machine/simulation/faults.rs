@@ -15,7 +15,7 @@ use super::world::{STEP_MS, World, machine, unit};
 /// In ms since the Unix epoch.
 const YEAR_2500: u64 = 16_725_225_600_000;
 
-/// How badly things go, in percent.
+/// The rates of the faults, in percent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Faults {
     pub(super) lost: u8,
@@ -171,15 +171,15 @@ impl World {
             let is_kept = copy.as_ref().is_some_and(|copy| copy.has(version));
             if !is_kept && !others().any(|node| node.store.has(version)) {
                 let kept = match copy {
-                    // The unit goes on, and an answer of its store that is under way may bring it yet. Or another
-                    // change takes its number: then it depends on the order whether it is taken.
+                    // The unit goes on, and an answer of its store that is under way may still bring it. Or another
+                    // change takes its number: then the order decides whether it is applied.
                     Some(_) => Kept::Perhaps,
                     None => queued.get(version).copied().unwrap_or(Kept::No),
                 };
                 write.kept = write.kept.min(kept);
             }
         }
-        // Or it might make a version twice, which docs/sync.md does not promise to mend.
+        // Otherwise it might make a version twice, which docs/sync.md does not promise to mend.
         let behind_ms = self.nodes[at].store.clock_ms() + STEP_MS;
         let behind_ms = behind_ms.saturating_sub(self.wall_ms(at));
         let node = &mut self.nodes[at];

@@ -68,7 +68,7 @@ impl World {
 
     /// Checks that all units hold the expected records, at this moment.
     pub(super) fn check(&self) -> Result<(), String> {
-        // Clocks are apart: what expires soon may be gone in one unit only.
+        // Clocks differ: a record that expires soon may be gone in one unit only.
         let soon = |record: &Record| {
             record
                 .expires_ms

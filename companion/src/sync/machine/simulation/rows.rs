@@ -1,4 +1,4 @@
-//! A bucket of a store, as the shipped rule works on it. A store that breaks a rule lies to it.
+//! A bucket of a store, as the shipped rule works on it. A store that breaks a rule returns wrong values to it.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Bucket {
         self.all_or_empty(false)
     }
 
-    /// The same; whether what lost its value is an empty record, or none.
+    /// The same; the flag says whether a record that lost its value is an empty record, or none.
     pub(super) fn all_or_empty(&self, is_empty: bool) -> impl Iterator<Item = Record> {
         let records = self.records.iter();
         records.filter_map(move |(id, (mark, value))| {
@@ -57,7 +57,7 @@ impl Bucket {
     }
 }
 
-/// A bucket inside a step. A store that breaks a rule lies to it.
+/// A bucket inside a step. A store that breaks a rule returns wrong values to it.
 pub(super) struct Rows<'a> {
     pub(super) bucket: &'a mut Bucket,
     pub(super) broken: Broken,

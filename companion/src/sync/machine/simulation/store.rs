@@ -1,4 +1,4 @@
-//! A store of one unit as a map, under the rule that is shipped. It can be told to break it.
+//! A store of one unit as a map, under the shipped rule. A test can make it break the rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ const READ: usize = 3;
 
 pub(super) type Positions = BTreeMap<UnitId, Position>;
 
-/// A rule that a store can be told to break.
+/// A rule that a test can make a store break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
     Nothing,
@@ -30,13 +30,13 @@ pub(super) enum Broken {
     Tombstones,
     /// An op that a position covers, but that is absent, is applied again.
     Covered,
-    /// The later version does not win: the last to come does.
+    /// The last version to arrive wins, instead of the latest one.
     Order,
     /// The clock of a change is believed, even one in the future.
     Future,
     /// A full store confirms nothing and deletes nothing, as it puts nothing.
     Full,
-    /// A companion without peers is let write, although its unit has some.
+    /// A companion without peers may write, although its unit has some.
     Agreement,
     /// A record without its value goes into a repair as an empty one, and a recount keeps it.
     Value,
@@ -85,14 +85,14 @@ impl Store {
         }
     }
 
-    /// Whether there is room for nothing more.
+    /// Whether the store is full.
     fn is_full(&self) -> bool {
         let used = |bucket: &Bucket| bucket.records.len() + bucket.outbox.len();
         self.buckets.values().map(used).sum::<usize>() >= self.room
     }
 
-    /// A companion that is configured without peers writes: the store, which knows the unit's configuration, lets
-    /// it do nothing.
+    /// A companion that is configured without peers writes: the store, which knows the unit's configuration,
+    /// refuses it.
     pub(super) fn write_without_peers(
         &mut self,
         key: &str,
@@ -352,8 +352,8 @@ impl Store {
         })
     }
 
-    /// Recomputes the digests of a bucket. A record whose value is gone is one that is not there: then others
-    /// differ, and bring it.
+    /// Recomputes the digests of a bucket. A record whose value is gone counts as absent: then the digests of others
+    /// differ, and a repair brings it.
     pub(super) fn recount(&mut self, number: u8, now_ms: u64) {
         let bucket = self.buckets.entry(number).or_default();
         if self.broken != Broken::Value {
@@ -385,7 +385,7 @@ impl Store {
         records.any(|(mark, value)| mark.version == *version && value.is_some())
     }
 
-    /// Loses the value of a record and keeps its mark, as a server that evicts does; which version that was.
+    /// Loses the value of a record and keeps its mark, as a server that evicts does. Returns the version.
     pub(super) fn lose_value(&mut self, turn: usize) -> Option<Version> {
         let records = self
             .buckets

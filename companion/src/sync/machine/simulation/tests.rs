@@ -1,4 +1,4 @@
-//! Stories, and the seeds of many more.
+//! Fixed runs, and random ones by their seeds.
 
 use std::ops::Range;
 
@@ -8,8 +8,8 @@ use super::faults::Faults;
 use super::store::{Broken, Store};
 use super::world::{Node, RULES, STALE_MS, STEP_MS, World};
 
-/// The stories that are told in every run of the tests, or those that the variable says: `SEEDS=0..9000`, or
-/// `SEEDS=28..29` for one to look at.
+/// The seeds of every run of the tests, or those of the variable: `SEEDS=0..9000`, or `SEEDS=28..29` for a single
+/// one.
 fn seeds() -> Range<u64> {
     let Ok(said) = std::env::var("SEEDS") else {
         return 0..500;
@@ -209,7 +209,7 @@ fn a_second_unit_of_one_name_takes_nothing_from_the_others() {
     }
 }
 
-/// One story: faults while there are writes, then none.
+/// One run: faults while there are writes, then none.
 fn story(seed: u64, broken: Broken) -> Result<(), String> {
     let mut dice = Dice::new(seed ^ 0x5eed);
     let units = 3 + dice.place(5);
@@ -233,8 +233,8 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
         values_lost: 0,
     };
     let mut world = World::new(seed, units, broken);
-    // A disk that is lost and a clock that is set back may make one version twice. What tells that
-    // a copy is an old one is on the disk.
+    // A disk that is lost and a clock that is set back may make one version twice. The mark of an
+    // old copy is on the disk.
     match percent(7) {
         0 => (faults.disk_lost, faults.stale) = (percent(4), 0),
         1 => faults.clock_jumps = percent(10),
@@ -265,7 +265,7 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
     world.run(STALE_MS / STEP_MS, Faults::default());
     world.check().map_err(after)?;
     if !world.lost_values.is_empty() {
-        // The way back: what any unit still has, all have again.
+        // The recovery: all units get the values that any unit still has.
         world.lost_values.clear();
         let now_ms = world.now_ms;
         let nodes = world.nodes.iter_mut();
@@ -275,7 +275,7 @@ fn story(seed: u64, broken: Broken) -> Result<(), String> {
     Ok(())
 }
 
-/// The first of these seeds whose story ends badly, told by all cores.
+/// The first of these seeds whose run fails, on all cores.
 fn first_bad(seeds: Range<u64>, broken: Broken) -> Option<(u64, String)> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from) as u64;
     std::thread::scope(|scope| {

@@ -36,14 +36,14 @@ pub(super) const RULES: Rules = Rules {
 pub(super) struct Node {
     pub(super) id: UnitId,
     pub(super) machine: Machine,
-    /// Itself and those it syncs with.
+    /// Itself and its peers.
     pub(super) members: Vec<usize>,
     pub(super) store: Store,
     /// Older copies of it, and when they were made.
     pub(super) copies: VecDeque<Store>,
     pub(super) queue: VecDeque<(Envelope, Option<u64>)>,
     pub(super) unacked: BTreeMap<Tag, Envelope>,
-    /// Copies that a broker was thought to have lost: when it comes back with them.
+    /// Copies that a broker seemed to have lost, and when it delivers them.
     stale: Vec<(u64, Envelope)>,
     pub(super) inbox: VecDeque<Input>,
     /// Answers that take their time.
@@ -153,7 +153,7 @@ impl World {
                 record,
                 kept: Kept::Surely,
             });
-        // One in five is not told: another companion of the unit wrote it.
+        // The machine gets no hint of one in five: another companion of the unit wrote it.
         if self.dice.hits(80) {
             node.inbox.push_back(Input::Written([bucket].into()));
         }
@@ -330,7 +330,7 @@ impl World {
             return false;
         }
         if self.large > 0 && message::encode(from, body.clone()).unwrap().len() > LIMIT {
-            // The channel closes with the reason, and the link says it.
+            // The channel closes with the reason, and the link reports it.
             let limit = Input::Limit(to.clone(), LIMIT);
             let sender = self.nodes.iter_mut().find(|node| node.id == *from);
             if self.broken != Broken::Limit {
