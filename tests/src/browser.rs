@@ -1,7 +1,7 @@
 //! A real Chromium without a window, driven by its DevTools protocol over a pair of pipes: no port, and no library,
 //! whose bindings of the whole protocol would take longer to build than all tests.
 //!
-//! Invariant: everything that the page does wrong is remembered ([`Page::faults`]), whether or not a test looks.
+//! Invariant: every fault of the page is remembered ([`Page::faults`]), even if no test asks for it.
 
 mod pipe;
 
@@ -213,7 +213,7 @@ impl Page {
         Ok(())
     }
 
-    /// Types a text into what has the focus.
+    /// Types a text into the element with the focus.
     ///
     /// # Errors
     /// The browser is gone.
@@ -256,7 +256,7 @@ impl Page {
     }
 
     /// Exceptions, lines of the console that are errors, violations of the page's policy, and requests to other
-    /// origins than `origin`. Of failed requests only those with other statuses than `expected`.
+    /// origins than `origin`. Failed requests with a status in `expected` are left out.
     pub fn faults(&self, origin: &str, expected: &[u16]) -> Vec<String> {
         let heard = self.pipe.heard();
         heard

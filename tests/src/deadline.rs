@@ -12,7 +12,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// Repeats the attempt until it succeeds. After [`PATIENCE`] it returns the last error.
 ///
 /// # Errors
-/// The error of the last attempt, and what was waited for.
+/// The error of the last attempt, and the awaited condition.
 pub async fn until<T>(what: &str, attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     within(PATIENCE, what, attempt).await
 }
@@ -20,7 +20,7 @@ pub async fn until<T>(what: &str, attempt: impl AsyncFnMut() -> Result<T>) -> Re
 /// Like [`until`], with another limit.
 ///
 /// # Errors
-/// The error of the last attempt, and what was waited for.
+/// The error of the last attempt, and the awaited condition.
 pub async fn within<T>(
     limit: Duration,
     what: &str,

@@ -312,7 +312,7 @@ impl Envoy {
     /// The version of this Envoy, such as `1.40.0`.
     ///
     /// # Errors
-    /// Envoy does not tell its version.
+    /// Envoy's answer has no version.
     pub async fn version(&self) -> Result<String> {
         let info: Value = serde_json::from_str(&self.admin("/server_info").await?)?;
         let version = info.get("version").and_then(Value::as_str);

@@ -206,7 +206,7 @@ impl FtpSite {
 /// Runs curl as this client, with these options, on a file of its server behind this port.
 ///
 /// # Errors
-/// curl fails; the text is what it says.
+/// curl fails; the error has its output.
 pub async fn curl(port: u16, client: Ipv4Addr, options: &[&str], file: &str) -> Result<Vec<u8>> {
     let mut command = tokio::process::Command::new("curl");
     command

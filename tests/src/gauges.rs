@@ -11,8 +11,8 @@ use crate::site::Site;
 
 const IN_FLIGHT: &str = "wasmcustom.unitring.orders.in_flight";
 
-/// Waits until the filter counts so much in flight, for the service and for its four instances together. A gauge that
-/// went below zero would be huge.
+/// Waits until the filter counts this many requests in flight, for the service and for its four instances together. A
+/// gauge that went below zero would be huge.
 ///
 /// # Errors
 /// The deadline passes first.
@@ -37,7 +37,7 @@ pub async fn has_in_flight(envoy: &Envoy, expected: u64) -> Result<()> {
 }
 
 impl Site {
-    /// Waits until so much is in flight, by the filter's gauges, or by the native module's report.
+    /// Waits until this many requests are in flight, by the filter's gauges, or by the native module's report.
     ///
     /// # Errors
     /// The deadline passes first.
@@ -46,7 +46,8 @@ impl Site {
     }
 }
 
-/// Waits until so much is in flight, by the filter's gauges, or by the native module's report to its companion.
+/// Waits until this many requests are in flight, by the filter's gauges, or by the native module's report to its
+/// companion.
 ///
 /// # Errors
 /// The deadline passes first.
@@ -57,7 +58,7 @@ pub async fn has_in_flight_at(envoy: &Envoy, companion: &Companion, expected: u6
     }
 }
 
-/// Waits until the companion has so much in flight from its reporters, in a report from now on.
+/// Waits until the companion has this many requests in flight from its reporters, in a report from now on.
 async fn is_told(companion: &Companion, expected: u64) -> Result<()> {
     until(&format!("{expected} in flight by the report"), async || {
         let service = companion.get("/v1/services/orders").await?;

@@ -6,9 +6,10 @@
 //! answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an upgrade to a stream
 //! that is echoed.
 //!
-//! `update=carts/ada;body` announces data updates, `value=…` or so many digits by `size=65536` are the body of the answer then,
-//! `chunks=4` sends it in pieces of which no header tells, `trailers=1` ends it with trailers, `abort=1` breaks the
-//! connection before its last piece, and `content_type=…` names what it is. HTTP/1 and HTTP/2 are spoken.
+//! `update=carts/ada;body` announces data updates; `value=…`, or a number of digits by `size=65536`, is the body of the
+//! answer then. `chunks=4` sends it in pieces without a length in the headers, `trailers=1` ends it with trailers,
+//! `abort=1` breaks the connection before its last piece, and `content_type=…` names its type. The instance speaks
+//! HTTP/1 and HTTP/2.
 //!
 //! The instance counts its own load: `GET /__load` and `POST /__load/reset`. `POST /__slow?ms=80` sets
 //! the duration of every request from now on; with `&workers=16` it works on 16 at once, while the

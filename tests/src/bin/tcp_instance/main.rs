@@ -1,17 +1,17 @@
 //! An instance of a TCP service: `tcp_instance <id> <port> [proxy]`. It speaks first: a line with its id and with
-//! the address from which the connection came. With `proxy`, that is the one that a PROXY protocol line tells.
+//! the address from which the connection came. With `proxy`, that is the address in a PROXY protocol line.
 //!
-//! The client then sends a line that says what the connection is for:
+//! The client then sends a line with the purpose of the connection:
 //!
 //! | line | what the instance does |
 //! |---|---|
 //! | `echo` | sends back all that comes, until the client ends its half; then it ends its own |
-//! | `take` | reads until the client ends its half, and then tells how many bytes came; its log says how it ended |
+//! | `take` | reads until the client ends its half, and then sends the number of bytes; its log says how it ended |
 //! | `flood` | sends without end, whether the client reads or not |
 //! | `say N` | sends N bytes, and ends its half; then it reads until the client ends |
 //! | `leave` | closes at once |
 //! | `reset` | closes by a reset |
-//! | `load` | tells how many connections are open, and the most that were: `3 7` |
+//! | `load` | sends how many connections are open, and the most that were: `3 7` |
 //!
 //! A connection that sends no such line, as a health check does, is not counted.
 
