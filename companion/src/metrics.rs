@@ -1,9 +1,9 @@
 //! Counters, gauges and histograms, and their page in Prometheus' text format.
 //!
-//! Invariant: no label set grows without bound. Labels are services, instances, units, kinds of findings, and what
-//! this program chooses. Each scrape writes the first three from the store's bounded state, so an entry that is
-//! removed there disappears here. What a companion does not have, as a group of servers or peers, it does not show:
-//! a 0 would read as a fault.
+//! Invariant: no label set grows without bound. Labels are services, instances, units, kinds of findings, and values
+//! that this program chooses. Each scrape writes the first three from the store's bounded state, so an entry that is
+//! removed there disappears here. A companion does not show metrics of parts that it lacks, such as a group of servers
+//! or peers: a 0 would read as a fault.
 //!
 //! | module | what |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | `fallbacks` | requests left to Envoy, by service |
 //! | `links` | other units |
 //! | `process` | the process and its build |
-//! | `old` | the names of before |
+//! | `old` | the former names |
 
 mod fallbacks;
 mod fleet;
@@ -51,7 +51,7 @@ type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<f64, AtomicU64>;
 
-/// Metrics that were not there before, or whose name or unit is another now.
+/// Metrics that are new, or have a new name or unit.
 const RENAMED: [&str; 9] = [
     "events_merged",
     "events_left_out",
@@ -246,7 +246,7 @@ impl Metrics {
         fallbacks.took(service, reporter, count, times);
     }
 
-    /// The page: this process's metrics, the fleet's, and all by the names of before.
+    /// The page: this process's metrics, the fleet's, and all by their former names.
     ///
     /// # Errors
     /// None in practice: writing to a string does not fail.

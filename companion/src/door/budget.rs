@@ -1,4 +1,4 @@
-//! Places among the requests that are worked on: some for each kind, half of these for each client.
+//! Places among the requests at work: a number for each kind, half of it for each client.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use super::credentials::Caller;
 use super::kept::{Kept, Share};
 use super::need::Kind;
 
-/// Requests of each kind that are worked on at once.
+/// Concurrent reports and heartbeats.
 pub const REPORTS_MAX: usize = 512;
-/// Reads at once.
+/// Concurrent reads.
 pub const READS_MAX: usize = 256;
-/// Writes at once.
+/// Concurrent writes.
 pub const WRITES_MAX: usize = 512;
-/// Reads at once of clients without a credential, where others have one.
+/// Concurrent reads of clients without a credential, if others have one.
 pub const STRANGERS_MAX: usize = 64;
 /// Open streams of events and of changes.
 pub const EVENT_STREAMS_MAX: usize = 256;
-/// Looks at readiness and metrics at once.
+/// Concurrent reads of readiness and metrics.
 pub const LOOKS_MAX: usize = 32;
 
 /// The places of all kinds.
@@ -42,7 +42,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A place for a request. `has_credentials` tells whether others have one.
+    /// A place for a request. `has_credentials` says whether other clients have a credential.
     pub fn take(&self, kind: Kind, caller: &Caller, has_credentials: bool) -> Option<Share> {
         let places = match kind {
             _ if has_credentials && !caller.is_known() => &self.strangers,

@@ -1,4 +1,4 @@
-//! The open connections, and which of them has to go when a new one needs its place.
+//! The open connections, and which of them is displaced when a new one needs a place.
 //!
 //! Silent connections are the cheapest way to shut out all other clients: they cost their sender nothing. So there is
 //! a bound below the process' limit of open files, and a new connection takes the place of one that has done nothing
@@ -212,7 +212,7 @@ mod tests {
         assert!(is_lost(&silent) && !is_lost(&later) && !is_lost(&new));
         new.begins(&by("b"));
         later.begins(&by("c"));
-        // Now the one that was of use, and is idle, is the next.
+        // Now the idle connection that has had an answer is the next.
         let (last, _) = all.enter(at(6)).unwrap();
         assert!(is_lost(&proven));
         last.begins(&by("d"));

@@ -51,7 +51,7 @@ impl Role {
     }
 }
 
-/// A token or a certificate, and what its holder may do.
+/// A token or a certificate, and the roles of its holder.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Credential {
     name: String,
@@ -293,7 +293,7 @@ impl Credential {
             return Err(Denied::Forbidden(why));
         }
         let (allowed, kind, name) = match &need.scope {
-            // Its holder reads what any reader does.
+            // Its holder may read everything, as any reader.
             Scope::Service(_) if self.roles.contains(&Role::Read) && need.is_read() => {
                 return Ok(());
             }

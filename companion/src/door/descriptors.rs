@@ -6,10 +6,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const RESERVED: u64 = 256;
 /// Most connections of clients, even if the system's limit is higher.
 pub const CONNECTIONS_MAX: usize = 8_192;
-/// Fewest, however low it is.
+/// Fewest connections, even if the limit is lower.
 const CONNECTIONS_MIN: usize = 64;
 
-/// Raises the soft limit to the hard one, and tells how many connections fit.
+/// Raises the soft limit to the hard one, and returns how many connections fit.
 pub fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 /// The certificates in force; `None` for plain connections.
 pub type Certificates = watch::Receiver<Option<Arc<ServerConfig>>>;
 
-/// How long accepting pauses where the system gives no connection, as without a free descriptor.
+/// How long accepting pauses if the system gives no connection, as without a free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub struct Listener {

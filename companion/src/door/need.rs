@@ -15,7 +15,7 @@ pub struct Need<'a> {
     /// Any of these roles.
     pub roles: &'static [Role],
     pub scope: Scope<'a>,
-    /// Which quota of requests it is counted in.
+    /// The quota that it is counted in.
     pub kind: Kind,
     /// The largest body, in bytes.
     pub body_max: usize,
@@ -36,7 +36,7 @@ pub enum Scope<'a> {
     AllDatasets,
 }
 
-/// The quota of requests that one is counted in.
+/// The quota that a request is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Reports and heartbeats: without them living instances and loads would be forgotten.
@@ -44,7 +44,7 @@ pub enum Kind {
     Read,
     /// Writes of records, and of everything else.
     Write,
-    /// Readiness and metrics: they tell most when all else is busy.
+    /// Readiness and metrics: they are needed most when all else is busy.
     Look,
 }
 

@@ -12,11 +12,11 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long the head of a request may take, from its first byte on; and that byte of the first request.
+/// How long the head of a request may take from its first byte on, and how long the first byte of the first request.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle between two requests. Longer than filters' longest interval.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// How long an answer may stay where no byte of it is taken.
+/// How long an answer may wait while the client takes no byte of it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The event that the connection waits for.
@@ -37,7 +37,7 @@ pub struct Line(AtomicU64);
 impl Line {
     pub fn set(&self, phase: Phase) {
         let next = |line| Some(((line >> PHASE_BITS) + 1) << PHASE_BITS | phase as u64);
-        // It always has a next.
+        // There is always a next phase.
         let _last = self
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);

@@ -1,4 +1,4 @@
-//! Whether a browser was led here by another site.
+//! Whether another site made a browser send a request.
 //!
 //! A page of any site can make its reader's browser send requests to addresses that only this browser reaches,
 //! loopback included. If the site has a name that resolves to such an address (DNS rebinding), its page could
@@ -18,7 +18,7 @@ const OWN_NAME: &str = "unitring";
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
-    /// No `Host`, or one that cannot be one.
+    /// No `Host`, or an invalid one.
     #[error("host: must be the address of this companion")]
     NoHost,
     /// A name that is not ours.

@@ -1,15 +1,15 @@
-//! Whether requests were turned away lately. Then a heartbeat may be among them, and nothing expires.
+//! Whether requests were refused lately. Then a heartbeat may be among them, and nothing expires.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::now_ms;
 
-/// When a request was last turned away.
+/// When a request was last refused.
 #[derive(Debug, Default)]
 pub struct Strain(AtomicU64);
 
 impl Strain {
-    /// A request or a connection was turned away.
+    /// Notes that a request or a connection was refused.
     pub fn felt(&self) {
         self.0.fetch_max(now_ms(), Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! Each request's id: the client's or a new one. It is in the answer, and in all lines that the log gets while the
-//! request is worked on. A traced request is a span besides, and its lines have the trace's id.
+//! Each request's id: the client's or a new one. It is in the answer, and in all log lines of the request. A traced
+//! request is a span, too, and its lines have the trace's id.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -34,7 +34,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's, if it can be one, which tells a span of a trace from a header that is to fill the log.
+    /// The client's id, if it is valid: a hostile header must not fill the log.
     fn given(headers: &HeaderMap) -> Option<Self> {
         let given = headers.get(HEADER)?;
         let bytes = given.as_bytes();
@@ -98,7 +98,7 @@ const UNTRACED: [&str; 2] = ["/metrics", "/readyz"];
 /// The methods of our paths; any other has one name.
 const METHODS: [Method; 4] = [Method::GET, Method::PUT, Method::POST, Method::DELETE];
 
-/// The span of a request. It has the path that matched, not the one that was asked: a record's key may be a secret.
+/// The span of a request. It has the route that matched, not the requested path: a record's key may be a secret.
 fn begin(request: &Request) -> Option<Work> {
     if !trace::is_on() {
         return None;
@@ -122,7 +122,7 @@ fn end(work: &Work, response: &Response) {
     let status = response.status();
     work.set("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
-        // Why is in the log: it may name a record.
+        // The reason is only in the log: it may name a record.
         work.failed(status.canonical_reason().unwrap_or_default());
     }
 }

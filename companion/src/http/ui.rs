@@ -54,8 +54,8 @@ static FILES: LazyLock<BTreeMap<&str, (File, HeaderValue)>> = LazyLock::new(|| {
     tagged.collect()
 });
 
-/// Scripts, styles and requests of this companion, and nothing else. No text becomes markup: a page that tries to
-/// make some from a string is stopped.
+/// Scripts, styles and requests of this companion, and nothing else. No text becomes markup: the browser stops a page
+/// that makes markup from a string.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
@@ -73,7 +73,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
         HeaderName::from_static("cross-origin-opener-policy"),
         "same-origin",
     ),
-    // Kept, and asked for by its tag each time: another companion may answer next.
+    // The browser keeps it, and checks its tag each time: another companion may answer next.
     (header::CACHE_CONTROL, "no-cache"),
 ];
 

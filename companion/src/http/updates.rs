@@ -2,7 +2,7 @@
 //! entry in the outbox; the answer lists the updates that are not.
 //!
 //! [`crate::replica::stamps`] decides which updates were applied before or come too late. A batch that was read is
-//! finished although its sender hangs up: a filter that restarts has told its clients that the updates were made.
+//! finished even if its sender hangs up: a filter that restarts has told its clients that the updates were made.
 
 mod batch;
 
@@ -44,7 +44,7 @@ pub struct RefusedUpdates {
 }
 
 impl RefusedUpdates {
-    /// Counts refused updates. Returns how many are untold, if it is time to tell.
+    /// Counts refused updates. Returns how many are not logged yet, if it is time to log.
     fn count(&self, refused: u64, now_ms: u64) -> Option<u64> {
         self.untold.fetch_add(refused, Ordering::Relaxed);
         let told_ms = self.told_ms.load(Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Requests that filters left to Envoy, summed up by service.
 //!
-//! A report has the count of its Envoy since that started. A sum over the Envoys that live would fall when one
-//! leaves, which a scraper takes for a restart; so this adds up what each count grew by. Pure.
+//! A report has the count of its Envoy since that started. A sum over the live Envoys would fall when one
+//! leaves, which a scraper takes for a restart; so this adds up the growth of each count. Pure.
 
 use std::collections::BTreeMap;
 

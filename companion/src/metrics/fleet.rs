@@ -1,7 +1,7 @@
 //! Services and their instances, as all Envoys report them.
 //!
 //! The labels are those of the filter's own metrics: `service` is the Envoy cluster, `upstream` the instance's id.
-//! (`instance` would be overwritten by a scraper, whose own label that is.)
+//! (A scraper would overwrite `instance`, which is its own label.)
 
 use std::fmt;
 use std::time::Duration;
@@ -18,7 +18,6 @@ use crate::store::LogSize;
 pub struct ShownInstance {
     pub service: ServiceName,
     pub instance: InstanceId,
-    /// Where it is.
     pub address: String,
     /// Whether all reporters say that it takes requests.
     pub healthy: bool,

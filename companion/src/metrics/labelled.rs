@@ -88,7 +88,7 @@ impl Default for RequestTimes {
 }
 
 impl RequestTimes {
-    /// Measures a request. `route` is the path as the router has it, without what the client put into it; any
+    /// Measures a request. `route` is the router's pattern of the path, without the client's values; any
     /// other path and any other method is `other`, so that clients cannot invent labels.
     pub fn took(&self, method: &str, route: Option<&str>, status: u16, time: Duration) {
         let methods = ["GET", "HEAD", "POST", "PUT", "DELETE"];

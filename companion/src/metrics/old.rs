@@ -1,5 +1,5 @@
 //! The names that metrics had before `unitring_companion_…`. They are here for one release, so that dashboards and
-//! alerts can move; their help says the new name. Two are gone, since no reader of the format could take them: see
+//! alerts can move; their help says the new name. Two are gone, since no parser of the format accepted them: see
 //! docs/metrics.md.
 
 use std::fmt;
@@ -13,7 +13,7 @@ pub(super) fn help(new: &str) -> String {
     format!("Deprecated, gone in the next release: use {new}")
 }
 
-/// The old names of what is written for each scrape.
+/// The old names of the metrics that are written for each scrape.
 pub(super) fn write(page: &mut Page, seen: &Seen<'_>) -> fmt::Result {
     for family in INSTANCE_FAMILIES.iter().filter(|family| family.is_old) {
         let name = format!("unitring_{}", family.name);

@@ -90,7 +90,7 @@ pub struct Stamps {
 }
 
 impl Stamps {
-    /// Reads what a store has; what no unitring wrote is left out.
+    /// Reads the stamps of a store; text that no unitring wrote is left out.
     pub fn read(text: &str) -> Self {
         let mut parts = text.split(' ');
         let forget_ms = parts.next().and_then(|text| text.parse().ok());

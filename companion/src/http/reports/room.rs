@@ -39,7 +39,7 @@ enum User {
 struct Used {
     bytes: u64,
     at_ms: u64,
-    /// When it was last told that something was left out.
+    /// When the log last said that events were left out.
     told_ms: Option<u64>,
 }
 

@@ -39,7 +39,7 @@ pub(super) fn tell(
     }
 }
 
-/// Writes that a reporter's events are not in the event log.
+/// Logs that a reporter's events are not in the event log.
 pub(super) fn tell_left_out(reporter: &ReporterId, events: u64) {
     let reporter = reporter.as_str();
     tracing::warn!(

@@ -1,4 +1,4 @@
-//! The event log in the file: what event_log.lua does in Redis.
+//! The event log in the file, as event_log.lua keeps it in Redis.
 //!
 //! `event_bytes` counts the bytes of the entries up to the number in `event_counted`. An older program changes neither:
 //! then the next write recounts all entries, and no event joins an entry from before, since a contrary one of the older
@@ -169,7 +169,7 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    /// Lets the oldest entries go, and keeps the numbers.
+    /// Drops the oldest entries, and keeps the numbers.
     fn close(mut self) -> Result<(), StoreError> {
         let mut trimmed = 0;
         while self.bytes > EVENTS_BYTES_MAX && trimmed < TRIMMED_MAX {

@@ -196,7 +196,7 @@ pub(super) fn expire(transaction: &WriteTransaction, now_ms: u64) -> Result<u64,
     Ok(expired)
 }
 
-/// Removes the reports on a service and its counters; whether there were any.
+/// Removes the reports on a service and its counters. Returns whether there were any.
 pub(super) fn forget_service(
     transaction: &WriteTransaction,
     service: &ServiceName,

@@ -1,7 +1,7 @@
 //! Writes that come at the same time become durable together: one transaction and one flush for all of them, since
 //! the flush takes nearly all of a write's time.
 //!
-//! Each write is as if it stood alone: where one of them fails, all are undone and made one by one.
+//! Each write is as if it stood alone: if one of them fails, all are undone and made one by one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
