@@ -73,12 +73,12 @@ pub struct Group {
     pub seen: watch::Receiver<Option<Status>>,
 }
 
-/// Lines in a second about what filters report.
+/// Lines a second about reports of filters.
 const REPORTED_LINES_MAX: u64 = 50;
-/// Lines in a second about requests that failed.
+/// Lines a second about requests that failed.
 const FAILURE_LINES_MAX: u64 = 10;
 
-/// How many lines the log gets of what clients bring about.
+/// The rate limits of log lines that clients cause.
 #[derive(Debug)]
 pub struct Paces {
     /// Lines about reports of filters.
@@ -122,7 +122,7 @@ pub struct App {
     pub role: watch::Receiver<Role>,
     /// True once the process is to stop; open streams end then.
     pub stopping: watch::Receiver<bool>,
-    /// The places among the requests that are worked on.
+    /// The places among the requests at work.
     pub budget: Budget,
     /// The bytes of bodies that are being read.
     pub bodies: Arc<Kept>,
@@ -138,9 +138,9 @@ pub struct App {
     pub refused_updates: RefusedUpdates,
     /// Work that takes a core for a while.
     pub heavy: Heavy,
-    /// How many lines the log gets of what clients bring about.
+    /// The rate limits of log lines that clients cause.
     pub paces: Paces,
-    /// Whether requests were turned away lately.
+    /// Whether requests were refused lately.
     pub strain: Arc<Strain>,
 }
 

@@ -2,8 +2,8 @@
 //! has expired, and watches the group. All of them take writes.
 //!
 //! The lead is a lease in the store, by the store's own clock. By its own clock the holder stops
-//! before the store grants the lease to another. What it still has under way then is idempotent, or
-//! carries its term, which the store compares.
+//! before the store grants the lease to another. Its work that is still under way then is idempotent,
+//! or carries its term, which the store compares.
 
 use std::sync::Arc;
 use std::time::Duration;

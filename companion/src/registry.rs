@@ -1,5 +1,5 @@
-//! The registry: which instances a service has, as they or their operators say. It feeds Envoy
-//! through [`crate::xds`] and filters that discover by companion.
+//! The registry: the instances of each service, as they or their operators register them. It feeds
+//! Envoy through [`crate::xds`], and filters that discover by companion.
 //!
 //! Values only; where it is kept is [`crate::store`], and [`crate::registry_feed`] follows it.
 
@@ -28,7 +28,7 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Whether a change from `self` to `new` is one that Envoy has to hear of.
+    /// Whether Envoy has to receive the change from `self` to `new`.
     pub fn differs(&self, new: &Self) -> bool {
         let of = |one: &Self| (one.address, one.weight, one.draining);
         of(self) != of(new)
@@ -46,7 +46,7 @@ pub enum Registration {
     Renewed,
 }
 
-/// All of it at one moment.
+/// The whole registry at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registry {
     /// Grows with each change.

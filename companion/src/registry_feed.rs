@@ -23,7 +23,7 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// the store was away no instance could renew. The same after a refused request: it may have been a heartbeat.
 pub const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 
-/// Within this time the other companions of the unit hear that this one turns requests away.
+/// Within this time the other companions of the unit learn that this one refuses requests.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs for ever; the last registry that was read is in `sender`, `None` before the first.

@@ -109,7 +109,7 @@ fn tls(raw: &mut Raw) -> Result<Option<TlsServer>, ConfigError> {
     }
 }
 
-/// Refuses an address that others reach, where a stranger could write or read what is sent.
+/// Refuses an address that other machines reach, if a stranger could write there or read the traffic.
 ///
 /// # Errors [`ConfigError::Field`].
 pub(crate) fn is_safe(

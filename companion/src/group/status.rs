@@ -174,7 +174,7 @@ fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
                 ));
             }
         }
-        // Each primary of a Redis Cluster has a part of the data; its offset says nothing of
+        // Each primary of a Redis Cluster has a part of the data; its offset does not apply to
         // another's replicas.
         several if several.iter().all(|server| server.in_cluster) => {}
         several => {

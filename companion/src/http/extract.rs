@@ -47,7 +47,7 @@ fn path_fault(rejection: &PathRejection) -> String {
     format!("path: {}", rejection.body_text())
 }
 
-/// Refuses bytes that are no text, in whose place axum would put another character: that would be another key.
+/// Refuses bytes that are no text. axum would replace them with another character, which would be another key.
 fn utf8(query: &str) -> Result<(), String> {
     let is_text = |part: &str| percent_decode_str(part).decode_utf8().is_ok();
     for pair in query.split('&') {

@@ -1,7 +1,7 @@
 //! Why a body or a query is not valid, in words of the API: serde and the parsers of the standard library
 //! name types of this program.
 //!
-//! Invariant: a text that none of them says stays as it is. Rules of our own types, which serde passes on, are such
+//! Invariant: a text that comes from neither stays as it is. Rules of our own types, which serde passes on, are such
 //! texts.
 
 use serde::de::DeserializeOwned;
@@ -31,7 +31,7 @@ pub(super) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     })
 }
 
-/// Parses once more for the field's name, which would slow down all that is right.
+/// Parses once more for the field's name. Only wrong input pays for that.
 fn wrong_field<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> String {
     let mut again = serde_json::Deserializer::from_slice(bytes);
     let named: Result<T, _> = serde_path_to_error::deserialize(&mut again);

@@ -1,7 +1,7 @@
 //! A body that holds something until it is sent, or given up.
 //!
 //! Invariant: the server gets no more of a body at once than it soon writes, since it takes a part into its own
-//! buffer whether or not the client reads; once it has the last one, the body is gone.
+//! buffer even if the client does not read; once it has the last one, the body is gone.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

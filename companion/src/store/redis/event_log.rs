@@ -1,4 +1,4 @@
-//! The event log in Redis: what event_log.lua is called with, and reading.
+//! The event log in Redis: the arguments of event_log.lua, and reading.
 
 use redis::ScriptInvocation;
 

@@ -1,5 +1,5 @@
 //! Redis' own settings and state → how durable its data is. Of several servers, as in a Redis Cluster, the one that
-//! keeps least counts.
+//! is the least durable counts.
 
 use redis::Value;
 

@@ -1,5 +1,5 @@
 //! This companion's picture of the load of each service's fleet. Other companions take reports,
-//! too, so each request reads what changed; the rest need not be read again.
+//! too, so each request reads the changes; the rest need not be read again.
 //!
 //! Each report that is taken gets a number, which grows. Numbers start from the time, so that after
 //! a loss of the data they are new, and larger. Pure: callers pass what they read as values.
