@@ -1,4 +1,4 @@
-//! Envoy's access log shows why a request went where it went, and callers are not told.
+//! Envoy's access log shows why a request went to its instance; callers do not see that.
 //!
 //! The formats are those of docs/settings.md.
 

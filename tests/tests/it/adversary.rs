@@ -39,7 +39,7 @@ struct Lie {
     content_type: &'static str,
     body: Bytes,
     delay: Duration,
-    /// As many of many requests at once are served at least.
+    /// At least this many of many concurrent requests are served.
     served: u64,
 }
 
@@ -320,8 +320,8 @@ impl World {
         .await
     }
 
-    /// One request after another is served, many at once as far as this Envoy's part of the cap, and no
-    /// instance gets more than the cap.
+    /// Checks that requests one after another are served, concurrent ones up to this Envoy's part of the cap, and
+    /// that no instance gets more than the cap.
     async fn is_fair(&self, least: u64) -> Result<()> {
         for number in 0..16 {
             let answer = self.envoy.get(&format!("user-{number}")).await?;

@@ -68,7 +68,7 @@ impl Fleet {
         })
     }
 
-    /// Some requests and records, so that everything has values.
+    /// Sends some requests and records, so that every metric has a value.
     async fn is_used(&self) -> Result<()> {
         for key in 0..20 {
             self.envoy.get(&format!("key-{key}")).await?;

@@ -47,7 +47,7 @@ fn ends(arguments: &[&str], code: i32, error: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command whose reader ends before it writes: it fails in silence, as one that SIGPIPE ends.
+/// Runs a command whose reader ends before it writes: it fails without an error, as if SIGPIPE had ended it.
 fn ends_with_its_reader(arguments: &str) -> Result<()> {
     let program = programs::built("unitring")?;
     let script = format!(

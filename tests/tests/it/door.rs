@@ -24,7 +24,7 @@ use unitring_tests::report::{instance, report, service};
 /// The address that attacks come from, where it matters.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A client with every right, as a filter and a service are.
+/// A client with every role, as a filter and a service have.
 struct Honest {
     client: Client,
     url: String,
@@ -61,7 +61,7 @@ impl Honest {
         Ok(text)
     }
 
-    /// Sends a heartbeat and a report, and reads what is known.
+    /// Sends a heartbeat and a report, and reads the services.
     async fn goes_on(&mut self) -> Result<()> {
         let begun = Instant::now();
         // As a filter has it, so that another one of the same name is not old.
@@ -102,7 +102,7 @@ impl Honest {
 }
 
 impl Drop for Honest {
-    /// Says how it fared, for the page of security.
+    /// Prints its times, for the page of security.
     fn drop(&mut self) {
         self.rounds.sort();
         let (half, last) = (self.rounds.len() / 2, self.rounds.last());

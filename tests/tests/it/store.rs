@@ -11,7 +11,7 @@ use unitring_tests::redis::cluster::Cluster;
 use unitring_tests::redis::sentinel::Sentinels;
 use unitring_tests::redis::tls::TlsRedis;
 
-/// Keeps all promises on stores with these settings: several units in one Redis.
+/// Checks all promises on stores with these settings: several units in one Redis.
 async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
     let open = |unit: &str, has_peers: bool| -> Result<redis::Redis> {
         Ok(redis::Redis::open(settings, unit.parse()?, has_peers)?)

@@ -45,7 +45,7 @@ fn failed(answer: &Value) -> Result<Vec<(u64, u64)>> {
     pairs.collect::<Option<_>>().context("no pairs")
 }
 
-/// Sends a batch; the updates that are not stored.
+/// Sends a batch; returns the updates that are not stored.
 async fn sent(companion: &Companion, source: &str, updates: &[Value]) -> Result<Vec<(u64, u64)>> {
     let body = batch(source, updates);
     let answer = companion.call(Method::POST, PATH, body).await?;
@@ -349,7 +349,7 @@ async fn a_store_that_is_full_or_away_takes_updates_again_later() -> Result<()> 
     let companion = Settings::on_redis(&redis).start().await?;
     all_stored(&companion, "e~1", &[put(1, "a", "one")]).await?;
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"])?;
-    // A deletion of what is there frees memory; one of nothing, and a put, need some.
+    // A deletion of a record frees memory; a deletion of no record, and a put, need some.
     let updates = [put(2, "b", "two"), delete(3, "a"), delete(4, "none")];
     let failed = sent(&companion, "e~1", &updates).await?;
     ensure!(failed == [(2, 503), (4, 503)], "{failed:?}");

@@ -128,7 +128,7 @@ async fn an_instance_that_answers_500_is_not_ejected_whether_that_is_retried_or_
     Ok(())
 }
 
-/// Whatever else is retried, and whether it is retried at all.
+/// With any other retries, and without retries.
 #[tokio::test]
 async fn an_instance_that_answers_503_is_ejected() -> Result<()> {
     for retry_on in ["connect-failure", "5xx", "gateway-error,retriable-4xx"] {

@@ -1,4 +1,4 @@
-//! Mistakes that Envoy takes without a word: the filter finds each of them out and tells it.
+//! Mistakes that Envoy accepts silently: the filter finds and reports each of them.
 
 mod keys;
 

@@ -1,5 +1,5 @@
-//! The way that docs/operate.md shows, walked on two real faults: from the alert to its runbook, to what the commands
-//! and the console show, to the mend, until the alert clears.
+//! The path of docs/operate.md on two real faults: from the alert to its runbook, to the output of the commands and
+//! the console, to the mend, until the alert clears.
 
 use std::fs;
 use std::process::Command;
@@ -26,7 +26,7 @@ async fn runbook(fleet: &Fleet, alert: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// Runs a command of the program with these arguments; returns its exit code and what it said.
+/// Runs a command of the program with these arguments; returns its exit code and its output.
 fn run(arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let output = Command::new(programs::built("unitring")?)
         .args(arguments)

@@ -137,7 +137,7 @@ async fn in_async_a_body_over_the_limit_is_an_update_without_value() -> Result<(
     counts(&site.envoy, "updates.oversized", 2).await
 }
 
-/// The smallest buffer that Envoy has for a connection, to show that what waits does not depend on it.
+/// The smallest buffer that Envoy has for a connection, to show that waiting bodies do not depend on it.
 fn small_buffers(config: EnvoyConfig) -> Result<EnvoyConfig> {
     let config = config.edit_cluster("orders", |cluster| {
         let fields = cluster.as_object_mut();

@@ -1,6 +1,6 @@
 //! Two units, two Envoys with two workers each, and sessions that change in every answer, while instances,
-//! companions, a Redis and the broker are killed one after the other: what a client saw acknowledged is in both
-//! units, once and in order.
+//! companions, a Redis and the broker are killed one after the other: every change that a client saw acknowledged is
+//! in both units, once and in order.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -42,7 +42,7 @@ struct Unit {
     door: Door,
 }
 
-/// Where clients of a unit go.
+/// The entry of a unit for its clients.
 #[derive(Clone)]
 struct Door {
     name: String,
@@ -152,7 +152,7 @@ async fn kill(group: &mut UnitGroup, units: &mut [Unit], changes: u64, seen: &Se
     bail!("no end")
 }
 
-/// How often each record of `log` was written in a unit, where that is not once.
+/// Records of `log` that were not written exactly once in a unit, with their number of writes.
 fn written_again(redis: &Redis) -> Result<String> {
     let script = "local count, out = {}, {} \
         for _, key in ipairs(redis.call('KEYS', 'unitring:{*:*}:changes')) do \

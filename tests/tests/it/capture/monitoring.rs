@@ -1,4 +1,4 @@
-//! Data updates of instances, where people and the bound see them.
+//! Data updates of instances in the console, in metrics and in the bound.
 
 use std::collections::BTreeSet;
 

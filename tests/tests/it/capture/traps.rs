@@ -35,7 +35,7 @@ async fn a_companion_that_is_away_is_503_at_once_and_works_again_when_it_is_back
         "{:?}",
         begin.elapsed()
     );
-    // Answers without updates do not care.
+    // Answers without updates are not affected.
     assert_eq!(ask(&site.envoy, &[("value", "v")]).await?.status, 200);
     site.companion.restart().await?;
     stores(&site.envoy, &[("update", "carts/ada"), ("value", "v")]).await?;
@@ -132,7 +132,7 @@ async fn a_client_that_leaves_at_half_time_still_has_its_record_stored() -> Resu
     .await?;
     signal(&site.companion, Signal::CONT)?;
     has(&site.companion, "carts/ada", "kept").await?;
-    // Nothing is left of it: the next one goes on.
+    // The answer leaves nothing behind: the next one goes on.
     let got = ask(
         &site.envoy,
         &[("update", "carts/ada;body"), ("value", "next")],

@@ -78,7 +78,7 @@ impl World {
         Ok(world)
     }
 
-    /// Does the action, and waits until everything is healthy again.
+    /// Performs the action, and waits until everything is healthy again.
     pub(super) async fn act(
         &mut self,
         action: Action,
@@ -189,7 +189,7 @@ impl World {
 }
 
 /// With more time for a request: a paused instance holds its requests until it is resumed. Whether that exceeds a
-/// timeout would depend on the machine, not on the balancer.
+/// timeout depends on the machine, not on the balancer.
 fn patient(config: EnvoyConfig) -> Result<EnvoyConfig> {
     config.edit_connections(|manager| {
         let route = "/route_config/virtual_hosts/0/routes/0/route";
@@ -199,7 +199,7 @@ fn patient(config: EnvoyConfig) -> Result<EnvoyConfig> {
     })
 }
 
-/// Waits until every gauge of requests in flight is zero. The native module has none: its report tells.
+/// Waits until every gauge of requests in flight is zero. The native module has no gauge, so its report counts.
 pub(super) async fn has_nothing_in_flight(envoy: &Envoy) -> Result<()> {
     if envoy.shell == Shell::Native {
         return Ok(());

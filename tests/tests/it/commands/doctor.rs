@@ -30,7 +30,7 @@ fn doctor(arguments: &[&str]) -> Result<(i32, BTreeSet<String>, Value)> {
     Ok((code, codes, told))
 }
 
-/// It ends with this code, and finds nothing else than these.
+/// Checks that the command ends with this code, and has exactly these findings.
 fn finds(arguments: &[&str], code: i32, codes: &[&str]) -> Result<Value> {
     let (ended, found, told) = doctor(arguments)?;
     let expected: BTreeSet<String> = codes.iter().map(|code| (*code).to_owned()).collect();

@@ -183,7 +183,7 @@ async fn a_wrong_value_is_told_by_its_flag_and_ends_with_64() -> Result<()> {
         ensure!(code == 64, "{arguments}: {code}: {said}");
         ensure!(first(&said) == error, "{arguments}: {said}");
     }
-    // An id that is an address needs no other; what is registered keeps its own.
+    // An id that is an address needs no other address; a registered instance keeps its own.
     let add = [
         "instance",
         "add",

@@ -1,5 +1,5 @@
-//! How each command that asks a companion ends: with the companion there, with its store away, with another server at
-//! its address, with none, and with a wrong command line.
+//! The exit code of each command that asks a companion: with the companion there, with its store away, with another
+//! server at its address, with none, and with a wrong command line.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Every setting and flag that names a file: one that is missing, a folder, or not what it should be ends the program with
+//! Every setting and flag that names a file: one that is missing, a folder, or of the wrong kind ends the program with
 //! 64, and the error of every command names the setting, the file and the way out.
 
 use std::fs;
@@ -180,7 +180,7 @@ fn a_file_that_a_flag_names_wrongly_is_told_with_the_flag_and_ends_with_64() -> 
         let [(file, way_out), ..] = wrong(&folder)?;
         let mut words = format!("demo {flag} {file}");
         if flag != "--envoy" {
-            // Which is looked for first.
+            // The program looks for this one first.
             words.push_str(&format!(" --envoy {}", programs::part("envoy")?.display()));
         }
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();

@@ -15,11 +15,11 @@ const BODIES: [(&str, &str); 5] = [
     ("object", "{}"),
     ("list", "[]"),
     ("page", "<!doctype html><title>welcome</title>"),
-    // It speaks of itself as a companion does of one part.
+    // Its answer has the form of a companion's answer about one part.
     ("ready", r#"{"ready": true, "checks": "ok"}"#),
 ];
 
-/// Goes on until it is stopped, unless what answers is no companion.
+/// Runs until it is stopped, unless the server is no companion.
 const ENDLESS: [&str; 4] = [
     "events --follow",
     "data watch --dataset d",

@@ -84,7 +84,7 @@ async fn no_command_whose_output_is_unread_or_full_ends_with_0() -> Result<()> {
         if !command.starts_with("doctor") && !command.contains("remove") {
             ends_with_its_reader(&command)?;
         }
-        // `conflicts` and `unit list` have nothing to say of a unit alone.
+        // `conflicts` and `unit list` print nothing about a unit without peers.
         tells_that_it_is_full(&command)?;
     }
     for command in ALONE {

@@ -89,7 +89,7 @@ async fn a_service_is_forgotten_by_who_is_sure() -> Result<()> {
     is_refused(&companion, &["service", "forget", "ordres"]).await?;
     is_done(&companion, &["service", "forget", "ordres"], Some("yes")).await?;
     is_done(&companion, &["service", "forget", "catrs", "--yes"], None).await?;
-    // There is nothing of them to forget any more.
+    // The commands before have removed all data of them.
     for name in ["ordres", "catrs"] {
         let (is_done, text) = companion.ask(&["service", "forget", name])?;
         ensure!(!is_done && text.contains("not found"), "{text}");

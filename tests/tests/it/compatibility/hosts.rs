@@ -77,7 +77,7 @@ impl Fronts {
         })
     }
 
-    /// Waits until the filter has seen what is there now.
+    /// Waits until the filter has seen the present hosts.
     async fn looks_again(&self) -> Result<()> {
         let looks = self.filtered.ours("discovery.done").await?;
         until("three looks", async || {

@@ -36,7 +36,7 @@ async fn expected(companion: &Companion) -> Result<Vec<[String; 6]>> {
     Ok(rows.collect())
 }
 
-/// Waits until the table of instances and the API say the same.
+/// Waits until the table of instances equals the API's answer.
 async fn agrees(page: &Page, companion: &Companion) -> Result<()> {
     until("the console to show what the API says", async || {
         let expected = expected(companion).await?;
@@ -136,7 +136,7 @@ async fn the_console_shows_what_the_api_says_and_is_used_by_keyboard_alone() -> 
         ensure!(told.contains(part), "{part} is not in {told}");
     }
 
-    // The instance is killed: its row is marked soon after the API tells.
+    // The instance is killed: its row is marked soon after the API reports it.
     let port = site.instance("b").port;
     let address = format!("127.0.0.1:{port}");
     site.instance("b").kill()?;

@@ -1,4 +1,4 @@
-//! The demo of a TCP service: its commands, its instances, and what its clients see when one is killed.
+//! The demo of a TCP service: its commands, its instances, and the view of its clients when one is killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -55,7 +55,7 @@ async fn works_as_printed(arguments: &[&str]) -> Result<()> {
     let (mut process, printed) = start_all(arguments, folder.path()).await?;
     let commands = commands(&printed)?;
     let answered = instance(&run(command(&commands, "--interface 127.0.0.7")?)?)?;
-    // The companion hears of the instances with Envoy's next report.
+    // The companion learns of the instances with Envoy's next report.
     until("locate to name an instance", async || {
         let located = run(command(&commands, "locate?key=127.0.0.7")?)?;
         let located: serde_json::Value = serde_json::from_str(&located)?;

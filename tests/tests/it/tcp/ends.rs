@@ -1,4 +1,4 @@
-//! However a connection ends, its other side hears of it, and nothing stays in flight.
+//! Every end of a connection reaches its other side, and nothing stays in flight.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn nothing_stays_in_flight_after_any_kind_of_end(shell: Shell) -> Result<(
     all_have_ended(&site, 2 * clients).await?;
     instances_are_free(&site).await?;
 
-    // Clients end their half and read what is left.
+    // Clients end their half and read the rest.
     for connection in &mut open_all(&site, "take").await? {
         connection.stream.write_all(b"seven b").await?;
         connection.stream.shutdown().await?;
@@ -127,7 +127,7 @@ async fn a_reset_of_the_client_reaches_the_instance(shell: Shell) -> Result<()> 
     let instance = site.instance(&id)?;
     until("the instance to see it", async || {
         let log = instance.log();
-        // The tunnel makes an end of it.
+        // The tunnel turns it into an end.
         let seen = match shell {
             Shell::Filter => "take: an end",
             Shell::Native => "take: a reset",

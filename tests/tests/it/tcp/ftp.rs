@@ -12,7 +12,7 @@ use unitring_tests::ftp::{FtpSite, curl};
 use unitring_tests::tcp::{client, connect};
 
 const CLIENTS: u16 = 12;
-/// By EPSV, which is curl's default; by PASV, going to the address that the server tells; and both with TLS for the
+/// By EPSV, which is curl's default; by PASV, to the address that the server sends; and both with TLS for the
 /// session and the transfer.
 const WAYS: [&[&str]; 4] = [
     &[],

@@ -24,7 +24,7 @@ use unitring_tests::{ports, programs};
 const CLIENTS: u16 = 12;
 const POOL: usize = 5;
 
-/// With a health check that the page shows, and without the bound: what is on one server is not on the others.
+/// With a health check that the page shows, and without the bound: the servers do not share their data.
 fn with_check(config: EnvoyConfig, check: &str) -> Result<EnvoyConfig> {
     with(
         config.setting("load.balance_factor", json!(0))?,

@@ -1,4 +1,4 @@
-//! Bytes: all of them, in order, however many connections there are, and whatever their neighbours do.
+//! Bytes: all of them arrive, in order, with many connections and with neighbours that stall or end.
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
@@ -58,7 +58,7 @@ async fn what_is_under_way_at_a_half_close_arrives_byte_for_byte(shell: Shell) -
     site.has_in_flight(0).await
 }
 
-/// Reads what an instance says until it ends: nothing must be missing.
+/// Reads an instance's bytes until it ends: nothing must be missing.
 async fn heard(mut connection: Connection, bytes: usize) -> Result<()> {
     let came = connection.rest().await.context("not to the end")?.len();
     ensure!(came == bytes, "{came} of {bytes} bytes");
@@ -98,7 +98,7 @@ async fn by_the_native_module_it_loses_nothing_to_clients_that_do_not_keep_up_ei
 }
 
 async fn loses_nothing_to_stalled_clients(site: &TcpSite) -> Result<()> {
-    // From what fits into the buffers on the way to what does not.
+    // From a size that fits into the buffers on the way to one that does not.
     let mut stalled = Vec::new();
     for number in 0..40 {
         let bytes = usize::from(number) * 250_000;

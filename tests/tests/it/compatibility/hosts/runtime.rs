@@ -21,7 +21,7 @@ fn four(first: &str) -> Value {
     json!([locality(0, &hosts)])
 }
 
-/// Where the runtime says something, the cluster's own threshold does not count. Envoy reads the runtime when a host
+/// A threshold of the runtime overrides the cluster's own. Envoy reads the runtime when a host
 /// changes.
 #[tokio::test]
 async fn the_runtimes_panic_threshold_comes_before_the_clusters_from_the_next_change_of_a_host_on()
