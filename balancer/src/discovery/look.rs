@@ -283,7 +283,7 @@ fn which(page: &Page) -> u64 {
     xxh64_chain(hosts).wrapping_add(sum)
 }
 
-/// A hash over what makes Envoy compute a cluster's load anew, as far as a page shows it. It does not
+/// A hash over the facts that make Envoy recompute a cluster's load, as far as a page shows them. It does not
 /// where a host that failed fails for another reason, not even if that excludes the host
 /// (`BaseDynamicClusterImpl::updateEdsHealthFlag`, seen on 1.40.0).
 fn states(page: &Page) -> u64 {

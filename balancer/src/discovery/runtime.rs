@@ -2,7 +2,7 @@
 //!
 //! A key of the runtime takes precedence over the field of every cluster that it stands for
 //! (`LoadBalancerBase::recalculatePerPriorityPanic`, `DetectorImpl::ejectHost`). Envoy reads the
-//! panic threshold when it computes a cluster's load anew, which it does when a host or its health
+//! panic threshold when it recomputes a cluster's load, which it does when a host or its health
 //! changes and not when the runtime does. So the threshold in force is that of the last such change
 //! ([`InForce`]).
 
@@ -113,7 +113,7 @@ pub struct InForce {
     hidden: bool,
     /// Hash of the cluster's hosts and their states at the last change.
     states: Option<u64>,
-    /// Whether Envoy has computed the cluster's load anew since the runtime was read.
+    /// Whether Envoy has recomputed the cluster's load since the runtime was read.
     renewed: bool,
 }
 

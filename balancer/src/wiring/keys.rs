@@ -77,9 +77,9 @@ pub fn check_routes(
     keys: &Keys,
 ) -> Option<Mistake> {
     let wanted = wanted(settings);
-    let differing = differing(settings, cluster, routes, keys);
-    differing.or_else(|| {
-        let own = cluster.map_or(&[][..], |cluster| &cluster.policy.hash_policy);
+    let own = cluster.map_or(&[][..], |cluster| &cluster.policy.hash_policy);
+    let service = settings.service.as_str();
+    differing(service, &wanted, own, routes, keys).or_else(|| {
         let mut naming = routes.naming.iter();
         naming.find_map(|route| {
             let is_hashed_so = own == wanted || route.hash_policy == wanted;
@@ -88,28 +88,27 @@ pub fn check_routes(
     })
 }
 
+/// The mistake that the cluster's own hash policy, if it has one, or else a route hashes other sources than `wanted`.
 fn differing(
-    settings: &Settings,
-    cluster: Option<&Cluster>,
+    service: &str,
+    wanted: &[HashSource],
+    own: &[HashSource],
     routes: &Routes,
     keys: &Keys,
 ) -> Option<Mistake> {
-    let wanted = wanted(settings);
-    let own = cluster.map_or(&[][..], |cluster| &cluster.policy.hash_policy);
     if !own.is_empty() {
         return (own != wanted).then(|| {
             Mistake::new(
                 format!(
                     "the cluster hashes {}, the filter hashes {}",
                     listed(own),
-                    listed(&wanted)
+                    listed(wanted)
                 ),
                 "the same sources in the cluster's hash_policy (of the ring's consistent_hashing_lb_config, or of \
                  HttpProtocolOptions) and in the filter's key",
             )
         });
     }
-    let service = settings.service.as_str();
     let naming = &routes.naming;
     let differs = |route: &&Route| route.hash_policy != wanted;
     let is_mine = |route: &Route| keys.has(Some(service), &route.hash_policy);
@@ -121,10 +120,10 @@ fn differing(
         naming.first().filter(|_| none)
     });
     if let Some(route) = differing {
-        return Some(mistake(route, "", &wanted));
+        return Some(mistake(route, "", wanted));
     }
-    let route = deciding(routes, &wanted, keys)?;
-    Some(mistake(route, " that may lead to the service", &wanted))
+    let route = deciding(routes, wanted, keys)?;
+    Some(mistake(route, " that may lead to the service", wanted))
 }
 
 /// A route that may lead to the service, and hashes what no filter does. It may lead to other clusters alone; so where

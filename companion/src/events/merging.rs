@@ -6,7 +6,7 @@
 //! instance lies within it. Otherwise it becomes an entry of its own. So each change from one state to the other has its
 //! entry, whatever the order of arrival, and [`super::Event::last_at_ms`] says up to when it was seen.
 //!
-//! Each Envoy may eject an instance and let it back by what it saw itself; then the events of many Envoys alternate. Once
+//! Each Envoy may eject an instance and let it back by its own observations; then the events of many Envoys alternate. Once
 //! the last [`LATEST_MAX`] entries of an instance lie within [`WINDOW_MS`], it is unsettled: then an event is also counted
 //! across contrary ones, with an entry that it lies within [`UNSETTLED_MS`] of. So each state has an entry a second, and
 //! not one for each Envoy.

@@ -1,5 +1,5 @@
 //! The load of a service's fleet as sums that are kept up to date, so that what the rest carries
-//! for one reporter is looked up instead of added up anew from every report; and which reporters are wired wrongly.
+//! for one reporter is looked up instead of added up again from every report; and which reporters are wired wrongly.
 //!
 //! Invariant: [`Picture::rest`] is [`super::rest`] over the reports that were put and are alive. A
 //! reporter that is no longer alive is dropped at the next query; its next report brings it back.

@@ -11,7 +11,7 @@ use unitring_tests::deadline::until;
 use unitring_tests::programs;
 use unitring_tests::proxy::Link;
 use unitring_tests::report;
-use unitring_tests::unit_group::{Brokers, UnitGroup, held, tombstones};
+use unitring_tests::unit_group::{Brokers, Member, UnitGroup, held, tombstones};
 use unitring_tests::writers::Writers;
 
 async fn put_many(companion: &Companion, name: &str, count: usize) -> Result<()> {
@@ -173,21 +173,9 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
     ensure!(!held.contains_key("profiles/k-0"), "{held:?}");
 
     // West may join again with an empty store, and only with that.
-    let add = || group.members[0].companion.ask(&["unit", "add", "west"]);
-    let (is_done, text) = add()?;
+    let (is_done, text) = group.members[0].companion.ask(&["unit", "add", "west"])?;
     ensure!(!is_done && text.contains("still runs"), "{text}");
-    west.companion.kill()?;
-    west.redis.cli(&["FLUSHALL"])?;
-    until("west to be added once it is silent", async || {
-        let (is_done, text) = add()?;
-        ensure!(is_done && text.contains("in the group again"), "{text}");
-        Ok(())
-    })
-    .await?;
-    west.companion.restart().await?;
-    group.members.push(west);
-    let held = group.agree().await?;
-    ensure!(held.contains_key("profiles/k-1"), "{held:?}");
+    comes_back_empty(&mut group, west).await?;
 
     // A unit that runs while it is removed refuses writes from then on: no other unit would get them.
     let (is_done, text) = group.members[0]
@@ -226,12 +214,16 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         .members
         .iter()
         .position(|member| member.name == "west");
-    let mut west = group.members.remove(west.context("no west")?);
+    let west = group.members.remove(west.context("no west")?);
+    comes_back_empty(&mut group, west).await
+}
+
+/// Stops west, empties its store, and adds it again; then it has what the others hold.
+async fn comes_back_empty(group: &mut UnitGroup, mut west: Member) -> Result<()> {
     west.companion.kill()?;
     west.redis.cli(&["FLUSHALL"])?;
-    let east = &group.members[0].companion;
     until("west to be added once it has stopped", async || {
-        let (is_done, text) = east.ask(&["unit", "add", "west"])?;
+        let (is_done, text) = group.members[0].companion.ask(&["unit", "add", "west"])?;
         ensure!(is_done && text.contains("in the group again"), "{text}");
         Ok(())
     })

@@ -62,7 +62,7 @@ pub async fn all_counters_of_updates_add_up_and_have_a_rate(store: &dyn Store) {
         ..samples::instance(id)
     };
     let start_ms = 30_000_000;
-    // Counted on, sent again, begun anew: the totals and the rate of each.
+    // Counted on, sent again, restarted from zero: the totals and the rate of each.
     for (sequence, updates, further, sums, per_second) in [
         (1, 5, [500, 0, 1], (5, [500, 0, 1]), None),
         (2, 9, [900, 2, 1], (9, [900, 2, 1]), Some(4.0)),
