@@ -321,7 +321,7 @@ async fn a_connection_that_is_refused_ejects_also_where_answers_are_retried() ->
     let mut site = Site::start_with(|config| retrying(config.unchecked()?, 429)).await?;
     site.instance("b").kill()?;
     until("the dead instance to be ejected", async || {
-        for number in 0..20 {
+        for number in 0..60 {
             let answer = site.envoy.get(&format!("user-{number}")).await?;
             assert_eq!(answer.status, 200, "a retry answers");
         }

@@ -79,7 +79,7 @@ async fn load_and_failures_behind_a_subset_are_those_of_the_instances_in_it() ->
     let failing = instances.first().context("no a")?;
     failing.fail_with(503).await?;
     until("the failing instance to be ejected", async || {
-        for key in keys(20) {
+        for key in keys(60) {
             send(envoy.request("/v1").header("x-user-id", key)).await?;
         }
         ensure!(envoy.ours("ejections").await? == 1);

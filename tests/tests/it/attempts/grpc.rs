@@ -123,7 +123,7 @@ impl Fleet {
     async fn is_ejected(&self) -> Result<u64> {
         let failed = AtomicU64::new(0);
         until("the failing instance to be ejected", async || {
-            failed.fetch_add(self.call(20).await, Ordering::Relaxed);
+            failed.fetch_add(self.call(60).await, Ordering::Relaxed);
             let eligible = self.envoy.ours("instances_eligible").await?;
             let ejections = self.envoy.ours("ejections").await?;
             ensure!((eligible, ejections) == (3, 1), "{eligible}, {ejections}");
