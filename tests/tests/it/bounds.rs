@@ -182,60 +182,85 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         }
         if path.is_dir() {
             sources(&path, found)?;
-        } else {
+        } else if path.extension().is_some_and(|it| it == "rs") {
             found.push(path);
         }
     }
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_of_bounds_names_each_of_the_companion_and_its_metric() -> Result<()> {
-    let root = programs::root()?;
-    let page = fs::read_to_string(root.join("docs/bounds.md"))?;
-    let (companion_rows, filter_rows) = page.split_once("## The filter").context("no filter")?;
+/// The parts of the page, with the crates whose bounds each of them names.
+const PARTS: [(&str, &[&str]); 3] = [
+    ("## The companion", &["companion/src"]),
+    (
+        "## The filter",
+        &["balancer/src", "plugin/src", "routing/src", "protocol/src"],
+    ),
+    ("## The native module", &["native/src"]),
+];
 
-    let mut named = BTreeSet::new();
-    for (rows, folders) in [
-        (companion_rows, &["companion/src"][..]),
-        (filter_rows, &["balancer/src", "plugin/src"]),
-    ] {
-        let rows = rows.lines().filter_map(|line| line.strip_prefix("| `"));
-        for row in rows {
-            let (bounds, _) = row.split_once('|').context("a row without columns")?;
-            let (bounds, mut text) = (format!("`{bounds}"), String::new());
-            for word in quoted(&bounds) {
-                if word.ends_with(".rs") {
-                    let files = folders.iter().map(|folder| root.join(folder).join(word));
-                    let mut texts = files.filter_map(|path| fs::read_to_string(path).ok());
-                    text = texts.next().with_context(|| word.to_owned())?;
-                } else {
-                    ensure!(text.contains(word), "{word} is not there: {row}");
-                    named.insert(word.to_owned());
-                }
+/// Whatever the page names is in the source, and each bound of the source is on the page.
+fn each_bound_is_named(root: &Path, page: &str) -> Result<()> {
+    for (heading, folders) in PARTS {
+        let (_, part) = page.split_once(heading).context(heading)?;
+        let part = part.split("\n## ").next().unwrap_or_default();
+        let named = named_in(root, folders, part)?;
+        let mut files = Vec::new();
+        for folder in folders {
+            sources(&root.join(folder), &mut files)?;
+        }
+        for file in files {
+            for name in bounds_of(&file)? {
+                let bound = (file.clone(), name);
+                ensure!(named.contains(&bound), "not in docs/bounds.md: {bound:?}");
             }
         }
     }
+    Ok(())
+}
 
-    let mut files = Vec::new();
-    sources(&root.join("companion/src"), &mut files)?;
-    for file in files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|it| it == "rs"))
-    {
-        let text = fs::read_to_string(file)?;
-        let names = text.lines().filter_map(|line| {
-            let (_, rest) = line.split_once("const ")?;
-            rest.split_once(':').map(|(name, _)| name)
-        });
-        for name in names.filter(|name| name.ends_with("_MAX")) {
-            ensure!(
-                named.contains(name),
-                "{name} of {} is not in docs/bounds.md",
-                file.display()
-            );
+/// The bounds that the rows of a part of the page name, each with its file.
+fn named_in(root: &Path, folders: &[&str], part: &str) -> Result<BTreeSet<(PathBuf, String)>> {
+    let mut named = BTreeSet::new();
+    for row in part.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (bounds, _) = row.split_once('|').context("a row without columns")?;
+        let (bounds, mut files) = (format!("`{bounds}"), Vec::new());
+        for word in quoted(&bounds) {
+            if word.ends_with(".rs") {
+                // Two crates may have a file of this name.
+                let all = folders.iter().map(|folder| root.join(folder).join(word));
+                files = all.filter(|path| path.exists()).collect();
+                continue;
+            }
+            let mut is_there = false;
+            for file in &files {
+                if fs::read_to_string(file)?.contains(word) {
+                    is_there = true;
+                    named.insert((file.clone(), word.to_owned()));
+                }
+            }
+            ensure!(is_there, "{word} is not there: {row}");
         }
     }
+    Ok(named)
+}
+
+/// The constants of a file whose names end with `_MAX`.
+fn bounds_of(file: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(file)?;
+    let names = text.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("const ")?;
+        let (name, _) = rest.split_once(':')?;
+        name.ends_with("_MAX").then(|| name.to_owned())
+    });
+    Ok(names.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_bounds_names_each_and_its_metric() -> Result<()> {
+    let root = programs::root()?;
+    let page = fs::read_to_string(root.join("docs/bounds.md"))?;
+    each_bound_is_named(&root, &page)?;
 
     let (redis, rabbit) = (Redis::start().await?, Rabbit::start().await?);
     let settings = Settings::unit("east", &["west"], &redis, &rabbit);
