@@ -87,7 +87,7 @@ impl Connection {
     async fn exchange(&mut self, body: &[u8]) -> Result<(u16, usize)> {
         self.bytes.clear();
         let head = format!(
-            "POST /v1/reports HTTP/1.1\r\nhost: unitring\r\ncontent-type: application/json\r\n\
+            "POST /v1/reports HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n",
             body.len()
         );

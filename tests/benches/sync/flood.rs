@@ -22,7 +22,7 @@ const DONE: &[u8] = b"HTTP/1.1 20";
 /// One request that puts a record of the dataset `bench`.
 pub(crate) fn put(key: &str) -> Vec<u8> {
     let value = "v".repeat(VALUE_BYTES);
-    let head = format!("PUT /v1/data/bench/{key} HTTP/1.1\r\nhost: east\r\n");
+    let head = format!("PUT /v1/data/bench/{key} HTTP/1.1\r\nhost: localhost\r\n");
     format!("{head}content-length: {VALUE_BYTES}\r\n\r\n{value}").into_bytes()
 }
 
