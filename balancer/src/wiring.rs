@@ -246,13 +246,18 @@ pub fn check_runtime(settings: &Settings, hides_runtime: bool) -> Option<Mistake
 }
 
 /// Checks that the filter sees the statuses of answers, where it ejects by them.
-pub fn check_statuses(settings: &Settings, hidden: Option<Hidden>) -> Option<Mistake> {
+pub fn check_statuses(
+    settings: &Settings,
+    hidden: Option<Hidden>,
+    may_be_routed_to: bool,
+) -> Option<Mistake> {
     let service = &settings.service;
     let (seen, mend) = match hidden.filter(|_| settings.ejection.is_some())? {
         Hidden::Refused => (
             "Envoy does not show its stats".to_owned(),
             "admin: { allow_paths: [{ prefix: /stats }, …] }".to_owned(),
         ),
+        Hidden::NotKept if !may_be_routed_to => return None,
         Hidden::NotKept => (
             format!("Envoy does not count the answers of {service} by their status"),
             format!(

@@ -63,6 +63,7 @@ pub mod tally;
 pub mod tcp;
 pub mod terminal;
 pub mod traffic;
+pub mod two_listeners;
 pub mod unit_group;
 pub mod upgraded;
 pub mod usage;

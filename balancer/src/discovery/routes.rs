@@ -26,6 +26,11 @@ impl Routes {
             && !all.any(|route| route.retries_answers)
     }
 
+    /// Whether a route may lead to the cluster, other than by an aggregate cluster.
+    pub fn may_lead_here(&self) -> bool {
+        !(self.naming.is_empty() && self.deciding.is_empty())
+    }
+
     /// Adds what another answer says.
     pub fn append(&mut self, mut other: Self) {
         self.naming.append(&mut other.naming);

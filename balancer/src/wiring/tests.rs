@@ -130,7 +130,7 @@ fn every_kind_is_listed_in_its_order() {
 
 #[test]
 fn statuses_matter_only_where_the_filter_ejects() {
-    let told = |more: &str, hidden| check_statuses(&settings(more), hidden);
+    let told = |more: &str, hidden| check_statuses(&settings(more), hidden, true);
     assert_eq!(told("", None), None);
     for hidden in [Hidden::Refused, Hidden::NotKept, Hidden::RetriesNotKept] {
         assert!(told("", Some(hidden)).is_some(), "{hidden:?}");
@@ -139,4 +139,7 @@ fn statuses_matter_only_where_the_filter_ejects() {
             None
         );
     }
+    let elsewhere = |hidden| check_statuses(&settings(""), Some(hidden), false);
+    assert_eq!(elsewhere(Hidden::NotKept), None, "another cluster counts");
+    assert!(elsewhere(Hidden::Refused).is_some());
 }

@@ -13,15 +13,7 @@ use unitring_tests::deadline::until;
 use unitring_tests::envoy::{Envoy, keys, send};
 use unitring_tests::instance::Instance;
 use unitring_tests::ports;
-
-const SETTINGS: &str = "/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
-
-/// Changes the filter's settings of a listener.
-fn set(listener: &mut Value, name: &str, value: Value) -> Result<()> {
-    let settings = listener.pointer_mut(SETTINGS).context("no settings")?;
-    settings[name] = value;
-    Ok(())
-}
+use unitring_tests::two_listeners::{beside, set};
 
 #[tokio::test]
 async fn a_filter_with_a_list_of_two_takes_nothing_from_one_on_another_listener() -> Result<()> {
@@ -37,16 +29,14 @@ async fn a_filter_with_a_list_of_two_takes_nothing_from_one_on_another_listener(
         .collect();
     // In either order of the listeners.
     for listed_first in [false, true] {
-        let config = plain.clone().edit(|bootstrap| {
+        let source = json!({"source": "static", "instances": listed});
+        let config = beside(plain.clone(), second, "discovery", source)?;
+        let config = config.edit(|bootstrap| {
             let listeners = bootstrap.pointer_mut("/static_resources/listeners");
             let listeners = listeners.and_then(Value::as_array_mut).context("none")?;
-            let mut other = listeners.first().context("no listener")?.clone();
-            other["name"] = json!("second");
-            other["address"]["socket_address"]["port_value"] = json!(second);
-            let source = json!({"source": "static", "instances": listed});
-            set(&mut other, "discovery", source)?;
-            let place = if listed_first { 0 } else { listeners.len() };
-            listeners.insert(place, other);
+            if listed_first {
+                listeners.reverse();
+            }
             Ok(())
         })?;
         let mut envoy = Envoy::start_with_workers(&config, 2).await?;
@@ -90,17 +80,8 @@ async fn filters_that_know_instances_by_other_ids_count_each_attempt_once() -> R
                 endpoint["endpoint"]["hostname"] = json!(name);
             }
             Ok(())
-        })?
-        .edit(|bootstrap| {
-            let listeners = bootstrap.pointer_mut("/static_resources/listeners");
-            let listeners = listeners.and_then(Value::as_array_mut).context("none")?;
-            let mut other = listeners.first().context("no listener")?.clone();
-            other["name"] = json!("second");
-            other["address"]["socket_address"]["port_value"] = json!(second);
-            set(&mut other, "ring", json!({"identity": "id"}))?;
-            listeners.push(other);
-            Ok(())
         })?;
+    let config = beside(config, second, "ring", json!({"identity": "id"}))?;
     let envoy = Envoy::start_with_workers(&config, 2).await?;
     envoy.has_eligible(4).await?;
     let failing = instances.get_mut(1).context("no b")?;
@@ -209,28 +190,16 @@ async fn the_report_has_the_load_of_instances_that_another_listener_alone_lists(
     let companion = Settings::default().start().await?;
     let second = ports::free()?;
     let listed = |instances: &[Instance]| -> Value {
-        let all = instances.iter();
-        all.map(|i| json!({"address": i.address()})).collect()
+        let all = instances.iter().map(|i| json!({"address": i.address()}));
+        json!({"source": "static", "instances": all.collect::<Vec<_>>()})
     };
     let (first_two, last_two) = instances.split_at(2);
     let config = EnvoyConfig::shipped("envoy.yaml")?
         .instances(&instances, &[])?
         .companion(&companion)?
         .node("e")?
-        .edit(|bootstrap| {
-            let listeners = bootstrap.pointer_mut("/static_resources/listeners");
-            let listeners = listeners.and_then(Value::as_array_mut).context("none")?;
-            let first = listeners.first_mut().context("no listener")?;
-            let source = json!({"source": "static", "instances": listed(first_two)});
-            set(first, "discovery", source)?;
-            let mut other = first.clone();
-            other["name"] = json!("second");
-            other["address"]["socket_address"]["port_value"] = json!(second);
-            let source = json!({"source": "static", "instances": listed(last_two)});
-            set(&mut other, "discovery", source)?;
-            listeners.push(other);
-            Ok(())
-        })?;
+        .setting("discovery", listed(first_two))?;
+    let config = beside(config, second, "discovery", listed(last_two))?;
     let mut envoy = Envoy::start_with_workers(&config, 2).await?;
     let first = envoy.port;
     let all: BTreeSet<String> = instances.iter().map(Instance::address).collect();

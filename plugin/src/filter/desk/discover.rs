@@ -230,9 +230,7 @@ impl Desk {
         self.discovery.has_found = true;
         self.discovery_done();
         self.check_cluster();
-        let hidden = self.discovery.found.hidden_statuses;
-        let statuses = wiring::check_statuses(&self.service.settings, hidden);
-        self.wiring.set(Kind::Statuses, statuses);
+        self.check_hidden_statuses();
         self.tell_contradictions();
         self.count();
         let members = std::mem::take(&mut self.discovery.found.members);
@@ -240,6 +238,18 @@ impl Desk {
         self.discovery.found.members = members;
         self.correct_gauges();
         self.next_routes(now_ms)
+    }
+
+    fn check_hidden_statuses(&mut self) {
+        let discovery = &self.discovery;
+        let hidden = discovery.found.hidden_statuses;
+        let may_be_routed_to = match &discovery.routes {
+            Some(routes) => routes.may_lead_here(),
+            // Before they were asked for it is not known; if Envoy does not show them, they may.
+            None => discovery.routes_ms.is_some(),
+        };
+        let mistake = wiring::check_statuses(&self.service.settings, hidden, may_be_routed_to);
+        self.wiring.set(Kind::Statuses, mistake);
     }
 
     fn next_routes(&mut self, now_ms: u64) -> Option<Asked> {
