@@ -20,6 +20,7 @@
 //! | [`registry_feed`] | the registry in the store → its subscribers |
 //! | [`xds`] | registry → Envoy |
 //! | [`replica`] | how a change of a record is merged (pure) |
+//! | `clock` | the time |
 //! | `files` | why a file that a setting names cannot be read, and the way out |
 //! | [`fixed`] | the file of the fixed data → values (pure) |
 //! | [`store`] | stores records, registry, loads and events; each change is one atomic step |
@@ -34,6 +35,7 @@
 
 pub mod changefeed;
 pub mod cli;
+mod clock;
 pub mod commit;
 pub mod config;
 pub mod demo;
@@ -59,14 +61,3 @@ pub mod tls;
 pub mod top;
 pub mod trace;
 pub mod xds;
-
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The wall clock, in milliseconds since the Unix epoch. Only shells ask it.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| u64::try_from(since.as_millis()).ok())
-        .unwrap_or(0)
-}

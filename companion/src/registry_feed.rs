@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::clock::now_ms;
 use crate::door::strain::Strain;
 use crate::leadership::Role;
 use crate::metrics::Metrics;
-use crate::now_ms;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
 use crate::changefeed::Follower;
+use crate::clock::now_ms;
 use crate::config::{Settings, StoreSettings, Url};
 use crate::door::budget::{Budget, EVENT_STREAMS_MAX};
 use crate::door::credentials::KeyringError;
@@ -39,7 +40,7 @@ use crate::store::{Agreement, Housekeeping, SINCE_AGREED, Store, StoreError};
 use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
-use crate::{group, now_ms, registry_feed, trace, xds};
+use crate::{group, registry_feed, trace, xds};
 
 pub use files::check;
 use files::check_tls;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::now_ms;
+use crate::clock::now_ms;
 
 /// When a request was last refused.
 #[derive(Debug, Default)]

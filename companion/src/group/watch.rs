@@ -10,11 +10,11 @@ use tokio::time::MissedTickBehavior;
 use unitring_protocol::ids::UnitId;
 
 use super::status::{Status, status};
+use crate::clock::now_ms;
 use crate::config::GroupSettings;
 use crate::events::{Entry, GroupChange, GroupEvent};
 use crate::leadership::Role;
 use crate::metrics::Metrics;
-use crate::now_ms;
 use crate::store::Leadership;
 
 /// The interval. Each time all servers are asked at once, for a few lines each.

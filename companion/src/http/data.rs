@@ -22,8 +22,8 @@ use unitring_protocol::updates::TTL_MS_MAX;
 use super::App;
 use super::answer::Refusal;
 use super::extract::{Path, Query};
+use crate::clock::now_ms;
 use crate::config::parse_duration;
-use crate::now_ms;
 use crate::replica::digest::bucket_of;
 use crate::store::{Change, Condition, Outcome, StoreError};
 

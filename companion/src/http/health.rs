@@ -12,9 +12,9 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::{App, wiring};
+use crate::clock::now_ms;
 use crate::leadership::Role;
 use crate::metrics::Seen;
-use crate::now_ms;
 use crate::store::StoreError;
 
 /// How long the store may take to answer a check.

@@ -18,8 +18,8 @@ use unitring_protocol::ids::{InstanceId, ServiceName};
 use super::App;
 use super::answer::{Refusal, json};
 use super::extract::Path;
+use crate::clock::now_ms;
 use crate::config::parse_duration;
-use crate::now_ms;
 use crate::registry::{Registered, Registration, WEIGHT_MAX};
 
 /// Bounds of the time to live of a registration.

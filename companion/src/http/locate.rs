@@ -14,10 +14,10 @@ use unitring_protocol::report::{BoundReport, LoadScope};
 use super::App;
 use super::answer::Refusal;
 use super::extract::{Path, Query};
+use crate::clock::now_ms;
 use crate::door::Caller;
 use crate::explain::{self, ExplainError, Newcomer, Question};
 use crate::loads::{self, StoredLoad};
-use crate::now_ms;
 use crate::registry::WEIGHT_MAX;
 
 #[derive(Debug, Deserialize)]

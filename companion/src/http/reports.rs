@@ -23,11 +23,11 @@ pub use sizes::{REPORTS_BYTES_MAX, Sizes};
 
 use super::App;
 use super::answer::{Refusal, json};
+use crate::clock::now_ms;
 use crate::door::Caller;
 use crate::door::credentials::Principal;
-use crate::loads::Owner;
+use crate::loads::{self, Owner};
 use crate::store::{Logged, StoreError};
-use crate::{loads, now_ms};
 
 pub(super) async fn take(
     State(app): State<Arc<App>>,

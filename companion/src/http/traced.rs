@@ -15,8 +15,8 @@ use tracing::field::Empty;
 
 use super::App;
 use super::answer::Why;
+use crate::clock::now_ms;
 use crate::door::listener::Peer;
-use crate::now_ms;
 use crate::trace::{self, Work};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");

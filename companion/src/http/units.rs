@@ -16,7 +16,7 @@ use super::App;
 use super::answer::Refusal;
 use super::data::write;
 use super::extract::{Path, Query};
-use crate::now_ms;
+use crate::clock::now_ms;
 use crate::replica::bounds::ahead;
 use crate::store::{Change, Condition, Outcome, Page};
 use crate::sync::{Handle, members};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
+use crate::clock::now_ms;
 use crate::loads::wiring::Miswired;
-use crate::now_ms;
 use crate::store::{Fleet, StoreError};
 
 /// Requests within this time share a result: a look reads every service, and any client may ask.

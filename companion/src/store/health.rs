@@ -70,7 +70,7 @@ pub trait Health: Send + Sync {
 /// An identity that no other store has, as good as surely.
 pub(super) fn any_identity() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(crate::now_ms())
+    RandomState::new().hash_one(crate::clock::now_ms())
 }
 
 #[cfg(test)]

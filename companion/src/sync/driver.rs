@@ -15,9 +15,9 @@ use super::links::amqp;
 use super::session::Session;
 use super::status::Status;
 use super::{Parts, members};
+use crate::clock::now_ms;
 use crate::config::SyncSettings;
 use crate::leadership::Role;
-use crate::now_ms;
 
 /// How often membership and the outboxes are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -23,9 +23,9 @@ use unitring_protocol::report::{
 
 use super::machine::Input;
 use super::{Parts, seen};
+use crate::clock::now_ms;
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::Owner;
-use crate::now_ms;
 use crate::store::StoreError;
 
 /// How long a message of loads or events is of use.

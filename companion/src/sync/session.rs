@@ -24,9 +24,9 @@ use super::links::{Event, Links, Verdict, amqp};
 use super::machine::{Input, Machine, Moment, Rules, message};
 use super::status::{self, Status};
 use super::{Parts, members};
+use crate::clock::now_ms;
 use crate::config::SyncSettings;
 use crate::leadership::Role;
-use crate::now_ms;
 use crate::store::Backlog;
 use traced::Sent;
 
@@ -290,7 +290,7 @@ impl Session {
         let now_ms = self.moment().now_ms;
         self.heard.insert(from.clone(), (now_ms, interval_ms));
         self.status.send_if_modified(|status| {
-            status.heard(from, crate::now_ms());
+            status.heard(from, crate::clock::now_ms());
             false
         });
     }

@@ -14,7 +14,7 @@ use super::sample::{Content, Sample, View, Want};
 use crate::cli::Target;
 use crate::cli::ask::{AskError, ask, escape, services};
 use crate::cli::readiness::ready;
-use crate::now_ms;
+use crate::clock::now_ms;
 
 /// Events that are shown.
 const EVENTS: usize = 500;

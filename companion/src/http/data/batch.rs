@@ -21,7 +21,7 @@ use super::super::answer::Refusal;
 use super::super::extract::Path;
 use super::super::fault;
 use super::{date, expiry, write};
-use crate::now_ms;
+use crate::clock::now_ms;
 use crate::store::{Change, Condition, Outcome};
 
 /// Most writes in a request.

@@ -13,8 +13,8 @@ use super::super::App;
 use super::super::answer::Refusal;
 use super::super::extract::{Path, Query};
 use super::{watch, with_expiry};
+use crate::clock::now_ms;
 use crate::door::Caller;
-use crate::now_ms;
 use crate::store::Listed;
 
 /// About the most records in a page, and the default below.

@@ -99,7 +99,7 @@ pub async fn changes_are_numbered_and_the_oldest_are_forgotten<S: Store>(store: 
 pub async fn what_expires_is_gone_for_reads_conditions_and_listings<S: Store>(store: &S) {
     let record = id("expiry", "soon");
     // Redis itself reads the clock, so this uses its time.
-    let now_ms = crate::now_ms();
+    let now_ms = crate::clock::now_ms();
     let version = put(store, &record, Some(now_ms + 60_000), now_ms).await;
     let read = store.read(&record).await.unwrap().unwrap();
     assert_eq!(read.expires_ms, Some(now_ms + 60_000));
@@ -157,7 +157,7 @@ async fn page(store: &dyn Store, bucket: u8) -> Batch {
 pub async fn an_expired_record_is_the_same_in_every_unit<S: Store>(member: &S, other: &S) {
     let record = id("expiry", "shared");
     let bucket = bucket_of(&record);
-    let now_ms = crate::now_ms();
+    let now_ms = crate::clock::now_ms();
     put(member, &record, Some(now_ms - 1), now_ms - 10).await;
     member.sweep(now_ms).await.unwrap();
     let all = page(member, bucket).await;
@@ -175,7 +175,7 @@ pub async fn an_expired_record_is_the_same_in_every_unit<S: Store>(member: &S, o
 
 pub async fn a_unit_alone_keeps_nothing_of_what_is_gone<S: Store>(member: &S, alone: &S) {
     let (short, deleted) = (id("gone", "short"), id("gone", "deleted"));
-    let now_ms = crate::now_ms();
+    let now_ms = crate::clock::now_ms();
     for store in [member, alone] {
         put(store, &short, Some(now_ms + 10), now_ms).await;
         put(store, &deleted, None, now_ms).await;

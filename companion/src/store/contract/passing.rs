@@ -169,7 +169,7 @@ pub async fn what_is_forgotten_does_not_come_back(mine: &dyn Store) {
 pub async fn what_expires_leaves_the_digest_with_its_epoch(mine: &dyn Store) {
     let short = id("d", "deleted");
     let bucket = bucket_of(&short);
-    let now_ms = crate::now_ms();
+    let now_ms = crate::clock::now_ms();
     let before = state(mine, bucket).await.digest;
     let expires_ms = now_ms + EPOCH_MS;
     let change = Change::Put {

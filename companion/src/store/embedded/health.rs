@@ -14,7 +14,7 @@ use crate::store::{Health, Keeping, StoreError};
 impl Health for Embedded {
     async fn check(&self) -> Result<(), StoreError> {
         // Only a write shows that writes are accepted: a full disk answers reads.
-        let now_ms = crate::now_ms();
+        let now_ms = crate::clock::now_ms();
         self.change(Durability::Immediate, move |transaction, _| {
             let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
             numbers.insert("probe", now_ms).map_err(away)?;

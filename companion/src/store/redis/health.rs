@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 
 use super::{Redis, corrupt, keeping};
-use crate::now_ms;
+use crate::clock::now_ms;
 use crate::store::health::any_identity;
 use crate::store::{Health, Keeping, LAYOUT, StoreError};
 

@@ -10,7 +10,7 @@ use unitring_protocol::record::Op;
 
 use super::traced::applying;
 use super::{Done, Session, millis};
-use crate::now_ms;
+use crate::clock::now_ms;
 use crate::replica::epoch;
 use crate::store::Batch;
 use crate::sync::links::{Publish, Verdict};
