@@ -4,20 +4,24 @@
 //! The lead is a lease in the store, by the store's own clock. By its own clock the holder stops
 //! before the store grants the lease to another. Its work that is still under way then is idempotent,
 //! or carries its term, which the store compares.
+//!
+//! What the answers mean decides `lease`; this is the shell that asks.
+
+mod lease;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
+use self::lease::{Answer, Lease};
+use crate::clock::timer;
 use crate::metrics::Metrics;
 use crate::store::Leadership;
 
 /// How often the leader renews the lease, and a follower asks for it.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// How long a leader trusts its lease after it last asked for it.
-const TRUSTED_FOR: Duration = Duration::from_millis(2_500);
 
 /// The role of a companion in its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,47 +66,49 @@ pub async fn run(
 ) {
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut trusted_until = Instant::now();
+    let mut lease = Lease::default();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = tokio::time::sleep_until(trusted_until), if role.borrow().term().is_some() => {
-                change(&role, &metrics, Role::Unknown);
+            () = until(&lease) => {
+                lease.pass(timer());
+                tell(&role, &metrics, lease.role());
                 continue;
             }
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
-        let asked = Instant::now();
-        // A leader without an answer stops when its lease ends, not when the answer is due.
-        let limit = match role.borrow().term() {
-            Some(_) => trusted_until,
-            None => asked + TRUSTED_FOR,
+        let asked = timer();
+        let answer = tokio::time::timeout_at(lease.patience(asked), store.lead(&me)).await;
+        let answer = match answer {
+            Ok(Ok(Some(term))) => Answer::Granted(term),
+            Ok(Ok(None)) => Answer::Held,
+            Ok(Err(_)) | Err(_) => Answer::Nothing,
         };
-        let answer = tokio::time::timeout_at(limit, store.lead(&me)).await;
-        match answer {
-            Ok(Ok(Some(term))) => {
-                trusted_until = asked + TRUSTED_FOR;
-                change(&role, &metrics, Role::Leader(term));
-            }
-            Ok(Ok(None)) => change(&role, &metrics, Role::Follower),
-            // The leader keeps its role until the lease ends; a follower no longer knows.
-            Ok(Err(_)) | Err(_) if Instant::now() < trusted_until => {}
-            Ok(Err(_)) | Err(_) => change(&role, &metrics, Role::Unknown),
-        }
+        lease.answered(answer, asked, timer());
+        tell(&role, &metrics, lease.role());
     }
-    if role.borrow().term().is_some() {
+    if lease.role().term().is_some() {
         // Otherwise the next leader would wait for the lease to end.
         if let Err(error) = store.resign(&me).await {
             tracing::debug!(%error, "the lease was not released; it expires by itself");
         }
-        change(&role, &metrics, Role::Unknown);
+        lease.give_up();
+        tell(&role, &metrics, lease.role());
     }
     drop(done);
     // A task that returns counts as failed, so this one stays until the process ends.
     std::future::pending().await
 }
 
-fn change(sender: &watch::Sender<Role>, metrics: &Metrics, role: Role) {
+/// Sleeps until the lease ends; for ever if there is none.
+async fn until(lease: &Lease) {
+    match lease.until() {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn tell(sender: &watch::Sender<Role>, metrics: &Metrics, role: Role) {
     let changed = sender.send_if_modified(|before| {
         let changed = *before != role;
         *before = role;
