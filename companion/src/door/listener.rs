@@ -21,6 +21,7 @@ use super::connections::{Connections, Place, Room};
 use super::credentials::Principal;
 use super::patience::HEAD_TIMEOUT;
 use super::strain::Strain;
+use crate::clock::now_ms;
 use crate::metrics::Metrics;
 
 /// The certificates in force; `None` for plain connections.
@@ -122,11 +123,11 @@ impl Listener {
             };
             let Some((place, room)) = self.connections.enter(address.ip().into()) else {
                 self.metrics.connections_refused.inc();
-                self.strain.felt();
+                self.strain.felt(now_ms());
                 continue;
             };
             if room == Room::Made {
-                self.strain.felt();
+                self.strain.felt(now_ms());
                 self.told(address);
             }
             if let Err(error) = stream.set_nodelay(true) {
