@@ -32,6 +32,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::clock::timer;
 use crate::door::credentials::{Denied, Role};
 use crate::door::kept::{Kept, Share};
 use crate::door::listener::{LetIn, Listener, Peer};
@@ -187,7 +188,7 @@ impl EndpointDiscoveryService for Discovery {
             metrics: Arc::clone(&self.metrics),
             subscription: Subscription::default(),
             has_asked: false,
-            since: Instant::now(),
+            since: timer(),
             nack_logged: None,
             names: self.names.share(principal),
             address: peer.address,
@@ -264,9 +265,9 @@ impl Follower {
                         Ok(Heard::Fine) => self.has_asked = true,
                         Ok(Heard::Refused(why)) => {
                             self.metrics.xds_nacks.inc();
-                            let last = self.nack_logged;
-                            if last.is_none_or(|last| last.elapsed() >= NACK_LOGGED_EVERY) {
-                                self.nack_logged = Some(Instant::now());
+                            let (last, now) = (self.nack_logged, timer());
+                            if last.is_none_or(|last| now - last >= NACK_LOGGED_EVERY) {
+                                self.nack_logged = Some(now);
                                 let address = self.address;
                                 tracing::warn!(%address, ?why, "an Envoy refused its endpoints");
                             }

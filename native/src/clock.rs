@@ -1,4 +1,6 @@
-//! The clocks of the process.
+//! The clocks of the process. Only this module reads them.
+
+#![expect(clippy::disallowed_methods, reason = "the clocks are read here")]
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

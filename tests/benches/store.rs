@@ -1,5 +1,7 @@
 //! Writes per second of the Redis store, against the same commands on a bare connection in the same
 //! run. Prints a table; `make bench AREA=store` puts it into the docs.
+
+#![allow(clippy::disallowed_methods, reason = "benchmarks measure")]
 #![allow(clippy::indexing_slicing, clippy::print_stdout)]
 
 use std::io::{BufRead as _, BufReader, Write as _};

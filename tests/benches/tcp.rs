@@ -3,6 +3,8 @@
 //!
 //! One worker. All ways take turns in each round; a ratio is the median over the rounds of that to the plain way in the
 //! same round. Processor time is that of Envoy alone.
+
+#![allow(clippy::disallowed_methods, reason = "benchmarks measure")]
 #![allow(clippy::print_stdout)]
 
 use std::time::Instant;

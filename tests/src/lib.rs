@@ -31,6 +31,8 @@
 //!
 //! No test is skipped: a missing program is an error that names the command that fetches it.
 
+#![allow(clippy::disallowed_methods, reason = "tests wait and measure")]
+
 pub mod browser;
 pub mod certificates;
 pub mod collector;

@@ -1,7 +1,7 @@
 //! `unitring events`: the event log of a running companion.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::Value;
@@ -10,6 +10,7 @@ use super::ask::{ask, escape, listed, text};
 use super::out::{self, OutputError};
 use super::stream::follow;
 use super::{Target, values};
+use crate::clock;
 
 /// Events of a page, which the companion bounds.
 const PAGE: u16 = 1_000;
@@ -101,9 +102,7 @@ fn print_latest(
 
 /// The time this long ago, in ms since the Unix epoch.
 fn from_ms(since: Duration) -> u128 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(since).as_millis()
 }
 

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child as Process, Command};
 
 use super::DemoError;
+use crate::clock;
 
 /// How long a program may take to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -64,12 +65,12 @@ impl Child {
 
     /// Waits until `is_ready` returns true.
     pub(super) async fn ready(&self, is_ready: impl AsyncFn() -> bool) -> Result<(), DemoError> {
-        let begin = Instant::now();
+        let begin = clock::now();
         while !is_ready().await {
             if let Some(status) = self.status() {
                 return Err(self.failed(&format!("ended ({status}) before it was ready")));
             }
-            if begin.elapsed() > READY_TIMEOUT {
+            if clock::since(begin) > READY_TIMEOUT {
                 let waited = READY_TIMEOUT.as_secs();
                 return Err(self.failed(&format!("is not ready after {waited} s")));
             }

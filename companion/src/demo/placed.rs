@@ -1,11 +1,12 @@
 //! Waits until the filter places the keys of a unit.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::place::FIRST_INSTANCES;
 use super::ports::UnitPorts;
 use super::programs::Shell;
 use super::{DemoError, Protocol, web};
+use crate::clock;
 
 /// How long Envoy may take until it sends keys to all instances.
 const PLACED_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,9 +18,9 @@ pub(super) async fn placed(
     shell: &Shell,
     ports: UnitPorts,
 ) -> Result<(), DemoError> {
-    let begin = Instant::now();
+    let begin = clock::now();
     while let Err(seen) = is_placed(protocol, shell, ports).await {
-        if begin.elapsed() > PLACED_TIMEOUT {
+        if clock::since(begin) > PLACED_TIMEOUT {
             let waited = PLACED_TIMEOUT.as_secs();
             return Err(DemoError::Request(format!(
                 "keys are not placed after {waited} s: {seen}"

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::clock::timer;
 
 /// How long the head of a request may take from its first byte on, and how long the first byte of the first request.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +79,7 @@ struct Timer {
 
 impl Timer {
     fn new() -> Self {
-        let sleep = Box::pin(sleep_until(Instant::now()));
+        let sleep = Box::pin(sleep_until(timer()));
         Self { sleep, of: None }
     }
 
@@ -85,7 +87,7 @@ impl Timer {
     fn poll(&mut self, context: &mut Context<'_>, of: u64, limit: Duration) -> Poll<()> {
         if self.of != Some(of) {
             self.of = Some(of);
-            self.sleep.as_mut().reset(Instant::now() + limit);
+            self.sleep.as_mut().reset(timer() + limit);
         }
         self.sleep.as_mut().poll(context)
     }

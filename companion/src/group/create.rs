@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use unitring_protocol::ids::UnitId;
 
 use super::GroupError;
 use super::plan::{Action, Observed, Step, Wanted, plan};
 use super::server::Server;
+use crate::clock;
 use crate::config::GroupSettings;
 use crate::fixed::FixedData;
 
@@ -52,14 +53,14 @@ pub async fn create(
         actions.iter().for_each(|action| tell(&action.to_string()));
         return Ok(actions.len());
     }
-    let end = Instant::now() + PATIENCE;
+    let end = clock::now() + PATIENCE;
     let (mut done, mut touched) = (0, BTreeSet::new());
     loop {
         let left = planned(&servers, &wanted).await?;
         if left.is_empty() {
             break;
         }
-        if Instant::now() >= end {
+        if clock::now() >= end {
             let left: Vec<String> = left.iter().map(ToString::to_string).collect();
             return Err(GroupError::Unfinished {
                 seconds: PATIENCE.as_secs(),

@@ -5,7 +5,7 @@
 //! so neither a stranger nor a slow sender holds a place that other clients need.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
@@ -17,6 +17,7 @@ use futures::StreamExt as _;
 use super::App;
 use super::answer::{IsFull, Refusal};
 use super::guarded::Guarded;
+use crate::clock::{self, now_ms};
 use crate::door::budget::EVENT_STREAMS_MAX;
 use crate::door::credentials::{Denied, Principal};
 use crate::door::kept::Share;
@@ -52,7 +53,7 @@ pub(super) struct Held {
 
 /// Lets a request in, and measures how long it takes until its answer begins.
 pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
+    let began = clock::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = pass(&app, request, next).await;
@@ -60,7 +61,7 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
         method.as_str(),
         route.as_ref().map(MatchedPath::as_str),
         response.status().as_u16(),
-        began.elapsed(),
+        clock::since(began),
     );
     response
 }
@@ -137,10 +138,10 @@ async fn pass(app: &Arc<App>, request: Request, next: Next) -> Response {
     parts.extensions.insert(caller);
     parts.extensions.insert(held.clone());
     let request = Request::from_parts(parts, Body::from(bytes));
-    let started = Instant::now();
+    let started = clock::now();
     let mut response = answered(app, request, next).await;
     if need.is_read() {
-        tells_its_time(&mut response, started.elapsed());
+        tells_its_time(&mut response, clock::since(started));
     }
     let mut answer_share = app.answers.share(principal);
     let counted = response.body().size_hint().exact().unwrap_or(0);
@@ -176,7 +177,7 @@ async fn answered(app: &App, request: Request, next: Next) -> Response {
         }
         Err(_) => {
             app.metrics.requests_timed_out.inc();
-            app.strain.felt();
+            app.strain.felt(now_ms());
             let error = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
             Refusal::new(StatusCode::GATEWAY_TIMEOUT, error).into_response()
         }
@@ -194,7 +195,7 @@ fn refused(app: &App, denied: &Denied) -> Refusal {
 
 fn shed(app: &App, why: &str) -> Response {
     app.metrics.requests_shed.inc();
-    app.strain.felt();
+    app.strain.felt(now_ms());
     let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("busy: {why}"));
     let mut response = refusal.into_response();
     let after = HeaderValue::from_static("1");

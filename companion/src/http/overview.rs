@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::services;
+use crate::clock;
 use crate::metrics::{ShownInstance, ShownService};
 use crate::store::{Store, StoreError};
 
@@ -45,14 +46,14 @@ impl Overview {
         store: &Arc<dyn Store>,
         patience: Duration,
     ) -> Arc<Seen> {
-        let is_fresh = |last: &Last| Instant::now() < last.until;
+        let is_fresh = |last: &Last| clock::now() < last.until;
         let is_due = !self.with(|last| last.as_ref().is_some_and(is_fresh));
         if is_due && let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
             let (overview, store) = (Arc::clone(self), Arc::clone(store));
             let look = tokio::spawn(async move {
-                let began = Instant::now();
+                let began = clock::now();
                 let seen = read(&*store).await;
-                overview.keep(seen, began.elapsed());
+                overview.keep(seen, clock::since(began));
                 drop(turn);
             });
             // A look that takes longer is kept for the next request.
@@ -76,7 +77,7 @@ impl Overview {
                 (Seen::default(), FAILED_FOR)
             }
         };
-        let until = Instant::now() + counts_for;
+        let until = clock::now() + counts_for;
         let seen = Arc::new(seen);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(Last { until, seen });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 use crate::loads::wiring::Miswired;
 use crate::store::{Fleet, StoreError};
 
@@ -23,12 +23,12 @@ impl Wiring {
     pub(super) async fn look(&self, fleet: &dyn Fleet) -> Result<Arc<Vec<Miswired>>, StoreError> {
         let mut last = self.0.lock().await;
         if let Some((seen, found)) = &*last
-            && seen.elapsed() < FRESH_FOR
+            && clock::since(*seen) < FRESH_FOR
         {
             return Ok(Arc::clone(found));
         }
         let found = Arc::new(fleet.miswired(now_ms()).await?);
-        *last = Some((Instant::now(), Arc::clone(&found)));
+        *last = Some((clock::now(), Arc::clone(&found)));
         Ok(found)
     }
 }

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::time::SystemTime;
 
 use serde::ser::{SerializeMap as _, Serializer as _};
 use serde_json::{Map, Value};
@@ -17,6 +16,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::one_line;
+use crate::clock;
 
 /// The fields of every line.
 const OWN: [&str; 4] = ["time", "level", "target", "message"];
@@ -109,7 +109,7 @@ pub(super) fn line(
     message: &str,
     fields: &Map<String, Value>,
 ) -> Vec<u8> {
-    let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let time = humantime::format_rfc3339_millis(clock::wall()).to_string();
     let mut line = Vec::with_capacity(256);
     let mut json = serde_json::Serializer::new(&mut line);
     let written = json.serialize_map(None).and_then(|mut map| {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
-
 use unitring_protocol::ids::UnitId;
 
 use super::lag::Lags;
 use super::links::amqp;
 use super::status::Status;
+use crate::clock;
 use crate::config::SyncSettings;
 use crate::store::{Backlog, StoreError};
 
@@ -120,9 +120,9 @@ impl Handle {
         let mut status = self.status.borrow().clone();
         status.outbox = self.shared.waiting.load(Ordering::Relaxed);
         status.outbox_bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
-        let lags = self.shared.lags();
+        let (lags, now) = (self.shared.lags(), clock::now());
         for (unit, link) in &mut status.links {
-            link.lag = lags.of(unit);
+            link.lag = lags.of(unit, now);
         }
         status
     }

@@ -29,7 +29,8 @@ pub(super) struct Lags {
 }
 
 impl Lags {
-    pub(super) fn took(&mut self, unit: &UnitId, ms: u64) {
+    /// Notes that a change took this long.
+    pub(super) fn took(&mut self, unit: &UnitId, ms: u64, now: Instant) {
         let changes = match self.of_unit.get_mut(unit) {
             Some(changes) => changes,
             None => self.of_unit.entry(unit.clone()).or_default(),
@@ -37,12 +38,13 @@ impl Lags {
         if changes.len() >= CHANGES_MAX {
             changes.pop_front();
         }
-        changes.push_back((Instant::now(), ms));
+        changes.push_back((now, ms));
     }
 
-    pub(super) fn of(&self, unit: &UnitId) -> Option<Lag> {
+    pub(super) fn of(&self, unit: &UnitId, now: Instant) -> Option<Lag> {
         let changes = self.of_unit.get(unit)?;
-        let recent = changes.iter().filter(|(at, _)| at.elapsed() < LOOK_BACK);
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < LOOK_BACK;
+        let recent = changes.iter().filter(|(at, _)| is_recent(*at));
         let mut took: Vec<u64> = recent.map(|(_, ms)| *ms).collect();
         took.sort_unstable();
         let at = |percent: usize| {
@@ -60,17 +62,30 @@ impl Lags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[test]
     fn half_and_nearly_all_are_told_and_the_oldest_go() {
         let (mut lags, unit): (Lags, UnitId) = (Lags::default(), "west".parse().unwrap());
-        assert_eq!(lags.of(&unit), None);
-        lags.took(&unit, 1_000_000);
+        let now = clock::now();
+        assert_eq!(lags.of(&unit, now), None);
+        lags.took(&unit, 1_000_000, now);
         for ms in (1..=100).cycle().take(CHANGES_MAX) {
-            lags.took(&unit, ms);
+            lags.took(&unit, ms, now);
         }
-        let lag = lags.of(&unit).unwrap();
+        let lag = lags.of(&unit, now).unwrap();
         assert_eq!((lag.p50_ms, lag.changes), (50, CHANGES_MAX));
         assert!((98..=99).contains(&lag.p99_ms), "{lag:?}");
+    }
+
+    #[test]
+    fn a_change_of_more_than_a_minute_ago_does_not_count() {
+        let (mut lags, unit): (Lags, UnitId) = (Lags::default(), "west".parse().unwrap());
+        let start = clock::now();
+        lags.took(&unit, 500, start);
+        lags.took(&unit, 20, start + LOOK_BACK / 2);
+        let lag = lags.of(&unit, start + LOOK_BACK).unwrap();
+        assert_eq!((lag.p99_ms, lag.changes), (20, 1));
+        assert_eq!(lags.of(&unit, start + 2 * LOOK_BACK), None);
     }
 }

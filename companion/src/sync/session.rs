@@ -24,7 +24,7 @@ use super::links::{Event, Links, Verdict, amqp};
 use super::machine::{Input, Machine, Moment, Rules, message};
 use super::status::{self, Status};
 use super::{Parts, members};
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 use crate::config::SyncSettings;
 use crate::leadership::Role;
 use crate::store::Backlog;
@@ -123,13 +123,13 @@ impl Session {
             heard: BTreeMap::new(),
             sent: Sent::default(),
             work: FuturesUnordered::new(),
-            started: (now_ms(), Instant::now()),
+            started: (now_ms(), clock::now()),
         }
     }
 
     fn moment(&self) -> Moment {
         let (started_ms, started) = self.started;
-        let elapsed_ms = millis(started.elapsed());
+        let elapsed_ms = millis(clock::since(started));
         Moment {
             now_ms: started_ms.saturating_add(elapsed_ms),
             wall_ms: now_ms(),
@@ -170,7 +170,7 @@ impl Session {
                     Done::Removed(_) => {}
                 },
                 () = shared.wake.notified(), if company.is_none() => {
-                    company = Some(tokio::time::Instant::now() + linger);
+                    company = Some(clock::timer() + linger);
                 }
                 () = until(company) => {
                     company = None;
@@ -290,7 +290,7 @@ impl Session {
         let now_ms = self.moment().now_ms;
         self.heard.insert(from.clone(), (now_ms, interval_ms));
         self.status.send_if_modified(|status| {
-            status.heard(from, crate::clock::now_ms());
+            status.heard(from, now_ms());
             false
         });
     }

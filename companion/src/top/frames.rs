@@ -1,6 +1,6 @@
 //! The screen → plain text, without a terminal: all rows and all columns, for scripts.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -10,6 +10,7 @@ use super::table::GAP;
 use crate::cli::Target;
 use crate::cli::ask::AskError;
 use crate::cli::out;
+use crate::clock;
 
 /// Prints the given number of frames, an interval apart. The first has no rates yet.
 ///
@@ -21,13 +22,13 @@ pub(super) fn print(
     interval: Duration,
     count: u32,
 ) -> anyhow::Result<()> {
-    let start = Instant::now();
+    let start = clock::now();
     let mut unanswered: Option<AskError> = None;
     let mut has_answered = false;
     for number in 0..count {
         if number > 0 {
             let due = interval.saturating_mul(number);
-            std::thread::sleep(due.saturating_sub(start.elapsed()));
+            std::thread::sleep(due.saturating_sub(clock::since(start)));
         }
         let want = model.state.want();
         match sampler::look(target, &want, start) {
@@ -41,7 +42,7 @@ pub(super) fn print(
                 unanswered.get_or_insert(error);
             }
         }
-        let text = text(&model.screen(start.elapsed()), number > 0);
+        let text = text(&model.screen(clock::since(start)), number > 0);
         out::say(text)?;
     }
     match unanswered {

@@ -14,7 +14,7 @@ use super::sample::{Content, Sample, View, Want};
 use crate::cli::Target;
 use crate::cli::ask::{AskError, ask, escape, services};
 use crate::cli::readiness::ready;
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 
 /// Events that are shown.
 const EVENTS: usize = 500;
@@ -70,7 +70,7 @@ fn sample(wanted: &Receiver<Asking>, interval: Duration, mut answer: impl FnMut(
     let mut due: Option<Instant> = None;
     loop {
         let heard = match due {
-            Some(due) => wanted.recv_timeout(due.saturating_duration_since(Instant::now())),
+            Some(due) => wanted.recv_timeout(due.saturating_duration_since(clock::now())),
             None => wanted.recv().map_err(RecvTimeoutError::from),
         };
         match heard {
@@ -79,7 +79,7 @@ fn sample(wanted: &Receiver<Asking>, interval: Duration, mut answer: impl FnMut(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let asked = Instant::now();
+        let asked = clock::now();
         due = match &asking {
             Asking::Always(want) | Asking::Once(want) => {
                 if !answer(want) {
@@ -128,7 +128,7 @@ pub(super) fn look(target: &Target, want: &Want, start: Instant) -> Result<Sampl
         }
     };
     Ok(Sample {
-        at: start.elapsed(),
+        at: clock::since(start),
         at_ms: now_ms(),
         ready,
         content,

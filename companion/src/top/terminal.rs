@@ -21,6 +21,7 @@ use super::sample::{Sample, Want};
 use super::sampler::{Asking, Sampler};
 use crate::cli::Target;
 use crate::cli::ask::AskError;
+use crate::clock;
 
 /// How often the screen is drawn although nothing came: how long ago the companion answered is on it.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ impl Drop for Alive {
 /// # Errors
 /// The companion never answered, a flag is wrong, or the terminal fails.
 pub(super) fn show(mut model: Model, target: Target, interval: Duration) -> anyhow::Result<()> {
-    let start = Instant::now();
+    let start = clock::now();
     let (inputs, coming) = channel();
     // Before the terminal changes: a signal needs a handler that restores it.
     signals(&inputs)?;
@@ -145,7 +146,7 @@ impl Screen {
     }
 
     fn draw(&self, model: &mut Model, terminal: &mut DefaultTerminal) -> io::Result<()> {
-        let now = self.start.elapsed();
+        let now = clock::since(self.start);
         let height = terminal.size()?.height;
         model.state.page = draw::page(height, model.screen(now).notes.len());
         let screen = model.screen(now);

@@ -3,6 +3,8 @@
 //!
 //! The companion is the real program. The Envoys are not: this program makes the same reports on as many
 //! connections, in a thread that does not run on the companion's core.
+
+#![allow(clippy::disallowed_methods, reason = "benchmarks measure")]
 #![allow(clippy::print_stdout)]
 
 mod body;

@@ -9,6 +9,8 @@
 //! All systems have the same instances, clients and keys. Instructions are those of the whole Envoy,
 //! which do not depend on other load of the machine; processor seconds are those of Envoy, and of the
 //! process that it calls if there is one.
+
+#![allow(clippy::disallowed_methods, reason = "benchmarks measure")]
 #![allow(clippy::print_stdout)]
 
 mod base;

@@ -1,5 +1,7 @@
 //! The cost and throughput of the sync of two units: real companions, each with a Redis of its own, and one
 //! RabbitMQ between them. Prints tables; `make bench AREA=sync` puts them into the docs.
+
+#![allow(clippy::disallowed_methods, reason = "benchmarks measure")]
 #![allow(clippy::print_stdout)]
 
 mod cut;

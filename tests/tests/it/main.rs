@@ -68,6 +68,8 @@
 //! | [`event_log`] | what many Envoys see is one entry of the event log, which keeps a day |
 //! | [`commands`] | a command reports an error once, with the way out, and its exit code |
 
+#![allow(clippy::disallowed_methods, reason = "tests wait and measure")]
+
 #[cfg(test)]
 mod absence;
 #[cfg(test)]

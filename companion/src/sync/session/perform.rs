@@ -10,7 +10,7 @@ use unitring_protocol::record::Op;
 
 use super::traced::applying;
 use super::{Done, Session, millis};
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 use crate::replica::epoch;
 use crate::store::Batch;
 use crate::sync::links::{Publish, Verdict};
@@ -230,7 +230,7 @@ impl Session {
 
     /// Measures the replication lag of applied changes.
     fn done(&self, parts: &[(u8, Batch)]) {
-        let wall_ms = now_ms();
+        let (wall_ms, now) = (now_ms(), clock::now());
         let mut lags = self.handle.shared.lags();
         for (_, batch) in parts {
             let Batch::Ops { origin, ops, .. } = batch else {
@@ -243,7 +243,7 @@ impl Session {
                 took_ms.saturating_add_signed(skew_ms)
             };
             let each_ms = ops.iter().map(took_ms);
-            each_ms.clone().for_each(|ms| lags.took(origin, ms));
+            each_ms.clone().for_each(|ms| lags.took(origin, ms, now));
             self.parts.metrics.unit_lag_seconds.took(origin, each_ms);
         }
     }

@@ -16,6 +16,8 @@
 //! others wait. `POST /__fail?status=503` makes every answer a failure, and `status=0` ends that. These
 //! and `/healthz` are not counted, not slowed down and do not fail.
 
+#![allow(clippy::disallowed_methods, reason = "tests wait and measure")]
+
 mod announce;
 mod body;
 mod counter;

@@ -16,6 +16,7 @@ use unitring_protocol::trace::TraceParent;
 use super::super::{Event, Publish};
 use super::topology::{self, persistent};
 use super::{Broker, CONFIRM_TIMEOUT, Pause, SessionError, close, while_connected};
+use crate::clock::timer;
 use crate::sync::machine::{Lasts, MessageId};
 
 /// Messages that wait for a confirm, above which short-lived messages are left out.
@@ -158,13 +159,13 @@ impl Session {
                         _ => continue,
                     };
                     // The timeouts of messages that waited for the broker begin now.
-                    let now = Instant::now();
+                    let now = timer();
                     self.unconfirmed.values_mut().for_each(|since| *since = now);
                     Event::Blocked(peer.clone(), why)
                 }
                 _ = tick.tick() => {
                     let oldest = self.unconfirmed.values().min();
-                    let is_late = oldest.is_some_and(|since| since.elapsed() > CONFIRM_TIMEOUT);
+                    let is_late = oldest.is_some_and(|since| timer() - *since > CONFIRM_TIMEOUT);
                     if is_late && !self.is_blocked() {
                         return Err(SessionError::Silent("confirming a message", CONFIRM_TIMEOUT));
                     }
@@ -201,7 +202,7 @@ impl Session {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        self.unconfirmed.insert(message.id, Instant::now());
+        self.unconfirmed.insert(message.id, timer());
         let (exchange, key) = (topology::EXCHANGE.into(), topology::key(peer).into());
         let bytes = &message.bytes;
         let publish = self
