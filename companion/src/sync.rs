@@ -13,8 +13,10 @@
 //! | [`links`] | messages ⇄ the other units' queues |
 //! | [`gossip`] | loads, events and fixed data ⇄ the other units |
 //! | [`members`] | records → which units left the group |
+//! | `admission`, `silence`, `skew_alarm` | the outbox, messages and clocks → what is refused and told (pure) |
 //! | [`lag`] | applied changes → their replication lag |
 
+mod admission;
 pub mod driver;
 pub mod gossip;
 pub mod handle;
@@ -24,6 +26,8 @@ pub mod machine;
 pub mod members;
 mod parts;
 mod session;
+mod silence;
+mod skew_alarm;
 mod status;
 
 pub use driver::Driver;

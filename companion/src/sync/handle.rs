@@ -8,16 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use unitring_protocol::ids::UnitId;
 
+use super::admission;
 use super::lag::Lags;
 use super::links::amqp;
 use super::status::Status;
 use crate::clock;
 use crate::config::SyncSettings;
 use crate::store::{Backlog, StoreError};
-
-/// How many times its bound an outbox may reach before writes are refused. The leader shortens it
-/// long before.
-const OUTBOX_OVER: u64 = 2;
 
 /// The end of sync that the rest of the process holds.
 #[derive(Clone)]
@@ -39,8 +36,7 @@ pub(super) struct Shared {
     pub(super) written: AtomicU64,
     /// Estimated bytes of the outbox: counted at intervals, and raised by each write in between.
     pub(super) waiting_bytes: AtomicU64,
-    outbox_max: u64,
-    outbox_bytes_max: u64,
+    outbox_max: Backlog,
     lags: Mutex<Lags>,
     /// Whether the store says that this unit was removed from its group.
     pub(super) is_removed: AtomicBool,
@@ -63,8 +59,10 @@ impl Handle {
             waiting: AtomicU64::new(0),
             written: AtomicU64::new(0),
             waiting_bytes: AtomicU64::new(0),
-            outbox_max: settings.outbox_max,
-            outbox_bytes_max: settings.outbox_bytes_max,
+            outbox_max: Backlog {
+                ops: settings.outbox_max,
+                bytes: settings.outbox_bytes_max,
+            },
             lags: Mutex::default(),
             is_removed: AtomicBool::new(false),
         };
@@ -84,23 +82,15 @@ impl Handle {
 
     /// Whether another write is admitted.
     ///
-    /// # Errors [`StoreError::Removed`] if the unit left its group; [`StoreError::OutboxFull`] or
-    /// [`StoreError::OutboxBytesFull`] if the outbox is far over its bound.
+    /// # Errors As [`admission::admit`].
     pub fn admit(&self) -> Result<(), StoreError> {
-        if self.shared.is_removed.load(Ordering::Relaxed) {
-            return Err(StoreError::Removed);
-        }
-        let waiting = self.shared.waiting.load(Ordering::Relaxed);
-        let max = self.shared.outbox_max.saturating_mul(OUTBOX_OVER);
-        if waiting >= max {
-            return Err(StoreError::OutboxFull { waiting, max });
-        }
-        let bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);
-        let max = self.shared.outbox_bytes_max.saturating_mul(OUTBOX_OVER);
-        if bytes >= max {
-            return Err(StoreError::OutboxBytesFull { bytes, max });
-        }
-        Ok(())
+        let shared = &self.shared;
+        let waiting = Backlog {
+            ops: shared.waiting.load(Ordering::Relaxed),
+            bytes: shared.waiting_bytes.load(Ordering::Relaxed),
+        };
+        let is_removed = shared.is_removed.load(Ordering::Relaxed);
+        admission::admit(is_removed, waiting, shared.outbox_max)
     }
 
     /// A write with a value of `bytes` bytes was stored.

@@ -22,6 +22,8 @@ use super::gossip::Gossip;
 use super::handle::Handle;
 use super::links::{Event, Links, Verdict, amqp};
 use super::machine::{Input, Machine, Moment, Rules, message};
+use super::silence::Silence;
+use super::skew_alarm::SkewAlarms;
 use super::status::{self, Status};
 use super::{Parts, members};
 use crate::clock::{self, now_ms};
@@ -32,9 +34,6 @@ use traced::Sent;
 
 /// How often the state machine gets a tick when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
-/// A unit that sends nothing for this many digest intervals, and for this long, is shown as silent.
-const SILENT_INTERVALS: u64 = 3;
-const SILENT_MIN_MS: u64 = 10_000;
 /// How often loads and events are sent to the peers, and membership is read.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 
@@ -67,9 +66,9 @@ pub(super) struct Session {
     gossip: Option<Gossip>,
     /// The units that had left when the links were started.
     removed: BTreeSet<UnitId>,
-    skews: BTreeMap<UnitId, i64>,
-    /// When each unit was last heard, by the machine's time, and how often it sends its digests, in ms.
-    heard: BTreeMap<UnitId, (u64, u64)>,
+    skews: SkewAlarms,
+    /// By the machine's time.
+    silence: Silence,
     /// The spans of messages on their way.
     sent: Sent,
     work: FuturesUnordered<Work>,
@@ -107,6 +106,9 @@ impl Session {
             queue_bytes_max: settings.queue_bytes_max,
         });
         let gossip = Gossip::new(driver.unit.clone(), driver.parts.clone());
+        let started = (now_ms(), clock::now());
+        let skews = SkewAlarms::new(millis(settings.skew_max));
+        let silence = Silence::new(rules.digest_interval_ms, started.0);
         Self {
             machine: Machine::new(driver.unit.clone(), peers, rules),
             unit: driver.unit.clone(),
@@ -119,11 +121,11 @@ impl Session {
             hints: Some(String::new()),
             gossip: Some(gossip),
             removed,
-            skews: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            skews,
+            silence,
             sent: Sent::default(),
             work: FuturesUnordered::new(),
-            started: (now_ms(), clock::now()),
+            started,
         }
     }
 
@@ -278,17 +280,12 @@ impl Session {
         if !self.settings.peers.contains(from) {
             return;
         }
-        let known = self.heard.get(from).map(|(_, interval_ms)| *interval_ms);
-        let told = match &envelope.body {
+        let interval_ms = match &envelope.body {
             Body::Digests { interval_ms, .. } => *interval_ms,
             _ => None,
         };
-        // A peer of an earlier version does not send its interval.
-        let interval_ms = told
-            .or(known)
-            .unwrap_or(millis(self.settings.digest_interval));
-        let now_ms = self.moment().now_ms;
-        self.heard.insert(from.clone(), (now_ms, interval_ms));
+        let heard_ms = self.moment().now_ms;
+        self.silence.heard(from, interval_ms, heard_ms);
         self.status.send_if_modified(|status| {
             status.heard(from, now_ms());
             false
@@ -365,16 +362,12 @@ impl Session {
             Done::Removed(removed.ok())
         }));
         let confirmed = self.machine.confirmed();
-        let (now, started_ms) = (self.moment(), self.started.0);
-        let interval_ms = millis(self.settings.digest_interval);
+        let now = self.moment();
         // A companion that does not read its queue hears no peer.
         let reads = self.status.borrow().inbox == status::UP;
         let silent_ms = |unit: &UnitId| {
-            let heard = self.heard.get(unit).copied();
-            let (heard_ms, interval_ms) = heard.unwrap_or((started_ms, interval_ms));
-            let most_ms = interval_ms.saturating_mul(SILENT_INTERVALS);
-            let silent_ms = now.now_ms.saturating_sub(heard_ms);
-            (reads && silent_ms > most_ms.max(SILENT_MIN_MS)).then_some(silent_ms)
+            let silent_ms = self.silence.ms(unit, now.now_ms);
+            silent_ms.filter(|_| reads)
         };
         self.status.send_if_modified(|status| {
             status.confirmed(confirmed);

@@ -16,6 +16,7 @@ use crate::store::Batch;
 use crate::sync::links::{Publish, Verdict};
 use crate::sync::machine::{Effect, Input, Lasts, MessageId, Note, message};
 use crate::sync::seen;
+use crate::sync::skew_alarm::Alarm;
 use crate::trace;
 
 impl Session {
@@ -210,22 +211,23 @@ impl Session {
     }
 
     fn skew(&mut self, unit: UnitId, skew_ms: i64) {
-        let max_ms = millis(self.settings.skew_max);
-        let is_over = |skew_ms: i64| skew_ms.unsigned_abs() > max_ms;
-        let before = self.skews.insert(unit.clone(), skew_ms).unwrap_or(0);
-        match (is_over(before), is_over(skew_ms)) {
-            (false, true) => {
+        let alarm = self.skews.measured(&unit, skew_ms);
+        match alarm {
+            Alarm::Raised => {
                 self.parts.metrics.clock_skew_alarms.inc();
+                let max_ms = millis(self.settings.skew_max);
                 tracing::warn!(
                     %unit, skew_ms, max_ms,
                     "clock skew over the limit: concurrent changes by the slower clock lose"
                 );
             }
-            (true, false) => tracing::info!(%unit, skew_ms, "clock skew within the limit again"),
-            _ => {}
+            Alarm::Cleared => {
+                tracing::info!(%unit, skew_ms, "clock skew within the limit again");
+            }
+            Alarm::On | Alarm::Off => {}
         }
         self.status
-            .send_modify(|status| status.skew(&unit, skew_ms, is_over(skew_ms)));
+            .send_modify(|status| status.skew(&unit, skew_ms, alarm.is_on()));
     }
 
     /// Measures the replication lag of applied changes.
@@ -236,7 +238,7 @@ impl Session {
             let Batch::Ops { origin, ops, .. } = batch else {
                 continue;
             };
-            let skew_ms = self.skews.get(origin).copied().unwrap_or(0);
+            let skew_ms = self.skews.skew_ms(origin);
             // By this unit's clock: the peer's is ahead by the skew.
             let took_ms = |op: &Op| {
                 let took_ms = wall_ms.saturating_sub(op.record.version.clock.ms);
