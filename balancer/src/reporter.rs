@@ -193,7 +193,6 @@ impl Reporter {
             sequence: self.last_sequence,
             interval_ms: interval.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
             services: vec![service],
-            unit: None,
         }
     }
 }

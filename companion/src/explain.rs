@@ -18,7 +18,7 @@ use unitring_routing::membership::Member;
 use unitring_routing::ring::{HostIndex, RingError};
 use unitring_routing::table::{Left, Table};
 
-use crate::loads::{self, StoredLoad};
+use crate::loads::{self, Reported, StoredLoad};
 
 /// Candidates in an answer.
 const CANDIDATES: usize = 3;
@@ -104,7 +104,7 @@ pub enum ExplainError {
     /// The instance to add is there already.
     #[error("instance {0} is there already")]
     Known(InstanceId),
-    /// The report has no shape of a ring.
+    /// The report has no shape of a ring, or is the load that another unit told.
     #[error("the report has no valid ring size")]
     NoShape,
     /// The ring would be too large.
@@ -120,15 +120,15 @@ pub fn explain(
     by: &StoredLoad,
     all: &[StoredLoad],
 ) -> Result<Answer, ExplainError> {
-    let members = rebuild::members(by);
-    let table = Table::build(&members, rebuild::rule(by).ok_or(ExplainError::NoShape)?)?;
-    let reported = question.bound.or(by.bound).unwrap_or(OFF);
-    let bound = bound(reported);
-    let seen = seen(reported, by, all);
+    let reported = by.source.reported().ok_or(ExplainError::NoShape)?;
+    let (members, table) = rebuilt(by, reported)?;
+    let usual = question.bound.or(reported.bound).unwrap_or(OFF);
+    let bound = bound(usual);
+    let seen = seen(usual, by, all);
     let loads = Still::of(&table, seen);
     let (in_flight, update_load) = (loads::in_flight(seen), loads::update_load(seen));
     let hash = xxh64(question.key.as_bytes());
-    let choice = match is_left_whole(by, &table) {
+    let choice = match is_left_whole(&reported.ring, &table) {
         true => Err("the filter leaves all keys of this service to Envoy"),
         false => table
             .choose(hash, CANDIDATES, &bound, &loads)
@@ -158,7 +158,9 @@ pub fn explain(
         Ok(choice) => (choice.candidates.as_slice(), choice.reason.as_str(), None),
         Err(why) => (&[][..], FALLBACK, Some(*why)),
     };
-    let owner = table.owner(hash).filter(|_| !is_left_whole(by, &table));
+    let owner = table
+        .owner(hash)
+        .filter(|_| !is_left_whole(&reported.ring, &table));
     Ok(Answer {
         key: question.key.clone(),
         hash: format!("{hash:016x}"),
@@ -169,13 +171,13 @@ pub fn explain(
             .collect(),
         reason,
         because,
-        as_reported: table.version() == by.ring.version,
+        as_reported: table.version() == reported.ring.version,
         ring: report::RingReport {
             version: table.version(),
             points: u64::try_from(table.points()).unwrap_or(u64::MAX),
-            ..by.ring.clone()
+            ..reported.ring.clone()
         },
-        bound: reported,
+        bound: usual,
         change: change(question, &members, &table, hash)?,
     })
 }
@@ -201,14 +203,14 @@ pub fn parts(
     by: &StoredLoad,
     all: &[StoredLoad],
 ) -> Result<BTreeMap<InstanceId, Part>, ExplainError> {
-    let members = rebuild::members(by);
-    let table = Table::build(&members, rebuild::rule(by).ok_or(ExplainError::NoShape)?)?;
-    if is_left_whole(by, &table) {
+    let reported = by.source.reported().ok_or(ExplainError::NoShape)?;
+    let (_, table) = rebuilt(by, reported)?;
+    if is_left_whole(&reported.ring, &table) {
         return Ok(BTreeMap::new());
     }
-    let reported = by.bound.unwrap_or(OFF);
-    let bound = bound(reported);
-    let loads = Still::of(&table, seen(reported, by, all));
+    let usual = reported.bound.unwrap_or(OFF);
+    let bound = bound(usual);
+    let loads = Still::of(&table, seen(usual, by, all));
     let mut owned = vec![0u32; table.hosts().len()];
     for sample in 0..SAMPLES {
         let owner = table.owner(xxh64(&sample.to_le_bytes()));
@@ -230,6 +232,14 @@ pub fn parts(
     Ok(parts)
 }
 
+/// The members and the table of a report.
+fn rebuilt(by: &StoredLoad, reported: &Reported) -> Result<(Vec<Member>, Table), ExplainError> {
+    let members = rebuild::members(&by.instances, &reported.ring);
+    let rule = rebuild::rule(&reported.ring).ok_or(ExplainError::NoShape)?;
+    let table = Table::build(&members, rule)?;
+    Ok((members, table))
+}
+
 /// The reports whose load the bound counts.
 fn seen<'a>(bound: BoundReport, by: &'a StoredLoad, all: &'a [StoredLoad]) -> &'a [StoredLoad] {
     match bound.scope {
@@ -240,8 +250,8 @@ fn seen<'a>(bound: BoundReport, by: &'a StoredLoad, all: &'a [StoredLoad]) -> &'
 
 /// Whether the filter has no ring although the report makes one: it does not know enough of the
 /// cluster.
-fn is_left_whole(by: &StoredLoad, table: &Table) -> bool {
-    by.ring.points == 0 && table.points() > 0
+fn is_left_whole(ring: &report::RingReport, table: &Table) -> bool {
+    ring.points == 0 && table.points() > 0
 }
 
 fn why_left(left: Left) -> &'static str {

@@ -1,28 +1,41 @@
 //! Reports → the load of the fleet. Pure: values in, values out; stores call [`advance`] inside
 //! their atomic step.
+//!
+//! | module | what |
+//! |---|---|
+//! | `load_report` | what a filter or another unit tells of a service's load |
+//! | `source` | which of the two it was |
+//! | `plausible` | what of it can be true |
+//! | `totals`, `rate` | the growth of counters, and updates per second |
+//! | `wiring` | how a filter is wired wrongly |
+//! | `picture` | the sums over all reporters |
+//! | `shared` | what a unit tells the others |
 
+mod load_report;
 pub mod picture;
 pub mod plausible;
 pub mod rate;
 #[cfg(any(test, feature = "contract-tests"))]
 pub(crate) mod samples;
+pub(crate) mod shared;
+mod source;
 mod totals;
 pub mod wiring;
 
+pub use load_report::LoadReport;
+pub use source::{LoadSource, Reported};
 pub use totals::Totals;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName, UnitId};
-use unitring_protocol::report::{
-    BoundReport, Finding, InstanceLoad, Report, RingReport, ServiceReport,
-};
+use unitring_protocol::report::{Finding, InstanceLoad, Report};
 use unitring_protocol::snapshot::{InstanceRest, ServiceSnapshot};
 
 use self::rate::UpdateRate;
-use crate::door::credentials::Principal;
 use crate::events::Event;
 
 /// A reporter that misses this many reports is no longer counted.
@@ -58,23 +71,12 @@ pub struct StoredLoad {
     pub remembered_until_ms: u64,
     /// The highest event number that is stored.
     pub events_through: u64,
-    /// The ring in use there.
-    pub ring: RingReport,
-    /// The bound in use there.
-    #[serde(default)]
-    pub bound: Option<BoundReport>,
-    /// Requests left to Envoy's own policy.
-    pub fallbacks: u64,
+    #[serde(flatten)]
+    pub source: LoadSource,
     pub instances: Vec<InstanceLoad>,
     /// Data updates per second since the report before; instances without any are absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub update_rates: BTreeMap<InstanceId, UpdateRate>,
-    /// The findings of the filter in its wiring.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub wiring: Vec<Finding>,
-    /// The other unit that sent it, if it came from one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<UnitId>,
     /// Whose report it is; `None` if an older companion took it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
@@ -84,6 +86,11 @@ impl StoredLoad {
     /// The interval of its reports, in ms, by its time to live.
     pub fn interval_ms(&self) -> u64 {
         self.alive_until_ms.saturating_sub(self.taken_ms) / INTERVALS_MISSED_MAX
+    }
+
+    /// The findings of the filter in its wiring.
+    pub fn wiring(&self) -> &[Finding] {
+        self.source.wiring()
     }
 
     /// Whether it still counts.
@@ -97,7 +104,8 @@ impl StoredLoad {
 pub struct Owner(String);
 
 impl Owner {
-    pub fn client(principal: &Principal) -> Self {
+    /// A client, by its credential or its address.
+    pub fn client(principal: &impl fmt::Display) -> Self {
         Self(principal.to_string())
     }
 
@@ -195,9 +203,9 @@ pub struct Cut {
     pub findings: u64,
 }
 
-/// How long a report counts, in ms.
-pub fn alive_ms(report: &Report) -> u64 {
-    let ms = report.interval_ms.saturating_mul(INTERVALS_MISSED_MAX);
+/// How long a report counts, in ms, if the next is due after `interval_ms`.
+pub fn alive_ms(interval_ms: u64) -> u64 {
+    let ms = interval_ms.saturating_mul(INTERVALS_MISSED_MAX);
     ms.clamp(ALIVE_MS_MIN, ALIVE_MS_MAX)
 }
 
@@ -209,13 +217,7 @@ pub fn may_replace(last: Option<&StoredLoad>, owner: &Owner, now_ms: u64) -> boo
 }
 
 /// The step from a reporter's last report to this one; `None` if this one is not newer.
-pub fn advance(
-    last: Option<&StoredLoad>,
-    report: &Report,
-    service: &ServiceReport,
-    owner: &Owner,
-    now_ms: u64,
-) -> Option<Advance> {
+pub fn advance(last: Option<&StoredLoad>, report: &LoadReport, now_ms: u64) -> Option<Advance> {
     let is_ahead = |last: &StoredLoad, ms| last.sequence > now_ms.saturating_add(ms);
     // So neither an invented number nor a clock that was ahead for a while silences a reporter.
     let may_go_back = |last: &StoredLoad| {
@@ -226,16 +228,16 @@ pub fn advance(
     }
     let mut through = last.map_or(0, |last| last.events_through);
     let mut events = Vec::new();
-    for event in &service.events {
+    for event in &report.events {
         if event.number > through && events.len() < EVENTS_TAKEN_MAX {
             through = event.number;
-            events.push(Event::reported(&service.service, &report.reporter, event));
+            events.push(Event::reported(&report.service, &report.reporter, event));
         }
     }
-    let alive_until_ms = now_ms.saturating_add(alive_ms(report));
-    let (wiring, findings) = wiring::kept(&service.wiring);
-    let changed = wiring::changed(last.map_or(&[], |last| &last.wiring), &wiring);
-    let (instances, loads) = plausible::kept(&service.instances);
+    let alive_until_ms = now_ms.saturating_add(alive_ms(report.interval_ms));
+    let (source, findings) = report.source.kept();
+    let wiring = wiring::changed(last.map_or(&[], StoredLoad::wiring), source.wiring());
+    let (instances, loads) = plausible::kept(&report.instances);
     let growth = totals::growth(last, &instances);
     // A report that was held up is followed closely by the next, which is no burst of updates.
     let since_last_ms = last.map_or(0, |last| now_ms.saturating_sub(last.taken_ms));
@@ -247,20 +249,16 @@ pub fn advance(
         alive_until_ms,
         remembered_until_ms: alive_until_ms.saturating_add(REMEMBERED_MS),
         events_through: through,
-        ring: service.ring.clone(),
-        bound: service.bound,
-        fallbacks: service.fallbacks,
+        source,
         instances,
         update_rates,
-        wiring,
-        unit: report.unit.clone(),
-        owner: Some(owner.clone()),
+        owner: Some(report.owner.clone()),
     };
     Some(Advance {
         next,
         growth,
         events,
-        wiring: changed,
+        wiring,
         cut: Cut { loads, findings },
     })
 }
@@ -340,9 +338,9 @@ pub fn instances(loads: &[StoredLoad]) -> BTreeSet<InstanceId> {
         .collect()
 }
 
-/// The report that was taken last here: its ring is the one to explain by.
+/// The report that was taken last of a filter of this unit: its ring is the one to explain by.
 pub fn latest(loads: &[StoredLoad]) -> Option<&StoredLoad> {
-    let own = loads.iter().filter(|load| load.unit.is_none());
+    let own = loads.iter().filter(|load| load.source.reported().is_some());
     own.max_by_key(|load| load.taken_ms)
 }
 

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, ReporterId, ServiceName, UnitId};
+use crate::ids::{InstanceId, ReporterId, ServiceName};
 
 /// One report of one Envoy process. One of its VMs sends it each interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,9 +20,6 @@ pub struct Report {
     pub interval_ms: u64,
     /// One entry per service that the filter balances.
     pub services: Vec<ServiceReport>,
-    /// The unit of the reporter, if a companion passes the report on; a filter leaves it out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<UnitId>,
 }
 
 /// The part of a report about one service.

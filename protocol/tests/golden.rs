@@ -40,7 +40,6 @@ fn a_report() {
         reporter: "edge-1~00000000000000ff".parse().unwrap(),
         sequence: 1_700_000_000_123,
         interval_ms: 1_000,
-        unit: None,
         services: vec![ServiceReport {
             service: "orders".parse().unwrap(),
             ring: RingReport {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
-use unitring_protocol::report::{self, InstanceLoad, RingHash, RingShape};
+use unitring_protocol::report::{self, InstanceLoad, RingHash, RingReport, RingShape};
 use unitring_routing::hash::HashFunction;
 use unitring_routing::health::HealthRule;
 use unitring_routing::maglev::TABLE_SIZE_MAX;
@@ -15,21 +15,19 @@ use unitring_routing::membership::{Cause, Identity, Locality, Member, State, War
 use unitring_routing::ring::Shape;
 use unitring_routing::table::Rule;
 
-use crate::loads::StoredLoad;
-
 /// All instances, including instances that take no requests.
-pub(super) fn members(by: &StoredLoad) -> Vec<Member> {
-    let mut members: Vec<Member> = by.instances.iter().filter_map(member).collect();
-    weigh_localities(&mut members, by);
+pub(super) fn members(instances: &[InstanceLoad], ring: &RingReport) -> Vec<Member> {
+    let mut members: Vec<Member> = instances.iter().filter_map(member).collect();
+    weigh_localities(&mut members, instances, &ring.localities);
     members
 }
 
 /// How the filter places them; `None` if the ring would have no size.
-pub(super) fn rule(by: &StoredLoad) -> Option<Rule> {
+pub(super) fn rule(ring: &RingReport) -> Option<Rule> {
     Some(Rule {
-        shape: shape(by.ring.shape)?,
-        identity: identity(by.ring.identity),
-        health: by.ring.health.map(health).unwrap_or_default(),
+        shape: shape(ring.shape)?,
+        identity: identity(ring.identity),
+        health: ring.health.map(health).unwrap_or_default(),
     })
 }
 
@@ -54,11 +52,10 @@ fn member(load: &InstanceLoad) -> Option<Member> {
 }
 
 /// Gives each member its locality, if the report has weights of localities.
-fn weigh_localities(members: &mut [Member], by: &StoredLoad) {
-    let weights = &by.ring.localities;
+fn weigh_localities(members: &mut [Member], instances: &[InstanceLoad], weights: &[u32]) {
     let mut of_priority: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
     // Instances of weight 0 are on no ring, and their localities are those of another filter.
-    let placed = || by.instances.iter().filter(|load| load.weight > 0);
+    let placed = || instances.iter().filter(|load| load.weight > 0);
     for (priority, index) in placed().map(|load| (load.priority, load.locality)) {
         let weight = usize::try_from(index).ok().and_then(|at| weights.get(at));
         if let Some(weight) = weight {
@@ -139,10 +136,10 @@ mod tests {
             ..samples::instance(&format!("10.0.0.1:{n}"))
         };
         let instances = [(1, 1, 0), (2, 1, 1), (3, 0, 2)].map(instance);
-        let mut by = samples::stored("a", instances.to_vec());
-        by.ring.localities = vec![30, 20, 10];
+        let mut ring = samples::reported().ring;
+        ring.localities = vec![30, 20, 10];
         let of = |member: &Member| member.locality.map(|it| (it.index, it.weight, it.all));
-        let localities: Vec<_> = members(&by).iter().map(of).collect();
+        let localities: Vec<_> = members(&instances, &ring).iter().map(of).collect();
         assert_eq!(localities, [Some((0, 30, 50)), Some((1, 20, 50))]);
     }
 }

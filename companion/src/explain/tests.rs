@@ -11,15 +11,15 @@ fn load(reporter: &str, in_flight: [u64; 4], scope: LoadScope) -> StoredLoad {
         in_flight,
         ..samples::instance(&format!("10.0.0.1:{n}"))
     };
-    StoredLoad {
-        bound: Some(BoundReport {
-            balance_factor: 125,
-            min_capacity: 2,
-            max_in_flight: 0,
-            scope,
-        }),
-        ..samples::stored(reporter, (1..).zip(in_flight).map(instance).collect())
-    }
+    let instances = (1..).zip(in_flight).map(instance);
+    let mut load = samples::stored(reporter, instances.collect());
+    samples::reported_mut(&mut load).bound = Some(BoundReport {
+        balance_factor: 125,
+        min_capacity: 2,
+        max_in_flight: 0,
+        scope,
+    });
+    load
 }
 
 fn key(key: &str) -> Question {
@@ -152,7 +152,7 @@ fn a_key_falls_to_a_priority_as_health_and_its_rule_say() {
     });
     assert_eq!(priorities(&one_leaves), [Some(0)].into());
     let mut eager = one_fails;
-    eager.ring.health = Some(report::HealthReport {
+    samples::reported_mut(&mut eager).ring.health = Some(report::HealthReport {
         panic_threshold: 0,
         overprovisioning_factor: 200,
         weighted_priority_health: false,
@@ -178,8 +178,8 @@ fn degraded_instances_hash_keys_and_weights_of_localities_count_as_the_filter_co
     assert_eq!(share(&degraded, "i1"), 0);
     // Nine of ten keys go to the first two.
     let mut zones = load("a", [0; 4], LoadScope::Fleet);
-    zones.ring.localities = vec![90, 10];
-    zones.ring.shape = RingShape::Envoy {
+    samples::reported_mut(&mut zones).ring.localities = vec![90, 10];
+    samples::reported_mut(&mut zones).ring.shape = RingShape::Envoy {
         min_size: 1024,
         max_size: 8_388_608,
         hash: RingHash::XxHash,
@@ -208,7 +208,7 @@ fn a_key_that_the_filter_leaves_to_envoy_says_so_and_why() {
     let mut pipe = load("a", [0; 4], LoadScope::Fleet);
     let key = of_first(std::slice::from_ref(&pipe));
     // Placed by id, so that the key keeps its owner.
-    pipe.ring.identity = report::Identity::Id;
+    samples::reported_mut(&mut pipe).ring.identity = report::Identity::Id;
     let key_of = |load: &StoredLoad| {
         let is_first = |key: &String| {
             let answer = explain(&self::key(key), load, std::slice::from_ref(load)).unwrap();
@@ -224,7 +224,7 @@ fn a_key_that_the_filter_leaves_to_envoy_says_so_and_why() {
         assert_eq!(because, "a request header cannot name the owner");
     }
     let mut whole = load("a", [0; 4], LoadScope::Fleet);
-    whole.ring.points = 0;
+    samples::reported_mut(&mut whole).ring.points = 0;
     let expected = "the filter leaves all keys of this service to Envoy";
     assert_eq!(why(&whole, &key), (None, expected));
     whole.instances.clear();
@@ -238,7 +238,7 @@ fn whether_the_ring_is_that_of_the_report_is_told() {
     let ask = |load: &StoredLoad| explain(&key("ada"), load, std::slice::from_ref(load)).unwrap();
     let first = ask(&load);
     assert!(!first.as_reported);
-    load.ring.version = first.ring.version;
+    samples::reported_mut(&mut load).ring.version = first.ring.version;
     assert!(ask(&load).as_reported);
     load.instances.pop();
     assert!(!ask(&load).as_reported);
@@ -295,19 +295,19 @@ fn weights_as_large_as_they_can_be_do_not_overflow() {
         ..samples::instance(&format!("10.0.{}.{}:80", n / 256, n % 256))
     };
     let mut huge = samples::stored("a", (0..16_384).map(instance).collect());
-    huge.bound = Some(BoundReport {
+    samples::reported_mut(&mut huge).bound = Some(BoundReport {
         balance_factor: u32::MAX,
         min_capacity: u64::MAX,
         max_in_flight: u64::MAX,
         scope: LoadScope::Fleet,
     });
-    huge.ring.health = Some(report::HealthReport {
+    samples::reported_mut(&mut huge).ring.health = Some(report::HealthReport {
         panic_threshold: u32::MAX,
         overprovisioning_factor: u32::MAX,
         weighted_priority_health: true,
     });
-    huge.ring.localities = vec![u32::MAX; 16_384];
-    huge.ring.shape = RingShape::Envoy {
+    samples::reported_mut(&mut huge).ring.localities = vec![u32::MAX; 16_384];
+    samples::reported_mut(&mut huge).ring.shape = RingShape::Envoy {
         min_size: 1024,
         max_size: 8_388_608,
         hash: RingHash::XxHash,
@@ -315,4 +315,15 @@ fn weights_as_large_as_they_can_be_do_not_overflow() {
     let all = vec![huge; 3];
     let answer = explain(&key("ada"), &all[0], &all).unwrap();
     assert_eq!(answer.owner.unwrap().weight, u32::MAX);
+}
+
+#[test]
+fn the_load_of_another_unit_explains_nothing() {
+    let mut foreign = load("a", [0; 4], LoadScope::Fleet);
+    foreign.source = loads::LoadSource::Unit("west".parse().unwrap());
+    let all = std::slice::from_ref(&foreign);
+    let refused = explain(&key("ada"), &foreign, all).unwrap_err();
+    assert!(matches!(refused, ExplainError::NoShape));
+    assert!(parts(&foreign, all).is_err());
+    assert!(loads::latest(all).is_none());
 }

@@ -132,7 +132,8 @@ fn question(asked: Asked, by: &StoredLoad) -> Result<Question, Refusal> {
             weight,
         })
     });
-    let usual = by.bound.unwrap_or(BoundReport {
+    let reported = by.source.reported();
+    let usual = reported.and_then(|it| it.bound).unwrap_or(BoundReport {
         balance_factor: 0,
         min_capacity: 0,
         max_in_flight: 0,

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ReporterId};
-use unitring_protocol::report::{Report, ServiceReport};
+use unitring_protocol::report::{InstanceLoad, Report};
 use unitring_protocol::snapshot::{ServiceSnapshot, Snapshot};
 
 mod room;
@@ -26,7 +26,7 @@ use super::answer::{Refusal, json};
 use crate::clock::now_ms;
 use crate::door::Caller;
 use crate::door::credentials::Principal;
-use crate::loads::{self, Owner};
+use crate::loads::{self, LoadReport, Owner};
 use crate::store::{Logged, StoreError};
 
 pub(super) async fn take(
@@ -65,8 +65,6 @@ async fn answer(
 ) -> Result<Json<Snapshot>, Refusal> {
     let body = body?;
     let mut report = read(&body)?;
-    // Only sync may store loads in the name of another unit.
-    report.unit = None;
     let now_ms = now_ms();
     loads::check(&report)?;
     let principal = caller.principal();
@@ -90,35 +88,28 @@ async fn answer(
         events_through: 0,
         services: Vec::with_capacity(report.services.len()),
     };
-    for service in &report.services {
+    for service in std::mem::take(&mut report.services) {
+        let fallbacks = service.fallbacks;
+        let report = LoadReport::of_reporter(&report, service, &owner);
         let room = app.events_room.left(&report.reporter, &principal, now_ms);
-        let taken = app.store.take(&report, service, &owner, room, now_ms);
-        let taken = taken.await;
+        let taken = app.store.take(&report, room, now_ms).await;
         let taken = taken.inspect_err(|error| count(app, error))?;
+        let (of, by) = (&report.service, &report.reporter);
         if taken.old {
             app.metrics.reports_old.inc();
-        }
-        if !taken.old {
-            let until_ms = now_ms.saturating_add(loads::alive_ms(&report));
-            let (of, by) = (&service.service, &report.reporter);
-            let times = (now_ms, until_ms);
-            app.metrics.took_fallbacks(of, by, service.fallbacks, times);
+        } else {
+            let until_ms = now_ms.saturating_add(loads::alive_ms(report.interval_ms));
+            app.metrics
+                .took_fallbacks(of, by, fallbacks, (now_ms, until_ms));
         }
         app.metrics.reporters_displaced.inc_by(taken.displaced);
         app.metrics.loads_lowered.inc_by(taken.cut.loads);
         app.metrics.findings_cut.inc_by(taken.cut.findings);
-        logged(app, &report.reporter, &principal, &taken.logged, now_ms);
-        told::tell(
-            &app.paces.reports,
-            &report.reporter,
-            service,
-            &taken,
-            now_ms,
-        );
+        logged(app, by, &principal, &taken.logged, now_ms);
+        told::tell(&app.paces.reports, by, of, &taken, now_ms);
         snapshot.events_through = snapshot.events_through.max(taken.events_through);
-        let (of, reporter) = (&service.service, &report.reporter);
-        let mut rest = app.store.rest(of, reporter, now_ms).await?;
-        shorten(&mut rest, service);
+        let mut rest = app.store.rest(of, by, now_ms).await?;
+        shorten(&mut rest, &report.instances);
         snapshot.services.push(rest);
     }
     app.metrics.reports.inc();
@@ -144,11 +135,11 @@ fn logged(app: &App, reporter: &ReporterId, principal: &Principal, logged: &Logg
 
 /// Leaves out instances that the reporter does not know, if there are more than a filter can have: others may have
 /// invented them.
-fn shorten(rest: &mut ServiceSnapshot, report: &ServiceReport) {
+fn shorten(rest: &mut ServiceSnapshot, reported: &[InstanceLoad]) {
     if rest.rest.len() <= loads::INSTANCES_MAX {
         return;
     }
-    let known: BTreeSet<&InstanceId> = report.instances.iter().map(|load| &load.id).collect();
+    let known: BTreeSet<&InstanceId> = reported.iter().map(|load| &load.id).collect();
     rest.rest.retain(|rest| known.contains(&rest.id));
 }
 

@@ -22,7 +22,7 @@ use crate::clock::now_ms;
 use crate::door::Caller;
 use crate::explain::{self, Part};
 use crate::loads::rate::{self, UpdateRate};
-use crate::loads::{self, StoredLoad, Totals};
+use crate::loads::{self, LoadSource, StoredLoad, Totals};
 use crate::metrics::{INSTANCES_SHOWN_MAX, ShownInstance, ShownService};
 use crate::registry::{Registered, Registry};
 use crate::store::{Fleet, StoreError};
@@ -198,7 +198,9 @@ async fn view(
         seen.update_load = seen.update_load.saturating_add(reported.update_load);
     }
     Ok(View {
-        ring: loads::latest(&loads).map(|load| load.ring.clone()),
+        ring: loads::latest(&loads)
+            .and_then(|load| load.source.reported())
+            .map(|reported| reported.ring.clone()),
         registry,
         reporters: loads
             .into_iter()
@@ -214,19 +216,26 @@ fn reporter(load: StoredLoad, now_ms: u64) -> ReporterView {
     let counts = counts.fold(Totals::default(), Totals::plus);
     let rates = load.update_rates.values().copied();
     let rate = rates.fold(UpdateRate::default(), UpdateRate::plus);
+    // Of a reporter of another unit only its loads are known.
+    let reported = match load.source {
+        LoadSource::Reporter(reported) => Some(reported),
+        LoadSource::Unit(_) => None,
+    };
     ReporterView {
         age_ms: now_ms.saturating_sub(load.taken_ms),
         reporter: load.reporter,
         alive_until_ms: load.alive_until_ms,
-        ring: load.ring.version,
-        bound: load.bound,
-        fallbacks: load.fallbacks,
+        ring: reported
+            .as_ref()
+            .map_or_else(String::new, |it| it.ring.version.clone()),
+        bound: reported.as_ref().and_then(|it| it.bound),
+        fallbacks: reported.as_ref().map_or(0, |it| it.fallbacks),
         updates: counts.updates,
         update_bytes: counts.update_bytes,
         updates_refused: counts.updates_refused,
         updates_dropped: counts.updates_dropped,
         updates_per_s: rate.per_second(),
-        wiring: load.wiring,
+        wiring: reported.map_or_else(Vec::new, |it| it.wiring),
     }
 }
 

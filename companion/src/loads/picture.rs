@@ -87,7 +87,7 @@ impl Picture {
             alive_until_ms: load.alive_until_ms,
             cells,
             rates,
-            findings: load.wiring.clone(),
+            findings: load.wiring().to_vec(),
         };
         if let Some(last) = self.rows.insert(load.reporter.clone(), row) {
             self.subtract(&last);

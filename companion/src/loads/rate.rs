@@ -90,8 +90,7 @@ mod tests {
             ..samples::instance(INSTANCE)
         };
         let report = samples::report(("e1", sequence), "orders", vec![instance], vec![]);
-        let part = &report.services[0];
-        let next = advance(last.as_ref(), &report, part, &samples::owner(), now_ms)?.next;
+        let next = advance(last.as_ref(), &samples::load_report(&report), now_ms)?.next;
         let rates = of_instances([&next]);
         let rate = rates.values().next().copied().unwrap_or_default();
         *last = Some(next);

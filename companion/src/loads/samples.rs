@@ -1,5 +1,5 @@
 //! Reports for tests: all that a test does not care about, in one place.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 #[cfg(test)]
 use std::collections::BTreeMap;
@@ -9,10 +9,9 @@ use unitring_protocol::report::{
     RingShape, ServiceReport,
 };
 
-use super::Owner;
+use super::{LoadReport, Owner};
 #[cfg(test)]
-use super::StoredLoad;
-use crate::door::credentials::Principal;
+use super::{LoadSource, Reported, StoredLoad};
 
 /// An instance that serves, with nothing counted.
 pub(crate) fn instance(address: &str) -> InstanceLoad {
@@ -53,7 +52,6 @@ pub(crate) fn report(
         reporter: reporter.parse().unwrap(),
         sequence,
         interval_ms: 1_000,
-        unit: None,
         services: vec![ServiceReport {
             service: service.parse().unwrap(),
             ring: ring(),
@@ -66,9 +64,14 @@ pub(crate) fn report(
     }
 }
 
+/// The part of a report on its first service, by [`owner`].
+pub(crate) fn load_report(report: &Report) -> LoadReport {
+    LoadReport::of_reporter(report, report.services[0].clone(), &owner())
+}
+
 /// The owner of sample reports.
 pub(crate) fn owner() -> Owner {
-    Owner::client(&Principal::Credential("edge".to_owned()))
+    Owner::client(&"token edge")
 }
 
 /// A report as it is kept, which counts for ever.
@@ -81,14 +84,30 @@ pub(crate) fn stored(reporter: &str, instances: Vec<InstanceLoad>) -> StoredLoad
         alive_until_ms: u64::MAX,
         remembered_until_ms: u64::MAX,
         events_through: 0,
+        source: LoadSource::Reporter(reported()),
+        instances,
+        update_rates: BTreeMap::new(),
+        owner: None,
+    }
+}
+
+/// What a report says beside loads.
+#[cfg(test)]
+pub(crate) fn reported() -> Reported {
+    Reported {
         ring: ring(),
         bound: None,
         fallbacks: 0,
-        instances,
-        update_rates: BTreeMap::new(),
         wiring: Vec::new(),
-        unit: None,
-        owner: None,
+    }
+}
+
+/// The same of a stored load, for a test that changes it.
+#[cfg(test)]
+pub(crate) fn reported_mut(load: &mut StoredLoad) -> &mut Reported {
+    match &mut load.source {
+        LoadSource::Reporter(reported) => reported,
+        LoadSource::Unit(unit) => panic!("the load of {unit}"),
     }
 }
 

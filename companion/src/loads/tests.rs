@@ -1,4 +1,5 @@
 use super::*;
+use crate::door::credentials::Principal;
 use proptest::prelude::*;
 use unitring_protocol::report::EventKind;
 
@@ -18,7 +19,7 @@ fn report(reporter: &str, sequence: u64, calls: u64, in_flight: u64) -> Report {
 }
 
 fn step(last: Option<&StoredLoad>, report: &Report) -> Option<Advance> {
-    advance(last, report, &report.services[0], &samples::owner(), 10_000)
+    advance(last, &samples::load_report(report), 10_000)
 }
 
 #[test]
@@ -37,13 +38,7 @@ fn an_older_report_is_dropped_and_known_events_are_not_stored_again() {
 fn nobody_is_silenced_by_a_sequence_of_the_future() {
     let at = |last: &StoredLoad, sequence, now_ms| {
         let report = report("e1", sequence, 10, 1);
-        advance(
-            Some(last),
-            &report,
-            &report.services[0],
-            &samples::owner(),
-            now_ms,
-        )
+        advance(Some(last), &samples::load_report(&report), now_ms)
     };
     let invented = step(None, &report("e1", u64::MAX, 10, 1)).unwrap().next;
     assert!(at(&invented, 10_001, 10_001).is_some());

@@ -335,13 +335,7 @@ mod tests {
         let store = open(&folder, "east");
         let first = report(1);
         store
-            .take(
-                &first,
-                &first.services[0],
-                &samples::owner(),
-                EVENTS_BYTES_MAX,
-                1_000,
-            )
+            .take(&samples::load_report(&first), EVENTS_BYTES_MAX, 1_000)
             .await
             .unwrap();
         // Such a file has no tables for failures and for more of updates, and no such fields.
@@ -374,13 +368,7 @@ mod tests {
         assert_eq!(counted().await, (11, 0, 0));
         let second = report(2);
         store
-            .take(
-                &second,
-                &second.services[0],
-                &samples::owner(),
-                EVENTS_BYTES_MAX,
-                1_500,
-            )
+            .take(&samples::load_report(&second), EVENTS_BYTES_MAX, 1_500)
             .await
             .unwrap();
         assert_eq!(counted().await, (12, 4, 2));

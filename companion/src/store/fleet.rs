@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
-use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::{LogSize, Logged, StoreError};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::wiring::{self, Miswired};
-use crate::loads::{Cut, Owner, StoredLoad, Totals};
+use crate::loads::{Cut, LoadReport, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
 /// Most reports kept, one per reporter and service; more are refused.
@@ -42,17 +41,10 @@ pub struct Taken {
 /// Registry, loads and events of a unit.
 #[async_trait]
 pub trait Fleet: Send + Sync {
-    /// Stores one service's part of a report. Where the store is full of reporters, the one of the lowest
+    /// Stores the load of a service as it was told. Where the store is full of reporters, the one of the lowest
     /// [`crate::loads::standing`] may make room. Its events get entries of at most `room` bytes; the others are left
     /// out, unless they are counted with an entry.
-    async fn take(
-        &self,
-        report: &Report,
-        service: &ServiceReport,
-        owner: &Owner,
-        room: u64,
-        now_ms: u64,
-    ) -> Result<Taken, StoreError>;
+    async fn take(&self, report: &LoadReport, room: u64, now_ms: u64) -> Result<Taken, StoreError>;
 
     /// The last reports on a service of all reporters that are alive.
     async fn loads(

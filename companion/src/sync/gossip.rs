@@ -1,38 +1,28 @@
 //! Messages between units beside records: loads, events and fixed data.
 //!
 //! Loads and events are of use for seconds only, so they go to the units that are connected now and
-//! are not stored for the others. A unit stores the loads of a peer as reports of the peer's
-//! reporters, which count as long as in their own unit; so the bound of every filter holds over
-//! all units.
+//! are not stored for the others. A unit stores the loads of a peer by the peer's reporters, which
+//! count as long as in their own unit; so the bound of every filter holds over all units.
 
 mod gathering;
 mod messages;
 
 pub use gathering::Gathering;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::envelope::{
-    Body, FixedPart, FixedState, ReporterLoads, ServiceLoads, UnitEvent,
-};
-use unitring_protocol::ids::{InstanceId, UnitId};
-use unitring_protocol::report::{
-    InstanceLoad, Report, RingHash, RingReport, RingShape, ServiceReport,
-};
+use unitring_protocol::envelope::{Body, FixedPart, FixedState, ServiceLoads, UnitEvent};
+use unitring_protocol::ids::UnitId;
 
 use super::machine::Input;
 use super::{Parts, seen};
 use crate::clock::now_ms;
 use crate::events::{Cursor, Entry, Event};
-use crate::loads::Owner;
+use crate::loads::{LoadReport, shared};
 use crate::store::StoreError;
 
 /// How long a message of loads or events is of use.
 const LASTS_MS: u64 = 5_000;
-/// Most loads that are sent reporter by reporter; above it, each service has one sum for the whole
-/// unit.
-const LOADS_MAX: usize = 20_000;
 /// Most events in a message.
 const EVENTS_MAX: usize = 500;
 /// Bytes of fixed data in a message.
@@ -80,50 +70,15 @@ impl Gossip {
         let mut services = Vec::new();
         for service in self.parts.store.reported().await? {
             let loads = self.parts.store.loads(&service, now_ms).await?;
-            let own = loads.into_iter().filter(|load| load.unit.is_none());
-            let reporters = own.map(|load| ReporterLoads {
-                interval_ms: load.interval_ms(),
-                sequence: load.sequence,
-                in_flight: busy(load.instances.iter().map(|one| (&one.id, one.in_flight))),
-                update_load: busy(load.instances.iter().map(|one| (&one.id, one.update_load))),
-                reporter: load.reporter,
-            });
-            let reporters: Vec<ReporterLoads> = reporters.collect();
+            let reporters = shared::own(loads);
             if !reporters.is_empty() {
                 services.push(ServiceLoads { service, reporters });
             }
         }
-        let count = |service: &ServiceLoads| {
-            let reporters = service.reporters.iter();
-            let loads = reporters.map(|one| one.in_flight.len() + one.update_load.len() + 1);
-            loads.sum::<usize>()
-        };
-        if services.iter().map(count).sum::<usize>() > LOADS_MAX {
+        if shared::merge_if_many(&self.unit, &mut services) {
             self.parts.metrics.unit_loads_merged.inc();
-            services.iter_mut().for_each(|service| self.as_one(service));
         }
         Ok(messages::messages(services))
-    }
-
-    /// Merges all reporters of a service into one, named after the unit.
-    fn as_one(&self, service: &mut ServiceLoads) {
-        let sums = |of: fn(&ReporterLoads) -> &BTreeMap<InstanceId, u64>| {
-            let all = service.reporters.iter().flat_map(of);
-            busy(all.map(|(id, load)| (id, *load)))
-        };
-        let (in_flight, update_load) = (sums(|one| &one.in_flight), sums(|one| &one.update_load));
-        let first = |of: fn(&ReporterLoads) -> u64| service.reporters.iter().map(of).max();
-        let (sequence, interval_ms) = (first(|one| one.sequence), first(|one| one.interval_ms));
-        let Ok(reporter) = format!("unit/{}", self.unit).parse() else {
-            return;
-        };
-        service.reporters = vec![ReporterLoads {
-            reporter,
-            sequence: sequence.unwrap_or(0),
-            interval_ms: interval_ms.unwrap_or(0),
-            in_flight,
-            update_load,
-        }];
     }
 
     /// The events of this unit's instances since the last call.
@@ -153,16 +108,6 @@ impl Gossip {
     }
 }
 
-/// The sum of loads by instance; idle instances are left out.
-fn busy<'a>(loads: impl Iterator<Item = (&'a InstanceId, u64)>) -> BTreeMap<InstanceId, u64> {
-    let mut busy: BTreeMap<InstanceId, u64> = BTreeMap::new();
-    for (id, load) in loads.filter(|(_, load)| *load > 0) {
-        let sum = busy.entry(id.clone()).or_default();
-        *sum = sum.saturating_add(load);
-    }
-    busy
-}
-
 /// Handles a message of a peer; returns the messages to send back.
 pub(super) async fn heard(parts: &Parts, term: u64, from: UnitId, body: Body) -> Vec<Input> {
     let done = match body {
@@ -184,55 +129,16 @@ pub(super) async fn heard(parts: &Parts, term: u64, from: UnitId, body: Body) ->
     Vec::new()
 }
 
-/// Stores a peer's loads as reports of its reporters.
+/// Stores a peer's loads, by reporter.
 async fn loads(
     parts: &Parts,
     from: &UnitId,
     services: Vec<ServiceLoads>,
 ) -> Result<(), StoreError> {
-    for service in services {
-        for told in service.reporters {
-            let ids: BTreeSet<&InstanceId> = told
-                .in_flight
-                .keys()
-                .chain(told.update_load.keys())
-                .collect();
-            let of = |loads: &BTreeMap<InstanceId, u64>, id| loads.get(id).copied().unwrap_or(0);
-            let instances = ids.into_iter().map(|id| InstanceLoad {
-                in_flight: of(&told.in_flight, id),
-                update_load: of(&told.update_load, id),
-                ..InstanceLoad::new(id.clone(), id.to_string())
-            });
-            let part = ServiceReport {
-                service: service.service.clone(),
-                ring: RingReport {
-                    version: String::new(),
-                    points: 0,
-                    shape: RingShape::Envoy {
-                        min_size: 0,
-                        max_size: 0,
-                        hash: RingHash::default(),
-                    },
-                    identity: unitring_protocol::report::Identity::default(),
-                    health: None,
-                    localities: Vec::new(),
-                },
-                bound: None,
-                fallbacks: 0,
-                instances: instances.collect(),
-                events: Vec::new(),
-                wiring: Vec::new(),
-            };
-            let report = Report {
-                version: PROTOCOL_VERSION,
-                reporter: told.reporter,
-                sequence: told.sequence,
-                interval_ms: told.interval_ms,
-                services: Vec::new(),
-                unit: Some(from.clone()),
-            };
-            let owner = Owner::unit(from);
-            match parts.store.take(&report, &part, &owner, 0, now_ms()).await {
+    for ServiceLoads { service, reporters } in services {
+        for told in reporters {
+            let report = LoadReport::of_unit(from, &service, told);
+            match parts.store.take(&report, 0, now_ms()).await {
                 // The reporter of that name in this unit has precedence.
                 Err(StoreError::NotYours(reporter)) => {
                     tracing::debug!(%from, %reporter, "a reporter of another unit has the name of a reporter of this unit");

@@ -105,7 +105,6 @@ fn report(reporter: usize, interval_ms: u64) -> Result<Report> {
         reporter: format!("envoy-{reporter:04}.7f3a9c51e2d84b06").parse()?,
         sequence: now_ms()?,
         interval_ms,
-        unit: None,
         services: vec![ServiceReport {
             service: "orders".parse()?,
             ring: RingReport {

@@ -70,7 +70,7 @@ impl Sizes {
             // Without credentials, all reporters may be at one address: there only the quiet ones make room.
             Principal::Address(_) => 0,
         };
-        let alive_until_ms = now_ms.saturating_add(alive_ms(report));
+        let alive_until_ms = now_ms.saturating_add(alive_ms(report.interval_ms));
         let until_ms = alive_until_ms.saturating_add(REMEMBERED_MS);
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(size) = of.get_mut(&report.reporter).filter(|size| size.by == *by)
@@ -133,7 +133,7 @@ mod tests {
         // A new report of the same takes the place of the last.
         assert!(fits("e1", "a", 100, 3_000) && fits("e2", "a", half - 100, 3_000));
         assert!(!fits("e4", "c", 1, 3_000));
-        let remembered_ms = alive_ms(&of("e1", 1)) + REMEMBERED_MS;
+        let remembered_ms = alive_ms(of("e1", 1).interval_ms) + REMEMBERED_MS;
         assert!(!fits("e4", "c", 1, 2_999 + remembered_ms - 1_000));
         assert!(fits("e4", "c", 1, 3_000 + remembered_ms));
     }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(taken, OF_ONE_MAX / 256);
         assert!(fits(0, &by("one")) && fits(16, &by("two")));
         // Silent reporters leave their room.
-        let later = 1_000 + alive_ms(&of("e1", 1));
+        let later = 1_000 + alive_ms(of("e1", 1).interval_ms);
         assert!(sizes.fits(&of("later", 256), &by("one"), 1, later));
         let anywhere = Principal::Address(std::net::IpAddr::from([10, 0, 0, 1]).into());
         assert!((20..40).all(|number| fits(number, &anywhere)));

@@ -2,8 +2,8 @@
 //!
 //! Each change has one line, at the companion that took the report; a state that lasts has none.
 
-use unitring_protocol::ids::ReporterId;
-use unitring_protocol::report::{EventKind, ServiceReport};
+use unitring_protocol::ids::{ReporterId, ServiceName};
+use unitring_protocol::report::EventKind;
 
 use crate::events::Event;
 use crate::log::pace::Pace;
@@ -13,7 +13,7 @@ use crate::store::Taken;
 pub(super) fn tell(
     pace: &Pace,
     reporter: &ReporterId,
-    service: &ServiceReport,
+    service: &ServiceName,
     taken: &Taken,
     now_ms: u64,
 ) {
@@ -28,7 +28,7 @@ pub(super) fn tell(
         tell_event(reporter, event);
     }
     // As strings, which the log quotes: a name may look like fields.
-    let (service, reporter) = (service.service.as_str(), reporter.as_str());
+    let (service, reporter) = (service.as_str(), reporter.as_str());
     for found in taken.wiring.found.iter().filter(|_| admits()) {
         let (kind, seen, mend) = (&*found.kind, &*found.seen, &*found.mend);
         tracing::warn!(service, reporter, kind, seen, mend, "wired wrongly");

@@ -74,9 +74,11 @@ fn instances_that_come_and_go_do_not_pile_up() {
 #[test]
 fn who_is_wired_wrongly_is_told_until_it_is_mended_or_silent() {
     let mut picture = Picture::default();
-    let wired = |reporter, sequence, kinds: &[&str]| StoredLoad {
-        wiring: kinds.iter().map(|kind| samples::finding(kind)).collect(),
-        ..load(reporter, sequence, 10, &[])
+    let wired = |reporter, sequence, kinds: &[&str]| {
+        let mut load = load(reporter, sequence, 10, &[]);
+        let findings = kinds.iter().map(|kind| samples::finding(kind));
+        samples::reported_mut(&mut load).wiring = findings.collect();
+        load
     };
     let found = |picture: &mut Picture, now_ms| {
         let found = picture.miswired(&service(), now_ms).into_iter();

@@ -43,10 +43,7 @@ async fn take(
         event.number = number;
     }
     let report: Report = samples::report((reporter, sequence + 1), "logged", vec![], events);
-    let service = &report.services[0];
-    let taken = store
-        .take(&report, service, &samples::owner(), room, 1)
-        .await;
+    let taken = store.take(&samples::load_report(&report), room, 1).await;
     taken.unwrap().logged
 }
 

@@ -42,9 +42,8 @@ pub async fn shared_fleet_after_loss(one: &dyn Store, other: &dyn Store) {
 }
 
 pub(super) async fn take(store: &dyn Store, report: &Report, now_ms: u64) {
-    let service = &report.services[0];
     store
-        .take(report, service, &samples::owner(), EVENTS_BYTES_MAX, now_ms)
+        .take(&samples::load_report(report), EVENTS_BYTES_MAX, now_ms)
         .await
         .unwrap();
 }
@@ -185,13 +184,7 @@ pub async fn a_report_is_taken_once_and_adds_its_growth(store: &dyn Store) {
         (report("e1", 11, 8, &[2, 3]), false, 3, 1, 108),
     ] {
         let taken = store
-            .take(
-                &report,
-                &report.services[0],
-                &samples::owner(),
-                EVENTS_BYTES_MAX,
-                10_000,
-            )
+            .take(&samples::load_report(&report), EVENTS_BYTES_MAX, 10_000)
             .await
             .unwrap();
         assert_eq!((taken.old, taken.events_through), (old, events_through));
@@ -216,13 +209,7 @@ pub async fn a_reporter_that_is_silent_is_no_longer_counted(store: &dyn Store) {
     // Back in time, its counters still count from where they were.
     let report = report("e1", 12, 9, &[]);
     let taken = store
-        .take(
-            &report,
-            &report.services[0],
-            &samples::owner(),
-            EVENTS_BYTES_MAX,
-            60_000,
-        )
+        .take(&samples::load_report(&report), EVENTS_BYTES_MAX, 60_000)
         .await
         .unwrap();
     assert_eq!(taken.growth.values().next().unwrap().calls, 1);
@@ -306,20 +293,14 @@ pub async fn who_is_wired_wrongly_is_told_while_it_is(store: &dyn Store) {
     assert_eq!(found(15_000_001).await, ["wired e1 a,b", "wired e2 c"]);
     let loads = store.loads(&"wired".parse().unwrap(), 15_000_001).await;
     assert_eq!(
-        loads.unwrap()[0].wiring,
+        loads.unwrap()[0].wiring(),
         report("e1", 1, &["a", "b"]).services[0].wiring
     );
     // Mended, and then more findings than the store keeps.
     take(store, &report("e1", 2, &[]), 15_000_002).await;
     let many = report("e2", 2, &["d"; 20]);
     let taken = store
-        .take(
-            &many,
-            &many.services[0],
-            &samples::owner(),
-            EVENTS_BYTES_MAX,
-            15_000_002,
-        )
+        .take(&samples::load_report(&many), EVENTS_BYTES_MAX, 15_000_002)
         .await;
     let taken = taken.unwrap();
     assert_eq!(taken.cut.findings, 4);
@@ -367,13 +348,7 @@ pub async fn a_report_of_huge_numbers_is_kept_as_what_can_be_true(store: &dyn St
     let report = samples::report(("huge", 1), "huge", instances, vec![]);
     let part = &report.services[0];
     let taken = store
-        .take(
-            &report,
-            part,
-            &samples::owner(),
-            EVENTS_BYTES_MAX,
-            19_000_000,
-        )
+        .take(&samples::load_report(&report), EVENTS_BYTES_MAX, 19_000_000)
         .await
         .unwrap();
     assert_eq!(taken.cut.loads, 3);

@@ -78,13 +78,7 @@ async fn is_reported(store: &dyn Store, name: &ServiceName, number: u16) {
     };
     let report = samples::report(("unit/e1", 1), name.as_str(), vec![load], Vec::new());
     let taken = store
-        .take(
-            &report,
-            &report.services[0],
-            &samples::owner(),
-            EVENTS_BYTES_MAX,
-            1_000,
-        )
+        .take(&samples::load_report(&report), EVENTS_BYTES_MAX, 1_000)
         .await;
     assert!(!taken.unwrap().old, "{name}");
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use redb::{Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
-use unitring_protocol::report::{Report, ServiceReport};
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::fleet_changes::{all, forget_service, register, remove, take};
@@ -14,7 +13,7 @@ use super::{Embedded, away, decode, event_log, off_thread, totals};
 use crate::events::{Cursor, Entry};
 use crate::loads::picture::Picture;
 use crate::loads::wiring::Miswired;
-use crate::loads::{Owner, StoredLoad, Totals, standing};
+use crate::loads::{LoadReport, StoredLoad, Totals, standing};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::{Fleet, LogSize, StoreError, Taken};
 
@@ -57,17 +56,10 @@ fn reported(transaction: &ReadTransaction) -> Result<BTreeSet<ServiceName>, Stor
 
 #[async_trait]
 impl Fleet for Embedded {
-    async fn take(
-        &self,
-        report: &Report,
-        service: &ServiceReport,
-        owner: &Owner,
-        room: u64,
-        now_ms: u64,
-    ) -> Result<Taken, StoreError> {
-        let (report, service, owner) = (report.clone(), service.clone(), owner.clone());
+    async fn take(&self, report: &LoadReport, room: u64, now_ms: u64) -> Result<Taken, StoreError> {
+        let report = report.clone();
         // Loads are replaced within a second; events must be durable.
-        let durability = if service.events.is_empty() {
+        let durability = if report.events.is_empty() {
             Durability::None
         } else {
             Durability::Immediate
@@ -75,20 +67,15 @@ impl Fleet for Embedded {
         let store = self.clone();
         off_thread(move || {
             let (taken, next) = store.write_now(durability, |transaction, store| {
-                take(
-                    transaction,
-                    &store.standings,
-                    (&report, &service, &owner),
-                    room,
-                    now_ms,
-                )
+                take(transaction, &store.standings, &report, room, now_ms)
             })?;
             // Inside the closure, so that a cancelled caller cannot skip it.
             if let Some(next) = next {
+                let standing = standing(&report.owner, now_ms);
                 store
                     .standings
-                    .put(&service.service, &next.reporter, standing(&owner, now_ms));
-                store.pictures.put(&service.service, &next);
+                    .put(&report.service, &next.reporter, standing);
+                store.pictures.put(&report.service, &next);
             }
             Ok(taken)
         })

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use unitring_protocol::ids::{InstanceId, ServiceName};
-use unitring_protocol::report::{EventKind, Report, ServiceReport};
+use unitring_protocol::report::EventKind;
 
 use super::event_log::append;
 use super::standings::{Standing, Standings};
 use super::tables::{LOADS, NUMBERS, REGISTRY};
 use super::{away, decode, encode, totals};
 use crate::events::{Entry, Event};
-use crate::loads::{Owner, StoredLoad, advance, makes_room_below, may_replace, standing};
+use crate::loads::{
+    LoadReport, Owner, StoredLoad, advance, makes_room_below, may_replace, standing,
+};
 use crate::registry::{Registered, Registration};
 use crate::store::names::{split, within};
 use crate::store::{EVENTS_BYTES_MAX, Logged, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
@@ -46,11 +48,12 @@ fn read_standings(
 pub(super) fn take(
     transaction: &WriteTransaction,
     standings: &Standings,
-    (report, service, owner): (&Report, &ServiceReport, &Owner),
+    report: &LoadReport,
     room: u64,
     now_ms: u64,
 ) -> Result<(Taken, Option<StoredLoad>), StoreError> {
-    let key = (service.service.as_str(), report.reporter.as_str());
+    let owner = &report.owner;
+    let key = (report.service.as_str(), report.reporter.as_str());
     let mut loads = transaction.open_table(LOADS).map_err(away)?;
     let last: Option<StoredLoad> = match loads.get(key).map_err(away)? {
         Some(text) => Some(decode(text.value())?),
@@ -74,7 +77,7 @@ pub(super) fn take(
     if !may_replace(last.as_ref(), owner, now_ms) {
         return Err(StoreError::NotYours(report.reporter.clone()));
     }
-    let Some(step) = advance(last.as_ref(), report, service, owner, now_ms) else {
+    let Some(step) = advance(last.as_ref(), report, now_ms) else {
         let taken = Taken {
             events_through: last.map_or(0, |last| last.events_through),
             old: true,
@@ -85,7 +88,7 @@ pub(super) fn take(
     loads
         .insert(key, encode(&step.next)?.as_str())
         .map_err(away)?;
-    totals::add(transaction, &service.service, &step.growth)?;
+    totals::add(transaction, &report.service, &step.growth)?;
     let mut logged = Logged::default();
     if !step.events.is_empty() {
         let events: Vec<Entry> = step.events.iter().cloned().map(Entry::Instance).collect();

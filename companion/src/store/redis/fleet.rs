@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use sha1::{Digest as _, Sha1};
 use unitring_protocol::ids::{InstanceId, ReporterId, ServiceName};
-use unitring_protocol::report::{EventKind, Report, ServiceReport};
+use unitring_protocol::report::EventKind;
 use unitring_protocol::snapshot::ServiceSnapshot;
 
 use super::event_log::{limits, tell};
@@ -14,7 +14,7 @@ use super::pictures::lock;
 use super::{Redis, corrupt, decode, encode};
 use crate::events::{Cursor, Entry, Event};
 use crate::loads::wiring::Miswired;
-use crate::loads::{Owner, StoredLoad, Totals, advance, may_replace, standing};
+use crate::loads::{LoadReport, StoredLoad, Totals, advance, may_replace, standing};
 use crate::registry::{Registered, Registration, Registry};
 use crate::store::names::{split, within};
 use crate::store::{
@@ -69,16 +69,10 @@ impl Redis {
 
 #[async_trait]
 impl Fleet for Redis {
-    async fn take(
-        &self,
-        report: &Report,
-        service: &ServiceReport,
-        owner: &Owner,
-        room: u64,
-        now_ms: u64,
-    ) -> Result<Taken, StoreError> {
+    async fn take(&self, report: &LoadReport, room: u64, now_ms: u64) -> Result<Taken, StoreError> {
         let mut connection = self.connection().await?;
-        let loads = self.keys.loads(&service.service);
+        let (service, owner) = (&report.service, &report.owner);
+        let loads = self.keys.loads(service);
         let reporter = report.reporter.as_str();
         let mut displaced = 0;
         for _ in 0..TRIES_MAX {
@@ -87,7 +81,7 @@ impl Fleet for Redis {
             if !may_replace(last.as_ref(), owner, now_ms) {
                 return Err(StoreError::NotYours(report.reporter.clone()));
             }
-            let Some(step) = advance(last.as_ref(), report, service, owner, now_ms) else {
+            let Some(step) = advance(last.as_ref(), report, now_ms) else {
                 return Ok(Taken {
                     events_through: last.map_or(0, |last| last.events_through),
                     old: true,
@@ -104,10 +98,10 @@ impl Fleet for Redis {
             let grown: Vec<_> = growth.flat_map(|(id, growth)| grown(id, *growth)).collect();
             let mut call = self.scripts.take.prepare_invoke();
             call.key(&loads)
-                .key(self.keys.totals(&service.service))
+                .key(self.keys.totals(service))
                 .key(self.keys.reporters())
                 .key(self.keys.events())
-                .key(self.keys.loads_changes(&service.service))
+                .key(self.keys.loads_changes(service))
                 .key(self.keys.standing())
                 .key(self.keys.events_index());
             for event in &step.events {
@@ -116,7 +110,7 @@ impl Fleet for Redis {
             call.arg(reporter)
                 .arg(text.as_ref().map_or_else(String::new, hex))
                 .arg(encode(&step.next)?)
-                .arg(within(&service.service, reporter))
+                .arg(within(service, reporter))
                 .arg(step.next.remembered_until_ms)
                 .arg(REPORTERS_MAX)
                 .arg(limits())
@@ -147,7 +141,7 @@ impl Fleet for Redis {
                 }
                 number => number.parse().map_err(|_| corrupt(number))?,
             };
-            lock(&self.pictures.of(&service.service, now_ms)).put(&step.next, number);
+            lock(&self.pictures.of(service, now_ms)).put(&step.next, number);
             return Ok(Taken {
                 events_through: step.next.events_through,
                 growth: step.growth,

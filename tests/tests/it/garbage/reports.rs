@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use unitring::explain::{Newcomer, Question, explain};
-use unitring::loads::{Owner, StoredLoad, advance, check, in_flight, instances, latest, rest};
+use unitring::loads::{
+    LoadReport, Owner, StoredLoad, advance, check, in_flight, instances, latest, rest,
+};
 use unitring_protocol::report::{Report, RingShape};
 
 use super::feed;
@@ -41,7 +43,8 @@ fn a_report_of_any_bytes_is_refused_or_taken_and_explained() -> Result<()> {
         for service in &report.services {
             // Often the previous reporter, often a new one.
             let last = loads.iter().find(|load| load.reporter == report.reporter);
-            let Some(advance) = advance(last, &report, service, &owner, now_ms) else {
+            let report = LoadReport::of_reporter(&report, service.clone(), &owner);
+            let Some(advance) = advance(last, &report, now_ms) else {
                 continue;
             };
             loads.retain(|load| load.reporter != report.reporter);
@@ -66,7 +69,7 @@ fn explain_all(by: &StoredLoad, loads: &[StoredLoad]) {
     };
     let gone = by.instances.first().map(|instance| instance.id.clone());
     for (without, with) in [(None, None), (gone, None), (None, Some(newcomer))] {
-        let with = with.filter(|_| matches!(by.ring.shape, RingShape::Maglev { .. }));
+        let with = with.filter(|_| matches!(shape(by), Some(RingShape::Maglev { .. })));
         let question = Question {
             key: "ada".to_owned(),
             without,
@@ -79,6 +82,10 @@ fn explain_all(by: &StoredLoad, loads: &[StoredLoad]) {
     }
 }
 
+fn shape(load: &StoredLoad) -> Option<RingShape> {
+    load.source.reported().map(|reported| reported.ring.shape)
+}
+
 /// Like `loads::is_small`, for the content of a report.
 fn is_small(load: &StoredLoad) -> bool {
     let weights = || {
@@ -87,7 +94,10 @@ fn is_small(load: &StoredLoad) -> bool {
             .map(|instance| u64::from(instance.weight))
     };
     let (least, sum) = (weights().min().unwrap_or(1).max(1), weights().sum::<u64>());
-    match load.ring.shape {
+    let Some(shape) = shape(load) else {
+        return true;
+    };
+    match shape {
         RingShape::Envoy {
             min_size, max_size, ..
         } => max_size <= 512 || min_size.saturating_add(sum / least) <= 512,
