@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use self::lease::{Answer, Lease};
 use crate::clock::timer;
 use crate::metrics::Metrics;
+use crate::states::UnitRole;
 use crate::store::Leadership;
 
 /// How often the leader renews the lease, and a follower asks for it.
@@ -44,12 +45,12 @@ impl Role {
         }
     }
 
-    /// The role's name in answers.
-    pub fn as_str(self) -> &'static str {
+    /// The role as answers show it, without its term.
+    pub fn shown(self) -> UnitRole {
         match self {
-            Self::Unknown => "unknown",
-            Self::Leader(_) => "leader",
-            Self::Follower => "follower",
+            Self::Unknown => UnitRole::Unknown,
+            Self::Leader(_) => UnitRole::Leader,
+            Self::Follower => UnitRole::Follower,
         }
     }
 }
@@ -116,6 +117,10 @@ fn tell(sender: &watch::Sender<Role>, metrics: &Metrics, role: Role) {
     });
     if changed {
         metrics.leader.set(u64::from(role.term().is_some()));
-        tracing::info!(role = role.as_str(), term = role.term(), "role changed");
+        tracing::info!(
+            role = role.shown().as_str(),
+            term = role.term(),
+            "role changed"
+        );
     }
 }

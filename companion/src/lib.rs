@@ -27,6 +27,7 @@
 //! | [`leadership`] | which companion of a unit does the work that only one may do |
 //! | [`changefeed`] | the log of changes → the watchers of records |
 //! | [`sync`] | outbox → broker → the other units, and back |
+//! | [`states`] | the states that answers show, as enums |
 //! | [`group`] | the servers of a unit → created, verified, watched |
 //! | [`log`] | events → lines, with any text in them |
 //! | [`metrics`] | counters and gauges of all of it |
@@ -55,6 +56,7 @@ pub mod registry;
 pub mod registry_feed;
 pub mod replica;
 pub mod serve;
+pub mod states;
 pub mod store;
 pub mod sync;
 pub mod tls;

@@ -10,8 +10,7 @@ use serde_json::json;
 use super::Fields;
 use super::exit::Exit;
 use super::out::{OutputError, complain, line, say};
-use crate::config::GroupSettings;
-use crate::config::Settings;
+use crate::config::{GroupSettings, Persistence, Settings};
 use crate::group::GroupError;
 use crate::group::create::{Options, create};
 use crate::group::status::{Status, status};
@@ -148,7 +147,7 @@ fn shown(status: &Status) -> String {
                 server.role,
                 server.offset,
                 server.lag_bytes,
-                server.persistence,
+                server.persistence.map_or("", Persistence::as_str),
                 server.persistence_state,
                 server.keys,
                 server.memory_used,
@@ -186,13 +185,14 @@ fn shown(status: &Status) -> String {
 mod tests {
     use super::*;
     use crate::group::status::ServerStatus;
+    use crate::states::ServerRole;
 
     #[test]
     fn a_server_that_does_not_answer_is_told_once_with_the_way_out() {
         let error = "redis://10.0.0.2:6379: connection refused".to_owned();
         let there = ServerStatus {
             server: "redis://10.0.0.1:6379".to_owned(),
-            role: "primary".to_owned(),
+            role: ServerRole::Primary,
             ..ServerStatus::default()
         };
         let away = ServerStatus {

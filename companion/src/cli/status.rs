@@ -17,6 +17,7 @@ use super::exit::Exit;
 use super::out::say_in_colour;
 use super::readiness::ready;
 use crate::loads::wiring;
+use crate::states::{Check, InstanceState, LinkState, UnitRole};
 
 /// From which on the clock of the store is not ours.
 const CLOCK_APART_MS: u64 = 1_000;
@@ -55,9 +56,9 @@ struct Seen {
 struct Ready {
     #[serde(default)]
     unit: String,
-    #[serde(default)]
-    role: String,
-    checks: BTreeMap<String, String>,
+    /// Absent from an older companion.
+    role: Option<UnitRole>,
+    checks: BTreeMap<String, Check>,
 }
 
 /// `GET /v1/units`.
@@ -72,7 +73,7 @@ struct Units {
 
 #[derive(Debug, Deserialize)]
 struct Sync {
-    inbox: String,
+    inbox: LinkState,
     links: BTreeMap<String, Value>,
     outbox: u64,
     outbox_max: u64,
@@ -219,7 +220,7 @@ impl Seen {
     fn find_problems(&self) -> Vec<String> {
         let checks = self.ready.checks.iter();
         let mut problems: Vec<String> = checks
-            .filter(|(_, state)| *state != "ok")
+            .filter(|(_, state)| !state.is_ok())
             .map(|(name, state)| format!("{name}: {state}"))
             .collect();
         match &self.services {
@@ -265,8 +266,8 @@ impl Seen {
             ));
         }
         for (unit, link) in &sync.links {
-            let state = super::ask::text(link, "/state");
-            if state != "ok" && state != "removed" {
+            let state = super::unit::state(link);
+            if state.is_fault() {
                 problems.push(format!("link to {unit}: {state}"));
             }
             if let Some(silent_ms) = link.pointer("/silent_ms").and_then(Value::as_u64) {
@@ -284,7 +285,7 @@ impl Seen {
 
     /// Whether this companion leads: of several, the leader syncs, and only it knows the state of sync.
     fn leads(&self) -> bool {
-        self.ready.role != "follower"
+        self.ready.role != Some(UnitRole::Follower)
     }
 }
 
@@ -322,12 +323,7 @@ impl Instance {
         !self.healthy && !self.draining
     }
 
-    fn state(&self) -> &'static str {
-        match (self.draining, self.healthy, self.warmth) {
-            (true, _, _) => "draining",
-            (false, false, _) => "unhealthy",
-            (false, true, ..100) => "warming up",
-            (false, true, _) => "ok",
-        }
+    fn state(&self) -> InstanceState {
+        InstanceState::of(self.draining, self.healthy, self.warmth)
     }
 }

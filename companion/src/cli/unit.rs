@@ -7,6 +7,7 @@ use unitring_protocol::ids::UnitId;
 use super::ask::{AskError, ask, call, escape, listed, number, text};
 use super::sure::Sure;
 use super::{Target, values};
+use crate::states::LinkState;
 
 /// What is done to units.
 #[derive(Debug, Subcommand)]
@@ -164,9 +165,14 @@ pub(super) fn silent(unit: &str, silent_ms: u64) -> String {
     )
 }
 
+/// The state of a link; an answer without one is no good state.
+pub(super) fn state(link: &Value) -> LinkState {
+    text(link, "/state").to_owned().into()
+}
+
 /// How a link is, in one line.
 pub(super) fn line(unit: &str, link: &Value) -> String {
-    let mut line = format!("{unit}: {}", text(link, "/state"));
+    let mut line = format!("{unit}: {}", state(link));
     if let Some(silent_ms) = link.pointer("/silent_ms").and_then(Value::as_u64) {
         line.push_str(&format!(", {}", silent(unit, silent_ms)));
     }

@@ -37,6 +37,15 @@ impl Persistence {
         ("none", Self::None),
     ];
 
+    pub fn of(has_log: bool, has_snapshots: bool) -> Self {
+        match (has_log, has_snapshots) {
+            (true, true) => Self::Both,
+            (true, false) => Self::Aof,
+            (false, true) => Self::Rdb,
+            (false, false) => Self::None,
+        }
+    }
+
     /// The name in the settings.
     pub fn as_str(self) -> &'static str {
         let name = Self::NAMES.iter().find(|(_, kind)| *kind == self);

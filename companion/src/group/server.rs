@@ -12,6 +12,7 @@ use super::GroupError;
 use super::plan::{Link, Observed, Step};
 use crate::config::{TlsFiles, Url};
 use crate::fixed::FixedData;
+use crate::states::ServerRole;
 use crate::store::LAYOUT;
 use crate::store::redis::fixed::load_call;
 use crate::store::redis::keys::Keys;
@@ -33,6 +34,14 @@ pub struct Server {
 
 /// The fields of `INFO`.
 pub type Info = BTreeMap<String, String>;
+
+/// The server's role, in its own words for it.
+pub(super) fn role(info: &Info) -> ServerRole {
+    match info.get("role").map(String::as_str) {
+        Some("slave") => ServerRole::Replica,
+        _ => ServerRole::Primary,
+    }
+}
 
 impl Server {
     /// Connects.
@@ -99,7 +108,7 @@ impl Server {
     pub async fn observe(&self) -> Result<Observed, GroupError> {
         let info = self.info().await?;
         let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
-        let replicates = if is("role", "slave") {
+        let replicates = if role(&info) == ServerRole::Replica {
             let host = info.get("master_host").map_or("", String::as_str);
             let port = info.get("master_port").and_then(|port| port.parse().ok());
             let of = resolve(host, port.unwrap_or(0)).await;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use unitring_protocol::ids::UnitId;
 
 use super::server::{Info, Server};
-use crate::config::GroupSettings;
+use crate::config::{GroupSettings, Persistence};
+use crate::states::{Persisted, ServerRole};
 
 /// A group at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,8 +28,7 @@ pub struct ServerStatus {
     /// Why the server could not be observed; then the other fields mean nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// `primary` or `replica`.
-    pub role: String,
+    pub role: ServerRole,
     /// Whether it is part of a Redis Cluster.
     pub in_cluster: bool,
     /// The replication offset.
@@ -40,10 +40,10 @@ pub struct ServerStatus {
     pub link_up: bool,
     /// Replicas that follow it.
     pub replicas: u64,
-    /// `rdb`, `aof`, `both` or `none`.
-    pub persistence: String,
-    /// `ok`, or which of its last attempts to persist failed.
-    pub persistence_state: String,
+    /// How it persists its data.
+    #[serde(serialize_with = "name")]
+    pub persistence: Option<Persistence>,
+    pub persistence_state: Persisted,
     /// Bytes of memory in use.
     pub memory_used: u64,
     /// The memory limit in bytes; 0 for none.
@@ -93,7 +93,10 @@ pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
                 keys: observed.keys,
                 layout: observed.layout,
                 fixed: observed.fixed,
-                persistence: persistence(observed.appendonly, !observed.save.is_empty()),
+                persistence: Some(Persistence::of(
+                    observed.appendonly,
+                    !observed.save.is_empty(),
+                )),
                 ..of(name, &info)
             },
             Err(error) => ServerStatus {
@@ -106,41 +109,34 @@ pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
     judge(futures::future::join_all(servers).await, settings)
 }
 
-fn persistence(has_log: bool, has_snapshots: bool) -> String {
-    let name = match (has_log, has_snapshots) {
-        (true, true) => "both",
-        (true, false) => "aof",
-        (false, true) => "rdb",
-        (false, false) => "none",
-    };
-    name.to_owned()
+/// The name of the kind; empty if it was not observed.
+fn name<S: Serializer>(kind: &Option<Persistence>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.map_or("", Persistence::as_str))
 }
 
 fn of(server: String, info: &Info) -> ServerStatus {
     let number = |name: &str| info.get(name).and_then(|value| value.parse().ok());
     let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
-    let is_replica = is("role", "slave");
+    let role = super::server::role(info);
+    let is_replica = role == ServerRole::Replica;
     let offset = if is_replica {
         number("slave_repl_offset")
     } else {
         number("master_repl_offset")
     };
     let failed = [
-        ("aof_last_write_status", "the last write of the log failed"),
-        (
-            "aof_last_bgrewrite_status",
-            "the last rewrite of the log failed",
-        ),
-        ("rdb_last_bgsave_status", "the last snapshot failed"),
+        ("aof_last_write_status", Persisted::LogWriteFailed),
+        ("aof_last_bgrewrite_status", Persisted::LogRewriteFailed),
+        ("rdb_last_bgsave_status", Persisted::SnapshotFailed),
     ];
     let failed = failed.iter().find(|(field, _)| is(field, "err"));
     ServerStatus {
         server,
-        role: if is_replica { "replica" } else { "primary" }.to_owned(),
+        role,
         offset: offset.unwrap_or(0),
         link_up: !is_replica || is("master_link_status", "up"),
         replicas: number("connected_slaves").unwrap_or(0),
-        persistence_state: failed.map_or("ok", |(_, what)| what).to_owned(),
+        persistence_state: failed.map_or(Persisted::Ok, |(_, what)| *what),
         memory_used: number("used_memory").unwrap_or(0),
         memory_max: number("maxmemory").unwrap_or(0),
         ..ServerStatus::default()
@@ -154,7 +150,7 @@ fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
     let primaries: Vec<ServerStatus> = servers
         .iter()
         .filter(answering)
-        .filter(|server| server.role == "primary")
+        .filter(|server| server.role == ServerRole::Primary)
         .cloned()
         .collect();
     match primaries.as_slice() {
@@ -191,7 +187,7 @@ fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
             continue;
         }
         let name = &server.server;
-        if server.role == "replica" {
+        if server.role == ServerRole::Replica {
             server.lag_bytes = offset.saturating_sub(server.offset);
             if !server.link_up {
                 problems.push(format!("{name}: its link to the primary is down"));
@@ -199,13 +195,13 @@ fn judge(mut servers: Vec<ServerStatus>, settings: &GroupSettings) -> Status {
                 problems.push(format!("{name}: is {} bytes behind", server.lag_bytes));
             }
         }
-        if server.persistence_state != "ok" {
+        if server.persistence_state != Persisted::Ok {
             problems.push(format!("{name}: {}", server.persistence_state));
         }
-        if server.persistence != settings.persistence.as_str() {
+        if server.persistence != Some(settings.persistence) {
             problems.push(format!(
                 "{name}: persists by {}, not by {}: run `unitring group create`",
-                server.persistence,
+                server.persistence.map_or("?", Persistence::as_str),
                 settings.persistence.as_str()
             ));
         }

@@ -15,6 +15,7 @@ use crate::config::GroupSettings;
 use crate::events::{Entry, GroupChange, GroupEvent};
 use crate::leadership::Role;
 use crate::metrics::Metrics;
+use crate::states::ServerRole;
 use crate::store::Leadership;
 
 /// The interval. Each time all servers are asked at once, for a few lines each.
@@ -94,7 +95,7 @@ fn count(metrics: &Metrics, status: &Status) {
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let away = servers().filter(|server| server.error.is_some()).count();
     let replicas = servers()
-        .filter(|server| server.role == "replica" && server.link_up)
+        .filter(|server| server.role == ServerRole::Replica && server.link_up)
         .count();
     let lag = servers().map(|server| server.lag_bytes).max();
     metrics.group_healthy.set(u64::from(status.healthy));

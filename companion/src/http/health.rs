@@ -15,6 +15,7 @@ use super::{App, wiring};
 use crate::clock::now_ms;
 use crate::leadership::Role;
 use crate::metrics::Seen;
+use crate::states::Check;
 use crate::store::StoreError;
 
 /// How long the store may take to answer a check.
@@ -39,14 +40,14 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         timeout(CHECK_TIMEOUT, app.store.check()),
         timeout(CHECK_TIMEOUT, app.wiring.look(&*app.store)),
     );
-    let store = in_time(store).err().unwrap_or_else(|| "ok".to_owned());
+    let store = Check::from(in_time(store));
     // A unit without peers has no link, so the answer has none.
     let link = app.sync.as_ref().map(|sync| match *app.role.borrow() {
         // The leader of the unit syncs for all its companions.
-        Role::Follower => "ok".to_owned(),
-        _ => sync.status().link,
+        Role::Follower => Check::Ok,
+        _ => Check::from(sync.status().link),
     });
-    let is_ready = store == "ok" && link.as_ref().is_none_or(|link| link == "ok");
+    let is_ready = store.is_ok() && link.as_ref().is_none_or(Check::is_ok);
     let status = if is_ready {
         StatusCode::OK
     } else {
@@ -60,12 +61,11 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
         .as_ref()
         .and_then(|group| group.seen.borrow().clone());
     if let Some(group) = group {
-        let text = if group.healthy {
-            "ok".to_owned()
-        } else {
-            format!("degraded: {}", group.problems.join("; "))
+        let check = match group.healthy {
+            true => Check::Ok,
+            false => Check::Failed(format!("degraded: {}", group.problems.join("; "))),
         };
-        checks.insert("group", text);
+        checks.insert("group", check);
     }
     // If the wiring is unknown, the answer says so.
     let wiring = in_time(found).map_or_else(
@@ -74,7 +74,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     );
     let body = serde_json::json!({
         "unit": app.unit,
-        "role": app.role.borrow().as_str(),
+        "role": app.role.borrow().shown(),
         "ready": is_ready,
         "checks": checks,
         "wiring": wiring,

@@ -41,7 +41,7 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
         "version": env!("CARGO_PKG_VERSION"),
         "protocol": PROTOCOL_VERSION,
         "store": keeping,
-        "role": app.role.borrow().as_str(),
+        "role": app.role.borrow().shown(),
         "term": app.role.borrow().term(),
         "sync": app.sync.as_ref().map(Handle::status),
         "spoiled": app.store.spoiled(),

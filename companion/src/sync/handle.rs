@@ -47,8 +47,6 @@ impl Handle {
     pub fn new(settings: &SyncSettings, tls: &amqp::Tls) -> (Self, watch::Sender<Status>) {
         let peers = settings.peers.iter().map(ToString::to_string).collect();
         let (sender, status) = watch::channel(Status {
-            link: "not connected yet".to_owned(),
-            inbox: "not connected yet".to_owned(),
             peers,
             outbox_max: settings.outbox_max,
             ..Status::default()

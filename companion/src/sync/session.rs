@@ -24,11 +24,12 @@ use super::links::{Event, Links, Verdict, amqp};
 use super::machine::{Input, Machine, Moment, Rules, message};
 use super::silence::Silence;
 use super::skew_alarm::SkewAlarms;
-use super::status::{self, Status};
+use super::status::Status;
 use super::{Parts, members};
 use crate::clock::{self, now_ms};
 use crate::config::SyncSettings;
 use crate::leadership::Role;
+use crate::states::LinkState;
 use crate::store::Backlog;
 use traced::Sent;
 
@@ -212,12 +213,12 @@ impl Session {
         match event {
             Event::Up(unit) => {
                 tracing::info!(unit = %self.unit, to = %unit, "linked");
-                self.link(&unit, status::UP);
+                self.link(&unit, LinkState::Up);
                 self.handle(Input::LinkUp(unit));
             }
             Event::Down(unit, why) => {
                 self.parts.metrics.link_failures.inc();
-                if self.link(&unit, &why) {
+                if self.link(&unit, LinkState::Down(why.clone())) {
                     tracing::warn!(unit = %self.unit, to = %unit, %why, "no link");
                 }
                 self.sent.link_down(&unit);
@@ -226,25 +227,25 @@ impl Session {
             Event::Blocked(unit, Some(why)) => {
                 self.parts.metrics.links_blocked.inc();
                 tracing::warn!(unit = %self.unit, to = %unit, %why, "the broker blocks the connection");
-                self.link(&unit, &format!("blocked: {why}"));
+                self.link(&unit, LinkState::Blocked(why));
             }
             Event::Blocked(unit, None) => {
                 tracing::info!(unit = %self.unit, to = %unit, "the broker takes messages again");
-                self.link(&unit, status::UP);
+                self.link(&unit, LinkState::Up);
             }
             Event::InboxUp => {
                 tracing::info!(unit = %self.unit, "the unit's own queue is read");
-                self.inbox(status::UP);
+                self.inbox(LinkState::Up);
             }
             Event::InboxDown(why) => {
                 self.parts.metrics.link_failures.inc();
-                if self.inbox(&why) {
+                if self.inbox(LinkState::Down(why.clone())) {
                     tracing::warn!(unit = %self.unit, %why, "the unit's own queue is not read");
                 }
                 self.handle(Input::InboxDown);
             }
             Event::InboxWaits(why) => {
-                if self.inbox(&why) {
+                if self.inbox(LinkState::Down(why.clone())) {
                     tracing::warn!(unit = %self.unit, %why, "the unit's queue delivers no messages");
                 }
             }
@@ -293,11 +294,11 @@ impl Session {
     }
 
     /// Sets the state of a link; returns whether it changed.
-    fn link(&self, unit: &UnitId, state: &str) -> bool {
+    fn link(&self, unit: &UnitId, state: LinkState) -> bool {
         self.note_status(|status| status.link_is(unit, state))
     }
 
-    fn inbox(&self, state: &str) -> bool {
+    fn inbox(&self, state: LinkState) -> bool {
         self.note_status(|status| status.inbox_is(state))
     }
 
@@ -307,7 +308,7 @@ impl Session {
             is_new = change(status);
             is_new
         });
-        let is_up = u64::from(self.status.borrow().link == status::UP);
+        let is_up = u64::from(self.status.borrow().link.is_up());
         self.parts.metrics.link_up.set(is_up);
         is_new
     }
@@ -364,7 +365,7 @@ impl Session {
         let confirmed = self.machine.confirmed();
         let now = self.moment();
         // A companion that does not read its queue hears no peer.
-        let reads = self.status.borrow().inbox == status::UP;
+        let reads = self.status.borrow().inbox.is_up();
         let silent_ms = |unit: &UnitId| {
             let silent_ms = self.silence.ms(unit, now.now_ms);
             silent_ms.filter(|_| reads)

@@ -9,11 +9,8 @@ use unitring_protocol::record::RecordId;
 use super::lag::Lag;
 use super::machine::compare::Comparison;
 use crate::metrics::ShownLink;
+use crate::states::LinkState;
 
-/// The state of a healthy link.
-pub(super) const UP: &str = "ok";
-/// The state of the link to a unit that was removed from the group.
-const REMOVED: &str = "removed";
 /// How long records set aside, strangers and namesakes are shown after they were last seen: a problem that is mended
 /// is none any more.
 const TOLD_MS: u64 = 600_000;
@@ -22,8 +19,7 @@ const ASIDE_MAX: usize = 64;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LinkStatus {
-    /// `ok`, `removed`, or why nothing can be sent.
-    pub state: String,
+    pub state: LinkState,
     /// Ops that the broker has confirmed for the unit: the sum of its cursors.
     pub confirmed: u64,
     /// When it was last heard, in ms since the Unix epoch; `None` if it was not since this companion leads.
@@ -49,14 +45,14 @@ pub struct LinkStatus {
 impl LinkStatus {
     /// Whether its unit was removed from the group.
     pub fn is_removed(&self) -> bool {
-        self.state == REMOVED
+        self.state == LinkState::PeerRemoved
     }
 
     /// The values that the metrics show.
     pub fn shown(&self) -> ShownLink {
         let compared = self.compared.as_ref();
         ShownLink {
-            is_up: self.state == UP,
+            is_up: self.state.is_up(),
             confirmed: self.confirmed,
             missing_ops: compared.map(|compared| compared.missing),
             diverged_buckets: compared.map(|compared| compared.diverged.len()),
@@ -86,10 +82,10 @@ pub struct Stranger {
 /// The status of sync, as `/v1/units` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// `ok`, or why this unit is cut off from all others.
-    pub link: String,
-    /// `ok`, or why this unit's own queue is not read.
-    pub inbox: String,
+    /// Up, or why this unit is cut off from all others.
+    pub link: LinkState,
+    /// Up, or why this unit's own queue is not read.
+    pub inbox: LinkState,
     pub peers: Vec<String>,
     pub links: BTreeMap<UnitId, LinkStatus>,
     /// Ops in the outbox, which not all peers have confirmed.
@@ -114,37 +110,37 @@ pub struct Status {
 
 impl Status {
     pub(super) fn begin(&mut self, peers: &[UnitId], removed: &BTreeSet<UnitId>, out: bool) {
-        "not connected yet".clone_into(&mut self.inbox);
+        self.inbox = LinkState::NotConnected;
         self.links.retain(|unit, _| peers.contains(unit));
         let is_member = |unit: &UnitId| peers.contains(unit) && !removed.contains(unit);
         self.strangers.retain(|unit, _| !is_member(unit));
         for peer in peers {
             let state = if removed.contains(peer) {
-                REMOVED
+                LinkState::PeerRemoved
             } else {
-                "not connected yet"
+                LinkState::NotConnected
             };
             // The earlier state says nothing about now; counts stay, so that no rate has a step.
             let confirmed = self.links.get(peer).map_or(0, |link| link.confirmed);
             let link = LinkStatus {
-                state: state.to_owned(),
+                state,
                 confirmed,
                 ..LinkStatus::default()
             };
             self.links.insert(peer.clone(), link);
         }
         if out {
-            "removed from the group".clone_into(&mut self.inbox);
+            self.inbox = LinkState::Removed;
         }
         self.judge();
     }
 
     /// Another companion leads, or this one does not know the leader.
     pub(super) fn end(&mut self) {
-        "another companion of the unit syncs".clone_into(&mut self.link);
-        self.inbox.clone_from(&self.link);
+        self.link = LinkState::Elsewhere;
+        self.inbox = LinkState::Elsewhere;
         for link in self.links.values_mut() {
-            link.state.clone_from(&self.link);
+            link.state = LinkState::Elsewhere;
             link.silent_ms = None;
         }
     }
@@ -170,17 +166,17 @@ impl Status {
         self.set_aside.retain(|_, aside| is_told(aside.last_ms));
     }
 
-    pub(super) fn link_is(&mut self, unit: &UnitId, state: &str) -> bool {
+    pub(super) fn link_is(&mut self, unit: &UnitId, state: LinkState) -> bool {
         let link = self.links.entry(unit.clone()).or_default();
         let is_new = link.state != state;
-        state.clone_into(&mut link.state);
+        link.state = state;
         self.judge();
         is_new
     }
 
-    pub(super) fn inbox_is(&mut self, state: &str) -> bool {
+    pub(super) fn inbox_is(&mut self, state: LinkState) -> bool {
         let is_new = self.inbox != state;
-        state.clone_into(&mut self.inbox);
+        self.inbox = state;
         self.judge();
         is_new
     }
@@ -189,12 +185,12 @@ impl Status {
     /// peer out of reach does not count.
     fn judge(&mut self) {
         let mut members = self.links.values().filter(|link| !link.is_removed());
-        let first = members.clone().find(|link| link.state != UP);
-        let is_any_up = members.any(|link| link.state == UP);
+        let first = members.clone().find(|link| !link.state.is_up());
+        let is_any_up = members.any(|link| link.state.is_up());
         self.link = match first {
-            _ if self.inbox != UP => self.inbox.clone(),
+            _ if !self.inbox.is_up() => self.inbox.clone(),
             Some(link) if !is_any_up => link.state.clone(),
-            _ => UP.to_owned(),
+            _ => LinkState::Up,
         };
     }
 

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::states::{Check, LinkState, UnitRole};
+
 /// `GET /readyz`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ready {
     pub(super) unit: String,
-    pub(super) role: String,
+    pub(super) role: UnitRole,
     pub(super) ready: bool,
-    pub(super) checks: BTreeMap<String, String>,
+    pub(super) checks: BTreeMap<String, Check>,
     pub(super) wiring: Vec<String>,
 }
 
@@ -72,7 +74,7 @@ pub(super) struct Units {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Sync {
-    pub(super) inbox: String,
+    pub(super) inbox: LinkState,
     pub(super) links: BTreeMap<String, Link>,
     pub(super) outbox: u64,
     pub(super) outbox_max: u64,
@@ -85,7 +87,7 @@ pub(super) struct Sync {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Link {
-    pub(super) state: String,
+    pub(super) state: LinkState,
     pub(super) confirmed: u64,
     pub(super) compared: Option<Compared>,
     pub(super) lag: Option<Lag>,

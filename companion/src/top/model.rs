@@ -163,7 +163,7 @@ fn problems(sample: &Sample) -> Vec<(String, Tone)> {
         .ready
         .checks
         .iter()
-        .filter(|(_, state)| *state != "ok");
+        .filter(|(_, state)| !state.is_ok());
     let mut lines: Vec<String> = checks
         .map(|(name, state)| format!("{name}: {state}"))
         .collect();

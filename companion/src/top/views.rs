@@ -9,6 +9,7 @@ mod units;
 use super::rate::History;
 use super::sample::{Content, Sample, View, Want};
 use super::table::{Column, Sort, Table};
+use crate::states::UnitRole;
 
 /// All columns of a view that `--sort` can name.
 pub(super) fn columns(view: View, has_shares: bool) -> Vec<Column> {
@@ -45,7 +46,7 @@ pub(super) fn table(want: &Want, sample: &Sample, history: &History) -> Table {
         }
         (View::Envoys, Content::Services(services)) => envoys::table(services),
         (View::Units, Content::Units(units, conflicts)) => {
-            let is_follower = sample.ready.role == "follower";
+            let is_follower = sample.ready.role == UnitRole::Follower;
             units::table(units, conflicts, is_follower)
         }
         (View::Events, Content::Events(events)) => events::table(events, want.service.as_deref()),

@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::super::ask::count;
 use super::super::unit;
 use super::{Instance, Reporter, Seen, Service, Sync};
+use crate::states::{InstanceState, UnitRole};
 
 /// Unhealthy instances of a service that are named.
 pub(super) const NAMED_MAX: usize = 5;
@@ -36,10 +37,10 @@ pub(super) fn text(seen: &Seen, shows_all: bool) -> String {
         several => format!("{BAD}degraded{BAD:#}, {several} problems"),
     };
     line(&mut out, &format!("status     {word}"));
-    let role = match seen.ready.role.as_str() {
-        "follower" => ", a follower: another companion of the unit leads",
-        "unknown" => ", which does not know yet whether it leads",
-        _ => "",
+    let role = match seen.ready.role {
+        Some(UnitRole::Follower) => ", a follower: another companion of the unit leads",
+        Some(UnitRole::Unknown) => ", which does not know yet whether it leads",
+        Some(UnitRole::Leader) | None => "",
     };
     line(&mut out, &format!("unit       {}{role}", seen.ready.unit));
     for name in ["store", "group"] {
@@ -181,7 +182,7 @@ fn instances(service: &Service, shows_all: bool) -> String {
         worst.sort_by_key(|one| {
             (
                 Reverse(one.is_bad()),
-                Reverse(one.state() != "ok"),
+                Reverse(one.state() != InstanceState::Ok),
                 Reverse(fullness(one)),
             )
         });

@@ -7,6 +7,7 @@ use super::super::code::Code;
 use super::super::finding::{Finding, shown};
 use super::super::json::{at, list, number, text};
 use super::super::{Answers, Known};
+use crate::states::Check;
 
 /// The companion's own findings, and those of the filters. `known` are the services that should be reported.
 pub(in super::super) fn judge(
@@ -48,8 +49,15 @@ fn not_ready(ready: &Value) -> Option<Finding> {
         .into_iter()
         .flatten()
         // The group has a finding of its own.
-        .filter(|(name, state)| *name != "group" && state.as_str() != Some("ok"))
-        .map(|(name, state)| format!("{name}: {}", state.as_str().unwrap_or("unknown")))
+        .filter(|(name, _)| *name != "group")
+        .map(|(name, state)| {
+            (
+                name,
+                Check::from(state.as_str().unwrap_or("unknown").to_owned()),
+            )
+        })
+        .filter(|(_, check)| !check.is_ok())
+        .map(|(name, check)| format!("{name}: {check}"))
         .collect();
     (!bad.is_empty()).then(|| {
         let mend = "unitring status  # shows what each part waits for";

@@ -1,11 +1,13 @@
 //! 07xx: the links to the other units. Of several companions only the leader knows them.
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::super::Answers;
 use super::super::code::Code;
 use super::super::finding::{Finding, shown};
 use super::super::json::{at, number, text};
+use crate::states::{LinkState, UnitRole};
 
 /// From this share of its bound on, an outbox is filling up.
 const OUTBOX_PERCENT: u64 = 80;
@@ -15,7 +17,7 @@ pub(in super::super) fn judge(answers: &Answers) -> Vec<Finding> {
     let Ok(units) = &answers.units else {
         return Vec::new();
     };
-    let Some(sync) = at(units, "sync").filter(|_| text(units, "role") != Some("follower")) else {
+    let Some(sync) = at(units, "sync").filter(|_| role(units) != UnitRole::Follower) else {
         return Vec::new();
     };
     let mut found = Vec::new();
@@ -69,13 +71,21 @@ fn fields<'a>(json: &'a Value, field: &str) -> impl Iterator<Item = (&'a String,
         .flatten()
 }
 
+fn role(units: &Value) -> UnitRole {
+    let role = at(units, "role").map(UnitRole::deserialize);
+    role.and_then(Result::ok).unwrap_or_default()
+}
+
 fn down(unit: &str, link: &Value) -> Option<Finding> {
-    let state = text(link, "state").filter(|state| !matches!(*state, "ok" | "removed"))?;
+    let state = LinkState::from(text(link, "state")?.to_owned());
+    if !state.is_fault() {
+        return None;
+    }
     let mend = "does the broker run, and is sync.queue_bytes_max the same in all units? unitring status shows the link";
     Some(Finding::new(
         Code::LinkDown,
         &format!("link to {unit}"),
-        state,
+        &state.to_string(),
         mend,
     ))
 }

@@ -83,7 +83,7 @@ fn what_is_wrong_of_the_unit_stands_above_the_table() {
     sick.ready.ready = false;
     sick.ready
         .checks
-        .insert("store".to_owned(), "connection refused".to_owned());
+        .insert("store".to_owned(), "connection refused".to_owned().into());
     sick.ready.wiring = vec![
         "wired wrongly: a\u{7}".to_owned(),
         "wired wrongly: b".to_owned(),

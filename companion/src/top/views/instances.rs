@@ -1,6 +1,7 @@
 //! The instances of one service.
 
 use super::services::failure_tone;
+use crate::states::InstanceState;
 use crate::top::answers::{Instance, Service};
 use crate::top::rate::History;
 use crate::top::table::{Cell, Column, Row, Table, Tone};
@@ -108,11 +109,12 @@ fn row(service: &str, instance: &Instance, has_shares: bool, history: &History) 
 
 /// The state; the worst comes first.
 fn state(instance: &Instance) -> Cell {
-    let (text, by, tone) = match (instance.draining, instance.healthy, instance.warmth) {
-        (true, _, _) => ("draining", 1.0, Tone::Warn),
-        (false, false, _) => ("unhealthy", 0.0, Tone::Bad),
-        (false, true, ..100) => ("warming up", 2.0, Tone::Warn),
-        (false, true, _) => ("ok", 3.0, Tone::Good),
+    let state = InstanceState::of(instance.draining, instance.healthy, instance.warmth);
+    let (by, tone) = match state {
+        InstanceState::Unhealthy => (0.0, Tone::Bad),
+        InstanceState::Draining => (1.0, Tone::Warn),
+        InstanceState::WarmingUp => (2.0, Tone::Warn),
+        InstanceState::Ok => (3.0, Tone::Good),
     };
-    Cell::ordered(text, by).toned(tone)
+    Cell::ordered(state.as_str(), by).toned(tone)
 }

@@ -1,6 +1,7 @@
 //! This unit and the links to the others.
 
 use super::services::size;
+use crate::states::LinkState;
 use crate::top::answers::{Conflict, Link, Sync, Units};
 use crate::top::table::{Cell, Column, Row, Table, Tone};
 
@@ -121,13 +122,13 @@ fn row(unit: &str, cells: Vec<Cell>) -> Row {
     }
 }
 
-fn state(state: &str) -> Cell {
+fn state(state: &LinkState) -> Cell {
     let tone = match state {
-        "ok" => Tone::Good,
-        "removed" => Tone::Plain,
-        _ => Tone::Bad,
+        LinkState::Up => Tone::Good,
+        state if state.is_fault() => Tone::Bad,
+        _ => Tone::Plain,
     };
-    Cell::text(state).toned(tone)
+    Cell::text(&state.to_string()).toned(tone)
 }
 
 /// In how many of the latest conflicts a change of this unit won or lost.
