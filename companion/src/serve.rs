@@ -3,24 +3,23 @@
 //! Order at the end: new requests are refused, those under way finish (bounded), then the rest
 //! stops. Memory holds nothing that a kill could lose: every acknowledged write is in the store.
 
+mod address;
 mod files;
 mod reload;
+mod store;
 
 use std::future::Future;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::uri::AMQPUri;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use unitring_protocol::ids::UnitId;
 
 use crate::changefeed::Follower;
 use crate::clock::now_ms;
-use crate::config::{Settings, StoreSettings, Url};
+use crate::config::Settings;
 use crate::door::budget::{Budget, EVENT_STREAMS_MAX};
 use crate::door::credentials::KeyringError;
 use crate::door::descriptors;
@@ -34,14 +33,13 @@ use crate::http::{
 };
 use crate::leadership::{self, Role};
 use crate::metrics::Metrics;
-use crate::store::embedded::Embedded;
-use crate::store::redis::Redis;
-use crate::store::{Agreement, Housekeeping, SINCE_AGREED, Store, StoreError};
+use crate::store::{Housekeeping, StoreError};
 use crate::sync::links::amqp;
 use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
 use crate::{group, registry_feed, trace, xds};
 
+use address::{bound, listen, way_out};
 pub use files::check;
 use files::check_tls;
 pub use reload::Reload;
@@ -110,7 +108,7 @@ pub async fn run(
     let door = Door::read(&settings.door)?;
     check_tls(&settings)?;
     let connections = descriptors::raise();
-    let store = open(&settings, has_peers)?;
+    let store = store::open(&settings, has_peers)?;
     let metrics = Arc::new(Metrics::default());
     let (unit, process) = (settings.unit.clone(), name_of_process());
     let traces = settings.trace.as_ref().map(|collector| {
@@ -324,75 +322,4 @@ async fn serve(
     stopping.mark_unchanged();
     tracing::info!("stopped");
     Ok(())
-}
-
-fn open(settings: &Settings, has_peers: bool) -> Result<Arc<dyn Store>, StoreError> {
-    match &settings.store {
-        StoreSettings::Embedded { path } => {
-            let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
-            Ok(Arc::new(store))
-        }
-        StoreSettings::Redis(redis) => {
-            let store = Redis::open(redis, settings.unit.clone(), has_peers)?;
-            let store = store.agreeing(agreement(settings));
-            Ok(Arc::new(store))
-        }
-    }
-}
-
-/// The settings that all companions of a unit must share: a companion with other peers would keep
-/// no outbox, or one for other units; one with another virtual host would send to queues that no companion reads, and
-/// take the broker's confirm for a delivery. Hosts and logins of one broker may differ.
-fn agreement(settings: &Settings) -> Agreement {
-    let Some(sync) = &settings.sync else {
-        return Agreement("no peers".to_owned());
-    };
-    let mut peers: Vec<&str> = sync.peers.iter().map(UnitId::as_str).collect();
-    peers.sort_unstable();
-    let (peers, bytes) = (peers.join(","), sync.queue_bytes_max);
-    let mut units: Vec<&UnitId> = sync.peers.iter().chain([&settings.unit]).collect();
-    units.sort_unstable();
-    let hosts = units.iter().map(|unit| {
-        let own = if sync.brokers.contains_key(*unit) {
-            " at its own broker"
-        } else {
-            ""
-        };
-        format!("{unit}={}{own}", virtual_host(sync.broker(unit)))
-    });
-    let hosts: Vec<String> = hosts.collect();
-    let hosts = hosts.join(" ");
-    Agreement(format!(
-        "peers {peers}, queue_bytes_max {bytes}{SINCE_AGREED}{hosts}"
-    ))
-}
-
-/// The virtual host of a broker's URL, which was read before.
-fn virtual_host(url: &Url) -> String {
-    let read = url.reveal().parse::<AMQPUri>();
-    read.map_or_else(|_| "?".to_owned(), |read| read.vhost)
-}
-
-async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| ServeError::Listen {
-        flag,
-        address,
-        source,
-    })
-}
-
-/// The way out if an address cannot be bound.
-fn way_out(error: &io::Error, flag: &str) -> String {
-    let why = match error.kind() {
-        ErrorKind::AddrInUse => "does another companion run there?",
-        ErrorKind::AddrNotAvailable => "this machine has no such address:",
-        ErrorKind::PermissionDenied => "ports below 1024 need a privilege:",
-        _ => return String::new(),
-    };
-    format!(": {why} choose another by {flag}")
-}
-
-fn bound(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
-    listener.local_addr().unwrap_or(asked)
 }
