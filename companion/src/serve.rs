@@ -2,11 +2,22 @@
 //!
 //! Order at the end: new requests are refused, those under way finish (bounded), then the rest
 //! stops. Memory holds nothing that a kill could lose: every acknowledged write is in the store.
+//!
+//! | module | what |
+//! |---|---|
+//! | `files` | the files that settings name, checked before anything starts |
+//! | `store` | settings → the store, and what companions of a unit agree on |
+//! | `node` | what all tasks share |
+//! | `tasks` | what runs beside the requests |
+//! | `reload` | credentials and certificates, now and on each reload |
+//! | `address` | listening addresses |
 
 mod address;
 mod files;
+mod node;
 mod reload;
 mod store;
+mod tasks;
 
 use std::future::Future;
 use std::io;
@@ -14,34 +25,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::changefeed::Follower;
 use crate::clock::now_ms;
 use crate::config::Settings;
-use crate::door::budget::{Budget, EVENT_STREAMS_MAX};
 use crate::door::credentials::KeyringError;
 use crate::door::descriptors;
-use crate::door::kept::Kept;
 use crate::door::listener::Listener;
-use crate::door::strain::Strain;
 use crate::fixed::FixedDataError;
-use crate::http::{
-    self, ANSWERS_BYTES_MAX, App, BODIES_BYTES_MAX, Group, Heavy, Overview, Paces, RefusedUpdates,
-    Room, Sizes, Wiring,
-};
-use crate::leadership::{self, Role};
+use crate::http::{self, App};
+use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::store::{Housekeeping, StoreError};
-use crate::sync::links::amqp;
-use crate::sync::{Driver, Gathering, Handle, Parts};
 use crate::tls::FileError;
-use crate::{group, registry_feed, trace, xds};
+use crate::trace::{self, StartError, Traces};
 
 use address::{bound, listen, way_out};
 pub use files::check;
 use files::check_tls;
+use node::Node;
 pub use reload::Reload;
 use reload::{Door, Keeper};
 
@@ -73,7 +76,7 @@ pub enum ServeError {
     FixedData(#[from] FixedDataError),
     /// Nothing can be traced.
     #[error(transparent)]
-    Trace(#[from] trace::StartError),
+    Trace(#[from] StartError),
     /// The tokens can't be used.
     #[error(transparent)]
     Tokens(#[from] KeyringError),
@@ -89,7 +92,7 @@ impl ServeError {
         match self {
             Self::Tls(_) | Self::FixedData(_) | Self::Tokens(_) => true,
             Self::Store(error) => store(error),
-            Self::Trace(error) => matches!(error, trace::StartError::Tls(_)),
+            Self::Trace(error) => matches!(error, StartError::Tls(_)),
             Self::Listen { .. } | Self::Ended(_) => false,
         }
     }
@@ -104,152 +107,42 @@ pub async fn run(
     reloads: mpsc::Receiver<Reload>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let has_peers = settings.sync.is_some();
     let door = Door::read(&settings.door)?;
     check_tls(&settings)?;
     let connections = descriptors::raise();
-    let store = store::open(&settings, has_peers)?;
-    let metrics = Arc::new(Metrics::default());
-    let (unit, process) = (settings.unit.clone(), name_of_process());
-    let traces = settings.trace.as_ref().map(|collector| {
-        let metrics = Arc::clone(&metrics);
-        trace::start(collector, (unit.as_str(), &process), metrics)
-    });
-    let traces = traces.transpose()?;
-    let listener = listen("--listen", settings.listen).await?;
-    let xds_listener = listen("--xds-listen", settings.xds_listen).await?;
-    let mut tasks = JoinSet::new();
-    let strain = Arc::new(Strain::default());
-    let (rules_sender, rules) = watch::channel(door.rules);
-    let (http_sender, http_certificates) = watch::channel(door.http);
-    let (xds_sender, xds_certificates) = watch::channel(door.xds);
-    let keeper = Keeper {
-        door: settings.door.clone(),
-        addresses: [
-            ("listen", settings.listen),
-            ("xds_listen", settings.xds_listen),
-        ],
-        rules: rules_sender,
-        http: http_sender,
-        xds: xds_sender,
-    };
-    tasks.spawn(reload::reload(reloads, keeper, Arc::clone(&metrics)));
-
-    let (stopping_sender, stopping) = watch::channel(false);
-    let (resigned_sender, resigned) = oneshot::channel();
-    let (role_sender, role) = watch::channel(Role::Unknown);
-    tasks.spawn(leadership::run(
-        Arc::clone(&store) as _,
-        process,
-        role_sender,
-        Arc::clone(&metrics),
-        stopping.clone(),
-        resigned_sender,
-    ));
-    let (registry_sender, registry) = watch::channel(None);
-    let registry_changed = Arc::new(Notify::new());
-    let follow = registry_feed::run(
-        Arc::clone(&store),
-        Arc::clone(&registry_changed),
-        registry_sender,
-        Arc::clone(&metrics),
-        role.clone(),
-        Arc::clone(&strain),
-    );
-    tasks.spawn(follow);
-    let follower = Follower::default();
-    let unit = settings.unit.clone();
-    tasks.spawn(follower.clone().run(Arc::clone(&store) as _, unit));
-    tasks.spawn(sweep(
-        Arc::clone(&store) as _,
-        role.clone(),
-        Arc::clone(&metrics),
-    ));
-    let events_changed = Arc::new(Notify::new());
-    let sync = match &settings.sync {
-        None => None,
-        Some(sync) => {
-            let parts = Parts {
-                store: Arc::clone(&store),
-                events_changed: Arc::clone(&events_changed),
-                fixed: Gathering::default(),
-                metrics: Arc::clone(&metrics),
-            };
-            let tls = amqp::Tls::read(&sync.tls)?;
-            let (handle, status) = Handle::new(sync, &tls);
-            let ends = (handle.clone(), status);
-            let (unit, sync) = (settings.unit.clone(), sync.clone());
-            tasks.spawn(Driver::new(unit, sync, tls, parts, ends, role.clone()).run());
-            Some(handle)
-        }
-    };
-    let group = settings.group.map(|group| {
-        let (sender, seen) = watch::channel(None);
-        let (unit, metrics) = (settings.unit.clone(), Arc::clone(&metrics));
-        let lead = (role.clone(), Arc::clone(&store) as _);
-        let watch = group::watch::run(group.clone(), unit, metrics, lead, sender);
-        tasks.spawn(watch);
-        Group {
-            settings: group,
-            seen,
-        }
-    });
-    let xds = bound(&xds_listener, settings.xds_listen);
+    let store = store::open(&settings)?;
+    let (keeper, certificates, rules) = Keeper::new(&settings, door);
+    let (node, ends) = Node::new(settings, store, rules)?;
+    let traces = trace(&node)?;
+    let http = listen("--listen", node.settings.listen).await?;
+    let xds = listen("--xds-listen", node.settings.xds_listen).await?;
+    let at_http = bound(&http, node.settings.listen);
+    let at_xds = bound(&xds, node.settings.xds_listen);
     // An Envoy has one connection for endpoints, and several for reports.
     let (for_http, for_xds) = (connections - connections / 4, connections / 4);
-    let door = |listener, max, certificates| {
-        let (metrics, strain) = (Arc::clone(&metrics), Arc::clone(&strain));
-        Listener::new(listener, max, certificates, metrics, strain)
-    };
-    let discovery = xds::serve(
-        door(xds_listener, for_xds, xds_certificates),
-        registry,
-        rules.clone(),
-        stopping.clone(),
-        Arc::clone(&metrics),
-    );
-    tasks.spawn(async {
-        if let Err(error) = discovery.await {
-            tracing::error!(%error, "endpoint discovery ended");
-        }
-    });
-    let http_address = bound(&listener, settings.listen);
-    let listener = door(listener, for_http, http_certificates);
+    let http = node.listener(http, for_http, certificates.http);
+    let xds = node.listener(xds, for_xds, certificates.xds);
 
-    tracing::info!(
-        unit = %settings.unit,
-        http = %http_address,
-        %xds,
-        "serving"
-    );
-    let app = Arc::new(App {
-        unit: settings.unit,
-        rules,
-        store,
-        follower,
-        overview: Arc::new(Overview::default()),
-        wiring: Wiring::default(),
-        metrics,
-        registry_changed,
-        events_changed,
-        sync,
-        group,
-        role,
-        stopping: stopping.clone(),
-        budget: Budget::default(),
-        bodies: Kept::new(BODIES_BYTES_MAX),
-        answers: Kept::new(ANSWERS_BYTES_MAX),
-        event_streams: Kept::new(EVENT_STREAMS_MAX),
-        reports: Sizes::default(),
-        events_room: Room::default(),
-        refused_updates: RefusedUpdates::default(),
-        paces: Paces::default(),
-        heavy: Heavy::default(),
-        strain,
-    });
+    let (resigned_sender, resigned) = oneshot::channel();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reload::reload(reloads, keeper, Arc::clone(&node.metrics)));
+    tasks.spawn(node.lead(ends.role, resigned_sender));
+    tasks.spawn(node.feed_registry(ends.registry));
+    tasks.spawn(node.follow_changes());
+    tasks.spawn(node.sweep());
+    if let Some(sync) = node.sync(ends.sync) {
+        tasks.spawn(sync);
+    }
+    if let Some(watch) = node.watch_group(ends.group) {
+        tasks.spawn(watch);
+    }
+    tasks.spawn(node.discover(xds));
+    tracing::info!(unit = %node.settings.unit, http = %at_http, xds = %at_xds, "serving");
+
+    let stopping = node.stopping.clone();
     let ended = background_ended(&mut tasks, stopping.clone());
     let outcome = tokio::select! {
-        outcome = serve(listener, app, stop, &stopping_sender, stopping) => {
+        outcome = requests(http, Arc::new(node.app()), stop, &ends.stopping, stopping) => {
             // So that another companion need not wait for the lease to end.
             drop(tokio::time::timeout(RESIGN_TIMEOUT, resigned).await);
             outcome
@@ -266,11 +159,14 @@ pub async fn run(
     // Dropping the tasks ends them.
 }
 
-/// A name that no other process has: process ids repeat across machines.
-fn name_of_process() -> String {
-    let random = std::collections::hash_map::RandomState::new();
-    let random = std::hash::BuildHasher::hash_one(&random, now_ms());
-    format!("{}-{random:016x}", std::process::id())
+/// Starts to trace if the settings name a collector.
+fn trace(node: &Node) -> Result<Option<Traces>, StartError> {
+    let collector = node.settings.trace.as_ref();
+    let traces = collector.map(|collector| {
+        let who = (node.settings.unit.as_str(), node.process.as_str());
+        trace::start(collector, who, Arc::clone(&node.metrics))
+    });
+    traces.transpose()
 }
 
 /// How often expired records are looked for.
@@ -301,7 +197,8 @@ async fn background_ended(tasks: &mut JoinSet<()>, stopping: watch::Receiver<boo
     std::future::pending().await
 }
 
-async fn serve(
+/// Answers requests until `stop` completes and those under way are answered.
+async fn requests(
     listener: Listener,
     app: Arc<App>,
     stop: impl Future<Output = ()>,

@@ -12,7 +12,7 @@ use super::{LoadSource, StoredLoad};
 const LOADS_MAX: usize = 20_000;
 
 /// What a unit tells of these loads on a service. Those of other units are told by these themselves.
-pub fn own(loads: Vec<StoredLoad>) -> Vec<ReporterLoads> {
+pub(crate) fn own(loads: Vec<StoredLoad>) -> Vec<ReporterLoads> {
     let is_own = |load: &StoredLoad| matches!(load.source, LoadSource::Reporter(_));
     let own = loads.into_iter().filter(is_own);
     let told = own.map(|load| ReporterLoads {
@@ -26,7 +26,7 @@ pub fn own(loads: Vec<StoredLoad>) -> Vec<ReporterLoads> {
 }
 
 /// Merges the reporters of each service if they are too many to be told one by one. Returns whether they were.
-pub fn merge_if_many(unit: &UnitId, services: &mut [ServiceLoads]) -> bool {
+pub(crate) fn merge_if_many(unit: &UnitId, services: &mut [ServiceLoads]) -> bool {
     let count = |service: &ServiceLoads| {
         let reporters = service.reporters.iter();
         let loads = reporters.map(|one| one.in_flight.len() + one.update_load.len() + 1);

@@ -7,8 +7,9 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::ServeError;
-use crate::config::{ConfigError, DoorSettings, is_safe};
+use crate::config::{ConfigError, DoorSettings, Settings, is_safe};
 use crate::door::certificates;
+use crate::door::listener::Certificates;
 use crate::door::{Keyring, Rules};
 use crate::metrics::Metrics;
 
@@ -48,15 +49,42 @@ impl Door {
 
 /// Keeps the settings that listening addresses and requests use.
 pub(super) struct Keeper {
-    pub(super) door: DoorSettings,
+    door: DoorSettings,
     /// The addresses that are listened on, with their settings.
-    pub(super) addresses: [(&'static str, SocketAddr); 2],
-    pub(super) rules: watch::Sender<Arc<Rules>>,
-    pub(super) http: watch::Sender<Option<Arc<ServerConfig>>>,
-    pub(super) xds: watch::Sender<Option<Arc<ServerConfig>>>,
+    addresses: [(&'static str, SocketAddr); 2],
+    rules: watch::Sender<Arc<Rules>>,
+    http: watch::Sender<Option<Arc<ServerConfig>>>,
+    xds: watch::Sender<Option<Arc<ServerConfig>>>,
+}
+
+/// The certificates in force of each address.
+pub(super) struct Served {
+    pub(super) http: Certificates,
+    pub(super) xds: Certificates,
 }
 
 impl Keeper {
+    /// A keeper of these settings, and what is in force by them.
+    pub(super) fn new(
+        settings: &Settings,
+        door: Door,
+    ) -> (Self, Served, watch::Receiver<Arc<Rules>>) {
+        let (rules_sender, rules) = watch::channel(door.rules);
+        let (http_sender, http) = watch::channel(door.http);
+        let (xds_sender, xds) = watch::channel(door.xds);
+        let keeper = Self {
+            door: settings.door.clone(),
+            addresses: [
+                ("listen", settings.listen),
+                ("xds_listen", settings.xds_listen),
+            ],
+            rules: rules_sender,
+            http: http_sender,
+            xds: xds_sender,
+        };
+        (keeper, Served { http, xds }, rules)
+    }
+
     /// Reads the files that the settings name, unless the new settings open access that was closed: a file that lost
     /// its lines must not do that.
     fn read_again(&self, door: DoorSettings) -> Result<(DoorSettings, Door), String> {

@@ -11,7 +11,8 @@ use crate::store::redis::Redis;
 use crate::store::{Agreement, SINCE_AGREED, Store, StoreError};
 
 /// Opens the store of the unit.
-pub(super) fn open(settings: &Settings, has_peers: bool) -> Result<Arc<dyn Store>, StoreError> {
+pub(super) fn open(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    let has_peers = settings.sync.is_some();
     match &settings.store {
         StoreSettings::Embedded { path } => {
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;

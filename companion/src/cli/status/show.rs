@@ -217,7 +217,7 @@ fn instances(service: &Service, shows_all: bool) -> String {
         };
         table.add_row([
             name,
-            one.state().to_owned(),
+            one.state().as_str().to_owned(),
             format!("{}{updating}{capacity}", one.in_flight),
             share,
             one.calls.to_string(),

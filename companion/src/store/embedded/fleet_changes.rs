@@ -11,9 +11,7 @@ use super::standings::{Standing, Standings};
 use super::tables::{LOADS, NUMBERS, REGISTRY};
 use super::{away, decode, encode, totals};
 use crate::events::{Entry, Event};
-use crate::loads::{
-    LoadReport, Owner, StoredLoad, advance, makes_room_below, may_replace, standing,
-};
+use crate::loads::{LoadReport, StoredLoad, advance, makes_room_below, may_replace, standing};
 use crate::registry::{Registered, Registration};
 use crate::store::names::{split, within};
 use crate::store::{EVENTS_BYTES_MAX, Logged, REGISTERED_MAX, REPORTERS_MAX, StoreError, Taken};
