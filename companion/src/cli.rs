@@ -1,42 +1,39 @@
 //! The command line: the commands, and the flag and environment variable of each field. The work of a command is in
-//! [`crate::serve`] and [`ask`].
+//! [`crate::serve`], or asks a running companion through [`crate::client`].
 
-pub mod ask;
 pub mod data;
 pub mod dataset;
 pub mod demo;
 pub mod doctor;
 pub mod events;
-pub mod exit;
 pub mod failure;
 mod fields;
 pub mod group;
 pub mod instance;
-pub mod out;
-pub(crate) mod readiness;
+pub mod locate;
 pub mod service;
 pub mod status;
 pub mod store;
 mod stream;
 pub mod sure;
-pub mod top;
 pub mod unit;
-mod url;
 mod values;
 pub mod variables;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::ids::{InstanceId, ServiceName};
 
+use crate::client::Target;
 use crate::commit;
 use crate::registry::WEIGHT_MAX;
 use crate::store::LAYOUT;
+use crate::top::TopFlags;
 pub use fields::Fields;
 
 /// The version, and the protocol versions that must agree between programs.
@@ -98,7 +95,7 @@ pub enum Command {
     /// reached.
     Doctor(doctor::DoctorFlags),
     /// Watch a running companion on the terminal: services, instances, Envoys, units and events, with rates.
-    Top(top::TopFlags),
+    Top(TopFlags),
     /// Print the version and commit of this program, and the layout and the protocol that programs must agree on.
     Version,
     /// Print a completion script for a shell.
@@ -203,47 +200,6 @@ pub struct Locate {
     /// Which companion.
     #[command(flatten)]
     pub target: Target,
-}
-
-/// A running companion.
-#[derive(Debug, Args)]
-pub struct Target {
-    /// The companion's HTTP address.
-    #[arg(long, env = "UNITRING_URL", default_value = "http://127.0.0.1:7001")]
-    pub url: String,
-    /// The companion's bearer token.
-    #[arg(long, env = "UNITRING_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// Certificates for https://.
-    #[command(flatten)]
-    pub certificates: Certificates,
-    /// Set once a companion has answered there.
-    #[arg(skip)]
-    pub(crate) is_known: OnceLock<()>,
-}
-
-/// The certificates of a request by https://.
-#[derive(Debug, Clone, Args)]
-pub struct Certificates {
-    /// File of the roots that are trusted for https://, PEM. Default: the public ones.
-    #[arg(long, env = "UNITRING_CA", value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// File of our certificate for https://, PEM, if the server wants one.
-    #[arg(
-        long,
-        env = "UNITRING_CERT",
-        value_name = "FILE",
-        requires = "key_file"
-    )]
-    pub cert: Option<PathBuf>,
-    /// File of the private key of that certificate, PEM.
-    #[arg(
-        long = "key-file",
-        env = "UNITRING_KEY_FILE",
-        value_name = "FILE",
-        requires = "cert"
-    )]
-    pub key_file: Option<PathBuf>,
 }
 
 #[cfg(test)]

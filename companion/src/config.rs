@@ -4,6 +4,7 @@
 //! environment: [`raw`] and the command line do.
 
 mod door;
+mod duration;
 mod group;
 mod log;
 pub mod raw;
@@ -23,6 +24,8 @@ use unitring_protocol::ids::UnitId;
 use crate::files;
 pub use door::{DoorSettings, TlsServer};
 pub(crate) use door::{TOKEN, is_safe, is_token};
+pub(crate) use duration::{any_duration, duration_within};
+pub use duration::{parse_duration, show_duration};
 pub use group::{GroupSettings, Persistence};
 pub(crate) use log::LOG_FORMAT;
 pub use log::{LogFormat, LogSettings};
@@ -261,34 +264,6 @@ fn duration(said: Said) -> Result<Duration, ConfigError> {
         }
         _ => Err(said.breaks("must be a duration from 100ms to 1h, as \"10s\"")),
     }
-}
-
-/// A duration as it is written in the configuration: `250ms`, `5s`, `2m`, `1h`.
-pub fn show_duration(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    let unit = units
-        .iter()
-        .find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
-    unit.map_or_else(
-        || format!("{ms}ms"),
-        |(unit, name)| format!("{}{name}", ms / unit),
-    )
-}
-
-/// Parses `250ms`, `5s`, `2m` or `1h`.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let ms = match unit {
-        "ms" => number,
-        "s" => number.checked_mul(1_000)?,
-        "m" => number.checked_mul(60_000)?,
-        "h" => number.checked_mul(3_600_000)?,
-        _ => return None,
-    };
-    Some(Duration::from_millis(ms))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::demo::DemoFlags;
-use crate::cli::out::{self, OutputError};
+use crate::output::{self, OutputError};
 use instance::Instance;
 use place::{Ground, Place};
 use ports::Ports;
@@ -261,5 +261,5 @@ fn write(path: &Path, text: &str) -> Result<(), DemoError> {
 }
 
 fn say(line: &str) -> Result<(), DemoError> {
-    Ok(out::line(line)?)
+    Ok(output::line(line)?)
 }

@@ -56,15 +56,6 @@ pub use reports::{REPORTS_BYTES_MAX, Room, Sizes};
 pub use updates::RefusedUpdates;
 pub use wiring::Wiring;
 
-/// The largest report, in bytes.
-pub const REPORT_BYTES_MAX: usize = 4 << 20;
-/// The largest batch of writes, in bytes.
-pub const BATCH_BYTES_MAX: usize = 8 << 20;
-/// The largest batch of data updates, in bytes.
-pub const UPDATES_BYTES_MAX: usize = 8 << 20;
-/// The largest other body, in bytes.
-pub const BODY_BYTES_MAX: usize = 64 << 10;
-
 /// The unit's Redis servers.
 pub struct Group {
     /// The servers and their settings.

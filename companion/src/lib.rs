@@ -6,6 +6,8 @@
 //! | module | arrow |
 //! |---|---|
 //! | [`cli`] | command line → command |
+//! | [`client`] | questions to a running companion → its answers |
+//! | [`output`] | what commands print |
 //! | [`doctor`] | configurations and answers → findings, each with its mend (pure) |
 //! | [`mod@demo`] | Envoy, the companion and four instances, to try it out |
 //! | [`top`] | what a running companion says → a terminal |
@@ -36,6 +38,7 @@
 
 pub mod changefeed;
 pub mod cli;
+pub mod client;
 mod clock;
 pub mod commit;
 pub mod config;
@@ -52,6 +55,7 @@ pub mod leadership;
 pub mod loads;
 pub mod log;
 pub mod metrics;
+pub mod output;
 pub mod registry;
 pub mod registry_feed;
 pub mod replica;

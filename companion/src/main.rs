@@ -9,18 +9,18 @@ use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Level;
-use unitring::cli::ask::AskError;
 use unitring::cli::demo::DemoFlags;
-use unitring::cli::exit::Exit;
 use unitring::cli::failure::told;
 use unitring::cli::group::GroupCommand;
-use unitring::cli::out::{self, OutputError};
 use unitring::cli::{
-    Cli, Command, Fields, ask, data, doctor, events, instance, service, status, store, unit,
+    Cli, Command, Fields, data, doctor, events, instance, locate, service, status, store, unit,
     variables,
 };
+use unitring::client::ask::AskError;
+use unitring::client::exit::Exit;
 use unitring::config::{LogFormat, LogSettings, Settings};
 use unitring::demo::DemoError;
+use unitring::output::{self, OutputError};
 use unitring::serve::{Reload, ServeError};
 use unitring::{commit, demo, log, serve, top};
 
@@ -44,14 +44,14 @@ fn main() -> ExitCode {
         Command::Demo(flags) => demo(flags),
         Command::Check(fields) => match fields.settings() {
             Ok(settings) => match serve::check(&settings) {
-                Ok(()) => out::say(settings.to_string()).map_err(anyhow::Error::from),
+                Ok(()) => output::say(settings.to_string()).map_err(anyhow::Error::from),
                 Err(error) => return bad_config(format, &error),
             },
             Err(error) => return bad_config(format, &error),
         },
-        Command::Locate(asked) => ask::locate(&asked)
+        Command::Locate(asked) => locate::locate(&asked)
             .map_err(anyhow::Error::from)
-            .and_then(|text| Ok(out::say(text)?)),
+            .and_then(|text| Ok(output::say(text)?)),
         Command::Group(command) => match command.fields().settings() {
             Ok(settings) => return group(command, settings),
             Err(error) => return bad_config(format, &error),
@@ -62,28 +62,28 @@ fn main() -> ExitCode {
         },
         Command::Instance(command) => instance::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| Ok(out::say(text)?)),
+            .and_then(|text| Ok(output::say(text)?)),
         Command::Service(command) => service::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| Ok(out::say(text)?)),
+            .and_then(|text| Ok(output::say(text)?)),
         Command::Unit(command) => unit::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| Ok(out::say(text)?)),
+            .and_then(|text| Ok(output::say(text)?)),
         Command::Store(command) => store::run(&command)
             .map_err(anyhow::Error::from)
-            .and_then(|text| Ok(out::say(text)?)),
+            .and_then(|text| Ok(output::say(text)?)),
         Command::Events(asked) => events::run(&asked),
         Command::Conflicts(asked) => unit::conflicts(&asked)
             .map_err(anyhow::Error::from)
-            .and_then(|text| Ok(out::say(text)?)),
+            .and_then(|text| Ok(output::say(text)?)),
         Command::Top(flags) => top::run(flags),
         Command::Version => {
-            out::say(Cli::command().render_long_version()).map_err(anyhow::Error::from)
+            output::say(Cli::command().render_long_version()).map_err(anyhow::Error::from)
         }
         Command::Completions { shell } => {
             let (mut command, mut script) = (Cli::command(), Vec::new());
             clap_complete::generate(shell, &mut command, "unitring", &mut script);
-            out::say(script).map_err(anyhow::Error::from)
+            output::say(script).map_err(anyhow::Error::from)
         }
         Command::Man { folder } => manual(&folder),
         Command::Doctor(flags) => match doctor::run(&flags) {
@@ -156,7 +156,7 @@ fn group(command: GroupCommand, settings: Settings) -> ExitCode {
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(command.run(settings)),
         Err(error) => {
-            out::complain(format_args!("start the runtime: {error}"));
+            output::complain(format_args!("start the runtime: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -39,7 +39,7 @@ use crate::leadership::Role;
 use crate::metrics::Metrics;
 use crate::store::{Housekeeping, StoreError};
 use crate::tls::FileError;
-use crate::trace::{self, StartError, Traces};
+use crate::trace::{self, SpanCounts, StartError, Traces};
 
 use address::{bound, listen, way_out};
 pub use files::check;
@@ -164,7 +164,12 @@ fn trace(node: &Node) -> Result<Option<Traces>, StartError> {
     let collector = node.settings.trace.as_ref();
     let traces = collector.map(|collector| {
         let who = (node.settings.unit.as_str(), node.process.as_str());
-        trace::start(collector, who, Arc::clone(&node.metrics))
+        let counts = SpanCounts {
+            ended: node.metrics.spans_ended.clone(),
+            exported: node.metrics.spans_exported.clone(),
+            lost: node.metrics.spans_lost.clone(),
+        };
+        trace::start(collector, who, counts)
     });
     traces.transpose()
 }

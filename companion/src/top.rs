@@ -4,6 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `flags` | the command line |
 //! | `sampler` | the companion's answers → samples (shell) |
 //! | `answers` | what of an answer is shown |
 //! | `sample` | the companion's answers at one moment, and the requests for them |
@@ -23,6 +24,7 @@ mod answers;
 mod draw;
 #[cfg(test)]
 mod fixtures;
+mod flags;
 mod frames;
 mod keys;
 mod model;
@@ -36,11 +38,11 @@ mod views;
 
 use std::io::{IsTerminal as _, stdin, stdout};
 
-use crate::cli::ask::AskError;
-use crate::cli::top::TopFlags;
+use crate::client::ask::AskError;
 use model::Model;
 use state::State;
 
+pub use flags::TopFlags;
 pub use sample::View;
 
 /// Shows the companion until the operator quits, or for the given number of frames.

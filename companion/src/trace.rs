@@ -25,8 +25,7 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 use unitring_protocol::trace::TraceParent;
 
-use crate::store::StoreError;
-
+pub use counted::SpanCounts;
 pub use start::{StartError, Traces, start};
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
@@ -106,11 +105,17 @@ pub async fn within<T>(span: Option<&Work>, work: impl Future<Output = T>) -> T 
     }
 }
 
-/// A call of the store as a part of the current work, which is noted as failed with the call.
-pub async fn call<T>(
+/// An error that a span can be noted with.
+pub trait Failure {
+    /// What kind it is, in a word.
+    fn word(&self) -> &'static str;
+}
+
+/// A call as a part of the current work, which is noted as failed with the call.
+pub async fn call<T, E: Failure>(
     span: Option<Work>,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let answer = within(span.as_ref(), call).await;
     if let (Some(span), Err(error)) = (&span, &answer) {
         span.failed(error.word());

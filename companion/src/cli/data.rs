@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
-use super::ask::{self, AskError, escape, refused, send};
 use super::dataset::{self, Import, Records};
-use super::exit::Exit;
-use super::out::{complain, line, say};
-use super::{Target, values};
+use super::values;
+use crate::client::Target;
+use crate::client::ask::{self, AskError, escape, refused, send};
+use crate::client::exit::Exit;
+use crate::output::{complain, line, say};
 
 /// What is done with a record.
 #[derive(Debug, Subcommand)]

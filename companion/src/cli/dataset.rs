@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use unitring_protocol::ids::DatasetName;
 use unitring_protocol::record;
 
-use super::ask::{AskError, ask, body, escape, list, listed, refused, send, text};
-use super::out::{complain, line};
 use super::stream::follow;
-use super::{Target, values};
+use super::values;
+use crate::client::Target;
+use crate::client::ask::{AskError, ask, body, escape, list, listed, refused, send, text};
+use crate::output::{complain, line};
 
 /// Lines of one batch, and about how many bytes of them.
 const BATCH_LINES: usize = 200;

@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 
-use super::ask::AskError;
-use super::exit::Exit;
-use super::out::say_in_colour;
-use super::{Certificates, Target};
+use crate::client::ask::AskError;
+use crate::client::exit::Exit;
+use crate::client::{Certificates, Target};
 use crate::doctor::{Finding, Severity};
+use crate::output::say_in_colour;
 use gather::Gathered;
 
 /// Most keys that are probed.

@@ -6,11 +6,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 use serde_json::Value;
 
-use super::ask::{ask, escape, listed, text};
-use super::out::{self, OutputError};
 use super::stream::follow;
-use super::{Target, values};
+use crate::client::Target;
+use crate::client::ask::{ask, escape, listed, text};
 use crate::clock;
+use crate::config::any_duration;
+use crate::output::{self, OutputError};
 
 /// Events of a page, which the companion bounds.
 const PAGE: u16 = 1_000;
@@ -23,7 +24,7 @@ const LAST_MS: u64 = 253_402_300_799_999;
 #[derive(Debug, Args)]
 pub struct Events {
     /// All events of the last 90s, 15m or 24h, for example, instead of the latest few.
-    #[arg(long, value_parser = values::duration, conflicts_with = "limit")]
+    #[arg(long, value_parser = any_duration, conflicts_with = "limit")]
     since: Option<Duration>,
     /// Maximum number of the latest events.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
@@ -45,7 +46,7 @@ pub struct Events {
 /// Prints the events, oldest first.
 ///
 /// # Errors
-/// [`super::ask::AskError`], or the reader of the output is gone.
+/// [`crate::client::ask::AskError`], or the reader of the output is gone.
 pub fn run(asked: &Events) -> anyhow::Result<()> {
     let mut is_empty = true;
     let mut tell = |event: &Value| {
@@ -59,7 +60,7 @@ pub fn run(asked: &Events) -> anyhow::Result<()> {
     };
     if is_empty && !asked.json {
         // On standard error, so that a script that counts the events does not count this line.
-        out::aside(asked.nothing());
+        output::aside(asked.nothing());
     }
     if asked.follow {
         // Without any event so far, the stream begins with the first one; with `--since`, with the first of then.
@@ -206,7 +207,7 @@ fn show(asked: &Events, event: &Value) -> Result<(), OutputError> {
     } else {
         line(event)
     };
-    out::line(line)
+    output::line(line)
 }
 
 /// An event for people.

@@ -8,12 +8,12 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Fields;
-use super::exit::Exit;
-use super::out::{OutputError, complain, line, say};
+use crate::client::exit::Exit;
 use crate::config::{GroupSettings, Persistence, Settings};
 use crate::group::GroupError;
 use crate::group::create::{Options, create};
 use crate::group::status::{Status, status};
+use crate::output::{OutputError, complain, line, say};
 use crate::tls;
 
 /// What is done with the group.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::ask::{AskError, body, call, escape, listed, number, refused, send, text};
 use super::{InstanceCommand, OneInstance, Target};
+use crate::client::ask::{AskError, body, call, escape, listed, number, refused, send, text};
 
 /// Runs the command, and prints what it did.
 ///

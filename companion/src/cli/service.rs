@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use unitring_protocol::ids::ServiceName;
 
-use super::ask::{AskError, call, count, escape, list, services, text};
 use super::sure::Sure;
-use super::{Target, values};
+use super::values;
+use crate::client::Target;
+use crate::client::ask::{AskError, call, count, escape, list, services, text};
 
 /// What is done to services.
 #[derive(Debug, Subcommand)]

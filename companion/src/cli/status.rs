@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use unitring_protocol::report::Finding;
 
-use super::Target;
-use super::ask::{AskError, ask, services};
-use super::exit::Exit;
-use super::out::say_in_colour;
-use super::readiness::ready;
+use crate::client::Target;
+use crate::client::ask::{AskError, ask, services};
+use crate::client::exit::Exit;
+use crate::client::readiness::ready;
 use crate::loads::wiring;
+use crate::output::say_in_colour;
 use crate::states::{Check, InstanceState, LinkState, UnitRole};
 
 /// From which on the clock of the store is not ours.

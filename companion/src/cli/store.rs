@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use super::Target;
-use super::ask::{AskError, call, number};
+use crate::client::Target;
+use crate::client::ask::{AskError, call, number};
 
 /// What is done to the store.
 #[derive(Debug, Subcommand)]

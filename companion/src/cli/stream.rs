@@ -4,10 +4,10 @@ use std::io::{BufRead as _, BufReader};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::Target;
-use super::ask::{AskError, Reader, body, open, refusal};
 use super::failure::told;
-use super::out::{OutputError, complain};
+use crate::client::Target;
+use crate::client::ask::{AskError, Reader, body, open, refusal};
+use crate::output::{OutputError, complain};
 
 /// From the end of a stream to the next attempt.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use clap::Args;
 
-use super::ask::AskError;
+use crate::client::ask::AskError;
 
 /// Whether to ask.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use std::{env, fs};
 use clap::CommandFactory as _;
 
 use super::*;
-use crate::cli::exit::Exit;
+use crate::client::exit::Exit;
 
 const HEAD: &str = "# The command line
 

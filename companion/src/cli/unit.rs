@@ -4,9 +4,10 @@ use clap::Subcommand;
 use serde_json::Value;
 use unitring_protocol::ids::UnitId;
 
-use super::ask::{AskError, ask, call, escape, listed, number, text};
 use super::sure::Sure;
-use super::{Target, values};
+use super::values;
+use crate::client::Target;
+use crate::client::ask::{AskError, ask, call, escape, listed, number, text};
 use crate::states::LinkState;
 
 /// What is done to units.

@@ -2,14 +2,13 @@
 //! companion, which knows only the fields of its API.
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use unitring_protocol::ids::InvalidName;
 use unitring_protocol::updates::TTL_MS_MAX;
 
-use crate::config::{parse_duration, show_duration};
+use crate::config::{any_duration, duration_within};
 use crate::http::INSTANCE_TTLS;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -17,34 +16,18 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     address.map_err(|_| "must be an ip:port, such as 10.0.0.7:8080")
 }
 
-/// Any duration.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text);
-    duration.ok_or_else(|| "must be a number with ms, s, m or h, such as 15m".to_owned())
-}
-
 /// The time to live of a registration, as it was said.
 pub(super) fn instance_ttl(text: &str) -> Result<String, String> {
-    within(text, INSTANCE_TTLS).map(|_| text.to_owned())
+    duration_within(text, INSTANCE_TTLS).map(|_| text.to_owned())
 }
 
 /// The time to live of a record, as the command line has it.
 pub(super) fn record_ttl(text: &str) -> Result<String, String> {
     let bounds = Duration::from_millis(1)..=Duration::from_millis(TTL_MS_MAX);
-    match bounds.contains(&duration(text)?) {
+    match bounds.contains(&any_duration(text)?) {
         true => Ok(text.to_owned()),
         false => Err("must be from 1ms to ten years".to_owned()),
     }
-}
-
-/// A duration within bounds.
-pub(super) fn within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
-    let duration = duration(text)?;
-    if bounds.contains(&duration) {
-        return Ok(duration);
-    }
-    let (least, most) = (show_duration(*bounds.start()), show_duration(*bounds.end()));
-    Err(format!("must be from {least} to {most}"))
 }
 
 /// A name of the protocol, as it was said.

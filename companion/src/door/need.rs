@@ -7,7 +7,15 @@ use percent_encoding::percent_decode_str;
 use unitring_protocol::record::VALUE_BYTES_MAX;
 
 use super::credentials::Role;
-use crate::http::{BATCH_BYTES_MAX, BODY_BYTES_MAX, REPORT_BYTES_MAX, UPDATES_BYTES_MAX};
+
+/// The largest report, in bytes.
+pub const REPORT_BYTES_MAX: usize = 4 << 20;
+/// The largest batch of writes, in bytes.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// The largest batch of data updates, in bytes.
+pub const UPDATES_BYTES_MAX: usize = 8 << 20;
+/// The largest other body, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// What a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::{fields, filter, json, one_line};
-use crate::cli::out::complain;
 use crate::config::{LogFormat, LogSettings};
+use crate::output::complain;
 
 /// Changes which lines are written while the process runs.
 #[derive(Debug, Clone)]

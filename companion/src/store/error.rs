@@ -7,10 +7,11 @@ use unitring_protocol::ids::ReporterId;
 use crate::replica::bounds::Fault;
 use crate::replica::{ClockAhead, InvalidMark};
 use crate::tls::FileError;
+use crate::trace::Failure;
 
-impl StoreError {
-    /// The kind of failure in a word, without what the store has: a record's name may be in that.
-    pub fn word(&self) -> &'static str {
+impl Failure for StoreError {
+    /// Without what the store has: a record's name may be in that.
+    fn word(&self) -> &'static str {
         match self {
             Self::Away(_) => "away",
             Self::NotReplicated { .. } => "not replicated",

@@ -9,7 +9,7 @@ use super::answers::{Ready, Service};
 use super::model::Model;
 use super::sample::{Content, Sample, View, Want};
 use super::state::State;
-use crate::cli::top::TopFlags;
+use crate::top::TopFlags;
 use clap::{Args as _, Command, FromArgMatches as _};
 
 /// The flags of this command line.

@@ -7,10 +7,10 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::model::{Model, Screen};
 use super::sampler;
 use super::table::GAP;
-use crate::cli::Target;
-use crate::cli::ask::AskError;
-use crate::cli::out;
+use crate::client::Target;
+use crate::client::ask::AskError;
 use crate::clock;
+use crate::output;
 
 /// Prints the given number of frames, an interval apart. The first has no rates yet.
 ///
@@ -43,7 +43,7 @@ pub(super) fn print(
             }
         }
         let text = text(&model.screen(clock::since(start)), number > 0);
-        out::say(text)?;
+        output::say(text)?;
     }
     match unanswered {
         Some(error) if !has_answered => Err(error.into()),

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::answers::{Conflict, Event, Ready, Service};
 use super::sample::{Content, Sample, View, Want};
-use crate::cli::Target;
-use crate::cli::ask::{AskError, ask, escape, services};
-use crate::cli::readiness::ready;
+use crate::client::Target;
+use crate::client::ask::{AskError, ask, escape, services};
+use crate::client::readiness::ready;
 use crate::clock::{self, now_ms};
 
 /// Events that are shown.

@@ -6,7 +6,7 @@ use super::keys::{Action, Mode};
 use super::sample::{View, Want};
 use super::table::{Row, Sort};
 use super::views;
-use crate::cli::top::TopFlags;
+use crate::top::TopFlags;
 
 /// Most characters of a filter.
 const FILTER_CHARS_MAX: usize = 100;

@@ -19,8 +19,8 @@ use super::keys::Key;
 use super::model::Model;
 use super::sample::{Sample, Want};
 use super::sampler::{Asking, Sampler};
-use crate::cli::Target;
-use crate::cli::ask::AskError;
+use crate::client::Target;
+use crate::client::ask::AskError;
 use crate::clock;
 
 /// How often the screen is drawn although nothing came: how long ago the companion answered is on it.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,22 +9,31 @@ use opentelemetry::Context;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
+use prometheus_client::metrics::counter::Counter;
 
 use crate::config::Url;
-use crate::metrics::Metrics;
+
+/// Where spans are counted.
+#[derive(Debug, Clone)]
+pub struct SpanCounts {
+    /// Those that ended.
+    pub ended: Counter<u64>,
+    pub exported: Counter<u64>,
+    pub lost: Counter<u64>,
+}
 
 /// The queue of spans that ended. It is bounded, and drops spans without room silently.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) batches: BatchSpanProcessor,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) counts: SpanCounts,
 }
 
 /// An exporter with counters.
 pub(super) struct Counted<E> {
     exporter: E,
     collector: String,
-    metrics: Arc<Metrics>,
+    counts: SpanCounts,
     is_away: AtomicBool,
 }
 
@@ -35,7 +43,7 @@ impl SpanProcessor for Ended {
     }
 
     fn on_end(&self, span: SpanData) {
-        self.metrics.spans_ended.inc();
+        self.counts.ended.inc();
         self.batches.on_end(span);
     }
 
@@ -53,11 +61,11 @@ impl SpanProcessor for Ended {
 }
 
 impl<E> Counted<E> {
-    pub(super) fn new(exporter: E, collector: &Url, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(exporter: E, collector: &Url, counts: SpanCounts) -> Self {
         Self {
             exporter,
             collector: collector.to_string(),
-            metrics,
+            counts,
             is_away: AtomicBool::new(false),
         }
     }
@@ -67,13 +75,13 @@ impl<E> Counted<E> {
         let collector = &self.collector;
         match result {
             Ok(()) => {
-                self.metrics.spans_exported.inc_by(spans);
+                self.counts.exported.inc_by(spans);
                 if self.is_away.swap(false, Ordering::Relaxed) {
                     tracing::info!(collector, "the collector takes spans again");
                 }
             }
             Err(error) => {
-                self.metrics.spans_lost.inc_by(spans);
+                self.counts.lost.inc_by(spans);
                 if !self.is_away.swap(true, Ordering::Relaxed) {
                     tracing::warn!(collector, %error, "the collector takes no spans; they are lost");
                 }

@@ -1,6 +1,5 @@
 //! Settings → spans on their way to the collector, and the last of them at the end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -16,9 +15,8 @@ use opentelemetry_sdk::trace::{
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 use super::TRACER;
-use super::counted::{Counted, Ended};
+use super::counted::{Counted, Ended, SpanCounts};
 use crate::config::TraceSettings;
-use crate::metrics::Metrics;
 use crate::tls::FileError;
 
 /// Most spans that wait for the collector; further ones are lost.
@@ -54,7 +52,7 @@ pub struct Traces(SdkTracerProvider);
 pub fn start(
     settings: &TraceSettings,
     (unit, process): (&str, &str),
-    metrics: Arc<Metrics>,
+    counts: SpanCounts,
 ) -> Result<Traces, StartError> {
     crate::tls::choose_provider();
     let mut exporter = SpanExporter::builder()
@@ -72,7 +70,7 @@ pub fn start(
         };
         exporter = exporter.with_tls_config(tls);
     }
-    let exporter = Counted::new(exporter.build()?, &settings.otlp, Arc::clone(&metrics));
+    let exporter = Counted::new(exporter.build()?, &settings.otlp, counts.clone());
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(SPANS_WAITING_MAX)
         .with_max_export_batch_size(SPANS_SENT_MAX)
@@ -92,7 +90,7 @@ pub fn start(
     let provider = SdkTracerProvider::builder()
         .with_resource(own.build())
         .with_sampler(Sampler::ParentBased(Box::new(sample)))
-        .with_span_processor(Ended { batches, metrics })
+        .with_span_processor(Ended { batches, counts })
         .build();
     // A process starts once; a second start would go on with the first.
     let _first = TRACER.set(provider.tracer("unitring"));

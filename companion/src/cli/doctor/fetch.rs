@@ -6,8 +6,8 @@ use std::path::Path;
 
 use ureq::http::Request;
 
-use super::super::Target;
-use super::super::ask::{AskError, TIMEOUT, agent};
+use crate::client::Target;
+use crate::client::ask::{AskError, TIMEOUT, agent};
 use crate::files;
 
 /// The largest file that is read.

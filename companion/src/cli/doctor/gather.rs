@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::super::ask::{AskError, ask, services};
-use super::super::readiness::is_readiness;
-use super::super::url::{base, checked, without_login};
 use super::fetch::{get, read};
 use super::{DoctorFlags, probe};
+use crate::client::ask::{AskError, ask, services};
+use crate::client::readiness::is_readiness;
+use crate::client::url::{base, checked, without_login};
 use crate::doctor::finding::shown;
 use crate::doctor::{self, Answers, Code, Finding, Known, envoy};
 

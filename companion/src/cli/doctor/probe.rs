@@ -8,11 +8,11 @@ use unitring_balancer::settings::{KeyFrom, KeySource};
 use ureq::Agent;
 use ureq::http::Request;
 
-use super::super::Target;
-use super::super::ask::{AskError, agent, ask, escape, services, text};
-use super::super::url::without_login;
 use super::DoctorFlags;
 use super::fetch::why;
+use crate::client::Target;
+use crate::client::ask::{AskError, agent, ask, escape, services, text};
+use crate::client::url::without_login;
 use crate::doctor::{Answered, Known, Located, Probe};
 
 /// How long the answer to a probe may take.

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
-use super::super::ask::count;
 use super::gather::Gathered;
+use crate::client::ask::count;
 use crate::doctor::{Finding, Severity};
 
 /// Findings of one code in a source that are shown; JSON has all.

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::super::ask::count;
 use super::super::unit;
 use super::{Instance, Reporter, Seen, Service, Sync};
+use crate::client::ask::count;
 use crate::states::{InstanceState, UnitRole};
 
 /// Unhealthy instances of a service that are named.

@@ -17,7 +17,7 @@ use crate::sync::links::{Publish, Verdict};
 use crate::sync::machine::{Effect, Input, Lasts, MessageId, Note, message};
 use crate::sync::seen;
 use crate::sync::skew_alarm::Alarm;
-use crate::trace;
+use crate::trace::{self, Failure as _};
 
 impl Session {
     pub(super) fn perform(&mut self, effect: Effect, delivered: &[u8]) {

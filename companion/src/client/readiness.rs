@@ -6,17 +6,17 @@ use super::Target;
 use super::ask::{AskError, ask};
 
 /// The path that only a companion answers in its way.
-pub(super) const READY: &str = "/readyz";
+pub(crate) const READY: &str = "/readyz";
 
 /// Whether this is a companion's answer to `/readyz`.
-pub(super) fn is_readiness(answer: &Value) -> bool {
+pub(crate) fn is_readiness(answer: &Value) -> bool {
     answer.get("checks").is_some_and(Value::is_object)
 }
 
 /// Refuses a server that is no companion before it gets a request: a `DELETE` is not for it, and its answer of 200
 /// would look like success. Every version of a companion answers `/readyz` in its own shape, without a token. Asked once
 /// for each target.
-pub(super) fn is_companion(target: &Target) -> Result<(), AskError> {
+pub(crate) fn is_companion(target: &Target) -> Result<(), AskError> {
     match target.is_known.get() {
         Some(()) => Ok(()),
         None => ready(target).map(drop),

@@ -1,7 +1,6 @@
-//! Questions to a running companion, and `locate`'s answer in plain text.
+//! Questions to a running companion.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use super::exit::Exit;
 use super::readiness::{READY, is_companion};
 use super::url::base;
-use super::{Certificates, Locate, Target};
+use super::{Certificates, Target};
 use crate::config::TlsFiles;
 use crate::files;
 use crate::tls::{self, FileError};
@@ -23,7 +22,7 @@ use crate::tls::{self, FileError};
 const CERTIFICATE_FLAGS: [&str; 3] = ["--ca", "--cert", "--key-file"];
 
 /// How long an answer may take.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +53,7 @@ pub enum AskError {
 
 impl AskError {
     /// No answer from this URL or path, or not to its end.
-    pub(super) fn unanswered(url: &str, error: &ureq::Error) -> Self {
+    pub(crate) fn unanswered(url: &str, error: &ureq::Error) -> Self {
         Self::Unanswered {
             url: url.to_owned(),
             why: words(error),
@@ -62,7 +61,7 @@ impl AskError {
     }
 
     /// The file of `--file` cannot be read.
-    pub(super) fn of_file(path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn of_file(path: &Path, error: &std::io::Error) -> Self {
         let path = path.display();
         Self::Usage(format!("--file {path}: {}", files::why(error)))
     }
@@ -94,7 +93,7 @@ fn words(error: &ureq::Error) -> String {
 }
 
 /// The body of an answer that may never end.
-pub(super) type Reader = ureq::BodyReader<'static>;
+pub(crate) type Reader = ureq::BodyReader<'static>;
 
 /// Asks one path.
 pub(crate) fn ask(target: &Target, path: &str) -> Result<Value, AskError> {
@@ -115,7 +114,7 @@ pub(crate) fn services(target: &Target, query: &str) -> Result<Vec<Value>, AskEr
 }
 
 /// Any call with JSON in and out; an answer without a body is null.
-pub(super) fn call(
+pub(crate) fn call(
     target: &Target,
     method: &str,
     path: &str,
@@ -140,7 +139,7 @@ pub(super) fn call(
 }
 
 /// Sends one request, and returns any answer.
-pub(super) fn send(
+pub(crate) fn send(
     target: &Target,
     method: &str,
     path: &str,
@@ -151,13 +150,13 @@ pub(super) fn send(
 }
 
 /// The whole body of an answer.
-pub(super) fn body(path: &str, response: &mut Response<Body>) -> Result<Vec<u8>, AskError> {
+pub(crate) fn body(path: &str, response: &mut Response<Body>) -> Result<Vec<u8>, AskError> {
     let read = response.body_mut().read_to_vec();
     read.map_err(|error| AskError::unanswered(path, &error))
 }
 
 /// Opens a stream without an end.
-pub(super) fn open(
+pub(crate) fn open(
     target: &Target,
     path: &str,
     headers: &[(&str, String)],
@@ -195,7 +194,7 @@ fn request(
 }
 
 /// An HTTP client with the certificates that the command line names. It follows no redirect.
-pub(super) fn agent(target: &Target, timeout: Option<Duration>) -> Result<ureq::Agent, AskError> {
+pub(crate) fn agent(target: &Target, timeout: Option<Duration>) -> Result<ureq::Agent, AskError> {
     let config = ureq::Agent::config_builder()
         .tls_config(tls(target)?)
         .timeout_global(timeout)
@@ -243,7 +242,7 @@ fn tls(target: &Target) -> Result<TlsConfig, AskError> {
 }
 
 /// Why the companion refused, in its own words if it sent some.
-pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
+pub(crate) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let way_out = match status {
         401 => ": --token or UNITRING_TOKEN gives it",
@@ -256,7 +255,7 @@ pub(super) fn refusal(path: &str, status: u16, body: &[u8]) -> String {
 }
 
 /// An answer that is no success, as an error: every companion says why in JSON, and other servers do not.
-pub(super) fn refused(target: &Target, path: &str, status: u16, body: &[u8]) -> AskError {
+pub(crate) fn refused(target: &Target, path: &str, status: u16, body: &[u8]) -> AskError {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     match answer.get("error").is_some_and(Value::is_string) {
         true => AskError::Refused(refusal(path, status, body)),
@@ -265,7 +264,7 @@ pub(super) fn refused(target: &Target, path: &str, status: u16, body: &[u8]) -> 
 }
 
 /// The list at this place, which every companion's answer has.
-pub(super) fn listed<'a>(
+pub(crate) fn listed<'a>(
     target: &Target,
     answer: &'a Value,
     pointer: &str,
@@ -280,137 +279,26 @@ pub(crate) fn escape(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value
         .pointer(pointer)
         .and_then(Value::as_str)
         .unwrap_or("?")
 }
 
-pub(super) fn number(value: &Value, pointer: &str) -> u64 {
+pub(crate) fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+pub(crate) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value
         .pointer(pointer)
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
 }
 
-/// The instance of a key, and why it goes there.
-///
-/// # Errors
-/// [`AskError`].
-pub fn locate(asked: &Locate) -> Result<String, AskError> {
-    let target = &asked.target;
-    if let (Some(with), None) = (&asked.with, &asked.address)
-        && with.parse::<SocketAddr>().is_err()
-    {
-        let error =
-            format!("--with {with}: must be an ip:port, or --address must say where it would be");
-        return Err(AskError::Usage(error));
-    }
-    let service = match &asked.service {
-        Some(service) => service.clone(),
-        None => only_service(target)?,
-    };
-    let mut path = format!(
-        "/v1/services/{}/locate?key={}",
-        escape(&service),
-        escape(&asked.key)
-    );
-    let weight = asked.weight.map(|weight| weight.to_string());
-    let address = asked.address.map(|address| address.to_string());
-    for (name, value) in [
-        ("without", &asked.without),
-        ("with", &asked.with),
-        ("with_address", &address),
-        ("with_weight", &weight),
-    ] {
-        if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", escape(value)));
-        }
-    }
-    let answer = ask(target, &path)?;
-    listed(target, &answer, "/candidates")?;
-    if asked.json {
-        return Ok(format!("{answer:#}\n"));
-    }
-    Ok(located(&answer))
-}
-
-/// The answer in plain text.
-fn located(answer: &Value) -> String {
-    let owner = match answer.get("owner").filter(|owner| !owner.is_null()) {
-        Some(owner) => format!("{} ({})", text(owner, "/id"), text(owner, "/address")),
-        None => "none that the filter knows".to_owned(),
-    };
-    let because = answer.get("because").and_then(Value::as_str);
-    let because = because.map_or(String::new(), |because| {
-        format!(": {because}, so Envoy's own policy chooses")
-    });
-    let other = if answer.get("as_reported") == Some(&Value::Bool(false)) {
-        ", not quite the one that the filter has"
-    } else {
-        ""
-    };
-    let mut out = format!(
-        "key        {}\nhash       {}\nowner      {owner}\nreason     {}{because}\nring       {} ({} virtual nodes){other}\n",
-        text(answer, "/key"),
-        text(answer, "/hash"),
-        text(answer, "/reason"),
-        text(answer, "/ring/version"),
-        number(answer, "/ring/points"),
-    );
-    for candidate in list(answer, "/candidates") {
-        let capacity = candidate.get("capacity").and_then(Value::as_u64);
-        let capacity = capacity.map_or(String::new(), |capacity| format!(" of {capacity}"));
-        let updates = candidate.get("update_load").and_then(Value::as_u64);
-        let updates = updates.map_or(String::new(), |load| format!(" + {load} for updates"));
-        let priority = candidate.get("priority").and_then(Value::as_u64);
-        let priority = priority.map_or(String::new(), |at| format!(", priority {at}"));
-        out.push_str(&format!(
-            "candidate  {} ({}){priority}, in flight {}{updates}{capacity}\n",
-            text(candidate, "/id"),
-            text(candidate, "/address"),
-            number(candidate, "/in_flight")
-        ));
-    }
-    if let Some(change) = answer.get("change") {
-        let moved = change.get("moved").and_then(Value::as_f64).unwrap_or(0.0);
-        let owner = change
-            .get("owner")
-            .and_then(Value::as_str)
-            .unwrap_or("nobody");
-        out.push_str(&format!(
-            "change     {:.2} % of all keys would move; this one would be with {owner}\n",
-            moved * 100.0
-        ));
-    }
-    out
-}
-
-/// The only service, or the only one of several that Envoys report on: keys of the others cannot be located.
-fn only_service(target: &Target) -> Result<String, AskError> {
-    let services = services(target, "")?;
-    let name = |service| text(service, "/service");
-    let has_reporters = |service: &&Value| !list(service, "/reporters").is_empty();
-    let mut names: Vec<&str> = services.iter().filter(has_reporters).map(name).collect();
-    if names.is_empty() {
-        names = services.iter().map(name).collect();
-    }
-    match names.as_slice() {
-        [one] => Ok((*one).to_owned()),
-        [] => Err(AskError::Refused(
-            "the companion knows no service yet".to_owned(),
-        )),
-        several => Err(AskError::Which(several.join(", "))),
-    }
-}
-
 /// `1 instance`, `2 instances`.
-pub(super) fn count(number: impl TryInto<u64>, what: &str) -> String {
+pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")

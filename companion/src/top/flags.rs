@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Target, values};
-use crate::top::View;
+use super::View;
+use crate::client::Target;
+use crate::config::duration_within;
 
 /// The shortest and the longest time between two samples.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -41,5 +42,5 @@ pub struct TopFlags {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    values::within(text, INTERVAL_MIN..=INTERVAL_MAX)
+    duration_within(text, INTERVAL_MIN..=INTERVAL_MAX)
 }

@@ -9,7 +9,7 @@ use crate::doctor::finding::shown;
 ///
 /// # Errors
 /// [`AskError::Usage`], which names the flag.
-pub(super) fn base(flag: &str, text: &str) -> Result<String, AskError> {
+pub(crate) fn base(flag: &str, text: &str) -> Result<String, AskError> {
     let url = checked(flag, text)?;
     match url.contains(['?', '#']) {
         true => Err(wrong(flag, text, "must end with the host or a path")),
@@ -21,7 +21,7 @@ pub(super) fn base(flag: &str, text: &str) -> Result<String, AskError> {
 ///
 /// # Errors
 /// [`AskError::Usage`], which names the flag.
-pub(super) fn checked(flag: &str, text: &str) -> Result<String, AskError> {
+pub(crate) fn checked(flag: &str, text: &str) -> Result<String, AskError> {
     let parts = text.split_once("://");
     let parts = parts.map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
     let Some((scheme @ ("http" | "https"), rest)) = parts
@@ -55,7 +55,7 @@ fn wrong(flag: &str, text: &str, rule: &str) -> AskError {
 }
 
 /// A URL that may be shown: `http://user:password@host` is without both.
-pub(super) fn without_login(url: &str) -> String {
+pub(crate) fn without_login(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return shown(url);
     };
