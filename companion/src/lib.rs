@@ -5,6 +5,7 @@
 //!
 //! | module | arrow |
 //! |---|---|
+//! | [`program`] | the program: parses, runs, exits |
 //! | [`cli`] | command line → command |
 //! | [`client`] | questions to a running companion → its answers |
 //! | [`output`] | what commands print |
@@ -56,6 +57,7 @@ pub mod loads;
 pub mod log;
 pub mod metrics;
 pub mod output;
+pub mod program;
 pub mod registry;
 pub mod registry_feed;
 pub mod replica;
