@@ -30,7 +30,7 @@ const BEHIND_MAX: usize = 64;
 /// out. The print shows when a store went back to an older copy of itself, and gave the same
 /// numbers to other changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Positions {
+pub(crate) struct Positions {
     /// `None` for positions of an older program, which mean nothing here.
     unit: Option<UnitId>,
     at: Vec<Place>,
@@ -97,7 +97,7 @@ impl FromStr for Positions {
 
 /// A change of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     bucket: u8,
     number: u64,
     /// The record, with its mark after the change.
@@ -106,7 +106,7 @@ pub struct Step {
 
 /// The changes since the last read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub(crate) struct News {
     /// The changes, in order within each bucket.
     pub steps: Vec<Step>,
     /// Whether some changes are no longer in the log.
@@ -122,7 +122,7 @@ impl Positions {
     /// The current positions of all buckets of this unit.
     ///
     /// # Errors The store's.
-    pub async fn now(store: &dyn ChangeFeed, unit: &UnitId) -> Result<Self, StoreError> {
+    pub(crate) async fn now(store: &dyn ChangeFeed, unit: &UnitId) -> Result<Self, StoreError> {
         let heads = (0..=u8::MAX).zip(store.heads().await?);
         let places = heads.map(|(bucket, number)| place(store, bucket, number));
         let at = stream::iter(places).buffered(READ_AT_ONCE).try_collect();
@@ -136,7 +136,7 @@ impl Positions {
     /// changes that the store no longer has, set `missed`.
     ///
     /// # Errors The store's; the positions then stay.
-    pub async fn resume(
+    pub(crate) async fn resume(
         &mut self,
         store: &dyn ChangeFeed,
         unit: &UnitId,
@@ -154,7 +154,7 @@ impl Positions {
     /// The same for a watcher that stayed connected.
     ///
     /// # Errors The store's; the positions then stay.
-    pub async fn advance(&mut self, store: &dyn ChangeFeed) -> Result<News, StoreError> {
+    pub(crate) async fn advance(&mut self, store: &dyn ChangeFeed) -> Result<News, StoreError> {
         self.read(store, false).await
     }
 
@@ -179,7 +179,7 @@ impl Positions {
     /// changes in between from the store.
     ///
     /// # Errors The store's; the positions then stay.
-    pub async fn follow(
+    pub(crate) async fn follow(
         &mut self,
         told: &News,
         store: &dyn ChangeFeed,
@@ -265,7 +265,7 @@ impl News {
 
 /// The reader of the log and the channel to its watchers.
 #[derive(Clone)]
-pub struct Follower {
+pub(crate) struct Follower {
     sender: broadcast::Sender<Arc<News>>,
     woken: Arc<Notify>,
 }
@@ -282,21 +282,21 @@ impl Default for Follower {
 impl Follower {
     /// Subscribes to what is read from now on; the first changes may be older than the
     /// subscription.
-    pub fn watch(&self) -> broadcast::Receiver<Arc<News>> {
+    pub(crate) fn watch(&self) -> broadcast::Receiver<Arc<News>> {
         let receiver = self.sender.subscribe();
         self.woken.notify_one();
         receiver
     }
 
     /// Wakes the reader: this process changed a record.
-    pub fn changed(&self) {
+    pub(crate) fn changed(&self) {
         if self.sender.receiver_count() > 0 {
             self.woken.notify_one();
         }
     }
 
     /// Reads for ever, while there are watchers.
-    pub async fn run(self, store: Arc<dyn ChangeFeed>, unit: UnitId) {
+    pub(crate) async fn run(self, store: Arc<dyn ChangeFeed>, unit: UnitId) {
         let mut positions: Option<Positions> = None;
         let mut was_away = false;
         loop {

@@ -1,24 +1,24 @@
 //! The command line: the commands, and the flag and environment variable of each field. The work of a command is in
 //! [`crate::serve`], or asks a running companion through [`crate::client`].
 
-pub mod data;
-pub mod dataset;
-pub mod demo;
-pub mod doctor;
-pub mod events;
-pub mod failure;
+pub(crate) mod data;
+pub(crate) mod dataset;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod failure;
 mod fields;
-pub mod group;
-pub mod instance;
-pub mod locate;
-pub mod service;
-pub mod status;
-pub mod store;
+pub(crate) mod group;
+pub(crate) mod instance;
+pub(crate) mod locate;
+pub(crate) mod service;
+pub(crate) mod status;
+pub(crate) mod store;
 mod stream;
-pub mod sure;
-pub mod unit;
+pub(crate) mod sure;
+pub(crate) mod unit;
 mod values;
-pub mod variables;
+pub(crate) mod variables;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -34,7 +34,7 @@ use crate::commit;
 use crate::registry::WEIGHT_MAX;
 use crate::store::LAYOUT;
 use crate::top::TopFlags;
-pub use fields::Fields;
+pub(crate) use fields::Fields;
 
 /// The version, and the protocol versions that must agree between programs.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -48,7 +48,7 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
 /// The companion of unitring's Envoy filter.
 #[derive(Debug, Parser)]
 #[command(name = "unitring", version, long_version = LONG_VERSION.as_str(), about, long_about = None)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -56,7 +56,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start a demo: Envoy with the filter, the companion and four instances, and print requests to try.
     Demo(demo::DemoFlags),
     /// Serve a unit: registry, fleet load, records, sync.
@@ -115,7 +115,7 @@ const WEIGHTS: RangeInclusive<i64> = 1..=WEIGHT_MAX as i64;
 
 /// What is done to instances.
 #[derive(Debug, Subcommand)]
-pub enum InstanceCommand {
+pub(crate) enum InstanceCommand {
     /// Show the registered instances of a service.
     List {
         /// The service.
@@ -161,7 +161,7 @@ pub enum InstanceCommand {
 
 /// Which instance.
 #[derive(Debug, Args)]
-pub struct OneInstance {
+pub(crate) struct OneInstance {
     /// The service.
     #[arg(long, value_parser = values::name::<ServiceName>)]
     pub service: String,
@@ -175,7 +175,7 @@ pub struct OneInstance {
 
 /// What `locate` asks.
 #[derive(Debug, clap::Args)]
-pub struct Locate {
+pub(crate) struct Locate {
     /// The value that the filter would hash.
     #[arg(long)]
     pub key: String,

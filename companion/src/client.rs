@@ -7,8 +7,8 @@
 //! | [`url`] | URLs of the command line |
 //! | [`exit`] | how a program ends that got no answer |
 
-pub mod ask;
-pub mod exit;
+pub(crate) mod ask;
+pub(crate) mod exit;
 pub(crate) mod readiness;
 pub(crate) mod url;
 
@@ -19,7 +19,7 @@ use clap::Args;
 
 /// A running companion.
 #[derive(Debug, Args)]
-pub struct Target {
+pub(crate) struct Target {
     /// The companion's HTTP address.
     #[arg(long, env = "UNITRING_URL", default_value = "http://127.0.0.1:7001")]
     pub url: String,
@@ -36,7 +36,7 @@ pub struct Target {
 
 /// The certificates of a request by https://.
 #[derive(Debug, Clone, Args)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     /// File of the roots that are trusted for https://, PEM. Default: the public ones.
     #[arg(long, env = "UNITRING_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,

@@ -8,13 +8,13 @@ use std::sync::OnceLock;
 static COMMIT: OnceLock<&'static str> = OnceLock::new();
 
 /// Sets the commit, once, at the start of the program; an empty text counts as no commit.
-pub fn set(commit: Option<&'static str>) {
+pub(crate) fn set(commit: Option<&'static str>) {
     if let Some(commit) = commit.filter(|commit| !commit.is_empty()) {
         COMMIT.get_or_init(|| commit);
     }
 }
 
 /// It, with `-dirty` if the working tree had changes.
-pub fn get() -> &'static str {
+pub(crate) fn get() -> &'static str {
     COMMIT.get().copied().unwrap_or("unknown")
 }

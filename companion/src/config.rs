@@ -7,7 +7,7 @@ mod door;
 mod duration;
 mod group;
 mod log;
-pub mod raw;
+pub(crate) mod raw;
 mod secret;
 mod sections;
 mod shown;
@@ -22,16 +22,17 @@ use std::time::Duration;
 use unitring_protocol::ids::UnitId;
 
 use crate::files;
-pub use door::{DoorSettings, TlsServer};
+pub(crate) use door::{DoorSettings, TlsServer};
 pub(crate) use door::{TOKEN, is_safe, is_token};
 pub(crate) use duration::{any_duration, duration_within};
-pub use duration::{parse_duration, show_duration};
-pub use group::{GroupSettings, Persistence};
+pub(crate) use duration::{parse_duration, show_duration};
+pub(crate) use group::{GroupSettings, Persistence};
 pub(crate) use log::LOG_FORMAT;
-pub use log::{LogFormat, LogSettings};
+pub(crate) use log::{LogFormat, LogSettings};
 use raw::{Raw, Said};
-pub use secret::{Secret, Url};
-pub use trace::TraceSettings;
+pub(crate) use secret::Secret;
+pub use secret::Url;
+pub(crate) use trace::TraceSettings;
 
 /// The default file of the embedded store.
 const STORE_PATH: &str = "unitring.redb";
@@ -45,7 +46,7 @@ const DIGEST_INTERVAL: Duration = Duration::from_secs(10);
 const DIGEST_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const DIGEST_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Most units in a group, this one included.
-pub const UNITS_MAX: usize = 16;
+pub(crate) const UNITS_MAX: usize = 16;
 /// The default of how long tombstones and expired records are kept at least.
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(3600);
 /// Tombstones are kept for at least this many intervals of digests: by then every unit has sent a
@@ -63,7 +64,7 @@ const SKEW_MAX: Duration = Duration::from_millis(500);
 
 /// The settings that the companion runs with.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub unit: UnitId,
     /// The address for HTTP; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -85,7 +86,7 @@ pub struct Settings {
 
 /// The store of the unit's state.
 #[derive(Debug, Clone, PartialEq)]
-pub enum StoreSettings {
+pub(crate) enum StoreSettings {
     /// A file of this process.
     Embedded {
         /// The file, which is created if it is missing.
@@ -139,7 +140,7 @@ pub struct Wait {
 
 /// The settings of sync with the peers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SyncSettings {
+pub(crate) struct SyncSettings {
     /// The broker of this unit's queue, and of all peers that have no broker of their own.
     pub amqp_url: Url,
     /// The brokers of units that have their own.
@@ -167,14 +168,14 @@ pub struct SyncSettings {
 
 impl SyncSettings {
     /// The broker of a unit's queue.
-    pub fn broker(&self, unit: &UnitId) -> &Url {
+    pub(crate) fn broker(&self, unit: &UnitId) -> &Url {
         self.brokers.get(unit).unwrap_or(&self.amqp_url)
     }
 }
 
 /// Why the settings are invalid. The process ends with exit code 64.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file could not be read.
     #[error("--config {path}: {}", files::why(source))]
     Unreadable {

@@ -53,7 +53,7 @@ enum Protocol {
 
 /// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// A required program or file is missing; the text says how to get it.
     #[error("{0}")]
     Missing(String),
@@ -110,7 +110,7 @@ pub enum DemoError {
 /// Starts everything, prints what to try, and runs until `stop` completes or a program ends.
 ///
 /// # Errors [`DemoError`]; every started program is stopped.
-pub async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(), DemoError> {
+pub(crate) async fn run(flags: DemoFlags, stop: impl Future<Output = ()>) -> Result<(), DemoError> {
     let protocol = if flags.tcp {
         Protocol::Tcp
     } else {

@@ -14,9 +14,9 @@
 //! | [`code`] | every kind of finding |
 //! | [`finding`] | a finding, as it is shown |
 
-pub mod code;
-pub mod envoy;
-pub mod finding;
+pub(crate) mod code;
+pub(crate) mod envoy;
+pub(crate) mod finding;
 mod json;
 mod managers;
 mod routes;
@@ -26,14 +26,14 @@ mod services;
 use serde_json::Value;
 use unitring_balancer::settings::KeySource;
 
-pub use code::{Code, Severity};
+pub(crate) use code::{Code, Severity};
 use envoy::Envoy;
-pub use finding::Finding;
-pub use rules::probes::{Answered, Located, Probe};
+pub(crate) use finding::Finding;
+pub(crate) use rules::probes::{Answered, Located, Probe};
 
 /// The answers of a companion.
 #[derive(Debug)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// `GET /readyz`.
     pub ready: Value,
     /// `GET /v1/units`, or why not.
@@ -46,7 +46,7 @@ pub struct Answers {
 
 /// A service that an Envoy places.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     pub service: String,
     /// The filter's key; empty with the native module, which has the route's.
     pub key: Vec<KeySource>,
@@ -55,7 +55,7 @@ pub struct Known {
 }
 
 /// The services that an Envoy places.
-pub fn known(envoy: &Envoy, only: Option<&str>) -> Vec<Known> {
+pub(crate) fn known(envoy: &Envoy, only: Option<&str>) -> Vec<Known> {
     let managers = managers::managers(envoy);
     let policies: Vec<_> = envoy.clusters.iter().filter_map(managers::policy).collect();
     let placed = services::placed(&managers, &policies);
@@ -70,12 +70,12 @@ pub fn known(envoy: &Envoy, only: Option<&str>) -> Vec<Known> {
 }
 
 /// The findings of an Envoy.
-pub fn of_envoy(source: &str, envoy: &Envoy, only: Option<&str>) -> Vec<Finding> {
+pub(crate) fn of_envoy(source: &str, envoy: &Envoy, only: Option<&str>) -> Vec<Finding> {
     from(source, rules::examine(envoy, only))
 }
 
 /// The findings of a companion, its store, and the other units.
-pub fn of_companion(
+pub(crate) fn of_companion(
     source: &str,
     answers: &Answers,
     known: &[Known],
@@ -88,12 +88,12 @@ pub fn of_companion(
 }
 
 /// The findings of the answers to probes.
-pub fn of_probes(source: &str, probes: &[Probe]) -> Vec<Finding> {
+pub(crate) fn of_probes(source: &str, probes: &[Probe]) -> Vec<Finding> {
     from(source, rules::probes::judge(source, probes))
 }
 
 /// The finding that a source could not be read or reached.
-pub fn of_source(source: &str, code: Code, seen: &str, mend: &str) -> Finding {
+pub(crate) fn of_source(source: &str, code: Code, seen: &str, mend: &str) -> Finding {
     Finding::new(code, source, seen, mend).of(source)
 }
 

@@ -18,38 +18,38 @@
 //! | [`strain`] | requests turned away → whether anything may expire |
 //! | [`descriptors`] | the process' limit of open files → how many connections fit |
 
-pub mod budget;
-pub mod certificates;
-pub mod connections;
-pub mod credentials;
-pub mod descriptors;
-pub mod kept;
-pub mod listener;
-pub mod need;
-pub mod patience;
-pub mod site;
-pub mod strain;
+pub(crate) mod budget;
+pub(crate) mod certificates;
+pub(crate) mod connections;
+pub(crate) mod credentials;
+pub(crate) mod descriptors;
+pub(crate) mod kept;
+pub(crate) mod listener;
+pub(crate) mod need;
+pub(crate) mod patience;
+pub(crate) mod site;
+pub(crate) mod strain;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-pub use credentials::{Caller, Keyring, Who};
+pub(crate) use credentials::{Caller, Keyring};
 use tokio::sync::watch;
 
 /// The settings of the way in, as they may change while the process runs.
 #[derive(Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// The credentials with their roles.
     pub keyring: Keyring,
     /// The names that a client may call this companion by, besides addresses.
     pub host_names: Vec<String>,
 }
 
-pub type InForce = watch::Receiver<Arc<Rules>>;
+pub(crate) type InForce = watch::Receiver<Arc<Rules>>;
 
 /// A client, by its address: the whole IPv6 network that one machine may use counts as one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address(IpAddr);
+pub(crate) struct Address(IpAddr);
 
 impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {

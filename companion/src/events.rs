@@ -1,6 +1,6 @@
 //! The events of instances and of the unit's servers, as they are stored and shown.
 
-pub mod merging;
+pub(crate) mod merging;
 
 use std::fmt;
 use std::str::FromStr;

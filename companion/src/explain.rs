@@ -187,7 +187,7 @@ const SAMPLES: u32 = 1 << 16;
 
 /// An instance's share of the keys, and its capacity.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Part {
+pub(crate) struct Part {
     /// The share of all keys that it owns, from 0 to 1, measured with 65,536 keys.
     pub share: f64,
     /// Its capacity now; `None` without a bound.
@@ -199,7 +199,7 @@ pub struct Part {
 ///
 /// # Errors
 /// [`ExplainError`].
-pub fn parts(
+pub(crate) fn parts(
     by: &StoredLoad,
     all: &[StoredLoad],
 ) -> Result<BTreeMap<InstanceId, Part>, ExplainError> {

@@ -13,7 +13,7 @@ use unitring_protocol::record::VALUE_BYTES_MAX;
 use crate::files;
 
 /// The largest file, in bytes: it is loaded in one step.
-pub const BYTES_MAX: u64 = 64 << 20;
+pub(crate) const BYTES_MAX: u64 = 64 << 20;
 
 /// The file of the fixed data is wrong.
 #[derive(Debug, thiserror::Error)]

@@ -6,15 +6,15 @@
 //! → the actions, or why none is allowed. It makes the steps idempotent: a group is complete when a
 //! new plan is empty.
 
-pub mod create;
-pub mod plan;
-pub mod server;
-pub mod status;
-pub mod watch;
+pub(crate) mod create;
+pub(crate) mod plan;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod watch;
 
 /// Why a group could not be created or observed.
 #[derive(Debug, thiserror::Error)]
-pub enum GroupError {
+pub(crate) enum GroupError {
     /// A server did not answer, or refused a command.
     #[error("{server}: {why}")]
     Server { server: String, why: String },

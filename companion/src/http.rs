@@ -18,7 +18,7 @@ mod instances;
 mod locate;
 mod overview;
 mod reports;
-pub mod server;
+pub(crate) mod server;
 mod services;
 mod traced;
 mod ui;
@@ -48,16 +48,16 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::sync::Handle;
 
-pub use entry::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX, BODY_TIMEOUT, REQUEST_TIMEOUT};
-pub use heavy::{Heavy, WAITING_MAX};
+pub(crate) use entry::{ANSWERS_BYTES_MAX, BODIES_BYTES_MAX};
+pub(crate) use heavy::Heavy;
 pub(crate) use instances::TTLS as INSTANCE_TTLS;
-pub use overview::Overview;
-pub use reports::{REPORTS_BYTES_MAX, Room, Sizes};
-pub use updates::RefusedUpdates;
-pub use wiring::Wiring;
+pub(crate) use overview::Overview;
+pub(crate) use reports::{Room, Sizes};
+pub(crate) use updates::RefusedUpdates;
+pub(crate) use wiring::Wiring;
 
 /// The unit's Redis servers.
-pub struct Group {
+pub(crate) struct Group {
     /// The servers and their settings.
     pub settings: GroupSettings,
     /// Their last observed state; `None` while another companion watches them.
@@ -71,7 +71,7 @@ const FAILURE_LINES_MAX: u64 = 10;
 
 /// The rate limits of log lines that clients cause.
 #[derive(Debug)]
-pub struct Paces {
+pub(crate) struct Paces {
     /// Lines about reports of filters.
     reports: Pace,
     /// Requests that failed.
@@ -88,7 +88,7 @@ impl Default for Paces {
 }
 
 /// The parts of the process that requests use.
-pub struct App {
+pub(crate) struct App {
     pub unit: UnitId,
     /// The credentials with their roles, and the companion's names.
     pub rules: InForce,
@@ -136,7 +136,7 @@ pub struct App {
 }
 
 /// All paths.
-pub fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/reports", post(reports::take))
         .route("/v1/services", get(services::list))

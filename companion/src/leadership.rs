@@ -22,11 +22,11 @@ use crate::states::UnitRole;
 use crate::store::Leadership;
 
 /// How often the leader renews the lease, and a follower asks for it.
-pub const RENEW_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// The role of a companion in its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Role {
+pub(crate) enum Role {
     /// The store did not answer.
     #[default]
     Unknown,
@@ -38,7 +38,7 @@ pub enum Role {
 
 impl Role {
     /// The term, if this companion leads.
-    pub fn term(self) -> Option<u64> {
+    pub(crate) fn term(self) -> Option<u64> {
         match self {
             Self::Leader(term) => Some(term),
             Self::Unknown | Self::Follower => None,
@@ -46,7 +46,7 @@ impl Role {
     }
 
     /// The role as answers show it, without its term.
-    pub fn shown(self) -> UnitRole {
+    pub(crate) fn shown(self) -> UnitRole {
         match self {
             Self::Unknown => UnitRole::Unknown,
             Self::Leader(_) => UnitRole::Leader,
@@ -57,7 +57,7 @@ impl Role {
 
 /// Asks for the lease until the process stops, then releases it and drops `done`. `me` must be
 /// unique to the process.
-pub async fn run(
+pub(crate) async fn run(
     store: Arc<dyn Leadership>,
     me: String,
     role: watch::Sender<Role>,

@@ -12,19 +12,19 @@
 //! | `shared` | what a unit tells the others |
 
 mod load_report;
-pub mod picture;
-pub mod plausible;
-pub mod rate;
+pub(crate) mod picture;
+pub(crate) mod plausible;
+pub(crate) mod rate;
 #[cfg(any(test, feature = "contract-tests"))]
 pub(crate) mod samples;
 pub(crate) mod shared;
 mod source;
 mod totals;
-pub mod wiring;
+pub(crate) mod wiring;
 
 pub use load_report::LoadReport;
-pub use source::{LoadSource, Reported};
-pub use totals::Totals;
+pub(crate) use source::{LoadSource, Reported};
+pub(crate) use totals::Totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -50,12 +50,12 @@ pub(crate) const REMEMBERED_MS: u64 = 600_000;
 /// is invented, and makes no later report old.
 const AHEAD_MS: u64 = 24 * 3_600_000;
 /// Services in a report.
-pub const SERVICES_MAX: usize = 256;
+pub(crate) const SERVICES_MAX: usize = 256;
 /// Instances of a service in a report.
-pub const INSTANCES_MAX: usize = 16_384;
+pub(crate) const INSTANCES_MAX: usize = 16_384;
 /// Events of a service that are taken of a report: as many as wait in a filter. It reports the others again, since they
 /// are not confirmed.
-pub const EVENTS_TAKEN_MAX: usize = 1_024;
+pub(crate) const EVENTS_TAKEN_MAX: usize = 1_024;
 
 /// The last report of a reporter on a service, as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ const QUIET_MS: u64 = 10_000;
 const STRANGER_MS: u64 = 600_000;
 
 /// The reporter with the lowest standing makes room first.
-pub fn standing(owner: &Owner, taken_ms: u64) -> u64 {
+pub(crate) fn standing(owner: &Owner, taken_ms: u64) -> u64 {
     match owner.is_stranger() {
         true => taken_ms.saturating_sub(STRANGER_MS),
         false => taken_ms,
@@ -133,7 +133,7 @@ pub fn standing(owner: &Owner, taken_ms: u64) -> u64 {
 }
 
 /// Reporters with a lower standing make room for a new reporter.
-pub fn makes_room_below(owner: &Owner, now_ms: u64) -> u64 {
+pub(crate) fn makes_room_below(owner: &Owner, now_ms: u64) -> u64 {
     standing(owner, now_ms.saturating_sub(QUIET_MS))
 }
 
@@ -204,13 +204,13 @@ pub struct Cut {
 }
 
 /// How long a report counts, in ms, if the next is due after `interval_ms`.
-pub fn alive_ms(interval_ms: u64) -> u64 {
+pub(crate) fn alive_ms(interval_ms: u64) -> u64 {
     let ms = interval_ms.saturating_mul(INTERVALS_MISSED_MAX);
     ms.clamp(ALIVE_MS_MIN, ALIVE_MS_MAX)
 }
 
 /// Whether a report may replace the last one of its reporter: it is the owner's, or the owner is silent.
-pub fn may_replace(last: Option<&StoredLoad>, owner: &Owner, now_ms: u64) -> bool {
+pub(crate) fn may_replace(last: Option<&StoredLoad>, owner: &Owner, now_ms: u64) -> bool {
     last.is_none_or(|last| {
         !last.is_alive(now_ms) || last.owner.as_ref().is_none_or(|last| last == owner)
     })
@@ -297,7 +297,7 @@ pub fn rest(
 }
 
 /// The load of each instance over these reports, as bounds count it: requests in flight, and the load of updates.
-pub fn carried<'a>(
+pub(crate) fn carried<'a>(
     loads: impl IntoIterator<Item = &'a StoredLoad>,
 ) -> BTreeMap<&'a InstanceId, u64> {
     summed(loads, InstanceLoad::load)
@@ -311,7 +311,7 @@ pub fn in_flight<'a>(
 }
 
 /// The requests in flight that the updates of each instance count as, over these reports.
-pub fn update_load<'a>(
+pub(crate) fn update_load<'a>(
     loads: impl IntoIterator<Item = &'a StoredLoad>,
 ) -> BTreeMap<&'a InstanceId, u64> {
     summed(loads, |load| load.update_load)

@@ -4,12 +4,12 @@
 //! no sender forges a line, and no line is lost among the bytes of another.
 
 mod json;
-pub mod pace;
+pub(crate) mod pace;
 mod start;
 
 use std::fmt;
 
-pub use start::{Changer, say, start};
+pub(crate) use start::{say, start};
 use tracing::field::Field;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::FormatFields;

@@ -37,15 +37,15 @@ use crate::loads::wiring::{self, Miswired};
 use crate::store::LogSize;
 
 use fallbacks::Fallbacks;
-pub use fleet::{ShownInstance, ShownService};
-pub use labelled::{Lags, RequestTimes, UpdateCounts, UpdateOutcome};
-pub use links::ShownLink;
+pub(crate) use fleet::{ShownInstance, ShownService};
+pub(crate) use labelled::{Lags, RequestTimes, UpdateCounts, UpdateOutcome};
+pub(crate) use links::ShownLink;
 use page::{Kind, Page};
 
 /// Most instances shown, and most services; `GET /v1/services` has all.
-pub const INSTANCES_SHOWN_MAX: usize = 2_000;
+pub(crate) const INSTANCES_SHOWN_MAX: usize = 2_000;
 /// Most pairs of a service and a kind of finding shown; `GET /v1/services` has all.
-pub const FINDINGS_SHOWN_MAX: usize = 1_000;
+pub(crate) const FINDINGS_SHOWN_MAX: usize = 1_000;
 
 type Count = Counter<u64>;
 type Level = Gauge<u64, AtomicU64>;
@@ -68,7 +68,7 @@ macro_rules! metrics {
     ($($(#[$about:meta])* $part:ident { $($name:ident: $kind:ty, $help:literal;)* })*) => {
         /// The metrics of this process.
         #[derive(Debug)]
-        pub struct Metrics {
+        pub(crate) struct Metrics {
             parts: Parts,
             old: Parts,
             fallbacks: Mutex<Fallbacks>,
@@ -206,7 +206,7 @@ metrics! {
 
 /// The input of a scrape beside the metrics of the process.
 #[derive(Debug, Default)]
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     /// The instances of all services, as far as they were read.
     pub instances: &'a [ShownInstance],
     pub services: &'a [ShownService],
@@ -232,7 +232,7 @@ pub struct Seen<'a> {
 
 impl Metrics {
     /// Takes the number of requests that a reporter has left to Envoy so far; it is remembered until the second time.
-    pub fn took_fallbacks(
+    pub(crate) fn took_fallbacks(
         &self,
         service: &ServiceName,
         reporter: &ReporterId,
@@ -250,7 +250,7 @@ impl Metrics {
     ///
     /// # Errors
     /// None in practice: writing to a string does not fail.
-    pub fn text(&self, seen: &Seen<'_>) -> Result<String, fmt::Error> {
+    pub(crate) fn text(&self, seen: &Seen<'_>) -> Result<String, fmt::Error> {
         let hidden = seen.instances.len().saturating_sub(INSTANCES_SHOWN_MAX);
         self.instances_hidden
             .set(u64::try_from(hidden).unwrap_or(u64::MAX));

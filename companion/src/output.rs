@@ -10,11 +10,11 @@ use std::io::{self, ErrorKind, Write};
 /// Standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("write to standard output: {0}")]
-pub struct OutputError(#[from] io::Error);
+pub(crate) struct OutputError(#[from] io::Error);
 
 impl OutputError {
     /// Whether its reader has ended, as `head` does.
-    pub fn is_reader_gone(&self) -> bool {
+    pub(crate) fn is_reader_gone(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
 }
@@ -23,7 +23,7 @@ impl OutputError {
 ///
 /// # Errors
 /// [`OutputError`].
-pub fn say(bytes: impl AsRef<[u8]>) -> Result<(), OutputError> {
+pub(crate) fn say(bytes: impl AsRef<[u8]>) -> Result<(), OutputError> {
     write(&mut io::stdout().lock(), bytes.as_ref())
 }
 
@@ -31,7 +31,7 @@ pub fn say(bytes: impl AsRef<[u8]>) -> Result<(), OutputError> {
 ///
 /// # Errors
 /// [`OutputError`].
-pub fn line(text: impl Display) -> Result<(), OutputError> {
+pub(crate) fn line(text: impl Display) -> Result<(), OutputError> {
     say(format!("{text}\n"))
 }
 
@@ -39,17 +39,17 @@ pub fn line(text: impl Display) -> Result<(), OutputError> {
 ///
 /// # Errors
 /// [`OutputError`].
-pub fn say_in_colour(text: &str) -> Result<(), OutputError> {
+pub(crate) fn say_in_colour(text: &str) -> Result<(), OutputError> {
     write(&mut anstream::stdout().lock(), text.as_bytes())
 }
 
 /// Writes a line to standard error, so that a script that counts the output does not count it.
-pub fn aside(text: impl Display) {
+pub(crate) fn aside(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
 /// Writes an error. If standard error is closed, the error is dropped.
-pub fn complain(text: impl Display) {
+pub(crate) fn complain(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "unitring: {text}"));
 }
 

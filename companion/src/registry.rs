@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use unitring_protocol::ids::{InstanceId, ServiceName};
 
 /// The largest weight, so that the sum of a service fits in Envoy's 32 bits.
-pub const WEIGHT_MAX: u32 = 65_536;
+pub(crate) const WEIGHT_MAX: u32 = 65_536;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {

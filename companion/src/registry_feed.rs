@@ -25,7 +25,7 @@ use crate::store::{Store, StoreError};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs for ever; the last registry that was read is in `sender`, `None` before the first.
-pub async fn run(
+pub(crate) async fn run(
     store: Arc<dyn Store>,
     changed: Arc<Notify>,
     sender: watch::Sender<Option<Arc<Registry>>>,

@@ -14,19 +14,19 @@
 //! | [`stamps`] | the data updates of a record that were applied |
 //! | [`digest`] | the bucket of a record, and its share of the bucket's digest |
 
-pub mod bounds;
-pub mod bucket;
-pub mod change;
-pub mod digest;
-pub mod mark;
-pub mod merge;
-pub mod stamps;
-pub mod transaction;
+pub(crate) mod bounds;
+pub(crate) mod bucket;
+pub(crate) mod change;
+pub(crate) mod digest;
+pub(crate) mod mark;
+pub(crate) mod merge;
+pub(crate) mod stamps;
+pub(crate) mod transaction;
 
-pub use bucket::Bucket;
-pub use change::{
+pub(crate) use bucket::Bucket;
+pub(crate) use change::{
     Applied, Batch, CONFLICT_VALUE_MAX, Change, ClockAhead, Condition, Conflict, Outcome, Written,
 };
-pub use mark::{InvalidMark, Mark, Part, epoch};
-pub use merge::Rules;
-pub use stamps::{Source, Stamp, Stamps};
+pub(crate) use mark::{InvalidMark, Mark, Part, epoch};
+pub(crate) use merge::Rules;
+pub(crate) use stamps::{Source, Stamp, Stamps};

@@ -42,21 +42,21 @@ use crate::tls::FileError;
 use crate::trace::{self, SpanCounts, StartError, Traces};
 
 use address::{bound, listen, way_out};
-pub use files::check;
+pub(crate) use files::check;
 use files::check_tls;
 use node::Node;
-pub use reload::Reload;
+pub(crate) use reload::Reload;
 use reload::{Door, Keeper};
 
 /// How long requests under way may take once the process is to stop.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long releasing the lease may take after that.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the companion could not serve.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// An address could not be bound.
     #[error("listen on {address}: {source}{}", way_out(source, flag))]
     Listen {
@@ -86,7 +86,7 @@ pub enum ServeError {
 
 impl ServeError {
     /// Whether the configuration is wrong, so that starting again does not help.
-    pub fn is_of_configuration(&self) -> bool {
+    pub(crate) fn is_of_configuration(&self) -> bool {
         let store =
             |error: &StoreError| matches!(error, StoreError::File { .. } | StoreError::Tls(_));
         match self {
@@ -102,7 +102,7 @@ impl ServeError {
 ///
 /// # Errors [`ServeError`]. A store or broker out of reach is not an error: the companion waits for
 /// it, and `/readyz` reports it.
-pub async fn run(
+pub(crate) async fn run(
     settings: Settings,
     reloads: mpsc::Receiver<Reload>,
     stop: impl Future<Output = ()>,

@@ -9,8 +9,8 @@ mod link;
 mod server;
 mod unit_role;
 
-pub use check::Check;
-pub use instance::InstanceState;
-pub use link::LinkState;
-pub use server::{Persisted, ServerRole};
-pub use unit_role::UnitRole;
+pub(crate) use check::Check;
+pub(crate) use instance::InstanceState;
+pub(crate) use link::LinkState;
+pub(crate) use server::{Persisted, ServerRole};
+pub(crate) use unit_role::UnitRole;

@@ -20,7 +20,7 @@
 mod changefeed;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
-pub mod embedded;
+pub(crate) mod embedded;
 mod error;
 mod event_log;
 mod fixed;
@@ -31,37 +31,38 @@ mod leadership;
 mod names;
 mod outbox;
 mod records;
-pub mod redis;
+pub(crate) mod redis;
 mod replica;
 mod spoiled;
 
-pub use changefeed::{CHANGES_MAX, ChangeFeed, Changes};
-pub use error::StoreError;
-pub use event_log::{
-    EVENTS_BYTES_MAX, LATEST_INSTANCES_MAX, LATEST_MS, LogSize, Logged, TRIMMED_MAX,
-};
-pub use fixed::{Fixed, FixedStore};
-pub use fleet::{Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
-pub use health::{Agreement, Health, Keeping, SINCE_AGREED};
-pub use housekeeping::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX};
-pub use leadership::{LEASE, Leadership};
-pub use outbox::{Backlog, Cursors, Outbox, Waiting};
-pub use records::{Listed, Records};
-pub use replica::{CONFLICTS_MAX, Held, Page, Recounted, Replica};
-pub use spoiled::{SPOILED_MAX, Spoiled};
+pub(crate) use changefeed::{CHANGES_MAX, ChangeFeed, Changes};
+pub(crate) use error::StoreError;
+pub(crate) use event_log::{EVENTS_BYTES_MAX, LATEST_MS, LogSize, Logged, TRIMMED_MAX};
+pub(crate) use fixed::{Fixed, FixedStore};
+pub(crate) use fleet::{Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
+pub use health::Health;
+pub(crate) use health::{Agreement, Keeping, SINCE_AGREED};
+pub(crate) use housekeeping::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX};
+pub(crate) use leadership::{LEASE, Leadership};
+pub(crate) use outbox::{Backlog, Cursors, Outbox, Waiting};
+pub(crate) use records::Listed;
+pub use records::Records;
+pub(crate) use replica::{CONFLICTS_MAX, Held, Page, Recounted, Replica};
+pub(crate) use spoiled::Spoiled;
 
-pub use crate::replica::{
-    Applied, Batch, CONFLICT_VALUE_MAX, Change, ClockAhead, Condition, Conflict, Mark, Outcome,
-    Written,
+#[cfg(test)]
+pub(crate) use crate::replica::ClockAhead;
+pub(crate) use crate::replica::{
+    Applied, Batch, CONFLICT_VALUE_MAX, Change, Condition, Conflict, Mark, Outcome, Written,
 };
 
 /// The layout of the stored data. A store with another layout is refused.
-pub const LAYOUT: u64 = 2;
+pub(crate) const LAYOUT: u64 = 2;
 /// Most ops or records that are read at once; for the bytes of their values see
 /// [`BATCH_BYTES_MAX`].
-pub const BATCH_MAX: usize = 200;
+pub(crate) const BATCH_MAX: usize = 200;
 /// Most bytes of values in a batch of [`BATCH_MAX`]; at least one op or record is read.
-pub const BATCH_BYTES_MAX: usize = 1 << 20;
+pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// All duties of a store: what a companion serves from.
 pub trait Store:

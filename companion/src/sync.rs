@@ -17,23 +17,23 @@
 //! | [`lag`] | applied changes → their replication lag |
 
 mod admission;
-pub mod driver;
-pub mod gossip;
-pub mod handle;
-pub mod lag;
-pub mod links;
-pub mod machine;
-pub mod members;
+pub(crate) mod driver;
+pub(crate) mod gossip;
+pub(crate) mod handle;
+pub(crate) mod lag;
+pub(crate) mod links;
+pub(crate) mod machine;
+pub(crate) mod members;
 mod parts;
 mod session;
 mod silence;
 mod skew_alarm;
 mod status;
 
-pub use driver::Driver;
-pub use gossip::Gathering;
-pub use handle::Handle;
-pub use parts::Parts;
-pub use status::{LinkStatus, Status};
+pub(crate) use driver::Driver;
+pub(crate) use gossip::Gathering;
+pub(crate) use handle::Handle;
+pub(crate) use parts::Parts;
+pub(crate) use status::Status;
 
 use parts::seen;

@@ -42,14 +42,14 @@ use crate::client::ask::AskError;
 use model::Model;
 use state::State;
 
-pub use flags::TopFlags;
-pub use sample::View;
+pub(crate) use flags::TopFlags;
+pub(crate) use sample::View;
 
 /// Shows the companion until the operator quits, or for the given number of frames.
 ///
 /// # Errors
 /// [`AskError`]: a flag is wrong, or the companion never answered. Otherwise the terminal or the output fails.
-pub fn run(flags: TopFlags) -> anyhow::Result<()> {
+pub(crate) fn run(flags: TopFlags) -> anyhow::Result<()> {
     let state = State::new(&flags).map_err(AskError::Usage)?;
     let model = Model::new(state, flags.interval);
     if let Some(count) = flags.frames {

@@ -25,29 +25,29 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 use unitring_protocol::trace::TraceParent;
 
-pub use counted::SpanCounts;
-pub use start::{StartError, Traces, start};
+pub(crate) use counted::SpanCounts;
+pub(crate) use start::{StartError, Traces, start};
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// Whether requests are traced.
-pub fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     TRACER.get().is_some()
 }
 
 /// A span that lasts until this is dropped, as long as no work within it still runs.
 #[derive(Debug)]
-pub struct Work(Context);
+pub(crate) struct Work(Context);
 
 impl Work {
     /// The answer to a request. The caller may decide whether it is traced.
-    pub fn request(name: String, caller: Option<TraceParent>) -> Option<Self> {
+    pub(crate) fn request(name: String, caller: Option<TraceParent>) -> Option<Self> {
         let parent = caller.map_or_else(Context::new, |caller| context(&caller));
         Self::begin(SpanKind::Server, name.into(), &parent)
     }
 
     /// A part of the current work, if that is traced.
-    pub fn part(kind: SpanKind, name: impl Into<Cow<'static, str>>) -> Option<Self> {
+    pub(crate) fn part(kind: SpanKind, name: impl Into<Cow<'static, str>>) -> Option<Self> {
         TRACER.get()?;
         Context::map_current(|current| {
             let is_traced = current.span().is_recording();
@@ -56,7 +56,7 @@ impl Work {
     }
 
     /// A span that follows from another span, of this process or another.
-    pub fn after(
+    pub(crate) fn after(
         cause: &TraceParent,
         kind: SpanKind,
         name: impl Into<Cow<'static, str>>,
@@ -72,33 +72,33 @@ impl Work {
     }
 
     /// Notes something of it.
-    pub fn set(&self, name: &'static str, value: impl Into<Value>) {
+    pub(crate) fn set(&self, name: &'static str, value: impl Into<Value>) {
         self.0.span().set_attribute(KeyValue::new(name, value));
     }
 
     /// Notes that something happened meanwhile.
-    pub fn saw(&self, what: impl Into<Cow<'static, str>>) {
+    pub(crate) fn saw(&self, what: impl Into<Cow<'static, str>>) {
         self.0.span().add_event(what, Vec::new());
     }
 
     /// Notes that it failed, and why.
-    pub fn failed(&self, why: impl ToString) {
+    pub(crate) fn failed(&self, why: impl ToString) {
         self.0.span().set_status(Status::error(why.to_string()));
     }
 
     /// Its context, for what it causes; `None` if it is not traced.
-    pub fn parent(&self) -> Option<TraceParent> {
+    pub(crate) fn parent(&self) -> Option<TraceParent> {
         parent(&self.0)
     }
 
     /// Runs work within it.
-    pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         work.with_context(self.0.clone()).await
     }
 }
 
 /// Runs work within a span, if there is one.
-pub async fn within<T>(span: Option<&Work>, work: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(span: Option<&Work>, work: impl Future<Output = T>) -> T {
     match span {
         Some(span) => span.run(work).await,
         None => work.await,
@@ -106,13 +106,13 @@ pub async fn within<T>(span: Option<&Work>, work: impl Future<Output = T>) -> T 
 }
 
 /// An error that a span can be noted with.
-pub trait Failure {
+pub(crate) trait Failure {
     /// What kind it is, in a word.
     fn word(&self) -> &'static str;
 }
 
 /// A call as a part of the current work, which is noted as failed with the call.
-pub async fn call<T, E: Failure>(
+pub(crate) async fn call<T, E: Failure>(
     span: Option<Work>,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
@@ -124,7 +124,7 @@ pub async fn call<T, E: Failure>(
 }
 
 /// The context of the current work; `None` if it is not traced.
-pub fn current() -> Option<TraceParent> {
+pub(crate) fn current() -> Option<TraceParent> {
     TRACER.get()?;
     Context::map_current(parent)
 }

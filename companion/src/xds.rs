@@ -10,9 +10,9 @@
 //! | [`stream`] | requests and changes → responses (pure) |
 //! | `connection` | a connection of the listening address → one that the gRPC server takes |
 
-pub mod assignment;
+pub(crate) mod assignment;
 mod connection;
-pub mod stream;
+pub(crate) mod stream;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -43,16 +43,16 @@ use crate::registry::Registry;
 use stream::{Heard, Subscription};
 
 /// Most open streams, half of them for one client; a further Envoy is refused, and tries again.
-pub const STREAMS_MAX: usize = 4_096;
+pub(crate) const STREAMS_MAX: usize = 4_096;
 /// Most bytes of the names that all streams subscribe to, half of them for one client.
-pub const NAMES_BYTES_MAX: usize = 64 << 20;
+pub(crate) const NAMES_BYTES_MAX: usize = 64 << 20;
 /// How often an idle connection is asked whether its Envoy is still there, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most streams of a connection; an Envoy with more opens another.
 const CONNECTION_STREAMS_MAX: u32 = 128;
 /// Most bytes of a request, which has the names of all clusters.
-pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// How long a stream may take until it subscribes.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection is closed after this many refused streams.
@@ -63,12 +63,12 @@ const NACK_LOGGED_EVERY: Duration = Duration::from_secs(60);
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
 /// The last registry that was read; `None` before the first read.
-pub type Followed = watch::Receiver<Option<Arc<Registry>>>;
+pub(crate) type Followed = watch::Receiver<Option<Arc<Registry>>>;
 
 /// Serves until `stopping` is true.
 ///
 /// # Errors Those of the server.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: Listener,
     registry: Followed,
     rules: InForce,

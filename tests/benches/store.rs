@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use unitring::config::{RedisSettings, Url, Wait};
-use unitring::store::contract::id;
-use unitring::store::{Records as _, redis};
+use unitring::testing::contract::id;
+use unitring::testing::{Records as _, RedisSettings, RedisStore, Url, Wait};
 use unitring_tests::deadline::until;
 use unitring_tests::redis::Redis;
 use unitring_tests::statistics::median;
@@ -104,7 +103,7 @@ async fn measure(case: &Case) -> Result<()> {
         wait: case.waits.then_some(wait),
         ..RedisSettings::at(Url::new(server.url()))
     };
-    let store = redis::Redis::open(&settings, "east".parse()?, case.has_peers)?;
+    let store = RedisStore::open(&settings, "east".parse()?, case.has_peers)?;
     let store = Arc::new(store);
     if replica.is_some() {
         until("the replica to follow", async || {
@@ -143,7 +142,7 @@ async fn measure(case: &Case) -> Result<()> {
 /// Writes through the store, like the companion: each writer waits for its answer.
 async fn by_store(
     server: &Redis,
-    store: &Arc<redis::Redis>,
+    store: &Arc<RedisStore>,
     case: &Case,
     round: usize,
 ) -> Result<Run> {
@@ -166,7 +165,7 @@ async fn by_store(
 }
 
 /// The same commands, made before the clock starts, on one bare connection that is always full.
-fn by_hand(server: &Redis, store: &redis::Redis, round: usize) -> Result<Run> {
+fn by_hand(server: &Redis, store: &RedisStore, round: usize) -> Result<Run> {
     let value = vec![b'v'; VALUE_BYTES];
     let commands: Vec<Vec<u8>> = (0..WRITES)
         .map(|number| {

@@ -17,7 +17,7 @@ use crate::output::{complain, line, say};
 
 /// What is done with a record.
 #[derive(Debug, Subcommand)]
-pub enum DataCommand {
+pub(crate) enum DataCommand {
     /// Print a record's value as raw bytes. Exit code 4 if there is no such record.
     Get(One),
     /// Write a record and print its version. Exit code 5 if the condition does not hold.
@@ -107,7 +107,7 @@ impl DataCommand {
 
 /// Which record.
 #[derive(Debug, Args)]
-pub struct One {
+pub(crate) struct One {
     /// The dataset.
     #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
@@ -123,7 +123,7 @@ pub struct One {
 ///
 /// # Errors
 /// An [`ask::AskError`], or a file that cannot be read or written.
-pub fn run(command: &DataCommand) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(command: &DataCommand) -> anyhow::Result<ExitCode> {
     command.run()
 }
 

@@ -27,7 +27,7 @@ const SHOWN_MAX: usize = 10;
 
 /// Which records.
 #[derive(Debug, Args)]
-pub struct Records {
+pub(crate) struct Records {
     /// The dataset.
     #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
@@ -61,7 +61,7 @@ impl Records {
 }
 
 /// Prints their keys; as JSON Lines with version and expiry.
-pub fn run_list(some: &Records, as_json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_list(some: &Records, as_json: bool) -> anyhow::Result<ExitCode> {
     some.each(|record| match as_json {
         true => Ok(line(record)?),
         false => Ok(line(text(record, "/key"))?),
@@ -70,7 +70,7 @@ pub fn run_list(some: &Records, as_json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints each record with its value, a JSON object a line, as `import` reads it.
-pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
+pub(crate) fn export(some: &Records) -> anyhow::Result<ExitCode> {
     some.each(|listed| {
         let key = text(listed, "/key");
         let path = format!("/v1/data/{}/{}", escape(&some.dataset), escape(key));
@@ -99,7 +99,7 @@ pub fn export(some: &Records) -> anyhow::Result<ExitCode> {
 
 /// Where lines come from, and where they go.
 #[derive(Debug, Args)]
-pub struct Import {
+pub(crate) struct Import {
     /// The dataset to write to.
     #[arg(long, value_parser = values::name::<DatasetName>)]
     dataset: String,
@@ -170,7 +170,7 @@ impl Lines {
 }
 
 /// Writes each line, and says how many. What is refused is shown, and ends it with 1.
-pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
+pub(crate) fn import(asked: &Import) -> anyhow::Result<ExitCode> {
     let input: Box<dyn BufRead> = match &asked.file {
         Some(file) => {
             let opened = File::open(file).and_then(|opened| match opened.metadata()?.is_dir() {
@@ -220,7 +220,7 @@ pub fn import(asked: &Import) -> anyhow::Result<ExitCode> {
 
 /// Prints changes as they come, a JSON object a line, and connects again after a break, from where it
 /// was. Runs until it is killed, or refused.
-pub fn watch(some: &Records, after: Option<String>) -> anyhow::Result<ExitCode> {
+pub(crate) fn watch(some: &Records, after: Option<String>) -> anyhow::Result<ExitCode> {
     let path = some.path("&watch=true");
     Err(follow(&some.target, &path, after, |change| line(change)))
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 /// What the demo starts, and from where.
 #[derive(Debug, Clone, Args)]
-pub struct DemoFlags {
+pub(crate) struct DemoFlags {
     /// How many units: 1, or 2 that sync (needs redis-server and rabbitmq-server on PATH).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
     pub units: u16,

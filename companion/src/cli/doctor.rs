@@ -23,7 +23,7 @@ const PROBES_MAX: u32 = 1_000;
 
 /// What `doctor` looks at.
 #[derive(Debug, Args)]
-pub struct DoctorFlags {
+pub(crate) struct DoctorFlags {
     /// Configurations of Envoy: bootstraps in YAML or JSON.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub envoy_config: Vec<PathBuf>,
@@ -66,7 +66,7 @@ pub struct DoctorFlags {
 
 /// From which severity on findings count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FailOn {
+pub(crate) enum FailOn {
     /// Errors.
     Error,
     /// Errors and warnings.
@@ -101,7 +101,7 @@ impl DoctorFlags {
 ///
 /// # Errors
 /// [`AskError`]: the command line is wrong, or a file that it names cannot be read. Or standard output is full.
-pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
+pub(crate) fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
     if flags.envoy_config.is_empty() && flags.admin.is_none() && flags.url.is_none() {
         let error = "at least one of --envoy-config, --admin and --url is needed";
         return Err(AskError::Usage(error.to_owned()).into());

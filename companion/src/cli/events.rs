@@ -22,7 +22,7 @@ const LAST_MS: u64 = 253_402_300_799_999;
 
 /// What is shown of the event log.
 #[derive(Debug, Args)]
-pub struct Events {
+pub(crate) struct Events {
     /// All events of the last 90s, 15m or 24h, for example, instead of the latest few.
     #[arg(long, value_parser = any_duration, conflicts_with = "limit")]
     since: Option<Duration>,
@@ -47,7 +47,7 @@ pub struct Events {
 ///
 /// # Errors
 /// [`crate::client::ask::AskError`], or the reader of the output is gone.
-pub fn run(asked: &Events) -> anyhow::Result<()> {
+pub(crate) fn run(asked: &Events) -> anyhow::Result<()> {
     let mut is_empty = true;
     let mut tell = |event: &Value| {
         is_empty = false;

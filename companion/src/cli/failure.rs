@@ -1,7 +1,7 @@
 //! An error with its causes → one line for people that names each cause once: many errors already name theirs.
 
 /// The error and the causes that it does not name itself.
-pub fn told(error: &anyhow::Error) -> String {
+pub(crate) fn told(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();

@@ -9,7 +9,7 @@ use crate::config::{ConfigError, LOG_FORMAT, LogFormat, Settings};
 
 /// The configuration: a file, and each field by environment or flag over it.
 #[derive(Debug, Default, Args)]
-pub struct Fields {
+pub(crate) struct Fields {
     /// The configuration file (TOML).
     #[arg(long, env = "UNITRING_CONFIG")]
     config: Option<PathBuf>,
@@ -150,7 +150,7 @@ pub struct Fields {
 
 impl Fields {
     /// The form of log lines, for lines before the settings are known to be valid.
-    pub fn log_format(&self) -> LogFormat {
+    pub(crate) fn log_format(&self) -> LogFormat {
         let said = self.log_format.clone().filter(|said| !said.is_empty());
         let read = || {
             let raw = Raw::read(self.config.as_ref()?).ok()?;
@@ -164,7 +164,7 @@ impl Fields {
     ///
     /// # Errors
     /// [`ConfigError`]; the program ends with exit code 64.
-    pub fn settings(&self) -> Result<Settings, ConfigError> {
+    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         let mut raw = match &self.config {
             Some(path) => Raw::read(path)?,
             None => Raw::default(),

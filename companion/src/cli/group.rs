@@ -18,7 +18,7 @@ use crate::tls;
 
 /// What is done with the group.
 #[derive(Debug, Subcommand)]
-pub enum GroupCommand {
+pub(crate) enum GroupCommand {
     /// Create the group of `[group]`, or repair it: data structure, persistence, replication, fixed data.
     Create(Create),
     /// Show the state of each server. Exit code 1 if something is wrong, 2 if no server answers.
@@ -34,7 +34,7 @@ pub enum GroupCommand {
 
 /// How the group is created.
 #[derive(Debug, Args)]
-pub struct Create {
+pub(crate) struct Create {
     /// Print the steps without taking them.
     #[arg(long)]
     dry_run: bool,
@@ -48,14 +48,14 @@ pub struct Create {
 
 impl GroupCommand {
     /// The configuration that it goes by.
-    pub fn fields(&self) -> &Fields {
+    pub(crate) fn fields(&self) -> &Fields {
         match self {
             Self::Create(Create { fields, .. }) | Self::Status { fields, .. } => fields,
         }
     }
 
     /// Does it; answers, and errors, go where they belong.
-    pub async fn run(self, settings: Settings) -> ExitCode {
+    pub(crate) async fn run(self, settings: Settings) -> ExitCode {
         let Some(group) = &settings.group else {
             complain(
                 "bad configuration: group.servers is not set: name the Redis servers in the \

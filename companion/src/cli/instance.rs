@@ -9,7 +9,7 @@ use crate::client::ask::{AskError, body, call, escape, listed, number, refused, 
 ///
 /// # Errors
 /// [`AskError`].
-pub fn run(command: &InstanceCommand) -> Result<String, AskError> {
+pub(crate) fn run(command: &InstanceCommand) -> Result<String, AskError> {
     match command {
         InstanceCommand::List {
             service,

@@ -12,7 +12,7 @@ use crate::client::ask::{AskError, ask, escape, list, listed, number, services, 
 ///
 /// # Errors
 /// [`AskError`].
-pub fn locate(asked: &Locate) -> Result<String, AskError> {
+pub(crate) fn locate(asked: &Locate) -> Result<String, AskError> {
     let target = &asked.target;
     if let (Some(with), None) = (&asked.with, &asked.address)
         && with.parse::<SocketAddr>().is_err()

@@ -11,7 +11,7 @@ use crate::client::ask::{AskError, call, count, escape, list, services, text};
 
 /// What is done to services.
 #[derive(Debug, Subcommand)]
-pub enum ServiceCommand {
+pub(crate) enum ServiceCommand {
     /// Show the services with registered instances or reporting Envoys.
     List(ListServices),
     /// Forget a service without registered instances and reporting Envoys, and its counters, at once. The companion
@@ -21,7 +21,7 @@ pub enum ServiceCommand {
 
 /// How to show services.
 #[derive(Debug, Args)]
-pub struct ListServices {
+pub(crate) struct ListServices {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -32,7 +32,7 @@ pub struct ListServices {
 
 /// Which service.
 #[derive(Debug, Args)]
-pub struct ForgetService {
+pub(crate) struct ForgetService {
     /// The service.
     #[arg(value_parser = values::name::<ServiceName>)]
     pub service: String,
@@ -48,7 +48,7 @@ pub struct ForgetService {
 ///
 /// # Errors
 /// [`AskError`].
-pub fn run(command: &ServiceCommand) -> Result<String, AskError> {
+pub(crate) fn run(command: &ServiceCommand) -> Result<String, AskError> {
     match command {
         ServiceCommand::List(ListServices { json, target }) => {
             let services = services(target, "")?;

@@ -24,7 +24,7 @@ const CLOCK_APART_MS: u64 = 1_000;
 
 /// What `status` shows.
 #[derive(Debug, Args)]
-pub struct StatusFlags {
+pub(crate) struct StatusFlags {
     /// Print JSON.
     #[arg(long, conflicts_with = "watch")]
     pub json: bool,
@@ -136,7 +136,7 @@ struct Instance {
 ///
 /// # Errors
 /// [`AskError`]: no server answers, or it is no companion. Or the output cannot be written.
-pub fn run(flags: &StatusFlags) -> anyhow::Result<Exit> {
+pub(crate) fn run(flags: &StatusFlags) -> anyhow::Result<Exit> {
     let Some(seconds) = flags.watch else {
         let seen = look(&flags.target)?;
         say_in_colour(&text(&seen, flags))?;

@@ -7,7 +7,7 @@ use crate::client::ask::{AskError, call, number};
 
 /// What is done to the store.
 #[derive(Debug, Subcommand)]
-pub enum StoreCommand {
+pub(crate) enum StoreCommand {
     /// Return the space of deleted records to the file system. Meanwhile the companion answers nothing from its
     /// store; a file of 1 GB takes some seconds.
     Compact(Target),
@@ -17,7 +17,7 @@ pub enum StoreCommand {
 ///
 /// # Errors
 /// [`AskError`].
-pub fn run(command: &StoreCommand) -> Result<String, AskError> {
+pub(crate) fn run(command: &StoreCommand) -> Result<String, AskError> {
     let StoreCommand::Compact(target) = command;
     let done = call(target, "POST", "/v1/compact", None)?;
     Ok(format!(

@@ -8,7 +8,7 @@ use crate::client::ask::AskError;
 
 /// Whether to ask.
 #[derive(Debug, Args)]
-pub struct Sure {
+pub(crate) struct Sure {
     /// Do not ask for confirmation. Where standard input is no terminal, no command asks.
     #[arg(long)]
     pub yes: bool,

@@ -12,7 +12,7 @@ use crate::states::LinkState;
 
 /// What is done to units.
 #[derive(Debug, Subcommand)]
-pub enum UnitCommand {
+pub(crate) enum UnitCommand {
     /// Show the other units and the state of the links to them.
     List(ListUnits),
     /// Remove a unit from the group for good, in all units: no outbox keeps changes for it any more.
@@ -34,7 +34,7 @@ pub enum UnitCommand {
 
 /// How to show units.
 #[derive(Debug, clap::Args)]
-pub struct ListUnits {
+pub(crate) struct ListUnits {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -45,7 +45,7 @@ pub struct ListUnits {
 
 /// Which unit.
 #[derive(Debug, clap::Args)]
-pub struct OneUnit {
+pub(crate) struct OneUnit {
     /// The unit, as in sync.peers.
     #[arg(value_parser = values::name::<UnitId>)]
     pub unit: String,
@@ -57,7 +57,7 @@ pub struct OneUnit {
 /// What is mended.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
-pub struct Mend {
+pub(crate) struct Mend {
     /// Recompute every digest, and forget records whose value is gone: repairs from other units bring them back.
     #[arg(long)]
     pub recount: bool,
@@ -69,7 +69,7 @@ pub struct Mend {
 
 /// What `unit repair` does.
 #[derive(Debug, clap::Args)]
-pub struct Repair {
+pub(crate) struct Repair {
     /// What.
     #[command(flatten)]
     pub mend: Mend,
@@ -80,7 +80,7 @@ pub struct Repair {
 
 /// What `conflicts` asks.
 #[derive(Debug, clap::Args)]
-pub struct Conflicts {
+pub(crate) struct Conflicts {
     /// Maximum number of conflicts.
     #[arg(long, default_value_t = 20)]
     pub limit: usize,
@@ -96,7 +96,7 @@ pub struct Conflicts {
 ///
 /// # Errors
 /// [`AskError`].
-pub fn run(command: &UnitCommand) -> Result<String, AskError> {
+pub(crate) fn run(command: &UnitCommand) -> Result<String, AskError> {
     match command {
         UnitCommand::List(ListUnits { json, target }) => {
             let units = ask(target, "/v1/units")?;
@@ -204,7 +204,7 @@ pub(super) fn line(unit: &str, link: &Value) -> String {
 ///
 /// # Errors
 /// [`AskError`].
-pub fn conflicts(asked: &Conflicts) -> Result<String, AskError> {
+pub(crate) fn conflicts(asked: &Conflicts) -> Result<String, AskError> {
     let answer = ask(
         &asked.target,
         &format!("/v1/conflicts?limit={}", asked.limit),

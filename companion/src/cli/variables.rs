@@ -10,7 +10,7 @@ const PREFIX: &str = "UNITRING_";
 const PREFIX_TYPOS: usize = 2;
 
 /// The environment variables that any command reads.
-pub fn known(command: &clap::Command) -> BTreeSet<String> {
+pub(crate) fn known(command: &clap::Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(clap::Arg::get_env);
     let own = own.map(|name| name.to_string_lossy().into_owned());
     let below = command.get_subcommands().flat_map(known);
@@ -18,7 +18,7 @@ pub fn known(command: &clap::Command) -> BTreeSet<String> {
 }
 
 /// The warning for a variable that is set; `None` if it is known, or another program's.
-pub fn warning(name: &str, known: &BTreeSet<String>) -> Option<String> {
+pub(crate) fn warning(name: &str, known: &BTreeSet<String>) -> Option<String> {
     if known.contains(name) {
         return None;
     }

@@ -26,7 +26,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// The server gave no answer, or only a part of one.
     #[error("{url}: {why}")]
     Unanswered {
@@ -67,7 +67,7 @@ impl AskError {
     }
 
     /// How the program ends.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Unanswered { .. } | Self::NoCompanion(_) => Exit::Unreachable,
             Self::Refused(_) => Exit::Failure,

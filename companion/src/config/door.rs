@@ -10,7 +10,7 @@ use super::sections::tls_files;
 
 /// Credentials with their roles, and how connections are encrypted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DoorSettings {
+pub(crate) struct DoorSettings {
     /// The token that may do everything, if any.
     pub token: Option<Secret>,
     /// A file of further tokens, each with its roles.
@@ -29,7 +29,7 @@ pub struct DoorSettings {
 
 /// The files for TLS on the addresses that the companion listens on, PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsServer {
+pub(crate) struct TlsServer {
     /// Our certificate, and the certificates that lead to a root.
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -39,7 +39,7 @@ pub struct TlsServer {
 
 impl DoorSettings {
     /// Whether some requests need a token or a certificate.
-    pub fn has_credentials(&self) -> bool {
+    pub(crate) fn has_credentials(&self) -> bool {
         self.token.is_some() || self.tokens.is_some() || self.tokens_file.is_some()
     }
 }

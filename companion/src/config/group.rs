@@ -6,7 +6,7 @@ use super::{TlsFiles, Url};
 
 /// The servers of a group, and their wanted state.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GroupSettings {
+pub(crate) struct GroupSettings {
     /// All servers, one or more. In a new group the first is the primary.
     pub servers: Vec<Url>,
     /// The files for servers with TLS: those of the store.
@@ -20,7 +20,7 @@ pub struct GroupSettings {
 
 /// How a server persists its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Persistence {
+pub(crate) enum Persistence {
     Rdb,
     /// An append-only log.
     Aof,
@@ -30,14 +30,14 @@ pub enum Persistence {
 
 impl Persistence {
     /// The names in the settings.
-    pub const NAMES: [(&'static str, Self); 4] = [
+    pub(crate) const NAMES: [(&'static str, Self); 4] = [
         ("rdb", Self::Rdb),
         ("aof", Self::Aof),
         ("both", Self::Both),
         ("none", Self::None),
     ];
 
-    pub fn of(has_log: bool, has_snapshots: bool) -> Self {
+    pub(crate) fn of(has_log: bool, has_snapshots: bool) -> Self {
         match (has_log, has_snapshots) {
             (true, true) => Self::Both,
             (true, false) => Self::Aof,
@@ -47,18 +47,18 @@ impl Persistence {
     }
 
     /// The name in the settings.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         let name = Self::NAMES.iter().find(|(_, kind)| *kind == self);
         name.map_or("?", |(name, _)| name)
     }
 
     /// Whether there is an append-only log.
-    pub fn has_log(self) -> bool {
+    pub(crate) fn has_log(self) -> bool {
         matches!(self, Self::Aof | Self::Both)
     }
 
     /// Whether there are snapshots.
-    pub fn has_snapshots(self) -> bool {
+    pub(crate) fn has_snapshots(self) -> bool {
         matches!(self, Self::Rdb | Self::Both)
     }
 }

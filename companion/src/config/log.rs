@@ -10,7 +10,7 @@ pub(crate) const LOG_FORMAT: &str = "log.format";
 
 /// The filter and the format of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     /// Which lines, as `tracing` reads it.
     pub filter: String,
     /// The form of a line.
@@ -19,7 +19,7 @@ pub struct LogSettings {
 
 /// The form of a line of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -31,14 +31,14 @@ impl LogFormat {
     const ALL: [Self; 2] = [Self::Text, Self::Json];
 
     /// As the setting says it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",
         }
     }
 
-    pub fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.as_str() == name)
     }
 }

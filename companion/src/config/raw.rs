@@ -10,7 +10,7 @@ use super::ConfigError;
 
 /// Fields by path (`store.kind`), as text.
 #[derive(Debug, Clone, Default)]
-pub struct Raw {
+pub(crate) struct Raw {
     said: BTreeMap<String, String>,
     known: Vec<&'static str>,
     /// The file and its text, for the lines of errors.
@@ -19,7 +19,7 @@ pub struct Raw {
 
 /// The given value of one field.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub(crate) struct Said {
     path: &'static str,
     secret: bool,
     given: bool,
@@ -31,7 +31,7 @@ impl Raw {
     /// Reads a file.
     ///
     /// # Errors [`ConfigError::Unreadable`], or those of [`Raw::parse`].
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
             path: path.to_owned(),
             source,
@@ -43,7 +43,7 @@ impl Raw {
     ///
     /// # Errors [`ConfigError::Syntax`], or [`ConfigError::Field`] for a value of a type that no
     /// field has.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let table: toml::Table =
             text.parse()
                 .map_err(|error: toml::de::Error| ConfigError::Syntax {
@@ -97,7 +97,7 @@ impl Raw {
     }
 
     /// Overrides a value by the environment or a flag.
-    pub fn set(&mut self, path: &str, text: &str) {
+    pub(crate) fn set(&mut self, path: &str, text: &str) {
         self.said.insert(path.to_owned(), text.to_owned());
     }
 
@@ -107,7 +107,7 @@ impl Raw {
     }
 
     /// Takes the value of a field.
-    pub fn take(&mut self, path: &'static str) -> Said {
+    pub(crate) fn take(&mut self, path: &'static str) -> Said {
         self.known.push(path);
         let said = self.said.remove(path);
         Said {
@@ -121,7 +121,7 @@ impl Raw {
     /// Refuses fields that were not taken: they are unknown.
     ///
     /// # Errors [`ConfigError::Field`] for the first of them.
-    pub fn finish(self) -> Result<(), ConfigError> {
+    pub(crate) fn finish(self) -> Result<(), ConfigError> {
         let Some((path, _)) = self.said.into_iter().next() else {
             return Ok(());
         };
@@ -160,7 +160,7 @@ fn start_of(table: &DeTable<'_>, path: &str) -> Option<usize> {
 }
 
 /// The known name that was probably meant.
-pub fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|name| (strsim::normalized_damerau_levenshtein(said, name), name));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     // A letter of a short word weighs more.
@@ -175,7 +175,7 @@ const ALIKE: f64 = 0.7;
 
 impl Said {
     /// Sets a default.
-    pub fn or(mut self, default: &str) -> Self {
+    pub(crate) fn or(mut self, default: &str) -> Self {
         if !self.given {
             default.clone_into(&mut self.text);
         }
@@ -183,18 +183,18 @@ impl Said {
     }
 
     /// Hides the value in errors.
-    pub fn secret(mut self) -> Self {
+    pub(crate) fn secret(mut self) -> Self {
         self.secret = true;
         self
     }
 
     /// `None` if no value was given, or the empty text.
-    pub fn given(self) -> Option<Self> {
+    pub(crate) fn given(self) -> Option<Self> {
         self.given.then_some(self)
     }
 
     /// The same field with another text: an item of a list.
-    pub fn with(&self, text: &str) -> Self {
+    pub(crate) fn with(&self, text: &str) -> Self {
         Self {
             text: text.to_owned(),
             ..self.clone()
@@ -202,14 +202,14 @@ impl Said {
     }
 
     /// The error for a value that is not among these words; it names the word that was probably meant.
-    pub fn is_none_of(&self, words: &[&str]) -> ConfigError {
+    pub(crate) fn is_none_of(&self, words: &[&str]) -> ConfigError {
         let meant = nearest(&self.text, words.iter().copied());
         let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
         self.breaks(&format!("must be one of {}{meant}", words.join(", ")))
     }
 
     /// The error for a value that breaks this rule.
-    pub fn breaks(&self, rule: &str) -> ConfigError {
+    pub(crate) fn breaks(&self, rule: &str) -> ConfigError {
         let value = if self.secret {
             "<redacted>".to_owned()
         } else {

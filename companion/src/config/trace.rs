@@ -9,7 +9,7 @@ use super::{ConfigError, Url, url_of};
 
 /// Which requests are traced, and the collector.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TraceSettings {
+pub(crate) struct TraceSettings {
     /// The collector: OTLP over gRPC.
     pub otlp: Url,
     /// The share of requests that are traced where their caller has not decided, from 0 to 1.

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 /// How grave a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Worth knowing.
     Info,
     /// All is as it should be until something fails.
@@ -20,7 +20,7 @@ pub enum Severity {
 
 impl Severity {
     /// As in the output and in `--fail-on`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warn => "warn",
@@ -45,30 +45,31 @@ macro_rules! codes {
     ($($name:ident = $code:literal, $severity:ident, $title:literal, $follows:literal;)*) => {
         /// A kind of finding.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code {
+        pub(crate) enum Code {
             $(#[doc = $title] $name,)*
         }
 
         impl Code {
             /// Every code, in order.
-            pub const ALL: &[Code] = &[$(Code::$name,)*];
+            #[cfg(test)]
+            pub(crate) const ALL: &[Code] = &[$(Code::$name,)*];
 
             /// As scripts and the page name it.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Code::$name => $code,)* }
             }
 
             /// How grave it is.
-            pub fn severity(self) -> Severity {
+            pub(crate) fn severity(self) -> Severity {
                 match self { $(Code::$name => Severity::$severity,)* }
             }
 
             /// It in a few words.
-            pub fn title(self) -> &'static str {
+            pub(crate) fn title(self) -> &'static str {
                 match self { $(Code::$name => $title,)* }
             }
 
-            pub fn follows(self) -> &'static str {
+            pub(crate) fn follows(self) -> &'static str {
                 match self { $(Code::$name => $follows,)* }
             }
         }

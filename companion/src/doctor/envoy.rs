@@ -10,17 +10,17 @@ use serde_json::Value;
 
 use super::json::{at, list, text};
 
-pub use bootstrap::read;
-pub use dump::running;
+pub(crate) use bootstrap::read;
+pub(crate) use dump::running;
 
 /// Why a text is no configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ReadError(String);
+pub(crate) struct ReadError(String);
 
 /// An Envoy, as far as it was seen.
 #[derive(Debug, Default)]
-pub struct Envoy {
+pub(crate) struct Envoy {
     /// Admin interface, stats, extensions.
     pub(super) bootstrap: Value,
     pub(super) clusters: Vec<Cluster>,

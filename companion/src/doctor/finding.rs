@@ -12,7 +12,7 @@ const CHARS_MAX: usize = 400;
 
 /// Something that is wrong, or worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     pub code: Code,
     pub severity: Severity,
     /// The file or address in which it was found.
@@ -60,7 +60,7 @@ impl Finding {
 }
 
 /// A text of a configuration or a server on one line, shortened.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut chars = text.chars();
     let plain = |char: char| if hides(char) { ' ' } else { char };
     let mut kept: String = chars.by_ref().take(CHARS_MAX).map(plain).collect();

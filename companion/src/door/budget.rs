@@ -7,21 +7,21 @@ use super::kept::{Kept, Share};
 use super::need::Kind;
 
 /// Concurrent reports and heartbeats.
-pub const REPORTS_MAX: usize = 512;
+pub(crate) const REPORTS_MAX: usize = 512;
 /// Concurrent reads.
-pub const READS_MAX: usize = 256;
+pub(crate) const READS_MAX: usize = 256;
 /// Concurrent writes.
-pub const WRITES_MAX: usize = 512;
+pub(crate) const WRITES_MAX: usize = 512;
 /// Concurrent reads of clients without a credential, if others have one.
-pub const STRANGERS_MAX: usize = 64;
+pub(crate) const STRANGERS_MAX: usize = 64;
 /// Open streams of events and of changes.
-pub const EVENT_STREAMS_MAX: usize = 256;
+pub(crate) const EVENT_STREAMS_MAX: usize = 256;
 /// Concurrent reads of readiness and metrics.
-pub const LOOKS_MAX: usize = 32;
+pub(crate) const LOOKS_MAX: usize = 32;
 
 /// The places of all kinds.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     reports: Arc<Kept>,
     reads: Arc<Kept>,
     writes: Arc<Kept>,
@@ -43,7 +43,7 @@ impl Default for Budget {
 
 impl Budget {
     /// A place for a request. `has_credentials` says whether other clients have a credential.
-    pub fn take(&self, kind: Kind, caller: &Caller, has_credentials: bool) -> Option<Share> {
+    pub(crate) fn take(&self, kind: Kind, caller: &Caller, has_credentials: bool) -> Option<Share> {
         let places = match kind {
             _ if has_credentials && !caller.is_known() => &self.strangers,
             Kind::Report => &self.reports,

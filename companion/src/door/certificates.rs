@@ -13,7 +13,7 @@ use crate::tls::{FileError, chain, choose_provider, key, roots, unfit};
 ///
 /// # Errors
 /// [`FileError`].
-pub fn server(files: &TlsServer, protocol: &[u8]) -> Result<Arc<ServerConfig>, FileError> {
+pub(crate) fn server(files: &TlsServer, protocol: &[u8]) -> Result<Arc<ServerConfig>, FileError> {
     choose_provider();
     let certificates = chain("tls_cert", &files.certificate)?;
     let private = key("tls_key", &files.key)?;
@@ -36,7 +36,7 @@ pub fn server(files: &TlsServer, protocol: &[u8]) -> Result<Arc<ServerConfig>, F
 }
 
 /// The DNS names and URIs of a client's certificate, which TLS has verified.
-pub fn names(chain: Option<&[CertificateDer<'_>]>) -> Vec<String> {
+pub(crate) fn names(chain: Option<&[CertificateDer<'_>]>) -> Vec<String> {
     let Some(own) = chain.and_then(<[CertificateDer<'_>]>::first) else {
         return Vec::new();
     };

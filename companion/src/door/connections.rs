@@ -14,7 +14,7 @@ use super::credentials::Principal;
 
 /// The open connections of one listening address.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     max: usize,
     all: Mutex<All>,
 }
@@ -40,7 +40,7 @@ struct Open {
 
 /// A place among the connections; dropping it gives it back.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     connections: Arc<Connections>,
     number: u64,
     end: Arc<Notify>,
@@ -48,7 +48,7 @@ pub struct Place {
 
 /// How a new connection got its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub(crate) enum Room {
     Free,
     /// A quiet connection has to go.
     Made,
@@ -56,17 +56,17 @@ pub enum Room {
 
 impl Connections {
     /// At most `max` connections.
-    pub fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
         let all = Mutex::default();
         Arc::new(Self { max, all })
     }
 
-    pub fn max(&self) -> usize {
+    pub(crate) fn max(&self) -> usize {
         self.max
     }
 
     /// A place for a new connection, or `None` if all others are at work.
-    pub fn enter(self: &Arc<Self>, address: Address) -> Option<(Place, Room)> {
+    pub(crate) fn enter(self: &Arc<Self>, address: Address) -> Option<(Place, Room)> {
         let mut all = self.lock();
         // At most half of them, so that one address cannot have all.
         let own = all.open.values().filter(|open| open.address == address);
@@ -141,7 +141,7 @@ impl Connections {
 
 impl Place {
     /// Returns once the connection has to go.
-    pub async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         self.end.notified().await;
     }
 
@@ -155,7 +155,7 @@ impl Place {
         });
     }
 
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.end.notify_one();
     }
 
@@ -165,7 +165,7 @@ impl Place {
     }
 
     /// A request of it succeeded.
-    pub fn proves(&self) {
+    pub(crate) fn proves(&self) {
         self.change(|open| open.is_proven = true);
     }
 

@@ -4,6 +4,7 @@ mod file;
 
 use std::collections::BTreeSet;
 use std::fmt;
+#[cfg(test)]
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::Address;
 use super::need::{Need, Scope};
 use crate::config::{DoorSettings, Secret};
 
-pub use file::KeyringError;
+pub(crate) use file::KeyringError;
 use file::{invalid, parse};
 
 /// Most credentials.
@@ -21,7 +22,7 @@ const CREDENTIALS_MAX: usize = 1_024;
 
 /// A role of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub(crate) enum Role {
     /// Report loads and data updates, as filters do, and read what they need: instances and their loads.
     Report,
     /// Register instances of services, drain and remove them.
@@ -44,7 +45,7 @@ impl Role {
     ];
 
     /// Its name in a file of tokens.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         let mut names = Self::NAMES.iter();
         let name = names.find(|(_, role)| *role == self);
         name.map_or("admin", |(name, _)| name)
@@ -53,7 +54,7 @@ impl Role {
 
 /// A token or a certificate, and the roles of its holder.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Credential {
+pub(crate) struct Credential {
     name: String,
     proof: Proof,
     roles: BTreeSet<Role>,
@@ -71,7 +72,7 @@ enum Proof {
 }
 
 #[derive(Debug, Default)]
-pub struct Keyring {
+pub(crate) struct Keyring {
     all: Vec<Arc<Credential>>,
     /// Whether the settings name credentials: then no client passes without one, even if a file has lost them.
     is_needed: bool,
@@ -80,7 +81,7 @@ pub struct Keyring {
 
 /// The sender of a request.
 #[derive(Debug, Clone)]
-pub enum Who {
+pub(crate) enum Who {
     /// A client with a credential.
     Known(Arc<Credential>),
     /// A client without a credential, where the request needs none.
@@ -89,7 +90,7 @@ pub enum Who {
 
 /// The sender of a request, and its address.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     pub who: Who,
     /// From where.
     pub address: Address,
@@ -97,7 +98,7 @@ pub struct Caller {
 
 /// A client as far as quotas go: the credential, or else the address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Principal {
+pub(crate) enum Principal {
     /// The credential of this name.
     Credential(String),
     /// All clients without a credential at this address.
@@ -115,7 +116,8 @@ impl fmt::Display for Principal {
 
 impl Caller {
     /// A client without a credential.
-    pub fn stranger(address: IpAddr) -> Self {
+    #[cfg(test)]
+    pub(crate) fn stranger(address: IpAddr) -> Self {
         Self {
             who: Who::Stranger,
             address: address.into(),
@@ -123,7 +125,7 @@ impl Caller {
     }
 
     /// The principal whose quotas count.
-    pub fn principal(&self) -> Principal {
+    pub(crate) fn principal(&self) -> Principal {
         match &self.who {
             Who::Known(credential) => Principal::Credential(credential.name.clone()),
             Who::Stranger => Principal::Address(self.address),
@@ -134,7 +136,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`Denied::Forbidden`].
-    pub fn may(&self, need: &Need<'_>) -> Result<(), Denied> {
+    pub(crate) fn may(&self, need: &Need<'_>) -> Result<(), Denied> {
         match &self.who {
             Who::Known(credential) => credential.may(need),
             Who::Stranger => Ok(()),
@@ -142,14 +144,14 @@ impl Caller {
     }
 
     /// Whether it has shown a credential.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         matches!(self.who, Who::Known(_))
     }
 }
 
 /// Why a request is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// No credential.
     #[error("authorization: a bearer token is needed for this")]
     Unknown,
@@ -166,7 +168,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError`].
-    pub fn read(door: &DoorSettings) -> Result<Self, KeyringError> {
+    pub(crate) fn read(door: &DoorSettings) -> Result<Self, KeyringError> {
         let mut keyring = Self {
             all: Vec::new(),
             is_needed: door.has_credentials(),
@@ -196,7 +198,7 @@ impl Keyring {
     }
 
     /// Whether some requests need a credential.
-    pub fn is_needed(&self) -> bool {
+    pub(crate) fn is_needed(&self) -> bool {
         self.is_needed
     }
 
@@ -222,7 +224,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         authorization: Option<&[u8]>,
         certificate_names: &[String],
@@ -278,11 +280,6 @@ fn bearer(given: &[u8]) -> Option<&[u8]> {
 }
 
 impl Credential {
-    /// Its name, as the file of tokens has it.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     fn may(&self, need: &Need<'_>) -> Result<(), Denied> {
         if need.is_open || self.roles.contains(&Role::Admin) {
             return Ok(());

@@ -5,12 +5,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Files that are not connections of clients: the store, the brokers, the log, and some to spare.
 const RESERVED: u64 = 256;
 /// Most connections of clients, even if the system's limit is higher.
-pub const CONNECTIONS_MAX: usize = 8_192;
+pub(crate) const CONNECTIONS_MAX: usize = 8_192;
 /// Fewest connections, even if the limit is lower.
 const CONNECTIONS_MIN: usize = 64;
 
 /// Raises the soft limit to the hard one, and returns how many connections fit.
-pub fn raise() -> usize {
+pub(crate) fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

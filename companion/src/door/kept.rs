@@ -8,7 +8,7 @@ use super::credentials::Principal;
 
 /// A bound over what all clients hold of one kind.
 #[derive(Debug)]
-pub struct Kept {
+pub(crate) struct Kept {
     max: usize,
     of_one: usize,
     held: Mutex<Held>,
@@ -22,7 +22,7 @@ struct Held {
 
 /// The share that is held for a client; dropping it gives it back.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     kept: Arc<Kept>,
     of: Principal,
     size: usize,
@@ -30,24 +30,24 @@ pub struct Share {
 
 impl Kept {
     /// At most `max`, half of them for one client.
-    pub fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
         Self::with(max, max / 2)
     }
 
     /// At most `max`, and `of_one` for one client.
-    pub fn with(max: usize, of_one: usize) -> Arc<Self> {
+    pub(crate) fn with(max: usize, of_one: usize) -> Arc<Self> {
         let held = Mutex::default();
         Arc::new(Self { max, of_one, held })
     }
 
     /// An empty share for a client.
-    pub fn share(self: &Arc<Self>, of: Principal) -> Share {
+    pub(crate) fn share(self: &Arc<Self>, of: Principal) -> Share {
         let kept = Arc::clone(self);
         Share { kept, of, size: 0 }
     }
 
     /// A place for a client, or `None` if it has all that it may have, or all are taken.
-    pub fn place(self: &Arc<Self>, of: Principal) -> Option<Share> {
+    pub(crate) fn place(self: &Arc<Self>, of: Principal) -> Option<Share> {
         let mut share = self.share(of);
         share.set(1).then_some(share)
     }
@@ -56,7 +56,7 @@ impl Kept {
 impl Share {
     /// Changes the amount that it holds. Returns whether the new amount fits; if not, the old one stays.
     #[must_use]
-    pub fn set(&mut self, size: usize) -> bool {
+    pub(crate) fn set(&mut self, size: usize) -> bool {
         let held = self.kept.held.lock();
         let mut held = held.unwrap_or_else(PoisonError::into_inner);
         let own = held.by.get(&self.of).copied().unwrap_or(0);

@@ -25,12 +25,12 @@ use crate::clock::now_ms;
 use crate::metrics::Metrics;
 
 /// The certificates in force; `None` for plain connections.
-pub type Certificates = watch::Receiver<Option<Arc<ServerConfig>>>;
+pub(crate) type Certificates = watch::Receiver<Option<Arc<ServerConfig>>>;
 
 /// How long accepting pauses if the system gives no connection, as without a free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub struct Listener {
+pub(crate) struct Listener {
     listener: TcpListener,
     connections: Arc<Connections>,
     certificates: Certificates,
@@ -40,7 +40,7 @@ pub struct Listener {
 
 /// The other end of a connection.
 #[derive(Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub address: SocketAddr,
     /// The names in its certificate, if it has shown one.
     pub certificate_names: Vec<String>,
@@ -53,11 +53,11 @@ pub struct Peer {
 
 /// A request or stream that was let in; until it is dropped, its connection counts as at work.
 #[derive(Debug)]
-pub struct LetIn(Arc<Peer>);
+pub(crate) struct LetIn(Arc<Peer>);
 
 impl LetIn {
     /// Counts a request or stream of a client as begun.
-    pub fn new(peer: &Arc<Peer>, by: &Principal) -> Self {
+    pub(crate) fn new(peer: &Arc<Peer>, by: &Principal) -> Self {
         peer.place.begins(by);
         Self(Arc::clone(peer))
     }
@@ -71,7 +71,7 @@ impl Drop for LetIn {
 
 impl Peer {
     /// Counts a refusal of one of its requests; returns the number of refusals so far.
-    pub fn refuse(&self) -> u32 {
+    pub(crate) fn refuse(&self) -> u32 {
         self.refusals
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1)
@@ -79,7 +79,7 @@ impl Peer {
 }
 
 /// A connection whose encryption is not agreed on yet.
-pub struct Arrival {
+pub(crate) struct Arrival {
     stream: TcpStream,
     address: SocketAddr,
     place: Place,
@@ -88,14 +88,14 @@ pub struct Arrival {
 }
 
 /// A connection, plain or encrypted.
-pub enum Stream {
+pub(crate) enum Stream {
     Plain(TcpStream),
     Encrypted(Box<TlsStream<TcpStream>>),
 }
 
 impl Listener {
     /// A listening address with a limit of connections.
-    pub fn new(
+    pub(crate) fn new(
         listener: TcpListener,
         max: usize,
         certificates: Certificates,
@@ -112,7 +112,7 @@ impl Listener {
     }
 
     /// The next connection.
-    pub async fn next(&self) -> Arrival {
+    pub(crate) async fn next(&self) -> Arrival {
         loop {
             let (stream, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -173,7 +173,7 @@ impl Listener {
 
 impl Arrival {
     /// Agrees on encryption, if the settings say so; `None` if the other end does not.
-    pub async fn agreed(self) -> Option<(Stream, Peer)> {
+    pub(crate) async fn agreed(self) -> Option<(Stream, Peer)> {
         let Self {
             stream,
             address,

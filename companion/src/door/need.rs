@@ -9,17 +9,17 @@ use unitring_protocol::record::VALUE_BYTES_MAX;
 use super::credentials::Role;
 
 /// The largest report, in bytes.
-pub const REPORT_BYTES_MAX: usize = 4 << 20;
+pub(crate) const REPORT_BYTES_MAX: usize = 4 << 20;
 /// The largest batch of writes, in bytes.
-pub const BATCH_BYTES_MAX: usize = 8 << 20;
+pub(crate) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The largest batch of data updates, in bytes.
-pub const UPDATES_BYTES_MAX: usize = 8 << 20;
+pub(crate) const UPDATES_BYTES_MAX: usize = 8 << 20;
 /// The largest other body, in bytes.
-pub const BODY_BYTES_MAX: usize = 64 << 10;
+pub(crate) const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// What a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need<'a> {
+pub(crate) struct Need<'a> {
     /// Any of these roles.
     pub roles: &'static [Role],
     pub scope: Scope<'a>,
@@ -33,7 +33,7 @@ pub struct Need<'a> {
 
 /// The scope that a role has to cover.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope<'a> {
+pub(crate) enum Scope<'a> {
     /// A scope that no credential limits.
     All,
     /// The instances of a service.
@@ -46,7 +46,7 @@ pub enum Scope<'a> {
 
 /// The quota that a request is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Reports and heartbeats: without them living instances and loads would be forgotten.
     Report,
     Read,
@@ -58,13 +58,13 @@ pub enum Kind {
 
 impl Need<'_> {
     /// Whether nothing is changed.
-    pub fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         matches!(self.kind, Kind::Read | Kind::Look)
     }
 }
 
 /// What a request needs.
-pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
+pub(crate) fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
     let is_read = matches!(*method, Method::GET | Method::HEAD);
     let kind = if is_read { Kind::Read } else { Kind::Write };
     let needs = |roles, scope, kind| Need {
@@ -130,7 +130,7 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
 }
 
 /// The need of one data update in a batch.
-pub fn update_of(dataset: &str) -> Need<'_> {
+pub(crate) fn update_of(dataset: &str) -> Need<'_> {
     Need {
         roles: &[Role::Report],
         scope: Scope::Dataset(Cow::Borrowed(dataset)),

@@ -15,15 +15,15 @@ use tokio::time::{Sleep, sleep_until};
 use crate::clock::timer;
 
 /// How long the head of a request may take from its first byte on, and how long the first byte of the first request.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle between two requests. Longer than filters' longest interval.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long an answer may wait while the client takes no byte of it.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The event that the connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The rest of a head.
     Head = 0,
     /// The answer of a request; or the connection is of a kind with its own rules.
@@ -34,10 +34,10 @@ pub enum Phase {
 
 /// The phase. The stream reads it, and the server of the connection sets it.
 #[derive(Debug, Default)]
-pub struct Line(AtomicU64);
+pub(crate) struct Line(AtomicU64);
 
 impl Line {
-    pub fn set(&self, phase: Phase) {
+    pub(crate) fn set(&self, phase: Phase) {
         let next = |line| Some(((line >> PHASE_BITS) + 1) << PHASE_BITS | phase as u64);
         // There is always a next phase.
         let _last = self
@@ -61,7 +61,7 @@ impl Line {
 const PHASE_BITS: u32 = 2;
 
 /// A connection whose other end has limited time.
-pub struct Patient<S> {
+pub(crate) struct Patient<S> {
     inner: S,
     line: Arc<Line>,
     /// After this many bytes the phase stays [`Phase::Busy`].
@@ -95,7 +95,7 @@ impl Timer {
 
 impl<S> Patient<S> {
     /// A connection that carries requests one after the other.
-    pub fn new(inner: S, line: Arc<Line>, slow: Counter<u64>) -> Self {
+    pub(crate) fn new(inner: S, line: Arc<Line>, slow: Counter<u64>) -> Self {
         Self {
             inner,
             line,
@@ -107,16 +107,11 @@ impl<S> Patient<S> {
     }
 
     /// A connection whose protocol has timeouts of its own, once it has begun with this many bytes.
-    pub fn free_after(self, bytes: usize) -> Self {
+    pub(crate) fn free_after(self, bytes: usize) -> Self {
         Self {
             free_after: Some(bytes),
             ..self
         }
-    }
-
-    /// The connection itself.
-    pub fn inner(&self) -> &S {
-        &self.inner
     }
 
     fn heard(&mut self, bytes: usize) {

@@ -17,7 +17,7 @@ const OWN_NAME: &str = "unitring";
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Foreign {
+pub(crate) enum Foreign {
     /// No `Host`, or an invalid one.
     #[error("host: must be the address of this companion")]
     NoHost,
@@ -39,7 +39,7 @@ pub enum Foreign {
 
 impl Foreign {
     /// The status of the answer.
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NoHost => StatusCode::BAD_REQUEST,
             Self::Host(_) => StatusCode::MISDIRECTED_REQUEST,
@@ -53,7 +53,11 @@ impl Foreign {
 ///
 /// # Errors
 /// [`Foreign`].
-pub fn check(method: &Method, headers: &HeaderMap, own_names: &[String]) -> Result<(), Foreign> {
+pub(crate) fn check(
+    method: &Method,
+    headers: &HeaderMap,
+    own_names: &[String],
+) -> Result<(), Foreign> {
     let host = headers.get(HOST).map(|value| value.as_bytes());
     let host = std::str::from_utf8(host.unwrap_or_default()).unwrap_or_default();
     let authority: Authority = host.parse().map_err(|_| Foreign::NoHost)?;

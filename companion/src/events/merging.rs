@@ -21,14 +21,14 @@ use super::Event;
 
 /// The time that the events of an entry lie within. Envoys notice a change within a few seconds of each other: they look
 /// once per second, and check health every few seconds.
-pub const WINDOW_MS: u64 = 10_000;
+pub(crate) const WINDOW_MS: u64 = 10_000;
 /// The entries of an instance that further events may be counted with.
-pub const LATEST_MAX: usize = 16;
+pub(crate) const LATEST_MAX: usize = 16;
 /// The time that the events of an entry lie within while an instance is unsettled: as often as Envoys look.
-pub const UNSETTLED_MS: u64 = 1_000;
+pub(crate) const UNSETTLED_MS: u64 = 1_000;
 
 /// The kinds of events that end the state which an event of this kind reports.
-pub fn undone_by(kind: EventKind) -> &'static [EventKind] {
+pub(crate) fn undone_by(kind: EventKind) -> &'static [EventKind] {
     match kind {
         EventKind::Added => &[EventKind::Removed],
         EventKind::Removed => &[EventKind::Added],
@@ -41,7 +41,7 @@ pub fn undone_by(kind: EventKind) -> &'static [EventKind] {
 
 /// The fields of an event that decide in which entry it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sketch {
+pub(crate) struct Sketch {
     /// When it happened, by its observer's clock.
     pub at_ms: u64,
     pub kind: EventKind,
@@ -50,7 +50,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    pub fn of(event: &Event) -> Self {
+    pub(crate) fn of(event: &Event) -> Self {
         let observer = match (&event.reporter, &event.unit) {
             (Some(_), _) => "reporter",
             (None, Some(unit)) => unit.as_str(),
@@ -71,7 +71,7 @@ impl Sketch {
 
 /// An entry that further events may be counted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// Its number in the log.
     pub number: u64,
     /// The earliest of its events.
@@ -104,7 +104,7 @@ impl Counted {
 
 /// The latest entries of an instance, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Latest {
+pub(crate) struct Latest {
     entries: Vec<Counted>,
     /// The latest event of the entries that are no longer here. Since it may be contrary, nothing is counted with
     /// entries that reach back to it.
@@ -114,7 +114,11 @@ pub struct Latest {
 impl Latest {
     /// Counts an event with the latest entry that may have it, and returns that entry; `None` if it needs an entry of
     /// its own. `is_there` says whether the log still has an entry of this number.
-    pub fn count(&mut self, event: &Sketch, is_there: impl Fn(u64) -> bool) -> Option<Counted> {
+    pub(crate) fn count(
+        &mut self,
+        event: &Sketch,
+        is_there: impl Fn(u64) -> bool,
+    ) -> Option<Counted> {
         let may_have = |entry: &Counted| {
             let (from_ms, to_ms) = entry.with(event);
             entry.is_equal(event)
@@ -149,7 +153,7 @@ impl Latest {
     }
 
     /// Takes in a new entry.
-    pub fn add(&mut self, event: &Sketch, number: u64) {
+    pub(crate) fn add(&mut self, event: &Sketch, number: u64) {
         self.entries.push(Counted {
             number,
             first_ms: event.at_ms,
@@ -164,7 +168,7 @@ impl Latest {
     }
 
     /// The number of the latest entry.
-    pub fn last_number(&self) -> u64 {
+    pub(crate) fn last_number(&self) -> u64 {
         self.entries.last().map_or(0, |entry| entry.number)
     }
 }

@@ -19,7 +19,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// The flags of the command.
 #[derive(Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Print the plan, and touch nothing.
     pub dry_run: bool,
     /// Servers whose data may be replaced by the primary's.
@@ -30,7 +30,7 @@ pub struct Options {
 /// performed, or with `dry_run` planned.
 ///
 /// # Errors [`GroupError`]. A refusal comes before anything is touched.
-pub async fn create(
+pub(crate) async fn create(
     settings: &GroupSettings,
     unit: &UnitId,
     options: Options,

@@ -9,7 +9,7 @@ use crate::store::LAYOUT;
 
 /// The observed state of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observed {
+pub(crate) struct Observed {
     pub address: SocketAddr,
     /// The primary that it replicates from, and the state of that link; `None` for a primary.
     pub replicates: Option<(SocketAddr, Link)>,
@@ -35,7 +35,7 @@ pub struct Observed {
 
 /// The state of a replica's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
+pub(crate) enum Link {
     /// The replica has all data of the primary, except for what is on its way.
     Up,
     /// The link is down, or the first copy is not complete.
@@ -44,7 +44,7 @@ pub enum Link {
 
 /// The wanted state of all servers.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The persistence of all servers.
     pub persistence: Persistence,
     /// See [`crate::config::GroupSettings::min_replicas`].
@@ -57,14 +57,14 @@ pub struct Wanted {
 
 /// An action on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Action {
+pub(crate) struct Action {
     pub server: SocketAddr,
     pub what: Step,
 }
 
 /// The effect of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Write the layout of this unit's data.
     WriteLayout,
     /// `CONFIG SET`.
@@ -98,7 +98,7 @@ impl fmt::Display for Action {
 
 /// Why a server must not be touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The server holds foreign data.
     #[error(
         "{server}: holds {keys} keys and no layout of this unit: these are somebody else's data; \
@@ -153,7 +153,7 @@ pub enum Refusal {
 
 /// The primary that another server replicates from, else one with our layout, else the first
 /// server.
-pub fn primary(servers: &[Observed]) -> Option<&Observed> {
+pub(crate) fn primary(servers: &[Observed]) -> Option<&Observed> {
     let by_address = |address| servers.iter().find(|server| server.address == address);
     let followed = servers
         .iter()
@@ -169,7 +169,7 @@ pub fn primary(servers: &[Observed]) -> Option<&Observed> {
 /// The actions, in order; none if the group is as wanted.
 ///
 /// # Errors Every reason why a server must not be touched; then no server is.
-pub fn plan(servers: &[Observed], wanted: &Wanted) -> Result<Vec<Action>, Vec<Refusal>> {
+pub(crate) fn plan(servers: &[Observed], wanted: &Wanted) -> Result<Vec<Action>, Vec<Refusal>> {
     let Some(primary) = primary(servers) else {
         return Ok(Vec::new());
     };

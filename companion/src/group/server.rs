@@ -21,7 +21,7 @@ use crate::store::redis::tls::{certificates, client};
 /// How long connecting, and each answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-pub struct Server {
+pub(crate) struct Server {
     pub address: SocketAddr,
     /// Its URL without secrets.
     pub name: String,
@@ -33,7 +33,7 @@ pub struct Server {
 }
 
 /// The fields of `INFO`.
-pub type Info = BTreeMap<String, String>;
+pub(crate) type Info = BTreeMap<String, String>;
 
 /// The server's role, in its own words for it.
 pub(super) fn role(info: &Info) -> ServerRole {
@@ -48,7 +48,11 @@ impl Server {
     ///
     /// # Errors
     /// [`GroupError::Server`].
-    pub async fn connect(url: &Url, tls: &TlsFiles, unit: &UnitId) -> Result<Self, GroupError> {
+    pub(crate) async fn connect(
+        url: &Url,
+        tls: &TlsFiles,
+        unit: &UnitId,
+    ) -> Result<Self, GroupError> {
         let name = url.to_string();
         let wrong = |why: String| GroupError::Server {
             server: name.clone(),
@@ -93,7 +97,7 @@ impl Server {
     ///
     /// # Errors
     /// [`GroupError::Server`].
-    pub async fn info(&self) -> Result<Info, GroupError> {
+    pub(crate) async fn info(&self) -> Result<Info, GroupError> {
         let text: String = self.ask(&["INFO"]).await?;
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         Ok(fields
@@ -105,7 +109,7 @@ impl Server {
     ///
     /// # Errors
     /// [`GroupError::Server`].
-    pub async fn observe(&self) -> Result<Observed, GroupError> {
+    pub(crate) async fn observe(&self) -> Result<Observed, GroupError> {
         let info = self.info().await?;
         let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
         let replicates = if role(&info) == ServerRole::Replica {
@@ -152,7 +156,7 @@ impl Server {
     ///
     /// # Errors
     /// [`GroupError::Server`].
-    pub async fn perform(&self, step: &Step, fixed: &FixedData) -> Result<(), GroupError> {
+    pub(crate) async fn perform(&self, step: &Step, fixed: &FixedData) -> Result<(), GroupError> {
         match step {
             Step::WriteLayout => {
                 let layout = LAYOUT.to_string();
@@ -185,7 +189,7 @@ impl Server {
     ///
     /// # Errors
     /// [`GroupError::Server`].
-    pub async fn keep_settings(&self) -> Result<bool, GroupError> {
+    pub(crate) async fn keep_settings(&self) -> Result<bool, GroupError> {
         let info = self.info().await?;
         if info.get("config_file").is_none_or(String::is_empty) {
             return Ok(false);

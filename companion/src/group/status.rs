@@ -11,7 +11,7 @@ use crate::states::{Persisted, ServerRole};
 
 /// A group at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Whether there are no problems.
     pub healthy: bool,
     /// The problems, a sentence each.
@@ -22,7 +22,7 @@ pub struct Status {
 
 /// A server at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct ServerStatus {
+pub(crate) struct ServerStatus {
     /// Its URL without secrets.
     pub server: String,
     /// Why the server could not be observed; then the other fields mean nothing.
@@ -58,7 +58,7 @@ pub struct ServerStatus {
 
 impl Status {
     /// The memory of the fullest server, as a part of its limit; `None` if none has a limit.
-    pub fn memory_ratio(&self) -> Option<f64> {
+    pub(crate) fn memory_ratio(&self) -> Option<f64> {
         let limited = self.servers.iter().filter(|server| server.memory_max > 0);
         #[allow(clippy::cast_precision_loss, reason = "a ratio of bytes")]
         let ratio = |server: &ServerStatus| server.memory_used as f64 / server.memory_max as f64;
@@ -69,12 +69,12 @@ impl Status {
 /// How long a server may take for all answers.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// A server that uses more than this share of its memory is near its limit.
-pub const MEMORY_PERCENT_MAX: u64 = 90;
+pub(crate) const MEMORY_PERCENT_MAX: u64 = 90;
 /// A replica that lags by more bytes than this is a problem.
-pub const LAG_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const LAG_BYTES_MAX: u64 = 16 << 20;
 
 /// Observes every server; one that does not answer is a problem in the result, and not an error.
-pub async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
+pub(crate) async fn status(settings: &GroupSettings, unit: &UnitId) -> Status {
     let servers = settings.servers.iter().map(|url| async move {
         let look = async {
             let server = Server::connect(url, &settings.tls, unit).await?;

@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const UNTOLD_MAX: usize = 64;
 
 /// Observes for ever, and publishes each status in `seen`.
-pub async fn run(
+pub(crate) async fn run(
     settings: GroupSettings,
     unit: UnitId,
     metrics: Arc<Metrics>,

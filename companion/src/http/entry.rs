@@ -28,14 +28,14 @@ use crate::door::{Caller, site};
 /// An idle stream sends a comment after this long.
 pub(super) const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a request may take from when it is read until its answer starts.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long its body may take.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of bodies that are being read, over all requests. The first of each body do not count, so that
 /// reports and heartbeats always pass.
-pub const BODIES_BYTES_MAX: usize = 256 << 20;
+pub(crate) const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Most bytes of answers that are not read yet, over all requests; the first of each do not count either.
-pub const ANSWERS_BYTES_MAX: usize = 256 << 20;
+pub(crate) const ANSWERS_BYTES_MAX: usize = 256 << 20;
 /// These first bytes.
 const UNCOUNTED_BYTES: usize = 64 << 10;
 /// Most bytes of an unused body that are still read, so that its sender sees the answer.

@@ -13,11 +13,11 @@ use crate::door::kept::Kept;
 use crate::metrics::Metrics;
 
 /// Most requests that wait for such work.
-pub const WAITING_MAX: usize = 16;
+pub(crate) const WAITING_MAX: usize = 16;
 
 /// Runs one piece of such work at a time, and bounds the requests that wait for it.
 #[derive(Debug)]
-pub struct Heavy {
+pub(crate) struct Heavy {
     at_once: Arc<Semaphore>,
     waiting: Arc<Kept>,
 }

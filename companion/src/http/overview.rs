@@ -28,7 +28,7 @@ pub(super) struct Seen {
 
 /// The last look, and whose turn it is to look.
 #[derive(Debug, Default)]
-pub struct Overview {
+pub(crate) struct Overview {
     last: Mutex<Option<Last>>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }

@@ -17,9 +17,9 @@ mod room;
 mod sizes;
 mod told;
 
-pub use room::Room;
+pub(crate) use room::Room;
 use sizes::OF_ONE_MAX;
-pub use sizes::{REPORTS_BYTES_MAX, Sizes};
+pub(crate) use sizes::{REPORTS_BYTES_MAX, Sizes};
 
 use super::App;
 use super::answer::{Refusal, json};

@@ -22,7 +22,7 @@ use crate::door::patience::{Line, Patient, Phase};
 const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// Serves until `stopping` is true and the requests under way have their answers.
-pub async fn serve(listener: Listener, router: Router, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: Listener, router: Router, mut stopping: watch::Receiver<bool>) {
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     loop {
         let arrival = tokio::select! {

@@ -38,7 +38,7 @@ const TOLD_EVERY_MS: u64 = 10_000;
 
 /// Which refused updates the log does not have yet.
 #[derive(Debug, Default)]
-pub struct RefusedUpdates {
+pub(crate) struct RefusedUpdates {
     told_ms: AtomicU64,
     untold: AtomicU64,
 }

@@ -16,7 +16,7 @@ const LINES_MAX: usize = 100;
 
 /// The last result.
 #[derive(Default)]
-pub struct Wiring(Mutex<Option<(Instant, Arc<Vec<Miswired>>)>>);
+pub(crate) struct Wiring(Mutex<Option<(Instant, Arc<Vec<Miswired>>)>>);
 
 impl Wiring {
     /// The reporters that are wired wrongly.

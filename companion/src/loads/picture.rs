@@ -18,7 +18,7 @@ use super::wiring::Miswired;
 
 /// The last reports of the live reporters on one service.
 #[derive(Debug, Default)]
-pub struct Picture {
+pub(crate) struct Picture {
     rows: BTreeMap<ReporterId, Row>,
     /// Where each instance with load has its column.
     places: BTreeMap<InstanceId, usize>,
@@ -55,7 +55,7 @@ struct Column {
 
 impl Picture {
     /// Puts a report in place of the reporter's last one, unless it is older.
-    pub fn put(&mut self, load: &StoredLoad) {
+    pub(crate) fn put(&mut self, load: &StoredLoad) {
         let last = self.rows.get(&load.reporter);
         // By when it was taken, since the store decides whether a lower sequence counts.
         let order = (load.taken_ms, load.sequence);
@@ -95,12 +95,12 @@ impl Picture {
     }
 
     /// Drops the reporters that no longer count.
-    pub fn lapse(&mut self, now_ms: u64) {
+    pub(crate) fn lapse(&mut self, now_ms: u64) {
         self.drop_if(|_, row| row.alive_until_ms <= now_ms);
     }
 
     /// Drops all reporters but these.
-    pub fn retain(&mut self, stays: impl Fn(&ReporterId) -> bool) {
+    pub(crate) fn retain(&mut self, stays: impl Fn(&ReporterId) -> bool) {
         self.drop_if(|reporter, _| !stays(reporter));
     }
 
@@ -118,23 +118,23 @@ impl Picture {
     }
 
     /// Whether a reporter counts.
-    pub fn has(&self, reporter: &ReporterId) -> bool {
+    pub(crate) fn has(&self, reporter: &ReporterId) -> bool {
         self.rows.contains_key(reporter)
     }
 
     /// How many reporters there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// The load of the rest of the fleet, without this reporter, and the reporter's place among
     /// the others: [`super::rest`] over the live reporters.
-    pub fn rest(
+    pub(crate) fn rest(
         &mut self,
         service: &ServiceName,
         without: &ReporterId,
@@ -187,7 +187,7 @@ impl Picture {
     }
 
     /// The live reporters that are wired wrongly.
-    pub fn miswired(&mut self, service: &ServiceName, now_ms: u64) -> Vec<Miswired> {
+    pub(crate) fn miswired(&mut self, service: &ServiceName, now_ms: u64) -> Vec<Miswired> {
         self.lapse(now_ms);
         let rows = self.rows.iter().filter(|(_, row)| !row.findings.is_empty());
         let miswired = rows.map(|(reporter, row)| Miswired {

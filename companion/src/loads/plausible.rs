@@ -13,13 +13,13 @@ use crate::registry::WEIGHT_MAX;
 
 /// Requests in flight of an instance that one report may say, and as many that its updates count as. Envoy's own
 /// limits end far below: a request takes some ten kilobytes there.
-pub const IN_FLIGHT_MAX: u64 = 1_000_000;
+pub(crate) const IN_FLIGHT_MAX: u64 = 1_000_000;
 
 /// The loads that a report is kept with, and how many of them were lowered.
 ///
 /// All entries stay, since an address that a cluster lists twice has two entries on its ring. What is counted
 /// of it is with the first alone.
-pub fn kept(reported: &[InstanceLoad]) -> (Vec<InstanceLoad>, u64) {
+pub(crate) fn kept(reported: &[InstanceLoad]) -> (Vec<InstanceLoad>, u64) {
     let (mut kept, mut lowered) = (Vec::<InstanceLoad>::with_capacity(reported.len()), 0);
     let mut first: BTreeMap<&InstanceId, usize> = BTreeMap::new();
     for load in reported {

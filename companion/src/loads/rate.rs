@@ -59,7 +59,7 @@ pub(super) fn of_reporter(
 }
 
 /// The rate of each instance over these reports.
-pub fn of_instances<'a>(
+pub(crate) fn of_instances<'a>(
     loads: impl IntoIterator<Item = &'a StoredLoad>,
 ) -> BTreeMap<&'a InstanceId, UpdateRate> {
     let mut rates: BTreeMap<&InstanceId, UpdateRate> = BTreeMap::new();

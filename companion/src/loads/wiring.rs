@@ -6,12 +6,12 @@ use unitring_protocol::ids::{ReporterId, ServiceName};
 use unitring_protocol::report::Finding;
 
 /// Findings of a reporter that are kept.
-pub const FINDINGS_MAX: usize = 16;
+pub(crate) const FINDINGS_MAX: usize = 16;
 /// Bytes of each text of a finding that are kept.
-pub const FINDING_BYTES_MAX: usize = 512;
+pub(crate) const FINDING_BYTES_MAX: usize = 512;
 
 /// The findings that a report is kept with, and how many were left out or shortened.
-pub fn kept(reported: &[Finding]) -> (Vec<Finding>, u64) {
+pub(crate) fn kept(reported: &[Finding]) -> (Vec<Finding>, u64) {
     let mut shortened = 0;
     let kept = reported.iter().take(FINDINGS_MAX).map(|finding| {
         let is_short = [&finding.kind, &finding.seen, &finding.mend]
@@ -47,7 +47,7 @@ pub struct Changed {
 }
 
 /// The difference between two lists of findings.
-pub fn changed(last: &[Finding], next: &[Finding]) -> Changed {
+pub(crate) fn changed(last: &[Finding], next: &[Finding]) -> Changed {
     Changed {
         found: beyond(next, last),
         mended: beyond(last, next),
@@ -79,13 +79,13 @@ impl Miswired {
 }
 
 /// A finding in words, for the log and the console.
-pub fn line(reporter: &str, finding: &Finding) -> String {
+pub(crate) fn line(reporter: &str, finding: &Finding) -> String {
     let Finding { kind, seen, mend } = finding;
     format!("wired wrongly: {kind} ({reporter}): {seen}; mend: {mend}")
 }
 
 /// How many reporters found each kind, by service.
-pub fn reporters(found: &[Miswired]) -> BTreeMap<(&ServiceName, &str), u64> {
+pub(crate) fn reporters(found: &[Miswired]) -> BTreeMap<(&ServiceName, &str), u64> {
     let mut reporters = BTreeMap::new();
     for one in found {
         // A filter may find two of a kind.

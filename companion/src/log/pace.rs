@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Admits lines.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     lines_max: u64,
     second: Mutex<Second>,
 }
@@ -25,7 +25,7 @@ struct Second {
 
 impl Pace {
     /// At most `lines_max` lines a second.
-    pub fn new(lines_max: u64) -> Self {
+    pub(crate) fn new(lines_max: u64) -> Self {
         Self {
             lines_max,
             second: Mutex::default(),
@@ -33,7 +33,7 @@ impl Pace {
     }
 
     /// Whether a line that this cause brings about may be written; otherwise it counts as left out.
-    pub fn admits(&self, by: &str, now_ms: u64) -> bool {
+    pub(crate) fn admits(&self, by: &str, now_ms: u64) -> bool {
         let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
         second.begin(now_ms);
         let own = second.by.get(by).copied().unwrap_or(0);
@@ -47,7 +47,7 @@ impl Pace {
     }
 
     /// How many lines were left out, once their second is over.
-    pub fn left_out(&self, now_ms: u64) -> Option<u64> {
+    pub(crate) fn left_out(&self, now_ms: u64) -> Option<u64> {
         let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
         if second.left_out == 0 || second.number == now_ms / 1_000 {
             return None;

@@ -16,20 +16,20 @@ use crate::output::complain;
 
 /// Changes which lines are written while the process runs.
 #[derive(Debug, Clone)]
-pub struct Changer(reload::Handle<EnvFilter, Registry>);
+pub(crate) struct Changer(reload::Handle<EnvFilter, Registry>);
 
 impl Changer {
     /// From now on those of this filter.
     ///
     /// # Errors
     /// The log is gone.
-    pub fn change(&self, asked: &str) -> Result<(), reload::Error> {
+    pub(crate) fn change(&self, asked: &str) -> Result<(), reload::Error> {
         self.0.reload(filter(asked))
     }
 }
 
 /// Starts the log of the process.
-pub fn start(settings: &LogSettings) -> Changer {
+pub(crate) fn start(settings: &LogSettings) -> Changer {
     let (filter, changer) = reload::Layer::new(filter(&settings.filter));
     let is_json = settings.format == LogFormat::Json;
     let text = tracing_subscriber::fmt::layer()
@@ -47,7 +47,7 @@ pub fn start(settings: &LogSettings) -> Changer {
 }
 
 /// Says something that is no part of the log: before it starts, or after the process has failed.
-pub fn say(format: LogFormat, level: Level, message: &str) {
+pub(crate) fn say(format: LogFormat, level: Level, message: &str) {
     match format {
         LogFormat::Text if level == Level::ERROR => complain(message),
         LogFormat::Text => complain(format_args!("{}: {message}", in_words(level))),

@@ -15,7 +15,7 @@ use crate::store::LogSize;
 
 /// The values of an instance.
 #[derive(Debug, Clone)]
-pub struct ShownInstance {
+pub(crate) struct ShownInstance {
     pub service: ServiceName,
     pub instance: InstanceId,
     pub address: String,
@@ -49,7 +49,7 @@ pub struct ShownInstance {
 
 /// The values of a service.
 #[derive(Debug, Clone)]
-pub struct ShownService {
+pub(crate) struct ShownService {
     pub service: ServiceName,
     /// Envoys that report on it.
     pub reporters: usize,

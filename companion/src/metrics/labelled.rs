@@ -12,7 +12,7 @@ use unitring_protocol::ids::UnitId;
 
 /// The outcome of a data update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpdateOutcome {
+pub(crate) enum UpdateOutcome {
     /// It was made.
     Applied,
     /// It, or a later one of its source, had been made before.
@@ -39,7 +39,7 @@ impl UpdateOutcome {
 
 /// A counter for each outcome; all are shown from the start.
 #[derive(Debug, Clone)]
-pub struct UpdateCounts(Family<[(&'static str, &'static str); 1], Counter<u64>>);
+pub(crate) struct UpdateCounts(Family<[(&'static str, &'static str); 1], Counter<u64>>);
 
 impl Default for UpdateCounts {
     fn default() -> Self {
@@ -52,7 +52,7 @@ impl Default for UpdateCounts {
 }
 
 impl UpdateCounts {
-    pub fn count(&self, outcome: UpdateOutcome) {
+    pub(crate) fn count(&self, outcome: UpdateOutcome) {
         self.0.get_or_create(&outcome.label()).inc();
     }
 }
@@ -76,7 +76,7 @@ struct RequestLabels {
 
 /// How long requests took until their answers began.
 #[derive(Debug, Clone)]
-pub struct RequestTimes(Family<RequestLabels, Histogram, Buckets>);
+pub(crate) struct RequestTimes(Family<RequestLabels, Histogram, Buckets>);
 
 /// Up to [`crate::http::REQUEST_TIMEOUT`].
 const REQUEST_SECONDS: Buckets = Buckets(&[0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0]);
@@ -90,7 +90,7 @@ impl Default for RequestTimes {
 impl RequestTimes {
     /// Measures a request. `route` is the router's pattern of the path, without the client's values; any
     /// other path and any other method is `other`, so that clients cannot invent labels.
-    pub fn took(&self, method: &str, route: Option<&str>, status: u16, time: Duration) {
+    pub(crate) fn took(&self, method: &str, route: Option<&str>, status: u16, time: Duration) {
         let methods = ["GET", "HEAD", "POST", "PUT", "DELETE"];
         let method = methods.into_iter().find(|known| *known == method);
         let labels = RequestLabels {
@@ -111,7 +111,7 @@ impl RequestTimes {
 
 /// How long changes of other units took to be applied here.
 #[derive(Debug, Clone)]
-pub struct Lags(Family<[(&'static str, String); 1], Histogram, Buckets>);
+pub(crate) struct Lags(Family<[(&'static str, String); 1], Histogram, Buckets>);
 
 /// From a message within a room to an outage.
 const LAG_SECONDS: Buckets = Buckets(&[
@@ -126,7 +126,7 @@ impl Default for Lags {
 
 impl Lags {
     /// Measures changes of a unit.
-    pub fn took(&self, unit: &UnitId, each_ms: impl Iterator<Item = u64>) {
+    pub(crate) fn took(&self, unit: &UnitId, each_ms: impl Iterator<Item = u64>) {
         let histogram = self.0.get_or_create(&[("unit", unit.to_string())]);
         for ms in each_ms {
             histogram.observe(Duration::from_millis(ms).as_secs_f64());

@@ -10,7 +10,7 @@ use super::page::{Kind, Page};
 
 /// The values of the link to a unit.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ShownLink {
+pub(crate) struct ShownLink {
     /// Whether the link is up.
     pub is_up: bool,
     /// Ops that the broker confirmed for it.

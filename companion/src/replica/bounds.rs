@@ -13,11 +13,11 @@ use super::Change;
 
 /// Clocks, dates, sequences and incarnations stay below it, so that Redis' Lua, whose numbers are
 /// doubles, rounds none of them.
-pub const EXACT_MAX: u64 = 1 << 53;
+pub(crate) const EXACT_MAX: u64 = 1 << 53;
 
 /// How far ahead of this unit's clock a change may be, in ms. A change farther ahead would win over
 /// every write until then, and move the bucket's clock with it.
-pub const AHEAD_MS_MAX: u64 = 60_000;
+pub(crate) const AHEAD_MS_MAX: u64 = 60_000;
 
 /// Why a record is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl fmt::Display for Fault {
 }
 
 /// How far this clock is ahead of now, if that is over the limit.
-pub fn ahead(ms: u64, now_ms: u64) -> Option<u64> {
+pub(crate) fn ahead(ms: u64, now_ms: u64) -> Option<u64> {
     ahead_of(ms, now_ms, AHEAD_MS_MAX)
 }
 
@@ -58,7 +58,7 @@ pub(super) fn ahead_of(ms: u64, now_ms: u64, max_ms: u64) -> Option<u64> {
 }
 
 /// Why no store takes a record, at any time.
-pub fn fault(record: &Record) -> Option<Fault> {
+pub(crate) fn fault(record: &Record) -> Option<Fault> {
     let times = [Some(record.version.clock.ms), record.expires_ms];
     if times.iter().flatten().any(|ms| *ms >= EXACT_MAX) {
         return Some(Fault::Inexact);
@@ -68,7 +68,7 @@ pub fn fault(record: &Record) -> Option<Fault> {
 }
 
 /// The same for a write of this unit.
-pub fn fault_of_change(change: &Change<'_>) -> Option<Fault> {
+pub(crate) fn fault_of_change(change: &Change<'_>) -> Option<Fault> {
     let Change::Put { value, expires_ms } = change else {
         return None;
     };

@@ -7,7 +7,7 @@ use unitring_protocol::record::{Clock, Position};
 
 /// The state of a bucket that decisions need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// The clock of the last change, of any unit.
     pub clock: Clock,
     /// The position of the last op made here.
@@ -20,13 +20,13 @@ pub struct Bucket {
 impl Bucket {
     /// Whether the next op begins a later incarnation. The numbers that others know from a lost
     /// store belong to other ops, and are not used again.
-    pub fn begins_anew(&self) -> bool {
+    pub(crate) fn begins_anew(&self) -> bool {
         self.own.incarnation == 0 || self.own < self.known
     }
 
     /// The position of the next op. While ops wait in the outbox the numbers go on, so that these
     /// ops keep their order.
-    pub fn next_position(&self, outbox_is_empty: bool, now_ms: u64) -> Position {
+    pub(crate) fn next_position(&self, outbox_is_empty: bool, now_ms: u64) -> Position {
         let mut next = self.own;
         if self.begins_anew() {
             next.incarnation = now_ms.max(self.known.incarnation.saturating_add(1));
@@ -40,7 +40,7 @@ impl Bucket {
 }
 
 /// The clock of the next change here: now, or a tick after the last change if now is not later.
-pub fn tick(clock: Clock, now_ms: u64) -> Clock {
+pub(crate) fn tick(clock: Clock, now_ms: u64) -> Clock {
     let begin = |ms| Clock { ms, counter: 0 };
     if now_ms > clock.ms {
         return begin(now_ms);
@@ -53,7 +53,7 @@ pub fn tick(clock: Clock, now_ms: u64) -> Clock {
 
 /// The effect of an op on the position of its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// The op was applied before.
     Covered,
     /// It is the next one, or the first of a later incarnation: the position moves to it.
@@ -64,7 +64,7 @@ pub enum Progress {
 
 impl Progress {
     /// The progress of the op at `here`, after those up to `position`.
-    pub fn of(position: Position, here: Position) -> Self {
+    pub(crate) fn of(position: Position, here: Position) -> Self {
         if here <= position {
             return Self::Covered;
         }
@@ -80,7 +80,7 @@ impl Progress {
 
 /// Whether a sender with these positions may still hold what was collected here: every member had
 /// reached `fence` then.
-pub fn is_fenced(
+pub(crate) fn is_fenced(
     fence: &BTreeMap<UnitId, Position>,
     positions: &BTreeMap<UnitId, Position>,
 ) -> bool {

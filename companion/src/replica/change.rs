@@ -9,7 +9,7 @@ use unitring_protocol::record::{Clock, Op, Position, Record, RecordId, Value, Ve
 use super::Stamp;
 
 /// The longest lost value that is kept with a conflict, in bytes.
-pub const CONFLICT_VALUE_MAX: usize = 1_024;
+pub(crate) const CONFLICT_VALUE_MAX: usize = 1_024;
 /// The result of a local write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -159,14 +159,14 @@ pub struct Conflict {
 
 /// A step of a batch of ops.
 #[derive(Debug, Clone, Copy)]
-pub enum OpStep<'a> {
+pub(crate) enum OpStep<'a> {
     Op(&'a Op),
     /// A sequence without an op.
     Passed(u64),
 }
 
 /// Merges ops and passed sequences in order of sequence; ops that arrived out of order stay so.
-pub fn op_steps<'a>(ops: &'a [Op], passed: &BTreeSet<u64>) -> Vec<OpStep<'a>> {
+pub(crate) fn op_steps<'a>(ops: &'a [Op], passed: &BTreeSet<u64>) -> Vec<OpStep<'a>> {
     let mut steps = Vec::with_capacity(ops.len() + passed.len());
     let mut passed = passed.iter().copied().peekable();
     for op in ops {

@@ -8,7 +8,7 @@ use unitring_protocol::record::RecordId;
 use super::InvalidMark;
 
 /// Parses `<dataset>/<key>`, the name of a record in every store.
-pub fn record_id(text: &str) -> Result<RecordId, InvalidMark> {
+pub(crate) fn record_id(text: &str) -> Result<RecordId, InvalidMark> {
     let corrupt = || InvalidMark::new("record", text);
     let (dataset, key) = text.split_once('/').ok_or_else(corrupt)?;
     Ok(RecordId {
@@ -24,7 +24,7 @@ pub fn bucket_of(id: &RecordId) -> u8 {
 }
 
 /// A record's share of its bucket's digest. XOR adds it and removes it again.
-pub fn share(id: &str, mark: &str) -> Digest {
+pub(crate) fn share(id: &str, mark: &str) -> Digest {
     let hash = Sha1::new()
         .chain_update(id.as_bytes())
         .chain_update(b" ")

@@ -26,7 +26,7 @@ impl InvalidMark {
 }
 
 /// A record that expires within this time may be gone by the clock of its store, which is not quite ours.
-pub const LOST_MS: u64 = 60_000;
+pub(crate) const LOST_MS: u64 = 60_000;
 
 /// The metadata of a value: `<ms>.<counter>@<unit>`, with `!` behind it for a tombstone or `~<ms
 /// since the epoch>` for a record that expires then. No unit's name contains either.
@@ -104,7 +104,7 @@ pub enum Part {
 }
 
 /// The epoch of a moment in ms since the Unix epoch.
-pub fn epoch(ms: u64) -> u64 {
+pub(crate) fn epoch(ms: u64) -> u64 {
     ms / EPOCH_MS
 }
 

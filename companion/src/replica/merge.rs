@@ -12,7 +12,7 @@ use super::{Change, ClockAhead, Condition, Mark};
 
 /// The settings of a unit's decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
+pub(crate) struct Rules {
     pub unit: UnitId,
     /// Whether other units must learn of changes made here.
     pub has_peers: bool,
@@ -21,7 +21,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn of(unit: UnitId, has_peers: bool) -> Self {
+    pub(crate) fn of(unit: UnitId, has_peers: bool) -> Self {
         Self {
             unit,
             has_peers,
@@ -30,13 +30,13 @@ impl Rules {
     }
 
     /// How far a clock is ahead of now, if that is over the limit.
-    pub fn ahead(&self, ms: u64, now_ms: u64) -> Option<u64> {
+    pub(crate) fn ahead(&self, ms: u64, now_ms: u64) -> Option<u64> {
         ahead_of(ms, now_ms, self.ahead_ms_max)
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteDecision {
+pub(crate) enum WriteDecision {
     /// There is nothing to delete, or to write again.
     Keep,
     Put(Put),
@@ -48,7 +48,7 @@ pub enum WriteDecision {
 
 /// A write to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Put {
+pub(crate) struct Put {
     /// Clock and positions of the bucket afterwards.
     pub bucket: Bucket,
     /// The mark of the record afterwards.
@@ -62,7 +62,7 @@ pub struct Put {
 }
 
 /// Decides on a write of this unit. `outbox_is_empty` matters only if [`Bucket::begins_anew`].
-pub fn decide_write(
+pub(crate) fn decide_write(
     rules: &Rules,
     (bucket, outbox_is_empty): (Bucket, bool),
     there: Option<&Mark>,
@@ -113,7 +113,7 @@ pub fn decide_write(
 
 /// The decision on a change of another unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// The present record stays: it is the same or later, or the change was here and was collected.
     Keep,
     /// The change replaces the present record.
@@ -126,7 +126,7 @@ pub enum Decision {
 
 /// Why a change is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Its sender may not know that the record was deleted.
     Fenced,
     /// Its clock is too far ahead.
@@ -135,21 +135,21 @@ pub enum Refusal {
 
 /// The winner of two concurrent changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stays {
+pub(crate) enum Stays {
     There,
     Change,
 }
 
 impl Decision {
     /// Whether the change replaces the present record.
-    pub fn is_put(self) -> bool {
+    pub(crate) fn is_put(self) -> bool {
         matches!(self, Self::Put | Self::Conflict(Stays::Change))
     }
 }
 
 /// Decides on an op of another unit. An op covered by a position was here before: if its record is
 /// unknown now, it has been collected since.
-pub fn decide_op(
+pub(crate) fn decide_op(
     rules: &Rules,
     there: Option<&Mark>,
     op: &Op,
@@ -193,7 +193,7 @@ pub fn decide_op(
 }
 
 /// Decides on a record of a repair, which does not tell the version that it replaced.
-pub fn decide_record(
+pub(crate) fn decide_record(
     rules: &Rules,
     there: Option<&Mark>,
     record: &Record,

@@ -13,10 +13,10 @@ use super::digest::first_64_bits;
 
 /// Most sources remembered for a record; then the one whose last update is oldest is forgotten. More Envoys than
 /// that do not change one record within the time in which an update is sent again.
-pub const SOURCES_MAX: usize = 16;
+pub(crate) const SOURCES_MAX: usize = 16;
 /// How long the stamps of a record are kept after its last update, in ms: longer than any filter keeps an update that
 /// it could not deliver.
-pub const STAMPS_KEPT_MS: u64 = 3_600_000;
+pub(crate) const STAMPS_KEPT_MS: u64 = 3_600_000;
 
 /// A sender of updates whose sequences are comparable: an Envoy process, as one client names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,14 +84,14 @@ impl fmt::Display for Stamp {
 
 /// The stamps of a record, in the order in which they were applied. Written `<forget_ms> <stamp> <stamp> …`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stamps {
+pub(crate) struct Stamps {
     forget_ms: u64,
     applied: Vec<Stamp>,
 }
 
 impl Stamps {
     /// Reads the stamps of a store; text that no unitring wrote is left out.
-    pub fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let mut parts = text.split(' ');
         let forget_ms = parts.next().and_then(|text| text.parse().ok());
         Self {
@@ -101,19 +101,19 @@ impl Stamps {
     }
 
     /// When they are forgotten, in ms since the Unix epoch.
-    pub fn forget_ms(&self) -> u64 {
+    pub(crate) fn forget_ms(&self) -> u64 {
         self.forget_ms
     }
 
     /// Whether the update is to be applied: neither it nor a later one of its source was.
-    pub fn admits(&self, stamp: &Stamp, now_ms: u64) -> bool {
+    pub(crate) fn admits(&self, stamp: &Stamp, now_ms: u64) -> bool {
         let mut applied = self.kept(now_ms).iter();
         !applied.any(|there| there.source == stamp.source && stamp.is_not_after(there))
     }
 
     /// The stamps after this update was applied.
     #[must_use]
-    pub fn with(&self, stamp: Stamp, now_ms: u64) -> Self {
+    pub(crate) fn with(&self, stamp: Stamp, now_ms: u64) -> Self {
         let others = self.kept(now_ms).iter();
         let others: Vec<Stamp> = others
             .filter(|there| there.source != stamp.source)

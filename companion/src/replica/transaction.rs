@@ -16,7 +16,7 @@ use super::{Applied, Batch, Change, Condition, Mark, Outcome, Part, Stamps, Writ
 
 /// A change to append to the outbox.
 #[derive(Debug)]
-pub struct Outgoing<'a> {
+pub(crate) struct Outgoing<'a> {
     pub sequence: u64,
     pub id: &'a RecordId,
     /// The record's mark after the change.
@@ -28,7 +28,7 @@ pub struct Outgoing<'a> {
 }
 
 /// One bucket of a store, inside one transaction.
-pub trait BucketTransaction {
+pub(crate) trait BucketTransaction {
     /// The store's error.
     type Error: From<ClockAhead>;
 
@@ -73,7 +73,7 @@ pub trait BucketTransaction {
 ///
 /// # Errors
 /// The store's.
-pub fn write<T: BucketTransaction>(
+pub(crate) fn write<T: BucketTransaction>(
     store: &mut T,
     rules: &Rules,
     id: &RecordId,
@@ -163,7 +163,10 @@ fn exchange<T: BucketTransaction>(
 ///
 /// # Errors
 /// The store's.
-pub fn forget<T: BucketTransaction>(store: &mut T, ids: &[RecordId]) -> Result<(), T::Error> {
+pub(crate) fn forget<T: BucketTransaction>(
+    store: &mut T,
+    ids: &[RecordId],
+) -> Result<(), T::Error> {
     for id in ids {
         exchange(store, id, None, None, 0)?;
     }
@@ -174,7 +177,7 @@ pub fn forget<T: BucketTransaction>(store: &mut T, ids: &[RecordId]) -> Result<(
 ///
 /// # Errors
 /// The store's.
-pub fn apply<T: BucketTransaction>(
+pub(crate) fn apply<T: BucketTransaction>(
     store: &mut T,
     rules: &Rules,
     batch: &Batch,

@@ -9,7 +9,7 @@ use crate::tls::{self, FileError};
 /// Whether every file that the settings name can be used.
 ///
 /// # Errors [`ServeError`], which names the setting and the file.
-pub fn check(settings: &Settings) -> Result<(), ServeError> {
+pub(crate) fn check(settings: &Settings) -> Result<(), ServeError> {
     Door::read(&settings.door)?;
     check_tls(settings)?;
     let fixed = settings.group.as_ref();

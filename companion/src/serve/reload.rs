@@ -14,7 +14,7 @@ use crate::door::{Keyring, Rules};
 use crate::metrics::Metrics;
 
 /// The settings were read again.
-pub struct Reload {
+pub(crate) struct Reload {
     /// The settings of the way in as they are now, or why they are invalid.
     pub door: Result<DoorSettings, ConfigError>,
     /// Receives whether that is in force.

@@ -2,7 +2,7 @@
 
 /// The state of an instance, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum InstanceState {
+pub(crate) enum InstanceState {
     Unhealthy,
     Draining,
     WarmingUp,
@@ -11,7 +11,7 @@ pub enum InstanceState {
 
 impl InstanceState {
     /// An instance that drains need not be healthy. `warmth` is in percent of its weight.
-    pub fn of(is_draining: bool, is_healthy: bool, warmth: u8) -> Self {
+    pub(crate) fn of(is_draining: bool, is_healthy: bool, warmth: u8) -> Self {
         match (is_draining, is_healthy, warmth) {
             (true, _, _) => Self::Draining,
             (false, false, _) => Self::Unhealthy,
@@ -20,7 +20,7 @@ impl InstanceState {
         }
     }
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Unhealthy => "unhealthy",
             Self::Draining => "draining",

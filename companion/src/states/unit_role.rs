@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The role of a companion in its unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum UnitRole {
+pub(crate) enum UnitRole {
     Leader,
     Follower,
     /// The store did not answer, or a later version has another role.
@@ -17,7 +17,7 @@ pub enum UnitRole {
 }
 
 impl UnitRole {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Leader => "leader",
             Self::Follower => "follower",

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{Listed, StoreError};
 
 /// The log of a bucket keeps at least this many changes; older ones are dropped.
-pub const CHANGES_MAX: u64 = 512;
+pub(crate) const CHANGES_MAX: u64 = 512;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {

@@ -173,7 +173,7 @@ macro_rules! with_all_promises {
 #[macro_export]
 macro_rules! keep_promises {
     ([$stores:ident] $($suite:ident { $($promise:ident($($store:ident),*),)* })*) => {
-        $($($crate::store::contract::promises::$promise($(&$stores.$store),*).await;)*)*
+        $($($crate::testing::contract::promises::$promise($(&$stores.$store),*).await;)*)*
     };
 }
 
@@ -199,8 +199,8 @@ macro_rules! test_promises_of_a_suite {
         #[tokio::test]
         async fn $promise() {
             let stores = $fresh().await;
-            $($crate::store::contract::promises::$before($(&stores.$of),*).await;)*
-            $crate::store::contract::promises::$promise($(&stores.$store),*).await;
+            $($crate::testing::contract::promises::$before($(&stores.$of),*).await;)*
+            $crate::testing::contract::promises::$promise($(&stores.$store),*).await;
         }
         $crate::test_promises_of_a_suite! {
             $fresh;

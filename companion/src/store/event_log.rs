@@ -7,15 +7,15 @@ use std::ops::AddAssign;
 
 /// Most bytes of the entries, counted as the JSON that is stored; then the oldest go. An entry has about 200 bytes, so
 /// these are some 83,000: a day of a large fleet.
-pub const EVENTS_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const EVENTS_BYTES_MAX: u64 = 16 << 20;
 /// Most entries that go in one step, so that no step takes long; the next one continues.
-pub const TRIMMED_MAX: u64 = 2_000;
+pub(crate) const TRIMMED_MAX: u64 = 2_000;
 /// Instances whose latest entries the embedded store remembers to count further events with; half of them are forgotten
 /// when there are more. Redis forgets those of an instance after [`LATEST_MS`].
-pub const LATEST_INSTANCES_MAX: u64 = 8_192;
+pub(crate) const LATEST_INSTANCES_MAX: u64 = 8_192;
 /// How long Redis remembers the latest entries of an instance after the last event. Reports of one event arrive within
 /// seconds; of Envoys that had no companion for a while, too, as soon as it is back.
-pub const LATEST_MS: u64 = 60_000;
+pub(crate) const LATEST_MS: u64 = 60_000;
 
 /// The outcome of events that were to be logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use crate::loads::{Cut, LoadReport, StoredLoad, Totals};
 use crate::registry::{Registered, Registration, Registry};
 
 /// Most reports kept, one per reporter and service; more are refused.
-pub const REPORTERS_MAX: u64 = 4_096;
+pub(crate) const REPORTERS_MAX: u64 = 4_096;
 /// Most instances in the registry; more are refused.
-pub const REGISTERED_MAX: u64 = 20_000;
+pub(crate) const REGISTERED_MAX: u64 = 20_000;
 
 /// The result of a report.
 #[derive(Debug, Clone, Default, PartialEq)]

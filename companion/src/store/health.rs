@@ -13,7 +13,7 @@ use super::StoreError;
 pub struct Agreement(pub String);
 
 /// Where in the text of an [`Agreement`] begins what earlier versions did not have.
-pub const SINCE_AGREED: &str = ", virtual hosts ";
+pub(crate) const SINCE_AGREED: &str = ", virtual hosts ";
 
 impl Agreement {
     /// Whether a companion with these settings may join a unit that agreed on this text: it is the same, or an

@@ -11,9 +11,9 @@ use unitring_protocol::record::Position;
 use super::StoreError;
 
 /// Most records of a bucket that one sweep frees.
-pub const SWEPT_MAX: usize = 200;
+pub(crate) const SWEPT_MAX: usize = 200;
 /// Most tombstones and expired records of a bucket that one step collects.
-pub const COLLECTED_MAX: usize = 1_000;
+pub(crate) const COLLECTED_MAX: usize = 1_000;
 
 /// Removes what has expired, and tombstones that no member needs.
 #[async_trait]

@@ -10,7 +10,7 @@ use crate::events::Entry;
 
 /// The duration of the lease: a new leader replaces a dead one after it and one more
 /// [`RENEW_EVERY`](crate::leadership::RENEW_EVERY) at the latest.
-pub const LEASE: Duration = Duration::from_secs(3);
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 /// The lease of the unit's leader, its events, and hints for it.
 #[async_trait]

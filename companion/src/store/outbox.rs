@@ -32,7 +32,7 @@ pub struct Backlog {
 }
 
 /// By unit and bucket: the last op that the broker confirmed for it.
-pub type Cursors = BTreeMap<UnitId, BTreeMap<u8, Position>>;
+pub(crate) type Cursors = BTreeMap<UnitId, BTreeMap<u8, Position>>;
 
 /// Ops on their way to the other units.
 #[async_trait]

@@ -7,7 +7,7 @@ use unitring_protocol::record::{Clock, Record, RecordId};
 use super::{Applied, Batch, Conflict, StoreError};
 
 /// Conflicts of a bucket that are kept; the oldest are dropped.
-pub const CONFLICTS_MAX: u64 = 64;
+pub(crate) const CONFLICTS_MAX: u64 = 64;
 
 /// The state of a bucket in its own store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 /// Most names that are kept; the first ones stay.
-pub const SPOILED_MAX: usize = 64;
+pub(crate) const SPOILED_MAX: usize = 64;
 /// Characters of a name that are kept.
 const NAME_CHARS_MAX: usize = 256;
 
 /// The corrupt rows that were met since the process started.
 #[derive(Debug, Default)]
-pub struct Spoiled(Mutex<BTreeMap<String, String>>);
+pub(crate) struct Spoiled(Mutex<BTreeMap<String, String>>);
 
 impl Spoiled {
     /// Adds a row, and logs it if it is new.
-    pub fn note(&self, name: &str, why: &dyn std::fmt::Display) {
+    pub(crate) fn note(&self, name: &str, why: &dyn std::fmt::Display) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name: String = name.chars().take(NAME_CHARS_MAX).collect();
         if names.contains_key(&name) || names.len() >= SPOILED_MAX {
@@ -25,12 +25,16 @@ impl Spoiled {
     }
 
     /// The value; if it could not be read, the row is added and there is none.
-    pub fn keep<T, E: std::fmt::Display>(&self, name: &str, read: Result<T, E>) -> Option<T> {
+    pub(crate) fn keep<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        read: Result<T, E>,
+    ) -> Option<T> {
         read.inspect_err(|why| self.note(name, why)).ok()
     }
 
     /// The reasons by name.
-    pub fn names(&self) -> BTreeMap<String, String> {
+    pub(crate) fn names(&self) -> BTreeMap<String, String> {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         names.clone()
     }

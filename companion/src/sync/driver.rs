@@ -23,7 +23,7 @@ use crate::leadership::Role;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// One unit's sync, with the parts of the process that it uses.
-pub struct Driver {
+pub(crate) struct Driver {
     pub(super) unit: UnitId,
     pub(super) settings: SyncSettings,
     pub(super) tls: amqp::Tls,
@@ -35,7 +35,7 @@ pub struct Driver {
 
 impl Driver {
     /// A driver with its end of the handle.
-    pub fn new(
+    pub(crate) fn new(
         unit: UnitId,
         settings: SyncSettings,
         tls: amqp::Tls,
@@ -55,7 +55,7 @@ impl Driver {
     }
 
     /// Runs for ever: syncs while this companion leads, and hints to the leader while it follows.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         loop {
             let Some(term) = self.role.borrow_and_update().term() else {
                 self.follow().await;

@@ -7,7 +7,7 @@
 mod gathering;
 mod messages;
 
-pub use gathering::Gathering;
+pub(crate) use gathering::Gathering;
 
 use std::collections::BTreeMap;
 

@@ -18,7 +18,7 @@ use crate::store::{Backlog, StoreError};
 
 /// The end of sync that the rest of the process holds.
 #[derive(Clone)]
-pub struct Handle {
+pub(crate) struct Handle {
     pub(super) shared: Arc<Shared>,
     status: watch::Receiver<Status>,
     /// The brokers of the peers, and how to connect to them.
@@ -44,7 +44,7 @@ pub(super) struct Shared {
 
 impl Handle {
     /// Both ends of the handle.
-    pub fn new(settings: &SyncSettings, tls: &amqp::Tls) -> (Self, watch::Sender<Status>) {
+    pub(crate) fn new(settings: &SyncSettings, tls: &amqp::Tls) -> (Self, watch::Sender<Status>) {
         let peers = settings.peers.iter().map(ToString::to_string).collect();
         let (sender, status) = watch::channel(Status {
             peers,
@@ -73,7 +73,7 @@ impl Handle {
     }
 
     /// Whether a peer runs; `None` if its broker does not tell.
-    pub async fn runs(&self, peer: &UnitId) -> Option<bool> {
+    pub(crate) async fn runs(&self, peer: &UnitId) -> Option<bool> {
         let (settings, tls) = &*self.brokers;
         amqp::presence::runs(peer, settings.broker(peer), tls).await
     }
@@ -81,7 +81,7 @@ impl Handle {
     /// Whether another write is admitted.
     ///
     /// # Errors As [`admission::admit`].
-    pub fn admit(&self) -> Result<(), StoreError> {
+    pub(crate) fn admit(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         let waiting = Backlog {
             ops: shared.waiting.load(Ordering::Relaxed),
@@ -92,7 +92,7 @@ impl Handle {
     }
 
     /// A write with a value of `bytes` bytes was stored.
-    pub fn written(&self, bucket: u8, bytes: usize) {
+    pub(crate) fn written(&self, bucket: u8, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.shared
             .waiting_bytes
@@ -104,7 +104,7 @@ impl Handle {
     }
 
     /// The current status of sync.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
         status.outbox = self.shared.waiting.load(Ordering::Relaxed);
         status.outbox_bytes = self.shared.waiting_bytes.load(Ordering::Relaxed);

@@ -13,7 +13,7 @@ const LOOK_BACK: Duration = Duration::from_secs(60);
 
 /// The replication lag of recent changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Lag {
+pub(crate) struct Lag {
     /// The median, in milliseconds.
     pub p50_ms: u64,
     /// The 99th percentile, in milliseconds.

@@ -1,7 +1,7 @@
 //! Messages ⇄ the other units. [`amqp`] implements the links through RabbitMQ; the driver sees only
 //! the types here.
 
-pub mod amqp;
+pub(crate) mod amqp;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::sync::machine::{Lasts, MessageId, Tag};
 
 /// A message to one unit. [`Event::Published`] answers it, unless the link goes down first.
 #[derive(Debug, Clone)]
-pub struct Publish {
+pub(crate) struct Publish {
     /// Identifies the message in the answer.
     pub id: MessageId,
     /// How long it is of use.
@@ -28,7 +28,7 @@ pub struct Publish {
 
 /// How a delivery is settled.
 #[derive(Debug, Clone)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It was handled: acknowledge it.
     Ack(Tag),
     /// It can't be used: move it to the poison queue and go on.
@@ -37,7 +37,7 @@ pub enum Verdict {
 
 /// An event of the links.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The link to a unit is up.
     Up(UnitId),
     /// The link to a unit is down, and why.
@@ -60,12 +60,12 @@ pub enum Event {
 
 /// The driver's ends of the links. The links stop when this is dropped.
 #[derive(Debug)]
-pub struct Links {
+pub(crate) struct Links {
     /// Messages to each unit.
     pub publish: BTreeMap<UnitId, mpsc::Sender<Publish>>,
     /// Verdicts to the reader of this unit's queue.
     pub verdicts: mpsc::UnboundedSender<Verdict>,
     pub events: mpsc::Receiver<Event>,
-    /// The tasks that run the links.
-    pub tasks: JoinSet<()>,
+    /// The tasks that run the links, which end with it.
+    pub _tasks: JoinSet<()>,
 }

@@ -22,16 +22,16 @@
 //! | `namesakes` | identities of stores → two units of one name |
 //! | [`skew`] | when digests were sent and received → how far clocks are apart |
 
-pub mod collect;
-pub mod compare;
-pub mod incoming;
-pub mod message;
+pub(crate) mod collect;
+pub(crate) mod compare;
+pub(crate) mod incoming;
+pub(crate) mod message;
 mod namesakes;
-pub mod outgoing;
-pub mod repair;
+pub(crate) mod outgoing;
+pub(crate) mod repair;
 #[cfg(test)]
 mod simulation;
-pub mod skew;
+pub(crate) mod skew;
 mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,16 +49,16 @@ use namesakes::Namesakes;
 use outgoing::Outgoing;
 use repair::Repairs;
 use skew::Skews;
-pub use vocabulary::{Effect, Input, Lasts, MessageId, Moment, Note, Purpose, Rules, Tag};
+pub(crate) use vocabulary::{Effect, Input, Lasts, MessageId, Moment, Note, Purpose, Rules, Tag};
 
 /// How often the outboxes are counted, which also finds ops that no hint reported.
-pub const COUNT_EVERY_MS: u64 = 1_000;
+pub(crate) const COUNT_EVERY_MS: u64 = 1_000;
 /// The pause before a retry.
-pub const RETRY_MS: u64 = 500;
+pub(crate) const RETRY_MS: u64 = 500;
 
 /// The state of a unit's sync.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     unit: UnitId,
     rules: Rules,
     members: BTreeSet<UnitId>,
@@ -79,7 +79,7 @@ pub struct Machine {
 impl Machine {
     /// The sync of this unit with these peers; no link is up yet. A change of members needs a new
     /// machine.
-    pub fn new(unit: UnitId, peers: BTreeSet<UnitId>, rules: Rules) -> Self {
+    pub(crate) fn new(unit: UnitId, peers: BTreeSet<UnitId>, rules: Rules) -> Self {
         let interval_ms = rules.digest_interval_ms;
         Self {
             outgoing: Outgoing::new(&peers, rules.outbox_max),
@@ -101,12 +101,12 @@ impl Machine {
     }
 
     /// How many ops the broker has confirmed for each peer: the sums of its cursors.
-    pub fn confirmed(&self) -> BTreeMap<UnitId, u64> {
+    pub(crate) fn confirmed(&self) -> BTreeMap<UnitId, u64> {
         self.outgoing.sent()
     }
 
     /// Takes an input; returns the effects to perform.
-    pub fn handle(&mut self, input: Input, moment: Moment) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, input: Input, moment: Moment) -> Vec<Effect> {
         let mut effects = Vec::new();
         let now_ms = moment.now_ms;
         match input {

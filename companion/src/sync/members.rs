@@ -10,10 +10,10 @@ use crate::store::{Records, StoreError};
 
 /// The dataset of these records. The key is the unit's name; the unit has left while its record
 /// exists.
-pub const DATASET: &str = "unitring.removed";
+pub(crate) const DATASET: &str = "unitring.removed";
 
 /// The record that says that a unit left.
-pub fn record(unit: &UnitId) -> Option<RecordId> {
+pub(crate) fn record(unit: &UnitId) -> Option<RecordId> {
     Some(RecordId {
         dataset: DATASET.parse().ok()?,
         key: unit.as_str().parse().ok()?,

@@ -10,7 +10,7 @@ use crate::store::{Store, StoreError};
 
 /// The parts of the process that a driver uses.
 #[derive(Clone)]
-pub struct Parts {
+pub(crate) struct Parts {
     pub store: Arc<dyn Store>,
     /// Notified of every event that is stored.
     pub events_changed: Arc<Notify>,

@@ -18,7 +18,7 @@ const TOLD_MS: u64 = 600_000;
 const ASIDE_MAX: usize = 64;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct LinkStatus {
+pub(crate) struct LinkStatus {
     pub state: LinkState,
     /// Ops that the broker has confirmed for the unit: the sum of its cursors.
     pub confirmed: u64,
@@ -44,12 +44,12 @@ pub struct LinkStatus {
 
 impl LinkStatus {
     /// Whether its unit was removed from the group.
-    pub fn is_removed(&self) -> bool {
+    pub(crate) fn is_removed(&self) -> bool {
         self.state == LinkState::PeerRemoved
     }
 
     /// The values that the metrics show.
-    pub fn shown(&self) -> ShownLink {
+    pub(crate) fn shown(&self) -> ShownLink {
         let compared = self.compared.as_ref();
         ShownLink {
             is_up: self.state.is_up(),
@@ -64,7 +64,7 @@ impl LinkStatus {
 /// A record that is set aside: why, which alone is shown, and when it last came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Aside {
+pub(crate) struct Aside {
     pub why: String,
     #[serde(skip)]
     last_ms: u64,
@@ -72,7 +72,7 @@ pub struct Aside {
 
 /// A unit that sends to this one and is no member.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Stranger {
+pub(crate) struct Stranger {
     /// How many of its messages were set aside.
     pub messages: u64,
     /// When the last one arrived, in ms since the Unix epoch.
@@ -81,7 +81,7 @@ pub struct Stranger {
 
 /// The status of sync, as `/v1/units` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Up, or why this unit is cut off from all others.
     pub link: LinkState,
     /// Up, or why this unit's own queue is not read.

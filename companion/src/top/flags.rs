@@ -14,7 +14,7 @@ const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 
 /// What `top` shows, and how.
 #[derive(Debug, Args)]
-pub struct TopFlags {
+pub(crate) struct TopFlags {
     /// The first view. Default: with --service its instances, otherwise the services.
     #[arg(long, value_enum)]
     pub view: Option<View>,

@@ -9,7 +9,7 @@ use super::rate::{Counts, Key};
 
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum View {
+pub(crate) enum View {
     /// All services.
     Services,
     /// The instances of one service.

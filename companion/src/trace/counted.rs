@@ -15,7 +15,7 @@ use crate::config::Url;
 
 /// Where spans are counted.
 #[derive(Debug, Clone)]
-pub struct SpanCounts {
+pub(crate) struct SpanCounts {
     /// Those that ended.
     pub ended: Counter<u64>,
     pub exported: Counter<u64>,

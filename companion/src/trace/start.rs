@@ -32,7 +32,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The file of roots can't be read.
     #[error(transparent)]
     Tls(#[from] FileError),
@@ -43,13 +43,13 @@ pub enum StartError {
 
 /// The spans that are on their way to the collector.
 #[derive(Debug)]
-pub struct Traces(SdkTracerProvider);
+pub(crate) struct Traces(SdkTracerProvider);
 
 /// Starts to trace requests. Needs a tokio runtime; a collector that does not answer is no error.
 ///
 /// # Errors
 /// [`StartError`].
-pub fn start(
+pub(crate) fn start(
     settings: &TraceSettings,
     (unit, process): (&str, &str),
     counts: SpanCounts,
@@ -99,7 +99,7 @@ pub fn start(
 
 impl Traces {
     /// Sends what waits, and ends.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         // The collector's answer comes through the runtime, whose threads must not wait for it.
         let ended = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(END_TIMEOUT));
         if let Ok(Err(error)) = ended.await {

@@ -12,7 +12,7 @@ use envoy_types::pb::google::protobuf::UInt32Value;
 use crate::registry::{Registered, Registry};
 
 /// The endpoints of a service, in order of instance id; none if the registry does not know it.
-pub fn of(registry: &Registry, service: &str) -> ClusterLoadAssignment {
+pub(crate) fn of(registry: &Registry, service: &str) -> ClusterLoadAssignment {
     let endpoints: Vec<LbEndpoint> = registry.instances(service).map(endpoint).collect();
     let localities = if endpoints.is_empty() {
         Vec::new()

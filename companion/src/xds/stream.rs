@@ -13,16 +13,17 @@ use super::assignment;
 use crate::registry::Registry;
 
 /// The resource type of this service.
-pub const TYPE_URL: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+pub(crate) const TYPE_URL: &str =
+    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 /// Most clusters that an Envoy may subscribe to.
-pub const NAMES_MAX: usize = 4_096;
+pub(crate) const NAMES_MAX: usize = 4_096;
 
 /// The memory of a name besides its own bytes.
 const BYTES_BESIDES: usize = 96;
 
 /// The clusters that an Envoy subscribes to, and the last response.
 #[derive(Debug, Default)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     /// Each with a hash of its last response, so that a stream keeps no endpoints.
     names: BTreeMap<String, Option<u64>>,
     nonce: u64,
@@ -30,7 +31,7 @@ pub struct Subscription {
 
 /// A request's acknowledgement of the last response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// Envoy applied it, or there was none.
     Fine,
     /// Envoy refused it, for this reason. The same response is not sent again.
@@ -39,7 +40,7 @@ pub enum Heard {
 
 /// Why the service ends a stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
+pub(crate) enum StreamError {
     /// The request is for another type.
     #[error("type_url {0:?}: only {TYPE_URL} is served")]
     Type(String),
@@ -55,7 +56,7 @@ impl Subscription {
     /// Handles a request.
     ///
     /// # Errors [`StreamError`], which ends the stream.
-    pub fn hear(&mut self, request: &DiscoveryRequest) -> Result<Heard, StreamError> {
+    pub(crate) fn hear(&mut self, request: &DiscoveryRequest) -> Result<Heard, StreamError> {
         if !matches!(request.type_url.as_str(), "" | TYPE_URL) {
             return Err(StreamError::Type(request.type_url.clone()));
         }
@@ -84,13 +85,13 @@ impl Subscription {
     }
 
     /// About how many bytes of memory the names take.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let of = |name: &String| name.len() + BYTES_BESIDES;
         self.names.keys().map(of).sum()
     }
 
     /// The resources that changed since they were last sent, if any.
-    pub fn respond(&mut self, registry: &Registry) -> Option<DiscoveryResponse> {
+    pub(crate) fn respond(&mut self, registry: &Registry) -> Option<DiscoveryResponse> {
         let mut resources = Vec::new();
         for (name, sent) in &mut self.names {
             let value = assignment::of(registry, name).encode_to_vec();

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use unitring::replica::digest::bucket_of;
-use unitring::store::contract::id;
+use unitring::testing::bucket_of;
+use unitring::testing::contract::id;
 use unitring_tests::companion::Settings;
 use unitring_tests::deadline::within;
 use unitring_tests::raw::Raw;

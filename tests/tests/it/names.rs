@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
-use unitring::store::contract::NAMES;
+use unitring::testing::contract::NAMES;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::redis::Redis;
 use unitring_tests::report::{escaped, instance, report, service};

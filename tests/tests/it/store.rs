@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use unitring::config::{RedisSettings, TlsFiles, Url, Wait};
-use unitring::store::embedded::Embedded;
-use unitring::store::{Health as _, contract, redis};
+use unitring::testing::{
+    Embedded, Health as _, RedisSettings, RedisStore, TlsFiles, Url, Wait, contract,
+};
 use unitring_tests::redis::Redis;
 use unitring_tests::redis::cluster::Cluster;
 use unitring_tests::redis::sentinel::Sentinels;
@@ -13,19 +13,19 @@ use unitring_tests::redis::tls::TlsRedis;
 
 /// Checks all promises on stores with these settings: several units in one Redis.
 async fn keeps_the_contract(settings: &RedisSettings) -> Result<()> {
-    let open = |unit: &str, has_peers: bool| -> Result<redis::Redis> {
-        Ok(redis::Redis::open(settings, unit.parse()?, has_peers)?)
+    let open = |unit: &str, has_peers: bool| -> Result<RedisStore> {
+        Ok(RedisStore::open(settings, unit.parse()?, has_peers)?)
     };
     contract::all(&contract::Stores::open(Box::new(()), open)?).await;
     contract::leadership(&open("led", true)?, &open("led", true)?).await;
     Ok(())
 }
 
-async fn fresh() -> contract::Stores<redis::Redis> {
+async fn fresh() -> contract::Stores<RedisStore> {
     let server = Redis::start().await.expect("a Redis");
     let settings = RedisSettings::at(Url::new(server.url()));
     let open = |unit: &str, has_peers: bool| {
-        redis::Redis::open(&settings, unit.parse().expect("a unit"), has_peers)
+        RedisStore::open(&settings, unit.parse().expect("a unit"), has_peers)
     };
     contract::Stores::open(Box::new(server), open).expect("its stores")
 }
@@ -39,7 +39,7 @@ mod keeps {
 async fn one_redis_keeps_that_one_companion_leads() -> Result<()> {
     let server = Redis::start().await?;
     let settings = RedisSettings::at(Url::new(server.url()));
-    let open = || redis::Redis::open(&settings, "led".parse()?, true).map_err(anyhow::Error::from);
+    let open = || RedisStore::open(&settings, "led".parse()?, true).map_err(anyhow::Error::from);
     contract::leadership(&open()?, &open()?).await;
     Ok(())
 }
@@ -58,7 +58,7 @@ async fn scripts_in_redis_decide_as_the_rule_in_rust_does() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let has_peers = seed % 4 > 0;
         let rust = Embedded::open(&folder.path().join("a.redb"), "east".parse()?, has_peers)?;
-        let lua = redis::Redis::open(&settings, "east".parse()?, has_peers)?;
+        let lua = RedisStore::open(&settings, "east".parse()?, has_peers)?;
         contract::differential(&rust, &lua, ("east", seed, now_ms)).await;
     }
     Ok(())
@@ -72,7 +72,7 @@ async fn scripts_in_redis_merge_events_as_the_rule_in_rust_does() -> Result<()> 
         server.cli(&["FLUSHALL"])?;
         let folder = tempfile::tempdir()?;
         let rust = Embedded::open(&folder.path().join("a.redb"), "east".parse()?, true)?;
-        let lua = redis::Redis::open(&settings, "east".parse()?, true)?;
+        let lua = RedisStore::open(&settings, "east".parse()?, true)?;
         contract::event_logs_are_alike(&rust, &lua, seed).await;
     }
     Ok(())
@@ -83,7 +83,7 @@ async fn companions_of_one_redis_know_what_the_others_took_even_after_a_loss() -
     let server = Redis::start().await?;
     let settings = RedisSettings::at(Url::new(server.url()));
     let store =
-        || redis::Redis::open(&settings, "shared".parse()?, true).map_err(anyhow::Error::from);
+        || RedisStore::open(&settings, "shared".parse()?, true).map_err(anyhow::Error::from);
     let (one, other) = (store()?, store()?);
     contract::shared_fleet(&one, &other).await;
     server.cli(&["FLUSHALL"])?;
@@ -154,7 +154,7 @@ async fn a_redis_behind_tls_with_a_user_of_few_rights_keeps_it() -> Result<()> {
     keeps_the_contract(&settings("app:s3cret@", &tls)).await?;
 
     let refused = async |settings: &RedisSettings| -> Result<String> {
-        let store = redis::Redis::open(settings, "east".parse()?, true)?;
+        let store = RedisStore::open(settings, "east".parse()?, true)?;
         let error = store.check().await.expect_err("it let us in");
         assert!(error.is_transient(), "{error}");
         Ok(error.to_string())

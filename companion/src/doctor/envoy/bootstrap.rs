@@ -12,7 +12,7 @@ const FIELDS: [&str; 4] = ["static_resources", "dynamic_resources", "admin", "no
 ///
 /// # Errors
 /// [`ReadError`]: the text is no YAML, or no bootstrap.
-pub fn read(text: &str) -> Result<Envoy, ReadError> {
+pub(crate) fn read(text: &str) -> Result<Envoy, ReadError> {
     let json: Value = serde_yaml_ng::from_str(text)
         .map_err(|error| ReadError(format!("neither YAML nor JSON: {error}")))?;
     let Value::Object(fields) = with_envoys_names(json) else {

@@ -9,7 +9,7 @@ use super::{Cluster, Envoy, Listener, ReadError};
 ///
 /// # Errors
 /// [`ReadError`]: the first is no configuration of Envoy.
-pub fn running(config: &[u8], clusters: Option<&[u8]>) -> Result<Envoy, ReadError> {
+pub(crate) fn running(config: &[u8], clusters: Option<&[u8]>) -> Result<Envoy, ReadError> {
     let wrong = |why: &str| ReadError(format!("no configuration of Envoy: {why}"));
     let json: Value = serde_json::from_slice(config).map_err(|error| wrong(&error.to_string()))?;
     let configs = at(&json, "configs").and_then(Value::as_array);

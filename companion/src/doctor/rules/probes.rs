@@ -11,7 +11,7 @@ const EXCUSES: [&str; 5] = ["overflow", "least-loaded", "full", "retry", "ejecte
 
 /// One key: the answer to its request, and the companion's answer about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
+pub(crate) struct Probe {
     pub key: String,
     /// The answer, or why there is none.
     pub answer: Result<Answered, String>,
@@ -21,7 +21,7 @@ pub struct Probe {
 
 /// The answer to a probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answered {
+pub(crate) struct Answered {
     pub status: u16,
     /// The instance, as the answer tells it.
     pub instance: Option<String>,
@@ -31,7 +31,7 @@ pub struct Answered {
 
 /// Where a key belongs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Located {
+pub(crate) struct Located {
     /// The owner's id and address; none if Envoy's own policy chooses.
     pub owner: Option<[String; 2]>,
     /// The first candidate's id and address: under load another one than the owner.
@@ -40,7 +40,7 @@ pub struct Located {
 
 impl Probe {
     /// Whether another instance answered than the key's, without a reason for it.
-    pub fn is_elsewhere(&self) -> bool {
+    pub(crate) fn is_elsewhere(&self) -> bool {
         let (Ok(answer), Ok(located)) = (&self.answer, &self.located) else {
             return false;
         };

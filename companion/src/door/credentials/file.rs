@@ -10,7 +10,7 @@ use crate::files;
 
 /// Why a file of tokens is invalid.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyringError {
+pub(crate) enum KeyringError {
     /// It could not be read.
     #[error("tokens_file: {path}: {}", files::why(source))]
     Unreadable {

@@ -25,7 +25,7 @@ const HOUR_MS: u64 = 3_600_000;
 
 /// The room of all reporters.
 #[derive(Default)]
-pub struct Room {
+pub(crate) struct Room {
     used: Mutex<BTreeMap<User, Used>>,
 }
 

@@ -11,12 +11,12 @@ use crate::door::kept::{Kept, Share};
 use crate::loads::{REMEMBERED_MS, alive_ms};
 
 /// Most bytes of the last reports of all reporters, as long as they are remembered; half of it for one client.
-pub const REPORTS_BYTES_MAX: usize = 256 << 20;
+pub(crate) const REPORTS_BYTES_MAX: usize = 256 << 20;
 /// Most reports of one credential, one per reporter and service, so that reports of others find a place, too.
 pub(super) const OF_ONE_MAX: usize = 3_072;
 
 /// The sizes of the last reports.
-pub struct Sizes {
+pub(crate) struct Sizes {
     kept: Arc<Kept>,
     /// Reporters, counted once for each of their services.
     counted: Arc<Kept>,

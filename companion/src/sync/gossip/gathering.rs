@@ -22,7 +22,7 @@ struct Incoming {
 
 /// The parts from all units; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Gathering {
+pub(crate) struct Gathering {
     of_unit: Arc<Mutex<BTreeMap<UnitId, Incoming>>>,
 }
 

@@ -10,7 +10,7 @@
 //! after some tries and is not used.
 
 mod inbox;
-pub mod presence;
+pub(crate) mod presence;
 mod publisher;
 mod topology;
 
@@ -42,13 +42,13 @@ const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// Most messages that wait for a link. The state machine keeps far fewer, except for those it
 /// repeats soon.
-pub const MESSAGES_MAX: usize = 256;
+pub(crate) const MESSAGES_MAX: usize = 256;
 /// Most events that wait for the driver.
-pub const EVENTS_MAX: usize = 256;
+pub(crate) const EVENTS_MAX: usize = 256;
 
 /// The settings of the links.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// This unit, and the broker of its queue.
     pub unit: (UnitId, Url),
     /// The peers, and the brokers of their queues.
@@ -63,7 +63,7 @@ pub struct Settings {
 
 /// The certificates for TLS to brokers, from files that are read once, at start.
 #[derive(Clone, Default)]
-pub struct Tls {
+pub(crate) struct Tls {
     roots: Option<String>,
     /// A certificate and its key, PEM.
     identity: Option<(Vec<u8>, Vec<u8>)>,
@@ -79,7 +79,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors The first file that can't be read, with the reason.
-    pub fn read(files: &TlsFiles) -> Result<Self, FileError> {
+    pub(crate) fn read(files: &TlsFiles) -> Result<Self, FileError> {
         choose_provider();
         let [ca_setting, certificate_setting, key_setting] = files.settings;
         let roots = files.ca.as_deref().map(|path| read(ca_setting, path));
@@ -150,7 +150,7 @@ async fn while_connected(
 }
 
 /// Starts all links; they run until the returned [`Links`] is dropped.
-pub fn start(settings: &Settings) -> Links {
+pub(crate) fn start(settings: &Settings) -> Links {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     // Unbounded is safe: the broker sends a bounded number of deliveries without an
     // acknowledgement, and each has one verdict.
@@ -183,7 +183,7 @@ pub fn start(settings: &Settings) -> Links {
         publish,
         verdicts,
         events,
-        tasks,
+        _tasks: tasks,
     }
 }
 

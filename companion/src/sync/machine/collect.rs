@@ -18,7 +18,7 @@ use super::{Effect, Moment};
 use crate::store::Held;
 
 /// Most buckets that one look collects.
-pub const COLLECTED_AT_ONCE_MAX: usize = 32;
+pub(crate) const COLLECTED_AT_ONCE_MAX: usize = 32;
 
 type Positions = BTreeMap<UnitId, Position>;
 

@@ -15,7 +15,7 @@ use super::{Effect, Note, count};
 use crate::store::Held;
 
 /// Most buckets with open repair requests to a unit.
-pub const ASKED_MAX: usize = 64;
+pub(crate) const ASKED_MAX: usize = 64;
 /// Rounds without progress after which ops count as lost, if no others arrive from their unit …
 const QUIET_ROUNDS: u32 = 3;
 /// … and if others do: then the missing ones may be queued behind them.
@@ -30,7 +30,7 @@ const FRUITLESS_POWER_MAX: u32 = 5;
 
 /// The result of a comparison with another unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// When it was made, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// How many buckets are at equal positions on both sides.

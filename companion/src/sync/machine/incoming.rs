@@ -8,7 +8,7 @@ use super::{Effect, Note, RETRY_MS, Tag};
 use crate::store::{Applied, Batch};
 
 /// Most deliveries that are held; the broker sends no more until one is acknowledged.
-pub const DELIVERIES_MAX: u16 = 32;
+pub(crate) const DELIVERIES_MAX: u16 = 32;
 
 /// A delivery, and the batches to apply for it.
 type Delivery = (Tag, Vec<(u8, Batch)>);

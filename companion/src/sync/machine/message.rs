@@ -13,13 +13,13 @@ use crate::replica::bounds::{EXACT_MAX, Fault, fault};
 use crate::replica::digest::bucket_of;
 
 /// The largest message that is read, in bytes: a batch of values in base64, with names.
-pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Characters that are kept of the name and of the reason of a record set aside.
 const ASIDE_CHARS_MAX: usize = 256;
 
 /// Why a message is set aside. A retry would not help.
 #[derive(Debug, thiserror::Error)]
-pub enum Poison {
+pub(crate) enum Poison {
     /// It is larger than [`MESSAGE_BYTES_MAX`].
     #[error("{0} bytes, more than {MESSAGE_BYTES_MAX}")]
     TooLarge(usize),
@@ -35,7 +35,7 @@ pub enum Poison {
 
 /// A record that is set aside alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Aside {
+pub(crate) struct Aside {
     /// The record's name, as far as the message has it.
     pub name: String,
     pub why: String,
@@ -59,7 +59,7 @@ struct Versioned {
 /// Decodes a message for this unit; returns the records that are set aside, too.
 ///
 /// # Errors [`Poison`] if the whole message is set aside.
-pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Vec<Aside>), Poison> {
+pub(crate) fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Vec<Aside>), Poison> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(Poison::TooLarge(bytes.len()));
     }
@@ -199,7 +199,7 @@ fn without_malformed(message: &mut Value, aside: &mut Vec<Aside>) {
 ///
 /// # Errors
 /// None in practice: every body has a JSON form.
-pub fn encode(unit: &UnitId, body: Body) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn encode(unit: &UnitId, body: Body) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Envelope {
         version: PROTOCOL_VERSION,
         from: unit.clone(),

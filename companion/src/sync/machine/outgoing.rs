@@ -15,14 +15,13 @@ use unitring_protocol::record::{Position, RecordId};
 
 use super::{Effect, Lasts, MessageId, Note, RETRY_MS, count};
 use crate::store::{Backlog, Cursors, Waiting};
-pub use link::FLIGHTS_MAX;
 use link::{Flight, Link};
-pub use parts::MESSAGE_BYTES;
+pub(crate) use parts::MESSAGE_BYTES;
 use parts::{leave_out, messages};
 use shorten::shortened;
 
 /// Most outboxes that are read at once.
-pub const READ_MAX: usize = 32;
+pub(crate) const READ_MAX: usize = 32;
 /// Most records that are named as too large for a broker; the metric counts all.
 const UNSENDABLE_MAX: usize = 64;
 /// The shortest pause between two stores of a link's cursors. Each store costs a script per bucket, so

@@ -12,7 +12,7 @@ use super::{Effect, Lasts, MessageId, Moment, Note, Purpose, RETRY_MS, count};
 use crate::store::{Held, Mark, Page};
 
 /// Most repairs that wait, over all requesters.
-pub const REPAIRS_MAX: usize = 1_024;
+pub(crate) const REPAIRS_MAX: usize = 1_024;
 /// Failures after which a repair is dropped: its requester is gone, or asks again.
 const FAILURES_MAX: u32 = 10;
 /// Most bytes of a repair's message beside its records.

@@ -11,13 +11,13 @@ use crate::replica::bounds::Fault;
 use crate::store::{Applied, Backlog, Batch, Cursors, Held, Page, Waiting};
 
 /// Identifies a delivery until it is acknowledged.
-pub type Tag = u64;
+pub(crate) type Tag = u64;
 /// Identifies a message until it is confirmed.
-pub type MessageId = u64;
+pub(crate) type MessageId = u64;
 
 /// When something happened, by two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// The monotonic time for timers: it never goes back.
     pub now_ms: u64,
     /// The wall clock, in ms since the Unix epoch.
@@ -26,7 +26,7 @@ pub struct Moment {
 
 /// The settings of a unit's sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// How often digests are sent.
     pub digest_interval_ms: u64,
     /// How long tombstones and expired records are kept at least.
@@ -38,7 +38,7 @@ pub struct Rules {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The link to a unit is up, with everything declared.
     LinkUp(UnitId),
     /// The link to a unit is down; messages without a confirm may or may not have arrived.
@@ -85,7 +85,7 @@ pub enum Input {
 
 /// An action for the shell. Each effect up to [`Effect::ReadPage`] is answered by an [`Input`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Count the outboxes.
     Count,
     /// Read the stored cursors.
@@ -141,7 +141,7 @@ pub enum Effect {
 
 /// How long a message is of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lasts {
+pub(crate) enum Lasts {
     /// Until it is read: the broker keeps it on disk.
     UntilRead,
     /// For this many milliseconds.
@@ -150,7 +150,7 @@ pub enum Lasts {
 
 /// Why the buckets' states are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// To send them to the peers.
     Tell,
     /// To compare them with a peer's.
@@ -160,7 +160,7 @@ pub enum Purpose {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Note {
+pub(crate) enum Note {
     /// Ops that the broker confirmed.
     OpsPublished,
     /// Times that a bucket's store went back to an older copy of itself.

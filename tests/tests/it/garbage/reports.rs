@@ -1,9 +1,9 @@
 //! A filter's report, the companion's answer to it, and its explanations.
 
 use anyhow::Result;
-use unitring::explain::{Newcomer, Question, explain};
-use unitring::loads::{
-    LoadReport, Owner, StoredLoad, advance, check, in_flight, instances, latest, rest,
+use unitring::testing::{
+    LoadReport, Newcomer, Owner, Question, StoredLoad, advance, check, explain, in_flight,
+    instances, latest, rest,
 };
 use unitring_protocol::report::{Report, RingShape};
 

@@ -22,7 +22,7 @@ fn broker(url: &Url, tls: &Tls, name: String) -> Broker {
 }
 
 /// Holds the claim of this unit's queue, until the future is dropped.
-pub async fn hold(unit: &UnitId, url: &Url, tls: &Tls) -> Infallible {
+pub(crate) async fn hold(unit: &UnitId, url: &Url, tls: &Tls) -> Infallible {
     let broker = broker(url, tls, format!("unitring {unit} removed"));
     let mut pause = Pause::new();
     loop {
@@ -47,7 +47,7 @@ async fn hold_once(broker: &Broker, unit: &UnitId) -> Result<Infallible, Session
 }
 
 /// Whether a unit runs; `None` if its broker does not tell.
-pub async fn runs(unit: &UnitId, url: &Url, tls: &Tls) -> Option<bool> {
+pub(crate) async fn runs(unit: &UnitId, url: &Url, tls: &Tls) -> Option<bool> {
     let broker = broker(url, tls, format!("unitring looks for {unit}"));
     let look = async {
         let (connection, channel) = broker.connect().await?;

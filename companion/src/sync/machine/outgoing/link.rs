@@ -7,7 +7,7 @@ use unitring_protocol::record::{Position, RecordId};
 use super::super::MessageId;
 
 /// Most messages of ops that a link has in flight.
-pub const FLIGHTS_MAX: usize = 8;
+pub(crate) const FLIGHTS_MAX: usize = 8;
 /// The pause before a cursor is stored again.
 const STORE_AGAIN_MS: u64 = 5_000;
 

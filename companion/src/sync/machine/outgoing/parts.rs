@@ -6,7 +6,7 @@ use unitring_protocol::envelope::Part;
 use unitring_protocol::record::{Op, RecordId};
 
 /// The op that passes this many bytes ends a message.
-pub const MESSAGE_BYTES: usize = 1 << 20;
+pub(crate) const MESSAGE_BYTES: usize = 1 << 20;
 /// Most bytes of a message beside its ops: names of units, numbers of its parts.
 const MESSAGE_HEAD_BYTES: usize = 16 << 10;
 /// Estimated bytes of an op beside its value.
