@@ -188,7 +188,7 @@ metrics! {
         records_refused: Count, "Records of a repair not applied because they may be deleted";
         store_went_back: Count, "Buckets whose store went back to an older copy of itself";
         changes_unsendable: Count, "Changes left out of a message because they are too large for the broker";
-        records_set_aside: Count, "Records of other units set aside: over a bound, or too far in the future";
+        records_set_aside: Count, "Records and other entries of messages set aside alone: unreadable, over a bound, or too far in the future";
         skipped_buckets: Count, "Buckets for which the sender no longer had all ops";
         clock_skew_alarms: Count, "Times that another unit's clock went over the skew limit";
         unit_loads: Count, "Load messages received from other units";

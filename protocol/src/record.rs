@@ -139,6 +139,7 @@ impl fmt::Display for RecordId {
 
 /// The last change of a record, as a store holds it and a peer receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "RecordFields")]
 pub struct Record {
     /// The record.
     #[serde(flatten)]
@@ -148,10 +149,10 @@ pub struct Record {
     pub version: Version,
     /// The new value. `None` for a deleted record, which stays as a tombstone, and for an expired
     /// one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
     /// When the record expires, in ms since the Unix epoch: the same time in every unit.
-    #[serde(rename = "expires", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "expires", skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
 }
 
@@ -172,6 +173,7 @@ impl Record {
 
 /// One change of a record, as its unit recorded it for the other units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OpFields")]
 pub struct Op {
     /// Its number among the ops of its unit for this bucket: 1, 2, 3 … without a gap.
     pub sequence: u64,
@@ -180,15 +182,76 @@ pub struct Op {
     pub record: Record,
     /// The version that this change replaced in its unit. A unit that has a later version than
     /// this, and not this op's own, sees two changes that did not know of each other.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub over: Option<Version>,
     /// The span that made or sent this change, if it is traced.
-    #[serde(
-        default,
-        deserialize_with = "TraceParent::if_valid",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
+}
+
+/// The fields of a record, as they are read. A flattened struct would keep every unknown field in memory, whatever its
+/// size, before it leaves it out.
+#[derive(Deserialize)]
+struct RecordFields {
+    dataset: DatasetName,
+    key: RecordKey,
+    #[serde(rename = "at")]
+    version: Version,
+    #[serde(default)]
+    value: Option<Value>,
+    #[serde(rename = "expires", default)]
+    expires_ms: Option<u64>,
+}
+
+impl From<RecordFields> for Record {
+    fn from(fields: RecordFields) -> Self {
+        Self {
+            id: RecordId {
+                dataset: fields.dataset,
+                key: fields.key,
+            },
+            version: fields.version,
+            value: fields.value,
+            expires_ms: fields.expires_ms,
+        }
+    }
+}
+
+/// The same of an op.
+#[derive(Deserialize)]
+struct OpFields {
+    sequence: u64,
+    dataset: DatasetName,
+    key: RecordKey,
+    #[serde(rename = "at")]
+    version: Version,
+    #[serde(default)]
+    value: Option<Value>,
+    #[serde(rename = "expires", default)]
+    expires_ms: Option<u64>,
+    #[serde(default)]
+    over: Option<Version>,
+    #[serde(default, deserialize_with = "TraceParent::if_valid")]
+    trace: Option<TraceParent>,
+}
+
+impl From<OpFields> for Op {
+    fn from(fields: OpFields) -> Self {
+        Self {
+            sequence: fields.sequence,
+            record: Record {
+                id: RecordId {
+                    dataset: fields.dataset,
+                    key: fields.key,
+                },
+                version: fields.version,
+                value: fields.value,
+                expires_ms: fields.expires_ms,
+            },
+            over: fields.over,
+            trace: fields.trace,
+        }
+    }
 }
 
 /// How far the ops of one unit for one bucket are known: all ops up to this one.

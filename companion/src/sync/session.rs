@@ -260,8 +260,8 @@ impl Session {
                 Ok((envelope, aside)) => {
                     let from = envelope.from.clone();
                     self.note_heard(&envelope);
-                    for aside in &aside {
-                        self.parts.metrics.records_set_aside.inc();
+                    self.parts.metrics.records_set_aside.inc_by(aside.count);
+                    for aside in &aside.named {
                         self.set_aside(&from, &aside.name, &aside.why);
                     }
                     self.handle_with(Input::Delivered(tag, envelope), &bytes);

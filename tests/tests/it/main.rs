@@ -52,6 +52,7 @@
 //! | [`sync`] | a record written in one unit is read in the other, whatever was killed in between |
 //! | [`group_life`] | a unit starts empty, is away, leaves, returns; loads, events, fixed data, conflicts |
 //! | [`hostile`] | input that no store can keep and no unit may trust affects nothing but itself |
+//! | [`messages`] | an entry of a message that cannot be read, or is too much, condemns nothing else |
 //! | [`full`] | a full Redis and companions that differ do no harm and are reported |
 //! | [`limits`] | too large messages, a queue that another companion reads, a store that went back |
 //! | [`links`] | TLS, strangers, poison messages, a full queue, a broker that accepts nothing |
@@ -148,6 +149,8 @@ mod links;
 mod load;
 #[cfg(test)]
 mod logs;
+#[cfg(test)]
+mod messages;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]

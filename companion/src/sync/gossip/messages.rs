@@ -80,7 +80,7 @@ mod tests {
                 let reporters = told.entry(one.service.clone()).or_default();
                 reporters.extend(one.reporters.iter().cloned());
             }
-            let bytes = encode(&"east".parse().unwrap(), body).unwrap();
+            let bytes = encode(&"east".parse().unwrap(), &body).unwrap();
             assert!(bytes.len() < LOADS_BYTES + 4_096, "{}", bytes.len());
         }
         let expected = all.into_iter().map(|one| (one.service, one.reporters));

@@ -172,7 +172,7 @@ impl Session {
     /// confirmed, as the broker would.
     fn publish(&mut self, id: MessageId, to: &[UnitId], lasts: Lasts, mut body: Body) {
         let trace = self.sent.publish(id, to, &mut body);
-        let bytes: Arc<[u8]> = match message::encode(&self.unit, body) {
+        let bytes: Arc<[u8]> = match message::encode(&self.unit, &body) {
             Ok(bytes) => bytes.into(),
             Err(error) => return tracing::error!(%error, "a message has no JSON form"),
         };

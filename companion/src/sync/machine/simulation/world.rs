@@ -329,7 +329,7 @@ impl World {
         if !self.nodes.iter().any(is_up) {
             return false;
         }
-        if self.large > 0 && message::encode(from, body.clone()).unwrap().len() > LIMIT {
+        if self.large > 0 && message::encoded_bytes(from, body) > LIMIT {
             // The channel closes with the reason, and the link reports it.
             let limit = Input::Limit(to.clone(), LIMIT);
             let sender = self.nodes.iter_mut().find(|node| node.id == *from);
