@@ -52,9 +52,10 @@ type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<f64, AtomicU64>;
 
 /// Metrics that are new, or have a new name or unit.
-const RENAMED: [&str; 9] = [
+const RENAMED: [&str; 10] = [
     "events_merged",
     "events_left_out",
+    "ops_superseded",
     "spans_ended",
     "spans_exported",
     "spans_lost",
@@ -176,6 +177,7 @@ metrics! {
         bytes_published: Count, "Bytes of messages handed to brokers";
         link_failures: Count, "Connections to the broker that ended or failed";
         ops_published: Count, "Ops confirmed by the broker";
+        ops_superseded: Count, "Ops not sent because a later op of their record was sent with the same message";
         publishes_failed: Count, "Messages that the broker did not confirm";
         ops_received: Count, "Ops received from other units";
         records_applied: Count, "Records changed by other units";

@@ -270,6 +270,14 @@ impl Seen {
             if state.is_fault() {
                 problems.push(format!("link to {unit}: {state}"));
             }
+            let unsendable = link.pointer("/unsendable").and_then(Value::as_object);
+            if let Some((name, why)) = unsendable.and_then(|all| all.iter().next()) {
+                let count = unsendable.map_or(0, serde_json::Map::len);
+                let why = why.as_str().unwrap_or_default();
+                problems.push(format!(
+                    "{count} records or messages to {unit} are too large: {name}: {why}"
+                ));
+            }
             if let Some(silent_ms) = link.pointer("/silent_ms").and_then(Value::as_u64) {
                 problems.push(super::unit::silent(unit, silent_ms));
             }

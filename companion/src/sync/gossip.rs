@@ -4,6 +4,7 @@
 //! are not stored for the others. A unit stores the loads of a peer by the peer's reporters, which
 //! count as long as in their own unit; so the bound of every filter holds over all units.
 
+mod fixed_parts;
 mod gathering;
 mod messages;
 
@@ -25,8 +26,6 @@ use crate::store::StoreError;
 const LASTS_MS: u64 = 5_000;
 /// Most events in a message.
 const EVENTS_MAX: usize = 500;
-/// Bytes of fixed data in a message.
-const FIXED_BYTES: usize = 1 << 20;
 
 /// How far the gossip of this unit is.
 pub(super) struct Gossip {
@@ -45,13 +44,16 @@ impl Gossip {
         }
     }
 
-    /// The messages that are due now.
-    pub(super) async fn gather(mut self) -> (Self, Vec<Input>) {
+    /// The messages that are due now, for brokers that take messages of so many bytes.
+    pub(super) async fn gather(mut self, limit: Option<usize>) -> Gathered {
         let mut inputs = Vec::new();
-        for loads in seen(self.loads().await).into_iter().flatten() {
-            inputs.push(Input::Tell(loads, LASTS_MS));
+        let mut cut = None;
+        if let Some(told) = seen(self.loads(limit).await) {
+            let loads = told.messages.into_iter();
+            inputs.extend(loads.map(|loads| Input::Tell(loads, LASTS_MS)));
+            cut = Some(told.cut);
         }
-        if let Some(Some(events)) = seen(self.events().await) {
+        for events in seen(self.events(limit).await).into_iter().flatten() {
             inputs.push(Input::Tell(events, LASTS_MS));
         }
         if let Some(fixed) = seen(self.parts.store.fixed().await) {
@@ -61,11 +63,15 @@ impl Gossip {
             });
             inputs.push(Input::Fixed(state));
         }
-        (self, inputs)
+        Gathered {
+            gossip: self,
+            inputs,
+            cut,
+        }
     }
 
     /// The loads of this unit's own reporters.
-    async fn loads(&self) -> Result<Vec<Body>, StoreError> {
+    async fn loads(&self, limit: Option<usize>) -> Result<messages::Told, StoreError> {
         let now_ms = now_ms();
         let mut services = Vec::new();
         for service in self.parts.store.reported().await? {
@@ -78,16 +84,16 @@ impl Gossip {
         if shared::merge_if_many(&self.unit, &mut services) {
             self.parts.metrics.unit_loads_merged.inc();
         }
-        Ok(messages::messages(services))
+        Ok(messages::loads(services, limit))
     }
 
     /// The events of this unit's instances since the last call.
-    async fn events(&mut self) -> Result<Option<Body>, StoreError> {
+    async fn events(&mut self, limit: Option<usize>) -> Result<Vec<Body>, StoreError> {
         let store = &self.parts.store;
         let Some(after) = self.events else {
             let last = store.events(None, 1).await?;
             self.events = Some(last.last().map_or(Cursor(0, 0), |(cursor, _)| *cursor));
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let events = store.events(Some(after), EVENTS_MAX).await?;
         if let Some((last, _)) = events.last() {
@@ -103,23 +109,30 @@ impl Gossip {
             }),
             Entry::Instance(_) | Entry::Group(_) => None,
         });
-        let events: Vec<UnitEvent> = own.collect();
-        Ok((!events.is_empty()).then_some(Body::Events { events }))
+        Ok(messages::events(own.collect(), limit))
     }
 }
 
-/// Handles a message of a peer; returns the messages to send back.
-pub(super) async fn heard(parts: &Parts, term: u64, from: UnitId, body: Body) -> Vec<Input> {
+/// What was gathered.
+pub(super) struct Gathered {
+    pub(super) gossip: Gossip,
+    pub(super) inputs: Vec<Input>,
+    /// The reporters whose loads no message has room for, with the reason; `None` if the store did not answer.
+    pub(super) cut: Option<BTreeMap<String, String>>,
+}
+
+/// Handles a message of a peer, whose broker takes messages of so many bytes; returns the messages to send back.
+pub(super) async fn heard(
+    parts: &Parts,
+    term: u64,
+    (from, limit): (UnitId, Option<usize>),
+    body: Body,
+) -> Vec<Input> {
     let done = match body {
         Body::Loads { services } => loads(parts, &from, services).await,
         Body::Events { events } => happened(parts, term, &from, events).await,
-        Body::FixedRequest {} => match fixed(parts).await {
-            Ok(sent) => {
-                let sent = sent
-                    .into_iter()
-                    .map(|part| Input::Send(from.clone(), Body::Fixed(part)));
-                return sent.collect();
-            }
+        Body::FixedRequest {} => match fixed(parts, limit).await {
+            Ok(sent) => return vec![Input::Send(from, sent)],
             Err(error) => Err(error),
         },
         Body::Fixed(part) => load_fixed(parts, &from, part).await,
@@ -167,36 +180,15 @@ async fn happened(
 }
 
 /// All fixed data of this unit, in parts.
-async fn fixed(parts: &Parts) -> Result<Vec<FixedPart>, StoreError> {
-    let Some((fixed, values)) = parts.store.fixed_data().await? else {
+async fn fixed(parts: &Parts, limit: Option<usize>) -> Result<Vec<Body>, StoreError> {
+    let Some((fixed, data)) = parts.store.fixed_data().await? else {
         return Ok(Vec::new());
     };
-    let mut all: Vec<BTreeMap<String, BTreeMap<String, String>>> = vec![BTreeMap::new()];
-    let mut bytes = 0;
-    for (dataset, values) in values.datasets {
-        for (key, value) in values {
-            let size = key.len() + value.len();
-            if bytes > 0 && bytes + size > FIXED_BYTES {
-                all.push(BTreeMap::new());
-                bytes = 0;
-            }
-            bytes += size;
-            if let Some(part) = all.last_mut() {
-                part.entry(dataset.clone()).or_default().insert(key, value);
-            }
-        }
-    }
-    let of = u32::try_from(all.len()).unwrap_or(u32::MAX);
-    let numbered = (0..).zip(all).map(|(number, datasets)| FixedPart {
-        state: FixedState {
-            version: fixed.version,
-            checksum: fixed.checksum.clone(),
-        },
-        number,
-        of,
-        datasets,
-    });
-    Ok(numbered.collect())
+    let state = FixedState {
+        version: fixed.version,
+        checksum: fixed.checksum,
+    };
+    Ok(fixed_parts::messages(&state, data, limit))
 }
 
 /// Gathers parts until all are there, and loads the data if their checksum is right.

@@ -19,6 +19,8 @@
 //! | [`compare`] | the peers' digests and ours → what differs |
 //! | [`repair`] | requested buckets → records |
 //! | [`collect`] | positions of all members → tombstones that may be collected |
+//! | `parcels` | fixed data → messages, one after the other |
+//! | `sending` | any other message → the units whose brokers take it |
 //! | `namesakes` | identities of stores → two units of one name |
 //! | [`skew`] | when digests were sent and received → how far clocks are apart |
 
@@ -28,7 +30,9 @@ pub(crate) mod incoming;
 pub(crate) mod message;
 mod namesakes;
 pub(crate) mod outgoing;
+mod parcels;
 pub(crate) mod repair;
+mod sending;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod skew;
@@ -47,6 +51,7 @@ use compare::Compare;
 use incoming::Incoming;
 use namesakes::Namesakes;
 use outgoing::Outgoing;
+use parcels::Parcels;
 use repair::Repairs;
 use skew::Skews;
 pub(crate) use vocabulary::{Effect, Input, Lasts, MessageId, Moment, Note, Purpose, Rules, Tag};
@@ -70,6 +75,9 @@ pub(crate) struct Machine {
     collect: Collect,
     skews: Skews,
     namesakes: Namesakes,
+    parcels: Parcels,
+    /// The kinds of messages that are too large for a unit's broker.
+    oversized: BTreeSet<(UnitId, &'static str)>,
     store: Option<u64>,
     fixed: Option<FixedState>,
     count_at_ms: u64,
@@ -93,6 +101,8 @@ impl Machine {
             rules,
             last_message: 0,
             namesakes: Namesakes::default(),
+            parcels: Parcels::default(),
+            oversized: BTreeSet::new(),
             store: None,
             fixed: None,
             count_at_ms: 0,
@@ -118,6 +128,7 @@ impl Machine {
             Input::LinkDown(unit) => {
                 self.outgoing.link_down(&unit);
                 self.repairs.link_down(&unit);
+                self.parcels.link_down(&unit);
             }
             Input::Limit(unit, bytes) => self.outgoing.limit_known(&unit, bytes),
             Input::InboxDown => self.incoming.inbox_down(),
@@ -145,6 +156,9 @@ impl Machine {
                 self.outgoing
                     .published(&unit, id, confirmed, now_ms, &mut effects);
                 self.repairs.published(id, confirmed, now_ms);
+                if self.parcels.published(&unit, id, confirmed) {
+                    self.send_next(&unit, &mut effects);
+                }
             }
             Input::Delivered(tag, envelope) => {
                 self.delivered(tag, envelope, moment, &mut effects);
@@ -153,13 +167,13 @@ impl Machine {
             Input::States(purpose, states) => self.states(purpose, states, moment, &mut effects),
             Input::PageRead(page) => {
                 let id = self.next_message();
-                let links = &self.outgoing;
+                let links = &mut self.outgoing;
                 self.repairs
                     .page_read(page, id, (links, moment), &mut effects);
             }
             Input::Tell(body, lasts_ms) => self.tell(body, lasts_ms, &mut effects),
-            Input::Send(unit, body) => self.send(unit, body, &mut effects),
-            Input::Fixed(fixed) => self.fixed = fixed,
+            Input::Send(unit, bodies) => self.send_all(&unit, bodies, &mut effects),
+            Input::Fixed(fixed) => self.fixed_is(fixed, &mut effects),
             Input::Identity(store) => self.store = Some(store),
             Input::Tick => {}
         }
@@ -179,7 +193,8 @@ impl Machine {
             *last += 1;
             *last
         };
-        self.repairs.go_on(&self.outgoing, now_ms, next, effects);
+        let links = &mut self.outgoing;
+        self.repairs.go_on(links, now_ms, next, effects);
         self.outgoing.go_on(now_ms, effects);
         if self.tell_at_ms <= now_ms {
             self.tell_at_ms = now_ms + self.rules.digest_interval_ms;
@@ -190,34 +205,6 @@ impl Machine {
     fn next_message(&mut self) -> MessageId {
         self.last_message += 1;
         self.last_message
-    }
-
-    /// Sends a message to all peers whose links are up; the others miss it.
-    fn tell(&mut self, body: Body, lasts_ms: u64, effects: &mut Vec<Effect>) {
-        let to: Vec<UnitId> = self.outgoing.up().cloned().collect();
-        if to.is_empty() {
-            return;
-        }
-        let id = self.next_message();
-        let lasts = Lasts::Ms(lasts_ms);
-        effects.push(Effect::Publish {
-            id,
-            to,
-            lasts,
-            body,
-        });
-    }
-
-    fn send(&mut self, unit: UnitId, body: Body, effects: &mut Vec<Effect>) {
-        if !self.outgoing.is_up(&unit) {
-            return;
-        }
-        effects.push(Effect::Publish {
-            id: self.next_message(),
-            to: vec![unit],
-            lasts: Lasts::UntilRead,
-            body,
-        });
     }
 
     fn delivered(
@@ -261,6 +248,7 @@ impl Machine {
                 let echo = echoes.iter().find(|echo| echo.unit == self.unit);
                 let skew = self.skews.heard(&from, sent_ms, echo, moment.wall_ms);
                 effects.extend(skew.map(|skew_ms| Effect::Skew(from.clone(), skew_ms)));
+                self.outgoing.knows_passed(&from, store.is_some());
                 if store.is_some_and(|store| self.namesakes.heard(&from, store, moment.now_ms)) {
                     effects.push(Effect::Namesake(from.clone()));
                 }
@@ -276,6 +264,10 @@ impl Machine {
                 effects.push(Effect::Ack(tag));
                 let dropped = self.repairs.asked(&from, &buckets);
                 effects.push(Effect::Note(Note::RepairsDropped, dropped));
+            }
+            // A peer asks again with each digest until it has them.
+            Body::FixedRequest {} if self.parcels.is_sending(&from) => {
+                effects.push(Effect::Ack(tag));
             }
             body @ (Body::FixedRequest {}
             | Body::Fixed(_)

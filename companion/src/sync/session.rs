@@ -1,6 +1,7 @@
 //! Carries the inputs and effects of [`machine`](super::machine): store and links on one side, the
 //! pure state machine on the other. It decides nothing.
 
+mod beside;
 mod perform;
 mod traced;
 
@@ -17,15 +18,15 @@ use tokio::time::MissedTickBehavior;
 use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::ids::UnitId;
 
+use super::Parts;
 use super::driver::Driver;
-use super::gossip::Gossip;
+use super::gossip::{Gathered, Gossip};
 use super::handle::Handle;
 use super::links::{Event, Links, Verdict, amqp};
 use super::machine::{Input, Machine, Moment, Rules, message};
 use super::silence::Silence;
 use super::skew_alarm::SkewAlarms;
 use super::status::Status;
-use super::{Parts, members};
 use crate::clock::{self, now_ms};
 use crate::config::SyncSettings;
 use crate::leadership::Role;
@@ -46,7 +47,7 @@ enum Done {
     /// Buckets that a follower wrote, and the position to read hints from next.
     Hints(BTreeSet<u8>, String),
     /// Messages for the peers, and the gossip state to gather from next.
-    Gossiped(Gossip, Vec<Input>),
+    Gossiped(Gathered),
     /// The units that left the group; `None` if the store did not answer.
     Removed(Option<BTreeSet<UnitId>>),
 }
@@ -165,10 +166,7 @@ impl Session {
                             self.handle(Input::Written(buckets));
                         }
                     }
-                    Done::Gossiped(gossip, inputs) => {
-                        self.gossip = Some(gossip);
-                        inputs.into_iter().for_each(|input| self.handle(input));
-                    }
+                    Done::Gossiped(gathered) => self.gossiped(gathered),
                     Done::Removed(Some(removed)) if removed != self.removed => return,
                     Done::Removed(_) => {}
                 },
@@ -339,42 +337,6 @@ impl Session {
                 Err(_) => Done::Hints(BTreeSet::new(), after),
             }
         }));
-    }
-
-    /// Gathers the messages for the peers beside records, and reads the members.
-    fn gossip(&mut self) {
-        if let Some(gossip) = self.gossip.take() {
-            let work = gossip.gather();
-            self.work.push(Box::pin(async {
-                let (gossip, inputs) = work.await;
-                Done::Gossiped(gossip, inputs)
-            }));
-        }
-        let store = Arc::clone(&self.parts.store);
-        let units: Vec<UnitId> = self
-            .settings
-            .peers
-            .iter()
-            .chain([&self.unit])
-            .cloned()
-            .collect();
-        self.work.push(Box::pin(async move {
-            let removed = members::removed(&*store, units.iter(), now_ms()).await;
-            Done::Removed(removed.ok())
-        }));
-        let confirmed = self.machine.confirmed();
-        let now = self.moment();
-        // A companion that does not read its queue hears no peer.
-        let reads = self.status.borrow().inbox.is_up();
-        let silent_ms = |unit: &UnitId| {
-            let silent_ms = self.silence.ms(unit, now.now_ms);
-            silent_ms.filter(|_| reads)
-        };
-        self.status.send_if_modified(|status| {
-            status.confirmed(confirmed);
-            status.age(silent_ms, now.wall_ms);
-            false
-        });
     }
 
     /// Sends the verdict on a delivery. The reader of the queue lives as long as its deliveries.

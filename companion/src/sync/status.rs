@@ -37,12 +37,27 @@ pub(crate) struct LinkStatus {
     pub clock_skew_ms: Option<i64>,
     /// Whether the skew is over the limit.
     pub clock_skew_alarm: bool,
-    /// Records that are too large for its broker, and why.
+    /// Records and kinds of messages that are too large for its broker, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unsendable: BTreeMap<String, String>,
+    /// Of these the records, the kinds of messages, and the loads of reporters.
+    #[serde(skip)]
+    too_large: [BTreeMap<String, String>; 3],
 }
 
 impl LinkStatus {
+    fn is_too_large(&mut self, part: TooLarge, named: BTreeMap<String, String>) -> bool {
+        let [records, messages, loads] = &mut self.too_large;
+        match part {
+            TooLarge::Records => *records = named,
+            TooLarge::Messages => *messages = named,
+            TooLarge::Loads => *loads = named,
+        }
+        let all = self.too_large.iter().flatten();
+        let all = all.map(|(name, why)| (name.clone(), why.clone())).collect();
+        std::mem::replace(&mut self.unsendable, all) != self.unsendable
+    }
+
     /// Whether its unit was removed from the group.
     pub(crate) fn is_removed(&self) -> bool {
         self.state == LinkState::PeerRemoved
@@ -232,6 +247,37 @@ impl Status {
         self.namesakes.insert(unit.clone(), now_ms).is_none()
     }
 
+    /// Whether this is named as too large for some unit's broker.
+    pub(super) fn is_unsendable(&self, name: &str) -> bool {
+        let mut links = self.links.values();
+        links.any(|link| link.unsendable.contains_key(name))
+    }
+
+    /// Names the loads of reporters that were cut to fit into a message; returns whether they are others than before.
+    pub(super) fn loads_cut(&mut self, mut cut: BTreeMap<String, String>) -> bool {
+        while cut.len() > ASIDE_MAX {
+            cut.pop_last();
+        }
+        let mut is_new = false;
+        for link in self.links.values_mut().filter(|link| !link.is_removed()) {
+            is_new |= link.is_too_large(TooLarge::Loads, cut.clone());
+        }
+        is_new
+    }
+
+    /// Names a kind of messages that is too large for a unit's broker, or no longer does.
+    pub(super) fn oversized(&mut self, unit: &UnitId, kind: &str, sizes: Option<(usize, usize)>) {
+        if let Some(link) = self.links.get_mut(unit) {
+            let [_, messages, _] = &link.too_large;
+            let mut messages = messages.clone();
+            match sizes {
+                Some((bytes, limit)) => messages.insert(kind.to_owned(), too_large(bytes, limit)),
+                None => messages.remove(kind),
+            };
+            link.is_too_large(TooLarge::Messages, messages);
+        }
+    }
+
     pub(super) fn unsendable(
         &mut self,
         unit: &UnitId,
@@ -239,12 +285,10 @@ impl Status {
         records: &BTreeMap<RecordId, usize>,
     ) {
         if let Some(link) = self.links.get_mut(unit) {
-            let why =
-                |bytes: &usize| format!("{bytes} bytes in a message, its broker takes {limit}");
             let named = records
                 .iter()
-                .map(|(id, bytes)| (id.to_string(), why(bytes)));
-            link.unsendable = named.collect();
+                .map(|(id, bytes)| (id.to_string(), too_large(*bytes, limit)));
+            link.is_too_large(TooLarge::Records, named.collect());
         }
     }
 
@@ -270,55 +314,18 @@ impl Status {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unit(name: &str) -> UnitId {
-        name.parse().unwrap()
-    }
-
-    #[test]
-    fn what_is_not_seen_again_is_no_longer_told() {
-        let mut status = Status::default();
-        assert!(status.set_aside(&unit("west"), "d/k", "why", 1_000));
-        assert!(!status.set_aside(&unit("west"), "d/k", "why", 2_000));
-        assert!(status.stranger(&unit("south"), 1_000));
-        assert!(status.namesake(&unit("north"), 1_000));
-        let now_ms = 1_000 + TOLD_MS;
-        status.age(|_| None, now_ms - 1);
-        assert_eq!((status.set_aside.len(), status.strangers.len()), (1, 1));
-        status.age(|_| None, now_ms);
-        assert_eq!((status.set_aside.len(), status.strangers.len()), (1, 0));
-        assert_eq!(status.namesakes.len(), 0);
-        status.age(|_| None, now_ms + 1_000);
-        assert_eq!(status.set_aside.len(), 0);
-        assert!(status.set_aside(&unit("west"), "d/k", "why", now_ms + 2_000));
-    }
-
-    #[test]
-    fn a_unit_is_silent_until_it_is_heard_and_a_removed_one_never_is() {
-        let (west, north) = (unit("west"), unit("north"));
-        let mut status = Status::default();
-        let removed = BTreeSet::from([north.clone()]);
-        status.begin(&[west.clone(), north.clone()], &removed, false);
-        status.age(|_| Some(30_000), 1_000);
-        assert_eq!(status.links[&west].silent_ms, Some(30_000));
-        assert_eq!(status.links[&north].silent_ms, None);
-        status.heard(&west, 1_500);
-        assert_eq!(status.links[&west].heard_ms, Some(1_500));
-        assert_eq!(status.links[&west].silent_ms, None);
-    }
-
-    #[test]
-    fn a_new_beginning_knows_nothing_of_before_and_a_member_is_no_stranger() {
-        let west = unit("west");
-        let mut status = Status::default();
-        status.begin(std::slice::from_ref(&west), &BTreeSet::new(), false);
-        status.skew(&west, 7, true);
-        status.stranger(&west, 1_000);
-        status.begin(std::slice::from_ref(&west), &BTreeSet::new(), false);
-        assert_eq!(status.links[&west].clock_skew_ms, None);
-        assert!(status.strangers.is_empty());
-    }
+/// What is too large.
+#[derive(Debug, Clone, Copy)]
+enum TooLarge {
+    Records,
+    Messages,
+    /// Loads of reporters, of which a part is sent.
+    Loads,
 }
+
+fn too_large(bytes: usize, limit: usize) -> String {
+    format!("{bytes} bytes in a message, its broker takes {limit}")
+}
+
+#[cfg(test)]
+mod tests;

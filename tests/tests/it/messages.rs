@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use unitring_routing::hash::xxh64;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
@@ -243,4 +244,58 @@ async fn of_every_other_kind_of_message_only_what_cannot_be_read_is_left_out() -
     west.companion.tells("added", "b", "good").await?;
     west.has_set_aside(10).await?;
     west.condemned_nothing().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_writes_of_one_record_the_last_is_sent_and_none_is_missed() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let unit = async |name: &str, peer: &str| -> Result<(Redis, Companion)> {
+        let redis = Redis::start().await?;
+        let settings = Settings::unit(name, &[peer], &redis, &rabbit)
+            .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms")
+            .variable("UNITRING_SYNC_LINGER", "1s");
+        Ok((redis, settings.start().await?))
+    };
+    let (_east_redis, east) = unit("east", "west").await?;
+    let (west_redis, west) = unit("west", "east").await?;
+    east.is_ready().await?;
+    west.is_ready().await?;
+    east.put_record("ada", "first").await?;
+    west.has_record("ada", "first").await?;
+    // East has heard of west, whose companion knows that sequences can be passed.
+    until("the digests of west", async || {
+        let units = east.get("/v1/units").await?;
+        let compared = &units["sync"]["links"]["west"]["compared"];
+        ensure!(compared["comparable"].as_u64() >= Some(1), "{units}");
+        Ok(())
+    })
+    .await?;
+    let line = |number: u64| json!({"key": "ada", "text": number.to_string()}).to_string();
+    let lines: Vec<String> = (1..=100).map(line).collect();
+    let body = lines.join("\n").into_bytes();
+    let answer = east.call(Method::POST, "/v1/data/profiles", body).await?;
+    ensure!(answer.status().is_success(), "{}", answer.status());
+    west.has_record("ada", "100").await?;
+    let skipped = "unitring_companion_ops_superseded_total";
+    let skipped = east.metric(skipped).await?;
+    ensure!((50.0..100.0).contains(&skipped), "{skipped} of 100");
+    let applied = format!("unitring:{{west:{}}}:applied", bucket("ada"));
+    until("every sequence to be passed", async || {
+        let position = west_redis.cli(&["HGET", &applied, "east"])?;
+        ensure!(position.ends_with(".101"), "{position}");
+        Ok(())
+    })
+    .await?;
+    for name in [
+        "sequence_gaps",
+        "repaired_records",
+        "stalled_buckets",
+        "conflicts",
+    ] {
+        let count = west
+            .metric(&format!("unitring_companion_{name}_total"))
+            .await?;
+        ensure!(count == 0.0, "{name}: {count}");
+    }
+    Ok(())
 }

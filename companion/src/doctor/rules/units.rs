@@ -121,7 +121,7 @@ fn too_large(unit: &str, link: &Value) -> Option<Finding> {
     let (record, why) = fields(link, "unsendable").next()?;
     let count = fields(link, "unsendable").count();
     let seen = format!(
-        "{count} records: {record}: {}",
+        "{count} records or messages: {record}: {}",
         why.as_str().unwrap_or_default()
     );
     let mend =

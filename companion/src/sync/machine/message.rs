@@ -28,15 +28,15 @@ use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::ids::UnitId;
 
-pub use aside::{Aside, Asides};
+pub(crate) use aside::{Aside, Asides};
 use list::Alone;
 
 /// The largest message that is read, in bytes: a batch of values in base64, with names.
-pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
 /// Why a message is set aside. A retry would not help.
 #[derive(Debug, thiserror::Error)]
-pub enum Poison {
+pub(crate) enum Poison {
     /// It is larger than [`MESSAGE_BYTES_MAX`].
     #[error("{0} bytes, more than {MESSAGE_BYTES_MAX}")]
     TooLarge(usize),
@@ -63,7 +63,7 @@ struct Head<'a> {
 /// Decodes a message for this unit; returns what is set aside of it, too.
 ///
 /// # Errors [`Poison`] if the whole message is set aside.
-pub fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Asides), Poison> {
+pub(crate) fn decode(bytes: &[u8], unit: &UnitId) -> Result<(Envelope, Asides), Poison> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(Poison::TooLarge(bytes.len()));
     }
@@ -131,7 +131,7 @@ impl<'a> Outgoing<'a> {
 ///
 /// # Errors
 /// None in practice: every body has a JSON form.
-pub fn encode(unit: &UnitId, body: &Body) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn encode(unit: &UnitId, body: &Body) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Outgoing::new(unit, body))
 }
 

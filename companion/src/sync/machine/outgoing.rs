@@ -3,15 +3,17 @@
 //!
 //! Links at the same position share a read: a batch is read once and published to each of them.
 
+mod limits;
 mod link;
 mod parts;
 mod shorten;
+pub(super) mod superseded;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::envelope::{Body, Part};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Position, RecordId};
+use unitring_protocol::record::Position;
 
 use super::{Effect, Lasts, MessageId, Note, RETRY_MS, count};
 use crate::store::{Backlog, Cursors, Waiting};
@@ -22,8 +24,6 @@ use shorten::shortened;
 
 /// Most outboxes that are read at once.
 pub(crate) const READ_MAX: usize = 32;
-/// Most records that are named as too large for a broker; the metric counts all.
-const UNSENDABLE_MAX: usize = 64;
 /// The shortest pause between two stores of a link's cursors. Each store costs a script per bucket, so
 /// under load one store covers many messages. After a crash the ops of one pause are sent again.
 const STORE_EVERY_MS: u64 = 200;
@@ -229,59 +229,20 @@ impl Outgoing {
             groups.entry(ready).or_default().push(part);
         }
         for (units, mut parts) in groups {
-            let limit = self.limit(&units);
-            if let Some(limit) = limit {
+            let form = self.form(&units);
+            if let Some(limit) = form.limit {
                 let large = leave_out(&mut parts, limit);
-                self.note_unsendable(&units, &parts, large, effects);
+                let sent = parts.iter().flat_map(|part| &part.ops);
+                let sent = sent.map(|op| &op.record.id);
+                self.note_unsendable(&units, sent, &large.records, effects);
+                effects.push(Effect::Note(Note::Unsendable, count(large.count)));
             }
-            for parts in messages(parts, limit.unwrap_or(MESSAGE_BYTES)) {
+            let messages = messages(parts, form);
+            effects.push(Effect::Note(Note::Superseded, count(messages.superseded)));
+            for parts in messages.messages {
                 self.publish(&units, parts, next(), effects);
             }
         }
-    }
-
-    /// Notes the largest message that a unit's broker takes.
-    pub(super) fn limit_known(&mut self, unit: &UnitId, bytes: usize) {
-        if let Some(link) = self.links.get_mut(unit) {
-            link.limit = Some(bytes);
-        }
-    }
-
-    /// The smallest of the known message limits of these units.
-    pub(super) fn limit(&self, units: &[UnitId]) -> Option<usize> {
-        let links = units.iter().filter_map(|unit| self.links.get(unit));
-        links.filter_map(|link| link.limit).min()
-    }
-
-    /// Reports records that are too large, until a later change of the same record can be sent.
-    fn note_unsendable(
-        &mut self,
-        units: &[UnitId],
-        parts: &[Part],
-        large: Vec<(RecordId, usize)>,
-        effects: &mut Vec<Effect>,
-    ) {
-        for unit in units {
-            let Some(link) = self.links.get_mut(unit) else {
-                continue;
-            };
-            let before = link.unsendable.clone();
-            if !before.is_empty() {
-                for op in parts.iter().flat_map(|part| &part.ops) {
-                    link.unsendable.remove(&op.record.id);
-                }
-            }
-            for (id, bytes) in &large {
-                if link.unsendable.len() < UNSENDABLE_MAX {
-                    link.unsendable.insert(id.clone(), *bytes);
-                }
-            }
-            if link.unsendable != before {
-                let (now, limit) = (link.unsendable.clone(), link.limit.unwrap_or(0));
-                effects.push(Effect::Unsendable(unit.clone(), limit, now));
-            }
-        }
-        effects.push(Effect::Note(Note::Unsendable, count(large.len())));
     }
 
     fn want_again(&mut self, bucket: u8, units: &[UnitId]) {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use unitring_protocol::envelope::{Body, Repair};
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Clock, Position, Record};
+use unitring_protocol::record::{Clock, Position, Record, RecordId};
 
+use super::message::json_bytes;
 use super::outgoing::Outgoing;
 use super::{Effect, Lasts, MessageId, Moment, Note, Purpose, RETRY_MS, count};
 use crate::store::{Held, Mark, Page};
@@ -52,19 +53,18 @@ enum Step {
 
 impl Job {
     /// Publishes as many of the records as the unit's broker takes in a message. Records that are
-    /// too large alone are left out: the bucket stays different, and the comparison shows it.
-    fn send(&mut self, id: MessageId, next: Page, links: &Outgoing, effects: &mut Vec<Effect>) {
+    /// too large alone are left out and named: the bucket stays different, and the comparison shows it.
+    fn send(&mut self, id: MessageId, next: Page, links: &mut Outgoing, effects: &mut Vec<Effect>) {
         let mut records = std::mem::take(&mut self.rest);
         if let Some(limit) = links.limit(std::slice::from_ref(&self.to)) {
+            let large = leave_out(&mut records, limit);
+            let to = std::slice::from_ref(&self.to);
+            links.note_unsendable(to, records.iter().map(|it| &it.id), &large, effects);
+            effects.push(Effect::Note(Note::Unsendable, count(large.len())));
             let limit = limit.saturating_sub(REPAIR_HEAD_BYTES);
-            let size =
-                |record: &Record| serde_json::to_vec(record).map_or(usize::MAX, |it| it.len());
-            let all = records.len();
-            records.retain(|record| size(record) <= limit);
-            effects.push(Effect::Note(Note::Unsendable, count(all - records.len())));
             let mut bytes = 0_usize;
             let fitting = records.iter().take_while(|record| {
-                bytes = bytes.saturating_add(size(record) + 1);
+                bytes = bytes.saturating_add(json_bytes(record) + 1);
                 bytes <= limit
             });
             let fitting = fitting.count().max(1).min(records.len());
@@ -85,6 +85,19 @@ impl Job {
             body: Body::Repair(repair),
         });
     }
+}
+
+/// Leaves out records that no message under this limit can hold; returns their names with the sizes in a message.
+fn leave_out(records: &mut Vec<Record>, limit: usize) -> Vec<(RecordId, usize)> {
+    let mut large = Vec::new();
+    records.retain(|record| {
+        let bytes = json_bytes(record).saturating_add(REPAIR_HEAD_BYTES);
+        if bytes > limit {
+            large.push((record.id.clone(), bytes));
+        }
+        bytes <= limit
+    });
+    large
 }
 
 /// The repairs that peers requested.
@@ -136,7 +149,7 @@ impl Repairs {
 
     pub(super) fn go_on(
         &mut self,
-        links: &Outgoing,
+        links: &mut Outgoing,
         now_ms: u64,
         next: impl FnOnce() -> MessageId,
         effects: &mut Vec<Effect>,
@@ -229,7 +242,7 @@ impl Repairs {
         &mut self,
         page: Option<(Vec<Record>, Page)>,
         id: MessageId,
-        (links, moment): (&Outgoing, Moment),
+        (links, moment): (&mut Outgoing, Moment),
         effects: &mut Vec<Effect>,
     ) {
         let Some(job) = self.job.as_mut().filter(|job| job.step == Step::Reading) else {

@@ -8,6 +8,7 @@ mod faults;
 mod judge;
 mod rows;
 mod store;
+mod superseding;
 mod tests;
 mod world;
 

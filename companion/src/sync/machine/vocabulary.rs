@@ -73,8 +73,8 @@ pub(crate) enum Input {
     PageRead(Option<(Vec<Record>, Page)>),
     /// A message for all peers that are connected, and for how many ms it is of use.
     Tell(Body, u64),
-    /// A message for one unit.
-    Send(UnitId, Body),
+    /// Messages for one unit, which are sent one after the other.
+    Send(UnitId, Vec<Body>),
     /// The fixed data that this unit has.
     Fixed(Option<FixedState>),
     /// The identity of this unit's store.
@@ -127,6 +127,9 @@ pub(crate) enum Effect {
     Aside(UnitId, RecordId, Fault),
     /// Report all records that are too large for a unit's broker, with the limit and the sizes.
     Unsendable(UnitId, usize, BTreeMap<RecordId, usize>),
+    /// Report that a message of this kind is too large for a unit's broker, with its bytes and the limit; or, with
+    /// `None`, that it is no more.
+    Oversized(UnitId, &'static str, Option<(usize, usize)>),
     /// Report that two stores speak in a unit's name: one that spoke before the last one is back.
     Namesake(UnitId),
     /// Report how far a unit's clock is ahead of ours, in ms.
@@ -167,6 +170,8 @@ pub(crate) enum Note {
     WentBack,
     /// Records that are too large for a broker.
     Unsendable,
+    /// Ops that are not sent because a later op of their record is.
+    Superseded,
     /// Messages that were not confirmed.
     PublishesFailed,
     OpsReceived,

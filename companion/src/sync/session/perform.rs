@@ -120,6 +120,13 @@ impl Session {
                 self.status
                     .send_modify(|status| status.unsendable(&unit, limit, &records));
             }
+            Effect::Oversized(unit, kind, sizes) => {
+                if let Some((bytes, limit)) = sizes {
+                    tracing::warn!(to = %unit, kind, bytes, limit, "the message is too large for the peer's broker");
+                }
+                self.status
+                    .send_modify(|status| status.oversized(&unit, kind, sizes));
+            }
             Effect::Namesake(from) => {
                 self.parts.metrics.namesakes.inc();
                 if self.note_status(|status| status.namesake(&from, now_ms())) {
@@ -197,7 +204,9 @@ impl Session {
     /// Handles a message of a peer that the machine has no part in.
     fn heard(&mut self, from: UnitId, body: Body) {
         let (parts, term) = (self.parts.clone(), self.term);
+        let limit = self.machine.limit(Some(&from));
         self.work.push(Box::pin(async move {
+            let from = (from, limit);
             Done::Inputs(crate::sync::gossip::heard(&parts, term, from, body).await)
         }));
     }
@@ -256,6 +265,7 @@ impl Session {
             Note::OpsPublished => &metrics.ops_published,
             Note::WentBack => &metrics.store_went_back,
             Note::Unsendable => &metrics.changes_unsendable,
+            Note::Superseded => &metrics.ops_superseded,
             Note::PublishesFailed => &metrics.publishes_failed,
             Note::OpsReceived => &metrics.ops_received,
             Note::RecordsApplied => &metrics.records_applied,

@@ -9,7 +9,7 @@ const NAMED_MAX: usize = 64;
 
 /// A record that is set aside alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Aside {
+pub(crate) struct Aside {
     /// The record's name, as far as the message has it.
     pub name: String,
     pub why: String,
@@ -17,7 +17,7 @@ pub struct Aside {
 
 /// All that is set aside of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asides {
+pub(crate) struct Asides {
     /// The first of them.
     pub named: Vec<Aside>,
     /// How many there are.

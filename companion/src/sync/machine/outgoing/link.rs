@@ -43,6 +43,8 @@ pub(super) struct Link {
     pub(super) store_again_ms: BTreeMap<u8, u64>,
     /// The largest message that the unit's broker takes, in bytes, once the broker reported it.
     pub(super) limit: Option<usize>,
+    /// Whether the unit's companion knows that sequences can be passed.
+    pub(super) knows_passed: bool,
     /// Records that are too large, with their size in a message.
     pub(super) unsendable: BTreeMap<RecordId, usize>,
 }

@@ -289,7 +289,7 @@ impl World {
                 self.skews.insert((id, unit), skew_ms);
                 return;
             }
-            Effect::Unsendable(..) => return,
+            Effect::Unsendable(..) | Effect::Oversized(..) => return,
             Effect::Recount(bucket) => return store.recount(bucket, wall_ms),
             Effect::Namesake(unit) => {
                 self.namesakes.insert(unit);
