@@ -28,7 +28,7 @@ use unitring_protocol::PROTOCOL_VERSION;
 use unitring_protocol::envelope::{Body, Envelope};
 use unitring_protocol::ids::UnitId;
 
-pub(crate) use aside::{Aside, Asides};
+pub(crate) use aside::Asides;
 use list::Alone;
 
 /// The largest message that is read, in bytes: a batch of values in base64, with names.

@@ -18,7 +18,6 @@ use unitring_protocol::record::Position;
 use super::{Effect, Lasts, MessageId, Note, RETRY_MS, count};
 use crate::store::{Backlog, Cursors, Waiting};
 use link::{Flight, Link};
-pub(crate) use parts::MESSAGE_BYTES;
 use parts::{leave_out, messages};
 use shorten::shortened;
 

@@ -9,7 +9,7 @@ use super::super::message::json_bytes;
 use super::superseded::skip;
 
 /// The op that passes this many bytes ends a message.
-pub(crate) const MESSAGE_BYTES: usize = 1 << 20;
+const MESSAGE_BYTES: usize = 1 << 20;
 /// Most bytes of a message beside its ops: names of units, numbers of a part.
 const MESSAGE_HEAD_BYTES: usize = 16 << 10;
 /// Estimated bytes of an op beside its value.
