@@ -40,6 +40,9 @@
 //! | `trace` | what a request causes, here and in other units → a collector of spans |
 //! | [`testing`] | what tests of other crates use |
 
+// Whoever reads about the inside of a program reads about private items, too.
+#![allow(rustdoc::private_intra_doc_links)]
+
 mod changefeed;
 mod cli;
 mod client;

@@ -78,7 +78,7 @@ struct RequestLabels {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestTimes(Family<RequestLabels, Histogram, Buckets>);
 
-/// Up to [`crate::http::REQUEST_TIMEOUT`].
+/// Up to the time that a request may take, `REQUEST_TIMEOUT` of `http/entry.rs`.
 const REQUEST_SECONDS: Buckets = Buckets(&[0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0]);
 
 impl Default for RequestTimes {
