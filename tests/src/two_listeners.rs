@@ -26,8 +26,10 @@ pub fn beside(config: EnvoyConfig, port: u16, name: &str, value: Value) -> Resul
         let listeners = bootstrap.pointer_mut("/static_resources/listeners");
         let listeners = listeners.and_then(Value::as_array_mut).context("none")?;
         let mut other = listeners.first().context("no listener")?.clone();
-        other["name"] = json!("second");
-        other["address"]["socket_address"]["port_value"] = json!(port);
+        let fields = other.as_object_mut().context("no listener")?;
+        fields.insert("name".to_owned(), json!("second"));
+        let place = other.pointer_mut("/address/socket_address/port_value");
+        *place.context("no port")? = json!(port);
         set(&mut other, name, value)?;
         listeners.push(other);
         Ok(())
