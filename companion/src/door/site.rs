@@ -21,6 +21,9 @@ pub(crate) enum Foreign {
     /// No `Host`, or an invalid one.
     #[error("host: must be the address of this companion")]
     NoHost,
+    /// Two: it is not known which one a proxy before us read.
+    #[error("host: must be given once")]
+    Hosts,
     /// A name that is not ours.
     #[error(
         "host: {0:?}: is no name of this companion; host_names in its settings lists further ones"
@@ -41,7 +44,7 @@ impl Foreign {
     /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NoHost => StatusCode::BAD_REQUEST,
+            Self::NoHost | Self::Hosts => StatusCode::BAD_REQUEST,
             Self::Host(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin(_) | Self::Site => StatusCode::FORBIDDEN,
             Self::Type(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -58,6 +61,9 @@ pub(crate) fn check(
     headers: &HeaderMap,
     own_names: &[String],
 ) -> Result<(), Foreign> {
+    if headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Foreign::Hosts);
+    }
     let host = headers.get(HOST).map(|value| value.as_bytes());
     let host = std::str::from_utf8(host.unwrap_or_default()).unwrap_or_default();
     let authority: Authority = host.parse().map_err(|_| Foreign::NoHost)?;

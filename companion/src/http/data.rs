@@ -48,18 +48,24 @@ fn id((name, key): (String, String)) -> Result<RecordId, Refusal> {
     })
 }
 
+/// A list-valued header as one list: its lines mean the same as one line with commas between them (RFC 9110, 5.3). A
+/// line that is no text is an item that no rule takes.
+fn list_of(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
+    let lines = headers.get_all(name).iter();
+    let lines = lines.map(|line| line.to_str().unwrap_or("?").trim());
+    let lines: Vec<&str> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join(","))
+}
+
 /// The condition of `If-Match` and `If-None-Match` (RFC 9110, 13.1).
 fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
-    let said = |name: header::HeaderName| {
-        let value = headers.get(&name).map(|value| value.to_str().unwrap_or(""));
-        value.map(|value| (name, value.trim().to_owned()))
-    };
+    let said = |name: header::HeaderName| Some((list_of(headers, &name)?, name));
     match (said(header::IF_MATCH), said(header::IF_NONE_MATCH)) {
         (None, None) => Ok(Condition::Any),
-        (Some((_, any)), None) if any == "*" => Ok(Condition::Present),
-        (Some((name, tags)), None) => versions(&name, &tags),
-        (None, Some((_, any))) if any == "*" => Ok(Condition::Absent),
-        (None, Some((name, _))) => Err(Refusal::bad(format!(
+        (Some((any, _)), None) if any == "*" => Ok(Condition::Present),
+        (Some((tags, name)), None) => versions(&name, &tags),
+        (None, Some((any, _))) if any == "*" => Ok(Condition::Absent),
+        (None, Some((_, name))) => Err(Refusal::bad(format!(
             "{name}: must be * in a write: only if there is no record"
         ))),
         (Some(_), Some(_)) => Err(Refusal::bad("if-match and if-none-match: must not be both")),
@@ -79,15 +85,24 @@ fn versions(name: &header::HeaderName, tags: &str) -> Result<Condition, Refusal>
         ))
     };
     let mut versions: Vec<Version> = Vec::new();
-    for (count, tag) in tags.split(',').map(str::trim).enumerate() {
+    let mut count = 0_usize;
+    // A list may have empty items (RFC 9110, 5.6.1), but is not empty.
+    let items = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+    for tag in items {
+        count += 1;
         let strong = tag.strip_prefix("W/").unwrap_or(tag);
         let inner = strong
             .strip_prefix('"')
             .and_then(|tag| tag.strip_suffix('"'));
-        let inner = inner.filter(|_| count < TAGS_MAX).ok_or_else(|| bad(tag))?;
+        let inner = inner
+            .filter(|_| count <= TAGS_MAX)
+            .ok_or_else(|| bad(tag))?;
         if strong == tag {
             versions.extend(inner.parse::<Version>().ok());
         }
+    }
+    if count == 0 {
+        return Err(bad(tags));
     }
     Ok(match versions.as_slice() {
         [version] => Condition::Version(version.clone()),
@@ -97,10 +112,9 @@ fn versions(name: &header::HeaderName, tags: &str) -> Result<Condition, Refusal>
 
 /// Whether `If-None-Match` names the version that the caller would get.
 fn has_it(headers: &HeaderMap, there: &Version) -> bool {
-    let tags = headers.get_all(header::IF_NONE_MATCH).iter();
-    let mut tags = tags.flat_map(|value| value.to_str().unwrap_or("").split(','));
+    let tags = list_of(headers, &header::IF_NONE_MATCH).unwrap_or_default();
     let wanted = format!("\"{there}\"");
-    tags.any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == wanted)
+    tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == wanted)
 }
 
 /// The query of a write.
@@ -253,5 +267,50 @@ pub(super) async fn delete(
         Outcome::Done(written) => Ok(changed(StatusCode::OK, &written.version, None)),
         Outcome::Refused(there) => Ok(conflict(there)),
         Outcome::Nothing | Outcome::Overtaken => Err(Refusal::absent(format!("record {id}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(lines: &[(&'static str, &'static str)]) -> Result<Condition, u16> {
+        let mut headers = HeaderMap::new();
+        for (name, line) in lines {
+            headers.append(*name, HeaderValue::from_static(line));
+        }
+        condition(&headers).map_err(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn repeated_lines_are_one_list() {
+        let (one, two) = (r#""1.0@east""#, r#""2.0@east""#);
+        let version = |text: &str| text.trim_matches('"').parse::<Version>().unwrap();
+        let both = Ok(Condition::OneOf(vec![version(one), version(two)]));
+        assert_eq!(said(&[("if-match", one), ("if-match", two)]), both);
+        assert_eq!(said(&[("if-match", r#""1.0@east", "2.0@east""#)]), both);
+        // An empty line or item is none.
+        let gaps = [("if-match", ""), ("if-match", r#""1.0@east",,"#)];
+        assert_eq!(said(&gaps), Ok(Condition::Version(version(one))));
+        // A second line must not get lost: the star means what it means alone.
+        assert_eq!(said(&[("if-match", one), ("if-match", "*")]), Err(400));
+        assert_eq!(said(&[("if-match", "*"), ("if-match", one)]), Err(400));
+        let twice = [("if-none-match", "*"), ("if-none-match", one)];
+        assert_eq!(said(&twice), Err(400));
+        assert_eq!(said(&[("if-match", ""), ("if-match", "")]), Err(400));
+        let many: Vec<_> = std::iter::repeat_n(("if-match", one), TAGS_MAX + 1).collect();
+        assert_eq!(said(&many), Err(400));
+        assert!(said(&many[1..]).is_ok());
+    }
+
+    #[test]
+    fn a_read_knows_the_version_of_any_line() {
+        let mut headers = HeaderMap::new();
+        for line in [r#""1.0@east""#, r#"W/"2.0@east", "3.0@east""#] {
+            headers.append(header::IF_NONE_MATCH, HeaderValue::from_static(line));
+        }
+        let has = |text: &str| has_it(&headers, &text.parse().unwrap());
+        assert!(has("1.0@east") && has("2.0@east") && has("3.0@east"));
+        assert!(!has("4.0@east"));
     }
 }

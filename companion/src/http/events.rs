@@ -69,7 +69,9 @@ pub(super) async fn events(
             )));
         }
         None => {
-            text(header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("application/json"))
+            let accept = headers.get_all(header::ACCEPT).iter();
+            let mut accept = accept.filter_map(|line| line.to_str().ok());
+            accept.any(|line| line.contains("application/json"))
         }
     };
     if !is_json {

@@ -83,6 +83,21 @@ async fn conditions(companion: &Companion) -> Result<()> {
         assert_eq!(status, 400, "{text}");
         assert!(text.contains(bad[0].0), "{text}");
     }
+    // Repeated lines are one list.
+    let (_, now) = api.put(&[], "now").await?;
+    let lines = [("if-match", "\"1.0@east\""), ("if-match", now.as_str())];
+    let (status, now) = api.put(&lines, "later").await?;
+    assert_eq!(status, 200);
+    let lines = [
+        ("if-none-match", "\"1.0@east\""),
+        ("if-none-match", now.as_str()),
+    ];
+    let known = api.ask(Method::GET, &lines, "").await?;
+    assert_eq!(known.status().as_u16(), 304);
+    let lines = [("if-match", "*"), ("if-match", now.as_str())];
+    assert_eq!(api.put(&lines, "x").await?.0, 400);
+    let deleted = api.ask(Method::DELETE, &[("if-match", &now)], "").await?;
+    assert_eq!(deleted.status().as_u16(), 200);
     // A tag that is no version does not match, nor does a weak tag.
     for other in ["\"later\"", "W/\"1.0@east\"", "\"later\", \"1.0@east\""] {
         let answer = api.ask(Method::PUT, &[("if-match", other)], "x").await?;
