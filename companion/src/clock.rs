@@ -3,7 +3,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "the clocks are read here")]
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::moment::Moment;
 
 /// The wall clock.
 pub(crate) fn wall() -> SystemTime {
@@ -27,6 +30,15 @@ pub(crate) fn now() -> Instant {
 /// The time since then by the monotonic clock.
 pub(crate) fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
+}
+
+/// This moment by both; the monotonic time counts from the first call of the process.
+pub(crate) fn moment() -> Moment {
+    static STARTED: LazyLock<Instant> = LazyLock::new(now);
+    Moment {
+        now_ms: u64::try_from(since(*STARTED).as_millis()).unwrap_or(u64::MAX),
+        wall_ms: now_ms(),
+    }
 }
 
 /// The clock by which the runtime sleeps; a test can stop it.

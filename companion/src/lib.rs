@@ -24,6 +24,7 @@
 //! | `registry` | which instances a service has |
 //! | `registry_feed` | the registry in the store → its subscribers |
 //! | `xds` | registry → Envoy |
+//! | `moment` | when something happens, by two clocks |
 //! | `replica` | how a change of a record is merged (pure) |
 //! | `clock` | the time |
 //! | `files` | why a file that a setting names cannot be read, and the way out |
@@ -62,6 +63,7 @@ mod leadership;
 mod loads;
 mod log;
 mod metrics;
+mod moment;
 mod output;
 pub mod program;
 mod registry;

@@ -52,7 +52,9 @@ type Level = Gauge<u64, AtomicU64>;
 type Signed = Gauge<f64, AtomicU64>;
 
 /// Metrics that are new, or have a new name or unit.
-const RENAMED: [&str; 10] = [
+const RENAMED: [&str; 12] = [
+    "clock_doubted_seconds",
+    "clock_doubts",
     "events_merged",
     "events_left_out",
     "ops_superseded",
@@ -142,6 +144,8 @@ metrics! {
         records_spoiled: Level, "Corrupt records in the store that are left out";
         tombstones_collected: Count, "Tombstones and expired records collected";
         store_up: Level, "1 while the store answers this page";
+        clock_doubted_seconds: Signed, "How far the companion's clock is ahead of the time by which its store frees what expires, in seconds, while it is doubted";
+        clock_doubts: Count, "Times that the companion's clock was found to be ahead of its store's time";
         store_clock_ahead_seconds: Signed, "How far the clock of the store is ahead of the companion's, in seconds";
         request_duration_seconds: RequestTimes, "Time until answers of the HTTP API began, in seconds";
     }

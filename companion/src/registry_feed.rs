@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use self::grace::{Grace, RENEWAL_GRACE};
 
-use crate::clock::{now_ms, timer};
+use crate::clock::{moment, now_ms, timer};
 use crate::door::strain::Strain;
 use crate::leadership::Role;
 use crate::metrics::Metrics;
@@ -41,6 +41,11 @@ pub(crate) async fn run(
             if let Err(error) = store.hold_expiry(RENEWAL_GRACE).await {
                 tracing::debug!(%error, "the other companions could not be told that this one refuses requests");
             }
+        }
+        if *role.borrow() != Role::Follower {
+            let settled = store.settled(moment()).await;
+            let doubted = settled.is_ok_and(|settled| settled.doubted_ms.is_some());
+            grace.clock(doubted, timer());
         }
         let may_expire = grace.may_expire(*role.borrow(), timer());
         match look(&*store, &sender, &metrics, may_expire).await {

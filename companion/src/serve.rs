@@ -8,6 +8,7 @@
 //! | `files` | the files that settings name, checked before anything starts |
 //! | `store` | settings → the store, and what companions of a unit agree on |
 //! | `node` | what all tasks share |
+//! | `sweep` | expired records are freed |
 //! | `tasks` | what runs beside the requests |
 //! | `reload` | credentials and certificates, now and on each reload |
 //! | `address` | listening addresses |
@@ -17,6 +18,7 @@ mod files;
 mod node;
 mod reload;
 mod store;
+mod sweep;
 mod tasks;
 
 use std::future::Future;
@@ -28,16 +30,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::now_ms;
 use crate::config::Settings;
 use crate::door::credentials::KeyringError;
 use crate::door::descriptors;
 use crate::door::listener::Listener;
 use crate::fixed::FixedDataError;
 use crate::http::{self, App};
-use crate::leadership::Role;
-use crate::metrics::Metrics;
-use crate::store::{Housekeeping, StoreError};
+use crate::store::StoreError;
 use crate::tls::FileError;
 use crate::trace::{self, SpanCounts, StartError, Traces};
 
@@ -172,23 +171,6 @@ fn trace(node: &Node) -> Result<Option<Traces>, StartError> {
         trace::start(collector, who, counts)
     });
     traces.transpose()
-}
-
-/// How often expired records are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
-
-/// Frees expired records, for ever, while this companion leads.
-async fn sweep(store: Arc<dyn Housekeeping>, role: watch::Receiver<Role>, metrics: Arc<Metrics>) {
-    loop {
-        tokio::time::sleep(SWEEP_EVERY).await;
-        if role.borrow().term().is_none() {
-            continue;
-        }
-        match store.sweep(now_ms()).await {
-            Ok(swept) => drop(metrics.records_swept.inc_by(swept)),
-            Err(error) => tracing::debug!(%error, "expired records wait for the store"),
-        }
-    }
 }
 
 /// Returns when a background task ends before the stop: without it the process would only look

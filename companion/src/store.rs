@@ -33,6 +33,7 @@ mod outbox;
 mod records;
 pub(crate) mod redis;
 mod replica;
+mod settled;
 mod spoiled;
 
 pub(crate) use changefeed::{CHANGES_MAX, ChangeFeed, Changes};
@@ -48,6 +49,7 @@ pub(crate) use outbox::{Backlog, Cursors, Outbox, Waiting};
 pub(crate) use records::Listed;
 pub use records::Records;
 pub(crate) use replica::{CONFLICTS_MAX, Held, Page, Recounted, Replica};
+pub(crate) use settled::{DOUBTED_MS, JUMP_MS_MAX, Settled};
 pub(crate) use spoiled::Spoiled;
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ struct Units {
     sync: Option<Sync>,
     /// How far the store's clock, by which values expire, is ahead of the companion's.
     store_clock_ahead_ms: Option<i64>,
+    /// How far the companion's clock is ahead of the time by which its store frees what expires.
+    clock_doubted_ms: Option<u64>,
     #[serde(default)]
     spoiled: BTreeMap<String, Value>,
 }
@@ -244,6 +246,15 @@ impl Seen {
         if ahead_ms.unsigned_abs() >= CLOCK_APART_MS {
             problems.push(format!(
                 "the clock of the store, by which values expire, is {ahead_ms} ms ahead of the companion's"
+            ));
+        }
+        // Redis' own clock was told above.
+        if let Some(ms) = units.clock_doubted_ms
+            && ahead_ms.unsigned_abs() < CLOCK_APART_MS
+        {
+            problems.push(format!(
+                "the companion's clock is {ms} ms ahead of the time that its store knows: nothing that expires later is \
+                 freed. Set the clock, or say that it is right with `unitring unit repair --clocks`"
             ));
         }
         let Some(sync) = units.sync.as_ref().filter(|_| self.leads()) else {

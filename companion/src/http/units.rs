@@ -16,7 +16,7 @@ use super::App;
 use super::answer::Refusal;
 use super::data::write;
 use super::extract::{Path, Query};
-use crate::clock::now_ms;
+use crate::clock::{moment, now_ms};
 use crate::replica::bounds::ahead;
 use crate::store::{Change, Condition, Outcome, Page};
 use crate::sync::{Handle, members};
@@ -35,6 +35,7 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
     let buckets = held.iter().map(|held| &held.state);
     // If the store is full, the rest of the answer shows it.
     let clock_ahead_ms = app.store.clock_ahead_ms().await.ok();
+    let settled = app.store.settled(moment()).await.ok();
     let keeping = app.store.keeping().await.ok();
     Ok(Json(json!({
         "unit": app.unit,
@@ -46,6 +47,7 @@ pub(super) async fn units(State(app): State<Arc<App>>) -> Result<Json<serde_json
         "sync": app.sync.as_ref().map(Handle::status),
         "spoiled": app.store.spoiled(),
         "store_clock_ahead_ms": clock_ahead_ms,
+        "clock_doubted_ms": settled.and_then(|settled| settled.doubted_ms),
         "positions": positions,
         "buckets": buckets.collect::<Vec<_>>(),
     })))

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use crate::leadership::Role;
 
 /// After a start or an outage nothing expires for this long, and as long again as the outage: while
-/// the store was away no instance could renew. The same after a refused request: it may have been a heartbeat.
+/// the store was away no instance could renew. The same after a refused request: it may have been a heartbeat; and once
+/// our clock is found to be ahead of the store's time, by which instances renewed.
 pub(super) const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 
 /// Within this time the other companions of the unit learn that this one refuses requests.
@@ -22,6 +23,8 @@ pub(super) struct Grace {
     away_since: Option<Instant>,
     /// When the other companions were last told of refused requests.
     told: Option<Instant>,
+    /// Whether our wall clock is ahead of the store's time.
+    is_doubted: bool,
 }
 
 impl Grace {
@@ -31,7 +34,16 @@ impl Grace {
             until: now + RENEWAL_GRACE,
             away_since: None,
             told: None,
+            is_doubted: false,
         }
+    }
+
+    /// Whether our wall clock is ahead of the store's time now.
+    pub(super) fn clock(&mut self, is_doubted: bool, now: Instant) {
+        if is_doubted && !self.is_doubted {
+            self.until = self.until.max(now + RENEWAL_GRACE);
+        }
+        self.is_doubted = is_doubted;
     }
 
     /// A request was refused this long ago. Returns whether the other companions are to be told now: the leader must
@@ -101,6 +113,20 @@ mod tests {
         assert!(grace.may_expire(Role::Leader(1), until));
         grace.answered(until);
         assert!(grace.may_expire(Role::Leader(1), until));
+    }
+
+    #[test]
+    fn instances_renew_by_a_clock_that_jumped_before_they_expire_by_it() {
+        let start = timer();
+        let mut grace = Grace::new(start);
+        let now = start + 100 * SECOND;
+        grace.clock(false, now);
+        assert!(grace.may_expire(Role::Leader(1), now));
+        for ago in 0..30 {
+            grace.clock(true, now + ago * SECOND);
+            assert!(!grace.may_expire(Role::Leader(1), now + ago * SECOND));
+        }
+        assert!(grace.may_expire(Role::Leader(1), now + RENEWAL_GRACE));
     }
 
     #[test]

@@ -106,8 +106,8 @@ pub(crate) fn write<T: BucketTransaction>(
         WriteDecision::Put(put) => put,
     };
     let there = match change {
-        Change::Again => store.value(id)?,
-        Change::Put { .. } | Change::Delete => None,
+        Change::Again if put.mark.is_live(now_ms) => store.value(id)?,
+        Change::Again | Change::Put { .. } | Change::Delete => None,
     };
     if change == Change::Again && !put.mark.is_deleted && there.is_none() {
         // Its value was lost, or it has expired: neither is an empty value, so nothing is written again.
@@ -122,8 +122,8 @@ pub(crate) fn write<T: BucketTransaction>(
         Change::Delete => None,
     };
     let kept = Some(&put.mark).filter(|_| put.is_kept);
-    let live = value.filter(|_| put.mark.is_live(now_ms));
-    exchange(store, id, kept, live, now_ms)?;
+    // Also one that has expired: our clock may be wrong, and the store frees it by its own time.
+    exchange(store, id, kept, value, now_ms)?;
     store.log_change(id, &put.mark)?;
     if rules.has_peers {
         store.push_outbox(Outgoing {
@@ -282,7 +282,10 @@ impl<T: BucketTransaction> Apply<'_, T> {
         if let (Decision::Conflict(stays), Some(there)) = (decision, &there) {
             let new = Mark::of(&op.record);
             let (lost, kept, value) = match stays {
-                Stays::Change => (there, version, self.store.value(id)?),
+                Stays::Change if there.is_live(self.now_ms) => {
+                    (there, version, self.store.value(id)?)
+                }
+                Stays::Change => (there, version, None),
                 Stays::There => (&new, &there.version, op.record.live(self.now_ms).cloned()),
             };
             self.applied.conflicts += 1;
@@ -314,7 +317,7 @@ impl<T: BucketTransaction> Apply<'_, T> {
             return Ok(());
         }
         let mark = Mark::of(record);
-        let value = record.live(self.now_ms).map(|value| value.0.as_slice());
+        let value = record.value.as_ref().map(|value| value.0.as_slice());
         exchange(self.store, &record.id, Some(&mark), value, self.now_ms)?;
         self.store.log_change(&record.id, &mark)?;
         self.applied.changed += 1;

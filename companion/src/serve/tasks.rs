@@ -55,7 +55,7 @@ impl Node {
     /// Frees expired records.
     pub(super) fn sweep(&self) -> impl Future<Output = ()> + use<> {
         let store = Arc::clone(&self.store);
-        super::sweep(store as _, self.role.clone(), Arc::clone(&self.metrics))
+        super::sweep::sweep(store as _, self.role.clone(), Arc::clone(&self.metrics))
     }
 
     /// Syncs with the other units; nothing if the unit is alone.

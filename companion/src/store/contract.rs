@@ -164,6 +164,8 @@ macro_rules! with_all_promises {
                 what_expires_is_gone_for_reads_conditions_and_listings(south),
                 an_expired_record_is_the_same_in_every_unit(south, alone),
                 a_unit_alone_keeps_nothing_of_what_is_gone(south, alone),
+                a_clock_a_year_ahead_frees_nothing_that_expires_later(south, alone),
+                a_value_that_arrives_while_the_clock_is_ahead_is_kept(alone, south),
             }
         }
     };

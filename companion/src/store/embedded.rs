@@ -23,7 +23,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use opentelemetry::trace::SpanKind;
 use redb::backends::FileBackend;
@@ -33,6 +33,7 @@ use redb::{
 };
 use unitring_protocol::ids::UnitId;
 
+use super::settled::SettledClock;
 use super::{Compacted, LAYOUT, Spoiled, StoreError};
 use crate::files;
 use crate::replica::Rules;
@@ -58,6 +59,9 @@ pub struct Embedded {
     /// When a commit last went to disk for housekeeping: redb reuses no page before one does.
     flushed_ms: Arc<AtomicU64>,
     pruned_ms: Arc<AtomicU64>,
+    /// The time by which it frees, once it was asked for, and when that was stored last.
+    settled: Arc<Mutex<Option<SettledClock>>>,
+    settled_kept_ms: Arc<AtomicU64>,
     pictures: Arc<Pictures>,
     standings: Arc<Standings>,
     waiting: Arc<Waiting>,
@@ -77,6 +81,8 @@ impl Embedded {
             spoiled: Arc::default(),
             flushed_ms: Arc::default(),
             pruned_ms: Arc::default(),
+            settled: Arc::default(),
+            settled_kept_ms: Arc::default(),
             pictures: Arc::default(),
             standings: Arc::default(),
             waiting: Arc::default(),
@@ -281,6 +287,7 @@ fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moment::Moment;
     use crate::store::{EVENTS_BYTES_MAX, contract};
 
     fn open_as(folder: &tempfile::TempDir, unit: &str, has_peers: bool) -> Embedded {
@@ -372,6 +379,39 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(counted().await, (12, 4, 2));
+    }
+
+    #[tokio::test]
+    async fn a_file_knows_how_late_it_is_when_it_is_opened_with_a_clock_a_year_ahead() {
+        use crate::store::{DOUBTED_MS, Housekeeping as _};
+        const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+        let wall_ms = 1_800_000_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        let at = async |store: &Embedded, now_ms, wall_ms| {
+            let settled = store.settled(Moment { now_ms, wall_ms }).await.unwrap();
+            (settled.until_ms, settled.doubted_ms)
+        };
+        let store = open_as(&folder, "alone", false);
+        assert_eq!(at(&store, 9_000, wall_ms).await, (wall_ms, None));
+        drop(store);
+        // A machine that was off, or whose clock is wrong: nobody can tell.
+        let store = open_as(&folder, "alone", false);
+        let ahead_ms = wall_ms + YEAR_MS;
+        assert_eq!(at(&store, 0, ahead_ms).await, (wall_ms, Some(YEAR_MS)));
+        assert_eq!(
+            at(&store, DOUBTED_MS, ahead_ms).await,
+            (ahead_ms, None),
+            "it is believed after an hour"
+        );
+        drop(store);
+        let store = open_as(&folder, "alone", false);
+        assert_eq!(at(&store, 9_000, wall_ms).await, (wall_ms, None));
+        assert!(at(&store, 9_000, ahead_ms).await.1.is_some());
+        // An operator says that it is right.
+        crate::store::Replica::reset_clocks(&store, ahead_ms)
+            .await
+            .unwrap();
+        assert_eq!(at(&store, 9_000, ahead_ms).await, (ahead_ms, None));
     }
 
     #[tokio::test]

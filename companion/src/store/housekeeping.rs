@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::Position;
 
-use super::StoreError;
+use super::{Settled, StoreError};
+use crate::moment::Moment;
 
 /// Most records of a bucket that one sweep frees.
 pub(crate) const SWEPT_MAX: usize = 200;
@@ -18,9 +19,13 @@ pub(crate) const COLLECTED_MAX: usize = 1_000;
 /// Removes what has expired, and tombstones that no member needs.
 #[async_trait]
 pub trait Housekeeping: Send + Sync {
-    /// Frees expired records, up to the bound. Where no peer must learn of it, their marks go, too.
+    /// Up to when what expires may be freed, at this moment by our clocks: what [`Self::sweep`] and [`Self::collect`] are
+    /// given. Our wall clock alone does not decide it.
+    async fn settled(&self, moment: Moment) -> Result<Settled, StoreError>;
+
+    /// Frees records that had expired at this time, up to the bound. Where no peer must learn of it, their marks go, too.
     /// Returns how many records.
-    async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError>;
+    async fn sweep(&self, until_ms: u64) -> Result<u64, StoreError>;
 
     /// Collects records that were gone before this moment, at most [`COLLECTED_MAX`]; every member
     /// must have reached the positions of the fence. Returns how many.

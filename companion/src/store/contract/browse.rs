@@ -1,10 +1,11 @@
 //! The contract of a store for expiry, listings and the log of changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::record::{RecordId, Version};
 
 use super::records::id;
+use crate::moment::Moment;
 use crate::replica::digest::bucket_of;
 use crate::store::{Batch, CHANGES_MAX, Change, Condition, Outcome, Page, Store};
 
@@ -196,4 +197,57 @@ pub async fn a_unit_alone_keeps_nothing_of_what_is_gone<S: Store>(member: &S, al
     // The other units must learn of it.
     assert_eq!(kept(member).await, 2);
     assert_eq!(kept(alone).await, 0);
+}
+
+const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+
+pub async fn a_clock_a_year_ahead_frees_nothing_that_expires_later<S: Store>(
+    member: &S,
+    alone: &S,
+) {
+    let hour = id("jump", "hour");
+    let bucket = bucket_of(&hour);
+    let wall_ms = crate::clock::now_ms();
+    let expires_ms = wall_ms + 3_600_000;
+    for store in [member, alone] {
+        put(store, &hour, Some(expires_ms), wall_ms).await;
+        let settled = async |now_ms, wall_ms| {
+            let moment = Moment { now_ms, wall_ms };
+            store.settled(moment).await.unwrap()
+        };
+        let before = settled(60_000, wall_ms).await;
+        assert!(before.until_ms <= wall_ms && before.doubted_ms.is_none());
+        let jumped = settled(61_000, wall_ms + YEAR_MS).await;
+        assert!(jumped.until_ms < expires_ms, "{jumped:?}");
+        assert!(jumped.doubted_ms.unwrap() > YEAR_MS / 2, "{jumped:?}");
+        store.sweep(jumped.until_ms).await.unwrap();
+        let fence = BTreeMap::new();
+        let collected = store.collect(bucket, jumped.until_ms, &fence).await;
+        assert_eq!(collected.unwrap(), 0);
+        let read = store.read(&hour).await.unwrap().unwrap();
+        assert!(read.live(wall_ms).is_some());
+        assert!(
+            read.live(wall_ms + YEAR_MS).is_none(),
+            "reads follow the clock"
+        );
+        let right = settled(66_000, wall_ms + 5_000).await;
+        assert_eq!(right.doubted_ms, None);
+    }
+}
+
+pub async fn a_value_that_arrives_while_the_clock_is_ahead_is_kept<S: Store>(
+    other: &S,
+    member: &S,
+) {
+    let record = id("jump", "arrives");
+    let bucket = bucket_of(&record);
+    let now_ms = crate::clock::now_ms();
+    put(member, &record, Some(now_ms + 3_600_000), now_ms).await;
+    let all = page(member, bucket).await;
+    other
+        .apply(&[(bucket, all)], now_ms + YEAR_MS)
+        .await
+        .unwrap();
+    let read = other.read(&record).await.unwrap().unwrap();
+    assert_eq!(read.live(now_ms).unwrap().0, b"v");
 }

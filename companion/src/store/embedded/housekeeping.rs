@@ -1,6 +1,7 @@
 //! [`Housekeeping`] in the file.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,18 +11,25 @@ use unitring_protocol::record::Position;
 
 use super::bucket::{Rows, row};
 use super::fleet_changes::{expire, prune};
-use super::tables::{EXPIRING, FENCE, GONE, STAMPS, STAMPS_DUE, VALUES};
+use super::tables::{EXPIRING, FENCE, GONE, NUMBERS, STAMPS, STAMPS_DUE, VALUES};
 use super::{Embedded, away, off_thread};
+use crate::moment::Moment;
 use crate::replica::digest::record_id;
 use crate::replica::transaction;
 use crate::store::housekeeping::is_due;
-use crate::store::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX, StoreError};
+use crate::store::settled::SettledClock;
+use crate::store::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX, Settled, StoreError};
 
 /// Loads reach the disk at least this often. Until then no page that they were on before is used again.
 const FLUSH_MS: u64 = 2_000;
 /// How often silent reporters and counters of unknown instances are looked for: this reads every report, and blocks
 /// all writes while it does.
 const PRUNE_MS: u64 = 60_000;
+
+/// Where the file has the time up to which it freed, and how often that is stored: where a process ends, so much is
+/// taken for a jump at most.
+const SETTLED: &str = "settled";
+const SETTLED_KEPT_MS: u64 = 5_000;
 
 /// Most records whose stamps are forgotten at a time: more than the disk takes updates until the next time.
 const STAMPS_SWEPT_MAX: usize = 10_000;
@@ -114,8 +122,55 @@ fn forget_stamps(transaction: &WriteTransaction, now_ms: u64) -> Result<(), Stor
     Ok(())
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Embedded {
+    /// Keeps in the file how late it is, with the next commit that goes to disk.
+    async fn keep_settled(&self, until_ms: u64) -> Result<(), StoreError> {
+        self.change(Durability::None, move |transaction, _| {
+            let mut numbers = transaction.open_table(NUMBERS).map_err(away)?;
+            numbers.insert(SETTLED, until_ms).map_err(away)?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn last_settled(&self) -> Result<Option<u64>, StoreError> {
+        self.look(|transaction| {
+            let numbers = transaction.open_table(NUMBERS).map_err(away)?;
+            let last_ms = numbers.get(SETTLED).map_err(away)?;
+            Ok(last_ms.map(|last_ms| last_ms.value()))
+        })
+        .await
+    }
+
+    /// An operator says that the wall clock is right.
+    pub(super) async fn believe(&self, wall_ms: u64) -> Result<(), StoreError> {
+        if let Some(clock) = lock(&self.settled).as_mut() {
+            clock.believe(wall_ms);
+        }
+        self.keep_settled(wall_ms).await
+    }
+}
+
 #[async_trait]
 impl Housekeeping for Embedded {
+    async fn settled(&self, moment: Moment) -> Result<Settled, StoreError> {
+        let is_known = lock(&self.settled).is_some();
+        let last_ms = match is_known {
+            true => None,
+            false => self.last_settled().await?,
+        };
+        let begun = || SettledClock::begin(last_ms, moment);
+        let settled = lock(&self.settled).get_or_insert_with(begun).look(moment);
+        if is_due(&self.settled_kept_ms, SETTLED_KEPT_MS, moment.now_ms) || !is_known {
+            self.keep_settled(settled.until_ms).await?;
+        }
+        Ok(settled)
+    }
+
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {
         // Most looks find nothing, and need no commit.
         let is_due = self.look(move |transaction| {

@@ -70,7 +70,7 @@ pub(super) const LATEST: TableDefinition<'_, &str, &str> = TableDefinition::new(
 pub(super) const FIXED: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("fixed");
 /// `version`, `checksum` of the fixed data.
 pub(super) const FIXED_STATE: TableDefinition<'_, &str, &str> = TableDefinition::new("fixed_state");
-/// `layout`, `revision`, `event`, `event_counted`, `event_bytes`, `probe` → number.
+/// `layout`, `revision`, `event`, `event_counted`, `event_bytes`, `probe`, `settled` (up to when it freed, in ms) → number.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// Creates all tables, so that no reader meets a missing one.

@@ -87,7 +87,8 @@ for index = 1, count do
     local old = mark_of(keys.versions, id)
     keys.record = KEYS[7 + index]
     local gone = expires and expires <= now
-    if deleted or gone or not has then value = nil end
+    -- One that has expired by our clock is kept: that may be wrong, and Redis frees it by its own.
+    if deleted or not has then value = nil end
     local later = true
     if ms > last_ms then
       later = false
@@ -103,7 +104,7 @@ for index = 1, count do
         if later and holder ~= by and unknown then
           conflict(id, old, mark, redis.call('GET', keys.record))
         elseif not later and holder == unit and by ~= unit then
-          conflict(id, mark, old, value)
+          conflict(id, mark, old, not gone and value or nil)
         end
       end
     elseif covered then

@@ -13,6 +13,17 @@ use crate::store::{Health, Keeping, LAYOUT, StoreError};
 /// How long the key of a check stays; no other code reads it.
 const PROBE_SECONDS: u64 = 60;
 
+impl Redis {
+    /// The clock of Redis, in ms since the Unix epoch. Also where memory is full: what expires is freed by it.
+    pub(super) async fn clock_ms(&self) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut call = self.scripts.clock.key(self.keys.probe());
+        call.arg(LAYOUT).arg(PROBE_SECONDS);
+        let expires_ms: u64 = call.invoke_async(&mut connection).await?;
+        Ok(expires_ms.saturating_sub(PROBE_SECONDS * 1_000))
+    }
+}
+
 #[async_trait]
 impl Health for Redis {
     async fn check(&self) -> Result<(), StoreError> {
@@ -27,15 +38,7 @@ impl Health for Redis {
     }
 
     async fn clock_ahead_ms(&self) -> Result<i64, StoreError> {
-        let mut connection = self.connection().await?;
-        let key = self.keys.probe();
-        // `TIME` needs a right that no other command here does; the expiry of a key shows the clock
-        // as well.
-        let mut probe = redis::pipe();
-        probe.set_ex(&key, LAYOUT, PROBE_SECONDS).ignore();
-        probe.cmd("PEXPIRETIME").arg(&key);
-        let (expires_ms,): (u64,) = probe.query_async(&mut connection).await?;
-        let theirs_ms = expires_ms.saturating_sub(PROBE_SECONDS * 1_000);
+        let theirs_ms = self.clock_ms().await?;
         Ok(theirs_ms
             .cast_signed()
             .saturating_sub(now_ms().cast_signed()))

@@ -11,11 +11,17 @@ use unitring_protocol::record::Position;
 use super::buckets::of_each_bucket;
 use super::fleet::EXPIRED_MAX;
 use super::{Redis, corrupt};
+use crate::moment::Moment;
 use crate::store::names::split;
-use crate::store::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX, StoreError};
+use crate::store::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX, Settled, StoreError};
 
 #[async_trait]
 impl Housekeeping for Redis {
+    async fn settled(&self, moment: Moment) -> Result<Settled, StoreError> {
+        let clock_ms = self.clock_ms().await?;
+        Ok(Settled::by(clock_ms, moment.wall_ms))
+    }
+
     async fn sweep(&self, now_ms: u64) -> Result<u64, StoreError> {
         if self.has_peers {
             return Ok(0);

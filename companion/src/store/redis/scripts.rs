@@ -54,6 +54,7 @@ scripts! {
     registry: script!("registry.lua");
     sweep: over_the_limit!(""; "common.lua", "sweep.lua");
     recount: over_the_limit!(""; "common.lua", "recount.lua");
+    clock: over_the_limit!(""; "clock.lua");
     reset: over_the_limit!(""; "reset.lua");
     lead: over_the_limit!(""; "lead.lua");
     resign: script!("resign.lua");
@@ -82,7 +83,7 @@ mod tests {
         let scripts = Scripts::new();
         assert_eq!(name_of(scripts.write.get_hash()), Some("write"));
         assert_eq!(name_of(scripts.delete.get_hash()), Some("delete"));
-        assert_eq!(Scripts::named().len(), 22);
+        assert_eq!(Scripts::named().len(), 23);
         assert_eq!(name_of("?"), None);
     }
 }

@@ -18,7 +18,8 @@ local keys = { record = KEYS[1], versions = KEYS[2], gone = KEYS[5] }
 local meta, outbox, changes = KEYS[3], KEYS[4], KEYS[6]
 local id, unit, now, puts, again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[4] == '2'
 local has_peers, expires, value = ARGV[6] == '1', tonumber(ARGV[8]), nil
-if puts and not (expires and expires <= now) then value = ARGV[5] end
+-- Also one that has expired by the caller's clock: that may be wrong, and Redis frees it by its own.
+if puts then value = ARGV[5] end
 
 -- What replica/stamps.rs does: `stamps` are those of the record after this update.
 local stamps

@@ -7,6 +7,7 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, Record, RecordId};
 
 use super::compare::Comparison;
+pub(crate) use crate::moment::Moment;
 use crate::replica::bounds::Fault;
 use crate::store::{Applied, Backlog, Batch, Cursors, Held, Page, Waiting};
 
@@ -14,15 +15,6 @@ use crate::store::{Applied, Backlog, Batch, Cursors, Held, Page, Waiting};
 pub(crate) type Tag = u64;
 /// Identifies a message until it is confirmed.
 pub(crate) type MessageId = u64;
-
-/// When something happened, by two clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Moment {
-    /// The monotonic time for timers: it never goes back.
-    pub now_ms: u64,
-    /// The wall clock, in ms since the Unix epoch.
-    pub wall_ms: u64,
-}
 
 /// The settings of a unit's sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

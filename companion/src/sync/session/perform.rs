@@ -76,7 +76,12 @@ impl Session {
             Effect::Collect(bucket, before_ms, fence) => {
                 let metrics = Arc::clone(&self.parts.metrics);
                 self.work.push(Box::pin(async move {
-                    let collected = seen(store.collect(bucket, before_ms, &fence).await);
+                    let settled = seen(store.settled(clock::moment()).await);
+                    let before_ms = settled.map(|settled| settled.until_ms.min(before_ms));
+                    let collected = match before_ms {
+                        Some(before_ms) => seen(store.collect(bucket, before_ms, &fence).await),
+                        None => None,
+                    };
                     metrics.tombstones_collected.inc_by(collected.unwrap_or(0));
                     Done::Inputs(Vec::new())
                 }));
