@@ -37,6 +37,31 @@ impl Bucket {
         next.sequence = next.sequence.saturating_add(1);
         next
     }
+
+    /// The bucket as it goes on once a clock of the future is put right; `None` if neither its clock nor its incarnation
+    /// is too far ahead. Other units set aside every op of an incarnation of the future, so one of now begins. While ops
+    /// wait in the outbox the numbers go on.
+    pub(crate) fn set_back(
+        self,
+        is_ahead: impl Fn(u64) -> bool,
+        outbox_is_empty: bool,
+        now_ms: u64,
+    ) -> Option<Self> {
+        let mut back = self;
+        if is_ahead(self.clock.ms) {
+            back.clock = Clock {
+                ms: now_ms,
+                counter: 0,
+            };
+        }
+        if is_ahead(self.own.incarnation) {
+            back.own.incarnation = now_ms;
+            if outbox_is_empty {
+                back.own.sequence = 0;
+            }
+        }
+        (back != self).then_some(back)
+    }
 }
 
 /// The clock of the next change here: now, or a tick after the last change if now is not later.
@@ -122,6 +147,25 @@ mod tests {
         // Waiting ops keep their order.
         assert_eq!(bucket.next_position(false, 5), at(11, 8));
         assert_eq!(Bucket::default().next_position(true, 42), at(42, 1));
+    }
+
+    #[test]
+    fn a_bucket_of_the_future_begins_an_incarnation_of_now() {
+        let is_ahead = |ms| ms > 160;
+        let future = Bucket {
+            clock: Clock {
+                ms: 900,
+                counter: 3,
+            },
+            own: at(900, 7),
+            known: Position::default(),
+        };
+        let back = future.set_back(is_ahead, true, 100).unwrap();
+        assert_eq!((back.clock.ms, back.own), (100, at(100, 0)));
+        assert_eq!(back.next_position(true, 101), at(100, 1));
+        let waits = future.set_back(is_ahead, false, 100).unwrap();
+        assert_eq!(waits.own, at(100, 7), "waiting ops keep their order");
+        assert_eq!(back.set_back(is_ahead, true, 100), None);
     }
 
     #[test]

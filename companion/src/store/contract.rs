@@ -110,6 +110,10 @@ macro_rules! with_all_promises {
                 what_is_forgotten_does_not_come_back(mine),
                 what_expires_leaves_the_digest_with_its_epoch(mine),
             }
+            future {
+                a_store_begun_in_the_future_is_led_back(north, logged),
+                a_unit_that_took_changes_of_the_future_is_led_back_too(north, logged),
+            }
             fleet {
                 a_registration_is_created_changed_renewed_and_expires(north),
                 an_order_to_drain_outlasts_heartbeats(north),

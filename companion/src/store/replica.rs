@@ -74,6 +74,7 @@ pub trait Replica: Send + Sync {
     /// it again.
     async fn recount(&self, bucket: u8, now_ms: u64) -> Result<Recounted, StoreError>;
 
-    /// Sets the clocks of buckets that are too far ahead back to now. Returns those buckets.
+    /// The way back from a clock of the future: sets the clocks and incarnations of buckets that are too far ahead back to
+    /// now, and forgets positions of such incarnations. Returns those buckets. The caller says that `now_ms` is right.
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError>;
 }

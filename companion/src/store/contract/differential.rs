@@ -66,6 +66,9 @@ where
         now_ms,
         last: Vec::new(),
     };
+    if seed % 5 == 0 {
+        history.begun_in_the_future().await;
+    }
     for step in 0..STEPS {
         history.now_ms += history.dice.roll(4);
         let what = match history.dice.roll(10) {
@@ -175,6 +178,16 @@ impl<A: Store, B: Store> History<'_, A, B> {
             self.other.recount(self.bucket, self.now_ms).await.unwrap()
         );
         "the way back".to_owned()
+    }
+
+    /// The first write is made by a clock of the future.
+    async fn begun_in_the_future(&mut self) {
+        let now_ms = self.now_ms;
+        self.now_ms += 31_536_000_000;
+        let what = self.write().await;
+        self.now_ms = now_ms;
+        self.is_the_same(&what).await;
+        self.way_back().await;
     }
 
     async fn collect(&mut self) -> String {

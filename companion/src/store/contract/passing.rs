@@ -8,7 +8,7 @@ use unitring_protocol::record::{Op, Position, Record};
 
 use super::records::{NOW_MS, all, apply, at, id, ops, outbox, put, record, repair, state};
 use crate::replica::digest::bucket_of;
-use crate::store::{Batch, Change, Condition, Outcome, Store};
+use crate::store::{Applied, Batch, Change, Condition, Outcome, Store, StoreError, Waiting};
 
 fn unit(name: &str) -> UnitId {
     name.parse().unwrap()
@@ -194,4 +194,104 @@ pub async fn what_expires_leaves_the_digest_with_its_epoch(mine: &dyn Store) {
     let now_ms = now_ms + 1;
     mine.write(&short, Some(b"stays"), now_ms).await.unwrap();
     assert_eq!(digest(0).await, digest(u64::MAX >> 12).await);
+}
+
+const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+
+/// What `north` has in an outbox goes to the other unit.
+async fn deliver(north: &dyn Store, other: &dyn Store, bucket: u8, now_ms: u64) -> (Applied, Waiting) {
+    let asked = [(bucket, Position::default())];
+    let waiting = north.outboxes(&asked).await.unwrap().remove(0);
+    let batch = Batch::Ops {
+        origin: unit("north"),
+        incarnation: waiting.incarnation,
+        ops: waiting.ops.clone(),
+        passed: waiting.passed.clone(),
+    };
+    let applied = other.apply(&[(bucket, batch)], now_ms).await.unwrap();
+    (applied[0], waiting)
+}
+
+/// The version of now that `unitring unit repair --clocks` gives a record.
+async fn again(store: &dyn Store, record: &RecordId, now_ms: u64) {
+    let change = store.write_if(record, Change::Again, &Condition::Any, now_ms);
+    assert!(matches!(change.await.unwrap(), Outcome::Done(_)));
+}
+
+pub async fn a_store_begun_in_the_future_is_led_back(north: &dyn Store, other: &dyn Store) {
+    let now_ms = crate::now_ms();
+    let ahead_ms = now_ms + YEAR_MS;
+    let record = id("future", "begun");
+    let bucket = bucket_of(&record);
+    north.write(&record, Some(b"v"), ahead_ms).await.unwrap();
+    let (applied, waiting) = deliver(north, other, bucket, now_ms).await;
+    assert_eq!((applied.changed, applied.ahead), (0, 1));
+    assert_eq!(waiting.incarnation, ahead_ms);
+    // The broker has it, so it is gone from the outbox.
+    let cursor = Position {
+        incarnation: waiting.incarnation,
+        sequence: waiting.last,
+    };
+    let members = [unit("logged")];
+    let confirmed = north.confirm(&members[0], &[(bucket, cursor)], &members);
+    assert_eq!(confirmed.await.unwrap(), 1);
+    let refused = north.write(&record, Some(b"w"), now_ms).await;
+    assert!(matches!(refused, Err(StoreError::ClockAhead(_))));
+
+    assert_eq!(north.reset_clocks(now_ms).await.unwrap(), [bucket]);
+    assert!(north.reset_clocks(now_ms).await.unwrap().is_empty());
+    again(north, &record, now_ms).await;
+    let (applied, waiting) = deliver(north, other, bucket, now_ms).await;
+    assert_eq!((applied.changed, applied.gaps, applied.ahead), (1, 0, 0));
+    let begun = (waiting.incarnation, waiting.last);
+    assert_eq!(begun, (now_ms, 1), "an incarnation of now begins");
+    assert_eq!(all(north, bucket).await, all(other, bucket).await);
+    let state = async |store: &dyn Store| {
+        let states = store.states(now_ms).await.unwrap();
+        let held = states.into_iter().find(|held| held.state.bucket == bucket);
+        held.unwrap().state
+    };
+    assert_eq!(state(north).await, state(other).await);
+}
+
+pub async fn a_unit_that_took_changes_of_the_future_is_led_back_too(north: &dyn Store, other: &dyn Store) {
+    let now_ms = crate::now_ms();
+    let ahead_ms = now_ms + YEAR_MS;
+    let record = id("future", "both");
+    let bucket = bucket_of(&record);
+    let mut more = (0..).map(|number| id("future", &format!("both/{number}")));
+    let mut in_bucket = || more.find(|id| bucket_of(id) == bucket).unwrap();
+    let (deleted, new) = (in_bucket(), in_bucket());
+    // Both clocks were wrong.
+    north.write(&record, Some(b"v"), ahead_ms).await.unwrap();
+    assert_eq!(deliver(north, other, bucket, ahead_ms).await.0.changed, 1);
+    other.write(&deleted, Some(b"v"), ahead_ms).await.unwrap();
+    other.write(&deleted, None, ahead_ms).await.unwrap();
+    let last = Position {
+        incarnation: ahead_ms,
+        sequence: 1,
+    };
+    let fence = BTreeMap::from([(unit("north"), last)]);
+    let collected = other.collect(bucket, ahead_ms + 9, &fence).await;
+    assert_eq!(collected.unwrap(), 1);
+    for store in [north, other] {
+        assert!(store.reset_clocks(now_ms).await.unwrap().contains(&bucket));
+        assert!(store.reset_clocks(now_ms).await.unwrap().is_empty());
+    }
+    again(north, &record, now_ms).await;
+    again(other, &record, now_ms).await;
+    // What north writes from now on has a place in the other unit.
+    let later = now_ms + 10;
+    north.write(&record, Some(b"now"), later).await.unwrap();
+    assert!(deliver(north, other, bucket, later).await.0.changed >= 1);
+    let read = other.read(&record).await.unwrap().unwrap();
+    assert_eq!(read.value.unwrap().0, b"now");
+    let unknown = Record {
+        id: new,
+        ..north.read(&record).await.unwrap().unwrap()
+    };
+    let repair = repair(vec![unknown], &[], false);
+    let applied = other.apply(&[(bucket, repair)], later).await.unwrap()[0];
+    let applied = (applied.changed, applied.refused);
+    assert_eq!(applied, (1, 0), "no fence of the future is left");
 }

@@ -1,21 +1,24 @@
 //! [`Replica`] in the file: each method is one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{Durability, ReadTransaction, ReadableTable as _, WriteTransaction};
+use redb::{Durability, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, Record};
 
 use super::bucket::{Meta, Rows};
-use super::tables::{APPLIED, CONFLICTS, DIGESTS, GONE, META, VALUES, VERSIONS};
+use super::tables::{
+    APPLIED, CONFLICTS, DIGESTS, FENCE, GONE, META, OUTBOX, STAMPS, STAMPS_DUE, VALUES, VERSIONS,
+};
 use super::{Embedded, away, decode, unit_of};
-use crate::replica::bounds::ahead;
+use crate::replica::bounds::{AHEAD_MS_MAX, ahead};
 use crate::replica::digest::{record_id, share};
+use crate::replica::stamps::STAMPS_KEPT_MS;
 use crate::replica::transaction::{self, BucketTransaction as _};
-use crate::replica::{Part, epoch};
+use crate::replica::{Bucket, Part, epoch};
 use crate::store::{
     Applied, BATCH_BYTES_MAX, BATCH_MAX, Batch, Conflict, Held, Mark, Page, Recounted, Replica,
     StoreError,
@@ -152,6 +155,75 @@ fn recount(
     Ok(Recounted { was_wrong, lost })
 }
 
+/// Removes the positions of incarnations of the future; returns their buckets.
+fn forget_positions(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, (u8, &'static str), (u64, u64)>,
+    now_ms: u64,
+) -> Result<BTreeSet<u8>, StoreError> {
+    let mut buckets = BTreeSet::new();
+    let mut table = transaction.open_table(table).map_err(away)?;
+    let stays = |key: (u8, &str), (incarnation, _): (u64, u64)| {
+        let goes = ahead(incarnation, now_ms).is_some();
+        if goes {
+            buckets.insert(key.0);
+        }
+        !goes
+    };
+    table.retain(stays).map_err(away)?;
+    Ok(buckets)
+}
+
+/// Removes stamps of the future: they would refuse the updates of their sources until then.
+fn forget_stamps(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {
+    let last_ms = now_ms + STAMPS_KEPT_MS + AHEAD_MS_MAX;
+    let mut due = transaction.open_table(STAMPS_DUE).map_err(away)?;
+    let mut stamps = transaction.open_table(STAMPS).map_err(away)?;
+    let mut gone = Vec::new();
+    for row in due.range((last_ms, 0, "")..).map_err(away)? {
+        let (forget_ms, bucket, id) = row.map_err(away)?.0.value();
+        gone.push((forget_ms, bucket, id.to_owned()));
+    }
+    for (forget_ms, bucket, id) in &gone {
+        stamps.remove((*bucket, id.as_str())).map_err(away)?;
+        let key = (*forget_ms, *bucket, id.as_str());
+        due.remove(key).map_err(away)?;
+    }
+    Ok(())
+}
+
+/// Leads all buckets back from a clock of the future, as reset.lua does.
+fn set_back(transaction: &WriteTransaction, now_ms: u64) -> Result<Vec<u8>, StoreError> {
+    let mut reset = forget_positions(transaction, APPLIED, now_ms)?;
+    reset.extend(forget_positions(transaction, FENCE, now_ms)?);
+    forget_stamps(transaction, now_ms)?;
+    let mut table = transaction.open_table(META).map_err(away)?;
+    let outbox = transaction.open_table(OUTBOX).map_err(away)?;
+    let mut back = Vec::new();
+    for row in table.iter().map_err(away)? {
+        let (number, row) = row.map_err(away)?;
+        let (number, meta) = (number.value(), Meta::from(row.value()));
+        let all = (number, 0)..=(number, u64::MAX);
+        let is_empty = outbox.range(all).map_err(away)?.next().is_none();
+        let bucket = Bucket {
+            clock: meta.clock,
+            own: meta.own,
+            known: Position::default(),
+        };
+        let is_ahead = |ms| ahead(ms, now_ms).is_some();
+        if let Some(bucket) = bucket.set_back(is_ahead, is_empty, now_ms) {
+            let (clock, own) = (bucket.clock, bucket.own);
+            let row = (clock.ms, clock.counter, own.sequence, meta.digest, own.incarnation);
+            back.push((number, row));
+        }
+    }
+    for (number, row) in &back {
+        table.insert(number, row).map_err(away)?;
+        reset.insert(*number);
+    }
+    Ok(reset.into_iter().collect())
+}
+
 #[async_trait]
 impl Replica for Embedded {
     async fn apply(&self, parts: &[(u8, Batch)], now_ms: u64) -> Result<Vec<Applied>, StoreError> {
@@ -248,21 +320,12 @@ impl Replica for Embedded {
     }
 
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {
-        self.change(Durability::Immediate, move |transaction, _| {
-            let mut meta = transaction.open_table(META).map_err(away)?;
-            let mut reset = Vec::new();
-            for row in meta.iter().map_err(away)? {
-                let (bucket, meta) = row.map_err(away)?;
-                let (ms, _, sequence, digest, incarnation) = meta.value();
-                if ahead(ms, now_ms).is_some() {
-                    reset.push((bucket.value(), (now_ms, 0, sequence, digest, incarnation)));
-                }
-            }
-            for (bucket, row) in &reset {
-                meta.insert(bucket, row).map_err(away)?;
-            }
-            Ok(reset.into_iter().map(|(bucket, _)| bucket).collect())
-        })
-        .await
+        let reset = self
+            .change(Durability::Immediate, move |transaction, _| {
+                set_back(transaction, now_ms)
+            })
+            .await?;
+        self.believe(now_ms).await?;
+        Ok(reset)
     }
 }

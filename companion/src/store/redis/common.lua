@@ -41,6 +41,12 @@ local function earlier(a, b)
   return bytes_before(a_unit, b_unit)
 end
 
+-- The number of a text that unitring wrote: below 2^53. Anything else counts as none.
+local function number_of(text)
+  local number = text and string.find(text, '^%d+$') and tonumber(text) or 0
+  return number < 9007199254740992 and number or 0
+end
+
 local function integer(number)
   return string.format('%d', number)
 end

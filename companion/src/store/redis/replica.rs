@@ -222,6 +222,9 @@ impl Replica for Redis {
             let mut connection = connection.clone();
             async move {
                 let mut call = self.scripts.reset.key(self.keys.meta(bucket));
+                call.key(self.keys.applied(bucket))
+                    .key(self.keys.fence(bucket))
+                    .key(self.keys.outbox(bucket));
                 call.arg(now_ms).arg(AHEAD_MS_MAX);
                 let was: bool = call.invoke_async(&mut connection).await?;
                 Ok(was.then_some(bucket))

@@ -55,7 +55,7 @@ scripts! {
     sweep: over_the_limit!(""; "common.lua", "sweep.lua");
     recount: over_the_limit!(""; "common.lua", "recount.lua");
     clock: over_the_limit!(""; "clock.lua");
-    reset: over_the_limit!(""; "reset.lua");
+    reset: over_the_limit!(""; "common.lua", "reset.lua");
     lead: over_the_limit!(""; "lead.lua");
     resign: script!("resign.lua");
     append: script!("event_log.lua", "append.lua");
