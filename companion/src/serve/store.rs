@@ -16,7 +16,7 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
     match &settings.store {
         StoreSettings::Embedded { path } => {
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
-            Ok(Arc::new(store))
+            Ok(Arc::new(store.agreeing(agreement(settings))?))
         }
         StoreSettings::Redis(redis) => {
             let store = Redis::open(redis, settings.unit.clone(), has_peers)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unitring_protocol::digest::EPOCH_MS;
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::{Op, Position, Record};
+use unitring_protocol::record::{Op, Position, Record, RecordId};
 
 use super::records::{NOW_MS, all, apply, at, id, ops, outbox, put, record, repair, state};
 use crate::replica::digest::bucket_of;
@@ -199,7 +199,12 @@ pub async fn what_expires_leaves_the_digest_with_its_epoch(mine: &dyn Store) {
 const YEAR_MS: u64 = 365 * 24 * 3_600_000;
 
 /// What `north` has in an outbox goes to the other unit.
-async fn deliver(north: &dyn Store, other: &dyn Store, bucket: u8, now_ms: u64) -> (Applied, Waiting) {
+async fn deliver(
+    north: &dyn Store,
+    other: &dyn Store,
+    bucket: u8,
+    now_ms: u64,
+) -> (Applied, Waiting) {
     let asked = [(bucket, Position::default())];
     let waiting = north.outboxes(&asked).await.unwrap().remove(0);
     let batch = Batch::Ops {
@@ -219,7 +224,7 @@ async fn again(store: &dyn Store, record: &RecordId, now_ms: u64) {
 }
 
 pub async fn a_store_begun_in_the_future_is_led_back(north: &dyn Store, other: &dyn Store) {
-    let now_ms = crate::now_ms();
+    let now_ms = crate::clock::now_ms();
     let ahead_ms = now_ms + YEAR_MS;
     let record = id("future", "begun");
     let bucket = bucket_of(&record);
@@ -233,8 +238,9 @@ pub async fn a_store_begun_in_the_future_is_led_back(north: &dyn Store, other: &
         sequence: waiting.last,
     };
     let members = [unit("logged")];
-    let confirmed = north.confirm(&members[0], &[(bucket, cursor)], &members);
-    assert_eq!(confirmed.await.unwrap(), 1);
+    let cursors = [(bucket, cursor)];
+    let confirmed = north.confirm(&members[0], &cursors, &members).await;
+    assert_eq!(confirmed.unwrap(), 1);
     let refused = north.write(&record, Some(b"w"), now_ms).await;
     assert!(matches!(refused, Err(StoreError::ClockAhead(_))));
 
@@ -254,8 +260,11 @@ pub async fn a_store_begun_in_the_future_is_led_back(north: &dyn Store, other: &
     assert_eq!(state(north).await, state(other).await);
 }
 
-pub async fn a_unit_that_took_changes_of_the_future_is_led_back_too(north: &dyn Store, other: &dyn Store) {
-    let now_ms = crate::now_ms();
+pub async fn a_unit_that_took_changes_of_the_future_is_led_back_too(
+    north: &dyn Store,
+    other: &dyn Store,
+) {
+    let now_ms = crate::clock::now_ms();
     let ahead_ms = now_ms + YEAR_MS;
     let record = id("future", "both");
     let bucket = bucket_of(&record);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redb::{Durability, ReadableTable as _};
 
 use super::tables::NUMBERS;
-use super::{Embedded, away};
+use super::{Embedded, away, off_thread};
 use crate::store::health::any_identity;
 use crate::store::{Health, Keeping, StoreError};
 
@@ -25,6 +25,7 @@ impl Health for Embedded {
 
     /// The file expires values by this process' clock.
     async fn clock_ahead_ms(&self) -> Result<i64, StoreError> {
+        self.agreed.check()?;
         Ok(0)
     }
 
@@ -49,9 +50,9 @@ impl Health for Embedded {
         })
     }
 
-    /// One process has the file, so its configuration is the unit's.
     async fn agree(&self) -> Result<(), StoreError> {
-        Ok(())
+        let store = self.clone();
+        off_thread(move || store.agree_now()).await
     }
 
     fn spoiled(&self) -> BTreeMap<String, String> {

@@ -12,6 +12,7 @@ use crate::store::{EVENTS_BYTES_MAX, Leadership, StoreError};
 #[async_trait]
 impl Leadership for Embedded {
     async fn lead(&self, _me: &str) -> Result<Option<u64>, StoreError> {
+        self.agreed.check()?;
         Ok(Some(1))
     }
 

@@ -181,7 +181,8 @@ fn forget_stamps(transaction: &WriteTransaction, now_ms: u64) -> Result<(), Stor
     let mut stamps = transaction.open_table(STAMPS).map_err(away)?;
     let mut gone = Vec::new();
     for row in due.range((last_ms, 0, "")..).map_err(away)? {
-        let (forget_ms, bucket, id) = row.map_err(away)?.0.value();
+        let (key, _) = row.map_err(away)?;
+        let (forget_ms, bucket, id) = key.value();
         gone.push((forget_ms, bucket, id.to_owned()));
     }
     for (forget_ms, bucket, id) in &gone {
@@ -213,7 +214,13 @@ fn set_back(transaction: &WriteTransaction, now_ms: u64) -> Result<Vec<u8>, Stor
         let is_ahead = |ms| ahead(ms, now_ms).is_some();
         if let Some(bucket) = bucket.set_back(is_ahead, is_empty, now_ms) {
             let (clock, own) = (bucket.clock, bucket.own);
-            let row = (clock.ms, clock.counter, own.sequence, meta.digest, own.incarnation);
+            let row = (
+                clock.ms,
+                clock.counter,
+                own.sequence,
+                meta.digest,
+                own.incarnation,
+            );
             back.push((number, row));
         }
     }

@@ -72,6 +72,8 @@ pub(super) const FIXED: TableDefinition<'_, (&str, &str), &str> = TableDefinitio
 pub(super) const FIXED_STATE: TableDefinition<'_, &str, &str> = TableDefinition::new("fixed_state");
 /// `layout`, `revision`, `event`, `event_counted`, `event_bytes`, `probe`, `settled` (up to when it freed, in ms) → number.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+/// `agreed`: the settings that the file's companions must share.
+pub(super) const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("texts");
 
 /// Creates all tables, so that no reader meets a missing one.
 pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -101,5 +103,6 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(FIXED).map_err(away)?;
     transaction.open_table(FIXED_STATE).map_err(away)?;
     transaction.open_table(NUMBERS).map_err(away)?;
+    transaction.open_table(TEXTS).map_err(away)?;
     Ok(())
 }
