@@ -114,7 +114,8 @@ fn versions(name: &header::HeaderName, tags: &str) -> Result<Condition, Refusal>
 fn has_it(headers: &HeaderMap, there: &Version) -> bool {
     let tags = list_of(headers, &header::IF_NONE_MATCH).unwrap_or_default();
     let wanted = format!("\"{there}\"");
-    tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == wanted)
+    tags.split(',')
+        .any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == wanted)
 }
 
 /// The query of a write.

@@ -273,6 +273,56 @@ async fn a_clock_of_the_future_is_set_aside_alone_and_there_is_a_way_back() -> R
     west.has_record("ada", "5").await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_whose_store_began_in_the_future_is_led_back() -> Result<()> {
+    let rabbit = Rabbit::start().await?;
+    let (east_redis, east) = unit("east", "west", &rabbit).await?;
+    let (west_redis, west) = unit("west", "east", &rabbit).await?;
+    east.put_record("ada", "1").await?;
+    west.has_record("ada", "1").await?;
+    // As a store is that got its first write by such a clock, whose op the broker has.
+    let own = bucket(&east_redis, "ada")?;
+    let (meta, versions) = (format!("{own}meta"), format!("{own}versions"));
+    let future = YEAR_2500.to_string();
+    east_redis.cli(&["HSET", &meta, "ms", &future, "incarnation", &future])?;
+    let mark = format!("{future}.0@east");
+    east_redis.cli(&["HSET", &versions, "profiles/ada", &mark])?;
+    // West took ops of it while its own clock was wrong, too.
+    let theirs = own.replace("{east", "{west");
+    let known = format!("{future}.1");
+    west_redis.cli(&["HSET", &format!("{theirs}applied"), "east", &known])?;
+    let refused = east.call(Method::PUT, "/v1/data/profiles/ada", b"2".to_vec());
+    assert_eq!(refused.await?.status().as_u16(), 503);
+    for companion in [&east, &west] {
+        let (is_done, text) = companion.ask(&["unit", "repair", "--clocks"])?;
+        ensure!(is_done && text.contains("1 clocks set back"), "{text}");
+    }
+    for value in ["3", "4"] {
+        east.put_record("ada", value).await?;
+        west.has_record("ada", value).await?;
+    }
+    west.put_record("ada", "5").await?;
+    east.has_record("ada", "5").await?;
+    for (redis, key) in [
+        (&east_redis, meta),
+        (&west_redis, format!("{theirs}applied")),
+    ] {
+        let all = redis.cli(&["HGETALL", &key])?;
+        ensure!(!all.contains(&future), "{all}");
+    }
+    // A deletion reaches the other unit, and the outbox becomes empty.
+    let deleted = east.call(Method::DELETE, "/v1/data/profiles/ada", vec![]);
+    ensure!(deleted.await?.status().is_success());
+    until("the deletion and the empty outbox", async || {
+        let read = west.call(Method::GET, "/v1/data/profiles/ada", vec![]);
+        ensure!(read.await?.status().as_u16() == 404, "it is there");
+        let left = east_redis.cli(&["XLEN", &format!("{own}outbox")])?;
+        ensure!(left == "0", "{left} ops wait");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn datasets_of_unitring_itself_are_no_clients_business() -> Result<()> {
     let companion = Settings::default().start().await?;
