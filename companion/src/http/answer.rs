@@ -86,7 +86,10 @@ impl From<StoreError> for Refusal {
         if let StoreError::NotYours(_) = &error {
             return Self::new(StatusCode::FORBIDDEN, error.to_string());
         }
-        tracing::error!(%error, "store");
+        // The log names corrupt data once, and has a bounded line of a request that fails.
+        if !matches!(error, StoreError::Corrupt(_)) {
+            tracing::error!(%error, "store");
+        }
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 }

@@ -11,6 +11,7 @@ mod durable;
 mod event_log;
 pub(crate) mod fixed;
 mod fleet;
+mod foreign;
 mod forgetting;
 mod health;
 mod housekeeping;
@@ -157,6 +158,11 @@ impl Redis {
     }
 
     async fn check_layout(&self) -> Result<(), StoreError> {
+        let checked = self.check_layout_now().await;
+        self.named(self.keys.of_the_unit(), checked).await
+    }
+
+    async fn check_layout_now(&self) -> Result<(), StoreError> {
         let mut connection = self.connection.clone();
         let key = self.keys.layout();
         let mut found: Option<u64> = connection.get(&key).await?;
@@ -211,10 +217,10 @@ fn is_full(error: &RedisError) -> bool {
 impl From<RedisError> for StoreError {
     /// A server that is away, loading, read-only or full may recover; a wrong type will not.
     fn from(error: RedisError) -> Self {
-        match error.code() {
-            Some("WRONGTYPE") => Self::Corrupt(error.to_string()),
-            _ => Self::Away(error.to_string()),
+        if foreign::is_foreign(&error) {
+            return Self::Corrupt(error.to_string());
         }
+        Self::Away(error.to_string())
     }
 }
 

@@ -23,12 +23,6 @@ local changed, gaps, lost, refused, too_far = 0, 0, 0, 0, 0
 -- A later clock is too far ahead: its change is not taken and moves no clock.
 local last_ms = now + tonumber(ARGV[13])
 
--- An incarnation and a sequence of it; 0.0 is before the first.
-local function position_of(text)
-  local of, sequence = string.match(text or '0.0', '^(%d+)%.(%d+)$')
-  return tonumber(of), tonumber(sequence)
-end
-
 local function behind(a, b)
   local a_of, a_sequence = position_of(a)
   local b_of, b_sequence = position_of(b)
@@ -40,7 +34,7 @@ local function conflict(id, loser, winner, value)
   if FREES then return end
   lost = lost + 1
   if value and #value > tonumber(ARGV[7]) then value = nil end
-  redis.call('XADD', conflicts, 'MAXLEN', '~', ARGV[6], '*', 'at', integer(now), 'id', id,
+  append(conflicts, ARGV[6], '*', 'at', integer(now), 'id', id,
     'lost', loser, 'kept', string.match(winner, '^[^!~]+'), 'value', value or '', 'has', value and '1' or '0')
 end
 
@@ -52,6 +46,10 @@ if origin ~= '' and incarnation > last_ms then
   return { 0, 0, 0, 0, too_far }
 end
 
+-- Read before anything is written.
+redis.call('HLEN', keys.versions)
+redis.call('ZCARD', keys.gone)
+redis.call('HLEN', applied)
 local claims = {}
 for at = 14, 12 + 2 * positions, 2 do claims[ARGV[at]] = ARGV[at + 1] end
 
@@ -65,8 +63,8 @@ if origin == '' then
 end
 
 local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'changes')
-local clock_ms, clock_counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
-local digest, number = stored[3] or ZERO, tonumber(stored[4] or '0')
+local clock_ms, clock_counter = number_of(stored[1]), number_of(stored[2])
+local digest, number = stored[3] or ZERO, number_of(stored[4])
 local function hear(ms, counter)
   if ms <= last_ms and (ms > clock_ms or (ms == clock_ms and counter > clock_counter)) then
     clock_ms, clock_counter = ms, counter
@@ -99,10 +97,11 @@ for index = 1, count do
     elseif old then
       later = earlier(old, mark)
       if origin ~= '' and not covered then
-        local _, _, holder, is_gone = parse(old)
+        local _, _, holder, is_gone, until_ms = parse(old)
         local unknown = (over == '' and not is_gone) or (over ~= '' and earlier(over, old))
         if later and holder ~= by and unknown then
-          conflict(id, old, mark, redis.call('GET', keys.record))
+          local is_live = not (until_ms and until_ms <= now)
+          conflict(id, old, mark, is_live and value_of(keys.record) or nil)
         elseif not later and holder == unit and by ~= unit then
           conflict(id, mark, old, not gone and value or nil)
         end

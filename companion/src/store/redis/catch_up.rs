@@ -25,7 +25,7 @@ impl Redis {
         let mut connection = self.connection().await?;
         let key = self.keys.loads(service);
         let (first, last) = lock(known).read_from();
-        let (first, last, numbers, is_all, loads): Changed = self
+        let changed = self
             .scripts
             .changed
             .key(self.keys.loads_changes(service))
@@ -33,18 +33,23 @@ impl Redis {
             .arg(first)
             .arg(last)
             .invoke_async(&mut connection)
-            .await?;
+            .await;
+        let keys = self.keys.of_service_and_unit(service);
+        let changed = self.named(keys, changed.map_err(StoreError::from));
+        let (first, last, numbers, is_all, loads): Changed = changed.await?;
         let numbers = numbers
             .into_iter()
             .filter(|(name, _)| !name.starts_with(','));
-        let numbers = numbers.map(|(name, number)| {
-            let reporter: ReporterId = name.parse().map_err(|_| corrupt(&name))?;
-            Ok((reporter, number))
+        // What no unitring wrote counts for nothing; its reporter replaces it.
+        let numbers = numbers.filter_map(|(name, number)| {
+            let reporter = name.parse::<ReporterId>().map_err(|_| corrupt(&name));
+            Some((self.spoiled.keep(&name, reporter)?, number))
         });
-        let numbers: BTreeMap<ReporterId, u64> = numbers.collect::<Result<_, StoreError>>()?;
+        let numbers: BTreeMap<ReporterId, u64> = numbers.collect();
+        let load = |name: &str, text: &str| self.spoiled.keep(name, decode::<StoredLoad>(text));
         if is_all {
-            let loads = loads.iter().map(|(_, text)| decode(text));
-            let loads = loads.collect::<Result<Vec<StoredLoad>, StoreError>>()?;
+            let loads = loads.iter().filter_map(|(name, text)| load(name, text));
+            let loads: Vec<StoredLoad> = loads.collect();
             lock(known).replace((first, last), &numbers, &loads);
             return Ok(());
         }
@@ -53,12 +58,11 @@ impl Redis {
         if !unknown.is_empty() {
             let names: Vec<&str> = unknown.keys().map(ReporterId::as_str).collect();
             let texts: Vec<Option<String>> = connection.hmget(&key, &names).await?;
-            for (number, text) in unknown.values().zip(texts) {
+            for ((reporter, number), text) in unknown.iter().zip(texts) {
                 // A report that was forgotten meanwhile is from a reporter that was silent for
                 // long.
-                if let Some(text) = text {
-                    read.push((decode::<StoredLoad>(&text)?, *number));
-                }
+                let text = text.and_then(|text| load(reporter.as_str(), &text));
+                read.extend(text.map(|load| (load, *number)));
             }
         }
         let mut known = lock(known);

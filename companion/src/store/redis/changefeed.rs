@@ -1,10 +1,10 @@
 //! [`ChangeFeed`] in Redis: a stream for each bucket.
 
 use async_trait::async_trait;
-use redis::AsyncCommands as _;
+use redis::{AsyncCommands as _, RedisResult};
 
+use super::Redis;
 use super::buckets::of_each_bucket;
-use super::{Redis, corrupt};
 use crate::store::{CHANGES_MAX, ChangeFeed, Changes, Listed, StoreError};
 
 #[async_trait]
@@ -14,8 +14,13 @@ impl ChangeFeed for Redis {
         let heads = of_each_bucket(|bucket| {
             let (mut connection, meta) = (connection.clone(), self.keys.meta(bucket));
             async move {
-                let head: Option<u64> = connection.hget(meta, "changes").await?;
-                Ok(head.unwrap_or(0))
+                let head: RedisResult<Option<u64>> = connection.hget(meta, "changes").await;
+                let head = head.map_err(StoreError::from);
+                Ok(self
+                    .unless_foreign(bucket, head)
+                    .await?
+                    .flatten()
+                    .unwrap_or(0))
             }
         });
         heads.await
@@ -24,16 +29,21 @@ impl ChangeFeed for Redis {
     async fn changes(&self, bucket: u8, after: u64) -> Result<Changes, StoreError> {
         let mut connection = self.connection().await?;
         let from = format!("({after}-0");
-        let rows: Vec<(String, Vec<Vec<u8>>)> = connection
+        let rows = connection
             .xrange_count(self.keys.changes(bucket), from, "+", CHANGES_MAX)
-            .await?;
+            .await;
+        let rows: Result<Vec<(String, Vec<Vec<u8>>)>, StoreError> = rows.map_err(StoreError::from);
+        let rows = self.unless_foreign(bucket, rows).await?.unwrap_or_default();
         let mut changes = Vec::with_capacity(rows.len());
         for (entry, fields) in &rows {
             let number = entry
                 .strip_suffix("-0")
                 .and_then(|number| number.parse().ok());
             let (Some(number), [_, id, _, mark]) = (number, fields.as_slice()) else {
-                return Err(corrupt(entry));
+                let why = "an entry of another client: delete it by XDEL, or the whole log by DEL";
+                let name = format!("{} {entry}", self.keys.changes(bucket));
+                self.spoiled.note_key(&name, &why);
+                continue;
             };
             changes.extend(self.listed(id, mark).map(|listed| (number, listed)));
         }

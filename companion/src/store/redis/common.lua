@@ -1,5 +1,8 @@
 -- Shared by the scripts that change records; it stands in front of each.
 --
+-- Nothing after the first write of a script may fail: half of a change would stay. So a script reads each key before
+-- that, which fails if another client put another type there, and takes text that no unitring wrote for nothing.
+--
 -- Milliseconds, counters and sequences are separate, so that each stays under 2^53 and no double
 -- rounds it.
 
@@ -47,15 +50,30 @@ local function number_of(text)
   return number < 9007199254740992 and number or 0
 end
 
+-- An incarnation and a sequence of it; 0.0 is before the first.
+local function position_of(text)
+  local of, sequence = string.match(text or '', '^(%d+)%.(%d+)$')
+  return number_of(of), number_of(sequence)
+end
+
+-- The value of a record; nothing if another client put another type there.
+local function value_of(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value or nil
+end
+
 local function integer(number)
   return string.format('%d', number)
 end
 
+-- Half of a digest. Of a text that is none it is nothing: the digests of the peers differ then, and a recount follows.
+local function half(digest, from)
+  return tonumber(string.sub(digest, from, from + 7), 16) or 0
+end
+
 -- XORs two digests of 16 hex digits.
 local function xor(a, b)
-  local high = bit.bxor(tonumber(string.sub(a, 1, 8), 16), tonumber(string.sub(b, 1, 8), 16))
-  local low = bit.bxor(tonumber(string.sub(a, 9, 16), 16), tonumber(string.sub(b, 9, 16), 16))
-  return bit.tohex(high) .. bit.tohex(low)
+  return bit.tohex(bit.bxor(half(a, 1), half(b, 1))) .. bit.tohex(bit.bxor(half(a, 9), half(b, 9)))
 end
 
 -- Mixes the share of a live record into `deltas`, under the field of its digest.
@@ -108,13 +126,22 @@ local function replace(keys, id, old, mark, value, expires, now)
   end
 end
 
+-- The text of an error, if this is one.
+local function error_of(done)
+  return type(done) == 'table' and done.err or nil
+end
+
+-- Appends to a log. One that is ahead of its counter, or is not a stream, starts over, and its watchers notice.
+local function append(log, max, entry, ...)
+  local why = error_of(redis.pcall('XADD', log, 'MAXLEN', '~', max, entry, ...))
+  if not why then return end
+  -- Nothing is written yet, and the log is as it should be: the script ends.
+  if string.find(why, 'OOM', 1, true) then redis.call('XADD', log, entry, ...) end
+  redis.call('DEL', log)
+  redis.call('XADD', log, entry, ...)
+end
+
 -- Appends to the log of changes, with this number.
 local function note(changes, number, id, mark, max)
-  local entry = integer(number) .. '-0'
-  local done = redis.pcall('XADD', changes, 'MAXLEN', '~', max, entry, 'id', id, 'mark', mark)
-  if type(done) == 'table' and done.err then
-    -- The log is ahead of its counter, or is not a stream: it starts over, and its watchers notice.
-    redis.call('DEL', changes)
-    redis.call('XADD', changes, entry, 'id', id, 'mark', mark)
-  end
+  append(changes, max, integer(number) .. '-0', 'id', id, 'mark', mark)
 end

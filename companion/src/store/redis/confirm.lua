@@ -7,6 +7,8 @@
 -- Answers: how many ops were removed
 
 local incarnation = redis.call('HGET', KEYS[3], 'incarnation')
+-- Read before anything is written.
+redis.call('XLEN', KEYS[2])
 -- A store that was emptied since has other ops under these numbers.
 if incarnation ~= ARGV[2] then return 0 end
 

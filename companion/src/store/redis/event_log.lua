@@ -9,6 +9,9 @@
 -- The latest entries of an instance have a key of their own, which expires: `<time in ms of the latest
 -- event that is forgotten, or -1>`, then a line for each, `<id> <first ms> <last ms> <kind> <print>`.
 
+-- Nothing after the first write of a script may fail: it opens the log before it writes, which fails if another client
+-- put another type there, and takes text that no unitring wrote for nothing.
+
 -- Entries that one command reads or removes.
 local ROWS = 500
 
@@ -73,7 +76,13 @@ local function add(log, text)
     log.left_out = log.left_out + 1
     return
   end
-  local id = redis.call('XADD', log.stream, '*', 'event', text)
+  local id = redis.pcall('XADD', log.stream, '*', 'event', text)
+  if type(id) == 'table' then
+    -- Full, and nothing is written yet: the script ends. Else another client's entry has the last id there is.
+    if string.find(id.err, 'OOM', 1, true) then redis.call('XADD', log.stream, '*', 'event', text) end
+    log.left_out = log.left_out + 1
+    return
+  end
   log.stored, log.added, log.room = log.stored + 1, log.added + #text, log.room - #text
   log.bytes, log.entries, log.last, log.is_changed = log.bytes + #text, log.entries + 1, id, true
   return id
@@ -81,10 +90,10 @@ end
 
 -- The latest entries of an instance, oldest first.
 local function latest_of(key)
-  local known, latest = redis.call('GET', key), { forgotten = -1 }
-  if not known then return latest end
-  latest.forgotten = tonumber(string.match(known, '^-?%d+'))
-  for id, first, last, kind, print in string.gmatch(known, '\n(%S+) (%d+) (%d+) (%l+) (%x+)') do
+  local known, latest = redis.pcall('GET', key), { forgotten = -1 }
+  if type(known) ~= 'string' then return latest end
+  latest.forgotten = tonumber(string.match(known, '^-?%d+') or '-1')
+  for id, first, last, kind, print in string.gmatch(known, '\n(%d+%-%d+) (%d+) (%d+) (%l+) (%x+)') do
     latest[#latest + 1] = { id = id, first = tonumber(first), last = tonumber(last), kind = kind, print = print }
   end
   return latest
@@ -148,7 +157,7 @@ local function tell(log, key, sketch, text)
   local entry = entry_for(log, latest, event)
   if entry then
     entry.first, entry.last = math.min(entry.first, event.at), math.max(entry.last, event.at)
-    local count = tonumber(string.match(redis.call('HGET', log.index, entry.id) or '1', '^%d+')) + 1
+    local count = tonumber(string.match(redis.call('HGET', log.index, entry.id) or '1', '^%d+') or '1') + 1
     redis.call('HSET', log.index, entry.id, string.format('%.0f %.0f', count, entry.last))
     log.counted = log.counted + 1
   else

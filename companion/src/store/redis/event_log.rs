@@ -72,8 +72,11 @@ impl Redis {
             .key(self.keys.events_index())
             .arg(after.map_or_else(String::new, |after| after.to_string()))
             .arg(limit);
-        let rows: Vec<(String, String, String)> = call.invoke_async(&mut connection).await?;
-        rows.iter().map(read).collect()
+        let rows = call.invoke_async(&mut connection).await;
+        let rows = self.named(self.keys.of_the_unit(), rows.map_err(StoreError::from));
+        let rows: Vec<(String, String, String)> = rows.await?;
+        let read = |row| self.spoiled.keep("an event", read(row));
+        Ok(rows.iter().filter_map(read).collect())
     }
 
     pub(super) async fn read_log_size(&self) -> Result<LogSize, StoreError> {
@@ -82,11 +85,12 @@ impl Redis {
         call.key(self.keys.events())
             .key(self.keys.events_index())
             .arg(limits());
-        let size: (u64, u64, String) = call.invoke_async(&mut connection).await?;
-        let (bytes, entries, oldest) = size;
+        let size = call.invoke_async(&mut connection).await;
+        let size = self.named(self.keys.of_the_unit(), size.map_err(StoreError::from));
+        let (bytes, entries, oldest): (u64, u64, String) = size.await?;
         let oldest: Option<Entry> = match oldest.is_empty() {
             true => None,
-            false => Some(decode(&oldest)?),
+            false => self.spoiled.keep("an event", decode(&oldest)),
         };
         Ok(LogSize {
             bytes,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use unitring_protocol::ids::{DatasetName, RecordKey};
 
-use super::keys::Keys;
+use super::keys::{Keys, Kind};
 use super::{Redis, corrupt};
 use crate::fixed::FixedData;
 use crate::store::{Fixed, FixedStore, StoreError};
@@ -16,7 +16,9 @@ impl FixedStore for Redis {
     async fn fixed(&self) -> Result<Option<Fixed>, StoreError> {
         let mut connection = self.connection().await?;
         let key = self.keys.fixed_data();
-        let fields: BTreeMap<String, String> = connection.hgetall(&key).await?;
+        let fields = connection.hgetall(&key).await.map_err(StoreError::from);
+        let fields: BTreeMap<String, String> =
+            self.named([(key.clone(), Kind::Hash)], fields).await?;
         let Some(checksum) = fields.get("checksum") else {
             return Ok(None);
         };
@@ -57,7 +59,11 @@ impl FixedStore for Redis {
 
     async fn load_fixed(&self, version: u64, data: &FixedData) -> Result<bool, StoreError> {
         let mut connection = self.connection().await?;
-        let before = self.fixed().await?;
+        // What cannot be read is replaced.
+        let before = match self.fixed().await {
+            Err(StoreError::Corrupt(_)) => None,
+            before => before?,
+        };
         let checksum = data.checksum();
         let is_later = before
             .as_ref()
@@ -75,16 +81,19 @@ impl FixedStore for Redis {
 /// The pipeline that replaces the fixed data: one transaction, so that no reader sees half of a
 /// version.
 pub(crate) fn load_call<'a>(
-    data: &FixedData,
+    data: &'a FixedData,
     keys: &Keys,
     version: u64,
     before: impl Iterator<Item = &'a str>,
 ) -> redis::Pipeline {
     let mut load = redis::pipe();
     load.atomic();
-    for dataset in before {
+    // Also keys that another client made something else: a transaction goes on after a command that fails.
+    let new = data.datasets.keys().map(String::as_str);
+    for dataset in before.chain(new) {
         load.del(keys.fixed_dataset(dataset)).ignore();
     }
+    load.del(keys.fixed_data()).ignore();
     for (dataset, values) in &data.datasets {
         let values: Vec<(&String, &String)> = values.iter().collect();
         load.hset_multiple(keys.fixed_dataset(dataset), &values)

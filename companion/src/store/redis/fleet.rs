@@ -40,6 +40,12 @@ fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)>
     })
 }
 
+/// The revision that a text says; a text that no unitring wrote is none, and the next change of the registry begins
+/// anew.
+fn revision_of(text: Option<String>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 impl Redis {
     pub(super) async fn remove(
         &self,
@@ -77,7 +83,9 @@ impl Fleet for Redis {
         let mut displaced = 0;
         for _ in 0..TRIES_MAX {
             let text: Option<String> = connection.hget(&loads, reporter).await?;
-            let last: Option<StoredLoad> = text.as_deref().map(decode).transpose()?;
+            // What no unitring wrote is replaced.
+            let last = text.as_deref().map(decode::<StoredLoad>);
+            let last = last.and_then(|last| self.spoiled.keep(reporter, last));
             if !may_replace(last.as_ref(), owner, now_ms) {
                 return Err(StoreError::NotYours(report.reporter.clone()));
             }
@@ -125,7 +133,10 @@ impl Fleet for Redis {
             for event in &step.events {
                 tell(&mut call, event)?;
             }
-            let done: (String, u64, u64, u64, u64) = call.invoke_async(&mut connection).await?;
+            let done = call.invoke_async(&mut connection).await;
+            let keys = self.keys.of_service_and_unit(&service.service);
+            let done = self.named(keys, done.map_err(StoreError::from));
+            let done: (String, u64, u64, u64, u64) = done.await?;
             let (done, stored, bytes, counted, left_out) = done;
             let number: u64 = match done.as_str() {
                 "changed" => continue,
@@ -198,11 +209,21 @@ impl Fleet for Redis {
         service: &ServiceName,
     ) -> Result<BTreeMap<InstanceId, Totals>, StoreError> {
         let mut connection = self.connection().await?;
-        let fields: Vec<(String, u64)> = connection.hgetall(self.keys.totals(service)).await?;
+        let fields = connection.hgetall(self.keys.totals(service)).await;
+        let keys = self.keys.of_service_and_unit(service);
+        let fields = self.named(keys, fields.map_err(StoreError::from));
+        let fields: Vec<(String, String)> = fields.await?;
         let mut totals: BTreeMap<InstanceId, Totals> = BTreeMap::new();
         for (field, count) in fields {
-            let (id, counter) = field.split_once(' ').ok_or_else(|| corrupt(&field))?;
-            let id: InstanceId = id.parse().map_err(|_| corrupt(&field))?;
+            let read = field.split_once(' ').ok_or_else(|| corrupt(&field));
+            let read = read.and_then(|(id, counter)| {
+                let id: InstanceId = id.parse().map_err(|_| corrupt(&field))?;
+                Ok((id, counter))
+            });
+            let Some((id, counter)) = self.spoiled.keep(&field, read) else {
+                continue;
+            };
+            let count = count.parse().unwrap_or(0);
             totals.entry(id).or_default().set(counter, count);
         }
         Ok(totals)
@@ -211,7 +232,11 @@ impl Fleet for Redis {
     async fn reported(&self) -> Result<BTreeSet<ServiceName>, StoreError> {
         let mut connection = self.connection().await?;
         let keys: Vec<String> = connection.zrange(self.keys.reporters(), 0, -1).await?;
-        keys.iter().map(|key| Ok(split(key)?.0)).collect()
+        let read = keys.iter().filter_map(|key| {
+            let name = format!("{} {key}", self.keys.reporters());
+            Some(self.spoiled.keep(&name, split(key))?.0)
+        });
+        Ok(read.collect())
     }
 
     async fn forget_service(&self, service: &ServiceName) -> Result<bool, StoreError> {
@@ -259,7 +284,9 @@ impl Fleet for Redis {
         tell(&mut call, &event)?;
         tell(&mut call, &Event::draining(true, service, id, now_ms))?;
         tell(&mut call, &Event::draining(false, service, id, now_ms))?;
-        let (done, draining): (String, u8) = call.invoke_async(&mut connection).await?;
+        let done = call.invoke_async(&mut connection).await;
+        let done = self.named(self.keys.of_the_unit(), done.map_err(StoreError::from));
+        let (done, draining): (String, u8) = done.await?;
         let done = match done.as_str() {
             "created" => Registration::Created,
             "changed" => Registration::Changed,
@@ -286,20 +313,28 @@ impl Fleet for Redis {
 
     async fn registry(&self) -> Result<Registry, StoreError> {
         let mut connection = self.connection().await?;
-        let (revision, rows): (Option<u64>, Vec<(String, String)>) = self
+        let read = self
             .scripts
             .registry
             .key(self.keys.revision())
             .key(self.keys.registry())
             .invoke_async(&mut connection)
-            .await?;
+            .await;
+        let read = self.named(self.keys.of_the_unit(), read.map_err(StoreError::from));
+        let (revision, rows): (Option<String>, Vec<(String, String)>) = read.await?;
         let mut registry = Registry {
-            revision: revision.unwrap_or(0),
+            revision: revision_of(revision),
             services: BTreeMap::new(),
         };
         for (key, text) in rows {
-            let (service, _) = split(&key)?;
-            let instance: Registered = decode(&text)?;
+            let read = split(&key).and_then(|(service, _)| {
+                let instance: Registered = decode(&text)?;
+                Ok((service, instance))
+            });
+            let name = format!("{} {key}", self.keys.registry());
+            let Some((service, instance)) = self.spoiled.keep(&name, read) else {
+                continue;
+            };
             let instances = registry.services.entry(service).or_default();
             instances.insert(instance.id.clone(), instance);
         }
@@ -308,8 +343,9 @@ impl Fleet for Redis {
 
     async fn revision(&self) -> Result<u64, StoreError> {
         let mut connection = self.connection().await?;
-        let revision: Option<u64> = connection.get(self.keys.revision()).await?;
-        Ok(revision.unwrap_or(0))
+        let revision = connection.get(self.keys.revision()).await;
+        let revision = self.named(self.keys.of_the_unit(), revision.map_err(StoreError::from));
+        Ok(revision_of(revision.await?))
     }
 
     async fn events(

@@ -22,8 +22,11 @@ impl Redis {
         service: &ServiceName,
     ) -> Result<Vec<StoredLoad>, StoreError> {
         let mut connection = self.connection().await?;
-        let texts: Vec<String> = connection.hvals(self.keys.loads(service)).await?;
-        texts.iter().map(|text| decode(text)).collect()
+        let rows: Vec<(String, String)> = connection.hgetall(self.keys.loads(service)).await?;
+        let read = rows
+            .iter()
+            .filter_map(|(name, text)| self.spoiled.keep(name, decode(text)));
+        Ok(read.collect())
     }
 
     /// Forgets a reporter, `<service>/<reporter>`, if it is silent at this time; returns its service.
@@ -66,7 +69,7 @@ impl Redis {
         let keys: Vec<String> = connection.zrange(self.keys.reporters(), 0, -1).await?;
         let mut was_there = false;
         for key in &keys {
-            if split(key)?.0 == *service {
+            if split(key).is_ok_and(|(of, _)| of == *service) {
                 self.forget_reporter(key, FAR_MS).await?;
                 was_there = true;
             }
@@ -84,7 +87,13 @@ impl Redis {
             .await?;
         let mut services = BTreeSet::new();
         for key in &silent {
-            services.insert(self.forget_reporter(key, now_ms).await?);
+            match self.forget_reporter(key, now_ms).await {
+                Err(StoreError::Corrupt(why)) => {
+                    let name = format!("{} {key}", self.keys.reporters());
+                    self.spoiled.note_key(&name, &why);
+                }
+                service => drop(services.insert(service?)),
+            }
         }
         if is_due(&self.pruned_ms, PRUNE_MS, now_ms) {
             services.extend(self.reported().await?);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use redis::AsyncCommands as _;
 
+use super::keys::Kind;
 use super::{Redis, corrupt, keeping};
 use crate::clock::now_ms;
 use crate::store::health::any_identity;
@@ -50,7 +51,9 @@ impl Health for Redis {
         let mut script = redis::pipe();
         script.set_nx(&key, any_identity()).ignore();
         script.get(&key);
-        let (identity,): (String,) = script.query_async(&mut connection).await?;
+        let identity = script.query_async(&mut connection).await;
+        let identity = self.named([(key, Kind::Text)], identity.map_err(StoreError::from));
+        let (identity,): (String,) = identity.await?;
         identity.parse().map_err(|_| corrupt("identity"))
     }
 

@@ -32,8 +32,10 @@ impl Housekeeping for Redis {
             async move {
                 let mut call = self.sweep_call(bucket);
                 call.arg(now_ms).arg(SWEPT_MAX);
-                let swept: u64 = call.invoke_async(&mut connection).await?;
-                Ok(swept)
+                let swept = call.invoke_async(&mut connection).await;
+                let swept = swept.map_err(StoreError::from);
+                let swept: Option<u64> = self.unless_foreign(bucket, swept).await?;
+                Ok(swept.unwrap_or(0))
             }
         });
         Ok(swept.await?.iter().sum())
@@ -51,7 +53,10 @@ impl Housekeeping for Redis {
         for (unit, position) in fence {
             call.arg(unit.as_str()).arg(position.to_string());
         }
-        Ok(call.invoke_async(&mut connection).await?)
+        let collected = call.invoke_async(&mut connection).await;
+        let collected = collected.map_err(StoreError::from);
+        let collected: Option<u64> = self.unless_foreign(bucket, collected).await?;
+        Ok(collected.unwrap_or(0))
     }
 
     async fn expire(&self, now_ms: u64) -> Result<u64, StoreError> {
@@ -67,8 +72,14 @@ impl Housekeeping for Redis {
         };
         let mut removed = 0;
         for key in &expired {
-            let (service, id) = split(key)?;
-            let id: InstanceId = id.parse().map_err(|_| corrupt(key))?;
+            let read = split(key).and_then(|(service, id)| {
+                let id: InstanceId = id.parse().map_err(|_| corrupt(key))?;
+                Ok((service, id))
+            });
+            let name = format!("{} {key}", self.keys.expiry());
+            let Some((service, id)) = self.spoiled.keep(&name, read) else {
+                continue;
+            };
             let reason = "its time to live ran out";
             if self
                 .remove((&service, &id), Some(now_ms), reason, now_ms)

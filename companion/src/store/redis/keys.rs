@@ -7,6 +7,27 @@ use unitring_protocol::record::RecordId;
 use crate::replica::digest::bucket_of;
 use crate::store::names;
 
+/// What unitring keeps at a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Hash,
+    SortedSet,
+    Stream,
+}
+
+impl Kind {
+    /// The answer of `TYPE`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Hash => "hash",
+            Self::SortedSet => "zset",
+            Self::Stream => "stream",
+        }
+    }
+}
+
 /// The keys of a unit.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
@@ -28,6 +49,50 @@ impl Keys {
 
     fn of_service(&self, name: &str, service: &ServiceName) -> String {
         self.of_unit(&format!("{name}:{}", names::encoded(service)))
+    }
+
+    /// The keys of a bucket, without those of its records.
+    pub(crate) fn of_a_bucket(&self, bucket: u8) -> Vec<(String, Kind)> {
+        vec![
+            (self.versions(bucket), Kind::Hash),
+            (self.meta(bucket), Kind::Hash),
+            (self.applied(bucket), Kind::Hash),
+            (self.outbox(bucket), Kind::Stream),
+            (self.cursors(bucket), Kind::Hash),
+            (self.gone(bucket), Kind::SortedSet),
+            (self.fence(bucket), Kind::Hash),
+            (self.conflicts(bucket), Kind::Stream),
+            (self.changes(bucket), Kind::Stream),
+        ]
+    }
+
+    /// The keys of the unit itself.
+    pub(crate) fn of_the_unit(&self) -> Vec<(String, Kind)> {
+        vec![
+            (self.layout(), Kind::Text),
+            (self.identity(), Kind::Text),
+            (self.agreement(), Kind::Text),
+            (self.leader(), Kind::Text),
+            (self.term(), Kind::Text),
+            (self.revision(), Kind::Text),
+            (self.registry(), Kind::Hash),
+            (self.expiry(), Kind::SortedSet),
+            (self.reporters(), Kind::SortedSet),
+            (self.standing(), Kind::SortedSet),
+            (self.hints(), Kind::Stream),
+            (self.events(), Kind::Stream),
+            (self.events_index(), Kind::Hash),
+            (self.fixed_data(), Kind::Hash),
+        ]
+    }
+
+    /// The keys of the unit and of a service.
+    pub(crate) fn of_service_and_unit(&self, service: &ServiceName) -> Vec<(String, Kind)> {
+        let mut keys = self.of_the_unit();
+        keys.push((self.loads(service), Kind::Hash));
+        keys.push((self.totals(service), Kind::Hash));
+        keys.push((self.loads_changes(service), Kind::SortedSet));
+        keys
     }
 
     /// string: the value, as any Redis client reads it. Absent for a tombstone.

@@ -7,15 +7,15 @@ use async_trait::async_trait;
 use redis::AsyncCommands as _;
 use redis::streams::StreamMaxlen;
 
+use super::Redis;
 use super::event_log::{limits, tell_entry};
-use super::{Redis, corrupt};
 use crate::events::Entry;
 use crate::store::{EVENTS_BYTES_MAX, LEASE, Leadership, SINCE_AGREED, StoreError};
 
 /// Hints that are kept, about. For a dropped hint the leader counts the outboxes a little later.
 const HINTS_MAX: usize = 1_000;
 
-type Hints = Vec<(String, Vec<(String, u8)>)>;
+type Hints = Vec<(String, Vec<(String, String)>)>;
 
 #[async_trait]
 impl Leadership for Redis {
@@ -30,7 +30,9 @@ impl Leadership for Redis {
             .arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX))
             .arg(agreement.map_or("", |agreement| &agreement.0))
             .arg(SINCE_AGREED);
-        let term: Option<i64> = call.invoke_async(&mut connection).await?;
+        let term = call.invoke_async(&mut connection).await;
+        let term = self.named(self.keys.of_the_unit(), term.map_err(StoreError::from));
+        let term: Option<i64> = term.await?;
         let Some(term) = term else { return Ok(None) };
         if let Ok(term) = u64::try_from(term) {
             return Ok(Some(term));
@@ -59,7 +61,9 @@ impl Leadership for Redis {
             .arg(limits())
             .arg(EVENTS_BYTES_MAX);
         tell_entry(&mut call, event)?;
-        Ok(call.invoke_async(&mut connection).await?)
+        let done = call.invoke_async(&mut connection).await;
+        let done = done.map_err(StoreError::from);
+        self.named(self.keys.of_the_unit(), done).await
     }
 
     async fn hint(&self, bucket: u8) -> Result<(), StoreError> {
@@ -87,11 +91,12 @@ impl Leadership for Redis {
         } else {
             last
         };
-        let bucket = |(id, fields): &(String, Vec<(String, u8)>)| {
-            let (_, bucket) = fields.first().ok_or_else(|| corrupt(id))?;
-            Ok(*bucket)
+        // An entry of another client hints at nothing.
+        let bucket = |(_, fields): &(String, Vec<(String, String)>)| {
+            let (_, bucket) = fields.first()?;
+            bucket.parse().ok()
         };
-        let buckets: Result<BTreeSet<u8>, StoreError> = rows.iter().map(bucket).collect();
-        Ok((buckets?, last))
+        let buckets: BTreeSet<u8> = rows.iter().filter_map(bucket).collect();
+        Ok((buckets, last))
     }
 }

@@ -6,10 +6,10 @@
 -- ARGV: incarnation and sequence after which to read, how many at most, bytes of values at most (at least
 --       one op is returned)
 -- Answers: {incarnation, the last sequence of it, 1 if there are more, {sequence, id, mark, value, over,
---          span that made it or '', sequence, id, ...}}
+--          span that made it or '', sequence, id, ...}}; of an entry that no unitring wrote all but the sequence is ''
 
 local own = redis.call('HMGET', KEYS[2], 'incarnation', 'sequence')
-local incarnation = own[1] or '0'
+local incarnation = integer(number_of(own[1]))
 local from, left, bytes = '-', tonumber(ARGV[3]), tonumber(ARGV[4])
 if incarnation == ARGV[1] then from = '(' .. ARGV[2] .. '-0' end
 local answer, more = {}, 0
@@ -18,13 +18,14 @@ while more == 0 do
   local page = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', count)
   for _, entry in ipairs(page) do
     local fields = entry[2]
-    bytes = bytes - #fields[6]
+    if fields[1] ~= 'id' or fields[3] ~= 'mark' or fields[5] ~= 'value' then fields = {} end
+    bytes = bytes - #(fields[6] or '')
     if left == 0 or (bytes < 0 and #answer > 0) then
       more = 1
       break
     end
     local sequence = string.match(entry[1], '^(%d+)')
-    for _, part in ipairs({ sequence, fields[2], fields[4], fields[6], fields[8] or '', fields[10] or '' }) do
+    for _, part in ipairs({ sequence, fields[2] or '', fields[4] or '', fields[6] or '', fields[8] or '', fields[10] or '' }) do
       answer[#answer + 1] = part
     end
     from = '(' .. entry[1]
@@ -32,4 +33,4 @@ while more == 0 do
   end
   if #page < count then break end
 end
-return { incarnation, own[2] or '0', more, answer }
+return { incarnation, integer(number_of(own[2])), more, answer }

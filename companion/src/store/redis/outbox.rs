@@ -9,6 +9,7 @@ use unitring_protocol::record::{Op, Position, Record, Value};
 
 use super::buckets::{of_each_bucket, of_these};
 use super::{Redis, corrupt};
+use crate::replica::bounds::EXACT_MAX;
 use crate::replica::digest::record_id;
 use crate::replica::{InvalidMark, Mark};
 use crate::store::{BATCH_BYTES_MAX, BATCH_MAX, Backlog, Cursors, Outbox, StoreError, Waiting};
@@ -46,6 +47,19 @@ fn op(
     })
 }
 
+impl Redis {
+    /// Names an entry of an outbox that is no op.
+    fn foreign_op(&self, bucket: u8, (sequence, id): (u64, &str), why: &InvalidMark) {
+        if !id.is_empty() {
+            return self.spoiled.note(id, why);
+        }
+        let name = format!("{} {sequence}", self.keys.outbox(bucket));
+        let way_out =
+            "an entry of another client, which is passed over and leaves with the ops before it";
+        self.spoiled.note_key(&name, &way_out);
+    }
+}
+
 #[async_trait]
 impl Outbox for Redis {
     async fn outboxes(&self, asked: &[(u8, Position)]) -> Result<Vec<Waiting>, StoreError> {
@@ -54,7 +68,7 @@ impl Outbox for Redis {
         of_these(asked.to_vec(), |(bucket, after)| {
             let mut connection = connection.clone();
             async move {
-                let (incarnation, last, more, rows): Rows = self
+                let read = self
                     .scripts
                     .outbox
                     .key(self.keys.outbox(bucket))
@@ -64,15 +78,30 @@ impl Outbox for Redis {
                     .arg(BATCH_MAX)
                     .arg(bytes)
                     .invoke_async(&mut connection)
-                    .await?;
+                    .await;
+                let read = self.unless_foreign(bucket, read.map_err(StoreError::from));
+                let read: Option<Rows> = read.await?;
+                let Some((incarnation, last, more, rows)) = read else {
+                    // Nothing new, as far as anyone can tell.
+                    return Ok(Waiting {
+                        incarnation: after.incarnation,
+                        last: after.sequence,
+                        ..Waiting::default()
+                    });
+                };
                 let mut ops = Vec::with_capacity(rows.len());
                 let mut passed = BTreeSet::new();
                 for (sequence, id, mark, value, over, trace) in rows {
                     let id = String::from_utf8_lossy(&id);
-                    let read = op(sequence, (&id, &mark, &over), value, &trace);
-                    match self.spoiled.keep(&id, read) {
-                        Some(op) => ops.push(op),
-                        None => drop(passed.insert(sequence)),
+                    match op(sequence, (&id, &mark, &over), value, &trace) {
+                        Ok(op) => ops.push(op),
+                        Err(why) => {
+                            self.foreign_op(bucket, (sequence, &id), &why);
+                            // A number that no op can have is not told to anyone.
+                            if sequence < EXACT_MAX {
+                                passed.insert(sequence);
+                            }
+                        }
                     }
                 }
                 Ok(Waiting {
@@ -92,15 +121,25 @@ impl Outbox for Redis {
         let stored = of_each_bucket(|bucket| {
             let (mut connection, key) = (connection.clone(), self.keys.cursors(bucket));
             async move {
-                let cursors: BTreeMap<String, String> = connection.hgetall(key).await?;
-                Ok((bucket, cursors))
+                let cursors = connection.hgetall(key).await;
+                let cursors = self.unless_foreign(bucket, cursors.map_err(StoreError::from));
+                let cursors: Option<BTreeMap<String, String>> = cursors.await?;
+                Ok((bucket, cursors.unwrap_or_default()))
             }
         });
         let mut cursors = Cursors::new();
         for (bucket, stored) in stored.await? {
             for (unit, cursor) in stored {
-                let unit: UnitId = unit.parse().map_err(|_| corrupt(&unit))?;
-                let cursor = cursor.parse().map_err(|_| corrupt(&cursor))?;
+                let name = format!("{} {unit}", self.keys.cursors(bucket));
+                let read = unit.parse::<UnitId>().map_err(|_| corrupt(&unit));
+                let read = read.and_then(|unit| {
+                    let cursor = cursor.parse().map_err(|_| corrupt(&cursor))?;
+                    Ok((unit, cursor))
+                });
+                // Its ops are sent again, and then the cursor is stored anew.
+                let Some((unit, cursor)) = self.spoiled.keep(&name, read) else {
+                    continue;
+                };
                 cursors.entry(unit).or_default().insert(bucket, cursor);
             }
         }
@@ -119,7 +158,7 @@ impl Outbox for Redis {
         let removed = of_these(cursors.to_vec(), |(bucket, through)| {
             let mut connection = connection.clone();
             async move {
-                let removed: u64 = self
+                let removed = self
                     .scripts
                     .confirm
                     .key(self.keys.cursors(bucket))
@@ -130,8 +169,10 @@ impl Outbox for Redis {
                     .arg(through.sequence)
                     .arg(members)
                     .invoke_async(&mut connection)
-                    .await?;
-                Ok(removed)
+                    .await;
+                let removed = removed.map_err(StoreError::from);
+                let removed: Option<u64> = self.unless_foreign(bucket, removed).await?;
+                Ok(removed.unwrap_or(0))
             }
         });
         Ok(removed.await?.iter().sum())
@@ -144,8 +185,10 @@ impl Outbox for Redis {
             async move {
                 let mut trim = redis::cmd("XTRIM");
                 trim.arg(outbox).arg("MAXLEN").arg(keep);
-                let removed: u64 = trim.query_async(&mut connection).await?;
-                Ok(removed)
+                let removed = trim.query_async(&mut connection).await;
+                let removed = removed.map_err(StoreError::from);
+                let removed: Option<u64> = self.unless_foreign(bucket, removed).await?;
+                Ok(removed.unwrap_or(0))
             }
         });
         Ok(removed.await?.iter().sum())
@@ -156,7 +199,9 @@ impl Outbox for Redis {
         let backlogs = of_each_bucket(|bucket| {
             let (mut connection, outbox) = (connection.clone(), self.keys.outbox(bucket));
             async move {
-                let ops: u64 = connection.xlen(&outbox).await?;
+                let ops = connection.xlen(&outbox).await;
+                let ops = self.unless_foreign(bucket, ops.map_err(StoreError::from));
+                let ops: u64 = ops.await?.unwrap_or(0);
                 if ops == 0 {
                     return Ok((bucket, Backlog::default()));
                 }

@@ -5,11 +5,16 @@
 --
 -- KEYS: versions, then the record of each id
 -- ARGV: the ids
--- Answers: {mark or false, value or false, mark, value, ...}
+-- Answers: {mark or false, value or false, mark, value, ...}; '?' and the type in place of the mark where another client
+--          put something else than a string
 
 local answer = {}
 for index, id in ipairs(ARGV) do
   answer[#answer + 1] = redis.call('HGET', KEYS[1], id)
-  answer[#answer + 1] = redis.call('GET', KEYS[index + 1])
+  local value = redis.pcall('GET', KEYS[index + 1])
+  if type(value) == 'table' then
+    answer[#answer], value = '?' .. redis.call('TYPE', KEYS[index + 1]).ok, false
+  end
+  answer[#answer + 1] = value
 end
 return answer

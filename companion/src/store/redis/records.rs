@@ -5,6 +5,7 @@ use redis::Cmd;
 use unitring_protocol::ids::DatasetName;
 use unitring_protocol::record::{Record, RecordId};
 
+use super::keys::Kind;
 use super::{Redis, corrupt};
 use crate::replica::Mark;
 use crate::replica::bounds::{AHEAD_MS_MAX, fault_of_change};
@@ -19,6 +20,9 @@ const REFUSED: u8 = 2;
 const AHEAD: u8 = 3;
 /// … and if the update, or a later one, was applied.
 const OVERTAKEN: u8 = 4;
+
+/// The answer of `HSCAN`: where it goes on, and fields with their values.
+pub(super) type Scanned = (String, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// Escapes a text for a glob pattern.
 fn literally(text: &str) -> String {
@@ -45,8 +49,17 @@ impl Records for Redis {
             return Err(fault.into());
         }
         let call = self.write_call(id, change, condition, now_ms);
-        let done = self.written(bucket_of(id), call).await?;
-        let done: Option<(String, u8)> = done;
+        let done = self.written(bucket_of(id), call).await;
+        let done = match done {
+            Err(StoreError::Corrupt(_)) => {
+                let mut keys = self.keys.of_a_bucket(bucket_of(id));
+                keys.push((self.keys.stamps(id), Kind::Text));
+                self.named_write(&self.keys.outbox(bucket_of(id)), keys, done)
+                    .await
+            }
+            done => done,
+        };
+        let done: Option<(String, u8)> = done?;
         let Some((version, created)) = done else {
             return Ok(Outcome::Nothing);
         };
@@ -70,7 +83,14 @@ impl Records for Redis {
     }
 
     async fn read(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
-        let records = self.read_all(bucket_of(id), vec![id.clone()]).await?;
+        let records = self.read_all(bucket_of(id), vec![id.clone()]).await;
+        let records = match records {
+            Err(StoreError::Corrupt(_)) => {
+                let keys = self.keys.of_a_bucket(bucket_of(id));
+                self.named(keys, records).await?
+            }
+            records => records?,
+        };
         Ok(records.into_iter().next())
     }
 
@@ -83,7 +103,7 @@ impl Records for Redis {
         now_ms: u64,
     ) -> Result<(Vec<Listed>, Option<String>), StoreError> {
         let mut connection = self.connection().await?;
-        let (next, pairs): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
+        let scanned = redis::cmd("HSCAN")
             .arg(self.keys.versions(bucket))
             .arg(if from.is_empty() { "0" } else { from })
             .arg("MATCH")
@@ -95,7 +115,10 @@ impl Records for Redis {
             .arg("COUNT")
             .arg(count)
             .query_async(&mut connection)
-            .await?;
+            .await;
+        let scanned = self.unless_foreign(bucket, scanned.map_err(StoreError::from));
+        let scanned: Option<Scanned> = scanned.await?;
+        let (next, pairs) = scanned.unwrap_or_else(|| ("0".to_owned(), Vec::new()));
         let mut listed = Vec::with_capacity(pairs.len());
         for (id, mark) in pairs {
             listed.extend(self.listed(&id, &mark));
@@ -205,11 +228,24 @@ impl Redis {
         let mut records = Vec::with_capacity(ids.len());
         for (id, pair) in ids.into_iter().zip(answers.chunks_exact(2)) {
             let [Some(mark), value] = pair else { continue };
-            let mark = String::from_utf8_lossy(mark).parse::<Mark>();
-            let mark = self.spoiled.keep(&id.to_string(), mark);
+            let mark = String::from_utf8_lossy(mark);
+            if let Some(found) = mark.strip_prefix('?') {
+                self.foreign_value(&id, found);
+                continue;
+            }
+            let mark = self.spoiled.keep(&id.to_string(), mark.parse::<Mark>());
             records.extend(mark.and_then(|mark| mark.record(id, value.clone())));
         }
         Ok(records)
+    }
+
+    /// Names a record where another client put another type.
+    fn foreign_value(&self, id: &RecordId, found: &str) {
+        let why = format!(
+            "another client made its value a {found}: write the record again, or delete the key and run `unitring unit \
+             repair --recount`, which brings it from another unit"
+        );
+        self.spoiled.note_key(&self.keys.record(id), &why);
     }
 
     /// Parses a row; `None` if no unitring wrote it.

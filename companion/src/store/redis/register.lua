@@ -13,30 +13,35 @@
 local registry, expiry, revision, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local old = redis.call('HGET', registry, ARGV[1])
 if not old and redis.call('HLEN', registry) >= tonumber(ARGV[6]) then return { 'full', 0 } end
-local before = old and cjson.decode(old)
+-- What no unitring wrote is replaced, as if nothing were there.
+local is_read, before = pcall(cjson.decode, old or 'null')
+if not is_read or type(before) ~= 'table' then before = nil end
 local drained = before and before.draining == true or false
 local drains = ARGV[4] == 'drain' or (ARGV[4] == 'keep' and drained)
 local new = drains and ARGV[3] or ARGV[2]
+local flag = drains and 1 or 0
+local renews = false
+if before then
+  local now = cjson.decode(new)
+  renews = before.address == now.address and before.weight == now.weight and drained == drains
+end
+-- Read before anything is written.
+redis.call('ZCARD', expiry)
+local number = tonumber(string.match(redis.call('GET', revision) or '0', '^%d+$') or '0') + 1
+local log = not renews and open_log(events, KEYS[5], ARGV[7], ARGV[8])
+
 redis.call('HSET', registry, ARGV[1], new)
 if ARGV[5] == '' then
   redis.call('ZREM', expiry, ARGV[1])
 else
   redis.call('ZADD', expiry, ARGV[5], ARGV[1])
 end
-
-local flag = drains and 1 or 0
-if before then
-  local now = cjson.decode(new)
-  if before.address == now.address and before.weight == now.weight and drained == drains then
-    return { 'renewed', flag }
-  end
-end
-local log = open_log(events, KEYS[5], ARGV[7], ARGV[8])
+if renews then return { 'renewed', flag } end
 if not before then tell(log, KEYS[6], ARGV[9], ARGV[10]) end
 if drains ~= drained then
   local at = drains and 11 or 13
   tell(log, KEYS[6], ARGV[at], ARGV[at + 1])
 end
 close_log(log)
-redis.call('INCR', revision)
+redis.call('SET', revision, string.format('%d', number))
 return { before and 'changed' or 'created', flag }

@@ -9,14 +9,16 @@
 -- Answers: 1 if it was removed
 
 local registry, expiry, revision, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-if ARGV[2] ~= '' then
-  local expires = redis.call('ZSCORE', expiry, ARGV[1])
-  if not expires or tonumber(expires) > tonumber(ARGV[2]) then return 0 end
-end
+local expires = redis.call('ZSCORE', expiry, ARGV[1])
+if ARGV[2] ~= '' and (not expires or tonumber(expires) > tonumber(ARGV[2])) then return 0 end
+-- All is read before anything is written.
+local number = tonumber(string.match(redis.call('GET', revision) or '0', '^%d+$') or '0') + 1
+local is_there = redis.call('HEXISTS', registry, ARGV[1]) == 1
+local log = is_there and open_log(events, KEYS[5], ARGV[3], ARGV[4])
 redis.call('ZREM', expiry, ARGV[1])
-if redis.call('HDEL', registry, ARGV[1]) == 0 then return 0 end
-redis.call('INCR', revision)
-local log = open_log(events, KEYS[5], ARGV[3], ARGV[4])
+if not is_there then return 0 end
+redis.call('HDEL', registry, ARGV[1])
+redis.call('SET', revision, string.format('%d', number))
 tell(log, KEYS[6], ARGV[5], ARGV[6])
 close_log(log)
 return 1

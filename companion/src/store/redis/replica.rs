@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use redis::{Script, ScriptInvocation, pipe};
+use redis::{RedisResult, Script, ScriptInvocation, pipe};
 use unitring_protocol::digest::{BucketState, Digest};
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record, RecordId};
 
 use super::buckets::{of_each_bucket, of_these};
 use super::connection::Connection;
-use super::records::record_of;
+use super::records::{Scanned, record_of};
 use super::{Redis, corrupt, is_full};
 use crate::replica::bounds::AHEAD_MS_MAX;
 use crate::replica::change::{OpStep, op_steps};
@@ -118,10 +118,11 @@ impl Replica for Redis {
                     let Some((_, batch)) = parts.get(place) else {
                         continue;
                     };
-                    let applied = self
-                        .apply_one(&mut connection, bucket, batch, now_ms)
-                        .await?;
-                    done.push((place, applied));
+                    let applied = self.apply_one(&mut connection, bucket, batch, now_ms).await;
+                    // Nothing of it is applied and no position moves: the bucket is behind, and is repaired once its
+                    // key is put right.
+                    let applied = self.unless_foreign(bucket, applied).await?;
+                    done.push((place, applied.unwrap_or_default()));
                 }
                 Ok(done)
             }
@@ -136,14 +137,19 @@ impl Replica for Redis {
         let states = of_each_bucket(|bucket| {
             let mut connection = connection.clone();
             async move {
-                let stated: Stated = self
+                let stated = self
                     .scripts
                     .state
                     .key(self.keys.meta(bucket))
                     .key(self.keys.applied(bucket))
                     .key(self.keys.gone(bucket))
                     .invoke_async(&mut connection)
-                    .await?;
+                    .await;
+                let stated = self.unless_foreign(bucket, stated.map_err(StoreError::from));
+                let stated: Option<Stated> = stated.await?;
+                let Some(stated) = stated else {
+                    return Ok(None);
+                };
                 // A corrupt bucket does not hide the others.
                 let held = held(&self.unit, bucket, &stated, now_ms);
                 Ok(self
@@ -161,13 +167,16 @@ impl Replica for Redis {
             let Some(cursor) = page.more.take() else {
                 return Ok((Vec::new(), page));
             };
-            let (next, pairs): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
+            let scanned = redis::cmd("HSCAN")
                 .arg(self.keys.versions(bucket))
                 .arg(if cursor.is_empty() { "0" } else { &cursor })
                 .arg("COUNT")
                 .arg(BATCH_MAX)
                 .query_async(&mut connection)
-                .await?;
+                .await;
+            let scanned = self.unless_foreign(bucket, scanned.map_err(StoreError::from));
+            let scanned: Option<Scanned> = scanned.await?;
+            let (next, pairs) = scanned.unwrap_or_else(|| ("0".to_owned(), Vec::new()));
             page.more = (next != "0").then_some(next);
             let ids = pairs.iter().filter_map(|(id, _)| {
                 self.spoiled
@@ -187,14 +196,17 @@ impl Replica for Redis {
         let conflicts = of_each_bucket(|bucket| {
             let (mut connection, key) = (connection.clone(), self.keys.conflicts(bucket));
             async move {
-                let rows: Vec<(String, Vec<Vec<u8>>)> = redis::cmd("XREVRANGE")
+                let rows = redis::cmd("XREVRANGE")
                     .arg(&key)
                     .arg("+")
                     .arg("-")
                     .arg("COUNT")
                     .arg(limit)
                     .query_async(&mut connection)
-                    .await?;
+                    .await;
+                let rows = self.unless_foreign(bucket, rows.map_err(StoreError::from));
+                let rows: Option<Vec<(String, Vec<Vec<u8>>)>> = rows.await?;
+                let rows = rows.unwrap_or_default();
                 let rows = rows.iter().map(|(_, fields)| conflict(fields));
                 let read = rows.filter_map(|row| self.spoiled.keep("a conflict", row));
                 Ok(read.collect::<Vec<_>>())
@@ -212,7 +224,10 @@ impl Replica for Redis {
         call.key(self.keys.meta(bucket)).key(self.keys.gone(bucket));
         call.arg(self.keys.records(bucket))
             .arg(now_ms.saturating_add(LOST_MS));
-        let (was_wrong, lost) = call.invoke_async(&mut connection).await?;
+        let recounted = call.invoke_async(&mut connection).await;
+        let recounted = self.unless_foreign(bucket, recounted.map_err(StoreError::from));
+        let recounted: Option<(bool, u64)> = recounted.await?;
+        let (was_wrong, lost) = recounted.unwrap_or_default();
         Ok(Recounted { was_wrong, lost })
     }
 
@@ -226,8 +241,10 @@ impl Replica for Redis {
                     .key(self.keys.fence(bucket))
                     .key(self.keys.outbox(bucket));
                 call.arg(now_ms).arg(AHEAD_MS_MAX);
-                let was: bool = call.invoke_async(&mut connection).await?;
-                Ok(was.then_some(bucket))
+                let was = call.invoke_async(&mut connection).await;
+                let was = self.unless_foreign(bucket, was.map_err(StoreError::from));
+                let was: Option<bool> = was.await?;
+                Ok(was.unwrap_or(false).then_some(bucket))
             }
         });
         Ok(reset.await?.into_iter().flatten().collect())
@@ -369,10 +386,12 @@ impl Redis {
         if ids.is_empty() {
             return Ok(0);
         }
-        let lengths: Vec<usize> = lengths.query_async(&mut connection).await?;
+        // Another type than a string has no length here, and no value either.
+        lengths.ignore_errors();
+        let lengths: Vec<RedisResult<usize>> = lengths.query_async(&mut connection).await?;
         let mut bytes = 0;
         let fitting = lengths.iter().take_while(|length| {
-            bytes += **length;
+            bytes += length.as_ref().map_or(0, |length| *length);
             bytes <= BATCH_BYTES_MAX
         });
         Ok(fitting.count().max(1))

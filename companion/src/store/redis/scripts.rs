@@ -47,7 +47,7 @@ scripts! {
     ));
     /// Applies only changes that free memory, although Redis is full.
     apply_freeing: over_the_limit!("local FREES = true\n"; "common.lua", "apply.lua");
-    outbox: script!("outbox.lua");
+    outbox: script!("common.lua", "outbox.lua");
     read: script!("read.lua");
     state: script!("state.lua");
     confirm: over_the_limit!(""; "confirm.lua");

@@ -9,6 +9,10 @@
 
 local gone = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 if #gone == 0 then return 0 end
+-- Read before anything is written.
+redis.call('HLEN', KEYS[1])
+redis.call('HLEN', KEYS[2])
+redis.call('HLEN', KEYS[4])
 local deltas = {}
 for _, id in ipairs(gone) do
   mix(deltas, id, mark_of(KEYS[1], id))

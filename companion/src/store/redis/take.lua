@@ -24,6 +24,12 @@ local loads, totals, reporters, events, numbers = KEYS[1], KEYS[2], KEYS[3], KEY
 local old = redis.call('HGET', loads, ARGV[1])
 if (old and redis.sha1hex(old) or '') ~= ARGV[2] then return { 'changed', 0, 0, 0, 0 } end
 if not old and redis.call('ZCARD', reporters) >= tonumber(ARGV[6]) then return { 'full', 0, 0, 0, 0 } end
+local count = tonumber(ARGV[12])
+local first = 13 + count * 2
+-- Read before anything is written.
+redis.call('HLEN', totals)
+for _, key in ipairs({ reporters, numbers, KEYS[6] }) do redis.call('ZCARD', key) end
+local log = first <= #ARGV and open_log(events, KEYS[7], ARGV[7], ARGV[11])
 
 redis.call('HSET', loads, ARGV[1], ARGV[3])
 redis.call('ZADD', reporters, ARGV[5], ARGV[4])
@@ -35,7 +41,6 @@ end
 local number = redis.call('ZINCRBY', numbers, 1, ',last')
 redis.call('ZADD', numbers, number, ARGV[1])
 redis.call('PEXPIRE', numbers, ARGV[8])
-local count = tonumber(ARGV[12])
 for first = 1, count, CHUNK do
   local fields = {}
   for index = first, math.min(first + CHUNK - 1, count) do
@@ -58,9 +63,7 @@ for first = 1, count, CHUNK do
   end
   if #sums > 0 then redis.call('HSET', totals, unpack(sums)) end
 end
-local first = 13 + count * 2
-if first > #ARGV then return { number, 0, 0, 0, 0 } end
-local log = open_log(events, KEYS[7], ARGV[7], ARGV[11])
+if not log then return { number, 0, 0, 0, 0 } end
 for at = first, #ARGV, 2 do
   tell(log, KEYS[8 + (at - first) / 2], ARGV[at], ARGV[at + 1])
 end

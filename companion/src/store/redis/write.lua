@@ -64,7 +64,7 @@ if again then
   if not old then return false end
   local _, _, _, deleted, until_ms = parse(old)
   puts, expires = not deleted, until_ms
-  value = puts and redis.call('GET', keys.record) or nil
+  if puts and not (until_ms and until_ms <= now) then value = value_of(keys.record) end
 elseif not puts and not live then
   -- Else an earlier update that arrives later would bring back what this one deletes.
   keep_stamps()
@@ -72,26 +72,23 @@ elseif not puts and not live then
 end
 
 local stored = redis.call('HMGET', meta, 'ms', 'counter', 'digest', 'sequence', 'changes', 'incarnation')
-local ms, counter = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
+local ms, counter = number_of(stored[1]), number_of(stored[2])
 -- No other unit would take a change with a clock so far ahead.
 if has_peers and ms > now + tonumber(ARGV[10]) then return { integer(ms - now), 3 } end
 -- Its value was lost, which differs from an empty value: nothing is written again.
 if again and puts and not value then return false end
-local sequence, number = tonumber(stored[4] or '0') + 1, tonumber(stored[5] or '0') + 1
-local incarnation = tonumber(stored[6] or '0')
+local sequence, number = number_of(stored[4]) + 1, number_of(stored[5]) + 1
+local incarnation = number_of(stored[6])
 -- Ops of this unit that others have beyond its own position come from a store that is lost. Their
 -- numbers belong to other ops and are not used again.
-local of, lost = 0, 0
-local known = redis.call('HGET', KEYS[7], unit)
-if known then
-  of, lost = string.match(known, '^(%d+)%.(%d+)$')
-  of, lost = tonumber(of), tonumber(lost)
-end
-local restarts = false
+local of, lost = position_of(redis.call('HGET', KEYS[7], unit))
+redis.call('ZCARD', keys.gone)
+local restarts = redis.call('XLEN', outbox) == 0
 if incarnation == 0 or of > incarnation or (of == incarnation and lost >= sequence) then
   incarnation = math.max(now, of + 1)
-  restarts = redis.call('XLEN', outbox) == 0
   if restarts then sequence = 1 end
+else
+  restarts = false
 end
 if now > ms then
   ms, counter = now, 0
@@ -111,28 +108,52 @@ end
 -- Where no other unit must learn of a deletion, no tombstone is kept.
 local kept = mark
 if not puts and not has_peers then kept = nil end
+-- The op in the outbox, whose number is known last.
+local entry = { 'XADD', outbox, '', 'id', id, 'mark', mark,
+  'value', again and value or puts and not again and ARGV[5] or '', 'over', before }
+if ARGV[11] ~= '' then
+  entry[#entry + 1], entry[#entry + 2] = 'trace', ARGV[11]
+end
+local function push()
+  if not has_peers then return end
+  entry[3] = integer(sequence) .. '-0'
+  return error_of(redis.pcall(unpack(entry)))
+end
+-- An entry of another client may be beyond our numbers, or our number may be lost: they go on behind all entries, and
+-- the other units are told that some are missing.
+local function push_behind()
+  local why = push()
+  if not why or string.find(why, 'OOM', 1, true) then return why end
+  local stream = redis.call('XINFO', 'STREAM', outbox)
+  for at = 1, #stream, 2 do
+    if stream[at] == 'last-generated-id' then sequence = number_of(string.match(stream[at + 1], '^%d+')) + 1 end
+  end
+  return push()
+end
+
 -- Only a deletion of a live record frees memory, so it alone is made although Redis is full; a script that has
 -- written is not refused any more. Without an update another script is called.
-if stamps and not puts then redis.call('DEL', keys.record) end
+local frees = stamps and not puts
+if frees then redis.call('DEL', keys.record) end
 -- The first command that writes: a full Redis refuses a script here or not at all, and only for
 -- commands that take memory. No command that frees memory may stand before it.
+if not restarts then
+  local why = push_behind()
+  -- A deletion that is made stays made: without its op the other units see that it is missing.
+  if why and not frees then return redis.error_reply(why) end
+end
 replace(keys, id, old, kept, value, expires, now)
--- The stream would refuse numbers below its last.
-if restarts then redis.call('DEL', outbox) end
+if restarts then
+  -- The stream would refuse numbers below its last.
+  redis.call('DEL', outbox)
+  push()
+end
 local deltas = {}
 mix(deltas, id, old)
 if puts then mix_live(deltas, id, mark, expires) end
 redis.call('HSET', meta, 'ms', integer(ms), 'counter', integer(counter), 'sequence', integer(sequence),
   'changes', integer(number), 'digest', settle(meta, deltas, stored[3] or ZERO),
   'incarnation', integer(incarnation))
-if has_peers then
-  local entry = { 'XADD', outbox, integer(sequence) .. '-0', 'id', id, 'mark', mark,
-    'value', again and value or puts and not again and ARGV[5] or '', 'over', before }
-  if ARGV[11] ~= '' then
-    entry[#entry + 1], entry[#entry + 2] = 'trace', ARGV[11]
-  end
-  redis.call(unpack(entry))
-end
 note(changes, number, id, mark, ARGV[9])
 keep_stamps()
 return { version, live and 0 or 1 }
