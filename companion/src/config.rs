@@ -84,6 +84,30 @@ pub(crate) struct Settings {
     pub sync: Option<SyncSettings>,
 }
 
+impl Settings {
+    /// The same without the logins at servers, which are read again while the process runs.
+    #[must_use]
+    pub(crate) fn without_logins(&self) -> Self {
+        let place = |url: &Url| Url::new(url.place());
+        let mut same = self.clone();
+        if let StoreSettings::Redis(redis) = &mut same.store {
+            redis.url = place(&redis.url);
+            redis.sentinel_password = None;
+        }
+        if let Some(group) = &mut same.group {
+            group.servers = group.servers.iter().map(place).collect();
+        }
+        if let Some(sync) = &mut same.sync {
+            sync.amqp_url = place(&sync.amqp_url);
+            let brokers = sync.brokers.iter();
+            sync.brokers = brokers
+                .map(|(unit, url)| (unit.clone(), place(url)))
+                .collect();
+        }
+        same
+    }
+}
+
 /// The store of the unit's state.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StoreSettings {

@@ -59,7 +59,7 @@ pub(crate) use wiring::Wiring;
 /// The unit's Redis servers.
 pub(crate) struct Group {
     /// The servers and their settings.
-    pub settings: GroupSettings,
+    pub settings: watch::Receiver<GroupSettings>,
     /// Their last observed state; `None` while another companion watches them.
     pub seen: watch::Receiver<Option<Status>>,
 }

@@ -187,9 +187,9 @@ fn serve(fields: &Fields, settings: &Settings) -> anyhow::Result<()> {
                 if let Ok(read) = &read {
                     warn_of_restart(settings, read);
                 }
-                let door = read.map(|read| read.door);
                 // It ends with the process.
-                drop(sender.send(Reload { door, done }).await);
+                let settings = read;
+                drop(sender.send(Reload { settings, done }).await);
                 if let (Ok(true), Some(filter)) = (is_in_force.await, filter)
                     && let Err(error) = log.change(&filter)
                 {
@@ -216,11 +216,12 @@ fn warn_of_restart(started: &Settings, read: &Settings) {
             filter: read.log.filter.clone(),
             ..started.log
         },
-        ..started.clone()
+        ..started.without_logins()
     };
-    if same != *read {
+    if same != read.without_logins() {
         tracing::warn!(
-            "settings have changed that need a restart: only tokens, names, certificates and log are read again"
+            "settings have changed that need a restart: only tokens, names, certificates, logins at servers and log are \
+             read again"
         );
     }
 }

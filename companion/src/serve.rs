@@ -45,7 +45,7 @@ pub(crate) use files::check;
 use files::check_tls;
 use node::Node;
 pub(crate) use reload::Reload;
-use reload::{Door, Keeper};
+use reload::{Door, Keeper, Logins};
 
 /// How long requests under way may take once the process is to stop.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,8 +109,9 @@ pub(crate) async fn run(
     let door = Door::read(&settings.door)?;
     check_tls(&settings)?;
     let connections = descriptors::raise();
-    let store = store::open(&settings)?;
+    let (store, redis) = store::open(&settings)?;
     let (keeper, certificates, rules) = Keeper::new(&settings, door);
+    let started = settings.clone();
     let (node, ends) = Node::new(settings, store, rules)?;
     let traces = trace(&node)?;
     let http = listen("--listen", node.settings.listen).await?;
@@ -124,7 +125,14 @@ pub(crate) async fn run(
 
     let (resigned_sender, resigned) = oneshot::channel();
     let mut tasks = JoinSet::new();
-    tasks.spawn(reload::reload(reloads, keeper, Arc::clone(&node.metrics)));
+    let logins = Logins {
+        started,
+        redis,
+        brokers: node.sync.as_ref().map(|(_, access)| access.clone()),
+        group: ends.group_settings,
+    };
+    let keepers = (keeper, logins);
+    tasks.spawn(reload::reload(reloads, keepers, Arc::clone(&node.metrics)));
     tasks.spawn(node.lead(ends.role, resigned_sender));
     tasks.spawn(node.feed_registry(ends.registry));
     tasks.spawn(node.follow_changes());

@@ -51,6 +51,23 @@ impl Url {
         &self.0
     }
 
+    /// The URL without a login: where it leads to. Two URLs with the same place differ in their logins alone.
+    pub(crate) fn place(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return self.0.clone();
+        };
+        // As [`fmt::Display`] does: anything before the last one may belong to a password.
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let place = place.split('#').next().unwrap_or_default();
+        let (place, query) = place.split_once('?').unwrap_or((place, ""));
+        let fields = query.split('&').filter(|field| {
+            let name = field.split('=').next().unwrap_or_default();
+            SHOWN.contains(&name)
+        });
+        let fields: Vec<&str> = fields.collect();
+        format!("{scheme}://{place}?{}", fields.join("&"))
+    }
+
     /// Whether an `@` comes after the part that a parser reads as user, password and host: then a character of
     /// the password ended that part, and the rest of the password would count as a path.
     pub(super) fn has_late_at(&self) -> bool {
@@ -121,6 +138,26 @@ mod tests {
         ] {
             assert_eq!(Url::new(url).to_string(), shown);
         }
+    }
+
+    #[test]
+    fn urls_that_lead_to_one_place_differ_in_their_logins_alone() {
+        let place = |url: &str| Url::new(url).place();
+        for (one, other) in [
+            ("redis://h:1/2", "redis://:new@h:1/2"),
+            ("redis://a:old@h:1/2", "redis://b:n@w@h:1/2"),
+            ("amqp://u:p@h/v?heartbeat=1", "amqp://u:q@h/v?heartbeat=1"),
+            (
+                "unix:///r.sock?db=2&pass=a",
+                "unix:///r.sock?db=2&user=u&pass=b",
+            ),
+        ] {
+            assert_eq!(place(one), place(other));
+        }
+        for other in ["redis://h:2/2", "redis://h:1/3", "rediss://h:1/2"] {
+            assert_ne!(place("redis://h:1/2"), place(other));
+        }
+        assert!(!place("redis://u:s3cret@h").contains("s3cret"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const UNTOLD_MAX: usize = 64;
 
 /// Observes for ever, and publishes each status in `seen`.
 pub(crate) async fn run(
-    settings: GroupSettings,
+    settings: watch::Receiver<GroupSettings>,
     unit: UnitId,
     metrics: Arc<Metrics>,
     (role, lease): (watch::Receiver<Role>, Arc<dyn Leadership>),
@@ -43,6 +43,7 @@ pub(crate) async fn run(
             seen.send_replace(None);
             continue;
         }
+        let settings = settings.borrow().clone();
         let status = status(&settings, &unit).await;
         count(&metrics, &status);
         // One line for each change, however long it lasts; the metrics show changes in between.

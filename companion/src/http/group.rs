@@ -13,9 +13,10 @@ pub(super) async fn group(State(app): State<Arc<App>>) -> Result<Json<Status>, R
     let group = app.group.as_ref();
     let group = group.ok_or_else(|| Refusal::absent("group.servers in the configuration"))?;
     let seen = group.seen.borrow().clone();
+    let settings = group.settings.borrow().clone();
     // While another companion watches the group, this one asks the servers on demand.
     Ok(Json(match seen {
         Some(seen) => seen,
-        None => status(&group.settings, &app.unit).await,
+        None => status(&settings, &app.unit).await,
     }))
 }

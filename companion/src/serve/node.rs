@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use super::ServeError;
 use crate::changefeed::Follower;
 use crate::clock::now_ms;
-use crate::config::Settings;
+use crate::config::{GroupSettings, Settings};
 use crate::door::budget::{Budget, EVENT_STREAMS_MAX};
 use crate::door::kept::Kept;
 use crate::door::listener::{Certificates, Listener};
@@ -43,10 +43,12 @@ pub(super) struct Node {
     pub(super) events_changed: Arc<Notify>,
     /// The source of changes for the watchers of records.
     pub(super) follower: Follower,
-    /// Sync with the other units, and its certificates; `None` if the unit is alone.
-    pub(super) sync: Option<(Handle, amqp::Tls)>,
+    /// Sync with the other units, and how to get into brokers; `None` if the unit is alone.
+    pub(super) sync: Option<(Handle, amqp::Access)>,
     /// The last observed state of the unit's servers.
     pub(super) group: watch::Receiver<Option<crate::group::status::Status>>,
+    /// These servers and the logins there; `None` if the settings name none.
+    pub(super) group_settings: Option<watch::Receiver<GroupSettings>>,
     /// True once the process is to stop.
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -57,6 +59,7 @@ pub(super) struct Ends {
     pub(super) registry: watch::Sender<Option<Arc<Registry>>>,
     pub(super) sync: Option<watch::Sender<Status>>,
     pub(super) group: watch::Sender<Option<crate::group::status::Status>>,
+    pub(super) group_settings: Option<watch::Sender<GroupSettings>>,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -70,13 +73,15 @@ impl Node {
         let (role_sender, role) = watch::channel(Role::Unknown);
         let (registry_sender, registry) = watch::channel(None);
         let (group_sender, group) = watch::channel(None);
+        let group_settings = settings.group.clone().map(watch::channel);
+        let (group_settings_sender, group_settings) = group_settings.unzip();
         let (stopping_sender, stopping) = watch::channel(false);
         let (sync, status) = match &settings.sync {
             None => (None, None),
             Some(sync) => {
-                let tls = amqp::Tls::read(&sync.tls)?;
-                let (handle, status) = Handle::new(sync, &tls);
-                (Some((handle, tls)), Some(status))
+                let access = amqp::Access::read(sync)?;
+                let (handle, status) = Handle::new(sync, &access);
+                (Some((handle, access)), Some(status))
             }
         };
         let node = Self {
@@ -93,6 +98,7 @@ impl Node {
             follower: Follower::default(),
             sync,
             group,
+            group_settings,
             stopping,
         };
         let ends = Ends {
@@ -100,6 +106,7 @@ impl Node {
             registry: registry_sender,
             sync: status,
             group: group_sender,
+            group_settings: group_settings_sender,
             stopping: stopping_sender,
         };
         Ok((node, ends))
@@ -130,7 +137,7 @@ impl Node {
             registry_changed: self.registry_changed,
             events_changed: self.events_changed,
             sync: self.sync.map(|(handle, _)| handle),
-            group: self.settings.group.map(|settings| Group { settings, seen }),
+            group: self.group_settings.map(|settings| Group { settings, seen }),
             role: self.role,
             stopping: self.stopping,
             budget: Budget::default(),

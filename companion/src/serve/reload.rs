@@ -7,16 +7,19 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::ServeError;
-use crate::config::{ConfigError, DoorSettings, Settings, is_safe};
+use super::files::check_tls;
+use crate::config::{ConfigError, DoorSettings, GroupSettings, Settings, StoreSettings, is_safe};
 use crate::door::certificates;
 use crate::door::listener::Certificates;
 use crate::door::{Keyring, Rules};
 use crate::metrics::Metrics;
+use crate::store::redis::Redis;
+use crate::sync::links::amqp::Access;
 
 /// The settings were read again.
 pub(crate) struct Reload {
-    /// The settings of the way in as they are now, or why they are invalid.
-    pub door: Result<DoorSettings, ConfigError>,
+    /// The settings as they are now, or why they are invalid.
+    pub settings: Result<Settings, ConfigError>,
     /// Receives whether that is in force.
     pub done: oneshot::Sender<bool>,
 }
@@ -103,17 +106,54 @@ impl Keeper {
     }
 }
 
+/// The logins at servers, and the certificates there. Each of them is used with the next connection.
+pub(super) struct Logins {
+    /// The settings at the start.
+    pub(super) started: Settings,
+    pub(super) redis: Option<Redis>,
+    pub(super) brokers: Option<Access>,
+    pub(super) group: Option<watch::Sender<GroupSettings>>,
+}
+
+impl Logins {
+    /// Reads the files and puts the logins into force. Where settings have changed that need a restart, the part that
+    /// they belong to stays as it is.
+    fn read_again(&self, settings: &Settings) -> Result<(), ServeError> {
+        let (started, read) = (self.started.without_logins(), settings.without_logins());
+        check_tls(settings)?;
+        if let (Some(redis), StoreSettings::Redis(login)) = (&self.redis, &settings.store)
+            && started.store == read.store
+        {
+            redis.log_in_anew(login)?;
+        }
+        if let (Some(brokers), Some(sync)) = (&self.brokers, &settings.sync)
+            && started.sync == read.sync
+        {
+            brokers.read_again(sync)?;
+        }
+        if let (Some(group), Some(servers)) = (&self.group, &settings.group)
+            && started.group == read.group
+        {
+            group.send_replace(servers.clone());
+        }
+        Ok(())
+    }
+}
+
 /// Puts reloaded settings into force, for ever. Settings that cannot be read change nothing.
 pub(super) async fn reload(
     mut reloads: mpsc::Receiver<Reload>,
-    mut keeper: Keeper,
+    (mut keeper, logins): (Keeper, Logins),
     metrics: Arc<Metrics>,
 ) {
-    while let Some(Reload { door, done }) = reloads.recv().await {
-        let read = match door {
-            Ok(door) => keeper.read_again(door),
-            Err(error) => Err(error.to_string()),
-        };
+    while let Some(Reload { settings, done }) = reloads.recv().await {
+        let read = settings.map_err(|error| error.to_string());
+        let read = read.and_then(|settings| {
+            let read = keeper.read_again(settings.door.clone())?;
+            let logins = logins.read_again(&settings);
+            logins.map_err(|error| error.to_string())?;
+            Ok(read)
+        });
         if done.send(read.is_ok()).is_err() {
             tracing::debug!("the requester of the reload is gone");
         }
@@ -123,7 +163,7 @@ pub(super) async fn reload(
                 keeper.rules.send_replace(door.rules);
                 keeper.http.send_replace(door.http);
                 keeper.xds.send_replace(door.xds);
-                tracing::info!("tokens and certificates are read again");
+                tracing::info!("tokens, certificates and logins are read again");
             }
             Err(error) => {
                 metrics.reloads_failed.inc();

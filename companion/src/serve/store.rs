@@ -10,18 +10,18 @@ use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
 use crate::store::{Agreement, SINCE_AGREED, Store, StoreError};
 
-/// Opens the store of the unit.
-pub(super) fn open(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+/// Opens the store of the unit; also the connection to Redis, if it is that.
+pub(super) fn open(settings: &Settings) -> Result<(Arc<dyn Store>, Option<Redis>), StoreError> {
     let has_peers = settings.sync.is_some();
     match &settings.store {
         StoreSettings::Embedded { path } => {
             let store = Embedded::open(path, settings.unit.clone(), has_peers)?;
-            Ok(Arc::new(store.agreeing(agreement(settings))?))
+            Ok((Arc::new(store.agreeing(agreement(settings))?), None))
         }
         StoreSettings::Redis(redis) => {
             let store = Redis::open(redis, settings.unit.clone(), has_peers)?;
             let store = store.agreeing(agreement(settings));
-            Ok(Arc::new(store))
+            Ok((Arc::new(store.clone()), Some(store)))
         }
     }
 }

@@ -63,7 +63,7 @@ impl Node {
         &self,
         status: Option<watch::Sender<Status>>,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let (settings, (handle, tls)) = (self.settings.sync.as_ref()?, self.sync.as_ref()?);
+        let (settings, (handle, access)) = (self.settings.sync.as_ref()?, self.sync.as_ref()?);
         let parts = Parts {
             store: Arc::clone(&self.store),
             events_changed: Arc::clone(&self.events_changed),
@@ -73,7 +73,7 @@ impl Node {
         let driver = Driver::new(
             self.settings.unit.clone(),
             settings.clone(),
-            tls.clone(),
+            access.clone(),
             parts,
             (handle.clone(), status?),
             self.role.clone(),
@@ -86,7 +86,7 @@ impl Node {
         &self,
         seen: watch::Sender<Option<GroupStatus>>,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let settings = self.settings.group.clone()?;
+        let settings = self.group_settings.clone()?;
         Some(group::watch::run(
             settings,
             self.settings.unit.clone(),

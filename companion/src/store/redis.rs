@@ -33,8 +33,8 @@ use redis::{AsyncCommands as _, Cmd, RedisError};
 use unitring_protocol::ids::UnitId;
 
 use super::{Agreement, LAYOUT, Spoiled, StoreError};
-use crate::config::RedisSettings;
 use crate::config::topology::Topology;
+use crate::config::{RedisSettings, Url};
 use crate::trace::{self, Work};
 use connection::{Connection, Login};
 use durable::Durable;
@@ -74,14 +74,9 @@ impl Redis {
         unit: UnitId,
         has_peers: bool,
     ) -> Result<Self, StoreError> {
-        let url = &settings.url;
-        let bad = |error: String| StoreError::Corrupt(format!("store.redis_url {url}: {error}"));
-        let topology = Topology::of(url).map_err(bad)?;
-        let login = Login {
-            sentinel_password: settings.sentinel_password.clone(),
-            certificates: tls::certificates(&settings.tls)?,
-        };
-        let connect = || Connection::to(&topology, &login).map_err(|error| bad(error.to_string()));
+        let (topology, login) = way(settings)?;
+        let connect =
+            || Connection::to(&topology, &login).map_err(|error| bad(&settings.url, &error));
         let scripts = Scripts::new();
         let wait = settings.wait;
         let calls = [scripts.write.clone(), scripts.delete.clone()];
@@ -99,6 +94,20 @@ impl Redis {
             pruned_ms: Arc::default(),
             pictures: Arc::default(),
         })
+    }
+
+    /// Reaches the same servers with the login and the certificates of these settings from now on.
+    ///
+    /// # Errors
+    /// As for [`Self::open`]; then nothing changes.
+    pub fn log_in_anew(&self, settings: &RedisSettings) -> Result<(), StoreError> {
+        let (topology, login) = way(settings)?;
+        let durable = self.durable.iter().flat_map(Durable::connections);
+        for connection in durable.chain([&self.connection]) {
+            let done = connection.log_in_anew(&topology, &login);
+            done.map_err(|error| bad(&settings.url, &error))?;
+        }
+        Ok(())
     }
 
     /// The same store, for a companion that must agree with the others of its unit.
@@ -207,6 +216,20 @@ impl Redis {
             _ => Ok(()),
         }
     }
+}
+
+fn bad(url: &Url, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(format!("store.redis_url {url}: {error}"))
+}
+
+/// The servers of these settings, and the login there.
+fn way(settings: &RedisSettings) -> Result<(Topology, Login), StoreError> {
+    let topology = Topology::of(&settings.url).map_err(|error| bad(&settings.url, &error))?;
+    let login = Login {
+        sentinel_password: settings.sentinel_password.clone(),
+        certificates: tls::certificates(&settings.tls)?,
+    };
+    Ok((topology, login))
 }
 
 /// Whether Redis refused a command for lack of memory.

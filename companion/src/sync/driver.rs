@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Driver {
     pub(super) unit: UnitId,
     pub(super) settings: SyncSettings,
-    pub(super) tls: amqp::Tls,
+    pub(super) access: amqp::Access,
     pub(super) parts: Parts,
     pub(super) handle: Handle,
     pub(super) status: watch::Sender<Status>,
@@ -38,7 +38,7 @@ impl Driver {
     pub(crate) fn new(
         unit: UnitId,
         settings: SyncSettings,
-        tls: amqp::Tls,
+        access: amqp::Access,
         parts: Parts,
         (handle, status): (Handle, watch::Sender<Status>),
         role: watch::Receiver<Role>,
@@ -46,7 +46,7 @@ impl Driver {
         Self {
             unit,
             settings,
-            tls,
+            access,
             parts,
             handle,
             status,
@@ -143,8 +143,8 @@ impl Driver {
     /// that no other unit adds it with its old store.
     async fn stay_out(&mut self) {
         let (unit, url) = (self.unit.clone(), self.settings.amqp_url.clone());
-        let tls = self.tls.clone();
-        let held = amqp::presence::hold(&unit, &url, &tls);
+        let access = self.access.clone();
+        let held = amqp::presence::hold(&unit, &url, &access);
         tokio::pin!(held);
         loop {
             tokio::select! {

@@ -22,7 +22,7 @@ pub(crate) struct Handle {
     pub(super) shared: Arc<Shared>,
     status: watch::Receiver<Status>,
     /// The brokers of the peers, and how to connect to them.
-    brokers: Arc<(SyncSettings, amqp::Tls)>,
+    brokers: Arc<(SyncSettings, amqp::Access)>,
 }
 
 /// State that both ends share.
@@ -44,7 +44,10 @@ pub(super) struct Shared {
 
 impl Handle {
     /// Both ends of the handle.
-    pub(crate) fn new(settings: &SyncSettings, tls: &amqp::Tls) -> (Self, watch::Sender<Status>) {
+    pub(crate) fn new(
+        settings: &SyncSettings,
+        access: &amqp::Access,
+    ) -> (Self, watch::Sender<Status>) {
         let peers = settings.peers.iter().map(ToString::to_string).collect();
         let (sender, status) = watch::channel(Status {
             peers,
@@ -67,15 +70,15 @@ impl Handle {
         let handle = Self {
             shared: Arc::new(shared),
             status,
-            brokers: Arc::new((settings.clone(), tls.clone())),
+            brokers: Arc::new((settings.clone(), access.clone())),
         };
         (handle, sender)
     }
 
     /// Whether a peer runs; `None` if its broker does not tell.
     pub(crate) async fn runs(&self, peer: &UnitId) -> Option<bool> {
-        let (settings, tls) = &*self.brokers;
-        amqp::presence::runs(peer, settings.broker(peer), tls).await
+        let (settings, access) = &*self.brokers;
+        amqp::presence::runs(peer, settings.broker(peer), access).await
     }
 
     /// Whether another write is admitted.

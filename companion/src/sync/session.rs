@@ -104,7 +104,7 @@ impl Session {
             unit: (driver.unit.clone(), settings.amqp_url.clone()),
             peers: urls.collect(),
             removed: removed.clone(),
-            tls: driver.tls.clone(),
+            access: driver.access.clone(),
             queue_bytes_max: settings.queue_bytes_max,
         });
         let gossip = Gossip::new(driver.unit.clone(), driver.parts.clone());

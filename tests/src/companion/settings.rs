@@ -1,6 +1,7 @@
 //! How a companion is started.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -14,10 +15,14 @@ use crate::programs;
 use crate::rabbit::Rabbit;
 use crate::redis::Redis;
 
+/// The example of one unit on the embedded store.
+const EXAMPLE: &str = "unitring.toml";
+
 /// How a companion is started.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    file: &'static str,
+    /// In the folder of examples, or anywhere.
+    file: PathBuf,
     environment: BTreeMap<String, String>,
     outlasts_file_limits: bool,
     open_files: Option<u32>,
@@ -27,7 +32,7 @@ impl Default for Settings {
     /// One unit on the embedded store.
     fn default() -> Self {
         Self {
-            file: "unitring.toml",
+            file: EXAMPLE.into(),
             environment: BTreeMap::new(),
             outlasts_file_limits: false,
             open_files: None,
@@ -51,13 +56,20 @@ impl Settings {
     /// A unit of this name that syncs with its peers.
     pub fn unit(name: &str, peers: &[&str], redis: &Redis, rabbit: &Rabbit) -> Self {
         Self {
-            file: "unit-east.toml",
+            file: "unit-east.toml".into(),
             ..Self::default()
         }
         .variable("UNITRING_UNIT", name)
         .variable("UNITRING_STORE_REDIS_URL", &redis.url())
         .variable("UNITRING_SYNC_AMQP_URL", &rabbit.url())
         .variable("UNITRING_SYNC_PEERS", &peers.join(","))
+    }
+
+    /// Reads this file of settings.
+    #[must_use]
+    pub fn file(mut self, file: &Path) -> Self {
+        file.clone_into(&mut self.file);
+        self
     }
 
     /// Sets any field, by its environment variable.
@@ -129,7 +141,7 @@ impl Settings {
         } else {
             Command::new(program)
         };
-        let file = programs::root()?.join("envoy").join(self.file);
+        let file = programs::root()?.join("envoy").join(&self.file);
         command
             .arg("serve")
             .arg("--config")
@@ -137,7 +149,7 @@ impl Settings {
             .env("UNITRING_LISTEN", format!("127.0.0.1:{port}"))
             .env("UNITRING_XDS_LISTEN", format!("127.0.0.1:{xds_port}"))
             .current_dir(folder.path());
-        if self.file == "unitring.toml" {
+        if self.file == Path::new(EXAMPLE) {
             command.env("UNITRING_STORE_PATH", folder.path().join("unitring.redb"));
         }
         command.envs(&self.environment);

@@ -53,6 +53,9 @@
 //! | [`group_life`] | a unit starts empty, is away, leaves, returns; loads, events, fixed data, conflicts |
 //! | [`hostile`] | input that no store can keep and no unit may trust affects nothing but itself |
 //! | [`messages`] | an entry of a message that cannot be read, or is too much, condemns nothing else |
+//! | [`clocks`] | a clock that is a year ahead frees nothing that expires later |
+//! | [`foreign`] | what another client wrote in Redis stops its own bucket at most, and is named with the way out |
+//! | [`logins`] | passwords that change are read again while the companion runs |
 //! | [`full`] | a full Redis and companions that differ do no harm and are reported |
 //! | [`limits`] | too large messages, a queue that another companion reads, a store that went back |
 //! | [`links`] | TLS, strangers, poison messages, a full queue, a broker that accepts nothing |
@@ -94,6 +97,8 @@ mod chaos;
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod companions;
@@ -124,6 +129,8 @@ mod findings;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod full;
 #[cfg(test)]
 mod garbage;
@@ -147,6 +154,8 @@ mod limits;
 mod links;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod logins;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]

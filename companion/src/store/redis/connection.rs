@@ -4,26 +4,27 @@
 //! Invariant: no command is sent twice on a primary's connection. If a connection breaks, the
 //! outcome is unknown, and only the caller knows whether to try again.
 
-use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+mod traced;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
-use opentelemetry::trace::SpanKind;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    Arg, AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, RedisResult,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
     TlsCertificates, TlsMode, Value,
 };
 
-use super::{scripts, tls};
+use super::tls;
 use crate::config::Secret;
 use crate::config::topology::{Sentinels, Topology};
-use crate::trace::{self, Work};
+use traced::{error_code, first_code, name_of, span, traced};
 
 /// How long an answer may take. The largest is a page of a bucket, a few megabytes.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -59,17 +60,22 @@ pub(crate) struct Login {
     pub(crate) certificates: Option<TlsCertificates>,
 }
 
-impl Connection {
-    /// A connection that is made when it is first used. Needs a tokio runtime.
-    pub(crate) fn to(topology: &Topology, login: &Login) -> RedisResult<Self> {
-        let find = match topology {
+/// How servers are reached.
+enum Way {
+    Primary(Find),
+    Cluster(ClusterClient),
+}
+
+impl Way {
+    fn of(topology: &Topology, login: &Login) -> RedisResult<Self> {
+        Ok(match topology {
             Topology::One(info) => {
                 let certificates = login.certificates.as_ref();
-                Find::Fixed(tls::client((**info).clone(), certificates)?)
+                Self::Primary(Find::Fixed(tls::client((**info).clone(), certificates)?))
             }
             Topology::Sentinel(sentinels) => {
                 let client = sentinel_client(sentinels, login)?;
-                Find::Sentinels(tokio::sync::Mutex::new(client))
+                Self::Primary(Find::Sentinels(tokio::sync::Mutex::new(client)))
             }
             Topology::Cluster(nodes) => {
                 let mut builder = ClusterClient::builder(nodes.iter().cloned())
@@ -78,16 +84,43 @@ impl Connection {
                 if let Some(tls) = &login.certificates {
                     builder = builder.certs(tls.clone());
                 }
+                Self::Cluster(builder.build()?)
+            }
+        })
+    }
+}
+
+impl Connection {
+    /// A connection that is made when it is first used. Needs a tokio runtime.
+    pub(crate) fn to(topology: &Topology, login: &Login) -> RedisResult<Self> {
+        Ok(match Way::of(topology, login)? {
+            Way::Primary(find) => Self::Primary(Primary {
+                find: Arc::new(RwLock::new(Arc::new(find))),
+                current: Arc::default(),
+                is_refused: Arc::default(),
+            }),
+            Way::Cluster(client) => {
                 let config = ClusterConfig::new()
                     .set_connection_timeout(CONNECTION_TIMEOUT)
                     .set_response_timeout(RESPONSE_TIMEOUT);
-                return Ok(Self::Cluster(Cluster::of(builder.build()?, config)));
+                Self::Cluster(Cluster::of(client, config))
             }
-        };
-        Ok(Self::Primary(Primary {
-            find: Arc::new(find),
-            current: Arc::default(),
-        }))
+        })
+    }
+
+    /// The same servers are reached with another login from now on, by all clones. A connection that stands is not
+    /// broken: it had the right login when it was made.
+    pub(crate) fn log_in_anew(&self, topology: &Topology, login: &Login) -> RedisResult<()> {
+        match (self, Way::of(topology, login)?) {
+            (Self::Primary(primary), Way::Primary(find)) => {
+                let mut known = primary.find.write().unwrap_or_else(PoisonError::into_inner);
+                *known = Arc::new(find);
+            }
+            (Self::Cluster(cluster), Way::Cluster(client)) => cluster.replace(client),
+            // The caller has the same kind of servers.
+            (Self::Primary(_), Way::Cluster(_)) | (Self::Cluster(_), Way::Primary(_)) => {}
+        }
+        Ok(())
     }
 }
 
@@ -150,14 +183,39 @@ impl Find {
     }
 }
 
+/// Says once that a server refuses the login, and once that it does no longer.
+fn tell_of_login<T>(made: &RedisResult<T>, was_refused: &AtomicBool) {
+    let is_refused = match made {
+        Ok(_) => false,
+        Err(error) if is_login_refused(error) => true,
+        // Nothing is known of the login.
+        Err(_) => return,
+    };
+    match (was_refused.swap(is_refused, Ordering::Relaxed), made) {
+        (false, Err(error)) => tracing::warn!(
+            %error,
+            "Redis refuses the login: correct the password in the configuration, and send SIGHUP"
+        ),
+        (true, Ok(_)) => tracing::info!("Redis takes the login again"),
+        _ => {}
+    }
+}
+
+fn is_login_refused(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
 type Connecting = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
 
 /// The connection to one primary: made on demand, by one attempt for all waiting callers, and
 /// dropped once its server turns out to be no primary.
 #[derive(Clone)]
 pub(crate) struct Primary {
-    find: Arc<Find>,
+    find: Arc<RwLock<Arc<Find>>>,
     current: Arc<Mutex<Current>>,
+    /// Whether the server refused the login when it was last reached.
+    is_refused: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -177,8 +235,14 @@ impl Primary {
         if let Some(connection) = &current.connection {
             return (current.number, connection.clone());
         }
-        let find = Arc::clone(&self.find);
-        let connecting = async move { find.connect().await }.boxed().shared();
+        let find = self.find.read().unwrap_or_else(PoisonError::into_inner);
+        let (find, is_refused) = (Arc::clone(&find), Arc::clone(&self.is_refused));
+        let connecting = async move {
+            let made = find.connect().await;
+            tell_of_login(&made, &is_refused);
+            made
+        };
+        let connecting = connecting.boxed().shared();
         current.number += 1;
         current.connection = Some(connecting.clone());
         (current.number, connecting)
@@ -215,100 +279,66 @@ impl Primary {
 /// does not recover, the timeout here replaces the connection.
 #[derive(Clone)]
 pub(crate) struct Cluster {
-    client: Arc<ClusterClient>,
     config: ClusterConfig,
-    /// With a number, so that the timeout of an old connection does not drop a newer one.
-    current: Arc<Mutex<(u64, ClusterConnection)>>,
+    current: Arc<Mutex<CurrentCluster>>,
+}
+
+struct CurrentCluster {
+    client: ClusterClient,
+    /// So that the timeout of an old connection does not drop a newer one.
+    number: u64,
+    connection: ClusterConnection,
 }
 
 impl Cluster {
     fn of(client: ClusterClient, config: ClusterConfig) -> Self {
         let connection = client.get_pending_async_connection_with_config(config.clone());
+        let current = CurrentCluster {
+            client,
+            number: 1,
+            connection,
+        };
         Self {
-            client: Arc::new(client),
             config,
-            current: Arc::new(Mutex::new((1, connection))),
+            current: Arc::new(Mutex::new(current)),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (u64, ClusterConnection)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, CurrentCluster> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reaches the servers by another client from now on.
+    fn replace(&self, client: ClusterClient) {
+        let connection = client.get_pending_async_connection_with_config(self.config.clone());
+        let mut current = self.lock();
+        *current = CurrentCluster {
+            client,
+            number: current.number + 1,
+            connection,
+        };
     }
 
     async fn run<T>(
         &self,
         send: impl AsyncFnOnce(&mut ClusterConnection) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        let (number, mut connection) = self.lock().clone();
+        let (number, mut connection) = {
+            let current = self.lock();
+            (current.number, current.connection.clone())
+        };
         let answer = tokio::time::timeout(CLUSTER_RESPONSE_TIMEOUT, send(&mut connection)).await;
         answer.unwrap_or_else(|_| {
             let config = self.config.clone();
             let mut current = self.lock();
-            if current.0 == number {
-                let anew = self.client.get_pending_async_connection_with_config(config);
-                *current = (number + 1, anew);
+            if current.number == number {
+                let client = &current.client;
+                current.connection = client.get_pending_async_connection_with_config(config);
+                current.number += 1;
             }
             let slow = std::io::Error::from(std::io::ErrorKind::TimedOut);
             Err(RedisError::from(slow))
         })
-    }
-}
-
-/// The span of a call that traced work waits for. The name is that of the command, or of our script.
-fn span(name: impl FnOnce() -> String) -> Option<Work> {
-    trace::current()?;
-    let name = name();
-    let span = Work::part(SpanKind::Client, name.clone())?;
-    span.set("db.system.name", "redis");
-    span.set("db.operation.name", name);
-    Some(span)
-}
-
-/// A call within its span, which has the code of an error: what the server says of it may name a key.
-async fn traced<T>(
-    span: Option<Work>,
-    call: impl Future<Output = RedisResult<T>>,
-    code: for<'a> fn(&'a T) -> Option<&'a str>,
-) -> RedisResult<T> {
-    let answer = trace::within(span.as_ref(), call).await;
-    if let Some(span) = &span {
-        match &answer {
-            Ok(answer) => {
-                if let Some(code) = code(answer) {
-                    span.failed(code);
-                }
-            }
-            Err(error) => span.failed(error.category()),
-        }
-    }
-    answer
-}
-
-/// The code of an error that a server answered. Without a script it gets one, and is asked again.
-fn error_code(answer: &Value) -> Option<&str> {
-    match answer {
-        Value::ServerError(error) => Some(error.code()).filter(|code| *code != "NOSCRIPT"),
-        Value::Array(answers) => answers.iter().find_map(error_code),
-        _ => None,
-    }
-}
-
-/// The first of them of many answers.
-#[expect(clippy::ptr_arg, reason = "it is the answer as the client has it")]
-fn first_code(answers: &Vec<Value>) -> Option<&str> {
-    answers.iter().find_map(error_code)
-}
-
-fn name_of(cmd: &Cmd) -> String {
-    let mut parts = cmd.args_iter().map(|part| match part {
-        Arg::Simple(part) => String::from_utf8_lossy(part),
-        _ => Cow::default(),
-    });
-    let command = parts.next().unwrap_or_default();
-    let script = parts.next().filter(|_| command == "EVALSHA");
-    match script.and_then(|digest| scripts::name_of(&digest)) {
-        Some(script) => format!("{command} {script}"),
-        None => command.into_owned(),
     }
 }
 
@@ -368,24 +398,5 @@ impl ConnectionLike for Connection {
 
     fn get_db(&self) -> i64 {
         0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_is_named_by_its_command_or_script_and_by_nothing_that_may_be_secret() {
-        let mut get = redis::cmd("GET");
-        get.arg("users/42");
-        assert_eq!(name_of(&get), "GET");
-        let write = scripts::Scripts::new().write;
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(write.get_hash()).arg(1).arg("users/42");
-        assert_eq!(name_of(&call), "EVALSHA write");
-        let mut other = redis::cmd("EVALSHA");
-        other.arg("5f0e").arg(0);
-        assert_eq!(name_of(&other), "EVALSHA");
     }
 }

@@ -27,6 +27,8 @@ const CLUSTER_LANES: usize = 16;
 #[derive(Clone)]
 pub(super) struct Durable {
     lanes: Vec<mpsc::Sender<Write>>,
+    /// The connections of the lanes.
+    connections: Vec<Connection>,
 }
 
 /// A write that waits for its answer.
@@ -64,7 +66,7 @@ impl Durable {
             connections.push(connect()?);
         }
         let mut lanes = Vec::with_capacity(count);
-        for connection in connections {
+        for connection in connections.clone() {
             let (sender, writes) = mpsc::channel(GATHERED_MAX);
             let lane = Lane {
                 connection,
@@ -75,7 +77,11 @@ impl Durable {
             tokio::spawn(lane.run(writes));
             lanes.push(sender);
         }
-        Ok(Self { lanes })
+        Ok(Self { lanes, connections })
+    }
+
+    pub(super) fn connections(&self) -> &[Connection] {
+        &self.connections
     }
 
     /// Makes a write by a script call, and waits for its answer.

@@ -134,7 +134,7 @@ impl Fleet for Redis {
                 tell(&mut call, event)?;
             }
             let done = call.invoke_async(&mut connection).await;
-            let keys = self.keys.of_service_and_unit(&service.service);
+            let keys = self.keys.of_service_and_unit(service);
             let done = self.named(keys, done.map_err(StoreError::from));
             let done: (String, u64, u64, u64, u64) = done.await?;
             let (done, stored, bytes, counted, left_out) = done;

@@ -1,4 +1,4 @@
-//! Certificates for TLS to Redis, from files that are read once, at start.
+//! Certificates for TLS to Redis, from files that are read at the start and with each reload.
 
 use redis::{Client, ClientTlsConfig, ConnectionInfo, RedisResult, TlsCertificates};
 

@@ -9,6 +9,7 @@
 //! A link reconnects for ever and declares everything again each time; lapin's own recovery gives up
 //! after some tries and is not used.
 
+mod access;
 mod inbox;
 pub(crate) mod presence;
 mod publisher;
@@ -17,15 +18,14 @@ mod topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use unitring_protocol::ids::UnitId;
 
 use super::Links;
-use crate::config::{TlsFiles, Url};
-use crate::tls::{FileError, choose_provider, read};
+use crate::config::Url;
+pub(crate) use access::Access;
 
 /// How long each step of opening a session may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,55 +55,10 @@ pub(crate) struct Settings {
     pub peers: BTreeMap<UnitId, Url>,
     /// Units that left the group: their queues at our broker are deleted.
     pub removed: BTreeSet<UnitId>,
-    /// The certificates for `amqps://`.
-    pub tls: Tls,
+    /// Logins, and the certificates for `amqps://`.
+    pub access: Access,
     /// Bytes that a queue holds. The broker refuses more, and the sender keeps them.
     pub queue_bytes_max: u64,
-}
-
-/// The certificates for TLS to brokers, from files that are read once, at start.
-#[derive(Clone, Default)]
-pub(crate) struct Tls {
-    roots: Option<String>,
-    /// A certificate and its key, PEM.
-    identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("<redacted>")
-    }
-}
-
-impl Tls {
-    /// Reads the files.
-    ///
-    /// # Errors The first file that can't be read, with the reason.
-    pub(crate) fn read(files: &TlsFiles) -> Result<Self, FileError> {
-        choose_provider();
-        let [ca_setting, certificate_setting, key_setting] = files.settings;
-        let roots = files.ca.as_deref().map(|path| read(ca_setting, path));
-        let roots = roots.transpose()?;
-        let identity = match &files.identity {
-            Some((certificate, key)) => Some((
-                read(certificate_setting, certificate)?,
-                read(key_setting, key)?,
-            )),
-            None => None,
-        };
-        Ok(Self {
-            roots: roots.map(|roots| String::from_utf8_lossy(&roots).into_owned()),
-            identity,
-        })
-    }
-
-    fn config(&self) -> OwnedTLSConfig {
-        let identity = self.identity.clone();
-        OwnedTLSConfig {
-            identity: identity.map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key }),
-            cert_chain: self.roots.clone(),
-        }
-    }
 }
 
 /// Why a session could not start, or ended.
@@ -190,7 +145,7 @@ pub(crate) fn start(settings: &Settings) -> Links {
 /// A broker, and how to connect to it.
 struct Broker {
     url: Url,
-    tls: Tls,
+    access: Access,
     name: String,
     queue_bytes_max: u64,
 }
@@ -199,7 +154,7 @@ impl Broker {
     fn of(settings: &Settings, url: &Url, name: String) -> Self {
         Self {
             url: url.clone(),
-            tls: settings.tls.clone(),
+            access: settings.access.clone(),
             name,
             queue_bytes_max: settings.queue_bytes_max,
         }
@@ -209,8 +164,8 @@ impl Broker {
         let properties = ConnectionProperties::default();
         let properties = properties.with_connection_name(self.name.clone().into());
         let runtime = lapin::runtime::default_runtime()?;
-        let url = self.url.reveal();
-        let connect = Connection::connect_with_config(url, properties, self.tls.config(), runtime);
+        let (url, tls) = (self.access.url(&self.url), self.access.config());
+        let connect = Connection::connect_with_config(url.reveal(), properties, tls, runtime);
         let connection = step("connecting", connect).await?;
         let channel = step("opening a channel", connection.create_channel()).await?;
         Ok((connection, channel))

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use unitring_protocol::ids::UnitId;
 
-use super::{Broker, Pause, SessionError, Tls, close, topology, while_connected};
+use super::{Access, Broker, Pause, SessionError, close, topology, while_connected};
 use crate::config::Url;
 
 /// How often a companion that does not have the claim tries to get it.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
 
-fn broker(url: &Url, tls: &Tls, name: String) -> Broker {
+fn broker(url: &Url, access: &Access, name: String) -> Broker {
     Broker {
         url: url.clone(),
-        tls: tls.clone(),
+        access: access.clone(),
         name,
         queue_bytes_max: 0,
     }
 }
 
 /// Holds the claim of this unit's queue, until the future is dropped.
-pub(crate) async fn hold(unit: &UnitId, url: &Url, tls: &Tls) -> Infallible {
-    let broker = broker(url, tls, format!("unitring {unit} removed"));
+pub(crate) async fn hold(unit: &UnitId, url: &Url, access: &Access) -> Infallible {
+    let broker = broker(url, access, format!("unitring {unit} removed"));
     let mut pause = Pause::new();
     loop {
         let Err(error) = hold_once(&broker, unit).await;
@@ -47,8 +47,8 @@ async fn hold_once(broker: &Broker, unit: &UnitId) -> Result<Infallible, Session
 }
 
 /// Whether a unit runs; `None` if its broker does not tell.
-pub(crate) async fn runs(unit: &UnitId, url: &Url, tls: &Tls) -> Option<bool> {
-    let broker = broker(url, tls, format!("unitring looks for {unit}"));
+pub(crate) async fn runs(unit: &UnitId, url: &Url, access: &Access) -> Option<bool> {
+    let broker = broker(url, access, format!("unitring looks for {unit}"));
     let look = async {
         let (connection, channel) = broker.connect().await?;
         let found = topology::is_claimed(&channel, unit).await;
