@@ -24,9 +24,8 @@ pub(crate) mod stamps;
 pub(crate) mod transaction;
 
 pub(crate) use bucket::Bucket;
-pub(crate) use change::{
-    Applied, Batch, CONFLICT_VALUE_MAX, Change, ClockAhead, Condition, Conflict, Outcome, Written,
-};
+pub(crate) use change::{Applied, CONFLICT_VALUE_MAX, ClockAhead, Conflict, Written};
+pub use change::{Batch, Change, Condition, Outcome};
 pub(crate) use mark::{InvalidMark, Mark, Part, epoch};
 pub(crate) use merge::Rules;
 pub(crate) use stamps::{Source, Stamp, Stamps};

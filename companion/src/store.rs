@@ -36,27 +36,35 @@ mod replica;
 mod settled;
 mod spoiled;
 
-pub(crate) use changefeed::{CHANGES_MAX, ChangeFeed, Changes};
-pub(crate) use error::StoreError;
+pub use changefeed::ChangeFeed;
+pub(crate) use changefeed::{CHANGES_MAX, Changes};
+pub use error::StoreError;
 pub(crate) use event_log::{EVENTS_BYTES_MAX, LATEST_MS, LogSize, Logged, TRIMMED_MAX};
-pub(crate) use fixed::{Fixed, FixedStore};
-pub(crate) use fleet::{Fleet, REGISTERED_MAX, REPORTERS_MAX, Taken};
+pub(crate) use fixed::Fixed;
+pub use fixed::FixedStore;
+pub use fleet::Fleet;
+pub(crate) use fleet::{REGISTERED_MAX, REPORTERS_MAX, Taken};
 pub use health::Health;
 pub(crate) use health::{Agreement, Keeping, SINCE_AGREED};
-pub(crate) use housekeeping::{COLLECTED_MAX, Compacted, Housekeeping, SWEPT_MAX};
-pub(crate) use leadership::{LEASE, Leadership};
-pub(crate) use outbox::{Backlog, Cursors, Outbox, Waiting};
+pub use housekeeping::Housekeeping;
+pub(crate) use housekeeping::{COLLECTED_MAX, Compacted, SWEPT_MAX};
+pub(crate) use leadership::LEASE;
+pub use leadership::Leadership;
+pub use outbox::Outbox;
+pub(crate) use outbox::{Backlog, Cursors, Waiting};
 pub(crate) use records::Listed;
 pub use records::Records;
-pub(crate) use replica::{CONFLICTS_MAX, Held, Page, Recounted, Replica};
-pub(crate) use settled::{DOUBTED_MS, JUMP_MS_MAX, Settled};
+pub(crate) use replica::{CONFLICTS_MAX, Held, Recounted};
+pub use replica::{Page, Replica};
+#[cfg(test)]
+pub(crate) use settled::DOUBTED_MS;
+pub(crate) use settled::Settled;
 pub(crate) use spoiled::Spoiled;
 
 #[cfg(test)]
 pub(crate) use crate::replica::ClockAhead;
-pub(crate) use crate::replica::{
-    Applied, Batch, CONFLICT_VALUE_MAX, Change, Condition, Conflict, Mark, Outcome, Written,
-};
+pub(crate) use crate::replica::{Applied, CONFLICT_VALUE_MAX, Conflict, Mark, Written};
+pub use crate::replica::{Batch, Change, Condition, Outcome};
 
 /// The layout of the stored data. A store with another layout is refused.
 pub(crate) const LAYOUT: u64 = 2;

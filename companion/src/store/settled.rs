@@ -11,10 +11,10 @@ use crate::moment::Moment;
 use crate::replica::bounds::AHEAD_MS_MAX;
 
 /// How far the wall clock may be ahead of the time that has passed, in ms: what other units grant a clock, too.
-pub const JUMP_MS_MAX: u64 = AHEAD_MS_MAX;
+pub(crate) const JUMP_MS_MAX: u64 = AHEAD_MS_MAX;
 /// How long a wall clock is doubted that is farther ahead: an operator has so long to set it. After that it counts as
 /// right, since a machine may have been off.
-pub const DOUBTED_MS: u64 = 3_600_000;
+pub(crate) const DOUBTED_MS: u64 = 3_600_000;
 
 /// How far what expires may be freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use unitring::config::{RedisSettings, Url};
-use unitring::events::{Entry, GroupChange, GroupEvent};
-use unitring::registry::Registered;
-use unitring::replica::digest::bucket_of;
-use unitring::store::{
-    Batch, ChangeFeed as _, FixedStore as _, Fleet as _, Health as _, Housekeeping as _,
-    Leadership as _, Outbox as _, Records as _, Replica as _, StoreError, redis,
+use unitring::testing::{
+    Batch, Change, ChangeFeed as _, Condition, Entry, FixedData, FixedStore as _, Fleet as _,
+    GroupChange, GroupEvent, Health as _, Housekeeping as _, Leadership as _, Outbox as _, Outcome,
+    Page, Records as _, RedisSettings, RedisStore, Registered, Replica as _, StoreError, Url,
+    bucket_of,
 };
 use unitring_protocol::record::{Clock, Position, Record, RecordId, Value};
 use unitring_tests::companion::{Companion, Settings};
@@ -21,9 +19,9 @@ use unitring_tests::redis::Redis;
 
 const NOW_MS: u64 = 1_800_000_000_000;
 
-fn open(server: &Redis, has_peers: bool) -> Result<redis::Redis> {
+fn open(server: &Redis, has_peers: bool) -> Result<RedisStore> {
     let settings = RedisSettings::at(Url::new(server.url()));
-    Ok(redis::Redis::open(&settings, "east".parse()?, has_peers)?)
+    Ok(RedisStore::open(&settings, "east".parse()?, has_peers)?)
 }
 
 fn id(key: &str) -> Result<RecordId> {
@@ -174,11 +172,11 @@ async fn a_unit_alone_sweeps_the_other_buckets() -> Result<()> {
     let store = open(&server, false)?;
     let (bad, good) = (id("bad")?, id("good")?);
     for record in [&bad, &good] {
-        let change = unitring::store::Change::Put {
+        let change = Change::Put {
             value: b"v",
             expires_ms: Some(NOW_MS - 5),
         };
-        let any = unitring::store::Condition::Any;
+        let any = Condition::Any;
         store.write_if(record, change, &any, NOW_MS - 10).await?;
     }
     let key = key_of(&bad, "meta");
@@ -202,11 +200,11 @@ async fn a_value_of_another_type_is_a_lost_value() -> Result<()> {
     server.cli(&["RPUSH", &key, "a", "b"])?;
     assert_eq!(store.read(&record).await?, None);
     ensure!(store.spoiled().contains_key(&key), "{:?}", store.spoiled());
-    let again = unitring::store::Change::Again;
-    let any = unitring::store::Condition::Any;
+    let again = Change::Again;
+    let any = Condition::Any;
     let outcome = store.write_if(&record, again, &any, NOW_MS + 1).await?;
-    assert_eq!(outcome, unitring::store::Outcome::Nothing);
-    let page = unitring::store::Page::first();
+    assert_eq!(outcome, Outcome::Nothing);
+    let page = Page::first();
     let (records, page) = store.page(bucket_of(&record), page).await?;
     ensure!(records.is_empty() && page.is_done());
     // A peer's repair brings it again, and any write does.
@@ -394,7 +392,7 @@ async fn what_another_client_wrote_beside_the_buckets_stops_nothing_else() -> Re
         ensure!(store.lead("me").await?.is_some());
     }
     // The fixed data are replaced, whatever is there.
-    let mut data = unitring::fixed::FixedData::default();
+    let mut data = FixedData::default();
     let values = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
     data.datasets.insert("d".to_owned(), values);
     server.cli(&["SET", &unit("fixed"), "x"])?;

@@ -11,7 +11,7 @@ use crate::tls::{FileError, choose_provider, read};
 
 /// Clones are the same.
 #[derive(Clone, Default)]
-pub struct Access(Arc<RwLock<Known>>);
+pub(crate) struct Access(Arc<RwLock<Known>>);
 
 #[derive(Default)]
 struct Known {
@@ -32,7 +32,7 @@ impl Access {
     /// Reads the files.
     ///
     /// # Errors The first file that can't be read, with the reason.
-    pub fn read(settings: &SyncSettings) -> Result<Self, FileError> {
+    pub(crate) fn read(settings: &SyncSettings) -> Result<Self, FileError> {
         let access = Self::default();
         access.read_again(settings)?;
         Ok(access)
@@ -41,7 +41,7 @@ impl Access {
     /// Puts these logins and files into force.
     ///
     /// # Errors The same; then nothing changes.
-    pub fn read_again(&self, settings: &SyncSettings) -> Result<(), FileError> {
+    pub(crate) fn read_again(&self, settings: &SyncSettings) -> Result<(), FileError> {
         choose_provider();
         let files = &settings.tls;
         let [ca_setting, certificate_setting, key_setting] = files.settings;
