@@ -3,10 +3,32 @@
 //!
 //! The stores are maps under the shipped rule ([`crate::replica`]); Redis' scripts are held to it by
 //! `store/contract/differential.rs`.
+//!
+//! # Layout
+//!
+//! | module | what |
+//! |---|---|
+//! | `world` | the units and their steps |
+//! | `clients` | the writes |
+//! | `perform` | effects of a unit's machine → answers |
+//! | `broker` | the queues |
+//! | `store`, `outbox`, `content` | a unit's store, as the machine uses it |
+//! | `rows` | one bucket of it, as the shipped rule uses it |
+//! | `faults`, `damage` | what goes wrong |
+//! | `judge`, `seen` | what must be right afterwards |
+//! | `broken` | rules that a test can switch off |
 
+mod broken;
+mod broker;
+mod clients;
+mod content;
+mod damage;
 mod faults;
 mod judge;
+mod outbox;
+mod perform;
 mod rows;
+mod seen;
 mod store;
 mod superseding;
 mod tests;

@@ -8,8 +8,9 @@ use unitring_protocol::envelope::{Body, Envelope, Part};
 use unitring_protocol::record::Position;
 
 use super::super::Input;
+use super::broken::Broken;
 use super::judge::Kept;
-use super::store::{Broken, Store};
+use super::store::Store;
 use super::world::{STEP_MS, World, machine, unit};
 
 /// In ms since the Unix epoch.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Clock, Position, Record, RecordId, Value, Version};
 
-use super::store::{Broken, Positions};
+use super::broken::Broken;
+use super::store::Positions;
 use crate::replica::transaction::{self, BucketTransaction, Outgoing};
 use crate::replica::{self, Mark, Part, Stamps};
 use crate::store::{Backlog, ClockAhead, Conflict};

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::super::{Input, Note};
 use super::Dice;
+use super::broken::Broken;
 use super::faults::Faults;
-use super::store::{Broken, Store};
+use super::store::Store;
 use super::world::{Node, RULES, STALE_MS, STEP_MS, World};
 
 /// The seeds of every run of the tests, or those of the variable: `SEEDS=0..9000`, or `SEEDS=28..29` for a single

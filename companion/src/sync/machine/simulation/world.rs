@@ -1,20 +1,19 @@
-//! Units, their brokers, and the faults between them.
+//! Units in virtual time: their state, and its steps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::envelope::{Body, Envelope};
+use unitring_protocol::envelope::Envelope;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, RecordId, Version};
 
-use super::super::{Effect, Input, Lasts, Machine, Moment, Note, Rules, Tag, message};
+use super::super::{Input, Machine, Moment, Note, Rules, Tag};
 use super::Dice;
+use super::broken::Broken;
 use super::faults::Faults;
-use super::judge::{Kept, Write};
-use super::store::{Broken, Store};
-use crate::replica::epoch;
-use crate::store::{Backlog, Batch};
+use super::judge::Write;
+use super::store::Store;
+use crate::store::Backlog;
 
 pub(super) const STEP_MS: u64 = 50;
 /// The largest message of a broker with a limit, in bytes, and the size of a value that no such message can hold.
@@ -44,7 +43,7 @@ pub(super) struct Node {
     pub(super) queue: VecDeque<(Envelope, Option<u64>)>,
     pub(super) unacked: BTreeMap<Tag, Envelope>,
     /// Copies that a broker seemed to have lost, and when it delivers them.
-    stale: Vec<(u64, Envelope)>,
+    pub(super) stale: Vec<(u64, Envelope)>,
     pub(super) inbox: VecDeque<Input>,
     /// Answers that take their time.
     pub(super) later: Vec<(u64, Input)>,
@@ -62,7 +61,7 @@ pub(super) struct World {
     pub(super) units: Arc<[UnitId]>,
     pub(super) dice: Dice,
     pub(super) now_ms: u64,
-    last_tag: Tag,
+    pub(super) last_tag: Tag,
     pub(super) notes: BTreeMap<Note, u64>,
     pub(super) skews: BTreeMap<(UnitId, UnitId), i64>,
     pub(super) writes: BTreeMap<RecordId, Vec<Write>>,
@@ -121,44 +120,6 @@ impl World {
         self.now_ms.saturating_add_signed(self.nodes[at].skew_ms)
     }
 
-    pub(super) fn write(&mut self) {
-        let at = self.dice.place(self.nodes.len());
-        let key = format!("k{}", self.dice.roll(self.keys));
-        let value = self
-            .dice
-            .hits(70)
-            .then(|| self.dice.roll(1_000_000).to_string());
-        let wall_ms = self.wall_ms(at) + self.dice.roll(STEP_MS);
-        let expires = self.dice.hits(15).then(|| wall_ms + self.dice.roll(8_000));
-        let is_large = self.large > 0 && self.dice.hits(self.large);
-        let is_without_peers = self.without_peers > 0 && self.dice.hits(self.without_peers);
-        let node = &mut self.nodes[at];
-        let mut value = value.map(String::into_bytes);
-        if let Some(value) = value.as_mut().filter(|_| is_large) {
-            value.resize(LARGE, b'0');
-        }
-        let written = if is_without_peers {
-            node.store
-                .write_without_peers(&key, value, expires, wall_ms)
-        } else {
-            node.store.write(&key, value, expires, wall_ms)
-        };
-        let Some((bucket, record)) = written else {
-            return;
-        };
-        self.writes
-            .entry(record.id.clone())
-            .or_default()
-            .push(Write {
-                record,
-                kept: Kept::Surely,
-            });
-        // The machine gets no hint of one in five: another companion of the unit wrote it.
-        if self.dice.hits(80) {
-            node.inbox.push_back(Input::Written([bucket].into()));
-        }
-    }
-
     pub(super) fn step(&mut self, faults: Faults) {
         self.now_ms += STEP_MS;
         for at in 0..self.nodes.len() {
@@ -185,175 +146,6 @@ impl World {
                 }
             }
         }
-    }
-
-    pub(super) fn requeue(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
-        for (_, envelope) in std::mem::take(&mut node.unacked).into_iter().rev() {
-            node.queue.push_front((envelope, None));
-        }
-    }
-
-    fn deliver(&mut self, at: usize, faults: Faults) {
-        let now_ms = self.now_ms;
-        let node = &mut self.nodes[at];
-        let due = node.stale.extract_if(.., |(due_ms, _)| *due_ms <= now_ms);
-        node.queue.extend(due.map(|(_, envelope)| (envelope, None)));
-        while self.nodes[at].reads && self.nodes[at].unacked.len() < 8 {
-            let waiting = self.nodes[at].queue.len();
-            let place = match self.dice.hits(faults.reordered) {
-                true => self.dice.place(waiting),
-                false => 0,
-            };
-            let Some((envelope, until_ms)) = self.nodes[at].queue.remove(place) else {
-                return;
-            };
-            if until_ms.is_some_and(|until_ms| until_ms < now_ms) {
-                continue;
-            }
-            if self.dice.hits(faults.repeated) {
-                self.nodes[at].queue.push_back((envelope.clone(), until_ms));
-            }
-            if until_ms.is_none() && self.dice.hits(faults.stale) {
-                let due_ms = now_ms + self.dice.roll(STALE_MS);
-                self.nodes[at].stale.push((due_ms, envelope.clone()));
-            }
-            self.last_tag += 1;
-            let tag = self.last_tag;
-            let node = &mut self.nodes[at];
-            node.unacked.insert(tag, envelope.clone());
-            node.inbox.push_back(Input::Delivered(tag, envelope));
-        }
-    }
-
-    fn perform(&mut self, at: usize, effect: Effect, faults: Faults) {
-        let is_away = self.dice.hits(faults.store_away);
-        let wall_ms = self.wall_ms(at);
-        let present = |input| (!is_away).then_some(input);
-        let id = self.nodes[at].id.clone();
-        let store = &mut self.nodes[at].store;
-        let answer = match effect {
-            Effect::Count => Input::Counted(present(()).map(|()| store.waiting())),
-            Effect::ReadCursors => Input::CursorsRead(present(()).map(|()| store.cursors())),
-            Effect::ReadOutboxes(asked) => {
-                Input::OutboxesRead(present(()).map(|()| store.outboxes(&asked)))
-            }
-            Effect::Confirm(unit, cursors, members) => {
-                if !is_away {
-                    store.confirm(&unit, &cursors, &members);
-                }
-                Input::Confirmed(unit, !is_away)
-            }
-            Effect::Shorten(keep) => {
-                present(()).into_iter().for_each(|()| store.shorten(&keep));
-                Input::Shortened
-            }
-            Effect::Apply(parts) => {
-                let applied = present(()).and_then(|()| store.apply(&parts, wall_ms));
-                if applied.is_some() {
-                    self.spread.extend(versions(&parts));
-                }
-                Input::Applied(applied)
-            }
-            Effect::ReadStates(purpose) => {
-                let states = present(()).map(|()| (epoch(wall_ms), store.states(wall_ms)));
-                Input::States(purpose, states)
-            }
-            Effect::ReadPage(bucket, page) => {
-                Input::PageRead(present(()).map(|()| store.page(bucket, page)))
-            }
-            Effect::Collect(bucket, before_ms, fence) => {
-                return store.collect(bucket, before_ms, &fence);
-            }
-            Effect::Publish {
-                id: message,
-                to,
-                lasts,
-                body,
-            } => {
-                for peer in to {
-                    let taken = self.publish(&id, &peer, lasts, &body, faults);
-                    self.answer(at, Input::Published(peer, message, taken), faults);
-                }
-                return;
-            }
-            Effect::Ack(tag) | Effect::SetAside(tag, _) => {
-                self.nodes[at].unacked.remove(&tag);
-                return;
-            }
-            Effect::Note(note, count) => {
-                *self.notes.entry(note).or_default() += count;
-                return;
-            }
-            Effect::Skew(unit, skew_ms) => {
-                self.skews.insert((id, unit), skew_ms);
-                return;
-            }
-            Effect::Unsendable(..) | Effect::Oversized(..) => return,
-            Effect::Recount(bucket) => return store.recount(bucket, wall_ms),
-            Effect::Namesake(unit) => {
-                self.namesakes.insert(unit);
-                return;
-            }
-            Effect::Aside(unit, record, _) => {
-                self.aside.insert((unit, record));
-                return;
-            }
-            Effect::Compared(..) | Effect::Done(_) | Effect::Heard(..) => return,
-        };
-        self.answer(at, answer, faults);
-    }
-
-    /// Some answers take their time, and overtake each other.
-    fn answer(&mut self, at: usize, answer: Input, faults: Faults) {
-        if self.dice.hits(faults.late) {
-            let due_ms = self.now_ms + self.dice.roll(10) * STEP_MS;
-            self.nodes[at].later.push((due_ms, answer));
-        } else {
-            self.nodes[at].inbox.push_back(answer);
-        }
-    }
-
-    fn publish(
-        &mut self,
-        from: &UnitId,
-        to: &UnitId,
-        lasts: Lasts,
-        body: &Body,
-        faults: Faults,
-    ) -> bool {
-        if self.dice.hits(faults.refused) {
-            return false;
-        }
-        let is_up = |node: &Node| node.id == *from && node.up.contains(to);
-        if !self.nodes.iter().any(is_up) {
-            return false;
-        }
-        if self.large > 0 && message::encoded_bytes(from, body) > LIMIT {
-            // The channel closes with the reason, and the link reports it.
-            let limit = Input::Limit(to.clone(), LIMIT);
-            let sender = self.nodes.iter_mut().find(|node| node.id == *from);
-            if self.broken != Broken::Limit {
-                sender.unwrap().inbox.push_back(limit);
-            }
-            return false;
-        }
-        let until_ms = match lasts {
-            Lasts::UntilRead => None,
-            Lasts::Ms(ms) => Some(self.now_ms + ms),
-        };
-        let envelope = Envelope {
-            version: PROTOCOL_VERSION,
-            from: from.clone(),
-            body: body.clone(),
-        };
-        // RabbitMQ never loses a confirmed message; a deleted queue does.
-        if !self.dice.hits(faults.lost) {
-            let node = self.nodes.iter_mut().find(|node| node.id == *to);
-            node.unwrap().queue.push_back((envelope, until_ms));
-        }
-        // Taken, but the confirm is lost: it is sent again.
-        !self.dice.hits(faults.unconfirmed)
     }
 
     pub(super) fn run(&mut self, steps: u64, faults: Faults) {
@@ -385,25 +177,6 @@ impl Node {
             positions: BTreeMap::new(),
         }
     }
-
-    /// Drops the messages on their way to this unit.
-    pub(super) fn forget_queue(&mut self) {
-        self.queue.clear();
-        self.inbox.clear();
-    }
-}
-
-fn versions(parts: &[(u8, Batch)]) -> impl Iterator<Item = Version> {
-    let of = |batch: &Batch| -> Vec<Version> {
-        match batch {
-            Batch::Ops { ops, .. } => ops.iter().map(|op| op.record.version.clone()).collect(),
-            Batch::Records { records, .. } => records
-                .iter()
-                .map(|record| record.version.clone())
-                .collect(),
-        }
-    };
-    parts.iter().flat_map(move |(_, batch)| of(batch))
 }
 
 pub(super) fn machine(at: usize, members: &[usize]) -> Machine {

@@ -1,0 +1,101 @@
+//! The queues of the units at their brokers.
+
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::envelope::{Body, Envelope};
+use unitring_protocol::ids::UnitId;
+
+use super::super::{Input, Lasts, message};
+use super::broken::Broken;
+use super::faults::Faults;
+use super::world::{LIMIT, Node, STALE_MS, World};
+
+impl World {
+    pub(super) fn requeue(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        for (_, envelope) in std::mem::take(&mut node.unacked).into_iter().rev() {
+            node.queue.push_front((envelope, None));
+        }
+    }
+
+    pub(super) fn deliver(&mut self, at: usize, faults: Faults) {
+        let now_ms = self.now_ms;
+        let node = &mut self.nodes[at];
+        let due = node.stale.extract_if(.., |(due_ms, _)| *due_ms <= now_ms);
+        node.queue.extend(due.map(|(_, envelope)| (envelope, None)));
+        while self.nodes[at].reads && self.nodes[at].unacked.len() < 8 {
+            let waiting = self.nodes[at].queue.len();
+            let place = match self.dice.hits(faults.reordered) {
+                true => self.dice.place(waiting),
+                false => 0,
+            };
+            let Some((envelope, until_ms)) = self.nodes[at].queue.remove(place) else {
+                return;
+            };
+            if until_ms.is_some_and(|until_ms| until_ms < now_ms) {
+                continue;
+            }
+            if self.dice.hits(faults.repeated) {
+                self.nodes[at].queue.push_back((envelope.clone(), until_ms));
+            }
+            if until_ms.is_none() && self.dice.hits(faults.stale) {
+                let due_ms = now_ms + self.dice.roll(STALE_MS);
+                self.nodes[at].stale.push((due_ms, envelope.clone()));
+            }
+            self.last_tag += 1;
+            let tag = self.last_tag;
+            let node = &mut self.nodes[at];
+            node.unacked.insert(tag, envelope.clone());
+            node.inbox.push_back(Input::Delivered(tag, envelope));
+        }
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        from: &UnitId,
+        to: &UnitId,
+        lasts: Lasts,
+        body: &Body,
+        faults: Faults,
+    ) -> bool {
+        if self.dice.hits(faults.refused) {
+            return false;
+        }
+        let is_up = |node: &Node| node.id == *from && node.up.contains(to);
+        if !self.nodes.iter().any(is_up) {
+            return false;
+        }
+        if self.large > 0 && message::encoded_bytes(from, body) > LIMIT {
+            // The channel closes with the reason, and the link reports it.
+            let limit = Input::Limit(to.clone(), LIMIT);
+            let sender = self.nodes.iter_mut().find(|node| node.id == *from);
+            if self.broken != Broken::Limit {
+                sender.unwrap().inbox.push_back(limit);
+            }
+            return false;
+        }
+        let until_ms = match lasts {
+            Lasts::UntilRead => None,
+            Lasts::Ms(ms) => Some(self.now_ms + ms),
+        };
+        let envelope = Envelope {
+            version: PROTOCOL_VERSION,
+            from: from.clone(),
+            body: body.clone(),
+        };
+        // RabbitMQ never loses a confirmed message; a deleted queue does.
+        if !self.dice.hits(faults.lost) {
+            let node = self.nodes.iter_mut().find(|node| node.id == *to);
+            node.unwrap().queue.push_back((envelope, until_ms));
+        }
+        // Taken, but the confirm is lost: it is sent again.
+        !self.dice.hits(faults.unconfirmed)
+    }
+}
+
+impl Node {
+    /// Drops the messages on their way to this unit.
+    pub(super) fn forget_queue(&mut self) {
+        self.queue.clear();
+        self.inbox.clear();
+    }
+}
