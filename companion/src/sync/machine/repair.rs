@@ -105,6 +105,9 @@ fn leave_out(records: &mut Vec<Record>, limit: usize) -> Vec<(RecordId, usize)> 
 pub(super) struct Repairs {
     queue: VecDeque<(UnitId, u8)>,
     job: Option<Job>,
+    /// Whether a read of a job that ended is under way. The next job waits for its answer, which it would take for its
+    /// own: records of one bucket would go out as those of another.
+    reads_for_none: bool,
     /// Records per second; 0 is no limit.
     rate: u64,
     /// Thousandths of records that may be sent now, and the time of that value.
@@ -117,6 +120,7 @@ impl Repairs {
         Self {
             queue: VecDeque::new(),
             job: None,
+            reads_for_none: false,
             rate,
             allowed: rate.saturating_mul(BURST_MS),
             allowed_ms: 0,
@@ -143,6 +147,7 @@ impl Repairs {
     /// The bucket starts over later: messages without a confirm may be lost.
     pub(super) fn link_down(&mut self, unit: &UnitId) {
         if let Some(job) = self.job.take_if(|job| job.to == *unit) {
+            self.reads_for_none = matches!(job.step, Step::ReadingStates | Step::Reading);
             self.queue.push_back((job.to, job.bucket));
         }
     }
@@ -160,6 +165,9 @@ impl Repairs {
         let more = self.rate.saturating_mul(passed);
         self.allowed = self.allowed.saturating_add(more).min(burst);
         let Some(job) = &mut self.job else {
+            if self.reads_for_none {
+                return;
+            }
             // A peer that cannot be reached holds up no other.
             let next = self.queue.iter().position(|(unit, _)| links.is_up(unit));
             let Some((to, bucket)) = next.and_then(|next| self.queue.remove(next)) else {
@@ -218,6 +226,9 @@ impl Repairs {
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) {
+        if std::mem::take(&mut self.reads_for_none) {
+            return;
+        }
         let Some(job) = self
             .job
             .as_mut()
@@ -245,6 +256,9 @@ impl Repairs {
         (links, moment): (&mut Outgoing, Moment),
         effects: &mut Vec<Effect>,
     ) {
+        if std::mem::take(&mut self.reads_for_none) {
+            return;
+        }
         let Some(job) = self.job.as_mut().filter(|job| job.step == Step::Reading) else {
             return;
         };
@@ -283,5 +297,50 @@ impl Repairs {
             until_ms: now_ms,
             states_first: false,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::store::Backlog;
+
+    fn links(peer: &UnitId) -> Outgoing {
+        let mut links = Outgoing::new(&BTreeSet::from([peer.clone()]), Backlog::default());
+        links.link_up(peer);
+        links
+    }
+
+    fn held(bucket: u8) -> Held {
+        let mut held = Held::default();
+        held.state.bucket = bucket;
+        held
+    }
+
+    #[test]
+    fn a_page_that_comes_after_its_link_went_down_is_not_sent_as_another_buckets() {
+        let west: UnitId = "west".parse().unwrap();
+        let (mut repairs, links) = (Repairs::new(0), links(&west));
+        let mut effects = Vec::new();
+        repairs.asked(&west, &[7, 8]);
+        repairs.go_on(&links, 0, || 1, &mut effects);
+        repairs.states_read(Some(vec![held(7)]), 0, &mut effects);
+        assert_eq!(effects.pop(), Some(Effect::ReadPage(7, Page::first())));
+        // The page of bucket 7 is still being read when bucket 8 is due.
+        repairs.link_down(&west);
+        effects.clear();
+        repairs.go_on(&links, 0, || 2, &mut effects);
+        assert_eq!(effects, []);
+        let page = Page {
+            listed: Vec::new(),
+            more: None,
+        };
+        let moment = Moment::default();
+        repairs.page_read(Some((Vec::new(), page)), 3, (&links, moment), &mut effects);
+        assert_eq!(effects, []);
+        repairs.go_on(&links, 0, || 4, &mut effects);
+        assert_eq!(effects, [Effect::ReadStates(Purpose::Repair)]);
     }
 }
