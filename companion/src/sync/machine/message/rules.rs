@@ -9,8 +9,11 @@ use crate::replica::digest::bucket_of;
 
 /// Removes what breaks a rule, and sets it aside.
 pub(super) fn keep(body: &mut Body, aside: &mut Asides) {
-    let is_exact =
-        |position: &Position| position.sequence < EXACT_MAX && position.incarnation < EXACT_MAX;
+    // A sequence begins with 1. A position before that would hide the ops of earlier incarnations, and its unit would
+    // not learn of it.
+    let is_exact = |position: &Position| {
+        (1..EXACT_MAX).contains(&position.sequence) && position.incarnation < EXACT_MAX
+    };
     match body {
         Body::Ops { parts } => {
             parts.retain(|part| {

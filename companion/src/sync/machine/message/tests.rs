@@ -397,3 +397,17 @@ proptest! {
         drop(decode(&message, &"east".parse().unwrap()));
     }
 }
+
+#[test]
+fn a_position_before_the_first_op_is_left_out() {
+    let positions = json!({"east": "7.0", "north": "7.1", "west": format!("{}.1", 1_u64 << 53)});
+    let repair = json!({"kind": "repair", "bucket": 1, "records": [], "positions": positions,
+        "clock": {"ms": 1, "counter": 0}, "is_last": true});
+    let message = json!({"version": 1, "from": "west", "body": repair}).to_string();
+    let (envelope, _) = decode(message.as_bytes(), &"east".parse().unwrap()).unwrap();
+    let Body::Repair(repair) = envelope.body else {
+        panic!("{envelope:?}")
+    };
+    let units: Vec<&str> = repair.positions.keys().map(UnitId::as_str).collect();
+    assert_eq!(units, ["north"]);
+}
