@@ -105,7 +105,8 @@ fn between(theirs: &BucketState, ahead: &BTreeMap<UnitId, Position>) -> u64 {
         };
         theirs.sequence.saturating_sub(from)
     });
-    missing.sum()
+    // A peer may claim anything.
+    missing.fold(0, u64::saturating_add)
 }
 
 impl Compare {
@@ -257,7 +258,7 @@ impl Compare {
                 continue;
             }
             comparison.behind.insert(state.bucket);
-            comparison.missing += between(state, &ahead);
+            comparison.missing = comparison.missing.saturating_add(between(state, &ahead));
             if self.is_stalled(from, state.bucket, ahead, (told.at_ms, now_ms), is_new) {
                 stalled.insert(state.bucket);
             }
