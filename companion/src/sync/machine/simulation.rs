@@ -15,21 +15,30 @@
 //! | `store`, `outbox`, `content` | a unit's store, as the machine uses it |
 //! | `rows` | one bucket of it, as the shipped rule uses it |
 //! | `faults`, `damage` | what goes wrong |
+//! | `liar` | lies of someone who may publish |
+//! | `membership` | units that leave and return |
 //! | `judge`, `seen` | what must be right afterwards |
-//! | `broken` | rules that a test can switch off |
+//! | `history`, `conflicts` | who knew what, and which conflicts must be listed |
+//! | `stories` | random runs by their seeds |
+//! | `broken` | protections that a test can switch off |
 
 mod broken;
 mod broker;
 mod clients;
+mod conflicts;
 mod content;
 mod damage;
 mod faults;
+mod history;
 mod judge;
+mod liar;
+mod membership;
 mod outbox;
 mod perform;
 mod rows;
 mod seen;
 mod store;
+mod stories;
 mod superseding;
 mod tests;
 mod world;

@@ -44,32 +44,32 @@ impl World {
             self.last_tag += 1;
             let tag = self.last_tag;
             let node = &mut self.nodes[at];
-            node.unacked.insert(tag, envelope.clone());
+            if self.broken != Broken::EarlyAck {
+                node.unacked.insert(tag, envelope.clone());
+            }
             node.inbox.push_back(Input::Delivered(tag, envelope));
         }
     }
 
+    /// Whether the broker confirmed a message.
     pub(super) fn publish(
         &mut self,
-        from: &UnitId,
+        at: usize,
         to: &UnitId,
         lasts: Lasts,
         body: &Body,
         faults: Faults,
     ) -> bool {
-        if self.dice.hits(faults.refused) {
-            return false;
+        let is_up = self.nodes[at].up.contains(to);
+        if !is_up || self.refuses(at, to, faults) {
+            return self.broken == Broken::Confirm;
         }
-        let is_up = |node: &Node| node.id == *from && node.up.contains(to);
-        if !self.nodes.iter().any(is_up) {
-            return false;
-        }
-        if self.large > 0 && message::encoded_bytes(from, body) > LIMIT {
+        let from = self.nodes[at].id.clone();
+        if self.large > 0 && message::encoded_bytes(&from, body) > LIMIT {
             // The channel closes with the reason, and the link reports it.
-            let limit = Input::Limit(to.clone(), LIMIT);
-            let sender = self.nodes.iter_mut().find(|node| node.id == *from);
             if self.broken != Broken::Limit {
-                sender.unwrap().inbox.push_back(limit);
+                let limit = Input::Limit(to.clone(), LIMIT);
+                self.nodes[at].inbox.push_back(limit);
             }
             return false;
         }
@@ -79,16 +79,36 @@ impl World {
         };
         let envelope = Envelope {
             version: PROTOCOL_VERSION,
-            from: from.clone(),
+            from,
             body: body.clone(),
         };
+        let Some(node) = self.nodes.iter_mut().find(|node| node.id == *to) else {
+            return false;
+        };
+        if !node.has_queue {
+            // It comes back as unroutable.
+            return false;
+        }
         // RabbitMQ never loses a confirmed message; a deleted queue does.
         if !self.dice.hits(faults.lost) {
-            let node = self.nodes.iter_mut().find(|node| node.id == *to);
-            node.unwrap().queue.push_back((envelope, until_ms));
+            node.queue.push_back((envelope, until_ms));
         }
         // Taken, but the confirm is lost: it is sent again.
         !self.dice.hits(faults.unconfirmed)
+    }
+
+    /// Whether the broker refuses a message. For a calm unit it takes the next one.
+    fn refuses(&mut self, at: usize, to: &UnitId, faults: Faults) -> bool {
+        let refuses = self.dice.hits(faults.refused);
+        let was_refused = &mut self.nodes[at].was_refused;
+        if !faults.is_calm {
+            return refuses;
+        }
+        if refuses && was_refused.insert(to.clone()) {
+            return true;
+        }
+        was_refused.remove(to);
+        false
     }
 }
 

@@ -6,6 +6,7 @@ use unitring_protocol::record::{Record, RecordId};
 use super::broken::Broken;
 use super::rows::Bucket;
 use super::store::{Positions, Store};
+use crate::replica::bounds::ahead;
 use crate::replica::digest::share;
 use crate::replica::{Part, epoch};
 use crate::store::{Held, Page};
@@ -88,5 +89,23 @@ impl Store {
         let numbers: Vec<u8> = self.buckets.keys().copied().collect();
         let numbers = numbers.into_iter();
         numbers.for_each(|number| self.recount(number, now_ms));
+    }
+
+    /// Sets clocks of the future back to now, as `unit repair --clocks` does.
+    pub(super) fn reset_clocks(&mut self, now_ms: u64) {
+        for bucket in self.buckets.values_mut() {
+            let is_ahead = |ms| ahead(ms, now_ms).is_some();
+            let is_empty = bucket.outbox.is_empty();
+            let back = bucket.meta.set_back(is_ahead, is_empty, now_ms);
+            bucket.meta = back.unwrap_or(bucket.meta);
+            bucket.applied.retain(|_, position| !is_ahead(position.incarnation));
+        }
+    }
+
+    /// Records with a version of the future, deleted ones included.
+    pub(super) fn ahead(&self, now_ms: u64) -> Vec<RecordId> {
+        let records = self.buckets.values().flat_map(|bucket| &bucket.records);
+        let ahead = records.filter(|(_, (mark, _))| ahead(mark.version.clock.ms, now_ms).is_some());
+        ahead.map(|(id, _)| id.clone()).collect()
     }
 }

@@ -1,20 +1,17 @@
 //! The faults of a simulated run, and how often they occur.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use unitring_protocol::PROTOCOL_VERSION;
-use unitring_protocol::envelope::{Body, Envelope, Part};
-use unitring_protocol::record::Position;
-
 use super::super::Input;
-use super::broken::Broken;
 use super::judge::Kept;
-use super::store::Store;
+use super::store::{BUCKETS, Store};
 use super::world::{STEP_MS, World, machine, unit};
 
 /// In ms since the Unix epoch.
-const YEAR_2500: u64 = 16_725_225_600_000;
+pub(super) const YEAR_2500: u64 = 16_725_225_600_000;
+/// The pause between two cuts of a calm link, and how long each lasts.
+const CALM_MS: u64 = 5_000;
+const CUT_MS: u64 = 500;
 
 /// The rates of the faults, in percent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,10 +34,18 @@ pub(super) struct Faults {
     pub(super) clock_jumps: u8,
     /// Per mille: the store goes back to an older copy of itself.
     pub(super) gone_back: u8,
-    /// Per mille: a stranger sends a change of the future in the name of a member.
+    /// Per mille: the same of one bucket, as of a shard of a cluster.
+    pub(super) shard_back: u8,
+    /// Per mille: someone lies, in whatever name.
     pub(super) hostile: u8,
     /// Per mille: a value is lost, and its mark is not.
     pub(super) values_lost: u8,
+    /// Per mille: a digest is wrong.
+    pub(super) wrong_digest: u8,
+    /// Per mille: a unit is removed from the group, and comes back empty.
+    pub(super) leaving: u8,
+    /// Nothing goes wrong twice in a row, and cuts are short: no repair is needed.
+    pub(super) is_calm: bool,
 }
 
 impl World {
@@ -55,7 +60,7 @@ impl World {
         if loses_disk {
             self.lose_disk(at, None);
         }
-        if faults.gone_back > 0 {
+        if faults.gone_back > 0 || faults.shard_back > 0 {
             self.go_back(at, faults);
         }
         if faults.hostile > 0 && self.dice.roll(1_000) < u64::from(faults.hostile) {
@@ -64,6 +69,25 @@ impl World {
         if faults.values_lost > 0 && self.dice.roll(1_000) < u64::from(faults.values_lost) {
             self.lose_value(at);
         }
+        if faults.wrong_digest > 0 && self.dice.roll(1_000) < u64::from(faults.wrong_digest) {
+            let turn = self.dice.place(1_000);
+            self.nodes[at].store.spoil_digest(turn);
+        }
+        self.links(at, faults);
+        let node = &mut self.nodes[at];
+        if !node.reads {
+            node.reads = true;
+            // Its inbox declares it again.
+            node.has_queue = true;
+        } else if self.dice.hits(faults.inbox_down) {
+            self.nodes[at].reads = false;
+            self.nodes[at].inbox.push_back(Input::InboxDown);
+            self.requeue(at);
+        }
+    }
+
+    /// Cuts links, and connects them again.
+    fn links(&mut self, at: usize, faults: Faults) {
         let now_ms = self.now_ms;
         let units = Arc::clone(&self.units);
         let me = self.nodes[at].id.clone();
@@ -71,7 +95,13 @@ impl World {
             if self.dice.hits(faults.link_down) {
                 // Some cuts are short, some outlast the retention of tombstones.
                 let until_ms = now_ms + self.dice.roll(8_000);
-                self.nodes[at].cut_ms.insert(peer.clone(), until_ms);
+                let node = &mut self.nodes[at];
+                let before_ms = node.cut_ms.get(peer).copied().unwrap_or(0);
+                if !faults.is_calm {
+                    node.cut_ms.insert(peer.clone(), until_ms);
+                } else if before_ms + CALM_MS < now_ms {
+                    node.cut_ms.insert(peer.clone(), now_ms + CUT_MS);
+                }
             }
             let node = &mut self.nodes[at];
             let is_cut = node.cut_ms.get(peer).is_some_and(|until| now_ms < *until);
@@ -82,18 +112,12 @@ impl World {
                 node.inbox.push_back(Input::LinkUp(peer.clone()));
             }
         }
-        if !self.nodes[at].reads {
-            self.nodes[at].reads = true;
-        } else if self.dice.hits(faults.inbox_down) {
-            self.nodes[at].reads = false;
-            self.nodes[at].inbox.push_back(Input::InboxDown);
-            self.requeue(at);
-        }
     }
 
-    fn crash(&mut self, at: usize) {
+    pub(super) fn crash(&mut self, at: usize) {
+        let rules = self.rules;
         let node = &mut self.nodes[at];
-        node.machine = machine(at, &node.members);
+        node.machine = machine(node.number, &node.members, rules);
         node.inbox.clear();
         let identity = node.store.identity;
         node.inbox.push_back(Input::Identity(identity));
@@ -118,31 +142,14 @@ impl World {
             self.nodes[at].copies.clear();
             self.lose_disk(at, Some(copy));
         }
-    }
-
-    /// A change of the year 2500, of a record that clients write, too.
-    fn lie(&mut self, at: usize) {
-        let from = unit((at + 1) % self.nodes.len());
-        let key = format!("k{}", self.dice.roll(self.keys));
-        let mut forged = Store::new(from.clone(), Broken::Nothing);
-        let value = Some(b"forged".to_vec());
-        let Some((bucket, _)) = forged.write(&key, value, None, YEAR_2500) else {
-            return;
-        };
-        let waiting = forged.outboxes(&[(bucket, Position::default())]).remove(0);
-        let part = Part {
-            bucket,
-            incarnation: waiting.incarnation,
-            skipped: false,
-            ops: waiting.ops,
-            passed: BTreeSet::new(),
-        };
-        let envelope = Envelope {
-            version: PROTOCOL_VERSION,
-            from,
-            body: Body::Ops { parts: vec![part] },
-        };
-        self.nodes[at].queue.push_back((envelope, None));
+        if faults.shard_back > 0
+            && self.dice.roll(1_000) < u64::from(faults.shard_back)
+            && let Some(copy) = self.nodes[at].copies.front().cloned()
+        {
+            let number = u8::try_from(self.dice.roll(u64::from(BUCKETS))).unwrap();
+            let store = self.nodes[at].store.with_bucket_of(&copy, number);
+            self.lose_disk(at, Some(store));
+        }
     }
 
     fn lose_value(&mut self, at: usize) {
@@ -162,7 +169,7 @@ impl World {
     }
 
     /// The store is empty, or an older copy of itself.
-    fn lose_disk(&mut self, at: usize, copy: Option<Store>) {
+    pub(super) fn lose_disk(&mut self, at: usize, copy: Option<Store>) {
         let id = unit(at);
         let queued = self.queued();
         let others = || self.nodes.iter().filter(|node| node.id != id);
@@ -176,6 +183,11 @@ impl World {
                     // change takes its number: then the order decides whether it is applied.
                     Some(_) => Kept::Perhaps,
                     None => queued.get(version).copied().unwrap_or(Kept::No),
+                };
+                // The others set aside what a removed unit sends.
+                let kept = match self.absent {
+                    Some(_) => kept.min(Kept::Perhaps),
+                    None => kept,
                 };
                 write.kept = write.kept.min(kept);
             }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use unitring_protocol::digest::BucketState;
 use unitring_protocol::envelope::Body;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Record, RecordId, Version};
 
 use super::faults::Faults;
+use super::liar::forged;
 use super::world::{LARGE, Node, STEP_MS, World};
 
 /// A write that was acknowledged.
@@ -51,7 +53,11 @@ impl World {
         let latest = |writes: &Vec<Write>| {
             let mut writes: Vec<&Write> = writes.iter().collect();
             writes.sort_by(|one, other| other.record.version.cmp(&one.record.version));
-            let sure = writes.iter().position(|write| write.kept == Kept::Surely);
+            let is_sure = |write: &&Write| write.kept == Kept::Surely;
+            let sure = writes.iter().position(is_sure);
+            // Lies about positions may undo a deletion.
+            let is_deleted = |at: &usize| writes[*at].record.is_deleted();
+            let sure = sure.filter(|at| !self.has_lied || !is_deleted(at));
             let last = sure.map_or(writes.len(), |sure| sure + 1);
             let may = writes.into_iter().take(last);
             let may = may.filter(|write| write.kept != Kept::No);
@@ -82,6 +88,9 @@ impl World {
                 .is_some_and(|value| value.0.len() >= LARGE)
         };
         let expected = self.expected();
+        if let Some(why) = &self.wrong {
+            return Err(why.clone());
+        }
         let live = |node: &Node| node.store.live(0);
         let live: Vec<(&Node, BTreeMap<RecordId, Record>)> =
             self.nodes.iter().map(|node| (node, live(node))).collect();
@@ -110,7 +119,72 @@ impl World {
                 }
             }
         }
+        self.check_forged(&live)
+    }
+
+    /// Checks that all units hold the same of what nobody wrote.
+    fn check_forged(&self, live: &[(&Node, BTreeMap<RecordId, Record>)]) -> Result<(), String> {
+        let Some((_, first)) = live.first() else {
+            return Ok(());
+        };
+        for id in forged() {
+            for (node, live) in live {
+                if live.get(&id) != first.get(&id) {
+                    let (is, other) = (live.get(&id), first.get(&id));
+                    return Err(format!(
+                        "{}: {id}: is {is:?}, and {other:?} elsewhere",
+                        node.id
+                    ));
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Checks that nothing is left of what went wrong: buckets are the same everywhere, no tombstone stays that
+    /// may go, and no store holds a number that Redis rounds or a clock that peers refuse.
+    fn is_at_rest(&self) -> Result<(), String> {
+        let mut first: Option<Vec<BucketState>> = None;
+        for (at, node) in self.nodes.iter().enumerate() {
+            let wall_ms = self.wall_ms(at);
+            let states = node
+                .store
+                .states(wall_ms)
+                .into_iter()
+                .map(|held| held.state);
+            let states = states.filter(|state| !state.positions.is_empty()).collect();
+            let states: Vec<BucketState> = states;
+            let first = first.get_or_insert_with(|| states.clone());
+            if let Some((is, other)) = states.iter().zip(&*first).find(|(is, other)| is != other) {
+                return Err(format!(
+                    "{}: {}, and {} elsewhere",
+                    node.id,
+                    text(is),
+                    text(other)
+                ));
+            }
+            let gone = node
+                .store
+                .gone_before(wall_ms.saturating_sub(self.rules.keep_ms));
+            if gone > 0 {
+                return Err(format!("{}: {gone} tombstones stay", node.id));
+            }
+            node.store.check_numbers(wall_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass until nothing is left of what went wrong.
+    pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
+        let mut last = Ok(());
+        for _ in 0..120 {
+            last = self.is_at_rest();
+            if last.is_ok() {
+                break;
+            }
+            self.run(1_000 / STEP_MS, Faults::default());
+        }
+        last
     }
 
     /// Allows what this unit wrote so far, and no other unit has, to be lost.
@@ -152,9 +226,8 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
-        self.nodes
-            .iter()
-            .all(|node| node.store.waiting().is_empty())
+        let mut nodes = self.nodes.iter();
+        nodes.all(|node| node.store.waiting().is_empty())
     }
 
     /// Lets time pass without faults until all units hold the expected records. Returns how many seconds that took.
@@ -170,4 +243,15 @@ impl World {
         }
         last.and(Err("outboxes are not empty".to_owned()))
     }
+}
+
+fn text(state: &BucketState) -> String {
+    let positions = state.positions.iter();
+    let positions: Vec<String> = positions.map(|(unit, at)| format!("{unit} {at}")).collect();
+    format!(
+        "bucket {} {} {}",
+        state.bucket,
+        state.digest,
+        positions.join(", ")
+    )
 }

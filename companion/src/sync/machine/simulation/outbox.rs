@@ -58,7 +58,10 @@ impl Store {
             }
             let stored = self.cursors.entry(unit.clone()).or_default();
             let cursor = stored.entry(*number).or_default();
-            *cursor = (*cursor).max(*through);
+            let is_same = cursor.incarnation == through.incarnation;
+            if !is_same || (*cursor < *through && self.broken != Broken::StoreAgain) {
+                *cursor = *through;
+            }
             let of = |unit| {
                 let cursor = self.cursors.get(unit)?.get(number)?;
                 (cursor.incarnation == through.incarnation).then_some(cursor.sequence)

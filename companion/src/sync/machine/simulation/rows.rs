@@ -139,9 +139,8 @@ impl BucketTransaction for Rows<'_> {
     fn push_outbox(&mut self, op: Outgoing<'_>) -> Result<(), ClockAhead> {
         let value = op.value.map(<[u8]>::to_vec);
         let record = op.mark.clone().record(op.id.clone(), value).unwrap();
-        self.bucket
-            .outbox
-            .insert(op.sequence, (record, op.over.cloned()));
+        let over = op.over.cloned().filter(|_| self.broken != Broken::Over);
+        self.bucket.outbox.insert(op.sequence, (record, over));
         Ok(())
     }
 
@@ -155,7 +154,10 @@ impl BucketTransaction for Rows<'_> {
     }
 
     fn fence(&mut self) -> Result<Positions, ClockAhead> {
-        Ok(self.bucket.fence.clone())
+        Ok(match self.broken {
+            Broken::Fence => Positions::new(),
+            _ => self.bucket.fence.clone(),
+        })
     }
 
     fn stamps(&mut self, id: &RecordId) -> Result<Stamps, ClockAhead> {
@@ -167,7 +169,12 @@ impl BucketTransaction for Rows<'_> {
         Ok(())
     }
 
-    fn log_conflict(&mut self, conflict: Conflict) -> Result<(), ClockAhead> {
+    fn log_conflict(&mut self, mut conflict: Conflict) -> Result<(), ClockAhead> {
+        match self.broken {
+            Broken::Conflicts => return Ok(()),
+            Broken::LostValue => conflict.value = None,
+            _ => {}
+        }
         self.bucket.conflicts.push(conflict);
         Ok(())
     }

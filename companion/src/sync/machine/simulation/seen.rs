@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use unitring_protocol::record::{Record, RecordId, Version};
+use unitring_protocol::record::{Position, Record, RecordId, Version};
 
 use super::rows::Bucket;
 use super::store::{Positions, Store};
+use crate::replica::bounds::{EXACT_MAX, ahead};
 
 impl Store {
     /// What a reader sees: neither tombstones nor expired records.
@@ -24,7 +25,22 @@ impl Store {
     }
 
     pub(super) fn gone(&self) -> usize {
-        self.buckets.values().map(|bucket| bucket.gone.len()).sum()
+        self.gone_before(u64::MAX)
+    }
+
+    /// Records that were gone before this moment and are not collected.
+    pub(super) fn gone_before(&self, before_ms: u64) -> usize {
+        let gone = self
+            .buckets
+            .values()
+            .flat_map(|bucket| bucket.gone.values());
+        gone.filter(|gone_ms| **gone_ms <= before_ms).count()
+    }
+
+    /// The version of a record that is there, deleted or not.
+    pub(super) fn version(&self, number: u8, id: &RecordId) -> Option<Version> {
+        let bucket = self.buckets.get(&number)?;
+        bucket.records.get(id).map(|(mark, _)| mark.version.clone())
     }
 
     /// Changes that did not know of each other, as they were seen here.
@@ -58,5 +74,26 @@ impl Store {
             .values()
             .flat_map(|bucket| bucket.records.values());
         records.any(|(mark, value)| mark.version == *version && value.is_some())
+    }
+
+    /// Checks that Redis would round no number, and that peers take the clock of the next write.
+    pub(super) fn check_numbers(&self, now_ms: u64) -> Result<(), String> {
+        let unit = &self.rules.unit;
+        for (number, bucket) in &self.buckets {
+            let at = |position: &Position| [position.incarnation, position.sequence];
+            let meta = [bucket.meta.own, bucket.meta.known];
+            let positions = bucket.applied.values().chain(bucket.fence.values());
+            let positions = positions.chain(&meta).flat_map(at);
+            let marks = bucket.records.values().map(|(mark, _)| mark);
+            let marks =
+                marks.flat_map(|mark| [mark.version.clock.ms, mark.expires_ms.unwrap_or(0)]);
+            if let Some(inexact) = positions.chain(marks).find(|number| *number >= EXACT_MAX) {
+                return Err(format!("{unit}: bucket {number} has the number {inexact}"));
+            }
+            if let Some(ahead_ms) = ahead(bucket.meta.clock.ms, now_ms) {
+                return Err(format!("{unit}: bucket {number} is {ahead_ms} ms ahead"));
+            }
+        }
+        Ok(())
     }
 }

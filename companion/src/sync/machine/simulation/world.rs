@@ -1,17 +1,20 @@
 //! Units in virtual time: their state, and its steps.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::mem::Discriminant;
 use std::sync::Arc;
 
 use unitring_protocol::envelope::Envelope;
 use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, RecordId, Version};
 
-use super::super::{Input, Machine, Moment, Note, Rules, Tag};
+use super::super::{Effect, Input, Machine, Moment, Note, Rules, Tag};
 use super::Dice;
 use super::broken::Broken;
 use super::faults::Faults;
+use super::history::History;
 use super::judge::Write;
+use super::membership::Absent;
 use super::store::Store;
 use crate::store::Backlog;
 
@@ -34,11 +37,14 @@ pub(super) const RULES: Rules = Rules {
 /// A unit with its store and its queue at a broker.
 pub(super) struct Node {
     pub(super) id: UnitId,
+    pub(super) number: usize,
+    /// Another unit of the same name.
+    pub(super) is_twin: bool,
     pub(super) machine: Machine,
     /// Itself and its peers.
     pub(super) members: Vec<usize>,
     pub(super) store: Store,
-    /// Older copies of it, and when they were made.
+    /// Older copies of it.
     pub(super) copies: VecDeque<Store>,
     pub(super) queue: VecDeque<(Envelope, Option<u64>)>,
     pub(super) unacked: BTreeMap<Tag, Envelope>,
@@ -54,6 +60,17 @@ pub(super) struct Node {
     /// The error of its clock.
     pub(super) skew_ms: i64,
     pub(super) positions: BTreeMap<u8, BTreeMap<UnitId, Position>>,
+    /// The units that left, as its store said when its machine began.
+    pub(super) removed: BTreeSet<UnitId>,
+    /// Whether it left itself, and since when it knows.
+    pub(super) is_out: bool,
+    pub(super) out_since_ms: u64,
+    /// Until when its companions do not run; 0 while they do.
+    pub(super) stopped_until_ms: u64,
+    pub(super) has_queue: bool,
+    /// What its store did not do when it was last asked, and the units to which its broker took no message.
+    pub(super) was_away: HashSet<Discriminant<Effect>>,
+    pub(super) was_refused: BTreeSet<UnitId>,
 }
 
 pub(super) struct World {
@@ -79,6 +96,17 @@ pub(super) struct World {
     pub(super) without_peers: u8,
     /// Percentage of writes that are too large for the brokers, which have a limit then.
     pub(super) large: u8,
+    /// Who knew what.
+    pub(super) history: History,
+    /// The first thing that was seen to be wrong.
+    pub(super) wrong: Option<String>,
+    /// Whether someone lied about positions, so that a deletion may be undone.
+    pub(super) has_lied: bool,
+    /// Whether units leave and return.
+    pub(super) members_change: bool,
+    /// The unit that left, and when it comes back.
+    pub(super) absent: Option<Absent>,
+    pub(super) rules: Rules,
     pub(super) broken: Broken,
 }
 
@@ -104,6 +132,12 @@ impl World {
             lost_values: BTreeSet::new(),
             without_peers: 0,
             large: 0,
+            history: History::default(),
+            wrong: None,
+            has_lied: false,
+            members_change: false,
+            absent: None,
+            rules: RULES,
             broken,
         };
         for number in 0..units {
@@ -122,7 +156,11 @@ impl World {
 
     pub(super) fn step(&mut self, faults: Faults) {
         self.now_ms += STEP_MS;
+        self.membership(faults);
         for at in 0..self.nodes.len() {
+            if self.nodes[at].stopped_until_ms > 0 || self.nodes[at].is_out {
+                continue;
+            }
             self.trouble(at, faults);
             self.deliver(at, faults);
             let now_ms = self.now_ms;
@@ -160,11 +198,13 @@ impl Node {
         let identity = number as u64;
         let store = Store::new(unit(number), broken);
         Self {
-            machine: machine(number, &members),
+            machine: machine(number, &members, RULES),
             members,
             store: Store { identity, ..store },
             copies: VecDeque::new(),
             id: unit(number),
+            number,
+            is_twin: false,
             queue: VecDeque::new(),
             unacked: BTreeMap::new(),
             stale: Vec::new(),
@@ -175,11 +215,18 @@ impl Node {
             reads: false,
             skew_ms,
             positions: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            is_out: false,
+            out_since_ms: 0,
+            stopped_until_ms: 0,
+            has_queue: true,
+            was_away: HashSet::new(),
+            was_refused: BTreeSet::new(),
         }
     }
 }
 
-pub(super) fn machine(at: usize, members: &[usize]) -> Machine {
-    let peers = members.iter().filter(|number| **number != at);
-    Machine::new(unit(at), peers.map(|number| unit(*number)).collect(), RULES)
+pub(super) fn machine(number: usize, members: &[usize], rules: Rules) -> Machine {
+    let peers = members.iter().filter(|peer| **peer != number);
+    Machine::new(unit(number), peers.map(|peer| unit(*peer)).collect(), rules)
 }
