@@ -322,25 +322,25 @@ mod tests {
     #[test]
     fn a_page_that_comes_after_its_link_went_down_is_not_sent_as_another_buckets() {
         let west: UnitId = "west".parse().unwrap();
-        let (mut repairs, links) = (Repairs::new(0), links(&west));
+        let (mut repairs, mut links) = (Repairs::new(0), links(&west));
         let mut effects = Vec::new();
         repairs.asked(&west, &[7, 8]);
-        repairs.go_on(&links, 0, || 1, &mut effects);
+        repairs.go_on(&mut links, 0, || 1, &mut effects);
         repairs.states_read(Some(vec![held(7)]), 0, &mut effects);
         assert_eq!(effects.pop(), Some(Effect::ReadPage(7, Page::first())));
         // The page of bucket 7 is still being read when bucket 8 is due.
         repairs.link_down(&west);
         effects.clear();
-        repairs.go_on(&links, 0, || 2, &mut effects);
+        repairs.go_on(&mut links, 0, || 2, &mut effects);
         assert_eq!(effects, []);
         let page = Page {
             listed: Vec::new(),
             more: None,
         };
         let moment = Moment::default();
-        repairs.page_read(Some((Vec::new(), page)), 3, (&links, moment), &mut effects);
+        repairs.page_read(Some((Vec::new(), page)), 3, (&mut links, moment), &mut effects);
         assert_eq!(effects, []);
-        repairs.go_on(&links, 0, || 4, &mut effects);
+        repairs.go_on(&mut links, 0, || 4, &mut effects);
         assert_eq!(effects, [Effect::ReadStates(Purpose::Repair)]);
     }
 }

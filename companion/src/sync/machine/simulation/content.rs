@@ -98,7 +98,9 @@ impl Store {
             let is_empty = bucket.outbox.is_empty();
             let back = bucket.meta.set_back(is_ahead, is_empty, now_ms);
             bucket.meta = back.unwrap_or(bucket.meta);
-            bucket.applied.retain(|_, position| !is_ahead(position.incarnation));
+            bucket
+                .applied
+                .retain(|_, position| !is_ahead(position.incarnation));
         }
     }
 

@@ -7,7 +7,8 @@ use unitring_protocol::envelope::Part;
 use unitring_protocol::record::{Position, RecordId};
 
 use super::super::outgoing::superseded::skip;
-use super::store::{Broken, Store};
+use super::broken::Broken;
+use super::store::{Store, id};
 use super::world::unit;
 use crate::store::Batch;
 
@@ -66,17 +67,15 @@ fn all(store: &Store) -> Vec<Part> {
 }
 
 fn apply(reader: &mut Store, from: usize, parts: &[Part], now_ms: u64) {
-    let batches = parts.iter().map(|part| {
+    for part in parts {
         let batch = Batch::Ops {
             origin: unit(from),
             incarnation: part.incarnation,
             ops: part.ops.clone(),
             passed: part.passed.clone(),
         };
-        (part.bucket, batch)
-    });
-    let batches: Vec<(u8, Batch)> = batches.collect();
-    reader.apply(&batches, now_ms).unwrap();
+        reader.apply(part.bucket, &batch, now_ms);
+    }
 }
 
 /// The records that a store says were in conflict, and the changes of other units than the sender that lost.
@@ -100,7 +99,7 @@ fn histories(events: &[Event]) -> (Store, Store, u64) {
             writer @ 0..3 => {
                 let value = (!event.deletes).then(|| now_ms.to_string().into_bytes());
                 let expires_ms = event.expires.then_some(now_ms + 100_000);
-                let key = format!("k{}", event.key);
+                let key = id("d", &format!("k{}", event.key));
                 stores[usize::from(writer)].write(&key, value, expires_ms, now_ms);
             }
             kind => {
@@ -158,7 +157,7 @@ proptest! {
 fn of_many_writes_of_one_record_the_first_and_the_last_are_sent() {
     let mut store = Store::new(unit(0), Broken::Nothing);
     for now_ms in 1..=50 {
-        store.write("k0", Some(vec![1]), None, now_ms);
+        store.write(&id("d", "k0"), Some(vec![1]), None, now_ms);
     }
     let mut parts = all(&store);
     assert_eq!(skip(&mut parts[0]), 48);
