@@ -338,7 +338,12 @@ mod tests {
             more: None,
         };
         let moment = Moment::default();
-        repairs.page_read(Some((Vec::new(), page)), 3, (&mut links, moment), &mut effects);
+        repairs.page_read(
+            Some((Vec::new(), page)),
+            3,
+            (&mut links, moment),
+            &mut effects,
+        );
         assert_eq!(effects, []);
         repairs.go_on(&mut links, 0, || 4, &mut effects);
         assert_eq!(effects, [Effect::ReadStates(Purpose::Repair)]);
