@@ -46,13 +46,15 @@ end
 
 -- The number of a text that unitring wrote: below 2^53. Anything else counts as none.
 local function number_of(text)
-  local number = text and string.find(text, '^%d+$') and tonumber(text) or 0
-  return number < 9007199254740992 and number or 0
+  local number = tonumber(text or '0')
+  if number and number >= 0 and number < 9007199254740992 and number % 1 == 0 then return number end
+  return 0
 end
 
 -- An incarnation and a sequence of it; 0.0 is before the first.
 local function position_of(text)
-  local of, sequence = string.match(text or '', '^(%d+)%.(%d+)$')
+  if not text then return 0, 0 end
+  local of, sequence = string.match(text, '^(%d+)%.(%d+)$')
   return number_of(of), number_of(sequence)
 end
 
@@ -66,14 +68,12 @@ local function integer(number)
   return string.format('%d', number)
 end
 
--- Half of a digest. Of a text that is none it is nothing: the digests of the peers differ then, and a recount follows.
-local function half(digest, from)
-  return tonumber(string.sub(digest, from, from + 7), 16) or 0
-end
-
--- XORs two digests of 16 hex digits.
+-- XORs two digests of 16 hex digits. A text that is none is nothing: the digests of the peers differ then, and a recount
+-- follows.
 local function xor(a, b)
-  return bit.tohex(bit.bxor(half(a, 1), half(b, 1))) .. bit.tohex(bit.bxor(half(a, 9), half(b, 9)))
+  local high = bit.bxor(tonumber(string.sub(a, 1, 8), 16) or 0, tonumber(string.sub(b, 1, 8), 16) or 0)
+  local low = bit.bxor(tonumber(string.sub(a, 9, 16), 16) or 0, tonumber(string.sub(b, 9, 16), 16) or 0)
+  return bit.tohex(high) .. bit.tohex(low)
 end
 
 -- Mixes the share of a live record into `deltas`, under the field of its digest.

@@ -82,13 +82,15 @@ local incarnation = number_of(stored[6])
 -- Ops of this unit that others have beyond its own position come from a store that is lost. Their
 -- numbers belong to other ops and are not used again.
 local of, lost = position_of(redis.call('HGET', KEYS[7], unit))
-redis.call('ZCARD', keys.gone)
-local restarts = redis.call('XLEN', outbox) == 0
+-- Read here only where its first write is not the script's.
+if not puts or expires or (old and string.find(old, '[~!]')) then redis.call('ZCARD', keys.gone) end
+local frees, restarts = stamps and not puts, false
 if incarnation == 0 or of > incarnation or (of == incarnation and lost >= sequence) then
   incarnation = math.max(now, of + 1)
+  restarts = redis.call('XLEN', outbox) == 0
   if restarts then sequence = 1 end
-else
-  restarts = false
+elseif frees then
+  redis.call('XLEN', outbox)
 end
 if now > ms then
   ms, counter = now, 0
@@ -123,7 +125,7 @@ end
 -- the other units are told that some are missing.
 local function push_behind()
   local why = push()
-  if not why or string.find(why, 'OOM', 1, true) then return why end
+  if not why or not string.find(why, 'XADD', 1, true) then return why end
   local stream = redis.call('XINFO', 'STREAM', outbox)
   for at = 1, #stream, 2 do
     if stream[at] == 'last-generated-id' then sequence = number_of(string.match(stream[at + 1], '^%d+')) + 1 end
@@ -133,7 +135,6 @@ end
 
 -- Only a deletion of a live record frees memory, so it alone is made although Redis is full; a script that has
 -- written is not refused any more. Without an update another script is called.
-local frees = stamps and not puts
 if frees then redis.call('DEL', keys.record) end
 -- The first command that writes: a full Redis refuses a script here or not at all, and only for
 -- commands that take memory. No command that frees memory may stand before it.
