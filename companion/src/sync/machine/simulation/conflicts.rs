@@ -89,14 +89,24 @@ impl Expected {
     fn pair(&self, history: &History, store: &Store, there: &Version, op: &Op) -> Option<Pair> {
         let (id, new) = (&op.record.id, &op.record.version);
         let is_ours = there.unit == store.rules.unit;
-        if there.unit == new.unit || history.are_concurrent(id, there, new) != Some(true) {
+        if there.unit == new.unit {
+            return None;
+        }
+        let superseded = superseded(history, op);
+        let are_concurrent =
+            |change: &Version| history.are_concurrent(id, there, change) == Some(true);
+        if !are_concurrent(new) && !superseded.iter().any(are_concurrent) {
             return None;
         }
         if new < there {
             return is_ours.then(|| (id.clone(), new.clone(), there.clone()));
         }
         let (before, made) = (history.made(id, there)?, history.made(id, new)?);
-        let knew_none = match &made.over {
+        let over = match superseded.is_empty() {
+            true => made.over.as_ref(),
+            false => op.over.as_ref(),
+        };
+        let knew_none = match over {
             Some(over) => over < there,
             None => !before.record.is_deleted(),
         };
@@ -176,4 +186,23 @@ fn covers(store: &Store, number: u8, batch: &Batch, op: &Op) -> bool {
     let bucket = store.buckets.get(&number);
     let applied = bucket.and_then(|bucket| bucket.applied.get(origin));
     applied.is_some_and(|applied| here <= *applied)
+}
+
+/// The changes that an op of a message stands for beside its own: it came with what the first of them replaced.
+fn superseded(history: &History, op: &Op) -> Vec<Version> {
+    let over = |version: &Version| {
+        let made = history.made(&op.record.id, version);
+        made.and_then(|made| made.over.clone())
+    };
+    let mut superseded = Vec::new();
+    let mut before = over(&op.record.version);
+    // The first change of a record is never superseded.
+    while before != op.over {
+        let Some(version) = before.filter(|_| op.over.is_some()) else {
+            return Vec::new();
+        };
+        before = over(&version);
+        superseded.push(version);
+    }
+    superseded
 }
