@@ -10,7 +10,7 @@ use crate::replica::digest::bucket_of;
 use crate::store::Batch;
 
 /// Changes of one record that are told apart; later ones are not judged.
-const CHANGES_MAX: usize = 128;
+const JUDGED: usize = 128;
 
 /// A set of changes of one record, by their numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl History {
     pub(super) fn make(&mut self, seen: &mut Seen, record: Record, over: Option<Version>) {
         let known = seen.known.entry(record.id.clone()).or_default();
         let made = self.made.entry(record.id.clone()).or_default();
-        if made.len() >= CHANGES_MAX {
+        if made.len() >= JUDGED {
             return;
         }
         let knew = *known;

@@ -10,7 +10,7 @@ use super::stories::first_bad;
 use super::world::{Node, RULES, STEP_MS, World};
 
 /// A missing protection shows within this many stories of its kind.
-const BROKEN_SEEDS_MAX: u64 = 400;
+const BROKEN_SEEDS: u64 = 400;
 
 /// The seeds of every run of the tests, or those of the variable: `SEEDS=0..9000`, or `SEEDS=28..29` for a single
 /// one.
@@ -224,7 +224,7 @@ fn once_faults_stop_all_units_hold_what_was_acknowledged_and_nothing_deleted() {
 fn without_any_one_of_its_protections_the_simulation_fails() {
     let mut missed = Vec::new();
     for (broken, kind) in Broken::ALL {
-        match first_bad(0..BROKEN_SEEDS_MAX, Some(kind), broken) {
+        match first_bad(0..BROKEN_SEEDS, Some(kind), broken) {
             Some((seed, why)) => {
                 println!("{broken:?}: {} of {kind:?}: {why:.120}", seed + 1);
             }
@@ -233,6 +233,6 @@ fn without_any_one_of_its_protections_the_simulation_fails() {
     }
     assert!(
         missed.is_empty(),
-        "in {BROKEN_SEEDS_MAX} stories each, not noticed: {missed:?}"
+        "in {BROKEN_SEEDS} stories each, not noticed: {missed:?}"
     );
 }
