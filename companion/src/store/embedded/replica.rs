@@ -14,7 +14,7 @@ use super::tables::{
     APPLIED, CONFLICTS, DIGESTS, FENCE, GONE, META, OUTBOX, STAMPS, STAMPS_DUE, VALUES, VERSIONS,
 };
 use super::{Embedded, away, decode, unit_of};
-use crate::replica::bounds::{AHEAD_MS_MAX, ahead};
+use crate::replica::bounds::ahead;
 use crate::replica::digest::{record_id, share};
 use crate::replica::stamps::STAMPS_KEPT_MS;
 use crate::replica::transaction::{self, BucketTransaction as _};
@@ -174,9 +174,10 @@ fn forget_positions(
     Ok(buckets)
 }
 
-/// Removes stamps of the future: they would refuse the updates of their sources until then.
+/// Removes stamps of the future: they would refuse the updates of their sources until then. Redis expires its own by its
+/// clock; one that stays here for an hour longer than there does no harm.
 fn forget_stamps(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {
-    let last_ms = now_ms + STAMPS_KEPT_MS + AHEAD_MS_MAX;
+    let last_ms = now_ms.saturating_add(2 * STAMPS_KEPT_MS);
     let mut due = transaction.open_table(STAMPS_DUE).map_err(away)?;
     let mut stamps = transaction.open_table(STAMPS).map_err(away)?;
     let mut gone = Vec::new();
