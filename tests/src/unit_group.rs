@@ -11,6 +11,19 @@ use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
 use crate::redis::Redis;
 
+/// A ready unit with one peer and a store of its own. It compares digests twice a second.
+///
+/// # Errors
+/// A server does not come up.
+pub async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Companion)> {
+    let redis = Redis::start().await?;
+    let settings = Settings::unit(name, &[peer], &redis, rabbit)
+        .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
+    let companion = settings.start().await?;
+    companion.is_ready().await?;
+    Ok((redis, companion))
+}
+
 /// Where the queues of the units are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Brokers {

@@ -1,4 +1,4 @@
-//! When instances that did not renew may expire, by what this companion and its store went through. Pure.
+//! When the companion may let instances expire that did not renew, after a start, an outage or a refused request. Pure.
 //!
 //! Invariant: an instance has [`RENEWAL_GRACE`] to renew after anything that may have kept it from renewing.
 

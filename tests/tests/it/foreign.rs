@@ -12,10 +12,10 @@ use unitring::testing::{
     bucket_of,
 };
 use unitring_protocol::record::{Clock, Position, Record, RecordId, Value};
-use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
+use unitring_tests::unit_group::unit;
 
 const NOW_MS: u64 = 1_800_000_000_000;
 
@@ -467,14 +467,4 @@ async fn one_bad_bucket_keeps_no_other_from_the_other_unit_and_is_told() -> Resu
     ensure!(status.contains("cannot be read"), "{status}");
     east.put_record("ada", "2").await?;
     west.has_record("ada", "2").await
-}
-
-/// A unit that compares digests twice a second, with its store.
-async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Companion)> {
-    let redis = Redis::start().await?;
-    let settings = Settings::unit(name, &[peer], &redis, rabbit)
-        .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
-    let companion = settings.start().await?;
-    companion.is_ready().await?;
-    Ok((redis, companion))
 }

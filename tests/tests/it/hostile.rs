@@ -10,19 +10,10 @@ use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
+use unitring_tests::unit_group::unit;
 
 /// The year 2500, in ms since the Unix epoch.
 const YEAR_2500: u64 = 16_725_225_600_000;
-
-/// A unit that compares digests twice a second, with its store.
-async fn unit(name: &str, peer: &str, rabbit: &Rabbit) -> Result<(Redis, Companion)> {
-    let redis = Redis::start().await?;
-    let settings = Settings::unit(name, &[peer], &redis, rabbit)
-        .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
-    let companion = settings.start().await?;
-    companion.is_ready().await?;
-    Ok((redis, companion))
-}
 
 /// The prefix of the keys of the bucket that has a record of `profiles`.
 fn bucket(redis: &Redis, key: &str) -> Result<String> {

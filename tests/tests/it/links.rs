@@ -14,6 +14,7 @@ use unitring_tests::ports;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
 use unitring_tests::site::UnitNode;
+use unitring_tests::unit_group::unit;
 
 async fn channel(rabbit: &Rabbit) -> Result<Channel> {
     let url = rabbit.url();
@@ -302,17 +303,9 @@ async fn a_queue_that_is_full_costs_its_own_link_alone() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unit_that_is_not_heard_is_told_although_its_link_takes_messages() -> Result<()> {
     let rabbit = Rabbit::start().await?;
-    let unit = async |name: &str, peer: &str| {
-        let redis = Redis::start().await?;
-        let settings = Settings::unit(name, &[peer], &redis, &rabbit)
-            .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
-        let companion = settings.start().await?;
-        companion.is_ready().await?;
-        Ok::<_, anyhow::Error>((redis, companion))
-    };
-    let (_r1, east) = unit("east", "west").await?;
+    let (_r1, east) = unit("east", "west", &rabbit).await?;
     // It runs, and names another unit.
-    let (redis, west) = unit("west", "north").await?;
+    let (redis, west) = unit("west", "north", &rabbit).await?;
     let silent = async |is_silent: bool| {
         until("what is heard of west", async || {
             let link = east.get("/v1/units").await?["sync"]["links"]["west"].clone();

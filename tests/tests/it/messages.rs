@@ -11,6 +11,7 @@ use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
 use unitring_tests::rabbit::Rabbit;
 use unitring_tests::redis::Redis;
+use unitring_tests::unit_group::unit;
 
 /// When the sequences of the unit that nobody runs begin, in ms since the Unix epoch.
 const INCARNATION: u64 = 1_700_000_000_000;
@@ -248,16 +249,8 @@ async fn of_every_other_kind_of_message_only_what_cannot_be_read_is_left_out() -
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_writes_of_one_record_the_last_is_sent_and_none_is_missed() -> Result<()> {
     let mut rabbit = Rabbit::start().await?;
-    let unit = async |name: &str, peer: &str, rabbit: &Rabbit| -> Result<(Redis, Companion)> {
-        let redis = Redis::start().await?;
-        let settings = Settings::unit(name, &[peer], &redis, rabbit)
-            .variable("UNITRING_SYNC_DIGEST_INTERVAL", "500ms");
-        Ok((redis, settings.start().await?))
-    };
     let (_east_redis, east) = unit("east", "west", &rabbit).await?;
     let (west_redis, west) = unit("west", "east", &rabbit).await?;
-    east.is_ready().await?;
-    west.is_ready().await?;
     east.put_record("ada", "first").await?;
     west.has_record("ada", "first").await?;
     // East has heard of west, whose companion knows that sequences can be passed.

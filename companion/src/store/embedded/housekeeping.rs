@@ -1,6 +1,7 @@
 //! [`Housekeeping`] in the file.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -101,14 +102,17 @@ fn sweep(transaction: &WriteTransaction, store: &Embedded, now_ms: u64) -> Resul
     Ok(u64::try_from(gone.len()).unwrap_or(u64::MAX))
 }
 
-/// Forgets the stamps of records whose last data update is an hour ago.
-fn forget_stamps(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {
+/// Forgets at most so many stamps, of those that are due within these times.
+pub(super) fn forget_stamps(
+    transaction: &WriteTransaction,
+    due_ms: impl RangeBounds<u64>,
+    most: usize,
+) -> Result<(), StoreError> {
     let mut due = transaction.open_table(STAMPS_DUE).map_err(away)?;
+    let from = due_ms.start_bound().map(|ms| (*ms, 0, ""));
+    let to = due_ms.end_bound().map(|ms| (*ms, u8::MAX, LAST));
     let mut forgotten = Vec::new();
-    for row in due.range(..=(now_ms, u8::MAX, LAST)).map_err(away)? {
-        if forgotten.len() >= STAMPS_SWEPT_MAX {
-            break;
-        }
+    for row in due.range((from, to)).map_err(away)?.take(most) {
         let (key, _) = row.map_err(away)?;
         let (forget_ms, bucket, id) = key.value();
         forgotten.push((forget_ms, bucket, id.to_owned()));
@@ -185,7 +189,8 @@ impl Housekeeping for Embedded {
             return Ok(0);
         }
         self.change(Durability::Immediate, move |transaction, store| {
-            forget_stamps(transaction, now_ms)?;
+            // Of records whose last data update is an hour ago.
+            forget_stamps(transaction, ..=now_ms, STAMPS_SWEPT_MAX)?;
             sweep(transaction, store, now_ms)
         })
         .await

@@ -10,9 +10,8 @@ use unitring_protocol::ids::UnitId;
 use unitring_protocol::record::{Position, Record};
 
 use super::bucket::{Meta, Rows};
-use super::tables::{
-    APPLIED, CONFLICTS, DIGESTS, FENCE, GONE, META, OUTBOX, STAMPS, STAMPS_DUE, VALUES, VERSIONS,
-};
+use super::housekeeping::forget_stamps;
+use super::tables::{APPLIED, CONFLICTS, DIGESTS, FENCE, GONE, META, OUTBOX, VALUES, VERSIONS};
 use super::{Embedded, away, decode, unit_of};
 use crate::replica::bounds::ahead;
 use crate::replica::digest::{record_id, share};
@@ -174,31 +173,14 @@ fn forget_positions(
     Ok(buckets)
 }
 
-/// Removes stamps of the future: they would refuse the updates of their sources until then. Redis expires its own by its
-/// clock; one that stays here for an hour longer than there does no harm.
-fn forget_stamps(transaction: &WriteTransaction, now_ms: u64) -> Result<(), StoreError> {
-    let last_ms = now_ms.saturating_add(2 * STAMPS_KEPT_MS);
-    let mut due = transaction.open_table(STAMPS_DUE).map_err(away)?;
-    let mut stamps = transaction.open_table(STAMPS).map_err(away)?;
-    let mut gone = Vec::new();
-    for row in due.range((last_ms, 0, "")..).map_err(away)? {
-        let (key, _) = row.map_err(away)?;
-        let (forget_ms, bucket, id) = key.value();
-        gone.push((forget_ms, bucket, id.to_owned()));
-    }
-    for (forget_ms, bucket, id) in &gone {
-        stamps.remove((*bucket, id.as_str())).map_err(away)?;
-        let key = (*forget_ms, *bucket, id.as_str());
-        due.remove(key).map_err(away)?;
-    }
-    Ok(())
-}
-
 /// Leads all buckets back from a clock of the future, as reset.lua does.
 fn set_back(transaction: &WriteTransaction, now_ms: u64) -> Result<Vec<u8>, StoreError> {
     let mut reset = forget_positions(transaction, APPLIED, now_ms)?;
     reset.extend(forget_positions(transaction, FENCE, now_ms)?);
-    forget_stamps(transaction, now_ms)?;
+    // Stamps of the future would refuse the updates of their sources until then. Redis expires its own by its clock; one
+    // that stays here for an hour longer than there does no harm.
+    let last_ms = now_ms.saturating_add(2 * STAMPS_KEPT_MS);
+    forget_stamps(transaction, last_ms.., usize::MAX)?;
     let mut table = transaction.open_table(META).map_err(away)?;
     let outbox = transaction.open_table(OUTBOX).map_err(away)?;
     let mut back = Vec::new();

@@ -40,8 +40,8 @@ fn grown(id: &InstanceId, growth: Totals) -> impl Iterator<Item = (String, i64)>
     })
 }
 
-/// The revision that a text says; a text that no unitring wrote is none, and the next change of the registry begins
-/// anew.
+/// The revision that a text says; a text that no unitring wrote is none, and the next change of the registry starts
+/// at the first again.
 fn revision_of(text: Option<String>) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -136,7 +136,7 @@ impl Outbox for Redis {
                     let cursor = cursor.parse().map_err(|_| corrupt(&cursor))?;
                     Ok((unit, cursor))
                 });
-                // Its ops are sent again, and then the cursor is stored anew.
+                // Its ops are sent again, and then the cursor is stored again.
                 let Some((unit, cursor)) = self.spoiled.keep(&name, read) else {
                     continue;
                 };

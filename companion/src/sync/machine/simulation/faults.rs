@@ -209,7 +209,7 @@ impl World {
         node.positions.clear();
     }
 
-    /// Sets the members of the group, as all of them learn at once: their sync begins anew.
+    /// Sets the members of the group, as all of them learn at once: they start their sync again.
     pub(super) fn members(&mut self, members: &[usize]) {
         for at in members {
             self.nodes[*at].members = members.to_vec();

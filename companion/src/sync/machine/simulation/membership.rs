@@ -168,7 +168,7 @@ impl World {
         self.crash(at);
     }
 
-    /// A unit reads who left. If that changed, its sync begins anew.
+    /// A unit reads who left. If that changed, it starts its sync again.
     pub(super) fn look(&mut self, at: usize) {
         let node = &self.nodes[at];
         let removed = node.store.removed(&self.units);
