@@ -72,7 +72,11 @@ pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
-    change(&app, &name, Change::from(Some(&b"removed"[..]))).await?;
+    let unit = peer(&app, &name)?;
+    let status = app.sync.as_ref().map(Handle::status);
+    let stores = status.map(|status| status.stores(&unit));
+    let removal = members::removal(&stores.unwrap_or_default());
+    change(&app, &unit, Change::from(Some(removal.as_bytes()))).await?;
     Ok(Json(json!({ "unit": name, "removed": true })))
 }
 
@@ -81,12 +85,13 @@ async fn still_runs(app: &App, unit: &UnitId) -> Result<(), Refusal> {
     let Some(sync) = app.sync.as_ref() else {
         return Ok(());
     };
+    let is_claimed = sync.runs(unit).await == Some(true);
+    // Looked at last: a unit that does not know yet that it was removed is heard while its broker is asked.
     let heard = sync.status().strangers.get(unit).map(|it| it.last_ms);
     let ago_ms = heard.map(|last_ms| now_ms().saturating_sub(last_ms));
     let seen = match ago_ms {
-        // One that does not know yet that it was removed.
         Some(ago_ms) if ago_ms < STRANGER_MS => format!("it sent something {ago_ms} ms ago"),
-        _ if sync.runs(unit).await == Some(true) => "it is connected to its broker".to_owned(),
+        _ if is_claimed => "it is connected to its broker".to_owned(),
         _ => return Ok(()),
     };
     Err(Refusal::new(
@@ -102,14 +107,14 @@ pub(super) async fn add(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
-    still_runs(&app, &peer(&app, &name)?).await?;
-    change(&app, &name, Change::Delete).await?;
+    let unit = peer(&app, &name)?;
+    still_runs(&app, &unit).await?;
+    change(&app, &unit, Change::Delete).await?;
     Ok(Json(json!({ "unit": name, "removed": false })))
 }
 
-async fn change(app: &App, name: &str, change: Change<'_>) -> Result<(), Refusal> {
-    let unit = peer(app, name)?;
-    let record = members::record(&unit).ok_or_else(|| Refusal::bad("no such name"))?;
+async fn change(app: &App, unit: &UnitId, change: Change<'_>) -> Result<(), Refusal> {
+    let record = members::record(unit).ok_or_else(|| Refusal::bad("no such name"))?;
     write(app, &record, change, &Condition::Any).await?;
     Ok(())
 }

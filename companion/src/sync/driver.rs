@@ -101,10 +101,8 @@ impl Driver {
                     if let Ok(waiting) = self.parts.store.waiting().await {
                         shared.counted(&waiting, before);
                     }
-                    let own = std::iter::once(&self.unit);
-                    if let Ok(removed) = members::removed(&*self.parts.store, own, now_ms()).await {
-                        let is_removed = removed.contains(&self.unit);
-                        shared.is_removed.store(is_removed, Ordering::Relaxed);
+                    if let Ok(is_out) = members::is_out(&*self.parts.store, &self.unit, now_ms()).await {
+                        shared.is_removed.store(is_out, Ordering::Relaxed);
                     }
                 }
                 () = shared.wake.notified() => {
@@ -127,8 +125,8 @@ impl Driver {
     /// The units that left the group; waits for the store. `None` if the role changed.
     async fn removed(&mut self) -> Option<BTreeSet<UnitId>> {
         loop {
-            let units = self.settings.peers.iter().chain([&self.unit]);
-            match members::removed(&*self.parts.store, units, now_ms()).await {
+            let (store, peers) = (&*self.parts.store, &self.settings.peers);
+            match members::removed(store, peers, &self.unit, now_ms()).await {
                 Ok(removed) => return Some(removed),
                 Err(error) => tracing::debug!(%error, "sync waits for the store"),
             }

@@ -5,7 +5,7 @@ mod beside;
 mod perform;
 mod traced;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub(super) struct Session {
     unit: UnitId,
     term: u64,
     settings: SyncSettings,
+    access: amqp::Access,
     parts: Parts,
     handle: Handle,
     status: watch::Sender<Status>,
@@ -68,6 +69,8 @@ pub(super) struct Session {
     gossip: Option<Gossip>,
     /// The units that had left when the links were started.
     removed: BTreeSet<UnitId>,
+    /// When each of them was told so, by the machine's time.
+    told_ms: BTreeMap<UnitId, u64>,
     skews: SkewAlarms,
     /// By the machine's time.
     silence: Silence,
@@ -114,6 +117,7 @@ impl Session {
         Self {
             machine: Machine::new(driver.unit.clone(), peers, rules),
             unit: driver.unit.clone(),
+            access: driver.access.clone(),
             term,
             parts: driver.parts.clone(),
             handle: driver.handle.clone(),
@@ -123,6 +127,7 @@ impl Session {
             hints: Some(String::new()),
             gossip: Some(gossip),
             removed,
+            told_ms: BTreeMap::new(),
             skews,
             silence,
             sent: Sent::default(),
@@ -279,14 +284,19 @@ impl Session {
         if !self.settings.peers.contains(from) {
             return;
         }
-        let interval_ms = match &envelope.body {
-            Body::Digests { interval_ms, .. } => *interval_ms,
-            _ => None,
+        let (interval_ms, store) = match &envelope.body {
+            Body::Digests {
+                interval_ms, store, ..
+            } => (*interval_ms, *store),
+            _ => (None, None),
         };
         let heard_ms = self.moment().now_ms;
         self.silence.heard(from, interval_ms, heard_ms);
         self.status.send_if_modified(|status| {
             status.heard(from, now_ms());
+            if let Some(store) = store {
+                status.store_heard(from, store);
+            }
             false
         });
     }

@@ -1,6 +1,6 @@
 //! The status of sync: the state of each link, and records that were set aside.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 use unitring_protocol::ids::UnitId;
@@ -16,6 +16,8 @@ use crate::states::LinkState;
 const TOLD_MS: u64 = 600_000;
 /// Most records set aside, and most strangers, that are named; the metrics count all of them.
 const ASIDE_MAX: usize = 64;
+/// Stores of a peer that are remembered.
+const STORES_MAX: usize = 4;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct LinkStatus {
@@ -40,6 +42,9 @@ pub(crate) struct LinkStatus {
     /// Records and kinds of messages that are too large for its broker, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unsendable: BTreeMap<String, String>,
+    /// The stores that were heard in its name, the latest last. At most 4.
+    #[serde(skip)]
+    stores: VecDeque<u64>,
     /// Of these the records, the kinds of messages, and the loads of reporters.
     #[serde(skip)]
     too_large: [BTreeMap<String, String>; 3],
@@ -136,10 +141,11 @@ impl Status {
                 LinkState::NotConnected
             };
             // The earlier state says nothing about now; counts stay, so that no rate has a step.
-            let confirmed = self.links.get(peer).map_or(0, |link| link.confirmed);
+            let before = self.links.remove(peer).unwrap_or_default();
             let link = LinkStatus {
                 state,
-                confirmed,
+                confirmed: before.confirmed,
+                stores: before.stores,
                 ..LinkStatus::default()
             };
             self.links.insert(peer.clone(), link);
@@ -166,6 +172,24 @@ impl Status {
             link.heard_ms = Some(now_ms);
             link.silent_ms = None;
         }
+    }
+
+    /// A store spoke in the name of this unit.
+    pub(super) fn store_heard(&mut self, unit: &UnitId, store: u64) {
+        if let Some(link) = self.links.get_mut(unit) {
+            link.stores.retain(|heard| *heard != store);
+            link.stores.push_back(store);
+            if link.stores.len() > STORES_MAX {
+                link.stores.pop_front();
+            }
+        }
+    }
+
+    /// The stores that were heard in the name of this unit.
+    pub(crate) fn stores(&self, unit: &UnitId) -> BTreeSet<u64> {
+        let link = self.links.get(unit);
+        link.map(|link| link.stores.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     /// Notes how long each peer is silent, and forgets notices that were not seen again.

@@ -152,22 +152,16 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         })
         .await?;
     }
-    // West comes back, and the others ignore it.
+    // West comes back. The others ignore what it sends and tell it, so it takes no writes any more.
     west.companion.restart().await?;
-    west.companion
-        .put_record("late", "from one who left")
-        .await?;
-    until("a message of west to be set aside", async || {
-        for member in &group.members {
-            let strangers = member
-                .companion
-                .metric("unitring_companion_strangers_total")
-                .await?;
-            ensure!(strangers > 0.0, "{}", member.name);
-        }
-        Ok(())
-    })
-    .await?;
+    let late = "/v1/data/profiles/late";
+    refuses_writes(&west.companion, late).await?;
+    let mut set_aside = 0.0;
+    for member in &group.members {
+        let strangers = "unitring_companion_strangers_total";
+        set_aside += member.companion.metric(strangers).await?;
+    }
+    ensure!(set_aside > 0.0, "no message of west was set aside");
     let held = group.agree().await?;
     ensure!(!held.contains_key("profiles/late"), "{held:?}");
     ensure!(!held.contains_key("profiles/k-0"), "{held:?}");
@@ -182,18 +176,7 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         .companion
         .ask(&["unit", "remove", "west"])?;
     ensure!(is_done, "{text}");
-    let west = group.member("west")?;
-    until("west to refuse writes", async || {
-        let path = "/v1/data/profiles/late";
-        let answer = west
-            .companion
-            .call(Method::PUT, path, b"x".to_vec())
-            .await?;
-        let (status, text) = (answer.status().as_u16(), answer.text().await?);
-        ensure!(status == 503 && text.contains("removed"), "{status} {text}");
-        Ok(())
-    })
-    .await?;
+    refuses_writes(&group.member("west")?.companion, late).await?;
     // It sends nothing any more, and still it is not added while it runs.
     let east = &group.members[0].companion;
     until("west to be silent", async || {
@@ -216,6 +199,17 @@ async fn a_unit_that_is_removed_holds_nothing_back_and_nothing_of_it_is_taken() 
         .position(|member| member.name == "west");
     let west = group.members.remove(west.context("no west")?);
     comes_back_empty(&mut group, west).await
+}
+
+/// Waits until a unit takes no write, since it knows that it was removed. One that it took before reaches no other unit.
+async fn refuses_writes(companion: &Companion, path: &str) -> Result<()> {
+    until("a unit that was removed to refuse writes", async || {
+        let answer = companion.call(Method::PUT, path, b"x".to_vec()).await?;
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        ensure!(status == 503 && text.contains("removed"), "{status} {text}");
+        Ok(())
+    })
+    .await
 }
 
 /// Stops west, empties its store, and adds it again; then it has what the others hold.

@@ -11,6 +11,7 @@
 
 mod access;
 mod inbox;
+pub(crate) mod notice;
 pub(crate) mod presence;
 mod publisher;
 mod topology;

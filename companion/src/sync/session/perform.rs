@@ -98,6 +98,7 @@ impl Session {
                     tracing::warn!(unit = %self.unit, %from, "messages set aside: their unit is not a member");
                 }
                 self.parts.metrics.strangers.inc();
+                self.tell_removed(&from);
                 self.judge(Verdict::SetAside(tag, delivered.to_vec()));
             }
             Effect::Recount(bucket) => {

@@ -1,6 +1,6 @@
 //! Commands that cannot be undone ask on a terminal: "n" leaves all as it is, "y" and `--yes` do it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use unitring_tests::companion::{Companion, Settings};
 use unitring_tests::deadline::until;
@@ -99,7 +99,11 @@ async fn a_service_is_forgotten_by_who_is_sure() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unit_is_removed_by_who_is_sure() -> Result<()> {
-    let group = UnitGroup::start(2, Brokers::One, |settings| settings).await?;
+    let mut group = UnitGroup::start(2, Brokers::One, |settings| settings).await?;
+    // A unit that runs is not added again.
+    let mut north = group.members.pop().context("no north")?;
+    ensure!(north.name == "north", "{}", north.name);
+    north.companion.kill()?;
     let east = &group.member("east")?.companion;
     let is_removed = async |wanted: bool| {
         until("the state of the link", async || {

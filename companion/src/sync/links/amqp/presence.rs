@@ -4,13 +4,19 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use lapin::Connection;
 use unitring_protocol::ids::UnitId;
 
 use super::{Access, Broker, Pause, SessionError, close, topology, while_connected};
+use crate::clock;
 use crate::config::Url;
 
 /// How often a companion that does not have the claim tries to get it.
 const CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// A unit that runs is without the claim for a moment: when it learns that it was removed, and when its queue is
+/// deleted. So it is looked for as long as this, this often.
+const LOOK_FOR: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 fn broker(url: &Url, access: &Access, name: String) -> Broker {
     Broker {
@@ -46,12 +52,12 @@ async fn hold_once(broker: &Broker, unit: &UnitId) -> Result<Infallible, Session
     ended.and(Err(topology::ended().into()))
 }
 
-/// Whether a unit runs; `None` if its broker does not tell.
+/// Whether a unit runs; `None` if its broker does not tell. That it does not takes three seconds to find out.
 pub(crate) async fn runs(unit: &UnitId, url: &Url, access: &Access) -> Option<bool> {
     let broker = broker(url, access, format!("unitring looks for {unit}"));
     let look = async {
-        let (connection, channel) = broker.connect().await?;
-        let found = topology::is_claimed(&channel, unit).await;
+        let (connection, _channel) = broker.connect().await?;
+        let found = look_for(&connection, unit).await;
         close(&connection).await;
         found
     };
@@ -61,4 +67,15 @@ pub(crate) async fn runs(unit: &UnitId, url: &Url, access: &Access) -> Option<bo
             |error| tracing::warn!(%unit, %error, "its broker does not say whether it runs"),
         )
         .ok()
+}
+
+async fn look_for(connection: &Connection, unit: &UnitId) -> Result<bool, SessionError> {
+    let end = clock::timer() + LOOK_FOR;
+    while !topology::is_claimed(connection, unit).await? {
+        if clock::timer() >= end {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(true)
 }

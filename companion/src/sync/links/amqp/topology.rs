@@ -153,7 +153,12 @@ pub(super) async fn claim(connection: &Connection, unit: &UnitId) -> Result<bool
 }
 
 /// Whether another connection holds the claim of a unit's queue.
-pub(super) async fn is_claimed(channel: &Channel, unit: &UnitId) -> Result<bool, SessionError> {
+pub(super) async fn is_claimed(
+    connection: &Connection,
+    unit: &UnitId,
+) -> Result<bool, SessionError> {
+    // A refusal ends the channel.
+    let channel = step("opening a channel", connection.create_channel()).await?;
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()

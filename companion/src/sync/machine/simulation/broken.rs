@@ -46,6 +46,8 @@ pub(super) enum Broken {
     Removed,
     /// A removed unit comes back with its old store.
     OldStore,
+    /// A removal keeps a unit out, whichever store it names.
+    OldRemoval,
     /// There is no way back after a clock of the future.
     WayBack,
     // The machine (`sync/machine/`).
@@ -81,7 +83,7 @@ pub(super) enum Broken {
 
 impl Broken {
     /// The protections, and the kind of story that needs each.
-    pub(super) const ALL: [(Self, Kind); 34] = [
+    pub(super) const ALL: [(Self, Kind); 35] = [
         (Self::Tombstones, Kind::Plain),
         (Self::Covered, Kind::Plain),
         (Self::Order, Kind::Plain),
@@ -101,6 +103,7 @@ impl Broken {
         (Self::Agreement, Kind::WithoutPeers),
         (Self::Removed, Kind::Leaving),
         (Self::OldStore, Kind::Leaving),
+        (Self::OldRemoval, Kind::Leaving),
         (Self::WayBack, Kind::FarClock),
         (Self::Decode, Kind::Hostile),
         (Self::Strangers, Kind::Hostile),

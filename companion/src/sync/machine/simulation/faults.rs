@@ -203,6 +203,7 @@ impl World {
             room,
             ..Store::new(id, self.broken)
         };
+        node.went_back |= copy.is_some();
         node.store = copy.unwrap_or_else(fresh);
         let identity = node.store.identity;
         node.inbox.push_back(Input::Identity(identity));

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use unitring_protocol::PROTOCOL_VERSION;
+use unitring_protocol::envelope::Envelope;
 use unitring_protocol::ids::UnitId;
-use unitring_protocol::record::RecordId;
+use unitring_protocol::record::{Record, RecordId};
 
 use super::broken::Broken;
 use super::faults::Faults;
 use super::store::{Store, id};
 use super::world::{Node, STEP_MS, World, unit};
 use crate::replica::digest::bucket_of;
-use crate::sync::members::DATASET;
+use crate::sync::members::{self, DATASET};
 
 /// How often a unit reads who left, in ms.
 const LOOK_MS: u64 = 1_000;
@@ -30,13 +32,23 @@ fn record(unit: &UnitId) -> RecordId {
 }
 
 impl Store {
-    /// Which of these units left.
+    /// The record that removes a unit, if it does.
+    fn removal(&self, unit: &UnitId) -> Option<Record> {
+        let id = record(unit);
+        let bucket = self.buckets.get(&bucket_of(&id));
+        let (mark, value) = bucket?.records.get(&id)?;
+        let record = mark
+            .clone()
+            .record(id, value.as_ref().map(|it| it.0.clone()));
+        record.filter(|record| record.value.is_some())
+    }
+
+    /// Which of these units left. Of the store's own unit, another store may have.
     fn removed(&self, units: &[UnitId]) -> BTreeSet<UnitId> {
         let has_left = |unit: &&UnitId| {
-            let id = record(unit);
-            let bucket = self.buckets.get(&bucket_of(&id));
-            let mark = bucket.and_then(|bucket| bucket.records.get(&id));
-            mark.is_some_and(|(mark, _)| !mark.is_deleted)
+            let removal = self.removal(unit).and_then(|removal| removal.value);
+            let is_own = **unit == self.rules.unit && self.broken != Broken::OldRemoval;
+            removal.is_some_and(|value| !is_own || members::is_about(&value, self.identity))
         };
         units.iter().filter(has_left).cloned().collect()
     }
@@ -70,14 +82,18 @@ impl World {
     }
 
     /// What docs/sync.md says to do with a unit that was added and learned of its removal only then, from an outbox that
-    /// was not sent before: it is emptied again.
+    /// was not sent before, if the removal does not name its earlier store: it is emptied again.
     fn empty_again(&mut self) {
         if !self.members_change {
             return;
         }
         for _ in 0..5 {
             self.run(10 * LOOK_MS / STEP_MS, Faults::default());
-            let Some(at) = self.nodes.iter().position(|node| node.is_out) else {
+            let is_stuck = |node: &Node| {
+                let removal = node.store.removal(&node.id);
+                node.is_out && removal.is_some_and(|removal| !members::names_stores(&removal))
+            };
+            let Some(at) = self.nodes.iter().position(is_stuck) else {
                 return;
             };
             self.lose_disk(at, None);
@@ -109,7 +125,11 @@ impl World {
         let Some(by) = self.other(at, |_| true) else {
             return;
         };
-        if self.tell(by, at, Some(b"removed".to_vec())) {
+        // Who did not hear it since its own start does not know its store.
+        let is_known = self.dice.hits(80);
+        let stores = is_known.then_some(self.nodes[at].store.identity);
+        let removal = members::removal(&stores.into_iter().collect());
+        if self.tell(by, at, Some(removal.into_bytes())) {
             let stops_ms = self.now_ms + self.dice.roll(8_000);
             self.absent = Some(Absent { at, stops_ms });
         }
@@ -126,6 +146,24 @@ impl World {
             self.acknowledged(by, record, over);
         }
         is_written
+    }
+
+    /// Tells a unit that sends although it left.
+    pub(super) fn tell_removed(&mut self, at: usize, unit: &UnitId) {
+        let node = &self.nodes[at];
+        let removal = node.store.removal(unit);
+        let removal =
+            removal.filter(|removal| node.removed.contains(unit) && members::names_stores(removal));
+        let Some(removal) = removal else { return };
+        let envelope = Envelope {
+            version: PROTOCOL_VERSION,
+            from: node.id.clone(),
+            body: members::notice(removal),
+        };
+        let told = self.nodes.iter_mut().find(|node| node.id == *unit);
+        if let Some(told) = told.filter(|told| told.has_queue) {
+            told.queue.push_back((envelope, None));
+        }
     }
 
     fn bring_back(&mut self, Absent { at, stops_ms }: Absent) {

@@ -74,8 +74,12 @@ impl World {
             Effect::Collect(bucket, before_ms, fence) => store.collect(bucket, before_ms, &fence),
             Effect::Recount(_) if self.broken == Broken::Recount => {}
             Effect::Recount(bucket) => store.recount(bucket, wall_ms),
-            Effect::Ack(tag) | Effect::SetAside(tag, _) => {
+            Effect::Ack(tag) => {
                 self.nodes[at].unacked.remove(&tag);
+            }
+            Effect::SetAside(tag, from) => {
+                self.nodes[at].unacked.remove(&tag);
+                self.tell_removed(at, &from);
             }
             Effect::Note(note, count) => *self.notes.entry(note).or_default() += count,
             Effect::Skew(unit, skew_ms) => {

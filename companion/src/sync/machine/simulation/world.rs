@@ -40,6 +40,8 @@ pub(super) struct Node {
     pub(super) number: usize,
     /// Another unit of the same name.
     pub(super) is_twin: bool,
+    /// Whether its store was ever put back to an older copy.
+    pub(super) went_back: bool,
     pub(super) machine: Machine,
     /// Itself and its peers.
     pub(super) members: Vec<usize>,
@@ -205,6 +207,7 @@ impl Node {
             id: unit(number),
             number,
             is_twin: false,
+            went_back: false,
             queue: VecDeque::new(),
             unacked: BTreeMap::new(),
             stale: Vec::new(),
