@@ -15,5 +15,5 @@ pub use crate::store::embedded::Embedded;
 pub use crate::store::redis::Redis as RedisStore;
 pub use crate::store::{
     Batch, Change, ChangeFeed, Condition, FixedStore, Fleet, Health, Housekeeping, Leadership,
-    Outbox, Outcome, Page, Records, Replica, StoreError,
+    Outbox, Outcome, Page, Records, Replica, Store, StoreError,
 };

@@ -80,7 +80,9 @@ impl World {
         if self.dice.hits(80) {
             node.inbox.push_back(Input::Written([bucket].into()));
         }
-        let kept = match node.is_twin {
+        // docs/sync.md does not promise deletions of a store that went back.
+        let is_undone = node.went_back && record.is_deleted();
+        let kept = match node.is_twin || is_undone {
             true => Kept::Perhaps,
             false => Kept::Surely,
         };
