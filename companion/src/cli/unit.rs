@@ -1,7 +1,7 @@
 //! `unit` and `conflicts`: the members of the group, and the records that lost a conflict between them.
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use unitring_protocol::ids::UnitId;
 
 use super::sure::Sure;
@@ -137,20 +137,34 @@ pub(crate) fn run(command: &UnitCommand) -> Result<String, AskError> {
                     .and_then(Value::as_array)
                     .map_or(0, Vec::len)
             };
-            Ok(format!(
+            let repaired = format!(
                 "{} clocks set back, {} records with a new version, {} digests were wrong, \
                  {} records had lost their value\n",
                 count("/clocks"),
                 number(&done, "/records"),
                 count("/recounted"),
                 number(&done, "/lost"),
-            ))
+            );
+            match done.pointer("/failed").and_then(Value::as_object) {
+                Some(failed) if !failed.is_empty() => Err(not_recounted(&repaired, failed)),
+                _ => Ok(repaired),
+            }
         }
         UnitCommand::Add(OneUnit { unit, target }) => {
             call(target, "PUT", &path(unit), None)?;
             Ok(format!("{unit} is in the group again\n"))
         }
     }
+}
+
+/// Some buckets cannot be read; the others were repaired.
+fn not_recounted(repaired: &str, failed: &Map<String, Value>) -> AskError {
+    let lines = failed.iter().map(|(bucket, why)| {
+        let why = why.as_str().unwrap_or_default();
+        format!("\nbucket {bucket} could not be recounted: {why}")
+    });
+    let lines: String = lines.collect();
+    AskError::Refused(format!("{}{lines}", repaired.trim_end()))
 }
 
 fn path(unit: &str) -> String {

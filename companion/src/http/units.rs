@@ -18,7 +18,7 @@ use super::data::write;
 use super::extract::{Path, Query};
 use crate::clock::{moment, now_ms};
 use crate::replica::bounds::ahead;
-use crate::store::{Change, Condition, Outcome, Page};
+use crate::store::{Change, Condition, Outcome, Page, StoreError};
 use crate::sync::{Handle, members};
 
 /// A removed unit that sent something within this time still runs.
@@ -141,7 +141,7 @@ pub(super) async fn mend(
     Query(mend): Query<Mend>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let (mut clocks, mut records, mut recounted) = (Vec::new(), 0_u64, Vec::new());
-    let mut lost = 0_u64;
+    let (mut lost, mut failed) = (0_u64, BTreeMap::new());
     if mend.clocks {
         clocks = app.store.reset_clocks(now_ms()).await?;
         for held in app.store.states(now_ms()).await? {
@@ -149,17 +149,26 @@ pub(super) async fn mend(
         }
     }
     if mend.recount {
+        // Every bucket is read now, so what is still wrong is named again.
+        app.store.forget_spoiled();
         for bucket in 0..=u8::MAX {
-            let found = app.store.recount(bucket, now_ms()).await?;
+            let found = match app.store.recount(bucket, now_ms()).await {
+                // The others are recounted all the same.
+                Err(StoreError::Corrupt(why)) => {
+                    failed.insert(bucket, why);
+                    continue;
+                }
+                found => found?,
+            };
             lost = lost.saturating_add(found.lost);
             if found.was_wrong {
                 recounted.push(bucket);
             }
         }
     }
-    Ok(Json(
-        json!({"clocks": clocks, "records": records, "recounted": recounted, "lost": lost}),
-    ))
+    Ok(Json(json!({
+        "clocks": clocks, "records": records, "recounted": recounted, "lost": lost, "failed": failed,
+    })))
 }
 
 /// Gives the records of a bucket that are too far ahead a version of now; returns how many.

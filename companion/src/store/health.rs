@@ -62,9 +62,12 @@ pub trait Health: Send + Sync {
     /// Makes this companion's [`Agreement`] that of the unit.
     async fn agree(&self) -> Result<(), StoreError>;
 
-    /// The rows that were left out since the process started because they are corrupt, with the
-    /// reason.
+    /// The rows that were left out since the process started, or since they were forgotten, because they are corrupt, with
+    /// the reason.
     fn spoiled(&self) -> BTreeMap<String, String>;
+
+    /// Forgets these rows. One that is met again is named again.
+    fn forget_spoiled(&self);
 }
 
 /// An identity that no other store has, as good as surely.

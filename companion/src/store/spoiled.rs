@@ -8,7 +8,7 @@ pub(crate) const SPOILED_MAX: usize = 64;
 /// Characters of a name that are kept.
 const NAME_CHARS_MAX: usize = 256;
 
-/// The corrupt rows that were met since the process started.
+/// The corrupt rows that were met since the process started, or since all records were recounted.
 #[derive(Debug, Default)]
 pub(crate) struct Spoiled(Mutex<BTreeMap<String, String>>);
 
@@ -45,6 +45,12 @@ impl Spoiled {
         read: Result<T, E>,
     ) -> Option<T> {
         read.inspect_err(|why| self.note(name, why)).ok()
+    }
+
+    /// Forgets all rows.
+    pub(crate) fn forget(&self) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.clear();
     }
 
     /// The reasons by name.

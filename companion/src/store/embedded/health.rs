@@ -58,4 +58,8 @@ impl Health for Embedded {
     fn spoiled(&self) -> BTreeMap<String, String> {
         self.spoiled.names()
     }
+
+    fn forget_spoiled(&self) {
+        self.spoiled.forget();
+    }
 }

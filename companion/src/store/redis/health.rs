@@ -79,4 +79,8 @@ impl Health for Redis {
     fn spoiled(&self) -> BTreeMap<String, String> {
         self.spoiled.names()
     }
+
+    fn forget_spoiled(&self) {
+        self.spoiled.forget();
+    }
 }
