@@ -37,7 +37,7 @@ test: parts ## every test, with the real Envoy, Redis, RabbitMQ and Chromium; ON
 	@scripts/parts $(OLDEST_ENVOY) browser tcp prometheus
 	@# In one build, so that programs and tests share their dependencies.
 	cargo build --workspace --bins --tests
-	cargo test --workspace $(if $(ONLY),--test it -- $(ONLY))
+	cargo test --workspace --no-fail-fast $(if $(ONLY),--test it -- $(ONLY))
 
 check: parts ## format, lints for both targets, docs, every configuration in envoy/, the scripts, the dependencies, and guard
 	@scripts/check
