@@ -18,7 +18,7 @@ use super::data::write;
 use super::extract::{Path, Query};
 use crate::clock::{moment, now_ms};
 use crate::replica::bounds::ahead;
-use crate::store::{Change, Condition, Outcome, Page, StoreError};
+use crate::store::{Change, Condition, Outcome, Page};
 use crate::sync::{Handle, members};
 
 /// A removed unit that sent something within this time still runs.
@@ -152,14 +152,8 @@ pub(super) async fn mend(
         // Every bucket is read now, so what is still wrong is named again.
         app.store.forget_spoiled();
         for bucket in 0..=u8::MAX {
-            let found = match app.store.recount(bucket, now_ms()).await {
-                // The others are recounted all the same.
-                Err(StoreError::Corrupt(why)) => {
-                    failed.insert(bucket, why);
-                    continue;
-                }
-                found => found?,
-            };
+            let found = app.store.recount(bucket, now_ms()).await?;
+            failed.extend(found.unread.map(|why| (bucket, why)));
             lost = lost.saturating_add(found.lost);
             if found.was_wrong {
                 recounted.push(bucket);

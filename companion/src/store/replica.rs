@@ -44,12 +44,14 @@ impl Page {
 }
 
 /// The result of [`Replica::recount`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recounted {
     /// Whether the digests were not those of the records.
     pub was_wrong: bool,
     /// Records whose value was gone.
     pub lost: u64,
+    /// Why the bucket cannot be read, and the way out.
+    pub unread: Option<String>,
 }
 
 /// The content of a bucket, as other units compare and repair it.

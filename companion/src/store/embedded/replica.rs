@@ -140,7 +140,11 @@ fn recount(
     counted.retain(|_, digest| *digest != 0);
     let was_wrong = kept != counted;
     if !was_wrong {
-        return Ok(Recounted { was_wrong, lost });
+        return Ok(Recounted {
+            was_wrong,
+            lost,
+            unread: None,
+        });
     }
     digests
         .retain_in((bucket, 0)..=(bucket, u64::MAX), |_, _| false)
@@ -151,7 +155,11 @@ fn recount(
         rows.mix(part, share)?;
     }
     rows.finish()?;
-    Ok(Recounted { was_wrong, lost })
+    Ok(Recounted {
+        was_wrong,
+        lost,
+        unread: None,
+    })
 }
 
 /// Removes the positions of incarnations of the future; returns their buckets.

@@ -225,10 +225,21 @@ impl Replica for Redis {
         call.arg(self.keys.records(bucket))
             .arg(now_ms.saturating_add(LOST_MS));
         let recounted = call.invoke_async(&mut connection).await;
-        let recounted = self.unless_foreign(bucket, recounted.map_err(StoreError::from));
-        let recounted: Option<(bool, u64)> = recounted.await?;
-        let (was_wrong, lost) = recounted.unwrap_or_default();
-        Ok(Recounted { was_wrong, lost })
+        let recounted = recounted.map_err(StoreError::from);
+        let recounted = self.named(self.keys.of_a_bucket(bucket), recounted).await;
+        let recounted: Result<(bool, u64), StoreError> = recounted;
+        match recounted {
+            Ok((was_wrong, lost)) => Ok(Recounted {
+                was_wrong,
+                lost,
+                unread: None,
+            }),
+            Err(StoreError::Corrupt(why)) => Ok(Recounted {
+                unread: Some(why),
+                ..Recounted::default()
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     async fn reset_clocks(&self, now_ms: u64) -> Result<Vec<u8>, StoreError> {
