@@ -24,6 +24,38 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Most events that wait for the store.
 const UNTOLD_MAX: usize = 64;
 
+/// What the looks so far say of the group. Pure.
+///
+/// A companion may begin to watch while its unit begins: the store has no layout yet, or a replica that was just named
+/// receives its data. So a first look that finds problems tells nothing; if the second one does too, it is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Health {
+    /// There was no look yet.
+    #[default]
+    Unknown,
+    /// The first look found problems.
+    Doubtful,
+    Well,
+    Degraded,
+}
+
+impl Health {
+    /// Takes the result of a look; returns the change that is to be told.
+    fn looked(&mut self, is_healthy: bool) -> Option<GroupChange> {
+        let (now, told) = match (*self, is_healthy) {
+            (Self::Degraded, true) => (Self::Well, Some(GroupChange::GroupRestored)),
+            (_, true) => (Self::Well, None),
+            (Self::Unknown, false) => (Self::Doubtful, None),
+            (Self::Degraded, false) => (Self::Degraded, None),
+            (Self::Doubtful | Self::Well, false) => {
+                (Self::Degraded, Some(GroupChange::GroupDegraded))
+            }
+        };
+        *self = now;
+        told
+    }
+}
+
 /// Observes for ever, and publishes each status in `seen`.
 pub(crate) async fn run(
     settings: watch::Receiver<GroupSettings>,
@@ -34,12 +66,12 @@ pub(crate) async fn run(
 ) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut was_healthy, mut untold) = (true, VecDeque::new());
+    let (mut health, mut untold) = (Health::default(), VecDeque::new());
     loop {
         ticks.tick().await;
         // While the leader is unknown, every companion observes: the group may be the cause.
         if *role.borrow() == Role::Follower {
-            was_healthy = true;
+            health = Health::default();
             seen.send_replace(None);
             continue;
         }
@@ -47,18 +79,18 @@ pub(crate) async fn run(
         let status = status(&settings, &unit).await;
         count(&metrics, &status);
         // One line for each change, however long it lasts; the metrics show changes in between.
-        match (was_healthy, status.healthy) {
-            (true, false) => {
+        match health.looked(status.healthy) {
+            Some(GroupChange::GroupDegraded) => {
                 metrics.group_degradations.inc();
                 tracing::warn!(problems = ?status.problems, "the unit's group is degraded");
                 let reason = status.problems.join("; ");
                 untold.push_back(event(GroupChange::GroupDegraded, &reason));
             }
-            (false, true) => {
+            Some(GroupChange::GroupRestored) => {
                 tracing::info!("the unit's group has recovered");
                 untold.push_back(event(GroupChange::GroupRestored, "no problems"));
             }
-            _ => {}
+            None => {}
         }
         while untold.len() > UNTOLD_MAX {
             untold.pop_front();
@@ -66,7 +98,6 @@ pub(crate) async fn run(
         }
         let term = role.borrow().term();
         tell(&*lease, term, &mut untold).await;
-        was_healthy = status.healthy;
         seen.send_replace(Some(status));
     }
 }
@@ -103,4 +134,43 @@ fn count(metrics: &Metrics, status: &Status) {
     metrics.group_servers_away.set(number(away));
     metrics.group_replicas_linked.set(number(replicas));
     metrics.group_lag_bytes.set(lag.unwrap_or(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GroupChange::{GroupDegraded, GroupRestored};
+    use super::*;
+
+    fn told(looks: &[bool]) -> Vec<Option<GroupChange>> {
+        let mut health = Health::default();
+        let looks = looks.iter();
+        looks.map(|is_healthy| health.looked(*is_healthy)).collect()
+    }
+
+    #[test]
+    fn a_change_is_told_once() {
+        assert_eq!(
+            told(&[true, false, false, true, true, false]),
+            [
+                None,
+                Some(GroupDegraded),
+                None,
+                Some(GroupRestored),
+                None,
+                Some(GroupDegraded)
+            ]
+        );
+    }
+
+    #[test]
+    fn problems_of_the_first_look_are_told_if_the_second_one_finds_some_too() {
+        assert_eq!(
+            told(&[false, true, false]),
+            [None, None, Some(GroupDegraded)]
+        );
+        assert_eq!(
+            told(&[false, false, true]),
+            [None, Some(GroupDegraded), Some(GroupRestored)]
+        );
+    }
 }
