@@ -235,6 +235,9 @@ pub async fn a_reporter_without_room_is_left_out_and_still_counted_with_others(s
     );
 }
 
+/// Events of a report that fills the log: few enough that a store on a busy disk answers in time.
+const FILLED_AT_ONCE: usize = 200;
+
 /// Logs events with the longest entries.
 async fn fill(store: &dyn Store, reporter: &str, count: u64) {
     let events = (0..count).map(|number| InstanceEvent {
@@ -244,7 +247,7 @@ async fn fill(store: &dyn Store, reporter: &str, count: u64) {
     });
     let mut events: Vec<InstanceEvent> = events.collect();
     while !events.is_empty() {
-        let rest = events.split_off(events.len().min(1_000));
+        let rest = events.split_off(events.len().min(FILLED_AT_ONCE));
         take(
             store,
             reporter,
