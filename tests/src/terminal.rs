@@ -69,7 +69,8 @@ impl Terminal {
         })
     }
 
-    /// Presses these keys.
+    /// Presses these keys. Before the size changes, wait for their effect: where both are read at the same time, the
+    /// key is taken with the next one alone.
     ///
     /// # Errors
     /// The terminal is gone.
@@ -109,6 +110,31 @@ impl Terminal {
         colours
             .filter(|colour| *colour != vt100::Color::Default)
             .collect()
+    }
+
+    /// Waits until some letters have a colour.
+    ///
+    /// # Errors
+    /// None ever has.
+    pub async fn has_colours(&self) -> Result<()> {
+        until("colours on the screen", async || {
+            ensure!(!self.colours().is_empty(), "\n{}", self.screen());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the screen no longer has this text.
+    ///
+    /// # Errors
+    /// It always has.
+    pub async fn shows_no_more(&self, text: &str) -> Result<()> {
+        until(&format!("no {text:?} on the screen"), async || {
+            let screen = self.screen();
+            ensure!(!screen.contains(text), "\n{screen}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until the screen has this text.
