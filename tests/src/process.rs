@@ -169,13 +169,14 @@ impl Process {
         Ok(())
     }
 
-    /// Sends SIGTERM to the group, and after ten seconds SIGKILL to what is left of it.
+    /// Sends SIGTERM to the group, and SIGKILL to what is left of it once the process has ended or was patiently
+    /// waited for: a companion takes up to eleven seconds by itself.
     ///
     /// # Errors
     /// The process cannot be ended.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + crate::deadline::PATIENCE;
         while self.exited()?.is_none() && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

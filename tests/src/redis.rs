@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::deadline;
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
@@ -109,6 +110,19 @@ impl Redis {
         let options = ["--replicaof", "127.0.0.1", &port.to_string()];
         self.process = Self::spawn(self.port, &self.folder, &options).await?;
         Ok(())
+    }
+
+    /// Waits until this replica's link to its primary is up: a replica answers before.
+    ///
+    /// # Errors
+    /// It never is.
+    pub async fn follows(&self) -> Result<()> {
+        deadline::until("the replica to follow", async || {
+            let info = self.cli(&["INFO", "replication"])?;
+            ensure!(info.contains("master_link_status:up"), "{info}");
+            Ok(())
+        })
+        .await
     }
 
     /// The process, for signals.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -24,16 +25,17 @@ pub struct Sentinels {
     pub servers: Vec<Redis>,
     sentinels: Vec<(u16, Process)>,
     folder: TempDir,
+    silence: Duration,
 }
 
 impl Sentinels {
     /// Starts a primary with this many replicas, and the Sentinels. `lines` are added to the
-    /// configuration of the servers. The Sentinels consider a primary down after a second and a half of
-    /// silence.
+    /// configuration of the servers. The Sentinels consider a primary down after this silence: where
+    /// none is killed, it is long, or a busy machine has a fail-over.
     ///
     /// # Errors
     /// The servers do not come up.
-    pub async fn start(replicas: usize, lines: &[&str]) -> Result<Self> {
+    pub async fn start(replicas: usize, lines: &[&str], silence: Duration) -> Result<Self> {
         let primary = Redis::start_with(lines).await?;
         let of = format!("replicaof 127.0.0.1 {}", primary.port);
         let mut servers = vec![primary];
@@ -47,6 +49,7 @@ impl Sentinels {
             servers,
             sentinels: Vec::new(),
             folder,
+            silence,
         };
         let linked = format!("connected_slaves:{replicas}");
         deadline::until("the replicas are linked", async || {
@@ -88,9 +91,10 @@ impl Sentinels {
         let configuration = folder.join("sentinel.conf");
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {} 2\n\
-             sentinel down-after-milliseconds {NAME} 1500\nsentinel failover-timeout {NAME} 3000\n",
+             sentinel down-after-milliseconds {NAME} {}\nsentinel failover-timeout {NAME} 3000\n",
             folder.display(),
-            self.servers[0].port
+            self.servers[0].port,
+            self.silence.as_millis()
         );
         fs::write(&configuration, text)?;
         let mut command = Command::new(programs::part("redis-server")?);

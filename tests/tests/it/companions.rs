@@ -103,6 +103,7 @@ async fn one_companion_watches_the_group_and_tells_the_log() -> Result<()> {
     let urls = format!("{},{}", servers[0].url(), servers[1].url());
     let port = servers[0].port.to_string();
     servers[1].cli(&["REPLICAOF", "127.0.0.1", &port])?;
+    servers[1].follows().await?;
     let settings = Settings::on_redis(&servers[0])
         .variable("UNITRING_GROUP_SERVERS", &urls)
         .variable("UNITRING_GROUP_PERSISTENCE", "both");

@@ -305,7 +305,7 @@ async fn a_write_is_acknowledged_once_the_replicas_have_it() -> Result<()> {
     let companion = Settings::on_redis(primary)
         .variable("UNITRING_UNIT", "east")
         .variable("UNITRING_STORE_WAIT_REPLICAS", "1")
-        .variable("UNITRING_STORE_WAIT_TIMEOUT", "300ms")
+        .variable("UNITRING_STORE_WAIT_TIMEOUT", "5s")
         .start()
         .await?;
     for number in 0..20 {

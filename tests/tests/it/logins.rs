@@ -101,6 +101,8 @@ async fn writes_that_wait_for_replicas_use_the_new_password_too() -> Result<()> 
     let redis = Redis::start().await?;
     let of = format!("replicaof 127.0.0.1 {}", redis.port);
     let replica = Redis::start_with(&[&of]).await?;
+    // It has no password, and gets in before one is wanted.
+    replica.follows().await?;
     redis.cli(&["CONFIG", "SET", "requirepass", "one"])?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("unitring.toml");

@@ -6,6 +6,7 @@ use anyhow::Result;
 use unitring::testing::{
     Embedded, Health as _, RedisSettings, RedisStore, TlsFiles, Url, Wait, contract,
 };
+use unitring_tests::deadline::PATIENCE;
 use unitring_tests::redis::Redis;
 use unitring_tests::redis::cluster::Cluster;
 use unitring_tests::redis::sentinel::Sentinels;
@@ -107,10 +108,11 @@ async fn companions_of_one_redis_know_what_the_others_took_even_after_a_loss() -
 async fn a_primary_with_replicas_that_are_waited_for_keeps_it() -> Result<()> {
     let primary = Redis::start().await?;
     let of = format!("replicaof 127.0.0.1 {}", primary.port);
-    let _replica = Redis::start_with(&[&of]).await?;
+    let replica = Redis::start_with(&[&of]).await?;
+    replica.follows().await?;
     let wait = Wait {
         replicas: 1,
-        timeout: Duration::from_secs(2),
+        timeout: Duration::from_secs(20),
     };
     let settings = RedisSettings {
         wait: Some(wait),
@@ -121,7 +123,7 @@ async fn a_primary_with_replicas_that_are_waited_for_keeps_it() -> Result<()> {
 
 #[tokio::test]
 async fn the_primary_that_sentinels_name_keeps_it() -> Result<()> {
-    let group = Sentinels::start(1, &[]).await?;
+    let group = Sentinels::start(1, &[], PATIENCE).await?;
     keeps_the_contract(&RedisSettings::at(Url::new(group.url()))).await
 }
 
