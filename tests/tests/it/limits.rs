@@ -98,7 +98,7 @@ async fn is_named(east: &Companion, name: &str, wanted: bool) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_names_the_records_that_it_leaves_out() -> Result<()> {
     let rabbit = Rabbit::start_with(&["max_message_size = 1000000"]).await?;
-    let (_redis, mut east) = unit("east", "west", &rabbit).await?;
+    let (redis, mut east) = unit("east", "west", &rabbit).await?;
     let (west_redis, west) = unit("west", "east", &rabbit).await?;
     east.is_ready().await?;
     west.is_ready().await?;
@@ -107,6 +107,7 @@ async fn a_repair_names_the_records_that_it_leaves_out() -> Result<()> {
     west.has_record("small", "beside it").await?;
     is_named(&east, "profiles/large", true).await?;
     // Another process knows nothing of it, and has no op of it to send.
+    nothing_waits(&redis).await?;
     east.restart().await?;
     east.is_ready().await?;
     is_named(&east, "profiles/large", false).await?;
@@ -214,9 +215,12 @@ async fn what_is_no_record_is_split_for_a_broker_with_a_limit_or_named() -> Resu
         let failures = companion.metric(failures).await?;
         ensure!(failures <= 5.0, "{failures} connections ended");
     }
-    let units: Value = east.get("/v1/units").await?;
-    ensure!(units["sync"]["links"]["west"]["state"] == "ok", "{units}");
-    Ok(())
+    until("the link to be well", async || {
+        let units: Value = east.get("/v1/units").await?;
+        ensure!(units["sync"]["links"]["west"]["state"] == "ok", "{units}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
