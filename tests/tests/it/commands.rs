@@ -49,12 +49,10 @@ fn ends(arguments: &[&str], code: i32, error: &str) -> Result<()> {
 
 /// Runs a command whose reader ends before it writes: it fails without an error, as if SIGPIPE had ended it.
 fn ends_with_its_reader(arguments: &str) -> Result<()> {
-    let program = programs::built("unitring")?;
-    let script = format!(
-        "set -o pipefail; {{ sleep 1; {} {arguments}; }} | true",
-        program.display()
-    );
-    let output = Command::new("bash").args(["-c", &script]).output()?;
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let mut command = Command::new(programs::built("unitring")?);
+    let output = command.args(arguments.split(' ')).stdout(writer).output()?;
     let text = String::from_utf8(output.stderr)?;
     ensure!(
         output.status.code() == Some(1) && text.is_empty(),
@@ -197,13 +195,20 @@ async fn a_service_that_nobody_reports_on_is_not_listed_and_can_be_forgotten() -
         Ok(())
     };
     // A misspelt setting, once.
-    reports("ordres").await?;
     let forget = |name: &str| run(&["service", "forget", name, "--yes", "--url", &at], &[]);
-    let (code, _, said) = forget("ordres")?;
-    ensure!(
-        code == 1 && said.contains("is in use: 0 registered instances, 1 Envoys"),
-        "{code}: {said}"
-    );
+    until(
+        "it to be in use for the five seconds of its report",
+        async || {
+            reports("ordres").await?;
+            let (code, _, said) = forget("ordres")?;
+            ensure!(
+                code == 1 && said.contains("is in use: 0 registered instances, 1 Envoys"),
+                "{code}: {said}"
+            );
+            Ok(())
+        },
+    )
+    .await?;
     until("only the right service to be listed", async || {
         reports("orders").await?;
         let (code, out, said) = run(&["service", "list", "--url", &at], &[])?;
@@ -214,8 +219,13 @@ async fn a_service_that_nobody_reports_on_is_not_listed_and_can_be_forgotten() -
         Ok(())
     })
     .await?;
-    let (code, out, said) = run(&["locate", "--key", "ada", "--url", &at], &[])?;
-    ensure!(code == 0 && out.contains("a (10.0.0.1:80)"), "{out}{said}");
+    until("a key to be located in it", async || {
+        reports("orders").await?;
+        let (code, out, said) = run(&["locate", "--key", "ada", "--url", &at], &[])?;
+        ensure!(code == 0 && out.contains("a (10.0.0.1:80)"), "{out}{said}");
+        Ok(())
+    })
+    .await?;
     let (code, out, said) = forget("ordres")?;
     ensure!(
         code == 0 && out == "service ordres is forgotten\n",

@@ -26,9 +26,10 @@ async fn fill(companion: &Companion) -> Result<()> {
         let id = format!("i/{number}");
         service(name, vec![instance(&id, &address(number), 1)])
     });
-    let told = companion
-        .report(&report("e~1", 1, services.collect()))
-        .await?;
+    let mut report = report("e~1", 1, services.collect());
+    // So that it counts until the end, however long the commands take.
+    report["interval_ms"] = json!(120_000);
+    let told = companion.report(&report).await?;
     let told = told["services"].as_array().context("no services")?;
     let names: Vec<&str> = told
         .iter()
