@@ -37,15 +37,18 @@ fn key_of(id: &RecordId, name: &str) -> String {
     format!("unitring:{{east:{}}}:{name}", bucket_of(id))
 }
 
-/// Everything that the server has, as it has it.
+/// Everything that the server has, as it has it. In one step: a lease between two of them lasts for seconds.
 fn dump(server: &Redis) -> Result<BTreeMap<String, String>> {
-    let keys = server.cli(&["--scan", "--pattern", "unitring:*"])?;
-    let mut all = BTreeMap::new();
-    for key in keys.lines().filter(|key| !key.ends_with(":probe")) {
-        let hash = "return redis.sha1hex(redis.call('DUMP', KEYS[1]))";
-        all.insert(key.to_owned(), server.cli(&["EVAL", hash, "1", key])?);
-    }
-    Ok(all)
+    let script = "local all = {} \
+        for _, key in ipairs(redis.call('KEYS', 'unitring:*')) do \
+          all[#all + 1] = redis.sha1hex(redis.call('DUMP', key)) .. ' ' .. key \
+        end return all";
+    let all = server.cli(&["EVAL", script, "0"])?;
+    let all = all.lines().filter_map(|line| line.split_once(' '));
+    let all = all.filter(|(_, key)| !key.ends_with(":probe"));
+    Ok(all
+        .map(|(hash, key)| (key.to_owned(), hash.to_owned()))
+        .collect())
 }
 
 fn corrupt<T: std::fmt::Debug>(answer: Result<T, StoreError>, key: &str) -> Result<()> {

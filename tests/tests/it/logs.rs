@@ -84,14 +84,12 @@ async fn every_line_is_json_from_the_start_to_the_end() -> Result<()> {
     until("the dead instance to be in the log", async || {
         good.owners(&keys).await?;
         let lines = parsed(&companion.log())?;
+        // On a busy machine another one may miss its health checks, too.
         let ejected = lines
             .iter()
-            .find(|line| line["message"] == "instance ejected");
+            .find(|line| line["message"] == "instance ejected" && line["instance"] == *address);
         let line = ejected.context("not yet")?;
-        ensure!(
-            line["level"] == "WARN" && line["instance"] == *address,
-            "{line}"
-        );
+        ensure!(line["level"] == "WARN", "{line}");
         ensure!(
             line["service"] == "orders" && line["reporter"].is_string(),
             "{line}"

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use unitring_tests::certificates::Certificates;
 use unitring_tests::collector::{Collector, Span};
 use unitring_tests::companion::{Companion, Settings};
-use unitring_tests::deadline::until;
+use unitring_tests::deadline::{PATIENCE, until};
 use unitring_tests::ports;
 use unitring_tests::proxy::{Link, Proxy};
 use unitring_tests::rabbit::Rabbit;
@@ -132,7 +132,7 @@ async fn one_trace_shows_a_write_from_unit_to_unit() -> Result<()> {
         }
         bail!("no more deliveries")
     };
-    timeout(Duration::from_secs(30), found).await??;
+    timeout(PATIENCE, found).await??;
 
     // Work without a request, such as a look of the leader, makes no span: only a request begins a trace.
     let spans = collector.spans();
