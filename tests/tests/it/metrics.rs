@@ -101,18 +101,21 @@ async fn the_filter_and_the_companion_show_an_instance_by_the_same_labels() -> R
         Ok(())
     })
     .await?;
-    // The names of before have the same values.
-    let old = site.envoy.stats("wasmcustom.unitring.orders.").await?;
-    let new = site
-        .envoy
-        .stats("wasmcustom.unitring_filter.orders;.")
-        .await?;
     let sum = |stats: &BTreeMap<String, u64>, end: &str| -> u64 {
         let ours = stats.iter().filter(|(name, _)| name.ends_with(end));
         ours.map(|(_, value)| value).sum()
     };
-    let (old, new) = (sum(&old, ".calls"), sum(&new, ".calls_total"));
-    ensure!(old == new, "{old} {new}");
+    until("the names of before to have the same values", async || {
+        let old = site.envoy.stats("wasmcustom.unitring.orders.").await?;
+        let new = site
+            .envoy
+            .stats("wasmcustom.unitring_filter.orders;.")
+            .await?;
+        let (old, new) = (sum(&old, ".calls"), sum(&new, ".calls_total"));
+        ensure!(old == new && old >= 60, "{old} {new}");
+        Ok(())
+    })
+    .await?;
     let companion = site.companion.metrics().await?;
     for name in ["healthy", "capacity", "share_ratio"] {
         let name = format!("unitring_companion_instance_{name}");
@@ -148,6 +151,12 @@ async fn promtool_accepts_the_page_of_a_lone_unit_which_shows_nothing_that_it_do
 -> Result<()> {
     let site = Site::start().await?;
     site.envoy.get("ada").await?;
+    let times = r#"unitring_companion_request_duration_seconds_count{method="POST",route="/v1/reports",code="2xx"}"#;
+    until("a report", async || {
+        ensure!(site.companion.metric(times).await? > 0.0);
+        Ok(())
+    })
+    .await?;
     let page = site.companion.metrics().await?;
     scrape::is_accepted(&page)?;
     for absent in [
@@ -168,8 +177,6 @@ async fn promtool_accepts_the_page_of_a_lone_unit_which_shows_nothing_that_it_do
         env!("CARGO_PKG_VERSION")
     );
     ensure!(page.contains(&build), "{page}");
-    let times = r#"unitring_companion_request_duration_seconds_count{method="POST",route="/v1/reports",code="2xx"}"#;
-    ensure!(site.companion.metric(times).await? > 0.0, "{page}");
     Ok(())
 }
 

@@ -52,7 +52,8 @@ async fn a_filter_with_a_list_of_two_takes_nothing_from_one_on_another_listener(
         let used: BTreeSet<&str> = placed.values().map(String::as_str).collect();
         assert_eq!(used, ["a", "b"].into());
         envoy.port = first;
-        assert_eq!(envoy.owners(&keys(60)).await?, expected);
+        // On a new connection another worker may answer, whose VM learns of the instances later.
+        envoy.has_owners(&expected).await?;
     }
     Ok(())
 }

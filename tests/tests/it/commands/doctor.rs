@@ -80,11 +80,15 @@ async fn a_running_site_has_no_finding_and_its_keys_are_where_the_companion_says
         finds(&all, 0, &[])
     })
     .await?;
-    let (code, out, _) = run(&[&["doctor"], &all[..]].concat(), &[])?;
-    ensure!(
-        code == 0 && out.starts_with("no findings in http://"),
-        "{out}"
-    );
+    until("people to be told so", async || {
+        let (code, out, _) = run(&[&["doctor"], &all[..]].concat(), &[])?;
+        ensure!(
+            code == 0 && out.starts_with("no findings in http://"),
+            "{out}"
+        );
+        Ok(())
+    })
+    .await?;
     // A VM adds its counts at its next tick.
     until("a probe to have passed the filter", async || {
         ensure!(site.envoy.ours("choice.sampled").await? > 0);
@@ -124,7 +128,10 @@ async fn instances_that_do_not_tell_who_they_are_need_a_header() -> Result<()> {
         [site.envoy.admin_port, site.companion.port, site.envoy.port].map(url);
     site.companion.owner_of("ada").await?;
     let all = ["--admin", &admin, "--url", &companion, "--probe", &listener];
-    finds(&all, 0, &["UR0803"])?;
+    until("nothing else to be found", async || {
+        finds(&all, 0, &["UR0803"])
+    })
+    .await?;
     let named = [&all[..], &["--instance-header", "x-upstream"]].concat();
     until("the companion to know the ring", async || {
         finds(&named, 0, &[])

@@ -81,9 +81,13 @@ async fn each_command_ends_as_the_page_says_whatever_is_at_its_address() -> Resu
 
     let site = Site::start().await?;
     let there = url(site.companion.port);
-    until("the Envoy to have reported", async || {
-        ends("locate --key ada", &file, &there, 0)
-    })
+    until(
+        "the Envoy to have reported, and all to be well",
+        async || {
+            ends("locate --key ada", &file, &there, 0)?;
+            ends("status", &file, &there, 0)
+        },
+    )
     .await?;
     let mut redis = Redis::start().await?;
     let degraded = Settings::on_redis(&redis).start().await?;
