@@ -78,18 +78,19 @@ async fn the_way_from_an_alert_to_the_mend_is_as_the_page_shows() -> Result<()> 
     let says = runbook(&fleet, alert).await?;
     ensure!(says.contains("`unitring events --service S`"), "{says}");
     ensure!(says.contains("restart it"), "{says}");
-    let (code, said) = status()?;
-    let first = said.lines().next().unwrap_or_default();
-    ensure!(
-        code == Some(1) && first.contains(&address),
-        "{code:?}: {said}"
-    );
+    until("the status to begin with it", async || {
+        let (code, said) = status()?;
+        let first = said.lines().next().unwrap_or_default();
+        ensure!(
+            code == Some(1) && first.contains(&address),
+            "{code:?}: {said}"
+        );
+        Ok(())
+    })
+    .await?;
     let (_, said) = events()?;
-    let ejected = said.lines().find(|line| line.contains("ejected"));
-    ensure!(
-        ejected.is_some_and(|line| line.contains(&address)),
-        "{said}"
-    );
+    let mut ejected = said.lines().filter(|line| line.contains("ejected"));
+    ensure!(ejected.any(|line| line.contains(&address)), "{said}");
     let red = format!(
         "document.querySelector('tr[data-state=\"unhealthy\"]')?.innerText.includes('{address}') === true"
     );
@@ -112,8 +113,12 @@ async fn the_way_from_an_alert_to_the_mend_is_as_the_page_shows() -> Result<()> 
     })
     .await?;
     fleet.prometheus.is_quiet().await?;
-    let (code, said) = status()?;
-    ensure!(code == Some(0), "{code:?}: {said}");
+    until("a healthy status again", async || {
+        let (code, said) = status()?;
+        ensure!(code == Some(0), "{code:?}: {said}");
+        Ok(())
+    })
+    .await?;
 
     // An Envoy comes whose filter writes a header that no policy reads.
     let right = Shell::Filter.config()?.instances(&fleet.instances, &[])?;
