@@ -34,13 +34,11 @@ async fn a_unit_that_was_emptied_gets_everything_back_while_it_serves() -> Resul
     let before = group.agree().await?;
     // A running unit loses records, positions and outbox while clients go on writing there.
     let mut writers = Writers::start(2, &[north.companion.port]);
-    writers.go_on(20).await?;
-    let known = group.agree().await;
+    writers.go_on(200).await?;
     north.redis.cli(&["FLUSHALL"])?;
     writers.go_on(100).await?;
     let flushed = held(&north.redis)?;
     writers.stop().await?;
-    drop(known);
     let after = group.agree().await?;
     for key in before.keys().chain(flushed.keys()) {
         ensure!(after.contains_key(key), "{key} is gone");
