@@ -112,7 +112,7 @@ async fn a_primary_with_replicas_that_are_waited_for_keeps_it() -> Result<()> {
     replica.follows().await?;
     let wait = Wait {
         replicas: 1,
-        timeout: Duration::from_secs(20),
+        timeout: Duration::from_secs(2),
     };
     let settings = RedisSettings {
         wait: Some(wait),
