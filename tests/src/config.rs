@@ -298,6 +298,22 @@ impl EnvoyConfig {
         })
     }
 
+    /// With routes that wait for the end of an answer without a limit: Envoy's default ends an answer 15 s after its
+    /// request, also one that a test holds open.
+    ///
+    /// # Errors
+    /// The file has no routes.
+    pub fn patient(self) -> Result<Self> {
+        self.edit_connections(|manager| {
+            let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes");
+            let routes = routes.and_then(Value::as_array_mut).context("no routes")?;
+            for route in routes.iter_mut().filter_map(|route| route.get_mut("route")) {
+                route["timeout"] = json!("0s");
+            }
+            Ok(())
+        })
+    }
+
     /// A copy of a cluster.
     ///
     /// # Errors

@@ -113,6 +113,14 @@ impl Instance {
         self.ask(Method::POST, &path).await.map(drop)
     }
 
+    /// Lets the answers to requests with `held=1` end.
+    ///
+    /// # Errors
+    /// The instance does not answer.
+    pub async fn release(&self) -> Result<()> {
+        self.ask(Method::POST, "/__release").await.map(drop)
+    }
+
     /// Every answer has this status from now on; 0 ends that.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room(
 ) -> Result<()> {
     let site = Site::start_in(shell, WORKERS, |config| {
         let load = json!({"balance_factor": 125, "min_capacity": 1, "scope": "process"});
-        config.setting("load", load)
+        config.patient()?.setting("load", load)
     })
     .await?;
     let held = hold(&site.envoy, "hot", 40).await?;
@@ -70,7 +70,9 @@ async fn a_hot_key_fills_no_instance_over_its_capacity_while_another_has_room(
 
 async fn below_the_least_capacity_a_hot_key_stays_on_its_instance(shell: Shell) -> Result<()> {
     let site = Site::start_in(shell, WORKERS, |config| {
-        config.setting("load", json!({"min_capacity": 16}))
+        config
+            .patient()?
+            .setting("load", json!({"min_capacity": 16}))
     })
     .await?;
     let held = hold(&site.envoy, "hot", 16).await?;
@@ -85,7 +87,8 @@ async fn where_all_are_at_the_hard_cap_a_request_gets_503_and_when_to_come_again
     shell: Shell,
 ) -> Result<()> {
     let site = Site::start_in(shell, WORKERS, |config| {
-        config.setting("load", json!({"balance_factor": 0, "max_in_flight": 3}))
+        let load = json!({"balance_factor": 0, "max_in_flight": 3});
+        config.patient()?.setting("load", load)
     })
     .await?;
     let mut held = hold(&site.envoy, "hot", 12).await?;
@@ -130,6 +133,7 @@ impl Fleet {
         let companion = Settings::default().start().await?;
         let config = shell
             .config()?
+            .patient()?
             .instances(&instances, &[])?
             .companion(&companion)?
             .setting("companion.interval", json!("250ms"))?
@@ -186,7 +190,9 @@ async fn by_scope_process_an_envoy_knows_only_what_it_sends_itself(shell: Shell)
 async fn crossing_the_threshold_is_told_once_and_so_is_the_relief(shell: Shell) -> Result<()> {
     let site = Site::start_in(shell, WORKERS, |config| {
         let config = config.setting("load", json!({"balance_factor": 0, "threshold": 10}))?;
-        config.setting("companion.interval", json!("250ms"))
+        config
+            .patient()?
+            .setting("companion.interval", json!("250ms"))
     })
     .await?;
     let told = async |kind: &str| -> Result<usize> {

@@ -1,10 +1,9 @@
 //! Invariant 4: in-flight returns to zero when traffic stops, whatever happened to the requests.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::envoy::send;
@@ -25,7 +24,7 @@ const REQUESTS: usize = 200;
 /// The shipped configuration with upgrades, an answer by Envoy's router, a route that times out, and a
 /// filter before ours that answers where a header says so.
 fn with_every_end(config: EnvoyConfig) -> Result<EnvoyConfig> {
-    config.edit_connections(|manager| {
+    config.patient()?.edit_connections(|manager| {
         let fields = manager.as_object_mut().context("not an object")?;
         fields.insert(
             "upgrade_configs".to_owned(),
@@ -58,29 +57,38 @@ fn with_every_end(config: EnvoyConfig) -> Result<EnvoyConfig> {
 async fn in_flight_returns_to_zero_after_resets_errors_and_clients_that_left(
     shell: Shell,
 ) -> Result<()> {
-    let site = Site::start_in(shell, 1, Ok).await?;
-    let burst = (0..REQUESTS).map(|number| {
+    let site = Site::start_in(shell, 1, EnvoyConfig::patient).await?;
+    let ask = |number: usize| {
         let path = match number % 5 {
             0 => "/?delay_ms=400&reset=1",
             1 => "/?delay_ms=400&status=503",
-            2 => "/?delay_ms=60000",
+            2 => "/?delay_ms=600000",
             _ => "/?delay_ms=400",
         };
-        let request = site
-            .envoy
-            .request(path)
-            .header("x-user-id", format!("user-{number}"));
-        // The clients give up the requests that would take a minute.
-        async { drop(request.timeout(Duration::from_secs(3)).send().await) }
-    });
-    let watch = until("requests to be in flight", async || {
+        let request = site.envoy.request(path);
+        request.header("x-user-id", format!("user-{number}")).send()
+    };
+    let (long, short): (Vec<usize>, Vec<usize>) = (0..REQUESTS).partition(|n| n % 5 == 2);
+    let long: JoinSet<_> = long.into_iter().map(ask).collect();
+    join_all(short.into_iter().map(ask)).await;
+    until("only the long ones to be in flight", async || {
         let in_flight = site.envoy.stat("cluster.orders.upstream_rq_active").await?;
-        ensure!(in_flight > 0, "none");
+        ensure!(in_flight == u64::try_from(long.len())?, "{in_flight}");
         Ok(())
-    });
-    let (_, seen) = tokio::join!(join_all(burst), watch);
-    seen?;
+    })
+    .await?;
+    // The clients give up the requests that would take ten minutes.
+    drop(long);
     site.has_in_flight(0).await
+}
+
+/// In flight at all instances, by their own count.
+async fn in_flight(site: &Site) -> Result<u64> {
+    let mut sum = 0;
+    for instance in &site.instances {
+        sum += instance.load().await?.in_flight;
+    }
+    Ok(sum)
 }
 
 async fn an_upgraded_connection_is_in_flight_until_it_ends(shell: Shell) -> Result<()> {
@@ -92,14 +100,16 @@ async fn an_upgraded_connection_is_in_flight_until_it_ends(shell: Shell) -> Resu
         stream.echo(b"hello").await?;
     }
     site.has_in_flight(20).await?;
-    let mut truth = 0;
-    for instance in &site.instances {
-        truth += instance.load().await?.in_flight;
-    }
-    assert_eq!(truth, 20, "the instances themselves");
+    assert_eq!(in_flight(&site).await?, 20, "the instances themselves");
 
     streams.truncate(12);
     site.has_in_flight(12).await?;
+    until("the instances to have seen that", async || {
+        let truth = in_flight(&site).await?;
+        ensure!(truth == 12, "{truth}");
+        Ok(())
+    })
+    .await?;
     // The requests on an instance that dies end with it.
     let lost = site.instance("a").load().await?.in_flight;
     site.instance("a").kill()?;
@@ -109,17 +119,20 @@ async fn an_upgraded_connection_is_in_flight_until_it_ends(shell: Shell) -> Resu
 }
 
 async fn a_stream_is_in_flight_after_its_headers_until_its_last_byte(shell: Shell) -> Result<()> {
-    let site = Site::start_in(shell, 1, Ok).await?;
+    let site = Site::start_in(shell, 1, EnvoyConfig::patient).await?;
     let stream = async |number: usize, path: &str| {
         let request = site.envoy.request(path);
         let request = request.header("x-user-id", format!("user-{number}"));
         request.send().await
     };
-    let long = try_join_all((0..10).map(|number| stream(number, "/?stream_ms=60000"))).await?;
-    let short = try_join_all((0..10).map(|number| stream(number, "/?stream_ms=1500"))).await?;
+    let long = try_join_all((0..10).map(|number| stream(number, "/?stream_ms=600000"))).await?;
+    let held = try_join_all((0..10).map(|number| stream(number, "/?held=1"))).await?;
     // The headers of all answers have arrived.
     site.has_in_flight(20).await?;
-    for answer in short {
+    for instance in &site.instances {
+        instance.release().await?;
+    }
+    for answer in held {
         let body: Value = answer.json().await?;
         assert_eq!(body["path"], "/");
     }
@@ -147,7 +160,7 @@ async fn requests_that_envoy_answers_itself_leave_nothing_in_flight(shell: Shell
     };
     // While these are in flight, a gauge that is lowered once too often shows one too few.
     let held = try_join_all((0..10).map(|number| {
-        let request = site.envoy.request("/?stream_ms=60000");
+        let request = site.envoy.request("/?stream_ms=600000");
         request.header("x-user-id", format!("user-{number}")).send()
     }));
     let held = held.await?;

@@ -41,6 +41,7 @@ async fn survives(moment: &str) -> Result<()> {
     let filter = programs::trapping_filter()?;
     let site = Site::start_with_workers(WORKERS, |config| {
         config
+            .patient()?
             .filter(&filter)?
             .setting("companion.interval", json!("250ms"))
     })

@@ -116,6 +116,7 @@ fn tell_attempts(connections: &mut Value) -> Result<()> {
 async fn a_retried_request_is_in_flight_on_the_instance_that_answers_it() -> Result<()> {
     let mut site = Site::start_with_workers(2, |config| {
         config
+            .patient()?
             .unchecked()?
             .setting("ejection.consecutive_failures", json!(0))
     })

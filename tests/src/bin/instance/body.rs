@@ -1,7 +1,8 @@
-//! The body of an answer: pieces, at once or with a pause before each. Its request is in flight while the
-//! body lives.
+//! The body of an answer: pieces, at once, with a pause before each, or from a moment on. Its request is in flight
+//! while the body lives.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,6 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::time::Sleep;
 
 use crate::counter::Counted;
 
@@ -22,6 +22,15 @@ enum Piece {
     Abort,
 }
 
+/// What the next piece waits for.
+struct Wait(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wait")
+    }
+}
+
 /// A body.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -29,7 +38,7 @@ pub(crate) struct Tail {
     /// Whether its length is known when the headers are sent.
     is_exact: bool,
     pause: Duration,
-    wait: Option<Pin<Box<Sleep>>>,
+    wait: Option<Wait>,
     _counted: Option<Counted>,
 }
 
@@ -49,6 +58,12 @@ impl Tail {
     /// Waits this long before each piece.
     pub(crate) fn after(mut self, pause: Duration) -> Self {
         self.pause = pause;
+        self
+    }
+
+    /// Waits for this before the first piece.
+    pub(crate) fn from(mut self, moment: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.wait = Some(Wait(Box::pin(moment)));
         self
     }
 
@@ -97,11 +112,13 @@ impl Body for Tail {
         }
         let pause = self.pause;
         if !pause.is_zero() {
-            let sleep = || Box::pin(tokio::time::sleep(pause));
-            let wait = self.wait.get_or_insert_with(sleep);
-            if wait.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
+            let sleep = || Wait(Box::pin(tokio::time::sleep(pause)));
+            self.wait.get_or_insert_with(sleep);
+        }
+        if let Some(Wait(wait)) = &mut self.wait
+            && wait.as_mut().poll(context).is_pending()
+        {
+            return Poll::Pending;
         }
         self.wait = None;
         Poll::Ready(self.pieces.pop_front().map(|piece| match piece {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use unitring_tests::tally::{Load, Tally};
 
 /// The state that all connections share.
@@ -18,6 +18,8 @@ pub(crate) struct Counter {
     fails_with: AtomicU64,
     /// Permits of the requests in progress; the other requests wait, and count as in flight.
     workers: Mutex<Arc<Semaphore>>,
+    /// Lets the answers end that were held.
+    release: watch::Sender<()>,
 }
 
 impl Counter {
@@ -28,7 +30,18 @@ impl Counter {
             slow_ms: AtomicU64::new(0),
             fails_with: AtomicU64::new(0),
             workers: Mutex::new(Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))),
+            release: watch::Sender::new(()),
         })
+    }
+
+    pub(crate) fn release(&self) {
+        self.release.send_replace(());
+    }
+
+    /// Ends at the next release.
+    pub(crate) fn next_release(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut release = self.release.subscribe();
+        async move { drop(release.changed().await) }
     }
 
     /// Counts a request until the guard is dropped.

@@ -2,8 +2,8 @@
 //! received.
 //!
 //! The query of a request controls its answer: `status=503` sets the status, `delay_ms=200` delays the
-//! answer, `stream_ms=200` delays the body after the headers, `reset=1` closes the connection without an
-//! answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an upgrade to a stream
+//! answer, `stream_ms=200` delays the body after the headers, `held=1` does so until `POST /__release`, `reset=1` closes
+//! the connection without an answer, `redirect=1` sends the client to `/` by a 302. A request may ask for an upgrade to a stream
 //! that is echoed.
 //!
 //! `update=carts/ada;body` announces data updates; `value=…`, or a number of digits by `size=65536`, is the body of the
@@ -102,6 +102,7 @@ async fn answer(
         }
         Err(counted) => counted,
     };
+    let release = asked(&request, "held").map(|_| counter.next_release());
     let mut body = describe(id, &request);
     let received = request.into_body().collect().await?.to_bytes();
     if let Some(fields) = body.as_object_mut() {
@@ -110,6 +111,9 @@ async fn answer(
     let mut tail = Tail::at_once(format!("{body}\n"), Some(counted));
     if !stream_delay.is_zero() {
         tail = tail.after(stream_delay);
+    }
+    if let Some(release) = release {
+        tail = tail.from(release);
     }
     Ok(Response::builder()
         .status(u16::try_from(status)?)
@@ -142,6 +146,10 @@ fn about_itself(
             let workers = asked(request, "workers").map(usize::try_from).transpose()?;
             counter.slow_down(ms, workers);
             json!({"ms": ms, "workers": workers})
+        }
+        (&Method::POST, "/__release") => {
+            counter.release();
+            json!({})
         }
         (&Method::POST, "/__fail") => {
             let status = asked(request, "status").context("?status= is missing")?;

@@ -11,7 +11,7 @@ async fn a_burst_on_cold_connections_is_within_the_capacity_from_its_first_reque
     for workers in [1, 2] {
         let load = json!({"balance_factor": 125, "min_capacity": 20, "scope": "process"});
         let site = Site::start_in(Shell::Native, workers, |config| {
-            config.setting("load", load)
+            config.patient()?.setting("load", load)
         })
         .await?;
         // Nothing was connected yet.
@@ -38,7 +38,10 @@ async fn a_burst_on_cold_connections_is_within_the_capacity_from_its_first_reque
 #[tokio::test]
 async fn max_in_flight_holds_in_a_burst_on_cold_connections() -> Result<()> {
     let load = json!({"balance_factor": 0, "max_in_flight": 5, "scope": "process"});
-    let site = Site::start_in(Shell::Native, 2, |config| config.setting("load", load)).await?;
+    let site = Site::start_in(Shell::Native, 2, |config| {
+        config.patient()?.setting("load", load)
+    })
+    .await?;
     let burst = (0..40).map(|_| {
         let request = site.envoy.request("/?stream_ms=60000");
         request.header("x-user-id", "hot").send()
