@@ -45,7 +45,7 @@ async fn retries_of_the_oldest_envoy_go_to_the_candidates_in_turn() -> Result<()
     envoy.steers_to(instances.len()).await?;
     let dead = instances.pop().context("no instance")?.address();
     let mut retried = 0;
-    for key in keys(60) {
+    for key in keys(120) {
         let answer = envoy.get(&key).await?;
         let named = answer.body["headers"]["x-unitring-host"][0].as_str();
         let named: Vec<&str> = named.unwrap_or_default().split(',').collect();
