@@ -65,7 +65,7 @@ async fn an_instance_that_did_not_answer_is_not_named() -> Result<()> {
             .setting("ejection.consecutive_failures", json!(0))?;
         config.edit_connections(|manager| {
             let route = manager.pointer_mut("/route_config/virtual_hosts/0/routes/0/route");
-            route.context("no route")?["timeout"] = json!("0.5s");
+            route.context("no route")?["timeout"] = json!("5s");
             Ok(())
         })
     })
@@ -82,7 +82,7 @@ async fn an_instance_that_did_not_answer_is_not_named() -> Result<()> {
     // It takes the request, and Envoy's timeout answers.
     for instance in &site.instances {
         instance.fail_with(0).await?;
-        instance.take(Duration::from_secs(60)).await?;
+        instance.take(Duration::from_secs(600)).await?;
     }
     let waited = site.envoy.get("ada").await?;
     assert_eq!((waited.status, waited.header(HEADERS[0])), (504, None));
@@ -103,28 +103,21 @@ async fn an_instance_that_did_not_answer_is_not_named() -> Result<()> {
 #[tokio::test]
 async fn locate_agrees_with_the_filter() -> Result<()> {
     let site = Site::start().await?;
-    unitring_tests::deadline::until("the companion to have a report", async || {
-        site.companion
-            .get("/v1/services/orders/locate?key=ada")
-            .await
+    // The last report may be of a moment before the filter had its present view.
+    until("both to agree on every key", async || {
+        for number in 0..50 {
+            let key = format!("user-{number}");
+            let path = format!("/v1/services/orders/locate?key={key}");
+            let located = site.companion.get(&path).await?;
+            let answer = site.envoy.get(&key).await?;
+            let said = answer.header("x-unitring-instance");
+            let owner = located["owner"]["address"].as_str();
+            ensure!(owner == said, "{key}: {said:?}, {located}");
+            ensure!(located["as_reported"] == true, "{located}");
+        }
+        Ok(())
     })
-    .await?;
-    for number in 0..50 {
-        let key = format!("user-{number}");
-        let located = site
-            .companion
-            .get(&format!("/v1/services/orders/locate?key={key}"))
-            .await?;
-        let answer = site.envoy.get(&key).await?;
-        let said = answer.header("x-unitring-instance");
-        assert_eq!(
-            located["owner"]["address"].as_str(),
-            said,
-            "{key}: {located}"
-        );
-        assert_eq!(located["as_reported"], true, "{located}");
-    }
-    Ok(())
+    .await
 }
 
 /// Instances a and b in the first priority, of which a is unhealthy, c and d in the second.
@@ -156,27 +149,28 @@ async fn locate_agrees_with_the_filter_and_tells_the_priority_where_there_are_se
         .companion(&companion)?;
     let envoy = Envoy::start(&in_two_priorities(config)?).await?;
     envoy.steers_to(3).await?;
-    until("the companion to have a report of that", async || {
-        let service = companion.get("/v1/services/orders/locate?key=ada").await?;
-        ensure!(service["as_reported"] == true, "{service}");
-        ensure!(service["candidates"][0]["priority"].is_u64(), "{service}");
-        Ok(())
+    // The last report may be of a moment before the filter had its present view.
+    let priorities = until("both to agree on every key", async || {
+        let mut priorities = BTreeSet::new();
+        for number in 0..60 {
+            let key = format!("user-{number}");
+            let path = format!("/v1/services/orders/locate?key={key}");
+            let located = companion.get(&path).await?;
+            let answer = envoy.get(&key).await?;
+            let said = answer.header("x-unitring-instance");
+            let first = &located["candidates"][0];
+            ensure!(
+                first["address"].as_str() == said,
+                "{key}: {said:?}, {located}"
+            );
+            ensure!(located["as_reported"] == true, "{located}");
+            let is_second = ["c", "d"].contains(&answer.instance.as_str());
+            ensure!(first["priority"] == u64::from(is_second), "{located}");
+            priorities.insert(is_second);
+        }
+        Ok(priorities)
     })
     .await?;
-    let mut priorities = BTreeSet::new();
-    for number in 0..60 {
-        let key = format!("user-{number}");
-        let path = format!("/v1/services/orders/locate?key={key}");
-        let located = companion.get(&path).await?;
-        let answer = envoy.get(&key).await?;
-        let said = answer.header("x-unitring-instance");
-        let first = &located["candidates"][0];
-        assert_eq!(first["address"].as_str(), said, "{key}: {located}");
-        assert_eq!(located["as_reported"], true, "{located}");
-        let is_second = ["c", "d"].contains(&answer.instance.as_str());
-        assert_eq!(first["priority"], u64::from(is_second), "{located}");
-        priorities.insert(is_second);
-    }
     assert_eq!(priorities.len(), 2);
     let (is_done, text) = companion.ask(&["locate", "--key", "user-1"])?;
     ensure!(is_done && text.contains("), priority "), "{text}");
@@ -188,9 +182,10 @@ async fn locate_says_of_a_key_that_is_left_to_envoy_that_it_is() -> Result<()> {
     let companion = Settings::default().start().await?;
     let socket = report::instance("/run/a.sock", "/run/a.sock", 0);
     let service = report::service("orders", vec![socket]);
-    companion
-        .report(&report::report("e~1", 1, vec![service]))
-        .await?;
+    let mut report = report::report("e~1", 1, vec![service]);
+    // A report counts for five intervals, and no other follows.
+    report["interval_ms"] = json!(60_000);
+    companion.report(&report).await?;
     let located = companion.get("/v1/services/orders/locate?key=ada").await?;
     assert_eq!(located["reason"], "fallback", "{located}");
     assert_eq!(located["owner"]["id"], "/run/a.sock", "{located}");

@@ -26,9 +26,10 @@ async fn reports(
     let instance = instance("10.0.0.1:1", "10.0.0.1:1", 0);
     let mut service = service("orders", vec![instance]);
     service["wiring"] = findings.into();
-    companion
-        .report(&report(reporter, sequence, vec![service]))
-        .await?;
+    let mut report = report(reporter, sequence, vec![service]);
+    // A report counts for five intervals, and no other follows.
+    report["interval_ms"] = 60_000.into();
+    companion.report(&report).await?;
     Ok(())
 }
 

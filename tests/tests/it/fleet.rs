@@ -45,6 +45,7 @@ async fn an_envoy_that_is_killed_leaves_the_fleets_load() -> Result<()> {
     let instances = Instance::start_all(&["a", "b", "c", "d"]).await?;
     let companion = Settings::default().start().await?;
     let config = EnvoyConfig::shipped("envoy.yaml")?
+        .patient()?
         .instances(&instances, &[])?
         .companion(&companion)?
         .setting("companion.interval", json!("250ms"))?;
@@ -77,7 +78,9 @@ async fn the_updates_of_an_instance_are_counted_timed_and_weighed() -> Result<()
             instance[name] = count.into();
         }
         let services = vec![report::service("orders", vec![instance])];
-        let report = report::report(reporter, sequence, services);
+        let mut report = report::report(reporter, sequence, services);
+        // A report counts for five intervals, and no other follows.
+        report["interval_ms"] = 20_000.into();
         companion.report(&report).await
     };
     send("e~1", 1, 10).await?;
@@ -100,9 +103,9 @@ async fn the_updates_of_an_instance_are_counted_timed_and_weighed() -> Result<()
     ] {
         ensure!(shown[name] == expected, "{name}: {service}");
     }
-    // At most the growth in one interval of a second.
+    // At most the growth in one interval, to one decimal.
     let rate = shown["updates_per_s"].as_f64().context("no rate")?;
-    ensure!(rate > 0.0 && rate <= 3.0, "{service}");
+    ensure!(rate > 0.0 && rate <= 0.2, "{service}");
     let first = &service["reporters"][0];
     ensure!(first["updates"] == 13, "{service}");
     ensure!(first["updates_per_s"] == rate, "{service}");
