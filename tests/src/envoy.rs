@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::header::HeaderMap;
@@ -17,6 +18,9 @@ use crate::process::Process;
 use crate::programs;
 use crate::shell::Shell;
 use crate::usage;
+
+/// A VM of the filter ticks at least four times in this time.
+const FOUR_TICKS: Duration = Duration::from_secs(1);
 
 /// A running Envoy.
 #[derive(Debug)]
@@ -251,12 +255,13 @@ impl Envoy {
             return Ok(());
         }
         // Envoy's hosts are pending until their first check, and the filter reads them on its own timer:
-        // only its second read from now on certainly began after now.
+        // only its second read from now on certainly began after now. Workers adopt what it found at their ticks.
         let looks = async || self.ours("discovery.done").await;
-        let seen = looks().await?;
+        let (seen, since) = (looks().await?, Instant::now());
         deadline::until("the filter to have seen that", async || {
             let done = looks().await?;
             ensure!(done >= seen + 2, "{seen} looks before, {done} now");
+            ensure!(since.elapsed() >= FOUR_TICKS, "workers may not know");
             Ok(())
         })
         .await

@@ -240,17 +240,27 @@ fn with_carts(config: EnvoyConfig, carts: &[Instance]) -> Result<EnvoyConfig> {
     }))
 }
 
-/// Waits until the filter steers to this many of `carts`, too.
+/// Waits until every VM of the filter steers to this many of `carts`, too, as [`Envoy::steers_to`] does for `orders`.
 async fn steers_to_carts(envoy: &Envoy, expected: usize) -> Result<()> {
     let expected = u64::try_from(expected)?;
+    let ours = async |name: &str| {
+        envoy
+            .stat(&format!("wasmcustom.unitring.carts.{name}"))
+            .await
+    };
     until("carts to be steered to", async || {
-        let name = "wasmcustom.unitring.carts.instances_eligible";
-        let eligible = envoy.stat(name).await?;
+        let eligible = ours("instances_eligible").await?;
         let healthy = envoy.stat("cluster.carts.membership_healthy").await?;
         ensure!(
             (eligible, healthy) == (expected, expected),
             "{eligible}, {healthy}"
         );
+        Ok(())
+    })
+    .await?;
+    let seen = ours("discovery.done").await?;
+    until("two more looks at carts", async || {
+        ensure!(ours("discovery.done").await? >= seen + 2);
         Ok(())
     })
     .await

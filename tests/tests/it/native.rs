@@ -98,11 +98,12 @@ async fn where_a_priority_panics_healthy_instances_serve_and_keep_their_keys() -
     until("the workers to know", async || {
         let now = site.envoy.owners(&keys).await?;
         ensure!(now.values().all(|owner| owner == "a"), "{now:?}");
+        // Before they know, retries may lead all to the one that lives.
+        ensure!(site.envoy.ours("fallback.unnameable").await? > 0);
+        ensure!(site.envoy.log().contains("a priority panics"));
         Ok(())
     })
     .await?;
-    ensure!(site.envoy.ours("fallback.unnameable").await? > 0);
-    ensure!(site.envoy.log().contains("a priority panics"));
     // Without any healthy instance there is none that a policy can name.
     site.instance("a").kill()?;
     site.envoy.has_healthy(0).await?;
@@ -183,7 +184,8 @@ async fn instances_that_come_and_go_are_told_once_by_each_envoy_and_counts_go_on
         .tells("ejected", &address, "unhealthy")
         .await?;
     let moved = event["moved"].as_f64().context("no share")?;
-    ensure!((0.1..0.4).contains(&moved), "{event}");
+    // A quarter of the keys are its own, and with Envoy's fill some others move, too.
+    ensure!((0.15..0.6).contains(&moved), "{event}");
     site.instance("b").restart().await?;
     site.companion.tells("recovered", &address, "").await?;
     site.envoy.owners(&keys(100)).await?;
@@ -237,11 +239,15 @@ async fn without_the_companion_requests_are_served_and_it_is_told_of_what_it_mis
     .await?;
     site.companion.restart().await?;
     site.companion.tells("ejected", &address, "").await?;
-    let log = site.envoy.log();
-    ensure!(log.contains("report: works again"), "{log}");
-    let warnings = log.matches("wired wrongly: companion_cluster").count();
-    ensure!(warnings > 0, "{log}");
-    Ok(())
+    // The companion tells an event before the module has the answer to the report.
+    until("the log to say so", async || {
+        let log = site.envoy.log();
+        ensure!(log.contains("report: works again"), "{log}");
+        let warnings = log.matches("wired wrongly: companion_cluster").count();
+        ensure!(warnings > 0, "{log}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -57,6 +57,7 @@ async fn load_and_failures_behind_a_subset_are_those_of_the_instances_in_it() ->
     let companion = Settings::default().start().await?;
     let config = EnvoyConfig::shipped("envoy.yaml")?
         .instances(&instances, &[])?
+        .patient()?
         .unchecked()?
         .companion(&companion)?;
     let envoy = Envoy::start_with_workers(&with_subsets(config, WHOLE)?, 2).await?;
@@ -82,7 +83,8 @@ async fn load_and_failures_behind_a_subset_are_those_of_the_instances_in_it() ->
         for key in keys(60) {
             send(envoy.request("/v1").header("x-user-id", key)).await?;
         }
-        ensure!(envoy.ours("ejections").await? == 1);
+        // All is left to Envoy, so it goes on to fail, and may be ejected again before this is looked at.
+        ensure!(envoy.ours("ejections").await? > 0);
         Ok(())
     })
     .await?;
@@ -113,11 +115,12 @@ async fn what_a_later_filter_sends_to_another_service_is_the_load_of_that_servic
             "service": name,
             "key": [{"header": "x-user-id"}],
             "discovery": {"source": "admin", "cluster": "envoy_admin"},
-            "ejection": {"consecutive_failures": 5, "base": "60s"},
+            "ejection": {"consecutive_failures": 5, "base": "300s"},
         })
     };
     let config = EnvoyConfig::shipped("envoy.yaml")?
         .instances(&instances, &[])?
+        .patient()?
         .unchecked()?
         .copy_cluster("orders", "carts", &carts)?
         .companion(&companion)?

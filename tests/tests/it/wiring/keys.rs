@@ -124,6 +124,17 @@ async fn listeners_of_one_service_with_other_keys_are_no_mistake_if_each_has_its
         Front::start(|config| second_listener(config, port, "x-session", "x-session")).await?;
     finds_nothing(&front).await?;
     front.envoy.port = port;
+    // Both listeners' filters count their looks in one stat, so this one's may have been none of those.
+    until("the filter of the second to steer", async || {
+        let request = front.envoy.request("/").header("x-session", "s0");
+        let answer = send(request).await?;
+        ensure!(
+            answer.header("x-unitring-reason") == Some("primary"),
+            "{answer:?}"
+        );
+        Ok(())
+    })
+    .await?;
     for number in 0..20 {
         let request = front.envoy.request("/");
         let answer = send(request.header("x-session", format!("s{number}"))).await?;
