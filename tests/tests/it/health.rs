@@ -61,7 +61,7 @@ async fn an_instance_that_answers_503_is_ejected_and_back_after_a_trial() -> Res
 #[tokio::test]
 async fn no_more_than_the_greatest_share_is_ejected_whatever_fails() -> Result<()> {
     let site = Site::start_with_workers(WORKERS, |config| {
-        let ejection = json!({"consecutive_failures": 2, "base": "60s", "max_percent": 50});
+        let ejection = json!({"consecutive_failures": 2, "base": "300s", "max_percent": 50});
         config.unchecked()?.setting("ejection", ejection)
     })
     .await?;
@@ -134,7 +134,7 @@ async fn what_envoys_outlier_detection_ejects_gets_no_keys(shell: Shell) -> Resu
 #[tokio::test]
 async fn an_instance_that_comes_back_warms_up() -> Result<()> {
     let mut site = Site::start_with_workers(WORKERS, |config| {
-        let config = config.setting("slow_start", json!({"window": "4s", "start_percent": 10}))?;
+        let config = config.setting("slow_start", json!({"window": "15s", "start_percent": 10}))?;
         config.setting("companion.interval", json!("250ms"))
     })
     .await?;

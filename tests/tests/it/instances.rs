@@ -71,16 +71,13 @@ async fn a_slow_instance_is_slow_for_every_request_and_a_paused_one_answers_when
 async fn requests_over_the_number_of_workers_wait_and_are_in_flight() -> Result<()> {
     let instance = Instance::start("a").await?;
     let (client, url) = (Client::new(), format!("http://{}/", instance.address()));
-    instance
-        .take_with_workers(Duration::from_millis(200), 1)
-        .await?;
+    // The second has so long to arrive while the first is in progress.
+    let service_time = Duration::from_secs(2);
+    instance.take_with_workers(service_time, 1).await?;
     let start = Instant::now();
     let (first, second) = tokio::join!(send(client.get(&url)), send(client.get(&url)));
     assert_eq!((first?.status, second?.status), (200, 200));
-    assert!(
-        start.elapsed() >= Duration::from_millis(400),
-        "one after the other"
-    );
+    assert!(start.elapsed() >= 2 * service_time, "one after the other");
     assert_eq!(instance.load().await?.peak, 2);
     Ok(())
 }

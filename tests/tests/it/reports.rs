@@ -28,9 +28,9 @@ async fn an_envoy_with_two_workers_reports_once_per_interval() -> Result<()> {
         Ok(count)
     })
     .await?;
-    let last = until("five more", async || {
+    let last = until("ten more", async || {
         let count = sent().await?;
-        ensure!(count >= first + 5, "{count}");
+        ensure!(count >= first + 10, "{count}");
         Ok(count)
     })
     .await?;
@@ -43,9 +43,11 @@ async fn an_envoy_with_two_workers_reports_once_per_interval() -> Result<()> {
         last - first,
         start.elapsed()
     );
+    // Those of three VMs would take three to four seconds. The answer to the first may have come seconds late, so that
+    // the next ones follow sooner.
     assert!(
-        start.elapsed() > Duration::from_secs(3),
-        "five reports in {:?}",
+        start.elapsed() > Duration::from_secs(5),
+        "ten reports in {:?}",
         start.elapsed()
     );
 

@@ -28,7 +28,8 @@ impl Restarting {
         let mut command = Command::new(programs::part("envoy")?);
         command.arg("--config-path").arg(self.file());
         command.args(["--concurrency", "1", "--log-level", "warning"]);
-        command.args(["--drain-time-s", "1", "--parent-shutdown-time-s", "4"]);
+        // The old process lives for long enough to end what it has in flight.
+        command.args(["--drain-time-s", "1", "--parent-shutdown-time-s", "10"]);
         Process::start(name, command.args(which), self.folder.path())
     }
 
