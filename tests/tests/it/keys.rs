@@ -25,6 +25,7 @@ impl Pair {
             Ok(())
         })?;
         let native = Envoy::start(&config.clone().without_filter()?).await?;
+        native.has_healthy(instances.len()).await?;
         let filtered = Envoy::start(&config).await?;
         filtered.steers_to(instances.len()).await?;
         Ok(Self {

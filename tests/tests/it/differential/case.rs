@@ -3,6 +3,8 @@
 //! The addresses have no servers: the test only asks for Envoy's choice.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::num::NonZeroU32;
 
 use anyhow::{Context, Result};
@@ -212,6 +214,12 @@ fn random_maglev(numbers: &mut Numbers) -> Result<Ring> {
     Ok(Ring::Maglev { table_size })
 }
 
+/// Whether this machine has a server at this port, which may answer in any way.
+fn is_taken(port: u16) -> bool {
+    let bound = TcpListener::bind(("127.0.0.1", port));
+    bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
 fn random_hosts(numbers: &mut Numbers) -> Result<Vec<Host>> {
     let count = usize::try_from(1 + numbers.below(12))?;
     let mut addresses = BTreeSet::new();
@@ -219,6 +227,9 @@ fn random_hosts(numbers: &mut Numbers) -> Result<Vec<Host>> {
         // Below the ports of the harness's servers, and often on a shared IP address.
         let (port, host) = (1 + numbers.below(9_000), 1 + numbers.below(12));
         let range = numbers.below(4) * 80;
+        if is_taken(u16::try_from(port)?) {
+            continue;
+        }
         addresses.insert(match numbers.below(5) {
             0 => format!("[::1]:{port}"),
             _ => format!("127.{range}.0.{host}:{port}"),
