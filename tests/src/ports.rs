@@ -1,29 +1,103 @@
 //! Free ports.
 //!
-//! They are below the range from which the kernel takes ports for outgoing connections, so that only
-//! another server can take one first; then the start is retried on other ports.
+//! They are below the range from which the kernel takes ports for outgoing connections, so that only another server can
+//! take one first. Each process that runs tests has ports of its own, by locks that end with it: the port of a server
+//! that starts, or is down for a moment, is none that another test is given. Where any other program is faster, the
+//! start is retried on other ports.
 
+use std::fs::{self, File};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const FIRST: u16 = 11_000;
 const COUNT: u16 = 20_000;
+/// How many ports a process takes at a time.
+const BLOCK: u16 = 100;
+const BLOCKS: u16 = COUNT / BLOCK;
 const TRIES_MAX: u32 = 4;
 
-/// A port on 127.0.0.1 without a listener, never returned twice by this process.
+/// The blocks of this process.
+#[derive(Debug)]
+struct Blocks {
+    held: Vec<Block>,
+    /// The place in `held` of the block that is given out, and how much of it has been.
+    at: usize,
+    given: u16,
+}
+
+#[derive(Debug)]
+struct Block {
+    number: u16,
+    /// Locked until the process ends.
+    _lock: File,
+}
+
+impl Blocks {
+    const fn none() -> Self {
+        Self {
+            held: Vec::new(),
+            at: 0,
+            given: BLOCK,
+        }
+    }
+
+    fn next(&mut self) -> Result<u16> {
+        if self.given == BLOCK {
+            match self.claim()? {
+                Some(block) => {
+                    self.at = self.held.len();
+                    self.held.push(block);
+                }
+                // All are in use: those of the servers that have ended are free again.
+                None => self.at = (self.at + 1) % self.held.len().max(1),
+            }
+            self.given = 0;
+        }
+        let block = self
+            .held
+            .get(self.at)
+            .context("other processes have all ports")?;
+        let port = FIRST + block.number * BLOCK + self.given;
+        self.given += 1;
+        Ok(port)
+    }
+
+    /// A block that no process has.
+    fn claim(&self) -> Result<Option<Block>> {
+        let folder = std::env::temp_dir().join("unitring-ports");
+        fs::create_dir_all(&folder)?;
+        // So that most processes find one at once.
+        let begin = match self.held.last() {
+            Some(last) => last.number + 1,
+            None => u16::try_from(std::process::id() % u32::from(BLOCKS))?,
+        };
+        for number in (begin..begin + BLOCKS).map(|number| number % BLOCKS) {
+            if self.held.iter().any(|block| block.number == number) {
+                continue;
+            }
+            let lock = File::create(folder.join(number.to_string()))?;
+            if lock.try_lock().is_ok() {
+                return Ok(Some(Block {
+                    number,
+                    _lock: lock,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A port on 127.0.0.1 without a listener, which no other test gets, here or in another process.
 ///
 /// # Errors
 /// All ports are taken.
 pub fn free() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Concurrent test programs begin at different ports.
-    let start = u16::try_from(std::process::id() % u32::from(COUNT / 100))? * 100;
+    static OURS: Mutex<Blocks> = Mutex::new(Blocks::none());
+    let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..COUNT {
-        let offset =
-            (u32::from(start) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % u32::from(COUNT);
-        let port = FIRST + u16::try_from(offset)?;
+        let port = ours.next()?;
         if is_free(port) {
             return Ok(port);
         }
@@ -70,4 +144,25 @@ fn is_port_race(text: &str) -> bool {
     ["address already in use", "eaddrinuse", "address in use"]
         .iter()
         .any(|sign| text.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_port_is_given_once_and_its_block_is_this_process_own() -> Result<()> {
+        let mut blocks = Blocks::none();
+        let ports: BTreeSet<u16> = (0..BLOCK + 1)
+            .map(|_| blocks.next())
+            .collect::<Result<_>>()?;
+        assert_eq!(ports.len(), usize::from(BLOCK) + 1);
+        let held: BTreeSet<u16> = blocks.held.iter().map(|block| block.number).collect();
+        // As another process would.
+        let other = Blocks::none().claim()?.context("none is left")?;
+        assert!(!held.contains(&other.number), "{held:?}, {other:?}");
+        Ok(())
+    }
 }
