@@ -6,7 +6,6 @@
 mod pipe;
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -166,15 +165,7 @@ impl Page {
     /// # Errors
     /// It never is.
     pub async fn until(&self, expression: &str) -> Result<()> {
-        self.within(deadline::PATIENCE / 4, expression).await
-    }
-
-    /// The same with another limit.
-    ///
-    /// # Errors
-    /// It is not in this time.
-    pub async fn within(&self, limit: Duration, expression: &str) -> Result<()> {
-        deadline::within(limit, expression, async || {
+        deadline::until(expression, async || {
             if self.value(expression).await? == json!(true) {
                 return Ok(());
             }

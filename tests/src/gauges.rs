@@ -1,5 +1,7 @@
 //! Requests in flight at the service `orders`, as the balancer counts them.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -60,8 +62,17 @@ pub async fn has_in_flight_at(envoy: &Envoy, companion: &Companion, expected: u6
 
 /// Waits until the companion has this many requests in flight from its reporters, in a report from now on.
 async fn is_told(companion: &Companion, expected: u64) -> Result<()> {
+    let begun = Instant::now();
     until(&format!("{expected} in flight by the report"), async || {
+        let waited_ms = u64::try_from(begun.elapsed().as_millis())?;
         let service = companion.get("/v1/services/orders").await?;
+        let reporters = service.get("reporters").and_then(Value::as_array);
+        let ages = reporters.context("no reporters")?.iter();
+        let oldest = ages.map(|one| one["age_ms"].as_u64()).max().flatten();
+        ensure!(
+            oldest.is_some_and(|age_ms| age_ms < waited_ms),
+            "no report yet: {service}"
+        );
         let instances = service.get("instances").and_then(Value::as_array);
         let instances = instances.context("no instances")?;
         let loads = instances.iter().filter_map(|one| one["in_flight"].as_u64());

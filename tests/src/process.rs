@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::deadline::PATIENCE;
 
 const SHOWN_LINES_MAX: usize = 40;
 
@@ -82,8 +85,20 @@ impl Process {
     ///
     /// # Errors
     /// The process ended, or the time is up; the text has the end of its log.
-    pub async fn ready(&mut self, mut is_ready: impl AsyncFnMut() -> Result<()>) -> Result<()> {
-        let end = Instant::now() + crate::deadline::PATIENCE;
+    pub async fn ready(&mut self, is_ready: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+        self.ready_within(PATIENCE, is_ready).await
+    }
+
+    /// The same with another limit.
+    ///
+    /// # Errors
+    /// The same as there.
+    pub async fn ready_within(
+        &mut self,
+        limit: Duration,
+        mut is_ready: impl AsyncFnMut() -> Result<()>,
+    ) -> Result<()> {
+        let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited()? {
                 bail!(
@@ -92,7 +107,9 @@ impl Process {
                     self.log_end()
                 );
             }
-            match is_ready().await {
+            // A server that takes a connection before it serves may leave the question without an answer.
+            let asked = timeout(PATIENCE / 4, is_ready()).await;
+            match asked.unwrap_or_else(|_| Err(anyhow!("no answer"))) {
                 Ok(()) => return Ok(()),
                 Err(error) if Instant::now() >= end => {
                     return Err(error.context(format!(
@@ -169,14 +186,13 @@ impl Process {
         Ok(())
     }
 
-    /// Sends SIGTERM to the group, and SIGKILL to what is left of it once the process has ended or was patiently
-    /// waited for: a companion takes up to eleven seconds by itself.
+    /// Sends SIGTERM to the group, and after [`PATIENCE`] SIGKILL to what is left of it.
     ///
     /// # Errors
     /// The process cannot be ended.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
-        let end = Instant::now() + crate::deadline::PATIENCE;
+        let end = Instant::now() + PATIENCE;
         while self.exited()?.is_none() && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

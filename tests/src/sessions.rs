@@ -76,18 +76,25 @@ impl Side {
             .companion(companion)?
             .moved(READ, read)
             // The caller may log in at once.
-            .setting("discovery.interval", json!("250ms"))?;
+            .setting("discovery.interval", json!("250ms"))?
+            // On a busy machine it takes longer to store a session and to read it. Shorter than `stream_idle_timeout`.
+            .setting("capture.timeout", json!("12s"))?
+            .edit_listener("sessions_read", |listener| {
+                let route = "/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes/0/route";
+                let route = listener.pointer_mut(route).context("no route")?;
+                route["timeout"] = json!("12s");
+                Ok(())
+            })?;
         let mut instances = Vec::new();
         for place in INSTANCES {
             let port = ports::free()?;
             let mut command = Command::new("python3");
             command.arg(&script).args(["--port", &port.to_string()]);
             command.args(["--envoy", &format!("http://127.0.0.1:{read}")]);
-            instances.push(Process::start(
-                &format!("sessions-{port}"),
-                &mut command,
-                folder.path(),
-            )?);
+            let name = format!("sessions-{port}");
+            let mut process = Process::start(&name, &mut command, folder.path())?;
+            process.listens(([127, 0, 0, 1], port)).await?;
+            instances.push(process);
             config = config.moved(place, port);
         }
         let envoy = Envoy::start(&config).await?;
@@ -95,7 +102,8 @@ impl Side {
             let known = envoy
                 .stat("wasmcustom.unitring.sessions.instances_eligible")
                 .await?;
-            anyhow::ensure!(known == 2, "{known}");
+            let healthy = envoy.stat("cluster.sessions.membership_healthy").await?;
+            anyhow::ensure!((known, healthy) == (2, 2), "{known}, {healthy}");
             Ok(())
         })
         .await?;

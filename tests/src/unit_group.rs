@@ -1,12 +1,11 @@
 //! Several units with their brokers and the links between them, and the contents of each unit's Redis.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::companion::{Companion, Settings};
-use crate::deadline::within;
+use crate::deadline::{PATIENCE, within};
 use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
 use crate::redis::Redis;
@@ -115,30 +114,27 @@ impl UnitGroup {
     /// # Errors
     /// The units never do.
     pub async fn agree(&self) -> Result<BTreeMap<String, String>> {
-        within(
-            Duration::from_secs(120),
-            "all units to hold the same",
-            async || {
-                let mut first: Option<(&str, BTreeMap<String, String>)> = None;
-                for member in &self.members {
-                    let held = held(&member.redis)?;
-                    let Some((name, before)) = &first else {
-                        first = Some((&member.name, held));
-                        continue;
-                    };
-                    let mut keys = before.keys().chain(held.keys());
-                    let differs = keys.find(|key| before.get(*key) != held.get(*key));
-                    if let Some(key) = differs {
-                        let (one, other) = (before.get(key), held.get(key));
-                        anyhow::bail!(
-                            "{key} is {one:?} in {name} and {other:?} in {}",
-                            member.name
-                        );
-                    }
+        // After a flood of changes and with a broker that was away, more than one step is awaited.
+        within(3 * PATIENCE, "all units to hold the same", async || {
+            let mut first: Option<(&str, BTreeMap<String, String>)> = None;
+            for member in &self.members {
+                let held = held(&member.redis)?;
+                let Some((name, before)) = &first else {
+                    first = Some((&member.name, held));
+                    continue;
+                };
+                let mut keys = before.keys().chain(held.keys());
+                let differs = keys.find(|key| before.get(*key) != held.get(*key));
+                if let Some(key) = differs {
+                    let (one, other) = (before.get(key), held.get(key));
+                    anyhow::bail!(
+                        "{key} is {one:?} in {name} and {other:?} in {}",
+                        member.name
+                    );
                 }
-                Ok(first.context("no units")?.1)
-            },
-        )
+            }
+            Ok(first.context("no units")?.1)
+        })
         .await
     }
 

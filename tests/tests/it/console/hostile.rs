@@ -151,7 +151,8 @@ async fn names_that_are_markup_are_text_and_a_thousand_instances_and_an_outage_a
             .await?;
     }
     let taken = started.elapsed();
-    ensure!(taken < Duration::from_secs(5), "20 frames took {taken:?}");
+    // So long on a busy machine; a page that draws all rows anew for each frame takes much longer.
+    ensure!(taken < Duration::from_secs(60), "20 frames took {taken:?}");
     page.value("document.querySelector('main [data-filter]').focus()")
         .await?;
     page.types("10.1.3.27:80").await?;
@@ -164,7 +165,8 @@ async fn names_that_are_markup_are_text_and_a_thousand_instances_and_an_outage_a
     )
     .await?;
     companion.restart().await?;
-    page.value("document.querySelector('#banner button').click()")
+    // Unless it has asked again by itself.
+    page.value("document.querySelector('#banner button')?.click()")
         .await?;
     page.until("document.getElementById('banner').innerText === ''")
         .await?;
@@ -189,15 +191,19 @@ async fn names_that_are_markup_are_text_and_a_thousand_instances_and_an_outage_a
         },
     )
     .await?;
-    // Reports need not outlast a crash: the restarted companion may not know the service.
-    let faults = page.faults(&origin(&companion), &[404]);
-    let refused = |fault: &&String| !fault.contains("ERR_CONNECTION_REFUSED");
-    let cut = |fault: &&String| {
-        !fault.contains("ERR_INCOMPLETE_CHUNKED_ENCODING")
-            && !fault.contains("ERR_CONNECTION_RESET")
-            && !fault.contains("ERR_EMPTY_RESPONSE")
-    };
-    let faults: Vec<&String> = faults.iter().filter(refused).filter(cut).collect();
+    // Reports need not outlast a crash: the restarted companion may not know the service, or not be ready at once.
+    let faults = page.faults(&origin(&companion), &[404, 503]);
+    // What a companion that is gone refuses or has not answered to its end.
+    const GONE: [&str; 6] = [
+        "net::ERR_CONNECTION_REFUSED",
+        "net::ERR_CONNECTION_RESET",
+        "net::ERR_CONNECTION_CLOSED",
+        "net::ERR_EMPTY_RESPONSE",
+        "net::ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "net::ERR_CONTENT_LENGTH_MISMATCH",
+    ];
+    let is_other = |fault: &&String| !GONE.iter().any(|gone| fault.contains(gone));
+    let faults: Vec<&String> = faults.iter().filter(is_other).collect();
     ensure!(faults.is_empty(), "{faults:#?}");
     Ok(())
 }

