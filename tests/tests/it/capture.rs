@@ -7,18 +7,16 @@ mod kills;
 mod monitoring;
 mod traps;
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use unitring_tests::companion::Companion;
 use unitring_tests::config::EnvoyConfig;
-use unitring_tests::deadline::until;
+use unitring_tests::deadline::{PATIENCE, until};
 use unitring_tests::envoy::Envoy;
 use unitring_tests::site::Site;
 
-/// A site whose filter captures as these settings say.
+/// A site whose filter captures as these settings say, and by default waits long for a companion on a busy machine.
 pub(crate) async fn site(capture: Value) -> Result<Site> {
     site_with(capture, 1, Ok).await
 }
@@ -28,10 +26,14 @@ pub(crate) async fn site_with(
     workers: u32,
     change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>,
 ) -> Result<Site> {
+    let mut patient = json!({"timeout": "60s"});
+    for (name, value) in capture.as_object().into_iter().flatten() {
+        patient[name] = value.clone();
+    }
     Site::start_with_workers(workers, |config| {
         change(
             config
-                .setting("capture", capture)?
+                .setting("capture", patient)?
                 .setting("companion.interval", json!("250ms"))?,
         )
     })
@@ -54,7 +56,7 @@ impl Got {
 /// Asks an instance for an answer with this query.
 pub(crate) async fn ask(envoy: &Envoy, query: &[(&str, &str)]) -> Result<Got> {
     let request = envoy.asking(query)?;
-    let response = request.timeout(Duration::from_secs(30)).send().await?;
+    let response = request.timeout(PATIENCE).send().await?;
     Ok(Got {
         status: response.status().as_u16(),
         headers: response.headers().clone(),
@@ -203,8 +205,9 @@ async fn a_malformed_update_is_left_out_counted_and_logged_and_the_others_are_st
         assert_eq!((got.status, got.header("x-unitring-update")), (200, None));
     }
     let log = site.envoy.log();
+    // Once in ten seconds, and a busy machine may take some of them for these requests.
     let said = log.matches("was left out").count();
-    assert_eq!(said, 1, "{log}");
+    assert!((1..10).contains(&said), "{log}");
     assert!(
         log.contains("the data update carts/b b was left out: the key must be"),
         "{log}"

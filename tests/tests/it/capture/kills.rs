@@ -12,7 +12,7 @@ use futures_util::future::{join, try_join_all};
 use reqwest::{Client, Url};
 use serde_json::json;
 use unitring_tests::config::EnvoyConfig;
-use unitring_tests::deadline::within;
+use unitring_tests::deadline::until;
 use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
 use unitring_tests::redis::Redis;
@@ -104,7 +104,7 @@ async fn change(door: &Door, session: String, seen: &Seen) -> Result<()> {
 /// Waits for this many more acknowledged changes.
 async fn go_on(seen: &Seen, more: u64) -> Result<()> {
     let target = seen.acknowledged.load(Ordering::Relaxed) + more;
-    within(Duration::from_secs(60), "changes to go on", async || {
+    until("changes to go on", async || {
         let now = seen.acknowledged.load(Ordering::Relaxed);
         ensure!(now >= target, "{now} of {target}");
         Ok(())

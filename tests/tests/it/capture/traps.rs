@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
 use unitring_tests::programs;
 
-use super::{ask, counts, has, of_instances, record, site, site_with, stores};
+use super::{ask, counts, has, record, site, site_with, stores};
 
 /// Stops the companion's process, so that it takes connections and answers none.
 pub(super) fn signal(companion: &Companion, signal: Signal) -> Result<()> {
@@ -22,7 +22,7 @@ pub(super) fn signal(companion: &Companion, signal: Signal) -> Result<()> {
 
 #[tokio::test]
 async fn a_companion_that_is_away_is_503_at_once_and_works_again_when_it_is_back() -> Result<()> {
-    let mut site = site(json!({"mode": "sync", "timeout": "10s"})).await?;
+    let mut site = site(json!({"mode": "sync", "timeout": "60s"})).await?;
     site.companion.kill()?;
     let begin = Instant::now();
     let got = ask(&site.envoy, &[("update", "carts/ada"), ("value", "v")]).await?;
@@ -31,7 +31,7 @@ async fn a_companion_that_is_away_is_503_at_once_and_works_again_when_it_is_back
     assert_eq!(got.header("x-unitring-update"), None);
     // Not after the timeout.
     ensure!(
-        begin.elapsed() < Duration::from_secs(9),
+        begin.elapsed() < Duration::from_secs(55),
         "{:?}",
         begin.elapsed()
     );
@@ -62,13 +62,13 @@ async fn a_companion_that_hangs_is_503_after_the_timeout() -> Result<()> {
 }
 
 async fn fails_at_once(change: impl FnOnce(EnvoyConfig) -> Result<EnvoyConfig>) -> Result<()> {
-    let site = site_with(json!({"mode": "sync", "timeout": "20s"}), 1, change).await?;
+    let site = site_with(json!({"mode": "sync", "timeout": "60s"}), 1, change).await?;
     for update in ["carts/ada", "carts/ada;body"] {
         let begin = Instant::now();
         let got = ask(&site.envoy, &[("update", update), ("value", "v")]).await?;
         assert_eq!((got.status, got.header("retry-after")), (503, Some("1")));
         assert_eq!(got.header("x-unitring-reason"), Some("update-unavailable"));
-        ensure!(begin.elapsed() < Duration::from_secs(15), "it waited");
+        ensure!(begin.elapsed() < Duration::from_secs(55), "it waited");
     }
     Ok(())
 }
@@ -117,13 +117,16 @@ async fn a_grpc_caller_gets_its_own_kind_of_503() -> Result<()> {
 
 #[tokio::test]
 async fn a_client_that_leaves_at_half_time_still_has_its_record_stored() -> Result<()> {
-    let site = site(json!({"mode": "sync", "timeout": "20s"})).await?;
+    let site = site(json!({"mode": "sync", "timeout": "60s"})).await?;
     signal(&site.companion, Signal::STOP)?;
     let request = site
         .envoy
         .asking(&[("update", "carts/ada;body"), ("value", "kept")])?;
-    let left = request.timeout(Duration::from_millis(500)).send().await;
-    assert!(left.is_err());
+    tokio::select! {
+        answered = request.send() => bail!("an answer without the companion: {answered:?}"),
+        // The bytes count once the body is read and handed over; then the client leaves.
+        waits = counts(&site.envoy, "instances.update_bytes", 4) => waits?,
+    }
     until("the client's request to be over", async || {
         let active = site.envoy.stat("http.ingress.downstream_rq_active").await?;
         ensure!(active == 0, "{active}");
@@ -141,8 +144,7 @@ async fn a_client_that_leaves_at_half_time_still_has_its_record_stored() -> Resu
     assert_eq!((got.status, got.body.as_str()), (200, "next"));
     counts(&site.envoy, "updates.stored", 2).await?;
     counts(&site.envoy, "in_flight", 0).await?;
-    assert_eq!(of_instances(&site.envoy, "in_flight").await?, 0);
-    Ok(())
+    counts(&site.envoy, "instances.in_flight", 0).await
 }
 
 #[tokio::test]
@@ -161,15 +163,8 @@ async fn an_answer_whose_vm_dies_while_it_waits_ends_in_504() -> Result<()> {
     let update = [("update", "carts/ada"), ("value", "v")];
     let waits = ask(&site.envoy, &update);
     let kills = async {
-        until("the answer to wait", async || {
-            let sent = site
-                .envoy
-                .stat("cluster.unitring.upstream_rq_active")
-                .await?;
-            ensure!(sent > 0);
-            Ok(())
-        })
-        .await?;
+        // It waits as soon as its update is counted.
+        counts(&site.envoy, "instances.updates", 1).await?;
         let fatal = site
             .envoy
             .request("/")
