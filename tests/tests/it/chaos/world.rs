@@ -167,6 +167,8 @@ impl World {
         let mut leaving = self.filtered.remove(which);
         load.turn_to(&self.filtered.iter().collect::<Vec<_>>());
         leaving.drain().await?;
+        // One may still have been on its way to it when no other was left there.
+        load.passes(0).await?;
         has_nothing_in_flight(&leaving).await?;
         leaving.stop().await?;
         let envoy = Envoy::start_with_workers(&self.config, WORKERS).await?;
