@@ -21,6 +21,26 @@ use unitring_tests::programs;
 use unitring_tests::shell::Shell;
 use unitring_tests::tcp::{Connection, TcpSite, client, plain};
 
+/// Waits for three rounds of a cluster's health checks in a row of which none fails: its servers' answers are what the
+/// check expects. On a busy machine one may come too late.
+async fn checks_pass(envoy: &Envoy, cluster: &str, servers: u64) -> Result<()> {
+    let count = async |name| {
+        let name = format!("cluster.{cluster}.health_check.{name}");
+        envoy.stat(&name).await
+    };
+    let mut failed = count("failure").await?;
+    let mut enough = count("attempt").await? + 3 * servers;
+    until("three rounds of checks without a failure", async || {
+        let (now, tried) = (count("failure").await?, count("attempt").await?);
+        if now > failed {
+            (failed, enough) = (now, tried + 3 * servers);
+        }
+        ensure!(tried >= enough, "{tried} of {enough}, {failed} have failed");
+        Ok(())
+    })
+    .await
+}
+
 const STATS: &str = "wasmcustom.unitring.orders";
 
 /// How many of these connections each instance has.
@@ -44,7 +64,11 @@ on_both_shells! {
 async fn a_client_comes_back_to_the_instance_that_locate_names(shell: Shell) -> Result<()> {
     let site = TcpSite::start_in(shell, 1, &[], Ok).await?;
     let mut used = BTreeSet::new();
-    for number in 0..24 {
+    // With 24 clients, by its port one instance of four has none of them once in 200 starts.
+    for number in 0..200 {
+        if number >= 24 && used.len() == 4 {
+            break;
+        }
         let client = client(number);
         let instance = site.open(client, "echo").await?.instance;
         for _ in 0..3 {
@@ -61,7 +85,7 @@ async fn a_client_comes_back_to_the_instance_that_locate_names(shell: Shell) -> 
         );
         used.insert(instance);
     }
-    ensure!(used.len() == 4, "{used:?} for 24 clients");
+    ensure!(used.len() == 4, "{used:?} for 200 clients");
     // The shipped file wires the filter as it should be; of the native module nothing can be wired wrongly.
     let wrong = site.envoy.stats(&format!("{STATS}.wiring")).await?;
     ensure!(wrong.values().all(|count| *count == 0), "{wrong:?}");
@@ -135,7 +159,9 @@ async fn an_instance_that_dies_costs_no_new_client_anything_and_the_unit_hears_o
         owners.insert(client, site.open(client, "echo").await?.instance);
     }
     let mut others = Vec::new();
-    for &client in all.iter().filter(|client| owners[*client] != "b") {
+    // Fewer than an instance may always have: with all of them at one, its next client would go elsewhere.
+    let elsewhere = all.iter().filter(|client| owners[*client] != "b");
+    for &client in elsewhere.take(12) {
         others.push(site.open(client, "echo").await?);
     }
     let dead = site.instance("b")?.address();

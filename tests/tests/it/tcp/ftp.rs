@@ -39,8 +39,6 @@ async fn has_no_session(site: &FtpSite) -> Result<()> {
 #[tokio::test]
 async fn each_way_of_passive_transfer_reaches_the_server_of_the_session() -> Result<()> {
     let site = FtpSite::start().await?;
-    // While Envoy starts, it may be too busy to see a greeting in time.
-    let failed_before = site.envoy.stat("cluster.ftp.health_check.failure").await?;
     let mut used = BTreeSet::new();
     for number in 0..CLIENTS {
         let client = client(number);
@@ -57,7 +55,9 @@ async fn each_way_of_passive_transfer_reaches_the_server_of_the_session() -> Res
         let path = site.servers[0].file("../sent");
         fs::write(&path, &sent)?;
         let path = path.to_str().context("no text")?.to_owned();
-        let upload = ["--ssl-reqd", "--insecure", "--upload-file", &path];
+        // With TLS for the session alone: by TLS 1.3 a server still sends tickets while curl ends its upload. They make
+        // a reset of that end, which can overtake the file; vsftpd then answers 426.
+        let upload = ["--ftp-ssl-control", "--insecure", "--upload-file", &path];
         curl(site.port, client, &upload, &sent).await?;
         let server = site
             .servers
@@ -71,9 +71,8 @@ async fn each_way_of_passive_transfer_reaches_the_server_of_the_session() -> Res
         used.insert(name);
     }
     ensure!(used.len() > 1, "{used:?} for {CLIENTS} clients");
-    let failed = site.envoy.stat("cluster.ftp.health_check.failure").await?;
-    ensure!(failed == failed_before, "{failed} checks have failed");
-    has_no_session(&site).await
+    has_no_session(&site).await?;
+    super::checks_pass(&site.envoy, "ftp", 3).await
 }
 
 /// The number of the server with this name.
@@ -100,7 +99,7 @@ async fn a_transfer_goes_on_while_another_server_dies() -> Result<()> {
     let moved = "cluster.data.upstream_cx_rx_bytes_total";
     let before = site.envoy.stat(moved).await?;
     let port = site.port;
-    let slowly = ["--limit-rate", "6M"];
+    let slowly = ["--limit-rate", "2M"];
     let download = tokio::spawn(async move { curl(port, client, &slowly, "big").await });
     until("the transfer to be under way", async || {
         let now = site.envoy.stat(moved).await?;

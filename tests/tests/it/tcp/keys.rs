@@ -94,6 +94,13 @@ async fn several_services_share_the_way_and_nothing_else() -> Result<()> {
     }
     let port = ports::free()?;
     let site = TcpSite::start_with(1, &[], |config| with_carts(config, port, &ports)).await?;
+    until("both carts to be chosen from", async || {
+        let name = "wasmcustom.unitring.carts.instances_eligible";
+        let eligible = site.envoy.stat(name).await?;
+        ensure!(eligible == 2, "{eligible}");
+        Ok(())
+    })
+    .await?;
     let mut held = Vec::new();
     for number in 0..20 {
         let order = site.open(client(number), "echo").await?;
@@ -121,7 +128,7 @@ async fn several_services_share_the_way_and_nothing_else() -> Result<()> {
 async fn the_key_can_be_the_client_that_a_balancer_tells_by_the_proxy_protocol() -> Result<()> {
     let site = TcpSite::start_with(1, &[], |config| with(config, "tcp.md", "proxy-in")).await?;
     let mut used = BTreeSet::new();
-    for number in 0..16 {
+    for number in 0..32 {
         let line = format!("PROXY TCP4 10.1.2.{number} 10.0.0.1 40000 443\r\n");
         let expected = site.companion.owner_of(&format!("10.1.2.{number}")).await?;
         for through in 0..2 {

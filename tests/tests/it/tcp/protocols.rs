@@ -13,7 +13,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use unitring_tests::config::EnvoyConfig;
 use unitring_tests::deadline::until;
-use unitring_tests::envoy::Envoy;
 use unitring_tests::page_part::with;
 use unitring_tests::process::Process;
 use unitring_tests::redis::Redis;
@@ -31,27 +30,6 @@ fn with_check(config: EnvoyConfig, check: &str) -> Result<EnvoyConfig> {
         "tcp.md",
         check,
     )
-}
-
-/// The servers' answers are what the check expects: of three rounds of checks, none fails.
-async fn checks_pass(envoy: &Envoy, servers: usize) -> Result<()> {
-    let count = async |name| {
-        envoy
-            .stat(&format!("cluster.orders.health_check.{name}"))
-            .await
-    };
-    // While Envoy starts, it may be too busy to see an answer in time.
-    let failed = count("failure").await?;
-    let enough = count("attempt").await? + 3 * u64::try_from(servers)?;
-    until("three rounds of checks", async || {
-        let tried = count("attempt").await?;
-        ensure!(tried >= enough, "{tried} of {enough}");
-        Ok(())
-    })
-    .await?;
-    let now = count("failure").await?;
-    ensure!(now == failed, "{} checks have failed", now - failed);
-    Ok(())
 }
 
 /// A client of Redis with one connection.
@@ -110,7 +88,7 @@ async fn all_connections_of_a_pool_find_what_one_of_them_wrote() -> Result<()> {
         sizes.iter().filter(|size| **size > 0).count() > 1,
         "{sizes:?}"
     );
-    checks_pass(&envoy, 3).await
+    super::checks_pass(&envoy, "orders", 3).await
 }
 
 /// A mail server, whose log has each mail that it took.
@@ -143,7 +121,7 @@ async fn mail_goes_through_the_server_of_its_sender_which_speaks_first() -> Resu
     .await?;
     let mail = folder.path().join("mail.txt");
     let mut used = BTreeMap::new();
-    for number in 0..8 {
+    for number in 0..CLIENTS {
         let client = client(number);
         let subject = format!("Subject: number {number} from {client}");
         std::fs::write(&mail, format!("{subject}\r\n\r\nHello.\r\n"))?;
@@ -186,5 +164,5 @@ async fn mail_goes_through_the_server_of_its_sender_which_speaks_first() -> Resu
         *used.entry(port).or_insert(0) += 1;
     }
     ensure!(used.len() > 1, "{used:?}");
-    checks_pass(&envoy, 3).await
+    super::checks_pass(&envoy, "orders", 3).await
 }
