@@ -109,13 +109,14 @@ async fn reporters_and_what_they_report_have_a_bound() -> Result<()> {
 #[tokio::test]
 async fn no_report_makes_an_instance_look_fuller_than_an_envoy_can_make_it() -> Result<()> {
     let companion = Settings::default().start().await?;
+    let lasting = |reporter, sequence, instances| {
+        let mut report = by_hand(reporter, sequence, vec![service("orders", instances)]);
+        report["interval_ms"] = json!(60_000);
+        report
+    };
     let honest = instance("a", "10.0.0.1:1", 2);
     let one = companion
-        .report(&by_hand(
-            "e~1",
-            1,
-            vec![service("orders", vec![honest.clone()])],
-        ))
+        .report(&lasting("e~1", 1, vec![honest.clone()]))
         .await?;
     ensure!(one["services"][0]["rest"][0]["in_flight"] == 0, "{one}");
     // A forged report: every number is the maximum, and the instance appears a hundred times.
@@ -124,11 +125,9 @@ async fn no_report_makes_an_instance_look_fuller_than_an_envoy_can_make_it() -> 
         huge[name] = u64::MAX.into();
     }
     huge["weight"] = u32::MAX.into();
-    let huge = by_hand("e~2", u64::MAX, vec![service("orders", vec![huge; 100])]);
+    let huge = lasting("e~2", u64::MAX, vec![huge; 100]);
     companion.report(&huge).await?;
-    let told = companion
-        .report(&by_hand("e~1", 2, vec![service("orders", vec![honest])]))
-        .await?;
+    let told = companion.report(&lasting("e~1", 2, vec![honest])).await?;
     let rest = &told["services"][0]["rest"][0];
     ensure!(rest["in_flight"] == 1_000_000 && rest["own"] == 2, "{told}");
     companion
@@ -273,18 +272,21 @@ async fn the_page_of_bounds_names_each_and_its_metric() -> Result<()> {
     companion
         .counts("unitring_companion_group_servers_away 0")
         .await?;
-    let text = companion.metrics().await?;
     let stats = fs::read_to_string(root.join("plugin/src/filter/stats.rs"))?;
-    for word in quoted(&page) {
-        if let Some(stat) = word.strip_prefix("unitring.<service>.") {
-            ensure!(
-                stats.contains(&format!("\"{stat}\"")),
-                "{word}: no such stat"
-            );
-        } else if word.starts_with("unitring_") {
-            let family = format!("# TYPE {word} ");
-            ensure!(text.contains(&family), "{word}: no such metric");
+    until("each metric to be on the page of metrics", async || {
+        let text = companion.metrics().await?;
+        for word in quoted(&page) {
+            if let Some(stat) = word.strip_prefix("unitring.<service>.") {
+                ensure!(
+                    stats.contains(&format!("\"{stat}\"")),
+                    "{word}: no such stat"
+                );
+            } else if word.starts_with("unitring_") {
+                let family = format!("# TYPE {word} ");
+                ensure!(text.contains(&family), "{word}: no such metric");
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }

@@ -67,11 +67,13 @@ impl Honest {
         // As a filter has it, so that another one of the same name is not old.
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         self.sequence = u64::try_from(since.as_millis())?.max(self.sequence + 1);
-        let beat = json!({"ttl": "20s"}).to_string().into_bytes();
+        let beat = json!({"ttl": "100s"}).to_string().into_bytes();
         let path = "/v1/services/orders/instances/10.0.0.1:80";
         self.succeeds(Method::PUT, path, beat).await?;
         let loads = vec![instance("10.0.0.1:80", "10.0.0.1:80", 1)];
-        let report = report("honest~1", self.sequence, vec![service("orders", loads)]);
+        let mut report = report("honest~1", self.sequence, vec![service("orders", loads)]);
+        // It counts for a while: the companion may be busy before the services are read.
+        report["interval_ms"] = json!(20_000);
         let report = report.to_string().into_bytes();
         self.succeeds(Method::POST, "/v1/reports", report).await?;
         let text = self

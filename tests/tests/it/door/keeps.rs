@@ -130,7 +130,9 @@ fn huge(reporter: &str) -> Vec<u8> {
         load["hash_key"] = json!("k".repeat(2_500));
         load
     });
-    let report = report(reporter, 1, vec![service(reporter, loads.collect())]);
+    let mut report = report(reporter, 1, vec![service(reporter, loads.collect())]);
+    // All of them count until the last one is sent.
+    report["interval_ms"] = json!(60_000);
     report.to_string().into_bytes()
 }
 
@@ -218,7 +220,9 @@ async fn a_reporters_name_is_its_owners_and_no_sequence_silences_it() -> Result<
         .await?;
     let send = async |token: &str, sequence: u64, in_flight: u64| {
         let loads = vec![instance("a", "10.0.0.1:1", in_flight)];
-        let body = report("e~1", sequence, vec![service("orders", loads)]);
+        let mut body = report("e~1", sequence, vec![service("orders", loads)]);
+        // While it counts, its name has an owner.
+        body["interval_ms"] = json!(60_000);
         let body = body.to_string().into_bytes();
         let response = companion.call_as(token, Method::POST, "/v1/reports", body);
         anyhow::Ok(response.await?.status().as_u16())
@@ -338,9 +342,9 @@ async fn services_are_read_in_pages() -> Result<()> {
     for number in 0..7 {
         let name = format!("s{number}");
         let loads = vec![instance("a", "10.0.0.1:1", 1)];
-        companion
-            .report(&report("e~1", 1, vec![service(&name, loads)]))
-            .await?;
+        let mut report = report("e~1", 1, vec![service(&name, loads)]);
+        report["interval_ms"] = json!(60_000);
+        companion.report(&report).await?;
     }
     let (mut seen, mut path) = (Vec::new(), "/v1/services?limit=3".to_owned());
     let mut pages = 0;
