@@ -14,7 +14,7 @@ use super::DemoError;
 use crate::clock;
 
 /// How long a program may take to become ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const READY_EVERY: Duration = Duration::from_millis(50);
 const ENDED_EVERY: Duration = Duration::from_millis(500);
 /// Lines of the log in an error.

@@ -9,7 +9,7 @@ use super::{DemoError, Protocol, web};
 use crate::clock;
 
 /// How long Envoy may take until it sends keys to all instances.
-const PLACED_TIMEOUT: Duration = Duration::from_secs(30);
+const PLACED_TIMEOUT: Duration = Duration::from_secs(120);
 const PLACED_EVERY: Duration = Duration::from_millis(100);
 
 /// Waits until the service is reached by the filter, Envoy finds all instances healthy, and the companion knows it.

@@ -6,6 +6,7 @@ mod tcp;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -18,6 +19,9 @@ use unitring_tests::programs;
 
 /// Held while a demo starts: two that look for free ports at once take the same.
 pub(crate) static STARTING: Mutex<()> = Mutex::const_new(());
+
+/// How long a demo may take to start all its servers, one after the other, on a busy machine.
+pub(crate) const START: Duration = Duration::from_secs(360);
 
 /// The demo, with the programs that `make run` gives it.
 fn demo(arguments: &[&str]) -> Result<Command> {
@@ -39,8 +43,8 @@ async fn start(arguments: &[&str], folder: &Path, last: &str) -> Result<(Process
     let mut process = Process::start("demo", &mut command, folder)?;
     let mut printed = String::new();
     process
-        .ready(async || {
-            // `ready` ends early, with the log, if the demo does.
+        .ready_within(START, async || {
+            // It ends early, with the log, if the demo does.
             printed = fs::read_to_string(folder.join("demo.log"))?;
             ensure!(printed.contains(last), "it has printed: {printed}");
             Ok(())
@@ -119,14 +123,18 @@ async fn every_command_that_the_demo_prints_works_as_printed_and_nothing_outlive
     }
     interrupt(&mut process).await?;
     let folder = folder.path().display().to_string();
-    let left = run(&format!(
-        "grep -slaF '{folder}' /proc/[0-9]*/cmdline || true"
-    ))?;
-    // The shell and grep name the folder, too, and have ended by now.
-    let is_there = |file: &str| fs::read(file).is_ok_and(|bytes| !bytes.is_empty());
-    let left: Vec<&str> = left.lines().filter(|file| is_there(file)).collect();
-    ensure!(left.is_empty(), "{left:?} still run");
-    Ok(())
+    // What was killed takes a moment to end.
+    until("nothing to outlive it", async || {
+        let left = run(&format!(
+            "grep -slaF '{folder}' /proc/[0-9]*/cmdline || true"
+        ))?;
+        // The shell and grep name the folder, too, and have ended by now.
+        let is_there = |file: &str| fs::read(file).is_ok_and(|bytes| !bytes.is_empty());
+        let left: Vec<&str> = left.lines().filter(|file| is_there(file)).collect();
+        ensure!(left.is_empty(), "{left:?} still run");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -154,7 +162,7 @@ async fn two_units_read_what_the_other_wrote_by_the_commands_that_are_printed() 
 #[tokio::test]
 async fn instances_alone_are_started_for_a_configuration_by_hand() -> Result<()> {
     let folder = TempDir::new()?;
-    let base = ports::free()?.to_string();
+    let base = ports::free_range(4)?.to_string();
     let arguments = ["--only-instances", "--port-base", &base];
     let (mut process, printed) = start(&arguments, folder.path(), "Ctrl-C stops them.").await?;
     ensure!(
@@ -229,7 +237,8 @@ fn a_port_that_was_asked_for_and_is_taken_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn instances_alone_take_the_ports_that_the_shipped_files_name_and_no_others() -> Result<()> {
-    // Another demo may have it for a while.
+    // Another demo may have it for a while, and none may be about to use it.
+    let _alone = STARTING.lock().await;
     let _taken = until("port 8081 to be free", async || {
         Ok(std::net::TcpListener::bind("127.0.0.1:8081")?)
     })

@@ -54,9 +54,9 @@ async fn works_as_printed(arguments: &[&str]) -> Result<()> {
     let folder = TempDir::new()?;
     let (mut process, printed) = start_all(arguments, folder.path()).await?;
     let commands = commands(&printed)?;
-    let answered = instance(&run(command(&commands, "--interface 127.0.0.7")?)?)?;
     // The companion learns of the instances with Envoy's next report.
-    until("locate to name an instance", async || {
+    until("locate to name the instance that answers", async || {
+        let answered = instance(&run(command(&commands, "--interface 127.0.0.7")?)?)?;
         let located = run(command(&commands, "locate?key=127.0.0.7")?)?;
         let located: serde_json::Value = serde_json::from_str(&located)?;
         let address = located["owner"]["address"].as_str().context("no owner")?;
@@ -74,7 +74,9 @@ async fn works_as_printed(arguments: &[&str]) -> Result<()> {
 #[tokio::test]
 async fn a_killed_instance_ends_its_connections_alone_and_its_keys_go_to_others() -> Result<()> {
     let folder = TempDir::new()?;
-    let (mut process, printed) = start_all(&["--tcp"], folder.path()).await?;
+    // On ports of its own: another demo that starts meanwhile would take that of the killed instance, with its own `b`.
+    let base = ports::free_range(40)?.to_string();
+    let (mut process, printed) = start_all(&["--tcp", "--port-base", &base], folder.path()).await?;
     let envoy = listener(&printed)?;
     let (mut with_b, mut with_another) = (None, None);
     for client in 1..=250 {
@@ -123,7 +125,7 @@ async fn each_of_two_units_has_the_service() -> Result<()> {
 #[tokio::test]
 async fn instances_alone_are_started_for_a_configuration_by_hand() -> Result<()> {
     let folder = TempDir::new()?;
-    let base = ports::free()?.to_string();
+    let base = ports::free_range(4)?.to_string();
     let arguments = ["--tcp", "--only-instances", "--port-base", &base];
     let (mut process, printed) = start(&arguments, folder.path(), "Ctrl-C stops them.").await?;
     let first = format!("a 127.0.0.1:{base}   b ");

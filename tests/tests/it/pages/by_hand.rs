@@ -33,15 +33,8 @@ impl Ports {
     /// The ports of [`SHOWN`] and of the instances, which `--port-base` gives ports in a row.
     fn of_files() -> Result<Self> {
         let mut ports = Self::free(&SHOWN)?;
-        let mut row = vec![ports::free()?];
-        while row.len() < INSTANCES.len() {
-            let next = ports::free()?;
-            if row.last().is_some_and(|last| last + 1 != next) {
-                row.clear();
-            }
-            row.push(next);
-        }
-        ports.0.extend(INSTANCES.into_iter().zip(row));
+        let first = ports::free_range(u16::try_from(INSTANCES.len())?)?;
+        ports.0.extend(INSTANCES.into_iter().zip(first..));
         Ok(ports)
     }
 

@@ -198,7 +198,7 @@ async fn site(folder: &Path, options: &[&str]) -> Result<Kind> {
     let alone = crate::demo::STARTING.lock().await;
     let mut demo = Process::start("demo", &mut command, folder)?;
     let mut printed = String::new();
-    demo.ready(async || {
+    demo.ready_within(crate::demo::START, async || {
         printed = fs::read_to_string(folder.join("demo.log"))?;
         ensure!(
             printed.contains("Ctrl-C stops"),
