@@ -35,7 +35,7 @@ refresh_lists() {
     [ "$(id -u)" = 0 ] || die "the package lists of this machine are missing or old" \
         "sudo apt-get update"
     say "refreshing the package lists"
-    apt-get update -q >"$PARTS/apt.log" 2>&1 ||
+    apt-get update -q >"$PARTS/apt.log" 2>&1 || { sleep 10 && apt-get update -q >"$PARTS/apt.log" 2>&1; } ||
         die "apt-get update failed: $(tail -n 3 "$PARTS/apt.log")" "apt-get update"
 }
 
