@@ -228,10 +228,18 @@ impl Desk {
         }
         if reports {
             self.report(now_ms);
-        } else if discovers {
+        } else if discovers && self.is_replaced() {
             // A VM with newer settings reports the events.
             self.reporter.confirm(u64::MAX);
         }
+    }
+
+    /// Whether a VM with other settings reports. One with these gave up discovering when it began to serve, and its
+    /// lease as the reporter ends soon: until then the events of this VM wait.
+    #[inline(never)]
+    fn is_replaced(&self) -> bool {
+        let (lease, _) = self.service_lease.read();
+        lease.configuration != self.configuration
     }
 
     /// Names these settings among those of the service, and makes them the newest if Envoy uses them again in place of those that report.
