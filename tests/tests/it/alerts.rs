@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use unitring_tests::companion::{Companion, Settings};
-use unitring_tests::deadline::until;
+use unitring_tests::deadline::{PATIENCE, until, within};
 use unitring_tests::envoy::Envoy;
 use unitring_tests::instance::Instance;
 use unitring_tests::programs;
@@ -194,7 +194,8 @@ async fn no_alert_fires_while_all_is_well_and_each_fires_under_its_fault_and_cle
     let mut fleet = Fleet::start().await?;
     // With such short times an alert may fire until the units have found each other.
     let mut quiet_since: Option<f64> = None;
-    until(
+    within(
+        3 * PATIENCE,
         "no alert in ten evaluations of a fleet in use",
         async || {
             fleet.is_used().await?;
