@@ -10,6 +10,7 @@ use unitring_tests::envoy::Envoy;
 use unitring_tests::site::Site;
 
 const CAP: u64 = 2;
+const WORKERS: u32 = 2;
 
 /// Requests of as many keys that an instance holds, or that fail at once.
 async fn hold(envoy: &Envoy, from: usize, count: usize) -> Result<Vec<Response>> {
@@ -30,11 +31,12 @@ async fn looks(envoy: &Envoy, more: u64) -> Result<()> {
 }
 
 /// Two instances refuse every request, and nothing ejects them.
-async fn half_refuses(load: serde_json::Value) -> Result<Site> {
-    let mut site = Site::start_with_workers(2, |config| {
+async fn half_refuses(load: serde_json::Value, explain: bool) -> Result<Site> {
+    let mut site = Site::start_with_workers(WORKERS, |config| {
         config
             .patient()?
             .unchecked()?
+            .setting("explain", json!(explain))?
             .setting("ejection.consecutive_failures", json!(0))?
             .setting("load", load)
     })
@@ -53,14 +55,26 @@ async fn peak(site: &Site) -> Result<u64> {
     Ok(peak)
 }
 
+/// Each of the two that refuse has places for [`CAP`] requests, all of which may have been retried on one instance before
+/// the first look that shows them.
+const MOST: u64 = CAP + 2 * CAP;
+
 #[tokio::test]
 async fn the_cap_is_exceeded_by_the_retries_of_one_look_and_by_no_more() -> Result<()> {
+    the_cap_is_exceeded_once(false, MOST).await
+}
+
+/// The place on the instance that refused is free when another has answered, and another worker knows of the request there
+/// at its next tick.
+#[tokio::test]
+async fn with_explain_each_worker_may_exceed_the_cap_so_and_by_no_more() -> Result<()> {
+    the_cap_is_exceeded_once(true, MOST * u64::from(WORKERS)).await
+}
+
+async fn the_cap_is_exceeded_once(explain: bool, most: u64) -> Result<()> {
     let load = json!({"balance_factor": 0, "max_in_flight": CAP, "scope": "process"});
-    let site = half_refuses(load).await?;
+    let site = half_refuses(load, explain).await?;
     let mut held = hold(&site.envoy, 0, 40).await?;
-    // Each of the two that refuse has places for `CAP` requests, all of which may have been retried on one
-    // instance before the first look that shows them.
-    let most = CAP + 2 * CAP;
     let first = peak(&site).await?;
     ensure!(first <= most, "{first} at once");
     // From then on the filter knows, and each further look adds nothing.
@@ -93,7 +107,7 @@ async fn the_cap_is_exceeded_by_the_retries_of_one_look_and_by_no_more() -> Resu
 /// Requests that have ended fill no place, however many there were since the filter last read its gauges.
 #[tokio::test]
 async fn under_the_cap_retries_of_many_short_requests_find_another_instance() -> Result<()> {
-    let site = half_refuses(json!({"max_in_flight": 20, "scope": "process"})).await?;
+    let site = half_refuses(json!({"max_in_flight": 20, "scope": "process"}), true).await?;
     for round in 0..200 {
         let requests = (0..8).map(|number| {
             let key = format!("user-{}", round * 8 + number);
