@@ -11,16 +11,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit,
+    test_kill_process_group,
+};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::deadline::PATIENCE;
 
 const SHOWN_LINES_MAX: usize = 40;
+/// How long the end of a group's other processes is awaited; where nobody reaps them it never comes.
+const GROUP_ENDS: Duration = Duration::from_secs(5);
 
 /// A running program and its child processes.
 #[derive(Debug)]
@@ -176,14 +182,24 @@ impl Process {
         end.join("\n")
     }
 
-    /// Sends SIGKILL to the process group; returns when the process is gone.
+    /// Sends SIGKILL to the process group; returns when the process is gone, and those that it started: until then they
+    /// have their ports, RabbitMQ's Erlang machine too, which a shell starts.
     ///
     /// # Errors
     /// The process cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
         self.child.wait()?;
+        let end = Instant::now() + GROUP_ENDS;
+        while test_kill_process_group(self.group()?).is_ok() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
         Ok(())
+    }
+
+    fn group(&self) -> Result<Pid> {
+        let group = Pid::from_raw(i32::try_from(self.child.id())?);
+        group.context("no process id")
     }
 
     /// Sends SIGTERM to the group, and after [`PATIENCE`] SIGKILL to what is left of it.
@@ -220,8 +236,7 @@ impl Process {
     /// # Errors
     /// The system refuses.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let group = Pid::from_raw(i32::try_from(self.child.id())?);
-        match kill_process_group(group.ok_or_else(|| anyhow!("no process id"))?, signal) {
+        match kill_process_group(self.group()?, signal) {
             // No process is left in the group.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => bail!("signal to {}: {error}", self.name),

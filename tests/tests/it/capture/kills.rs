@@ -177,7 +177,7 @@ async fn what_clients_saw_acknowledged_is_in_both_units_once_and_in_order() -> R
         let config = EnvoyConfig::shipped("envoy.yaml")?
             .instances(&instances, &[])?
             .companion(&member.companion)?
-            .setting("capture", json!({"mode": "sync", "timeout": "3s"}))?
+            .setting("capture", json!({"mode": "sync", "timeout": "10s"}))?
             .balanced()?;
         let envoy = Envoy::start_with_workers(&config, 2).await?;
         envoy.steers_to(instances.len()).await?;
