@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::deadline;
+use crate::deadline::{self, PATIENCE};
 use crate::ports;
 use crate::process::Process;
 use crate::programs;
@@ -242,7 +242,10 @@ impl Place {
             )
             .env("RABBITMQ_CONF_ENV_FILE", folder.join("environment"));
         let mut process = Process::start("rabbitmq", &mut command, folder)?;
-        process.ready(async || speaks_amqp(self.port).await).await?;
+        // On a busy machine its start took more than two minutes.
+        process
+            .ready_within(3 * PATIENCE, async || speaks_amqp(self.port).await)
+            .await?;
         Ok(process)
     }
 }

@@ -159,6 +159,8 @@ async fn reports_have_a_bound_in_bytes_for_each_client() -> Result<()> {
         match response.await?.status().as_u16() {
             200 => taken += 1,
             503 => refused += 1,
+            // A busy machine may not take it in time.
+            504 => {}
             other => anyhow::bail!("{other}"),
         }
     }
