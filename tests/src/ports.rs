@@ -11,8 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
+/// All of them are none that a shipped file names, up to 10,000 and from 30,010: a test that moves those one by one would
+/// move one twice.
 const FIRST: u16 = 11_000;
-const COUNT: u16 = 20_000;
+const COUNT: u16 = 18_900;
 /// How many ports a process takes at a time.
 const BLOCK: u16 = 100;
 const BLOCKS: u16 = COUNT / BLOCK;
