@@ -172,8 +172,9 @@ async fn a_broker_that_takes_nothing_is_said_and_nothing_is_lost() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_is_held_longer_than_the_broker_allows_comes_again() -> Result<()> {
-    // By default half an hour, and looked after once a minute.
-    let term = "[{rabbit, [{consumer_timeout, 1000}, {channel_tick_interval, 200}]}].";
+    // By default half an hour, and looked after once a minute. So short that it is before west's lease ends, a second and
+    // a half after its Redis stands still: then west leaves the queue by itself, and no link fails.
+    let term = "[{rabbit, [{consumer_timeout, 400}, {channel_tick_interval, 100}]}].";
     let rabbit = Rabbit::start_with_term(term).await?;
     let east = UnitNode::start("east", &["west"], &rabbit).await?;
     let west = UnitNode::start("west", &["east"], &rabbit).await?;
