@@ -98,8 +98,16 @@ async fn of_a_thousand_instances_and_two_hundred_envoys_the_worst_are_shown() ->
 async fn a_watched_status_repeats_and_outlives_its_companion() -> Result<()> {
     let mut companion = Settings::default().start().await?;
     let folder = TempDir::new()?;
-    let mut command = programs::unitring()?;
-    command.args(["status", "--watch", "1", "--url", &url(companion.port)]);
+    // Where these tests run in the background of a shell, they and what they start ignore Ctrl-C.
+    let mut command = Command::new("env");
+    let unitring = programs::unitring()?;
+    for (variable, _) in unitring.get_envs() {
+        command.env_remove(variable);
+    }
+    command
+        .arg("--default-signal=INT")
+        .arg(unitring.get_program())
+        .args(["status", "--watch", "1", "--url", &url(companion.port)]);
     let mut process = Process::start("status", &mut command, folder.path())?;
     let log = folder.path().join("status.log");
     let shows = async |text: &str, more: usize| -> Result<usize> {
