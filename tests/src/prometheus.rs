@@ -1,6 +1,6 @@
 //! A Prometheus that scrapes our servers every other second and evaluates the shipped alerts.
 //!
-//! The alerts' times are shortened, so that a test need not wait for minutes: `for` to [`FOR`], and every range to
+//! The alerts' times are shortened, so that a test need not wait for minutes: `for` to `FOR`, and every range to
 //! [`RANGE`]. `promtool test rules` tests them as they are.
 
 use std::collections::BTreeSet;
