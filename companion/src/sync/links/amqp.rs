@@ -161,6 +161,16 @@ impl Broker {
         }
     }
 
+    /// For a connection beside the links, which declares no queue that lasts.
+    fn beside(url: &Url, access: &Access, name: String) -> Self {
+        Self {
+            url: url.clone(),
+            access: access.clone(),
+            name,
+            queue_bytes_max: 0,
+        }
+    }
+
     async fn connect(&self) -> Result<(Connection, Channel), SessionError> {
         let properties = ConnectionProperties::default();
         let properties = properties.with_connection_name(self.name.clone().into());

@@ -68,8 +68,8 @@ async fn the_way_from_an_alert_to_the_mend_is_as_the_page_shows() -> Result<()> 
     })
     .await?;
     let page = Page::start(Look::DESK).await?;
-    // A view waits a hundred times as long as the companion took for its answer: on a busy machine that is minutes. An
-    // operator opens it anew.
+    // A view waits a hundred times as long as the companion took for its answer: on a busy machine that is minutes. So
+    // the test reloads the page, as an operator would.
     let opens = async || {
         page.goes_to(&format!("{url}/ui#/services")).await?;
         page.goes_to(&format!("{url}/ui#/service/orders")).await

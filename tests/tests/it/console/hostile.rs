@@ -151,7 +151,7 @@ async fn names_that_are_markup_are_text_and_a_thousand_instances_and_an_outage_a
             .await?;
     }
     let taken = started.elapsed();
-    // So long on a busy machine; a page that draws all rows anew for each frame takes much longer.
+    // A busy machine may need this long; a page that redraws all rows for each frame takes much longer.
     ensure!(taken < Duration::from_secs(60), "20 frames took {taken:?}");
     page.value("document.querySelector('main [data-filter]').focus()")
         .await?;

@@ -15,12 +15,7 @@ const LASTS: Duration = Duration::from_secs(60);
 /// Sends a message to a unit that reads its queue; returns whether the broker has it. Nothing is declared: if the queue
 /// is gone, nobody reads it.
 pub(crate) async fn send(unit: &UnitId, url: &Url, access: &Access, bytes: &[u8]) -> bool {
-    let broker = Broker {
-        url: url.clone(),
-        access: access.clone(),
-        name: format!("unitring tells {unit}"),
-        queue_bytes_max: 0,
-    };
+    let broker = Broker::beside(url, access, format!("unitring tells {unit}"));
     match send_once(&broker, unit, bytes).await {
         Ok(is_taken) => is_taken,
         Err(error) => {

@@ -18,18 +18,9 @@ const CLAIM_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FOR: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-fn broker(url: &Url, access: &Access, name: String) -> Broker {
-    Broker {
-        url: url.clone(),
-        access: access.clone(),
-        name,
-        queue_bytes_max: 0,
-    }
-}
-
 /// Holds the claim of this unit's queue, until the future is dropped.
 pub(crate) async fn hold(unit: &UnitId, url: &Url, access: &Access) -> Infallible {
-    let broker = broker(url, access, format!("unitring {unit} removed"));
+    let broker = Broker::beside(url, access, format!("unitring {unit} removed"));
     let mut pause = Pause::new();
     loop {
         let Err(error) = hold_once(&broker, unit).await;
@@ -54,7 +45,7 @@ async fn hold_once(broker: &Broker, unit: &UnitId) -> Result<Infallible, Session
 
 /// Whether a unit runs; `None` if its broker does not tell. That it does not takes three seconds to find out.
 pub(crate) async fn runs(unit: &UnitId, url: &Url, access: &Access) -> Option<bool> {
-    let broker = broker(url, access, format!("unitring looks for {unit}"));
+    let broker = Broker::beside(url, access, format!("unitring looks for {unit}"));
     let look = async {
         let (connection, _channel) = broker.connect().await?;
         let found = look_for(&connection, unit).await;
